@@ -1,0 +1,69 @@
+"""Dead letters: what goes to ``Errors``, with the original bytes, the position, a bounded code and a human reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from libs.common.segments import Headers
+
+MAX_REASON = 500
+
+
+class ErrorCode(StrEnum):
+    """The bounded set of reasons; they become metric labels."""
+
+    SHORT_TUPLE = "short_tuple"  # fewer than the mandatory fields
+    LONG_TUPLE = "long_tuple"  # more fields than the format has
+    BAD_NUMBER = "bad_number"  # a time, port, protocol or counter that is no number or out of range
+    BAD_ADDRESS = "bad_address"  # not an IP address
+    BAD_RECORD = "bad_record"  # JSON of the wrong shape
+    BAD_JSON = "bad_json"  # not JSON
+    UNKNOWN_FORMAT = "unknown_format"  # a category or version no parser knows
+    BAD_MESSAGE = "bad_message"  # headers or encoding of a Kafka message are broken
+    TOO_LARGE = "too_large"  # over a configured limit; by reference
+    UNSUPPORTED_BLOB = "unsupported_blob"  # archived, encrypted, or of a kind that is not read; by reference
+    INCOMPLETE_BLOB = "incomplete_blob"  # a generation ended before its content was complete; by reference
+    REFUSED = "refused"  # the destination refuses this record
+    HANDLER_CRASH = "handler_crash"  # our code raised on this record
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One record that cannot be processed.
+
+    Attributes:
+        stage: who gave up: ``ingest``, ``parser``, ``sink.<name>``.
+        code: bounded reason.
+        reason: one human sentence without secrets; cut at 500 characters.
+        data: the original bytes (empty when the record is named by reference only).
+        blob, generation, record_offset, tuple_index: where it stands in its source, as far as known.
+        source: Kafka coordinates and original headers of the message it came in, as ``topic``, ``partition``, ``offset``.
+    """
+
+    stage: str
+    code: ErrorCode
+    reason: str
+    data: bytes
+    key: bytes | None = None
+    blob: str | None = None
+    generation: str | None = None
+    record_offset: int | None = None
+    tuple_index: int | None = None
+    source: Mapping[str, str] = field(default_factory=dict)
+
+    def headers(self) -> Headers:
+        """Return the headers of the ``Errors`` message."""
+        fields: list[tuple[str, object]] = [
+            ("type", "dead-letter"),
+            ("stage", self.stage),
+            ("code", self.code.value),
+            ("reason", self.reason[:MAX_REASON]),
+            ("blob", self.blob),
+            ("generation", self.generation),
+            ("record-offset", self.record_offset),
+            ("tuple-index", self.tuple_index),
+            *((f"source-{name}", value) for name, value in self.source.items()),
+        ]
+        return tuple((name, str(value).encode()) for name, value in fields if value is not None)

@@ -1,0 +1,234 @@
+"""Control events: what the monitor and the ingester tell each other, in Avro single-object encoding.
+
+Every message is ``C3 01``, the 8-byte little-endian CRC-64-AVRO fingerprint of the writer's schema, and the Avro body
+(Avro 1.11 specification, "Single-object encoding"), so a reader needs no registry. The schemas are the files in
+``libs/common/schemas``; a superseded version stays there as ``<Name>.v<N>.avsc`` and stays readable. Times are UTC.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from enum import StrEnum
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import fastavro
+from fastavro.schema import fingerprint, to_parsing_canonical_form
+
+from libs.common.errors import CodecError
+from libs.common.segments import Headers
+
+_MAGIC = b"\xc3\x01"
+
+
+class Stream(StrEnum):
+    """Which raw topic the content of a blob belongs to."""
+
+    FLOW_LOGS = "flow_logs"
+    APPLICATION_LOGS = "application_logs"
+    PROXY_LOGS = "proxy_logs"
+
+
+class BlobStatus(StrEnum):
+    """What the monitor thinks of a blob."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+class CheckpointStatus(StrEnum):
+    """What the ingester thinks of a blob generation."""
+
+    OPEN = "open"  # more may come
+    COMPLETE = "complete"  # closed and read to its end
+    INCOMPLETE = "incomplete"  # replaced, shrunk, deleted or unreadable before its end was reached
+
+
+@dataclass(frozen=True, slots=True)
+class BlobObserved:
+    """A blob is there or has changed (ETag). Topic ``Ingestion.Blobs``, key blob id."""
+
+    blob: str
+    subscription: str
+    environment: str
+    stream: Stream
+    etag: str
+    size: int
+    blob_type: str  # BlockBlob, AppendBlob
+    last_modified: datetime
+    creation_time: datetime | None
+    observed_at: datetime
+    # Bytes below this offset count as read (start policy start_fresh and from); None reads from the beginning.
+    baseline_offset: int | None = None
+    # Non-empty: read again from the beginning, once per id (start policy start_over).
+    replay_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BlobsListed:
+    """One listing of one prefix has ended; all its blobs have been announced before. Key: alias/container/prefix."""
+
+    account: str
+    container: str
+    prefix: str
+    subscription: str
+    environment: str
+    listing_started_at: datetime  # taken before the first request
+    listing_ended_at: datetime
+    blob_count: int
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlobClosed:
+    """Nothing was written to the blob for the closing timeout. Emitted once, unless it reopens."""
+
+    blob: str
+    etag: str
+    size: int
+    last_modified: datetime
+    closed_at: datetime
+    timeout_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlobReopened:
+    """A closed blob has changed; a `BlobObserved` follows."""
+
+    blob: str
+    etag: str
+    size: int
+    last_modified: datetime
+    reopened_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class BlobState:
+    """What the monitor knows about a blob. Topic ``Ingestion.BlobState``, compacted, key blob id."""
+
+    blob: str
+    subscription: str
+    environment: str
+    stream: Stream
+    status: BlobStatus
+    etag: str
+    size: int
+    blob_type: str
+    last_modified: datetime
+    creation_time: datetime | None
+    first_observed_at: datetime
+    last_observed_at: datetime
+    baseline_offset: int | None = None
+    replay_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BlobCheckpoint:
+    """How far a blob has been ingested. Topic ``Ingestion.Checkpoints``, compacted, key blob id."""
+
+    blob: str
+    generation: str
+    status: CheckpointStatus
+    next_offset: int  # the first byte that has not been published
+    ordinal: int  # of the next segment
+    records: int  # records or lines published in this generation
+    etag: str  # of the last read
+    size: int  # at the last read
+    blocks: int  # committed blocks that end at or before next_offset; 0 without a block list
+    digest: str  # of the content identity below next_offset: block ids and sizes, or the bytes just before next_offset
+    creation_time: datetime | None
+    updated_at: datetime
+    replay_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BlobCompletion:
+    """A range of a blob has been published. Topic ``Ingestion.Completions``, key blob id."""
+
+    blob: str
+    generation: str
+    status: CheckpointStatus
+    from_offset: int
+    to_offset: int
+    segments: int
+    records: int
+    completed_at: datetime
+
+
+Event = BlobObserved | BlobsListed | BlobClosed | BlobReopened | BlobState | BlobCheckpoint | BlobCompletion
+
+_TYPES: dict[str, type[Any]] = {
+    t.__name__: t for t in (BlobObserved, BlobsListed, BlobClosed, BlobReopened, BlobState, BlobCheckpoint, BlobCompletion)
+}
+_ENUMS: dict[str, dict[str, type[StrEnum]]] = {
+    "BlobObserved": {"stream": Stream},
+    "BlobState": {"stream": Stream, "status": BlobStatus},
+    "BlobCheckpoint": {"status": CheckpointStatus},
+    "BlobCompletion": {"status": CheckpointStatus},
+}
+
+
+def event_headers(event: Event) -> Headers:
+    """Return the headers of an event message: its type, for filters that do not decode."""
+    return (("type", type(event).__name__.encode()), ("content-type", b"application/avro"))
+
+
+def encode_event(event: Event) -> bytes:
+    """Return `event` in Avro single-object encoding, with the newest schema of its type."""
+    mark, schema = _newest(type(event).__name__)
+    out = io.BytesIO()
+    out.write(mark)
+    fastavro.schemaless_writer(out, schema, asdict(event))
+    return out.getvalue()
+
+
+def decode_event(data: bytes) -> Event:
+    """Read any event of any known schema version.
+
+    Raises:
+        CodecError: if the marker, the schema or the body is unknown or broken.
+    """
+    if data[:2] != _MAGIC:
+        raise CodecError("not an event: the Avro single-object marker is missing")
+    writer = _writers().get(data[:10])
+    if writer is None:
+        raise CodecError(f"event of an unknown schema {data[2:10].hex()}: written by a newer version?")
+    name, schema = writer
+    try:
+        fields = fastavro.schemaless_reader(io.BytesIO(data[10:]), schema, _newest(name)[1])
+    except Exception as error:  # fastavro raises many kinds on broken bytes, IndexError and EOFError among them
+        raise CodecError(f"broken {name} event: {error}") from error
+    if not isinstance(fields, dict):
+        raise CodecError(f"broken {name} event: not a record")
+    values: dict[str, Any] = {str(field): value for field, value in fields.items()}
+    for field, enum in _ENUMS.get(name, {}).items():
+        values[field] = enum(values[field])
+    event: Event = _TYPES[name](**values)
+    return event
+
+
+@cache
+def _newest(name: str) -> tuple[bytes, Any]:
+    return _load(f"{name}.avsc")
+
+
+@cache
+def _writers() -> dict[bytes, tuple[str, Any]]:
+    """Every schema version by its 10-byte mark."""
+    found = {}
+    for file in files("libs.common").joinpath("schemas").iterdir():
+        if file.name.endswith(".avsc"):
+            mark, schema = _load(file.name)
+            found[mark] = (file.name.split(".")[0], schema)
+    return found
+
+
+@cache
+def _load(file_name: str) -> tuple[bytes, Any]:
+    raw = json.loads(files("libs.common").joinpath("schemas", file_name).read_text())
+    digest = fingerprint(to_parsing_canonical_form(raw), "CRC-64-AVRO")
+    return _MAGIC + bytes.fromhex(digest), fastavro.parse_schema(raw)

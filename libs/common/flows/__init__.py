@@ -1,0 +1,1 @@
+"""Flow batches: the Arrow schema of ``Extracted.Flows``, its wire form, and the encoders all destinations share."""

@@ -1,0 +1,101 @@
+"""Kafka records as frozen values; client messages never leave `libs.common.kafka`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from libs.common.segments import Headers
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class TopicPartition:
+    """One partition of one topic."""
+
+    topic: str
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """A record that was read."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+    @property
+    def source(self) -> TopicPartition:
+        """Where it came from."""
+        return TopicPartition(self.topic, self.partition)
+
+
+@dataclass(frozen=True, slots=True)
+class Outbound:
+    """A record to write. Without `partition` the key decides (murmur2)."""
+
+    topic: str
+    value: bytes | None
+    key: bytes | None = None
+    headers: Headers = ()
+    partition: int | None = None
+
+
+# Always *next* offsets: the first record that has not been processed.
+NextOffsets = Mapping[TopicPartition, int]
+
+
+class CommitResult(StrEnum):
+    """How a transaction ended."""
+
+    COMMITTED = "committed"  # outputs and offsets are durable together
+    ABORTED = "aborted"  # nothing of it happened; `Listener.rewound` was called, work comes again from the last commit
+
+
+class Listener(Protocol):
+    """Who wants to know about partitions. Calls come from `Session.poll` and `Session.commit`, in the caller's thread."""
+
+    def assigned(self, partitions: Collection[TopicPartition]) -> None:
+        """Partitions arrived. Nothing of them has been delivered yet; loading state here is allowed and may block."""
+
+    def revoked(self, partitions: Collection[TopicPartition]) -> None:
+        """Partitions left or were lost: forget all uncommitted work on them."""
+
+    def rewound(self, partitions: Collection[TopicPartition]) -> None:
+        """Uncommitted work was thrown away and will be delivered again from the committed offsets: forget it, reload state."""
+
+
+class Session(Protocol):
+    """One consumer and one transactional producer, used from one thread: read, then commit outputs with next offsets.
+
+    The implementation is `libs.common.kafka.session.TransactionalSession`; it is the state machine of the design's section
+    "transactions". The committed offsets are the only truth: after anything unclear the session recycles its producer, seeks
+    to them and calls `Listener.rewound`.
+    """
+
+    def open(self) -> None:
+        """Connect, fence older instances of the same transactional id, subscribe. Raises `ServerUnreachable`."""
+
+    def poll(self, max_records: int, seconds: float) -> list[Inbound]:
+        """Return what arrives within `seconds`, at most `max_records`; must be called often, also while paused."""
+
+    def commit(self, outputs: list[Outbound], offsets: NextOffsets) -> CommitResult:
+        """Write `outputs` and `offsets` in one transaction; `offsets` may be empty or unmoved: the generation is checked."""
+
+    def owned(self) -> frozenset[TopicPartition]:
+        """Partitions that are assigned now."""
+
+    def pause(self) -> None:
+        """Stop delivery from all partitions, also from those that arrive later, until `resume`."""
+
+    def resume(self) -> None:
+        """Deliver again."""
+
+    def close(self) -> None:
+        """Abort what is open, leave the group, close clients. Idempotent."""

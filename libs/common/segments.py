@@ -1,0 +1,105 @@
+"""Segments: contiguous byte ranges of one blob generation, as they travel in ``Raw.*``.
+
+The value of a segment message is exactly the bytes ``[start, end)`` of the blob; the headers say where they stand. A
+flow-log segment therefore may begin with the document's head ``{"records":[`` or with the comma before its first record, and
+never holds the tail ``]}``. Segments of one generation tile it: the end of one is the start of the next.
+
+A record larger than the limit is cut into *pieces*. Every piece is a valid record of its own (same envelope, part of the
+tuples), carries the range of the *whole* record, its number among the pieces and the index of its first tuple, so that the
+identity of a tuple does not depend on how its record was cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from libs.common.errors import CodecError
+
+Headers = tuple[tuple[str, bytes], ...]
+
+
+class SegmentFormat(StrEnum):
+    """What the bytes of a segment are."""
+
+    VNET = "vnet"  # records of an envelope {"records":[...]}, category FlowLogFlowEvent
+    NSG = "nsg"  # the same, category NetworkSecurityGroupFlowEvent
+    RECORDS = "records"  # the same, category unknown to the framing; the parser decides per record
+    JSON_LINES = "jsonl"  # one JSON document a line
+    LINES = "lines"  # text lines
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Which part of a cut record a segment holds."""
+
+    number: int  # 0-based
+    count: int
+    first_tuple: int  # index, in the whole record, of the first tuple in this piece
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Bytes ``[start, end)`` of `generation` of `blob`, or a piece of the one record that has this range."""
+
+    blob: str
+    generation: str
+    start: int
+    end: int
+    ordinal: int  # 0-based, consecutive within the generation
+    format: SegmentFormat
+    data: bytes
+    piece: Piece | None = None
+
+    def headers(self) -> Headers:
+        """Return the message headers that `from_message` reads back."""
+        fields = [
+            ("type", "segment"),
+            ("blob", self.blob),
+            ("generation", self.generation),
+            ("start", str(self.start)),
+            ("end", str(self.end)),
+            ("ordinal", str(self.ordinal)),
+            ("format", self.format.value),
+            ("content-type", _CONTENT_TYPES[self.format]),
+        ]
+        if self.piece is not None:
+            fields.append(("piece", f"{self.piece.number}/{self.piece.count}/{self.piece.first_tuple}"))
+        return tuple((name, value.encode()) for name, value in fields)
+
+    @classmethod
+    def from_message(cls, headers: Iterable[tuple[str, bytes]], value: bytes) -> Segment:
+        """Read a ``Raw.*`` message.
+
+        Raises:
+            CodecError: if a header is missing or malformed.
+        """
+        h = dict(headers)
+        try:
+            return cls(
+                blob=h["blob"].decode(),
+                generation=h["generation"].decode(),
+                start=int(h["start"]),
+                end=int(h["end"]),
+                ordinal=int(h["ordinal"]),
+                format=SegmentFormat(h["format"].decode()),
+                data=value,
+                piece=_piece(h["piece"]) if "piece" in h else None,
+            )
+        except (KeyError, ValueError) as error:
+            raise CodecError(f"not a segment: header {error}") from error
+
+
+_CONTENT_TYPES = {
+    SegmentFormat.VNET: "application/json",
+    SegmentFormat.NSG: "application/json",
+    SegmentFormat.RECORDS: "application/json",
+    SegmentFormat.JSON_LINES: "application/x-ndjson",
+    SegmentFormat.LINES: "text/plain",
+}
+
+
+def _piece(text: bytes) -> Piece:
+    number, count, first_tuple = text.split(b"/")
+    return Piece(int(number), int(count), int(first_tuple))

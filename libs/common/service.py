@@ -1,0 +1,177 @@
+"""What every service process has: signals, a heartbeat, ``/metrics``, ``/livez`` and ``/readyz``, and one way to end.
+
+`run_service` turns every outcome into an exit code and one log line: SIGTERM ends the main loop within its next step; a second
+signal ends the process at once (the system is crash-only, so that is safe).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import FrameType
+from typing import Protocol
+
+import structlog
+from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from libs.common.errors import BlobtideError, ConfigError
+from libs.common.logs import configure_logging
+from libs.common.settings import Settings
+from libs.common.settings.services import HttpSettings
+
+log = structlog.get_logger(__name__)
+
+STALE_AFTER_SECONDS = 60.0
+
+
+class Stop:
+    """Set once, by a signal or by a test; loops look at it and waits end early."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def set(self) -> None:
+        """Ask for the end."""
+        self._event.set()
+
+    def is_set(self) -> bool:
+        """Tell whether the end was asked for."""
+        return self._event.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait up to `seconds`; return whether the end was asked for."""
+        return self._event.wait(seconds)
+
+
+class Health:
+    """Liveness (the loop's heartbeat is young) and readiness (everything it needs is there), for probes."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._last_beat = clock()
+        self._not_ready: str | None = "starting"
+
+    def beat(self) -> None:
+        """Say that the main loop is going round; call it at least every few seconds, also while waiting."""
+        self._last_beat = self._clock()
+
+    def ready(self) -> None:
+        """Say that work can be done."""
+        self._not_ready = None
+
+    def not_ready(self, reason: str) -> None:
+        """Say why work cannot be done now."""
+        self._not_ready = reason
+
+    def alive(self) -> bool:
+        """Tell whether the heartbeat is young enough."""
+        return self._clock() - self._last_beat < STALE_AFTER_SECONDS
+
+    def why_not_ready(self) -> str | None:
+        """Return None when ready."""
+        return self._not_ready
+
+
+class Service(Protocol):
+    """The main loop of a process. Built with its parts; nothing happens before `run`."""
+
+    def run(self, stop: Stop, health: Health) -> None:
+        """Work until `stop` is set; finish or abort what is open; return."""
+
+
+def run_service(name: str, settings: Settings, build: Callable[[Settings], Service]) -> int:
+    """Run one service in the foreground and return the process's exit code."""
+    configure_logging(settings.log, service=name)
+    stop, health = Stop(), Health()
+    _stop_on_signals(stop)
+    try:
+        with_http = HealthServer(settings.http, health)
+        with_http.start()
+    except OSError as error:
+        log.error("cannot listen", host=settings.http.host, port=settings.http.port, error=error.strerror)  # noqa: TRY400
+        return ConfigError.exit_code
+    try:
+        log.info("started", service=name, pid=os.getpid(), health_port=with_http.port)
+        build(settings).run(stop, health)
+        log.info("stopped", service=name)
+    except BlobtideError as error:
+        log.error(str(error), error_type=type(error).__name__)  # noqa: TRY400 - says all there is to say
+        return error.exit_code
+    finally:
+        with_http.stop()
+    return 0
+
+
+def _stop_on_signals(stop: Stop) -> None:
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+
+
+class HealthServer:
+    """Serve ``/metrics``, ``/livez``, ``/readyz`` from a daemon thread."""
+
+    def __init__(self, settings: HttpSettings, health: Health, registry: CollectorRegistry = REGISTRY) -> None:
+        self._settings = settings
+        self._health = health
+        self._registry = registry
+        self._server: ThreadingHTTPServer | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on; 0 before `start`."""
+        return int(self._server.server_address[1]) if self._server else 0
+
+    def start(self) -> None:
+        """Listen. Raises OSError if the address is taken."""
+        health, registry = self._health, self._registry
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self._answer(*_respond(self.path, health, registry))
+
+            def _answer(self, status: int, content_type: str, body: bytes) -> None:
+                self.send_response(status)
+                self.send_header("Content-Type", content_type)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                """Probes are no news."""
+
+        self._server = ThreadingHTTPServer((self._settings.host, self._settings.port), Handler)
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
+
+    def stop(self) -> None:
+        """Stop listening; idempotent."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None
+
+
+def _respond(path: str, health: Health, registry: CollectorRegistry) -> tuple[int, str, bytes]:
+    match path.split("?", maxsplit=1)[0]:
+        case "/metrics":
+            return 200, CONTENT_TYPE_LATEST, generate_latest(registry)
+        case "/livez":
+            alive = health.alive()
+            return (200 if alive else 503), "application/json", json.dumps({"alive": alive}).encode()
+        case "/readyz":
+            reason = health.why_not_ready()
+            body = json.dumps({"ready": reason is None, "reason": reason}).encode()
+            return (200 if reason is None else 503), "application/json", body
+        case _:
+            return 404, "text/plain", b"see /metrics, /livez, /readyz\n"

@@ -1,0 +1,5 @@
+"""Settings: one YAML file, environment variables over it, one group a file. `load_settings` is the only way in."""
+
+from libs.common.settings.loader import Settings, load_settings, masked
+
+__all__ = ["Settings", "load_settings", "masked"]

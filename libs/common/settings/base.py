@@ -1,0 +1,11 @@
+"""What every settings group is: frozen, and refusing what it does not know."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Group(BaseModel):
+    """A group of settings. Unknown names are refused; values do not change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True)

@@ -1,0 +1,130 @@
+"""Settings of the services: monitor, ingest, parser, and what all of them share."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Any, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import Field, field_validator, model_validator
+
+from libs.common.settings.base import Group
+
+
+class StartPolicy(StrEnum):
+    """What a monitor does with what is there when it starts."""
+
+    RESUME = "resume"  # go on from the recorded state
+    START_OVER = "start_over"  # announce everything again, to be read from the beginning
+    START_FRESH = "start_fresh"  # what is there counts as read; only growth is announced
+    FROM = "from"  # blobs last written before `start_from` count as read
+
+
+class ResumePolicy(StrEnum):
+    """By what a monitor knows what it has seen."""
+
+    REGISTRY = "registry"  # the compacted state topic, per blob
+    TIMESTAMP = "timestamp"  # one time: only blobs written after the newest state entry are looked at
+
+
+class DateRange(Group):
+    """Which days are scanned, in layouts whose names carry a date."""
+
+    specific_date: date | None = Field(default=None, description="Only this day.")
+    days_back: int | None = Field(default=None, ge=0, le=3650, description="This many days before today as well.")
+    monitor_current_day: bool = Field(default=True, description="Also today, as it goes on.")
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if self.specific_date is not None and self.days_back is not None:
+            raise ValueError("give specific_date or days_back, not both")
+        return self
+
+
+class MonitorSettings(Group):
+    """blob_monitor."""
+
+    interval_seconds: float = Field(default=30.0, gt=0, description="Time between two scans of an environment.")
+    start_policy: StartPolicy = StartPolicy.RESUME
+    start_from: datetime | None = Field(default=None, description="With start_policy from: RFC 3339 time with zone.")
+    replay_id: str = Field(default="", max_length=64, description="Makes one start_over idempotent over restarts.")
+    resume_policy: ResumePolicy = ResumePolicy.REGISTRY
+    minimum_age_seconds: float = Field(default=0.0, ge=0, description="Blobs written less than this ago wait.")
+    closing_timeout_minutes: float = Field(default=15.0, gt=0, description="Unwritten for so long: closed.")
+    closing_enabled: bool = True
+    end_of_day_overlap_minutes: int = Field(default=60, ge=0, le=1440, description="Yesterday is scanned so long.")
+    hours_back: int = Field(default=2, ge=1, le=48, description="Hourly layout: hours scanned besides the current.")
+    timezone: str = Field(default="UTC", description="IANA zone of the dates in names and of days_back.")
+    date_range: DateRange = DateRange()
+    discovery_seconds: float = Field(default=300.0, gt=0, description="Hourly layout: time between directory listings.")
+    reconcile_seconds: float = Field(default=3600.0, gt=0, description="Time between two full listings.")
+    forget_days: int = Field(default=400, ge=1, description="State of closed blobs no longer listed is kept so long.")
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise ValueError(f"unknown time zone {value!r}; use an IANA name such as Europe/Amsterdam") from error
+        return value
+
+    @model_validator(mode="after")
+    def _from_needs_time(self) -> Self:
+        if (self.start_policy is StartPolicy.FROM) != (self.start_from is not None):
+            raise ValueError("start_policy: from and start_from go together")
+        if self.start_from is not None and self.start_from.tzinfo is None:
+            raise ValueError("start_from needs a time zone, for example 2026-05-01T00:00:00Z")
+        return self
+
+
+class IngestSettings(Group):
+    """ingest."""
+
+    segment_bytes: int = Field(default=900_000, ge=10_000, le=4_000_000, description="Largest segment.")
+    concurrency: int = Field(default=16, ge=1, le=256, description="Blobs read at the same time.")
+    read_bytes: int = Field(default=4_194_304, ge=65_536, description="Bytes of one blob read in one step.")
+    commit_seconds: float = Field(default=1.0, gt=0, le=5, description="Longest time between two transactions.")
+    commit_bytes: int = Field(default=16_777_216, ge=1_000_000, description="Bytes after which a transaction is closed.")
+    max_line_bytes: int = Field(default=1_048_576, ge=1_000, description="Longer lines go to Errors by reference.")
+
+
+class ParserSettings(Group):
+    """parser."""
+
+    poll_seconds: float = Field(default=1.0, gt=0, le=5, description="How long one poll collects.")
+    poll_messages: int = Field(default=2_000, ge=1, description="Segments after which a poll ends early.")
+    poll_bytes: int = Field(default=16_777_216, ge=1_000_000, description="Bytes after which a poll ends early.")
+    batch_bytes: int = Field(default=4_000_000, ge=100_000, description="Largest flow batch, uncompressed.")
+    dead_letter_limit: float = Field(default=0.5, gt=0, le=1, description="Share of tuples that may be dead-lettered.")
+
+
+class HttpSettings(Group):
+    """Health and metrics."""
+
+    host: str = Field(default="127.0.0.1", description="Address of /metrics, /livez and /readyz.")
+    port: int = Field(default=9464, ge=0, le=65535, description="Port; 0 takes a free one.")
+
+
+class LogFormat(StrEnum):
+    """How log lines look."""
+
+    CONSOLE = "console"
+    JSON = "json"
+
+
+class LogSettings(Group):
+    """Logging."""
+
+    level: str = Field(default="info", pattern=r"^(debug|info|warning|error)$")
+    format: LogFormat = LogFormat.CONSOLE
+
+
+class InstanceSettings(Group):
+    """Which of several equal processes this is."""
+
+    ordinal: int = Field(default=0, ge=0, le=9_999, description="Distinguishes replicas; part of transactional ids.")
+
+
+SinkOptions = dict[str, dict[str, Any]]

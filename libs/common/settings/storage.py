@@ -1,0 +1,84 @@
+"""What to read: subscriptions, their environments, each with one storage account and the containers in it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, SecretStr, StringConstraints, model_validator
+
+from libs.common.events import Stream
+from libs.common.settings.base import Group
+
+Alias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
+
+
+class Layout(StrEnum):
+    """How blob names carry time, which decides how a container is listed in the steady state."""
+
+    HOURLY = "hourly"  # .../y=YYYY/m=MM/d=DD/h=HH/m=00/...: resource directories, then hours
+    DATED = "dated"  # <prefix>YYYYMMDD...: one prefix a day
+    FLAT = "flat"  # no time in the name: the whole prefix each time
+
+
+class StorageAccount(Group):
+    """One storage account and one way to sign in to it."""
+
+    account_url: str | None = Field(default=None, description="https://NAME.blob.core.windows.net or an emulator's URL.")
+    account_name: str | None = Field(default=None, pattern=r"^[a-z0-9]{3,24}$", description="Short for account_url.")
+    dns_suffix: str = Field(default="core.windows.net", description="DNS suffix of the cloud, with account_name.")
+    connection_string: SecretStr | None = None
+    connection_string_file: Path | None = None
+    account_key: SecretStr | None = None
+    account_key_file: Path | None = None
+    sas_token: SecretStr | None = None
+    sas_token_file: Path | None = None
+    managed_identity_client_id: str | None = Field(default=None, description="User-assigned identity to use.")
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> Self:
+        ways = [
+            name
+            for name in ("connection_string", "account_key", "sas_token")
+            if getattr(self, name) is not None or getattr(self, f"{name}_file") is not None
+        ]
+        if len(ways) > 1:
+            raise ValueError(f"give one way to sign in, not {' and '.join(ways)}")
+        if ways != ["connection_string"] and not (self.account_url or self.account_name):
+            raise ValueError("give connection_string, or account_name (or account_url) with a key, SAS or identity")
+        return self
+
+
+class Source(Group):
+    """One container (or a prefix of it) to follow."""
+
+    container: str = Field(description="Container name.")
+    stream: Stream = Field(default=Stream.FLOW_LOGS, description="Which raw topic the content goes to.")
+    layout: Layout = Field(default=Layout.HOURLY, description="How names carry time.")
+    prefix: str = Field(default="", description="Server-side name prefix.")
+    include: tuple[str, ...] = Field(default=(), description="Globs (**, *, ?, {a,b}); a name must match one. Empty: all.")
+    exclude: tuple[str, ...] = Field(default=(), description="Globs; a name must match none.")
+
+
+class Environment(Group):
+    """One environment of a subscription."""
+
+    enabled: bool = True
+    storage: StorageAccount
+    sources: tuple[Source, ...] = Field(min_length=1)
+    interval_seconds: float | None = Field(default=None, gt=0, description="Overrides monitor.interval_seconds.")
+
+
+class Subscription(Group):
+    """One subscription."""
+
+    environments: dict[Alias, Environment]
+
+
+Subscriptions = dict[Alias, Subscription]
+
+
+def account_alias(subscription: str, environment: str) -> str:
+    """Return the alias under which blobs of this environment are named."""
+    return f"{subscription}.{environment}"

@@ -1,0 +1,96 @@
+"""What the services need of blob storage: listing, block lists, pinned range reads. `azure.py` is the one implementation.
+
+Every call retries by our own policy (429, 5xx, resets, short bodies; ``Retry-After``) and then raises one of the errors below,
+whatever the SDK raised. Ranges are half-open ``[start, end)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from libs.common.errors import BlobtideError
+
+
+class StorageError(BlobtideError):
+    """Storage did not do what was asked, after all retries. Carries no secret."""
+
+
+class BlobGone(StorageError):
+    """404: the blob or container is not there."""
+
+
+class BlobChanged(StorageError):
+    """412: the blob is no longer the one that the ETag names. Look again."""
+
+
+class BlobUnreadable(StorageError):
+    """The blob is there but cannot be read: archived, encrypted with a customer key, or access is denied for it."""
+
+
+class StorageUnavailable(StorageError):
+    """Retries are used up, or sign-in failed. Try again later."""
+
+    def __init__(self, reason: str, *, after: float = 30.0) -> None:
+        super().__init__(reason)
+        self.after = after
+
+
+@dataclass(frozen=True, slots=True)
+class BlobInfo:
+    """One blob as a listing or a HEAD request shows it."""
+
+    name: str
+    etag: str
+    size: int
+    blob_type: str  # BlockBlob, AppendBlob, PageBlob
+    last_modified: datetime
+    creation_time: datetime | None
+    archived: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One committed block."""
+
+    id: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlockList:
+    """The committed blocks of a blob at one ETag; empty for append blobs and blobs made by one Put Blob."""
+
+    etag: str
+    size: int
+    last_modified: datetime
+    blocks: tuple[Block, ...]
+
+
+class Container(Protocol):
+    """One container of one account."""
+
+    def list_blobs(self, prefix: str) -> Iterator[BlobInfo]:
+        """Yield the blobs under `prefix` in name order, page by page."""
+
+    def list_directories(self, prefix: str) -> Iterator[str]:
+        """Yield the virtual directories directly under `prefix`, each ending in ``/``."""
+
+    def info(self, name: str) -> BlobInfo:
+        """Return the current state of one blob."""
+
+    def block_list(self, name: str) -> BlockList:
+        """Return the committed block list with its ETag."""
+
+    def read(self, name: str, start: int, end: int, etag: str) -> bytes:
+        """Return exactly the bytes ``[start, end)`` of the version that `etag` names, undecoded.
+
+        Raises:
+            BlobChanged: if the blob has another ETag.
+            BlobGone, BlobUnreadable, StorageUnavailable: as said above.
+        """
+
+    def close(self) -> None:
+        """Close connections."""

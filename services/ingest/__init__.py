@@ -1,0 +1,1 @@
+"""Turns new byte ranges of blobs into segments."""

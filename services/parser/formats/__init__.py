@@ -1,0 +1,1 @@
+"""One pure module a format: bytes in, columns out, no I/O."""

@@ -1,0 +1,76 @@
+"""The sink contract. Reviews cite its numbers.
+
+1. The constructor takes the sink's own settings and does no I/O. `open` does I/O and may raise `ServerUnreachable` or
+   `ConfigError`. `close` is idempotent.
+2. `write` blocks until every row of every part is durable at the destination or named in the outcome, or raises `Retry`.
+   After `Retry` the same rows come again, possibly cut into other batches and after a restart in another process.
+3. Writing the same rows twice, in the same or other batches, leaves one copy, if `promise` is `EFFECTIVELY_ONCE`. A row is
+   identified by (blob, generation, record_offset, tuple_index) and by nothing else.
+4. Rows of one part come from one Kafka partition, `shard`. A blob is always on the same shard, and within a shard the rows of
+   one blob come in ascending (record_offset, tuple_index), except when an earlier range is replayed.
+5. A sink never commits, never writes dead letters, never retries without bound: the loop does. It knows nothing of offsets.
+6. `release` is called when shards move to another process: forget all about them, give up their locks, start no more writes.
+7. Partial success is normal: `Outcome.rejected` names rows that the destination refuses for good; all others are durable.
+8. Memory is bounded by the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+import pyarrow as pa
+
+from libs.common.dead_letters import ErrorCode
+
+
+class Promise(StrEnum):
+    """What a destination gets when something fails."""
+
+    EFFECTIVELY_ONCE = "effectively once"
+    AT_LEAST_ONCE = "at least once"
+
+
+@dataclass(frozen=True, slots=True)
+class FlowPart:
+    """Rows of one shard, in order. `flows` has the schema `libs.common.flows.schema.FLOW_SCHEMA`."""
+
+    shard: int
+    flows: pa.Table
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedRow:
+    """A row that the destination refuses for good: its part, its index in the part, and why."""
+
+    part: int
+    row: int
+    code: ErrorCode
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a write. Rows that are not rejected are durable."""
+
+    written: int  # rows newly written
+    already_there: int = 0  # rows recognised as written before
+    rejected: tuple[RejectedRow, ...] = ()
+
+
+class Sink(Protocol):
+    """One destination."""
+
+    def open(self) -> None:
+        """Connect, check, recover what a crash left."""
+
+    def write(self, parts: Sequence[FlowPart]) -> Outcome:
+        """Make all rows durable; see rules 2 to 4 and 7."""
+
+    def release(self, shards: Collection[int]) -> None:
+        """Let go of shards; see rule 6."""
+
+    def close(self) -> None:
+        """Flush nothing (writes were durable), close connections and files."""
