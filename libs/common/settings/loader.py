@@ -67,14 +67,14 @@ class Settings(BaseSettings):
         return env_settings, init_settings
 
 
-def load_settings(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
+def load_settings(path: Path | None = None) -> Settings:
     """Return the effective settings.
 
     Raises:
         ConfigError: one message that names every wrong setting and says what is wrong with it.
     """
-    _refuse_unknown_variables(environ)
-    file = path or _default_file(environ)
+    _refuse_unknown_variables(os.environ)
+    file = path or _default_file(os.environ)
     values = _read_yaml(file) if file else {}
     try:
         return Settings(**values)

@@ -1,0 +1,54 @@
+"""``blobtide run``: one service in the foreground. This is what containers run."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import click
+
+from libs.common.service import Service, run_service
+from libs.common.settings import Settings, load_settings
+from services.cli.options import config_option
+
+SERVICES: Final[dict[str, str]] = {
+    "blob-monitor": "services.blob_monitor.main",
+    "ingest": "services.ingest.main",
+    "parser": "services.parser.main",
+}
+
+
+@click.group()
+def command() -> None:
+    """Run one service in the foreground until SIGTERM or Ctrl-C."""
+
+
+def _add(name: str, module: str) -> None:
+    @command.command(name, help=f"Run {name}.")
+    @config_option
+    def run_one(config: Path | None) -> None:
+        settings = load_settings(config)
+        sys.exit(run_service(name, settings, _build_of(module)))
+
+
+for _name, _module in SERVICES.items():
+    _add(_name, _module)
+
+
+@command.command("sink", help="Run the sink NAME (see `blobtide sinks`).")
+@click.argument("name")
+@config_option
+def run_sink(name: str, config: Path | None) -> None:
+    """Run one sink."""
+    from services.sinks.main import build
+
+    settings = load_settings(config)
+    sys.exit(run_service(f"sink-{name}", settings, lambda loaded: build(loaded, name)))
+
+
+def _build_of(module: str) -> Callable[[Settings], Service]:
+    build: Callable[[Settings], Service] = importlib.import_module(module).build
+    return build

@@ -1,0 +1,179 @@
+"""Keep child processes running: start in order, restart what dies, stop in order.
+
+The supervisor is one thread that is called every fraction of a second (`step`). A child that ends is started again after a
+delay that doubles from one second to thirty and returns to one second after a minute of good running; a child that ends with
+the exit code of a configuration error is not, since the next start would fail in the same way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from libs.common.errors import ConfigError
+
+FIRST_DELAY: Final = 1.0
+LONGEST_DELAY: Final = 30.0
+GOOD_RUN_SECONDS: Final = 60.0
+STOP_SECONDS: Final = 10.0
+
+
+class State(StrEnum):
+    """What a program is doing."""
+
+    STARTING = "starting"
+    READY = "ready"
+    WAITING = "restarting"  # ended; starts again when the delay is over
+    FAILED = "failed"  # ended for good
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One child process. Its standard error goes to `log`; its standard output too, unless `relay` takes it."""
+
+    name: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    log: Path
+    health_port: int | None = None
+    relay: Path | None = None
+
+
+@dataclass(slots=True)
+class Child:
+    """A program and its current process."""
+
+    program: Program
+    process: subprocess.Popen[bytes] | None = None
+    state: State = State.STOPPED
+    started_at: float = 0.0
+    start_again_at: float = 0.0
+    delay: float = FIRST_DELAY
+    restarts: int = 0
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A program has come into another state."""
+
+    name: str
+    state: State
+    detail: str = ""
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """Run `programs` until `stop`. Not thread-safe."""
+
+    programs: Iterable[Program]
+    clock: Callable[[], float] = time.monotonic
+    children: list[Child] = field(default_factory=list)
+
+    def start(self) -> None:
+        """Start every program, in order."""
+        self.children = [Child(program) for program in self.programs]
+        for child in self.children:
+            self._start(child)
+
+    def step(self) -> list[Change]:
+        """Look after every child once; return what changed."""
+        return [change for child in self.children for change in self._look_after(child)]
+
+    def failed(self) -> Child | None:
+        """Return a child that ended for good, if there is one."""
+        return next((child for child in self.children if child.state is State.FAILED), None)
+
+    def stop(self) -> None:
+        """Ask each child in order to end; kill what has not ended after ten seconds."""
+        for child in self.children:
+            stop_process(child.process)
+            child.state = State.STOPPED
+
+    def _start(self, child: Child) -> None:
+        program = child.program
+        program.log.parent.mkdir(parents=True, exist_ok=True)
+        with program.log.open("ab") as log, (program.relay or program.log).open("ab") as output:
+            child.process = subprocess.Popen(
+                program.argv,
+                env={**os.environ, **program.env},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=log,
+                start_new_session=True,  # a Ctrl-C in the terminal reaches only us; we stop the children in order
+            )
+        child.state = State.STARTING
+        child.started_at = self.clock()
+
+    def _look_after(self, child: Child) -> list[Change]:
+        if child.state is State.WAITING and self.clock() >= child.start_again_at:
+            child.restarts += 1
+            self._start(child)
+            return [Change(child.program.name, State.STARTING, f"restart {child.restarts}")]
+        if child.state not in {State.STARTING, State.READY} or child.process is None:
+            return []
+        code = child.process.poll()
+        if code is not None:
+            return [self._ended(child, code)]
+        if child.state is State.STARTING and is_ready(child.program.health_port):
+            child.state = State.READY
+            return [Change(child.program.name, State.READY)]
+        return []
+
+    def _ended(self, child: Child, code: int) -> Change:
+        child.exit_code = code
+        detail = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        if code == ConfigError.exit_code:
+            child.state = State.FAILED
+            return Change(child.program.name, State.FAILED, last_line(child.program.log) or detail)
+        if self.clock() - child.started_at > GOOD_RUN_SECONDS:
+            child.delay = FIRST_DELAY
+        child.state = State.WAITING
+        child.start_again_at = self.clock() + child.delay
+        change = Change(child.program.name, State.WAITING, f"{detail}; again in {child.delay:.0f} s; see {child.program.log}")
+        child.delay = min(child.delay * 2, LONGEST_DELAY)
+        return change
+
+
+def stop_process(process: subprocess.Popen[bytes] | None) -> None:
+    """End a process: SIGTERM, ten seconds, SIGKILL."""
+    if process is None or process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def is_ready(port: int | None) -> bool:
+    """Ask ``/readyz``; a program without a health port is ready as soon as it runs."""
+    if port is None:
+        return True
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1) as answer:
+            return bool(answer.status == 200)  # noqa: PLR2004
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def last_line(log: Path) -> str:
+    """Return the last non-empty line of a log file, to say why a program ended."""
+    try:
+        lines = log.read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
