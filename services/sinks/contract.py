@@ -12,6 +12,8 @@
 6. `release` is called when shards move to another process: forget all about them, give up their locks, start no more writes.
 7. Partial success is normal: `Outcome.rejected` names rows that the destination refuses for good; all others are durable.
 8. Memory is bounded by the batch.
+9. A sink that does things by time has a `tick` (`Ticking`); one whose destination needs preparing has a `setup` (`NeedsSetup`).
+10. All calls come from one thread.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -74,3 +76,19 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Flush nothing (writes were durable), close connections and files."""
+
+
+@runtime_checkable
+class Ticking(Protocol):
+    """A sink that does things by time, such as closing a file that nobody adds to any more."""
+
+    def tick(self) -> None:
+        """Do what is due. Called between polls, also when nothing arrives; never raises for the world's faults."""
+
+
+@runtime_checkable
+class NeedsSetup(Protocol):
+    """A sink whose destination needs preparing once, such as by an index template."""
+
+    def setup(self) -> str:
+        """Prepare the destination, idempotently, and return one line that says what was done. Raises `ServerUnreachable`."""

@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from libs.common.errors import ConfigError
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
+from libs.common.settings.problems import describe_problems
 from libs.common.settings.services import (
     HttpSettings,
     IngestSettings,
@@ -142,22 +143,5 @@ def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
 
 
 def _explain(error: ValidationError, file: Path | None) -> str:
-    lines = []
-    for problem in error.errors():
-        path = ".".join(str(part) for part in problem["loc"])
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            message = "unknown setting" + _did_you_mean(problem["loc"])
-        lines.append(f"{path}: {message}")
     where = f"{file} or {PREFIX}... variables" if file else f"{PREFIX}... variables"
-    return f"in {where}: " + "; ".join(lines)
-
-
-def _did_you_mean(location: tuple[int | str, ...]) -> str:
-    """Find the group that `location` is in and suggest its closest setting."""
-    model: Any = Settings
-    for part in location[:-1]:
-        fields = getattr(model, "model_fields", {})
-        model = getattr(fields.get(part), "annotation", None)
-    close = difflib.get_close_matches(str(location[-1]), list(getattr(model, "model_fields", {})), 1)
-    return f"; did you mean {close[0]}?" if close else ""
+    return f"in {where}: {describe_problems(error, Settings)}"
