@@ -121,7 +121,7 @@ def _load(name: str, kind: Kind) -> Any:
     try:
         return importlib.import_module(kind.module)
     except ModuleNotFoundError as error:
-        if kind.extra is None or (error.name or "").startswith("services."):
+        if kind.extra is None or (error.name or "").startswith(("services.", "libs.")):
             raise
         raise ConfigError(f"the {name} sink needs {error.name}: pip install 'blobtide[{kind.extra}]'") from error
 

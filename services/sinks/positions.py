@@ -1,0 +1,148 @@
+"""How far each blob generation has been written: the memory that makes replays harmless at destinations without one.
+
+Order per blob holds (rule 4 of the contract), so one position a generation is enough: the highest (record_offset, tuple_index)
+written. A row at or below it was written before. The positions live in the SQLite database of one shard and move in the
+caller's transaction, together with whatever makes the rows durable.
+
+A generation is known by a hash of its blob and name, because blob names are long and there are many: about 50 bytes a
+generation. Work is done on columns; Python touches generations, never rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from libs.common.flows.schema import IDENTITY_COLUMNS
+
+_SECONDS_A_DAY = 86_400
+_NOTHING = (-1, -1)
+
+_Position = tuple[int, int]  # record_offset, tuple_index
+_Ints = np.ndarray[tuple[int], np.dtype[np.int64]]
+_Bools = np.ndarray[tuple[int], np.dtype[np.bool_]]
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """The rows of a table that were not written before, and the positions once they are."""
+
+    rows: pa.Table
+    known: int  # rows written before
+    positions: tuple[tuple[bytes, _Position], ...]
+
+
+class Positions:
+    """The positions of one shard. Calls never commit; the caller's transaction does."""
+
+    def __init__(self, database: sqlite3.Connection, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._clock = clock
+
+    def create(self) -> None:
+        """Create the table unless it is there."""
+        self._database.execute(
+            "CREATE TABLE IF NOT EXISTS position (generation BLOB PRIMARY KEY, record_offset INTEGER NOT NULL,"
+            " tuple_index INTEGER NOT NULL, touched_day INTEGER NOT NULL) WITHOUT ROWID"
+        )
+
+    def fresh(self, flows: pa.Table) -> Fresh:
+        """Return the rows of `flows` that are above their generation's position, each once; the order is kept."""
+        if not flows.num_rows:
+            return Fresh(flows, 0, ())
+        identity = flows.select(list(IDENTITY_COLUMNS)).unify_dictionaries().combine_chunks()
+        generations = _Generations.of(identity)
+        offsets, indexes = (_integers(identity, name) for name in ("record_offset", "tuple_index"))
+        reached = np.array([self._reached(key) for key in generations.keys], np.int64)
+        group = generations.of_row
+        mask = _above(offsets, indexes, reached[group]) & _first_time(group, offsets, indexes)
+        # Fresh rows of a generation ascend, so the last of them is the highest.
+        reached[group[mask], 0], reached[group[mask], 1] = offsets[mask], indexes[mask]
+        rows = flows if mask.all() else flows.filter(pa.array(mask))
+        positions = zip(generations.keys, map(tuple, reached.tolist()), strict=True)
+        return Fresh(rows, flows.num_rows - rows.num_rows, tuple(positions))
+
+    def advance(self, fresh: Fresh) -> None:
+        """Record that the rows of `fresh` are written, and that its generations are still in use."""
+        today = self._today()
+        self._database.executemany(
+            "INSERT OR REPLACE INTO position VALUES (?, ?, ?, ?)",
+            [(key, offset, index, today) for key, (offset, index) in fresh.positions],
+        )
+
+    def prune(self, remember_days: int) -> int:
+        """Forget generations that nothing came from for `remember_days`; return how many."""
+        return self._database.execute("DELETE FROM position WHERE touched_day < ?", (self._today() - remember_days,)).rowcount
+
+    def _reached(self, key: bytes) -> _Position:
+        row = self._database.execute("SELECT record_offset, tuple_index FROM position WHERE generation = ?", (key,)).fetchone()
+        return row or _NOTHING
+
+    def _today(self) -> int:
+        return int(self._clock() // _SECONDS_A_DAY)
+
+
+@dataclass(frozen=True, slots=True)
+class _Generations:
+    """The blob generations of a table: their keys, and which of them each row is of."""
+
+    keys: list[bytes]
+    of_row: _Ints
+
+    @classmethod
+    def of(cls, identity: pa.Table) -> _Generations:
+        blobs, names = (identity.column(name).chunk(0) for name in ("blob", "generation"))
+        codes = _codes(blobs) * len(names.dictionary) + _codes(names)
+        # Rows of one blob stand together: number the runs, then spread the numbers.
+        starts = np.flatnonzero(np.concatenate(([True], codes[1:] != codes[:-1])))
+        distinct, of_run = np.unique(codes[starts], return_inverse=True)
+        blob_of, name_of = np.divmod(distinct, len(names.dictionary))
+        pairs = zip(blobs.dictionary.take(blob_of).to_pylist(), names.dictionary.take(name_of).to_pylist(), strict=True)
+        of_row = np.repeat(of_run, np.diff(starts, append=len(codes)))
+        return cls([_key(blob, name) for blob, name in pairs], of_row)
+
+
+def _key(blob: str, generation: str) -> bytes:
+    return hashlib.blake2b(f"{blob}\0{generation}".encode(), digest_size=16).digest()
+
+
+def _codes(words: pa.DictionaryArray) -> _Ints:
+    codes: _Ints = words.indices.to_numpy().astype(np.int64)
+    return codes
+
+
+def _integers(table: pa.Table, name: str) -> _Ints:
+    values: _Ints = table.column(name).chunk(0).to_numpy().astype(np.int64)
+    return values
+
+
+def _above(offsets: _Ints, indexes: _Ints, reached: np.ndarray[tuple[int, int], np.dtype[np.int64]]) -> _Bools:
+    above: _Bools = (offsets > reached[:, 0]) | ((offsets == reached[:, 0]) & (indexes > reached[:, 1]))
+    return above
+
+
+def _first_time(group: _Ints, offsets: _Ints, indexes: _Ints) -> _Bools:
+    """Tell which rows are above all rows of their generation before them: a batch may hold the same range twice."""
+    order = np.argsort(group, kind="stable")
+    g, o, i = group[order], offsets[order], indexes[order]
+    rises = (g[1:] > g[:-1]) | (o[1:] > o[:-1]) | ((o[1:] == o[:-1]) & (i[1:] > i[:-1]))
+    first = np.ones(len(order), np.bool_)
+    if not rises.all():
+        rank = _rank(g, o, i)
+        first[order[1:]] = rank[1:] > np.maximum.accumulate(rank)[:-1]
+    return first
+
+
+def _rank(group: _Ints, offsets: _Ints, indexes: _Ints) -> _Ints:
+    """Number the rows by (group, offset, index), equal rows alike."""
+    order = np.lexsort((indexes, offsets, group))
+    changes = [np.diff(values[order]) != 0 for values in (group, offsets, indexes)]
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.concatenate(([0], np.cumsum(np.logical_or.reduce(changes))))
+    return rank
