@@ -1,0 +1,257 @@
+"""Where a storage account is and how to sign in to it: settings in, endpoint and an authoriser of requests out.
+
+Secrets come as values or from files; files are read again when the service refuses a secret, so that keys can be rotated under
+a running process. An authoriser belongs to one endpoint: nothing in a message can make a secret travel to another host.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import threading
+import time
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import parse_qsl, urlsplit
+
+from pydantic import SecretStr
+
+from libs.common.errors import ConfigError
+from libs.common.settings.storage import StorageAccount
+from libs.common.storage.api import StorageUnavailable
+
+_TOKEN_SCOPE = "https://storage.azure.com/.default"  # noqa: S105 - the name of a permission, not a secret
+# Published by Microsoft for the storage emulator; it opens nothing else.
+_EMULATOR = (
+    "AccountName=devstoreaccount1;AccountKey=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/"
+    "K1SZFPTOtr/KBHBeksoGMGw==;BlobEndpoint=http://127.0.0.1:10000/devstoreaccount1"
+)
+_REFRESH_SECONDS_BEFORE_EXPIRY = 300
+
+
+@dataclass(slots=True)
+class Request:
+    """One request without a body. `path` is percent-encoded and complete; query values are plain."""
+
+    method: str
+    path: str
+    query: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class Authoriser(Protocol):
+    """Signs requests."""
+
+    def authorise(self, request: Request) -> None:
+        """Add what proves who we are to `request`; called anew for every attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class SharedKey:
+    """Account key: every request is signed (Shared Key for Blob service, version 2015-02-21 and later)."""
+
+    account: str
+    key: bytes = field(repr=False)
+
+    def authorise(self, request: Request) -> None:
+        """Sign method, conditional headers, x-ms headers, path and query."""
+        lower = {name.lower(): value for name, value in request.headers.items()}
+        plain = "\n".join(lower.get(name, "") for name in _SIGNED_HEADERS)
+        ms = "".join(f"{name}:{lower[name]}\n" for name in sorted(lower) if name.startswith("x-ms-"))
+        query = "".join(f"\n{name}:{value}" for name, value in sorted(request.query.items()))
+        text = f"{request.method}\n{plain}\n{ms}/{self.account}{request.path}{query}"
+        digest = hmac.digest(self.key, text.encode(), hashlib.sha256)
+        request.headers["Authorization"] = f"SharedKey {self.account}:{base64.b64encode(digest).decode()}"
+
+
+_SIGNED_HEADERS = (
+    "content-encoding",
+    "content-language",
+    "content-length",
+    "content-md5",
+    "content-type",
+    "date",
+    "if-modified-since",
+    "if-match",
+    "if-none-match",
+    "if-unmodified-since",
+    "range",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SharedAccessSignature:
+    """A SAS: its fields are part of every query."""
+
+    fields: tuple[tuple[str, str], ...] = field(repr=False)
+
+    def authorise(self, request: Request) -> None:
+        """Add the signature's fields."""
+        request.query.update(self.fields)
+
+
+class Identity:
+    """A token of a managed identity, workload identity or service principal, kept until shortly before it expires."""
+
+    def __init__(self, credential: Any) -> None:
+        self._credential = credential
+        self._lock = threading.Lock()
+        self._token: Any = None
+
+    def authorise(self, request: Request) -> None:
+        """Add the bearer token. Raises `StorageUnavailable` when no identity is to be had."""
+        with self._lock:
+            if self._token is None or self._token.expires_on - time.time() < _REFRESH_SECONDS_BEFORE_EXPIRY:
+                self._token = self._fetch()
+            request.headers["Authorization"] = f"Bearer {self._token.token}"
+
+    def _fetch(self) -> Any:
+        from azure.core.exceptions import AzureError
+
+        try:
+            return self._credential.get_token(_TOKEN_SCOPE)
+        except AzureError as error:
+            first_line = str(error).partition("\n")[0]
+            raise StorageUnavailable(
+                f"no token from Azure identity (managed, workload, service principal): {first_line}"
+            ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where the blob service of an account answers."""
+
+    scheme: str
+    host: str
+    port: int | None
+    path: str  # "" or, for emulators, "/account"
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """An endpoint and how to sign in to it."""
+
+    endpoint: Endpoint
+    authoriser: Authoriser
+
+
+def resolve(account: StorageAccount, alias: str) -> Login:
+    """Return endpoint and authoriser of the environment `alias`; reads secret files, sends nothing.
+
+    Raises:
+        ConfigError: if a secret or address is missing or malformed; names the environment and the setting, shows no secret.
+    """
+    try:
+        return _resolve(account)
+    except ValueError as error:
+        raise ConfigError(f"storage of environment {alias}: {error}") from error
+
+
+def _resolve(account: StorageAccount) -> Login:
+    text = _secret("connection_string", account.connection_string, account.connection_string_file)
+    if text is not None:
+        return _from_connection_string(text, account.account_url)
+    endpoint = _endpoint("account_url", _url_of(account))
+    key = _secret("account_key", account.account_key, account.account_key_file)
+    sas = _secret("sas_token", account.sas_token, account.sas_token_file)
+    if key is not None:
+        return Login(endpoint, SharedKey(account.account_name or _account_of(endpoint), _decode_key("account_key", key)))
+    if sas is not None:
+        return Login(endpoint, _sas("sas_token", sas))
+    if endpoint.scheme != "https":
+        raise ValueError("signing in by identity needs https; give account_key or sas_token for an emulator")
+    return Login(endpoint, Identity(_default_credential(account.managed_identity_client_id)))
+
+
+def _secret(name: str, value: SecretStr | None, file: Path | None) -> str | None:
+    if value is not None:
+        text = value.get_secret_value().strip()
+    elif file is not None:
+        try:
+            text = file.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise ValueError(f"cannot read {name}_file {file}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{name}_file {file} is not text") from error
+    else:
+        return None
+    if not text:
+        raise ValueError(f"{name} is empty")
+    return text
+
+
+def _from_connection_string(text: str, account_url: str | None) -> Login:
+    parts = {name.strip().lower(): value.strip() for name, _, value in (part.partition("=") for part in text.split(";"))}
+    if parts.get("usedevelopmentstorage", "").lower() == "true":
+        return _from_connection_string(_EMULATOR, account_url)
+    name = parts.get("accountname", "")
+    suffix = parts.get("endpointsuffix") or "core.windows.net"
+    url = account_url or parts.get("blobendpoint")
+    if not url and name:
+        url = f"{parts.get('defaultendpointsprotocol') or 'https'}://{name}.blob.{suffix}"
+    if not url:
+        raise ValueError("connection_string has neither AccountName nor BlobEndpoint; copy it whole from the Azure portal")
+    endpoint = _endpoint("connection_string's BlobEndpoint", url)
+    if key := parts.get("accountkey"):
+        return Login(endpoint, SharedKey(name or _account_of(endpoint), _decode_key("connection_string's AccountKey", key)))
+    if sas := parts.get("sharedaccesssignature"):
+        return Login(endpoint, _sas("connection_string's SharedAccessSignature", sas))
+    raise ValueError("connection_string has neither AccountKey nor SharedAccessSignature; copy it whole from the Azure portal")
+
+
+def _url_of(account: StorageAccount) -> str:
+    return account.account_url or f"https://{account.account_name}.blob.{account.dns_suffix}"
+
+
+def _endpoint(setting: str, url: str) -> Endpoint:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f"{setting} is not a URL: {error}") from error
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None:
+        raise ValueError(f"{setting} is not an address such as https://NAME.blob.core.windows.net")
+    if parts.query or parts.fragment:
+        raise ValueError(f"{setting} must end with the host; give the part after '?' as sas_token")
+    return Endpoint(parts.scheme, parts.hostname, port, parts.path.rstrip("/"))
+
+
+def _account_of(endpoint: Endpoint) -> str:
+    """Return the account's name: the first path segment of an emulator's URL, else the first label of the host."""
+    name = endpoint.path.strip("/") or endpoint.host.partition(".")[0]
+    return name.removesuffix("-secondary")
+
+
+def _decode_key(setting: str, key: str) -> bytes:
+    try:
+        return base64.b64decode(key, validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"{setting} is not an account key (base64); copy it again from the Azure portal") from error
+
+
+def _sas(setting: str, token: str) -> SharedAccessSignature:
+    fields = tuple(parse_qsl(token.lstrip("?"), keep_blank_values=True))
+    if "sig" not in dict(fields):
+        raise ValueError(f"{setting} has no signature (sig=...); copy the whole token")
+    return SharedAccessSignature(fields)
+
+
+@cache
+def _default_credential(client_id: str | None) -> Any:
+    """Return the process's one credential for `client_id`, without the slow and surprising ones of developers' machines."""
+    from azure.identity import DefaultAzureCredential
+
+    options: dict[str, Any] = {"managed_identity_client_id": client_id} if client_id else {}
+    return DefaultAzureCredential(
+        exclude_cli_credential=True,
+        exclude_developer_cli_credential=True,
+        exclude_powershell_credential=True,
+        exclude_shared_token_cache_credential=True,
+        exclude_visual_studio_code_credential=True,
+        exclude_broker_credential=True,
+        **options,
+    )

@@ -1,0 +1,66 @@
+"""What an answer with a failure status means: where Azure's status and error codes become `storage.api` errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from libs.common.storage.api import BlobChanged, BlobGone, BlobUnreadable, StorageError, StorageUnavailable
+from libs.common.storage.retry import Transient
+
+_RETRIED = frozenset({408, 429, 500, 502, 503, 504})
+_RETRIED_CODES = frozenset({"ServerBusy", "OperationTimedOut", "InternalError"})
+_LONGEST_RETRY_AFTER = 3600.0
+
+
+class WrongBlobType(StorageError):
+    """The operation does not exist for this type of blob."""
+
+
+class Refused(StorageUnavailable):
+    """401 or 403: the secret is not accepted, or not for this."""
+
+
+_BY_STATUS: dict[int, tuple[type[StorageError], str]] = {
+    304: (BlobChanged, "has changed"),
+    404: (BlobGone, "is not there"),
+    412: (BlobChanged, "has changed"),
+    416: (BlobChanged, "is shorter than it was"),
+}
+_BY_CODE: dict[str, tuple[type[StorageError], str]] = {
+    "BlobArchived": (BlobUnreadable, "is in the archive tier; rehydrate it to read it"),
+    "BlobBeingRehydrated": (BlobUnreadable, "is in the archive tier, being rehydrated"),
+    "BlobUsesCustomerSpecifiedEncryption": (BlobUnreadable, "is encrypted with a key that only its writer has"),
+    "InvalidBlobType": (WrongBlobType, "is of another type"),
+}
+_REFUSALS = {
+    "AuthenticationFailed": "the account key, SAS or token is wrong or has expired, or this machine's clock is off",
+    "AuthorizationFailure": "not allowed; check key or SAS, its permissions (read, list), and the account's network rules",
+    "AuthorizationPermissionMismatch": "not allowed; grant the role Storage Blob Data Reader, or read and list in the SAS",
+    "KeyBasedAuthenticationNotPermitted": "the account does not accept keys; sign in by identity",
+    "AccountIsDisabled": "the account is disabled",
+}
+_OTHER_REFUSAL = "access is refused; check the credentials and the account's network rules"
+
+
+def failure(alias: str, path: str, status: int, headers: Mapping[str, str]) -> StorageError | Transient:
+    """Return the exception for an answer of `status` to a request for `path` in the environment `alias`."""
+    code = headers.get("x-ms-error-code", "")
+    said = f"{status} {code}".strip()
+    known = _BY_CODE.get(code) or _BY_STATUS.get(status)
+    if known:
+        kind, what = known
+        return kind(f"{alias}{path[:300]} {what} ({said})")
+    if status in {401, 403}:
+        return Refused(f"{alias}: {_REFUSALS.get(code, _OTHER_REFUSAL)} ({said})")
+    if status in _RETRIED or code in _RETRIED_CODES:
+        return Transient(f"{alias}: storage answered {said}", after=_retry_after(headers.get("Retry-After")))
+    if "Location" in headers:
+        return StorageUnavailable(f"{alias}: storage wants to redirect ({said}), which is refused; check account_url")
+    return StorageUnavailable(f"{alias}{path[:300]}: storage answered {said}")
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Read the seconds of a ``Retry-After``; storage sends no dates."""
+    if value is None or not value.strip().isdigit():
+        return None
+    return min(float(value), _LONGEST_RETRY_AFTER)

@@ -1,0 +1,70 @@
+"""When a storage request is tried again: jittered exponential waits, ``Retry-After`` honoured, one deadline for everything.
+
+Waits end early when the client closes, so that a stopping process never sits in a back-off.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from libs.common.storage.api import StorageUnavailable
+
+T = TypeVar("T")
+
+
+class Transient(Exception):
+    """One attempt failed as another may not; `after` is what the server asked for, in seconds. Never leaves `Retrier.call`."""
+
+    def __init__(self, reason: str, *, after: float | None = None) -> None:
+        super().__init__(reason)
+        self.after = after
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How long and how often to try. All times in seconds."""
+
+    deadline: float = 30.0  # no attempt begins later than this after the first
+    first_wait: float = 0.2
+    longest_wait: float = 8.0
+
+    def wait_after(self, failures: int, asked_for: float | None) -> float:
+        """Return how long to wait after the given number of failures: half to all of the exponential step, at random."""
+        step = min(self.longest_wait, self.first_wait * 2.0 ** (failures - 1))
+        return max(step * random.uniform(0.5, 1.0), asked_for or 0.0)  # noqa: S311 - spreads load, keeps no secret
+
+
+@dataclass(frozen=True, slots=True)
+class Retrier:
+    """Call something until it succeeds, fails for good, or the policy's deadline is near."""
+
+    policy: RetryPolicy
+    # Waits so many seconds; True means that waiting is over because the client closes.
+    wait: Callable[[float], bool]
+    on_retry: Callable[[], None] = lambda: None
+    clock: Callable[[], float] = time.monotonic
+
+    def call(self, attempt: Callable[[], T]) -> T:
+        """Return what `attempt` returns.
+
+        Raises:
+            StorageUnavailable: if attempts kept failing with `Transient`; says the last reason and when to come back.
+        """
+        give_up_at = self.clock() + self.policy.deadline
+        failures = 0
+        while True:
+            try:
+                return attempt()
+            except Transient as error:
+                failures += 1
+                wait = self.policy.wait_after(failures, error.after)
+                tries = f"{failures} {'try' if failures == 1 else 'tries'}"
+                if self.clock() + wait > give_up_at:
+                    raise StorageUnavailable(f"{error} ({tries})", after=max(30.0, error.after or 0.0)) from error
+                if self.wait(wait):
+                    raise StorageUnavailable(f"{error} (gave up after {tries}: closing)") from error
+                self.on_retry()
