@@ -1,0 +1,70 @@
+"""A local Azurite, the Azure Storage emulator: its blob service, from npm, on Node.js 20 or newer."""
+
+from __future__ import annotations
+
+import shutil
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+from libs.local.cache import Recipe, fetched
+from libs.local.node import Node, find_node
+from libs.local.ports import LOOPBACK, accepts, free_port
+from libs.local.process import Launch, LocalServer
+from libs.local.resources import resource
+from libs.local.tools import run_tool
+
+# The emulator's account and key are the same everywhere and documented; they protect nothing.
+ACCOUNT: Final = "devstoreaccount1"
+ACCOUNT_KEY: Final = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+
+
+class LocalAzurite(LocalServer):
+    """One storage account with blobs.
+
+    `stop` keeps everything. `kill` may lose what was written in the five seconds before, because the emulator saves its
+    metadata that often: unlike Azure, it forgets acknowledged writes.
+    """
+
+    name = "azurite"
+
+    @classmethod
+    def install(cls) -> None:
+        """Fetch the npm packages and look for Node.js."""
+        _packages(find_node())
+
+    @cached_property
+    def port(self) -> int:
+        """The blob service's port."""
+        return free_port()
+
+    @property
+    def blob_endpoint(self) -> str:
+        """URL of the account."""
+        return f"http://{LOOPBACK}:{self.port}/{ACCOUNT}"
+
+    @property
+    def connection_string(self) -> str:
+        """Connection string of the account, for the SDK."""
+        return (
+            f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={ACCOUNT_KEY};BlobEndpoint={self.blob_endpoint};"
+        )
+
+    def _launch(self) -> Launch:
+        node = find_node()
+        script = _packages(node) / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"
+        where = ("--blobHost", LOOPBACK, "--blobPort", str(self.port), "--location", str(self.data_dir))
+        # API versions newer than the emulator are the rule with a current SDK; the rest keeps it quiet and to itself.
+        behave = ("--skipApiVersionCheck", "--disableTelemetry", "--silent")
+        return Launch((str(node.executable), str(script), *where, *behave), ready=lambda: accepts(self.port))
+
+
+def _packages(node: Node) -> Path:
+    sources = (resource("azurite/package.json"), resource("azurite/package-lock.json"))
+
+    def fetch(target: Path) -> None:
+        for source in sources:
+            shutil.copy(source, target)
+        run_tool((*node.npm, "ci", "--no-audit", "--no-fund", "--loglevel=error"), "fetching Azurite with npm", target)
+
+    return fetched(Recipe("azurite", sources), fetch)

@@ -1,0 +1,74 @@
+"""What is fetched once and kept: directories that are complete or absent, made by one process at a time.
+
+They are in ``$BLOBTIDE_HOME/cache``, else ``$XDG_CACHE_HOME/blobtide``, else ``~/.cache/blobtide``; delete them at any time.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What to fetch: a name for people, and the files whose content decides what is fetched."""
+
+    name: str
+    sources: tuple[Path, ...]
+
+    def key(self) -> str:
+        """Return the directory's name: it changes with the content of any source."""
+        digest = hashlib.sha256()
+        for source in self.sources:
+            digest.update(hashlib.sha256(source.read_bytes()).digest())
+        return f"{self.name}-{digest.hexdigest()[:16]}"
+
+
+def cache_dir(environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the directory that holds what was fetched."""
+    if home := environ.get("BLOBTIDE_HOME"):
+        return Path(home) / "cache"
+    return Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "blobtide"
+
+
+def fetched(recipe: Recipe, fetch: Callable[[Path], None]) -> Path:
+    """Return the directory of `recipe`, filled by `fetch` if it is not there yet.
+
+    `fetch` gets an empty directory; the result appears under its final name only when `fetch` has returned. What it raises is
+    passed on, and nothing remains.
+    """
+    target = cache_dir() / recipe.key()
+    if target.is_dir():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not target.is_dir():
+            _fetch_into(target, recipe.name, fetch)
+    return target
+
+
+def _fetch_into(target: Path, name: str, fetch: Callable[[Path], None]) -> None:
+    began = time.monotonic()
+    _say(f"fetching {name} once into {target} ...")
+    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        fetch(partial)
+        partial.rename(target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    _say(f"fetched {name} in {time.monotonic() - began:.0f} s")
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"blobtide: {text}\n")
+    sys.stderr.flush()

@@ -1,0 +1,36 @@
+"""Jars from Maven: copy the dependencies of a POM of ``deploy/local`` into the cache, once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from libs.local.cache import Recipe, fetched
+from libs.local.errors import ServerMissing
+from libs.local.resources import resource
+from libs.local.tools import run_tool
+
+
+def jars(name: str) -> Path:
+    """Return the directory with the jars of ``deploy/local/<name>/pom.xml``. Raises `ServerMissing`."""
+    pom = resource(f"{name}/pom.xml")
+    return fetched(Recipe(name, (pom,)), lambda target: _copy_dependencies(pom, target))
+
+
+def find_maven(environ: Mapping[str, str] = os.environ) -> str:
+    """Return the ``mvn`` on PATH. Raises `ServerMissing`."""
+    maven = shutil.which("mvn", path=environ.get("PATH", ""))
+    if maven is None:
+        raise ServerMissing("Maven is needed once to fetch jars, and mvn is not on PATH: install Maven (Debian: maven)")
+    return maven
+
+
+def _copy_dependencies(pom: Path, target: Path) -> None:
+    # From a copy of the POM: Maven writes beside it, and an installed package may be read-only.
+    with tempfile.TemporaryDirectory(prefix="blobtide-maven-") as work:
+        shutil.copyfile(pom, Path(work) / "pom.xml")
+        goal = ("dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={target}")
+        run_tool((find_maven(), "-q", "-B", "-ntp", *goal), f"fetching the jars of {pom} with Maven", Path(work))
