@@ -28,6 +28,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "config": ("services.cli.config", "Check or show the effective settings."),
     "sinks": ("services.cli.sinks", "List the destinations and their delivery promises."),
     "sink-setup": ("services.cli.sink_setup", "Install what a destination needs, such as an index template."),
+    "health": ("services.cli.health", "Ask a service on this machine whether it is ready."),
     "demo": ("services.cli.demo", "Generate flow logs as Azure writes them."),
 }
 

@@ -11,6 +11,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -21,11 +22,13 @@ from pathlib import Path
 from typing import Final
 
 from libs.common.errors import ConfigError
+from libs.local import guard
 
 FIRST_DELAY: Final = 1.0
 LONGEST_DELAY: Final = 30.0
 GOOD_RUN_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 10.0
+SIGNALLED: Final = 128  # the guard exits with 128 + N for a child that signal N ended
 
 
 class State(StrEnum):
@@ -106,9 +109,9 @@ class Supervisor:
         program.log.parent.mkdir(parents=True, exist_ok=True)
         with program.log.open("ab") as log, (program.relay or program.log).open("ab") as output:
             child.process = subprocess.Popen(
-                program.argv,
+                (sys.executable, "-I", "-S", guard.__file__, *program.argv),  # a child never outlives us
                 env={**os.environ, **program.env},
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=log,
                 start_new_session=True,  # a Ctrl-C in the terminal reaches only us; we stop the children in order
@@ -133,7 +136,7 @@ class Supervisor:
 
     def _ended(self, child: Child, code: int) -> Change:
         child.exit_code = code
-        detail = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        detail = f"killed by {signal.Signals(code - SIGNALLED).name}" if code > SIGNALLED else f"exit code {code}"
         if code == ConfigError.exit_code:
             child.state = State.FAILED
             return Change(child.program.name, State.FAILED, last_line(child.program.log) or detail)
@@ -147,10 +150,11 @@ class Supervisor:
 
 
 def stop_process(process: subprocess.Popen[bytes] | None) -> None:
-    """End a process: SIGTERM, ten seconds, SIGKILL."""
+    """End a guarded process: SIGTERM, ten seconds, SIGKILL."""
     if process is None or process.poll() is not None:
         return
-    process.terminate()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
     try:
         process.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
