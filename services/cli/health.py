@@ -1,4 +1,4 @@
-"""``blobtide health``: ask a service on this machine whether it is ready; the exit code answers. For container health checks."""
+"""``blobtide health``: is a service on this machine ready? The exit code answers; for container health checks."""
 
 from __future__ import annotations
 

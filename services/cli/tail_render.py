@@ -1,0 +1,111 @@
+"""Turn any message of the pipeline into readable lines or JSON lines, by its ``type`` header.
+
+A flow batch gives one line a flow; a segment, an event and a dead letter give one line each. What cannot be decoded is shown as
+what it is, with the reason: a tail never hides a message.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Final
+
+import pyarrow as pa
+
+from libs.common.errors import CodecError
+from libs.common.events import decode_event
+from libs.common.flows.json_text import json_lines
+from libs.common.flows.wire import decode_flows
+from libs.common.kafka.records import Inbound
+from libs.common.segments import Segment
+
+_EVENTS: Final = frozenset(
+    ("BlobObserved", "BlobsListed", "BlobClosed", "BlobReopened", "BlobState", "BlobCheckpoint", "BlobCompletion")
+)
+_SHOWN_BYTES: Final = 300
+
+
+class Output(StrEnum):
+    """How messages are shown."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+def render(record: Inbound, output: Output, flow_text: Callable[[pa.Table], Iterator[str]]) -> Iterator[str]:
+    """Yield the lines that show `record`."""
+    kind = dict(record.headers).get("type", b"").decode(errors="replace")
+    try:
+        if kind == "flow-batch":
+            yield from _flows(record, output, flow_text)
+            return
+        shown = _decoded(record, kind)
+    except CodecError as error:
+        shown = {"undecodable": str(error), "bytes": _bytes(record.value or b"")}
+    yield _as_json(record, kind, shown) if output is Output.JSON else _as_text(record, kind, shown)
+
+
+def _flows(record: Inbound, output: Output, flow_text: Callable[[pa.Table], Iterator[str]]) -> Iterator[str]:
+    table = decode_flows(record.value or b"")
+    if output is Output.JSON:
+        yield from json_lines(table).decode().splitlines()
+    else:
+        yield from flow_text(table)
+
+
+def _decoded(record: Inbound, kind: str) -> dict[str, Any]:
+    if record.value is None:
+        return {"tombstone": True}
+    if kind in _EVENTS:
+        return {name: value for name, value in asdict(decode_event(record.value)).items() if value not in (None, "")}
+    if kind == "segment":
+        segment = asdict(Segment.from_message(record.headers, record.value))
+        segment["data"] = _bytes(segment["data"])
+        return {name: value for name, value in segment.items() if value is not None}
+    headers = {name: value.decode(errors="replace") for name, value in record.headers if name != "type"}
+    return {**headers, "bytes": _bytes(record.value)}
+
+
+def _bytes(data: bytes) -> str:
+    """Show bytes as text where they are text, else as base64; long ones are cut, and say so."""
+    cut = data[:_SHOWN_BYTES]
+    try:
+        text = cut.decode()
+    except UnicodeDecodeError:
+        text = "base64:" + base64.b64encode(cut).decode()
+    return text if len(data) == len(cut) else f"{text}… ({len(data)} bytes)"
+
+
+def _as_json(record: Inbound, kind: str, shown: dict[str, Any]) -> str:
+    message = {
+        "topic": record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "timestamp": _time(record.timestamp_ms),
+        "key": record.key.decode(errors="replace") if record.key is not None else None,
+        "type": kind or None,
+        "value": shown,
+    }
+    return json.dumps(message, default=_plain, ensure_ascii=False)
+
+
+def _as_text(record: Inbound, kind: str, shown: dict[str, Any]) -> str:
+    words = " ".join(f"{name}={_word(value)}" for name, value in shown.items())
+    return f"{_time(record.timestamp_ms)} {record.topic}/{record.partition}@{record.offset} {kind or 'message'} {words}"
+
+
+def _word(value: Any) -> str:
+    text = str(_plain(value) if isinstance(value, datetime) else value)
+    return json.dumps(text, ensure_ascii=False) if any(c.isspace() or not c.isprintable() for c in text) else text
+
+
+def _plain(value: Any) -> str:
+    return value.isoformat(timespec="milliseconds").replace("+00:00", "Z") if isinstance(value, datetime) else str(value)
+
+
+def _time(timestamp_ms: int) -> str:
+    return _plain(datetime.fromtimestamp(timestamp_ms / 1000, tz=UTC))
