@@ -1,0 +1,135 @@
+"""The ``file`` sink: complete Parquet, NDJSON or CSV files in a directory. Promise: effectively once. Stable.
+
+Files are named by shard and sequence, ``flows-p003-00000012.parquet``, and appear whole or not at all; nothing is ever changed
+under a final name. State is hidden in ``.blobtide`` beside them: rows that are in no file yet, and how far every blob
+generation has been written, so that rows which come again, in whatever batches, add nothing. Rows are durable when a write
+returns, files follow by rows, bytes or time. See `services.sinks.shard_store` for the steps.
+
+Several workers may share a directory; each shard belongs to one of them at a time. The positions are kept per shard: a topic
+with another number of partitions needs a directory of its own.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import string
+import time
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, field_validator, model_validator
+
+from libs.common.flows.schema import FLOW_SCHEMA
+from services.sinks.contract import FlowPart, Outcome
+from services.sinks.file_formats import Compression, Encoding, FileFormat
+from services.sinks.positions import Positions
+from services.sinks.settings import SinkSettings
+from services.sinks.shard_store import Limits, Outlet
+from services.sinks.shards import Shards, ShardsSpec
+
+__all__ = ["FileSettings", "FileSink"]
+
+
+class FileSettings(SinkSettings):
+    """Options of the file sink."""
+
+    directory: Path = Field(description="Where the files go; made if missing. The hidden .blobtide in it is the sink's memory.")
+    format: FileFormat = Field(default=FileFormat.PARQUET, description="parquet, ndjson or csv (with a header line).")
+    compression: Compression | None = Field(
+        default=None, description="none, gzip, zstd, or snappy (Parquet only). Default: zstd for Parquet, none for text."
+    )
+    columns: tuple[str, ...] | None = Field(default=None, min_length=1, description="Columns in their order. Default: all.")
+    formula_safe: bool = Field(default=False, description="CSV: defuse text that a spreadsheet would run as a formula.")
+    template: str = Field(
+        default="flows-p{shard:03}-{sequence:08}", description="Name of a file without its extension; {shard} and {sequence}."
+    )
+    rotate_rows: int = Field(default=1_000_000, ge=1, description="A file is complete at so many rows.")
+    rotate_bytes: int = Field(
+        default=134_217_728, ge=1, description="A file is complete at so many bytes of waiting rows, uncompressed."
+    )
+    rotate_seconds: float = Field(default=60.0, gt=0, description="A file is complete so long after its first row came.")
+    flush_on_close: bool = Field(default=True, description="Complete the files at a stop; else rows wait for the next start.")
+    remember_days: int = Field(
+        default=400, ge=1, description="A blob that nothing came from for so long is forgotten: replayed, it is written again."
+    )
+
+    @field_validator("columns")
+    @classmethod
+    def _known(cls, columns: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for name in columns or ():
+            if name not in FLOW_SCHEMA.names:
+                raise ValueError(f"unknown column {name!r}; columns are {', '.join(FLOW_SCHEMA.names)}")
+        if columns is not None and len(set(columns)) < len(columns):
+            raise ValueError("a column stands twice")
+        return columns
+
+    @field_validator("template")
+    @classmethod
+    def _names_files(cls, template: str) -> str:
+        try:
+            fields = {field for _, field, _, _ in string.Formatter().parse(template) if field is not None}
+            name = template.format(shard=1, sequence=1)
+        except (ValueError, KeyError, IndexError, AttributeError) as error:
+            raise ValueError("only {shard} and {sequence} can stand in a file name, for example {shard:03}") from error
+        if fields != {"shard", "sequence"}:
+            raise ValueError("a file name needs {shard} and {sequence}, or files would overwrite each other")
+        if "/" in name or "\0" in name or name.startswith("."):
+            raise ValueError("a file name has no / and does not begin with a dot")
+        return template
+
+    @model_validator(mode="after")
+    def _snappy_is_for_parquet(self) -> Self:
+        if self.compression is Compression.SNAPPY and self.format is not FileFormat.PARQUET:
+            raise ValueError("compression: snappy is for Parquet; text files take none, gzip or zstd")
+        return self
+
+    def encoding(self) -> Encoding:
+        """Return the format with its options."""
+        usual = Compression.ZSTD if self.format is FileFormat.PARQUET else Compression.NONE
+        return Encoding(self.format, self.compression or usual, self.columns, self.formula_safe)
+
+
+class FileSink:
+    """Rows into files; see the module."""
+
+    def __init__(self, settings: FileSettings, clock: Callable[[], float] = time.time) -> None:
+        self._settings = settings
+        self._clock = clock
+        encoding = settings.encoding()
+        limits = Limits(settings.rotate_rows, settings.rotate_bytes, settings.rotate_seconds)
+        outlet = Outlet(settings.directory, FLOW_SCHEMA, settings.template, encoding.extension, encoding.write, limits)
+        self._shards = Shards(ShardsSpec(outlet, self._prepare, settings.flush_on_close), clock)
+
+    def open(self) -> None:
+        """Recover what a crash left. Raises ConfigError if the directory cannot be written to."""
+        self._shards.open()
+
+    def write(self, parts: Sequence[FlowPart]) -> Outcome:
+        """Make all rows durable, each once. Raises Retry if the disk fails or another process has a shard."""
+        written = known = 0
+        for part in parts:
+            with self._shards.writing(part.shard) as store:
+                positions = Positions(store.database, self._clock)
+                fresh = positions.fresh(part.flows)
+                store.append(fresh.rows)
+                positions.advance(fresh)
+            written, known = written + fresh.rows.num_rows, known + fresh.known
+        return Outcome(written, known)
+
+    def tick(self) -> None:
+        """Complete files by time."""
+        self._shards.tick()
+
+    def release(self, shards: Collection[int]) -> None:
+        """Let others have `shards`."""
+        self._shards.release(shards)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._shards.close()
+
+    def _prepare(self, database: sqlite3.Connection) -> None:
+        positions = Positions(database, self._clock)
+        positions.create()
+        positions.prune(self._settings.remember_days)

@@ -1,0 +1,160 @@
+"""The shards of a sink that keeps them on a local disk: opened when touched, given up when released or after any failure.
+
+Crash-only: whatever goes wrong with a shard, it is closed, `Retry` says why, and the next touch opens and recovers it. So a
+full or broken disk stops the sink until it is repaired and loses nothing.
+
+A shard that nobody touches may still hold rows for a file, after a restart with other partitions for instance. They are swept
+up by time like all others, by any process that uses the directory.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import structlog
+
+from libs.common.errors import CodecError, ConfigError, Retry
+from services.sinks.shard_store import HIDDEN, Outlet, ShardStore
+
+log = structlog.get_logger(__name__)
+
+FLUSH_SECONDS: Final = 4.0  # of the ten that a stop may take
+_DISK_RETRY_SECONDS: Final = 5.0
+_SWEEP_SECONDS: Final = 30.0
+_MAINTAIN_SECONDS: Final = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class ShardsSpec:
+    """What the shards of one sink have in common."""
+
+    outlet: Outlet
+    prepare: Callable[[sqlite3.Connection], None]  # creates tables, forgets what is old; at opening and once a day
+    flush_on_close: bool = True
+
+
+class Shards:
+    """All shards this process has open."""
+
+    def __init__(self, spec: ShardsSpec, clock: Callable[[], float] = time.time) -> None:
+        self._spec = spec
+        self._clock = clock
+        self._open: dict[int, ShardStore] = {}
+        self._swept_at = self._maintained_at = clock()
+
+    def open(self) -> None:
+        """Recover what is there.
+
+        Raises:
+            ConfigError: if the directory cannot be written to.
+        """
+        home = self._spec.outlet.directory / HIDDEN
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+            probe = home / "probe"
+            probe.touch()
+            probe.unlink(missing_ok=True)
+        except OSError as error:
+            raise ConfigError(f"cannot write to directory {self._spec.outlet.directory}: {error.strerror}") from error
+        self._sweep()
+
+    @contextmanager
+    def writing(self, shard: int) -> Iterator[ShardStore]:
+        """Open a transaction of `shard`; after its end everything done in it is durable, and complete files are made.
+
+        Raises:
+            Retry: if another process has the shard or the disk fails; nothing is lost.
+        """
+        with self._guarded(shard):
+            store = self._opened(shard)
+            with store.transaction():
+                yield store
+            store.roll_if_due()
+
+    def tick(self) -> None:
+        """Make the files that are complete by time."""
+        for shard, store in list(self._open.items()):
+            self._try(shard, store.roll_if_due)
+        now = self._clock()
+        if abs(now - self._swept_at) >= _SWEEP_SECONDS:
+            self._swept_at = now
+            self._sweep()
+        if abs(now - self._maintained_at) >= _MAINTAIN_SECONDS:
+            self._maintained_at = now
+            for shard, store in list(self._open.items()):
+                self._try(shard, partial(self._spec.prepare, store.database))
+
+    def release(self, shards: Collection[int]) -> None:
+        """Give up `shards`, making files of what they hold as far as the time allows."""
+        give_up_at = time.monotonic() + FLUSH_SECONDS
+        for shard in sorted(shards):
+            store = self._open.get(shard)
+            if store is not None and self._spec.flush_on_close and time.monotonic() < give_up_at:
+                self._try(shard, store.roll)
+            self._drop(shard)
+
+    def close(self) -> None:
+        """Give up all shards. Idempotent."""
+        self.release(list(self._open))
+
+    def stores(self) -> list[ShardStore]:
+        """Return the open shards, for reading."""
+        return list(self._open.values())
+
+    def _opened(self, shard: int) -> ShardStore:
+        if shard not in self._open:
+            store = ShardStore(shard, self._spec.outlet, self._clock)
+            try:
+                store.open()
+                self._spec.prepare(store.database)
+            except BaseException:
+                store.close()
+                raise
+            self._open[shard] = store
+        return self._open[shard]
+
+    def _sweep(self) -> None:
+        """Make due files of shards that nobody has open."""
+        for home in sorted((self._spec.outlet.directory / HIDDEN).glob("p[0-9]*")):
+            shard = int(home.name[1:])
+            if shard not in self._open:
+                self._try(shard, partial(self._roll_if_due, shard))
+                self._drop(shard)
+
+    def _roll_if_due(self, shard: int) -> None:
+        self._opened(shard).roll_if_due()
+
+    def _try(self, shard: int, act: Callable[[], None]) -> None:
+        try:
+            with self._guarded(shard):
+                act()
+        except Retry as error:
+            log.debug("file is made later", shard=shard, reason=str(error))
+
+    @contextmanager
+    def _guarded(self, shard: int) -> Iterator[None]:
+        """Drop the shard after any exception; translate those of the disk."""
+        try:
+            yield
+        except (OSError, sqlite3.OperationalError) as error:
+            self._drop(shard)
+            where = self._spec.outlet.home(shard)
+            reason = (isinstance(error, OSError) and error.strerror) or str(error)
+            raise Retry(f"cannot write under {where}: {reason}", after=_DISK_RETRY_SECONDS) from error
+        except sqlite3.DatabaseError as error:
+            self._drop(shard)
+            raise CodecError(f"{self._spec.outlet.home(shard) / 'state.db'} is damaged: {error}") from error
+        except BaseException:
+            self._drop(shard)
+            raise
+
+    def _drop(self, shard: int) -> None:
+        store = self._open.pop(shard, None)
+        if store is not None:
+            store.close()
