@@ -1,0 +1,193 @@
+"""The whole pipeline as child processes, for integration and chaos tests: start, kill, wait, and read back what arrived."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow as pa
+import pyarrow.dataset as ds
+import yaml
+
+from libs.common.settings.kafka import KafkaSettings, TopicSettings
+from libs.local.azurite import LocalAzurite
+from libs.local.ports import free_port
+from services.cli.supervisor import Child, Program, Supervisor
+
+STEP_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a pipeline is made of."""
+
+    kafka: KafkaSettings
+    topics: TopicSettings
+    azurite: LocalAzurite
+    container: str
+    directory: Path
+    sinks: dict[str, dict[str, Any]]
+    monitors: int = 1
+    ingesters: int = 1
+    monitor: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def rows_directory(self) -> Path:
+        """Where the file sink writes."""
+        return self.directory / "flows"
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings file's content."""
+        environment = {
+            "storage": {"connection_string": self.azurite.connection_string},
+            "sources": [{"container": self.container}],
+            "interval_seconds": 0.5,
+        }
+        return {
+            "kafka": {"bootstrap_servers": self.kafka.bootstrap_servers, "group_prefix": self.kafka.group_prefix,
+                      "session_timeout_ms": 6000, "transaction_timeout_ms": 10000},
+            "topics": self.topics.model_dump(),
+            "subscriptions": {"test": {"environments": {"local": environment}}},
+            "monitor": {"discovery_seconds": 1, "reconcile_seconds": 5, **self.monitor},
+            "sinks": self.sinks,
+        }  # fmt: skip
+
+
+class Pipeline:
+    """Processes of one plan under a supervisor that starts again what is killed."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self._supervisor = Supervisor(list(self._programs()))
+
+    def _programs(self) -> Iterator[Program]:
+        file = self.plan.directory / "config.yaml"
+        file.write_text(yaml.safe_dump(self.plan.settings()))
+        services = [
+            *(("blob-monitor", n) for n in range(self.plan.monitors)),
+            *(("ingest", n) for n in range(self.plan.ingesters)),
+            ("parser", 0),
+            *((f"sink {name}", 0) for name in self.plan.sinks),
+        ]
+        for words, ordinal in services:
+            yield self._program(words, ordinal, file)
+
+    def _program(self, words: str, ordinal: int, file: Path) -> Program:
+        port = free_port()
+        name = f"{words.replace(' ', '-')}-{ordinal}"
+        return Program(
+            name=name,
+            argv=(sys.executable, "-m", "services.cli.main", "run", *words.split(), "--config", str(file)),
+            env={"BLOBTIDE_HTTP__PORT": str(port), "BLOBTIDE_INSTANCE__ORDINAL": str(ordinal), "BLOBTIDE_LOG__FORMAT": "json"},
+            log=self.plan.directory / f"{name}.log",
+            health_port=port,
+        )
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Pipeline]:
+        """Run all processes; stop them at the end, and show the logs' ends if something failed."""
+        self._supervisor.start()
+        try:
+            yield self
+        except BaseException:
+            self.show_logs()
+            raise
+        finally:
+            self._supervisor.stop()
+
+    def step(self) -> None:
+        """Start again what has ended. Call it while waiting."""
+        for child in self._supervisor.children:
+            child.delay = min(child.delay, 1.0)  # a test kills more often than the supervisor's patience is made for
+        self._supervisor.step()
+
+    def wait(self, done: Callable[[], bool], seconds: float, what: str) -> None:
+        """Wait until `done`, keeping processes alive.
+
+        Raises:
+            AssertionError: with `what`, after `seconds`.
+        """
+        deadline = time.monotonic() + seconds
+        while not done():
+            assert time.monotonic() < deadline, f"after {seconds:.0f} s still not: {what}"
+            self.step()
+            time.sleep(STEP_SECONDS)
+
+    def child(self, name: str) -> Child:
+        """Return one process by its name, such as ``ingest-1`` or ``sink-file-0``."""
+        return next(child for child in self._supervisor.children if child.program.name == name)
+
+    def kill(self, name: str) -> None:
+        """End one process with SIGKILL, whatever it is doing."""
+        guard = self.child(name).process
+        if guard is None or guard.poll() is not None:
+            return
+        for process in psutil.Process(guard.pid).children():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
+        guard.wait()
+
+    def names(self) -> list[str]:
+        """Return the names of all processes."""
+        return [child.program.name for child in self._supervisor.children]
+
+    def restarts(self) -> int:
+        """Return how often a process was started again."""
+        return sum(child.restarts for child in self._supervisor.children)
+
+    def show_logs(self) -> None:
+        """Print the end of every log."""
+        for child in self._supervisor.children:
+            lines = child.program.log.read_text(errors="replace").splitlines()[-15:] if child.program.log.exists() else []
+            print(f"--- {child.program.name} ({child.state})", *lines, sep="\n")  # noqa: T201
+
+
+def read_rows(directory: Path) -> pa.Table:
+    """Return all rows of the Parquet files in `directory`, dictionary columns as plain strings."""
+    files = sorted(directory.glob("*.parquet"))
+    if not files:
+        return pa.table({})
+    table = ds.dataset(files, format="parquet").to_table()
+    return pa.table({name: _plain(table[name]) for name in table.column_names})
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
+
+
+def row_count(directory: Path) -> int:
+    """Count the rows of the Parquet files in `directory` from their footers."""
+    return sum(ds.dataset(file, format="parquet").count_rows() for file in directory.glob("*.parquet"))
+
+
+def assert_same_rows(rows: pa.Table, truth: pa.Table, keys: Sequence[str] = ("blob", "record_offset", "tuple_index")) -> None:
+    """Check that `rows` are exactly `truth`: every row once, every value equal, one generation a blob.
+
+    Raises:
+        AssertionError: with the first rows that are missing, double, unexpected or different.
+    """
+    identities = rows.group_by(list(keys)).aggregate([([], "count_all")])
+    double = identities.filter(pa.compute.greater(identities["count_all"], 1))
+    assert double.num_rows == 0, f"{double.num_rows} rows arrived more than once, the first: {double.slice(0, 3).to_pylist()}"
+    plain_truth = pa.table({name: _plain(truth[name]) for name in truth.column_names})
+    missing = plain_truth.select(keys).join(identities, list(keys), join_type="left anti")
+    assert missing.num_rows == 0, (
+        f"{missing.num_rows} of {truth.num_rows} rows are missing, the first: {missing.slice(0, 3).to_pylist()}"
+    )
+    assert rows.num_rows == truth.num_rows, f"{rows.num_rows - truth.num_rows} rows arrived that were never written"
+    generations = rows.select(["blob", "generation"]).group_by(["blob", "generation"]).aggregate([])
+    assert generations.num_rows == len(set(generations["blob"].to_pylist())), "a blob has rows of two generations"
+    order = [(key, "ascending") for key in keys]
+    got, expected = rows.sort_by(order), plain_truth.sort_by(order)
+    for name in plain_truth.column_names:
+        if not got[name].combine_chunks().equals(expected[name].combine_chunks().cast(got[name].type)):
+            different = [(a, b) for a, b in zip(got[name].to_pylist(), expected[name].to_pylist(), strict=True) if a != b][:3]
+            raise AssertionError(f"column {name} differs (got, expected): {different}")
