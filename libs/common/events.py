@@ -136,13 +136,16 @@ class BlobCheckpoint:
     next_offset: int  # the first byte that has not been published
     ordinal: int  # of the next segment
     records: int  # records or lines published in this generation
-    etag: str  # of the last read
+    etag: str  # of the version that has been read to its end; empty while more of it is known to be there
     size: int  # at the last read
-    blocks: int  # committed blocks that end at or before next_offset; 0 without a block list
+    blocks: int  # committed blocks below next_offset, if one ends exactly there; else 0
     digest: str  # of the content identity below next_offset: block ids and sizes, or the bytes just before next_offset
     creation_time: datetime | None
     updated_at: datetime
     replay_id: str = ""
+    stream: Stream = Stream.FLOW_LOGS
+    content: str = ""  # what the bytes were found to be (services.ingest.content.Content); empty while unknown
+    skip_from: int | None = None  # start of the over-long line or record that next_offset stands inside
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +170,7 @@ _TYPES: dict[str, type[Any]] = {
 _ENUMS: dict[str, dict[str, type[StrEnum]]] = {
     "BlobObserved": {"stream": Stream},
     "BlobState": {"stream": Stream, "status": BlobStatus},
-    "BlobCheckpoint": {"status": CheckpointStatus},
+    "BlobCheckpoint": {"status": CheckpointStatus, "stream": Stream},
     "BlobCompletion": {"status": CheckpointStatus},
 }
 

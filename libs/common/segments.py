@@ -6,7 +6,8 @@ never holds the tail ``]}``. Segments of one generation tile it: the end of one 
 
 A record larger than the limit is cut into *pieces*. Every piece is a valid record of its own (same envelope, part of the
 tuples), carries the range of the *whole* record, its number among the pieces and the index of its first tuple, so that the
-identity of a tuple does not depend on how its record was cut.
+identity of a tuple does not depend on how its record was cut. What stands before the record in the blob (the head, a comma)
+also stands before each piece, so that a record's offset is found as in every segment: start plus the position of its brace.
 """
 
 from __future__ import annotations
