@@ -1,0 +1,212 @@
+"""Configurations of Kafka clients, made from the settings in one place, and the check that Kafka is there.
+
+Everything that decides over delivery (acknowledgements, isolation, offsets, partitioner) is fixed here and cannot be overridden
+by ``kafka.librdkafka``; everything else can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
+
+import confluent_kafka
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+
+from libs.common.errors import ConfigError, ServerUnreachable
+from libs.common.kafka.client_log import ClientLog, reason_in
+from libs.common.settings.kafka import KafkaSettings
+
+Config = dict[str, Any]
+Client = TypeVar("Client")
+
+# Older clients lose data in transactions and in rebalances.
+OLDEST_LIBRDKAFKA: Final = (2, 15)
+REACHABLE_SECONDS: Final = 5.0
+
+_MECHANICAL = ("bootstrap_servers", "security_protocol")
+_SASL = ("sasl_mechanism", "sasl_username")
+_TLS = ("ssl_ca_location", "ssl_certificate_location", "ssl_key_location")
+_SMALLEST_FETCH = 16 * 1024 * 1024
+_MIB = 1024 * 1024
+
+
+def consumer_config(kafka: KafkaSettings, group: str) -> Config:
+    """Return the configuration of a consumer of `group` that reads committed records and never commits by itself."""
+    fetch_bytes = max(kafka.message_max_bytes, _SMALLEST_FETCH)
+    fixed = {
+        "group.id": group,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        # Never skip silently: a missing or invalid position is an event that we handle (assignment.py).
+        "auto.offset.reset": "error",
+        "isolation.level": "read_committed",
+        "partition.assignment.strategy": "range",
+        "check.crcs": True,
+    }
+    chosen = {
+        "session.timeout.ms": kafka.session_timeout_ms,
+        "heartbeat.interval.ms": kafka.session_timeout_ms // 4,
+        "max.poll.interval.ms": kafka.max_poll_interval_ms,
+        "queued.max.messages.kbytes": kafka.fetch_memory_kbytes,
+        # With the default of a second a full prefetch queue would stop the flow again and again.
+        "fetch.queue.backoff.ms": 50,
+        "fetch.max.bytes": fetch_bytes,
+        "receive.message.max.bytes": max(100_000_000, fetch_bytes + _MIB),
+    }
+    return _merged(kafka, chosen, fixed)
+
+
+def producer_config(kafka: KafkaSettings) -> Config:
+    """Return the configuration of an idempotent producer without transactions."""
+    return _merged(kafka, _producer_limits(kafka), _PRODUCER_FIXED)
+
+
+def transactional_config(kafka: KafkaSettings, transactional_id: str) -> Config:
+    """Return the configuration of a transactional producer."""
+    fixed = {
+        **_PRODUCER_FIXED,
+        "transactional.id": transactional_id,
+        "transaction.timeout.ms": kafka.transaction_timeout_ms,
+    }
+    return _merged(kafka, _producer_limits(kafka), fixed)
+
+
+def admin_config(kafka: KafkaSettings) -> Config:
+    """Return the configuration of an admin client."""
+    return _merged(kafka, {}, {})
+
+
+_PRODUCER_FIXED: Mapping[str, object] = {
+    "enable.idempotence": True,
+    "acks": "all",
+    "partitioner": "murmur2_random",
+}
+
+
+def _producer_limits(kafka: KafkaSettings) -> Config:
+    # Messages and requests give up before the transaction does, so that the coordinator never times it out behind our back.
+    give_up_ms = min(10_000, kafka.transaction_timeout_ms * 2 // 3)
+    return {
+        "message.timeout.ms": give_up_ms,
+        "socket.timeout.ms": give_up_ms,
+        "message.max.bytes": kafka.message_max_bytes,
+        "compression.type": kafka.compression,
+        "queue.buffering.max.kbytes": max(64 * 1024, 2 * kafka.message_max_bytes // 1024),
+    }
+
+
+def _merged(kafka: KafkaSettings, chosen: Config, fixed: Mapping[str, object]) -> Config:
+    _refuse_old_client()
+    if clash := sorted(kafka.librdkafka.keys() & fixed.keys()):
+        raise ConfigError(f"kafka.librdkafka.{clash[0]} is decided by blobtide and cannot be changed; remove it")
+    connection = {
+        **_connection(kafka),
+        # Reconnect within seconds of a broker's return, not within the default of ten.
+        "reconnect.backoff.max.ms": 2_000,
+        "socket.keepalive.enable": True,
+    }
+    return {**connection, **chosen, **kafka.librdkafka, **fixed}
+
+
+def _connection(kafka: KafkaSettings) -> Config:
+    """Dump the connection settings: an underscore becomes a dot."""
+    names: tuple[str, ...] = _MECHANICAL
+    secret = {}
+    if kafka.security_protocol.startswith("SASL"):
+        names += _SASL
+        secret = {"sasl.password": _password(kafka)}
+    if kafka.security_protocol.endswith("SSL"):
+        names += _TLS
+    values = {name.replace("_", "."): getattr(kafka, name) for name in names}
+    return {name: str(value) for name, value in values.items() if value not in (None, "")} | secret
+
+
+def _password(kafka: KafkaSettings) -> str:
+    if kafka.sasl_password_file is None:
+        return kafka.sasl_password.get_secret_value()
+    if kafka.sasl_password.get_secret_value():
+        raise ConfigError("give kafka.sasl_password or kafka.sasl_password_file, not both")
+    try:
+        return kafka.sasl_password_file.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read kafka.sasl_password_file {kafka.sasl_password_file}: {error}") from error
+
+
+def _refuse_old_client() -> None:
+    text, number = confluent_kafka.libversion()
+    if (number >> 24, number >> 16 & 0xFF) < OLDEST_LIBRDKAFKA:
+        wanted = ".".join(map(str, OLDEST_LIBRDKAFKA))
+        raise ConfigError(f"librdkafka {text} is too old, it can lose data; install confluent-kafka {wanted} or newer")
+
+
+def make_admin(kafka: KafkaSettings) -> AdminClient:
+    """Return an admin client.
+
+    Raises:
+        ConfigError: if the settings contradict each other.
+    """
+    return make_client(AdminClient, admin_config(kafka), ClientLog("admin"))
+
+
+def make_client(kind: Callable[..., Client], config: Config, log: ClientLog) -> Client:
+    """Return a client of `kind` with `config`, which logs to `log`.
+
+    Raises:
+        ConfigError: if librdkafka does not accept the configuration.
+    """
+    try:
+        return kind(config, logger=log)
+    except (KafkaException, ValueError, TypeError) as error:
+        reason = error.args[0].str() if error.args and isinstance(error.args[0], KafkaError) else str(error)
+        raise ConfigError(f"the kafka settings are not usable: {reason}") from error
+
+
+def check_reachable(kafka: KafkaSettings, topics: tuple[str, ...] = (), seconds: float = REACHABLE_SECONDS) -> None:
+    """Return when Kafka answers and has `topics`; nothing else reports a wrong address synchronously.
+
+    Raises:
+        ServerUnreachable: Kafka does not answer within `seconds`, or refuses us; one line that says what to check.
+        ConfigError: a topic does not exist.
+    """
+    problems: list[KafkaError] = []
+    client_log = _Silent()
+    admin = make_client(AdminClient, {**admin_config(kafka), "error_cb": problems.append}, client_log)
+    try:
+        present = admin.list_topics(timeout=seconds).topics
+    except KafkaException as error:
+        admin.poll(0)
+        raise ServerUnreachable(_unreachable(kafka, problems, client_log)) from error
+    for topic in topics:
+        if topic not in present:
+            raise missing_topic(topic)
+
+
+def missing_topic(topic: str) -> ConfigError:
+    """Return the error for a topic that is not there."""
+    return ConfigError(f"topic {topic} does not exist; run `blobtide topics apply`")
+
+
+class _Silent(ClientLog):
+    """Keeps the reason and logs nothing: the caller raises it."""
+
+    def __init__(self) -> None:
+        super().__init__("check")
+
+    def log(self, level: int, form: str, *parts: object) -> None:
+        """Remember the text only."""
+        del level, form
+        self.last_problem = reason_in(str(parts[-1]))
+
+
+def _unreachable(kafka: KafkaSettings, problems: list[KafkaError], log: ClientLog) -> str:
+    where = f"Kafka at {kafka.bootstrap_servers} ({kafka.security_protocol.value})"
+    codes = {problem.code() for problem in problems}
+    reason = reason_in(problems[0].str()) if problems else log.last_problem or "no answer"
+    if KafkaError._AUTHENTICATION in codes:  # noqa: SLF001
+        return f"{where} refused the login: {reason}; check kafka.sasl_mechanism, sasl_username and sasl_password"
+    if KafkaError._SSL in codes:  # noqa: SLF001
+        return f"{where} refused TLS: {reason}; check kafka.security_protocol and kafka.ssl_ca_location"
+    if KafkaError._RESOLVE in codes:  # noqa: SLF001
+        return f"{where} has an unknown name: {reason}; check kafka.bootstrap_servers"
+    return f"{where} is not reachable: {reason}; check that it runs, kafka.bootstrap_servers and kafka.security_protocol"

@@ -1,0 +1,130 @@
+"""What a client error means: one classification for everything that calls the Kafka client.
+
+librdkafka answers with about 250 codes; what to do about them are three things, tested in this order: a *fatal* error ends the
+client, an *abort* error ends the transaction, a *retriable* one asks for the same call with the same arguments.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from confluent_kafka import KafkaError, KafkaException
+
+from libs.common.errors import BlobtideError, ServerUnreachable
+
+
+class Failure(StrEnum):
+    """What to do after a client error."""
+
+    RETRIABLE = "retriable"  # the same call again
+    ABORT = "abort"  # abort, rewind, use a new producer
+    FATAL = "fatal"  # drop the client without another call
+
+
+class OutputRefused(BlobtideError):
+    """A record of the transaction can never be written, for example because it is too large; the transaction was aborted."""
+
+
+_FENCED = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})  # noqa: SLF001
+_NOT_IN_GROUP = frozenset({KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.FENCED_INSTANCE_ID})
+_REFUSED = frozenset(
+    {
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError.RECORD_LIST_TOO_LARGE,
+        KafkaError.INVALID_RECORD,
+        KafkaError.POLICY_VIOLATION,
+    }
+)
+_DENIED = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    }
+)
+# Errors of the connection and of brokers that move or start: informational for a consumer, which goes on by itself.
+_PASSING = frozenset(
+    {
+        KafkaError._TRANSPORT,  # noqa: SLF001
+        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
+        KafkaError._TIMED_OUT,  # noqa: SLF001
+        KafkaError._TIMED_OUT_QUEUE,  # noqa: SLF001
+        KafkaError._RESOLVE,  # noqa: SLF001
+        KafkaError._AUTHENTICATION,  # noqa: SLF001 - credentials are changed while we run; at start it is an error
+        KafkaError._SSL,  # noqa: SLF001
+        KafkaError._WAIT_COORD,  # noqa: SLF001
+        KafkaError._MAX_POLL_EXCEEDED,  # noqa: SLF001 - the lost partitions follow as an event
+        KafkaError._PARTITION_EOF,  # noqa: SLF001
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.REBALANCE_IN_PROGRESS,
+        KafkaError.UNSTABLE_OFFSET_COMMIT,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,  # after a broker's start the metadata may be incomplete; start-up checks topics
+        KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001
+        KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
+    }
+)
+# A commit outside a transaction that meets these was not made; the records come again, perhaps to another process.
+_MOVED = _NOT_IN_GROUP | {KafkaError.REBALANCE_IN_PROGRESS, KafkaError._STATE, KafkaError._ASSIGNMENT_LOST}  # noqa: SLF001
+
+
+def error_of(exception: KafkaException) -> KafkaError:
+    """Return the client error inside `exception`."""
+    error = exception.args[0] if exception.args else None
+    return error if isinstance(error, KafkaError) else KafkaError(KafkaError._FAIL, str(exception))  # noqa: SLF001
+
+
+def classify(error: KafkaError) -> Failure:
+    """Tell what to do after a transactional call failed with `error`; what is not known is fatal."""
+    if error.fatal():
+        return Failure.FATAL
+    if error.txn_requires_abort():
+        return Failure.ABORT
+    if error.retriable():
+        return Failure.RETRIABLE
+    return Failure.FATAL
+
+
+def is_fenced(error: KafkaError) -> bool:
+    """Tell whether another producer has taken over the transactional id (or ours outlived its transaction timeout)."""
+    return error.code() in _FENCED
+
+
+def is_out_of_group(error: KafkaError) -> bool:
+    """Tell whether the consumer is no longer the member it thinks it is."""
+    return error.code() in _NOT_IN_GROUP
+
+
+def is_refusal(error: KafkaError) -> bool:
+    """Tell whether one record, not the world, is at fault: repeating cannot help."""
+    return error.code() in _REFUSED
+
+
+def is_passing(error: KafkaError) -> bool:
+    """Tell whether a consumer goes on by itself after `error`."""
+    return not error.fatal() and (error.code() in _PASSING or error.retriable())
+
+
+def is_moved(error: KafkaError) -> bool:
+    """Tell whether a plain commit failed because its partitions are moving: they will be redelivered."""
+    return error.code() in _MOVED
+
+
+def is_out_of_range(error: KafkaError) -> bool:
+    """Tell whether the position asked for does not exist on the broker."""
+    return error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001
+
+
+def translated(error: KafkaError, doing: str) -> BlobtideError:
+    """Return our exception for `error`, as one line that says what was being done and what to check."""
+    text = error.str()
+    if error.code() in _DENIED:
+        return BlobtideError(f"Kafka denied {doing}: {text}; check the ACLs of this user")
+    if is_passing(error):
+        return ServerUnreachable(f"Kafka did not answer while {doing}: {text}")
+    return BlobtideError(f"Kafka failed while {doing}: {text} ({error.name()})")
