@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-pytest_plugins = ("tests.fixtures.kafka", "tests.fixtures.azurite", "tests.fixtures.stores")
+pytest_plugins = ("tests.fixtures.servers", "tests.fixtures.kafka", "tests.fixtures.azurite", "tests.fixtures.stores")

