@@ -1,0 +1,147 @@
+"""What every sink process does with a batch of Kafka messages: decode, group by partition, write, say what was refused."""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from libs.common.dead_letters import DeadLetter, ErrorCode
+from libs.common.errors import CodecError, Retry
+from libs.common.flows.json_text import json_lines
+from libs.common.flows.schema import IDENTITY_COLUMNS
+from libs.common.flows.wire import decode_flows
+from libs.common.kafka.records import Inbound, TopicPartition
+from libs.common.kafka.sink_loop import Handled
+from services.sinks.contract import FlowPart, RejectedRow, Sink, Ticking
+from services.sinks.metrics import BAD_MESSAGES, BATCH_ROWS, LATENCY_SECONDS, RETRIES, ROWS, WRITE_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class _Batches:
+    """The flow batches of one partition, in order, each with the message it came in."""
+
+    messages: list[Inbound]
+    tables: list[pa.Table]
+
+    def part(self, shard: int) -> FlowPart:
+        """Join the batches to one part with one chunk a column."""
+        return FlowPart(shard, pa.concat_tables(self.tables).unify_dictionaries().combine_chunks())
+
+    def message_of(self, row: int) -> Inbound:
+        """Return the message that brought a row."""
+        ends = list(accumulate(table.num_rows for table in self.tables))
+        return self.messages[bisect_right(ends, row)]
+
+
+class FlowHandler:
+    """Feeds flow batches to one sink; the `BatchHandler` of its `SinkLoop`."""
+
+    def __init__(self, sink: Sink, name: str, clock: Callable[[], float] = time.time) -> None:
+        self._sink = sink
+        self._name = name
+        self._clock = clock
+
+    def open(self) -> None:
+        """Open the sink."""
+        self._sink.open()
+
+    def handle(self, batch: Sequence[Inbound]) -> Handled:
+        """Write the rows of `batch` and return what cannot be written. Raises Retry: same batch again."""
+        batches, bad = self._decoded(batch)
+        parts = [by_partition.part(shard) for shard, by_partition in batches.items()]
+        rejected = self._written(parts) if parts else ()
+        BAD_MESSAGES.labels(self._name).inc(len(bad))
+        return Handled((*bad, *self._refused(rejected, parts, list(batches.values()))))
+
+    def tick(self) -> None:
+        """Let the sink do what it does by time."""
+        if isinstance(self._sink, Ticking):
+            self._sink.tick()
+
+    def revoked(self, partitions: Collection[TopicPartition]) -> None:
+        """Let go of partitions."""
+        self._sink.release({source.partition for source in partitions})
+
+    def close(self) -> None:
+        """Close the sink."""
+        self._sink.close()
+
+    def _decoded(self, batch: Iterable[Inbound]) -> tuple[Mapping[int, _Batches], list[DeadLetter]]:
+        batches: dict[int, _Batches] = {}
+        bad: list[DeadLetter] = []
+        for message in batch:
+            try:
+                table = decode_flows(message.value or b"")
+            except CodecError as error:
+                bad.append(self._bad_message(message, str(error)))
+                continue
+            if table.num_rows:
+                known = batches.setdefault(message.partition, _Batches([], []))
+                known.messages.append(message)
+                known.tables.append(table)
+        return batches, bad
+
+    def _written(self, parts: Sequence[FlowPart]) -> tuple[RejectedRow, ...]:
+        with WRITE_SECONDS.labels(self._name).time():
+            try:
+                outcome = self._sink.write(parts)
+            except Retry:
+                RETRIES.labels(self._name).inc()
+                raise
+        for what, count in (
+            ("written", outcome.written),
+            ("already_there", outcome.already_there),
+            ("rejected", len(outcome.rejected)),
+        ):
+            ROWS.labels(self._name, what).inc(count)
+        BATCH_ROWS.labels(self._name).observe(sum(part.flows.num_rows for part in parts))
+        for part in parts:
+            LATENCY_SECONDS.labels(self._name).observe(max(0.0, self._clock() - _oldest(part.flows)))
+        return outcome.rejected
+
+    def _refused(
+        self, rejected: Iterable[RejectedRow], parts: Sequence[FlowPart], batches: Sequence[_Batches]
+    ) -> Iterable[DeadLetter]:
+        by_part: dict[int, list[RejectedRow]] = {}
+        for row in rejected:
+            by_part.setdefault(row.part, []).append(row)
+        for part, refused in by_part.items():
+            rows = parts[part].flows.take([row.row for row in refused])
+            documents = json_lines(rows).splitlines()
+            identities = rows.select(list(IDENTITY_COLUMNS)).to_pylist()
+            for row, document, identity in zip(refused, documents, identities, strict=True):
+                yield DeadLetter(
+                    stage=f"sink.{self._name}",
+                    code=row.code,
+                    reason=row.reason,
+                    data=document,
+                    key=identity["blob"].encode(),
+                    source=_coordinates(batches[part].message_of(row.row)),
+                    **identity,
+                )
+
+    def _bad_message(self, message: Inbound, reason: str) -> DeadLetter:
+        return DeadLetter(
+            stage=f"sink.{self._name}",
+            code=ErrorCode.BAD_MESSAGE,
+            reason=reason,
+            data=message.value or b"",
+            key=message.key,
+            source=_coordinates(message),
+        )
+
+
+def _coordinates(message: Inbound) -> Mapping[str, str]:
+    return {"topic": message.topic, "partition": str(message.partition), "offset": str(message.offset)}
+
+
+def _oldest(flows: pa.Table) -> float:
+    """Return the time of the oldest flow, in seconds since 1970."""
+    milliseconds: int = pc.min(flows.column("time")).cast(pa.int64()).as_py()
+    return milliseconds / 1_000
