@@ -1,0 +1,73 @@
+"""Commits: how a blob grows, and what has become of all blobs after some commits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum, auto
+
+import pyarrow as pa
+
+from libs.common.blobs import BlobId
+from services.demo.truth import Rows, table_of
+
+
+class Action(Enum):
+    """What a commit does to its blob."""
+
+    OPEN = auto()  # the head alone: not yet JSON
+    CREATE = auto()  # head and tail: no records
+    APPEND = auto()  # one more data block before the tail
+    FINISH = auto()  # the last such block
+
+
+@dataclass(frozen=True, slots=True)
+class NewBlock:
+    """A block to upload. The id is plain; storage shows it in base64."""
+
+    id: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class MinuteCommit:
+    """One Put Block List: blocks to upload first, then the ids of all blocks of the blob in order."""
+
+    blob: BlobId
+    action: Action
+    due: datetime  # when Azure would do it
+    staged: tuple[NewBlock, ...]
+    block_ids: tuple[str, ...]
+    rows: Rows
+
+    @property
+    def truth(self) -> pa.RecordBatch:
+        """The tuples in `staged`, in `truth.TRUTH_SCHEMA`."""
+        return self.rows.read()
+
+    @property
+    def size(self) -> int:
+        """Bytes to upload."""
+        return sum(len(block.data) for block in self.staged)
+
+
+@dataclass(frozen=True, slots=True)
+class Logs:
+    """What storage holds after some commits."""
+
+    blobs: dict[BlobId, bytes]
+    truth: pa.Table
+
+
+def collect(commits: Iterable[MinuteCommit]) -> Logs:
+    """Return the final bytes of all blobs, and all their tuples: per blob in document order."""
+    uploaded: dict[BlobId, dict[str, bytes]] = {}
+    order: dict[BlobId, tuple[str, ...]] = {}
+    rows = []
+    for commit in commits:
+        uploaded.setdefault(commit.blob, {}).update((block.id, block.data) for block in commit.staged)
+        order[commit.blob] = commit.block_ids
+        rows.append(commit.rows)
+    blobs = {blob: b"".join(uploaded[blob][block] for block in ids) for blob, ids in order.items()}
+    return Logs(blobs, table_of(rows))

@@ -1,0 +1,70 @@
+"""What an estate is made of: how many network interfaces, which kind of log, how busy, from when, for how long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Final
+
+from libs.common.errors import ConfigError
+
+MINUTES_PER_HOUR: Final = 60
+_MAX_NICS: Final = 100_000
+_MAX_TUPLES: Final = 100_000
+
+
+class Kind(StrEnum):
+    """Which flow log a network interface has."""
+
+    VNET = "vnet"  # virtual network flow log, version 4
+    NSG2 = "nsg2"  # network security group flow log, version 2
+    NSG1 = "nsg1"  # the same, version 1
+
+
+class Style(StrEnum):
+    """How the JSON of a blob is written."""
+
+    COMPACT = "compact"  # head 12 bytes, tail 2, as today
+    PRETTY = "pretty"  # indented, head 21 bytes, tail 9, as years ago
+
+
+@dataclass(frozen=True, slots=True)
+class EstateSpec:
+    """Everything that decides the bytes. Kinds take turns over the interfaces; a minute number is one of wall-clock time."""
+
+    seed: int = 1
+    nics: int = 20
+    tuples_per_minute: float = 60.0  # of one interface, on average
+    kinds: tuple[Kind, ...] = (Kind.VNET, Kind.NSG2, Kind.NSG1)
+    start: datetime = datetime(2026, 5, 1, 12, tzinfo=UTC)  # cut down to the minute
+    minutes: int | None = MINUTES_PER_HOUR  # None: without end
+    upgrade_after: int | None = None  # minutes after `start` when version 1 logs become version 2, in mid-blob
+    style: Style = Style.COMPACT
+    account: str = "demo.local"  # account alias in blob ids
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be generated.
+
+        Raises:
+            ConfigError: names the value and its bounds.
+        """
+        _within("nics", self.nics, 1, _MAX_NICS)
+        _within("tuples_per_minute", self.tuples_per_minute, 1, _MAX_TUPLES)
+        _within("seed", self.seed, 0, 2**63 - 1)
+        if self.minutes is not None:
+            _within("minutes", self.minutes, 1, 10 * 366 * 24 * MINUTES_PER_HOUR)
+        if not self.kinds:
+            raise ConfigError("demo: kinds is empty; give vnet, nsg2 or nsg1")
+        if self.start.tzinfo is None:
+            raise ConfigError("demo: start has no time zone; write it like 2026-05-01T12:00:00Z")
+
+    @property
+    def first_minute(self) -> int:
+        """Number of the first minute since 1970-01-01T00:00Z."""
+        return int(self.start.timestamp()) // 60
+
+
+def _within(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ConfigError(f"demo: {name} is {value}; it must be between {low} and {high}")

@@ -1,0 +1,159 @@
+"""What a reader must find: every tuple that was written, with its position, as columns of the flow schema.
+
+Made from the numbers that the text was made from; no parser has a part in it. The generation is left out: storage decides it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from libs.common.flows.schema import FLOW_SCHEMA, WORD
+from services.demo.arrays import Ints
+from services.demo.draw import ENCRYPTIONS
+from services.demo.inventory import Nic
+from services.demo.page import Page
+from services.demo.peers import Addresses
+from services.demo.records import VERSIONS, Record
+from services.demo.rules import RULES, Acl
+from services.demo.spec import Kind
+
+TRUTH_SCHEMA: Final = pa.schema([field for field in FLOW_SCHEMA if field.name != "generation"])
+_NS_PER_TICK: Final = 100
+_CATEGORIES: Final = {
+    Kind.VNET: "FlowLogFlowEvent",
+    Kind.NSG2: "NetworkSecurityGroupFlowEvent",
+    Kind.NSG1: "NetworkSecurityGroupFlowEvent",
+}
+_INBOUND: Final = np.array([rule.inbound for rule in RULES])
+_DENIED: Final = np.array([not rule.allowed for rule in RULES])
+_ACL: Final = np.array([rule.acl for rule in RULES])
+_STATES: Final = {Kind.VNET: ("begin", "continuing", "end", "deny"), Kind.NSG2: ("begin", "continuing", "end", "begin")}
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows ``[start, stop)`` of a batch that others share."""
+
+    batch: pa.RecordBatch
+    start: int
+    stop: int
+
+    def read(self) -> pa.RecordBatch:
+        """Return these rows alone, without copying them."""
+        return self.batch.slice(self.start, len(self))
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+NO_ROWS: Final = Rows(pa.RecordBatch.from_pylist([], TRUTH_SCHEMA), 0, 0)
+
+
+def table_of(parts: Iterable[Rows]) -> pa.Table:
+    """Return many rows as one table: batch by batch, in each batch in its order."""
+    by_batch: dict[int, list[Rows]] = {}
+    for part in parts:
+        by_batch.setdefault(id(part.batch), []).append(part)
+    batches: list[pa.RecordBatch] = []
+    for of_batch in by_batch.values():
+        whole = of_batch[0].batch
+        if (
+            sum(map(len, of_batch)) == whole.num_rows
+        ):  # much cheaper than its slices, each of which drags the dictionaries along
+            batches.append(whole)
+        else:
+            batches.extend(part.read() for part in sorted(of_batch, key=lambda part: part.start))
+    return pa.Table.from_batches(batches, TRUTH_SCHEMA).unify_dictionaries().combine_chunks()
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where the records of a page went: each with its offset in its blob, in document order."""
+
+    records: Sequence[Record]
+    offsets: Sequence[int]
+    blobs: Sequence[str]  # blob id by place of the interface in the sheet
+
+
+def truth_of(page: Page, placed: Placed, addresses: Addresses) -> pa.RecordBatch:
+    """Return the rows of `page` in document order, in `TRUTH_SCHEMA`."""
+    columns = {
+        **_words_by_nic(page, placed.blobs),
+        **_by_tuple(page, addresses),
+        **_by_record(placed),
+    }
+    return pa.RecordBatch.from_arrays([columns[name] for name in TRUTH_SCHEMA.names], schema=TRUTH_SCHEMA)
+
+
+def _words_by_nic(page: Page, blobs: Sequence[str]) -> dict[str, pa.Array]:
+    nics, nic_of_row = page.sheet.nics, pa.array(page.tuples.nic)
+
+    def spread(value: Callable[[Nic], str | None]) -> pa.Array:
+        return pa.array([value(nic) for nic in nics], WORD).take(nic_of_row)
+
+    return {
+        "mac": spread(lambda nic: nic.mac),
+        "flow_log_id": spread(lambda nic: nic.site.flow_log_id),
+        "resource_id": spread(lambda nic: nic.site.resource_id),
+        "target_id": spread(lambda nic: nic.target_id),
+        "system_id": spread(lambda nic: nic.site.system_id),
+        "category": spread(lambda _: _CATEGORIES[page.sheet.kind]),
+        "acl_id": _acls(page),
+        "blob": pa.array(blobs, WORD).take(nic_of_row),
+    }
+
+
+def _acls(page: Page) -> pa.Array:
+    """Return the access list of a rule; a security group's log does not name one, so there it is the group itself."""
+    nics, nic = page.sheet.nics, page.tuples.nic
+    if page.sheet.kind is not Kind.VNET:
+        return pa.array([one.site.resource_id for one in nics], WORD).take(pa.array(nic))
+    every = pa.array([acl for one in nics for acl in one.site.acls], WORD)
+    return every.take(pa.array(nic * len(Acl) + _ACL[page.tuples.rule]))
+
+
+def _by_tuple(page: Page, addresses: Addresses) -> dict[str, pa.Array]:
+    tuples, kind, size = page.tuples, page.sheet.kind, len(page.tuples)
+    states, nothing = _STATES.get(kind), pa.nulls(size, WORD)
+    return {
+        "time": pa.array(page.time).cast(pa.timestamp("ms", tz="UTC")),
+        "src_ip": addresses.normal.take(pa.array(tuples.source)),
+        "dst_ip": addresses.normal.take(pa.array(tuples.destination)),
+        "src_port": pa.array(tuples.source_port.astype(np.uint16)),
+        "dst_port": pa.array(tuples.destination_port.astype(np.uint16)),
+        "protocol": pa.array(tuples.protocol.astype(np.uint8)),
+        "direction": _word(_INBOUND[tuples.rule], ("outbound", "inbound")),
+        "action": _word(_DENIED[tuples.rule], ("allow", "deny")),
+        "state": pa.array([*states], pa.string()).take(pa.array(tuples.state)).dictionary_encode() if states else nothing,
+        "encryption": _word(tuples.encryption, ENCRYPTIONS) if kind is Kind.VNET else nothing,
+        "rule": _word(tuples.rule, [rule.name for rule in RULES]),
+        "flow_log_version": pa.array(np.full(size, VERSIONS[kind], np.uint8)),
+        **{name: pa.array(getattr(tuples, name), mask=tuples.uncounted) for name in _COUNTERS},
+    }
+
+
+_COUNTERS: Final = ("packets_sent", "bytes_sent", "packets_received", "bytes_received")
+
+
+def _by_record(placed: Placed) -> dict[str, pa.Array]:
+    counts = np.array([record.stop - record.start for record in placed.records])
+    starts = np.array([record.start for record in placed.records])
+    ticks = np.array([record.ticks for record in placed.records])
+
+    def spread(values: Ints | Sequence[int]) -> Any:
+        return np.repeat(np.asarray(values, np.int64), counts)
+
+    return {
+        "record_time": pa.array(spread(ticks * _NS_PER_TICK)).cast(pa.timestamp("ns", tz="UTC")),
+        "record_offset": pa.array(spread(placed.offsets)),
+        "tuple_index": pa.array((np.arange(counts.sum()) - spread(starts)).astype(np.int32)),
+    }
+
+
+def _word(numbers: np.ndarray[Any, Any], words: Sequence[str]) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(pa.array(numbers.astype(np.int32)), pa.array(words, pa.string()))
