@@ -65,6 +65,7 @@ def _packages(node: Node) -> Path:
     def fetch(target: Path) -> None:
         for source in sources:
             shutil.copy(source, target)
-        run_tool((*node.npm, "ci", "--no-audit", "--no-fund", "--loglevel=error"), "fetching Azurite with npm", target)
+        quiet = ("--no-audit", "--no-fund", "--loglevel=error")
+        run_tool((*node.npm, "ci", "--ignore-scripts", *quiet), "fetching Azurite with npm", target)
 
     return fetched(Recipe("azurite", sources), fetch)

@@ -7,11 +7,15 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from libs.local.cache import Recipe, fetched
 from libs.local.errors import ServerMissing
+from libs.local.java import find_java
 from libs.local.resources import resource
 from libs.local.tools import run_tool
+
+JAVA_MINIMUM: Final = 8
 
 
 def jars(name: str) -> Path:
@@ -33,4 +37,12 @@ def _copy_dependencies(pom: Path, target: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="blobtide-maven-") as work:
         shutil.copyfile(pom, Path(work) / "pom.xml")
         goal = ("dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={target}")
-        run_tool((find_maven(), "-q", "-B", "-ntp", *goal), f"fetching the jars of {pom} with Maven", Path(work))
+        argv = (find_maven(), "-q", "-B", "-ntp", *goal)
+        run_tool(argv, f"fetching the jars of {pom} with Maven", Path(work), _with_java(os.environ))
+
+
+def _with_java(environ: Mapping[str, str]) -> dict[str, str]:
+    """Lead Maven to the Java of the wheel when it would find none itself."""
+    if environ.get("JAVA_HOME") or shutil.which("java", path=environ.get("PATH", "")):
+        return {}
+    return {"JAVA_HOME": str(find_java(JAVA_MINIMUM).parents[1])}

@@ -1,0 +1,35 @@
+"""``python -m libs.local [NAME...]``: fetch what local servers need, before it is needed."""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+from libs.local.azurite import LocalAzurite
+from libs.local.errors import ServerMissing
+from libs.local.kafka import LocalKafka
+from libs.local.opensearch import LocalOpenSearch
+from libs.local.process import LocalServer
+from libs.local.redis import LocalRedis
+
+SERVERS: Final[tuple[type[LocalServer], ...]] = (LocalKafka, LocalAzurite, LocalRedis, LocalOpenSearch)
+
+
+def main(names: list[str]) -> int:
+    """Install the named servers, or all; report everything that is missing and return the exit code."""
+    known = {server.name: server for server in SERVERS}
+    if unknown := [name for name in names if name not in known]:
+        print(f"blobtide: no such server: {', '.join(unknown)}; there are {', '.join(known)}", file=sys.stderr)  # noqa: T201
+        return 2
+    code = 0
+    for name in names or known:
+        try:
+            known[name].install()
+        except ServerMissing as missing:
+            print(f"blobtide: {name}: {missing}", file=sys.stderr)  # noqa: T201
+            code = missing.exit_code
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
