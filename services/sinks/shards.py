@@ -37,6 +37,7 @@ class ShardsSpec:
     outlet: Outlet
     prepare: Callable[[sqlite3.Connection], None]  # creates tables, forgets what is old; at opening and once a day
     flush_on_close: bool = True
+    settle: Callable[[ShardStore], None] | None = None  # does what is due by time, before files are made; in no transaction
 
 
 class Shards:
@@ -79,16 +80,16 @@ class Shards:
 
     def tick(self) -> None:
         """Make the files that are complete by time."""
-        for shard, store in list(self._open.items()):
-            self._try(shard, store.roll_if_due)
+        for shard in list(self._open):
+            self._try(shard, partial(self._settle, shard))
         now = self._clock()
         if abs(now - self._swept_at) >= _SWEEP_SECONDS:
             self._swept_at = now
             self._sweep()
         if abs(now - self._maintained_at) >= _MAINTAIN_SECONDS:
             self._maintained_at = now
-            for shard, store in list(self._open.items()):
-                self._try(shard, partial(self._spec.prepare, store.database))
+            for shard in list(self._open):
+                self._try(shard, partial(self._maintain, shard))
 
     def release(self, shards: Collection[int]) -> None:
         """Give up `shards`, making files of what they hold as far as the time allows."""
@@ -124,11 +125,17 @@ class Shards:
         for home in sorted((self._spec.outlet.directory / HIDDEN).glob("p[0-9]*")):
             shard = int(home.name[1:])
             if shard not in self._open:
-                self._try(shard, partial(self._roll_if_due, shard))
+                self._try(shard, partial(self._settle, shard))
                 self._drop(shard)
 
-    def _roll_if_due(self, shard: int) -> None:
-        self._opened(shard).roll_if_due()
+    def _settle(self, shard: int) -> None:
+        store = self._opened(shard)
+        if self._spec.settle is not None:
+            self._spec.settle(store)
+        store.roll_if_due()
+
+    def _maintain(self, shard: int) -> None:
+        self._spec.prepare(self._opened(shard).database)
 
     def _try(self, shard: int, act: Callable[[], None]) -> None:
         try:

@@ -1,0 +1,181 @@
+"""The ``summary`` sink: traffic per socket and minute. Promise: effectively once. Stable.
+
+It prints a growing table of the sockets with the most bytes, and writes the sums of closed minutes to files, each row once.
+What a socket is, what is folded and what a session is stands in `services.sinks.summary_fold`; when minutes close and what
+becomes of late flows in `services.sinks.summary_state`. Files work as those of the ``file`` sink do, and the sums, the
+sessions and the positions of the blobs move in one transaction, so a replay counts nothing twice. When nothing comes for the
+lateness, all open minutes close.
+
+Sums are kept per Kafka partition. Add up the rows of one (minute, socket), of whatever kind and file, to get its total.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Final, Self, TextIO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import Field, model_validator
+
+from services.sinks.contract import FlowPart, Outcome
+from services.sinks.file_formats import Compression, Encoding, FileFormat
+from services.sinks.positions import Positions
+from services.sinks.settings import SinkSettings
+from services.sinks.shard_store import Limits, Outlet, ShardStore
+from services.sinks.shards import Shards, ShardsSpec
+from services.sinks.summary_fold import SOCKET, TRAFFIC, fold
+from services.sinks.summary_state import SUMMARY_SCHEMA, Bounds, SummaryState
+from services.sinks.summary_table import Totals, summary_table
+
+_SECOND_MS: Final = 1_000
+_MINUTE_MS: Final = 60_000
+_TERMINAL: Final = (120, 24)
+_FILE_ROWS: Final = 1_000_000
+_FILE_BYTES: Final = 134_217_728
+# A shard's own top is longer than the common one, since a socket may have a part of its traffic in each.
+_TOP_PER_SHARD: Final = 10
+
+
+class SummarySettings(SinkSettings):
+    """Options of the summary sink."""
+
+    directory: Path = Field(description="Where the files go; made if missing. The hidden .blobtide in it is the sink's memory.")
+    format: FileFormat = Field(default=FileFormat.NDJSON, description="ndjson, csv or parquet.")
+    lateness_seconds: float = Field(default=300.0, ge=0, description="A minute is closed so long after its end, by event time.")
+    udp_timeout_seconds: float = Field(default=120.0, gt=0, description="Silence that ends a session without TCP.")
+    forget_minutes: float = Field(default=60.0, gt=0, description="A socket without flows for so long leaves the table.")
+    max_sockets: int = Field(default=100_000, ge=1, description="Sockets remembered a partition; the most silent leave first.")
+    max_open_rows: int = Field(default=200_000, ge=1, description="Open sums a partition; at more all minutes close early.")
+    print_seconds: float = Field(default=10.0, ge=0, description="Time between two tables on standard output; 0: none.")
+    top: int = Field(default=20, ge=1, le=1_000, description="Lines of the table.")
+    rotate_seconds: float = Field(default=60.0, gt=0, description="A file is complete so long after its first row came.")
+    flush_on_close: bool = Field(default=True, description="Complete the files at a stop; else rows wait for the next start.")
+    remember_days: int = Field(
+        default=400, ge=1, description="A blob that nothing came from for so long is forgotten: replayed, it counts again."
+    )
+
+    @model_validator(mode="after")
+    def _sessions_are_remembered(self) -> Self:
+        if self.forget_minutes * 60 < self.udp_timeout_seconds:
+            raise ValueError("forget_minutes is shorter than udp_timeout_seconds")
+        return self
+
+    def bounds(self) -> Bounds:
+        """Return how much is remembered."""
+        return Bounds(
+            lateness_ms=int(self.lateness_seconds * _SECOND_MS),
+            session_timeout_ms=int(self.udp_timeout_seconds * _SECOND_MS),
+            forget_ms=int(self.forget_minutes * _MINUTE_MS),
+            sockets=self.max_sockets,
+            open_rows=self.max_open_rows,
+        )
+
+
+class SummarySink:
+    """Sums of rows, printed and in files; see the module."""
+
+    def __init__(self, settings: SummarySettings, out: TextIO | None = None, clock: Callable[[], float] = time.time) -> None:
+        self._settings = settings
+        self._bounds = settings.bounds()
+        self._out = out
+        self._clock = clock
+        text = settings.format is not FileFormat.PARQUET
+        encoding = Encoding(settings.format, Compression.NONE if text else Compression.ZSTD)
+        limits = Limits(_FILE_ROWS, _FILE_BYTES, settings.rotate_seconds)
+        outlet = Outlet(
+            settings.directory, SUMMARY_SCHEMA, "summary-p{shard:03}-{sequence:08}", encoding.extension, encoding.write, limits
+        )
+        self._shards = Shards(ShardsSpec(outlet, self._prepare, settings.flush_on_close, self._close_quiet_minutes), clock)
+        self._printed_at = clock()
+        self._news = False
+
+    def open(self) -> None:
+        """Recover what a crash left. Raises ConfigError if the directory cannot be written to."""
+        self._shards.open()
+
+    def write(self, parts: Sequence[FlowPart]) -> Outcome:
+        """Count all rows, each once. Raises Retry if the disk fails or another process has a shard."""
+        written = known = 0
+        for part in parts:
+            with self._shards.writing(part.shard) as store:
+                positions, state = Positions(store.database, self._clock), SummaryState(store.database, self._bounds)
+                fresh = positions.fresh(part.flows)
+                if fresh.rows.num_rows:
+                    state.add(fold(fresh.rows, self._bounds.session_timeout_ms), self._clock())
+                    for due in state.take_due():
+                        store.append(due)
+                positions.advance(fresh)
+            self._news = self._news or fresh.rows.num_rows > 0
+            written, known = written + fresh.rows.num_rows, known + fresh.known
+        return Outcome(written, known)
+
+    def tick(self) -> None:
+        """Close minutes that nothing comes for any more, complete files, print the table."""
+        self._shards.tick()
+        if (
+            self._settings.print_seconds
+            and self._news
+            and abs(self._clock() - self._printed_at) >= self._settings.print_seconds
+        ):
+            self._print()
+
+    def release(self, shards: Collection[int]) -> None:
+        """Let others have `shards`."""
+        self._shards.release(shards)
+
+    def close(self) -> None:
+        """Print the table a last time and let go of everything."""
+        if self._settings.print_seconds and self._news:
+            self._print()
+        self._shards.close()
+
+    def _prepare(self, database: sqlite3.Connection) -> None:
+        positions = Positions(database, self._clock)
+        positions.create()
+        positions.prune(self._settings.remember_days)
+        SummaryState(database, self._bounds).create()
+
+    def _close_quiet_minutes(self, store: ShardStore) -> None:
+        state = SummaryState(store.database, self._bounds)
+        if state.is_quiet(self._clock()):
+            with store.transaction():
+                for due in state.take_all():
+                    store.append(due)
+
+    def _print(self) -> None:
+        self._news, self._printed_at = False, self._clock()
+        states = [SummaryState(store.database, self._bounds) for store in self._shards.stores()]
+        if not states:
+            return
+        clocks = [state.clock() for state in states]
+        totals = Totals(
+            sum(clock.flows for clock in clocks),
+            sum(clock.late_flows for clock in clocks),
+            max(clock.newest_ms for clock in clocks),
+        )
+        top = self._settings.top
+        talkers = _top(pa.concat_tables([state.talkers(top * _TOP_PER_SHARD) for state in states]), top)
+        out = self._out or sys.stdout
+        out.write("\n" + summary_table(totals, talkers, shutil.get_terminal_size(_TERMINAL).columns))
+        out.flush()
+
+
+def _top(talkers: pa.Table, count: int) -> list[dict[str, int | str]]:
+    """Join the shards' talkers by socket and return the first `count` by bytes."""
+    sums = ("flows", *TRAFFIC, *(f"total_{name}" for name in TRAFFIC))
+    joined = talkers.group_by(list(SOCKET), use_threads=False).aggregate(
+        [("since", "min"), ("last", "max"), *((name, "sum") for name in sums)]
+    )
+    renamed = joined.rename_columns(
+        [name.removesuffix("_sum").removesuffix("_min").removesuffix("_max") for name in joined.column_names]
+    )
+    octets = pc.add(renamed.column("total_bytes_in"), renamed.column("total_bytes_out"))
+    ordered = renamed.append_column("octets", octets).sort_by([("octets", "descending"), ("last", "descending")])
+    top: list[dict[str, int | str]] = ordered.slice(0, count).to_pylist()
+    return top
