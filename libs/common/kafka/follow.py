@@ -1,0 +1,139 @@
+"""Read topics without a group: nothing is committed, nobody is disturbed. For people who look, not for services that work.
+
+Reading starts at the beginning, at the newest records, or at a time; it may stop where the topics ended or go on. Only
+committed records are seen.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import TopicPartition as ClientPartition
+
+from libs.common.errors import ServerUnreachable
+from libs.common.kafka.client import check_reachable, consumer_config, make_client
+from libs.common.kafka.client_log import ClientLog
+from libs.common.kafka.records import Inbound, TopicPartition
+from libs.common.settings.kafka import KafkaSettings
+
+_SECONDS: Final = 10.0
+_BATCH: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """Start so that the last `count` records of all partitions together come first; 0: only what comes from now on."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """Start at the first record at or after this time (milliseconds since 1970); 0 is the beginning."""
+
+    timestamp_ms: int
+
+
+class Follower:
+    """Reads `topics` from `start`; from one thread."""
+
+    def __init__(self, kafka: KafkaSettings, topics: tuple[str, ...], start: Newest | Since) -> None:
+        self._kafka = kafka
+        self._topics = topics
+        self._start = start
+        self._consumer: Consumer | None = None
+        self._unfinished: set[TopicPartition] = set()
+
+    def open(self) -> None:
+        """Connect and go to the start.
+
+        Raises:
+            ServerUnreachable, ConfigError: Kafka or a topic is not there.
+        """
+        check_reachable(self._kafka, self._topics)
+        config = consumer_config(self._kafka, "not-a-group") | {"enable.partition.eof": True, "auto.offset.reset": "earliest"}
+        self._consumer = make_client(Consumer, config, ClientLog("follow"))
+        try:
+            start = [partition for topic in self._topics for partition in self._start_of(topic)]
+        except KafkaException as error:
+            raise ServerUnreachable(f"Kafka does not say where its topics start and end: {error.args[0].str()}") from error
+        self._unfinished = {TopicPartition(partition.topic, partition.partition) for partition in start}
+        self._consumer.assign(start)
+
+    def backlog(self) -> Iterator[Inbound]:
+        """Yield what is there now, up to the ends of the topics; the newest `count` in order of time, if so asked."""
+        if not isinstance(self._start, Newest):
+            while self._unfinished:
+                yield from self.poll(_SECONDS)
+            return
+        records: list[Inbound] = []
+        while self._unfinished:
+            records += self.poll(_SECONDS)
+        records.sort(key=lambda record: (record.timestamp_ms, record.topic, record.partition, record.offset))
+        yield from records[len(records) - self._start.count :] if self._start.count else ()
+
+    def poll(self, seconds: float) -> list[Inbound]:
+        """Return what arrives within `seconds`, at once when something does."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            got, ended = self._consume(min(left, 0.2))
+            if got or ended:
+                return got
+        return []
+
+    def close(self) -> None:
+        """Disconnect; idempotent."""
+        if self._consumer is not None:
+            self._consumer.close()
+            self._consumer = None
+
+    def _consume(self, seconds: float) -> tuple[list[Inbound], bool]:
+        assert self._consumer is not None, "open first"  # noqa: S101
+        got: list[Inbound] = []
+        ended = False
+        for message in self._consumer.consume(_BATCH, seconds):
+            error = message.error()
+            if error is None:
+                got.append(_inbound(message))
+            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
+                self._unfinished.discard(TopicPartition(str(message.topic()), int(message.partition() or 0)))
+                ended = True
+            elif error.fatal():
+                raise ServerUnreachable(f"Kafka: {error.str()}")
+        return got, ended
+
+    def _start_of(self, topic: str) -> list[ClientPartition]:
+        assert self._consumer is not None, "open first"  # noqa: S101
+        numbers = self._consumer.list_topics(topic, timeout=_SECONDS).topics[topic].partitions
+        if isinstance(self._start, Since):
+            asked = [ClientPartition(topic, number, self._start.timestamp_ms) for number in numbers]
+            found: list[ClientPartition] = self._consumer.offsets_for_times(asked, timeout=_SECONDS)
+            return [partition if partition.offset >= 0 else _at(partition, OFFSET_END) for partition in found]
+        return [self._newest(topic, number, self._start.count) for number in numbers]
+
+    def _newest(self, topic: str, number: int, count: int) -> ClientPartition:
+        assert self._consumer is not None, "open first"  # noqa: S101
+        partition = ClientPartition(topic, number)
+        low, high = self._consumer.get_watermark_offsets(partition, timeout=_SECONDS)
+        # Transaction markers take offsets too: look further back than the count, the surplus is cut after sorting.
+        return _at(partition, max(low, high - 2 * count) if count else high)
+
+
+def _at(partition: ClientPartition, offset: int) -> ClientPartition:
+    return ClientPartition(partition.topic, partition.partition, offset)
+
+
+def _inbound(message: Message) -> Inbound:
+    return Inbound(
+        topic=str(message.topic()),
+        partition=int(message.partition() or 0),
+        offset=int(message.offset() or 0),
+        timestamp_ms=message.timestamp()[1],
+        key=message.key(),
+        value=message.value(),
+        headers=tuple(message.headers() or ()),  # type: ignore[arg-type]
+    )
