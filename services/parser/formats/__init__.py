@@ -1,1 +1,1 @@
-"""One pure module a format: bytes in, columns out, no I/O."""
+"""One pure module per log format: the shape of its records and what its tuple columns mean."""

@@ -1,0 +1,120 @@
+"""Lines of tuples to flow columns: one CSV pass for all tuples of a format. Pure.
+
+The pass takes all or nothing: if one tuple is not as it should be it returns None, and `examine` finds out which.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from libs.common.flows.schema import FLOW_SCHEMA, WORD
+from services.parser.addresses import normalised
+from services.parser.formats.layout import PROTOCOL_LETTERS, Kind, Layout
+
+FIRST_MILLISECOND: Final = 100_000_000_000
+"""Times below this are seconds; as milliseconds it is in 1973, as seconds in 5138."""
+MAX_TIME: Final = 253_402_300_799_999  # the end of the year 9999
+MAX_COUNTER: Final = 2**63 - 1
+
+_COUNTERS: Final = ("packets_sent", "bytes_sent", "packets_received", "bytes_received")
+_TYPES: Final = {
+    Kind.TIME: pa.uint64(),
+    Kind.ADDRESS: pa.string(),
+    Kind.PORT: pa.uint16(),
+    Kind.PROTOCOL: pa.uint8(),
+    Kind.PROTOCOL_LETTER: WORD,
+    Kind.WORD: WORD,
+    Kind.COUNTER: pa.uint64(),
+}
+_MANDATORY_NUMBERS: Final = (Kind.TIME, Kind.PORT, Kind.PROTOCOL)
+_PARSING: Final = pa.csv.ParseOptions(quote_char=False, double_quote=False, escape_char=False, ignore_empty_lines=True)
+_NUMBER = re.compile(r"0*[0-9]{1,3}")
+_UINT8_MAX: Final = 255
+_BLOCK: Final = 65_536
+_ZERO, _UPPER_X = ord("0"), ord("X")
+
+
+def is_strict(text: bytearray) -> bool:
+    """Tell whether the CSV reader cannot be more generous than the format: it takes ``0x50`` and blanks around numbers."""
+    if b" " in text or b"x" in text:
+        return False
+    data = np.frombuffer(text, np.uint8)
+    # Block by block, so that it happens in the processor's cache; blocks overlap by one.
+    blocks = (data[start : start + _BLOCK + 1] for start in range(0, len(data), _BLOCK))
+    return not any(((block[:-1] == _ZERO) & (block[1:] == _UPPER_X)).any() for block in blocks)
+
+
+def split(text: bytearray | pa.Buffer, types: dict[str, pa.DataType]) -> dict[str, pa.Array] | None:
+    """Read lines as columns of these names and types; None if they have other numbers of fields or other values."""
+    reading = pa.csv.ReadOptions(use_threads=False, column_names=list(types), block_size=len(memoryview(text)) + 1)
+    converting = pa.csv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=False, check_utf8=False)
+    try:
+        table = pa.csv.read_csv(pa.py_buffer(text), reading, _PARSING, converting)
+    except pa.ArrowInvalid:
+        return None
+    return {name: _one(table.column(name)) for name in types}
+
+
+def flow_columns(text: bytearray | pa.Buffer, rows: int, layout: Layout) -> dict[str, pa.Array] | None:
+    """Return the columns of `FLOW_SCHEMA` that come from tuples, of `rows` > 0 lines of valid UTF-8; None if one is bad."""
+    fields = split(text, {name: _TYPES[kind] for name, kind in layout.fields})
+    if fields is None or len(fields["time"]) != rows:
+        return None
+    if any(fields[name].null_count for name in layout.of_kind(*_MANDATORY_NUMBERS)):
+        return None
+    checked = {
+        "time": _times(fields["time"]),
+        "src_ip": _addresses(fields["src_ip"]),
+        "dst_ip": _addresses(fields["dst_ip"]),
+        "src_port": fields["src_port"],
+        "dst_port": fields["dst_port"],
+        "protocol": _protocols(fields["protocol"]),
+        **{name: _counters(fields[name]) if name in fields else pa.nulls(rows, pa.int64()) for name in _COUNTERS},
+    }
+    if any(column is None for column in checked.values()):
+        return None
+    return checked | layout.coded(fields)
+
+
+def protocol_number(text: str) -> int | None:
+    """Return the IANA number that a letter or number stands for; None if none."""
+    if text in PROTOCOL_LETTERS:
+        return PROTOCOL_LETTERS[text]
+    number = int(text) if _NUMBER.fullmatch(text) else _UINT8_MAX + 1
+    return number if number <= _UINT8_MAX else None
+
+
+def _one(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _times(column: pa.Array) -> pa.Array | None:
+    values = column.to_numpy()
+    if values.max() > MAX_TIME:
+        return None
+    if values.min() < FIRST_MILLISECOND:
+        column = pa.array(np.where(values < FIRST_MILLISECOND, values * 1000, values))
+    return column.view(FLOW_SCHEMA.field("time").type)
+
+
+def _addresses(column: pa.Array) -> pa.Array | None:
+    addresses = normalised(column)
+    return None if addresses.null_count else addresses
+
+
+def _protocols(column: pa.Array) -> pa.Array | None:
+    if not pa.types.is_dictionary(column.type):
+        return column
+    numbers = pa.array([protocol_number(text) for text in column.dictionary.to_pylist()], pa.uint8())
+    return None if numbers.null_count else numbers.take(column.indices)
+
+
+def _counters(column: pa.Array) -> pa.Array | None:
+    highest = pc.max(column).as_py()
+    return None if highest is not None and highest > MAX_COUNTER else column.view(pa.int64())

@@ -1,0 +1,60 @@
+"""What a tuple format is: the kind of every field, and how coded fields become flow columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final
+
+import pyarrow as pa
+
+MANDATORY_FIELDS: Final = 8
+"""Later fields are optional from the right."""
+
+PROTOCOL_LETTERS: Final = {"T": 6, "U": 17}
+DIRECTIONS: Final = {"I": "inbound", "O": "outbound"}
+
+
+class Kind(Enum):
+    """What a field may hold."""
+
+    TIME = auto()  # seconds or milliseconds since 1970
+    ADDRESS = auto()  # IPv4, IPv6
+    PORT = auto()  # 0 to 65535
+    PROTOCOL = auto()  # IANA number 0 to 255
+    PROTOCOL_LETTER = auto()  # T, U, or a number
+    WORD = auto()  # any text
+    COUNTER = auto()  # 0 to 2**63 - 1, or empty
+
+
+Columns = Mapping[str, pa.Array]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layout:
+    """A tuple format; there is one instance of each.
+
+    Attributes:
+        name: for messages.
+        fields: name and kind of each column, in order.
+        coded: makes ``direction``, ``action``, ``state`` and ``encryption`` from the word fields.
+    """
+
+    name: str
+    fields: tuple[tuple[str, Kind], ...]
+    coded: Callable[[Columns], dict[str, pa.Array]]
+
+    def of_kind(self, *kinds: Kind) -> list[str]:
+        """Name the fields of these kinds, in order."""
+        return [name for name, kind in self.fields if kind in kinds]
+
+
+ENDPOINTS: Final = (
+    ("time", Kind.TIME),
+    ("src_ip", Kind.ADDRESS),
+    ("dst_ip", Kind.ADDRESS),
+    ("src_port", Kind.PORT),
+    ("dst_port", Kind.PORT),
+)
+COUNTERS: Final = tuple((name, Kind.COUNTER) for name in ("packets_sent", "bytes_sent", "packets_received", "bytes_received"))

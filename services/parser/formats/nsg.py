@@ -1,0 +1,68 @@
+"""NSG flow logs, version 1 (8 columns) and 2 (13 columns): decision and, in version 2, state are separate columns."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+import pyarrow as pa
+
+from libs.common.flows.schema import WORD
+from services.parser.formats.layout import COUNTERS, DIRECTIONS, ENDPOINTS, Columns, Kind, Layout
+from services.parser.groups import Groups
+from services.parser.words import recoded
+
+CATEGORY: Final = "NetworkSecurityGroupFlowEvent"
+
+_DECISIONS = {"A": "allow", "D": "deny"}
+_STATES = {"B": "begin", "C": "continuing", "E": "end"}
+
+
+class InnerFlow(msgspec.Struct, gc=False):
+    """The tuples of one rule at one network interface."""
+
+    mac: str | None = None
+    flowTuples: msgspec.Raw = msgspec.Raw(b"[]")  # noqa: N815 - the log's spelling
+
+
+class RuleFlow(msgspec.Struct, gc=False):
+    """One rule."""
+
+    rule: str | None = None
+    flows: list[InnerFlow] | None = None
+
+
+class Properties(msgspec.Struct, gc=False):
+    """The body of a record."""
+
+    Version: int | None = None
+    flows: list[RuleFlow] | None = None
+
+
+def collect(body: Properties, record_mac: str | None, groups: Groups) -> None:
+    """Add the tuple arrays of a record to `groups`, in order."""
+    for rule_flow in body.flows or ():
+        for flow in rule_flow.flows or ():
+            groups.rules.append(rule_flow.rule)
+            groups.acls.append(None)
+            groups.macs.append(flow.mac or record_mac)
+            groups.tuples.append(flow.flowTuples)
+
+
+def _coded(fields: Columns) -> dict[str, pa.Array]:
+    rows = len(fields["direction"])
+    state = fields.get("state")
+    return {
+        "direction": recoded(fields["direction"], DIRECTIONS),
+        "action": recoded(fields["decision"], _DECISIONS),
+        "state": pa.nulls(rows, WORD) if state is None else recoded(state, _STATES),
+        "encryption": pa.nulls(rows, WORD),
+    }
+
+
+_COMMON = (*ENDPOINTS, ("protocol", Kind.PROTOCOL_LETTER), ("direction", Kind.WORD), ("decision", Kind.WORD))
+
+V1: Final = Layout("NSG version 1", _COMMON, _coded)
+V2: Final = Layout("NSG version 2", (*_COMMON, ("state", Kind.WORD), *COUNTERS), _coded)
+
+LAYOUTS: Final = {1: V1, 2: V2}

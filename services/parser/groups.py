@@ -1,0 +1,17 @@
+"""What is known of each tuple array, as parallel lists: one entry an array, none a tuple."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+
+@dataclass(slots=True)
+class Groups:
+    """Tuple arrays in the order of their tuples, with what their surroundings say about them."""
+
+    rules: list[str | None] = field(default_factory=list)
+    acls: list[str | None] = field(default_factory=list)
+    macs: list[str | None] = field(default_factory=list)
+    tuples: list[msgspec.Raw] = field(default_factory=list)

@@ -1,0 +1,127 @@
+"""Walk the records of many segments and gather what columns are made of: one list entry a record or tuple array. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from libs.common.dead_letters import DeadLetter, ErrorCode
+from libs.common.segments import Piece, Segment
+from services.parser.formats.layout import Layout
+from services.parser.framing import NOT_JSON, children, frame
+from services.parser.groups import Groups
+from services.parser.records import BadRecord, Record, collect, decode
+
+STAGE: Final = "parser"
+MAX_ENVELOPES: Final = 16
+"""Envelopes inside each other; Azure's own printed sample has two."""
+
+_WHOLE = Piece(0, 1, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why something becomes a dead letter, its bytes, and for a tuple its index in the record."""
+
+    code: ErrorCode
+    reason: str
+    data: bytes
+    tuple_index: int | None = None
+
+
+SourceOf = Callable[[int], Mapping[str, str]]
+
+
+@dataclass(slots=True)
+class Harvest:
+    """Records and tuple arrays in order of segments, and the dead letters so far.
+
+    `segment_of`, `offsets`, `layouts`, `first_tuples` and `array_ends` have one entry a record; the last is how many tuple
+    arrays there are up to and with that record.
+    """
+
+    segments: Sequence[Segment]
+    source_of: SourceOf
+    records: list[Record] = field(default_factory=list)
+    segment_of: list[int] = field(default_factory=list)
+    offsets: list[int] = field(default_factory=list)
+    layouts: list[Layout] = field(default_factory=list)
+    first_tuples: list[int] = field(default_factory=list)
+    array_ends: list[int] = field(default_factory=list)
+    groups: Groups = field(default_factory=Groups)
+    letters: list[DeadLetter] = field(default_factory=list)
+
+    def add_segment(self, number: int) -> None:
+        """Add all records of one segment."""
+        segment = self.segments[number]
+        framed = frame(segment.data, segment.format)
+        for start, end in framed.broken:
+            self.refuse(number, segment.start + start, Refusal(ErrorCode.BAD_JSON, "not JSON", segment.data[start:end]))
+        first = framed.offsets[0] if segment.piece and framed.offsets else 0
+        for value, offset in zip(framed.values, framed.offsets, strict=True):
+            # A piece stands for its whole record, whose first byte is the segment's start.
+            self._add_value(number, segment.start + offset - first, value, MAX_ENVELOPES)
+
+    def refuse(self, number: int, offset: int, refusal: Refusal) -> None:
+        """Add a dead letter for something at `offset` in the blob of segment `number`."""
+        segment = self.segments[number]
+        self.letters.append(
+            DeadLetter(
+                stage=STAGE,
+                code=refusal.code,
+                reason=refusal.reason,
+                data=refusal.data,
+                key=segment.blob.encode(),
+                blob=segment.blob,
+                generation=segment.generation,
+                record_offset=offset,
+                tuple_index=refusal.tuple_index,
+                source=self.source_of(number),
+            )
+        )
+
+    def _add_value(self, number: int, offset: int, value: msgspec.Raw, envelopes: int) -> None:
+        try:
+            record = decode(value)
+            if record.records is not None and record.category is None:
+                self._add_envelope(number, offset, value, record.records, envelopes)
+                return
+            layout = collect(record, self.groups)
+        except BadRecord as error:
+            self.refuse(number, offset, Refusal(error.code, str(error), bytes(value)))
+            return
+        self.records.append(record)
+        self.segment_of.append(number)
+        self.offsets.append(offset)
+        self.layouts.append(layout)
+        self.first_tuples.append((self.segments[number].piece or _WHOLE).first_tuple)
+        self.array_ends.append(len(self.groups.tuples))
+
+    def _add_envelope(self, number: int, offset: int, value: msgspec.Raw, inner: msgspec.Raw, envelopes: int) -> None:
+        try:
+            framed = children(inner)
+        except NOT_JSON as error:
+            raise BadRecord(ErrorCode.BAD_RECORD, f"records that are no array: {error}") from None
+        if not envelopes:
+            raise BadRecord(ErrorCode.BAD_RECORD, "too many envelopes inside each other")
+        offset += _address(inner) - _address(value)
+        for child, position in zip(framed.values, framed.offsets, strict=True):
+            self._add_value(number, offset + position, child, envelopes - 1)
+
+
+def harvest(segments: Sequence[Segment], source_of: SourceOf) -> Harvest:
+    """Gather the records of `segments`."""
+    result = Harvest(segments, source_of)
+    for number in range(len(segments)):
+        result.add_segment(number)
+    return result
+
+
+def _address(value: msgspec.Raw) -> int:
+    """Return where in memory `value` lies: a raw value is a view of the text that it was decoded from."""
+    address: int = np.frombuffer(value, np.uint8).__array_interface__["data"][0]
+    return address

@@ -1,0 +1,133 @@
+"""The parser's kernel: segments in, one record batch and dead letters out. Pure; never raises on any bytes.
+
+All segments that one poll returned for one partition are one call, because the price of a call is fixed and most segments are
+small. Python touches records and tuple arrays; tuples exist only as text and as columns. A native kernel can take the place of
+`parse` without anyone noticing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from libs.common.dead_letters import DeadLetter
+from libs.common.flows.schema import FLOW_SCHEMA
+from libs.common.segments import Segment
+from services.parser.batch import flow_batch
+from services.parser.columns import flow_columns, is_strict
+from services.parser.examine import BadTuple, examine
+from services.parser.formats.layout import Layout
+from services.parser.harvest import Harvest, Refusal, SourceOf, harvest
+from services.parser.positions import Positions, record_of_array
+from services.parser.tuples import TupleText, tuple_text
+from services.parser.words import Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What became of segments.
+
+    Attributes:
+        batch: rows of schema `FLOW_SCHEMA`; within a blob in order of record and tuple if the segments are.
+        dead_letters: what could not become rows: tuples, records, or bytes that are no JSON.
+        records: how many records were read (those in `dead_letters` not counted).
+    """
+
+    batch: pa.RecordBatch
+    dead_letters: list[DeadLetter]
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The tuples of one layout: their arrays and the counts of these, columns and numbers of good tuples, and the bad ones."""
+
+    arrays: Rows
+    counts: Rows
+    columns: dict[str, pa.Array]
+    good: Rows
+    bad: list[BadTuple]
+
+
+def no_source(_: int) -> Mapping[str, str]:
+    """Say of no segment in which message it came."""
+    return {}
+
+
+def parse(segments: Sequence[Segment], source_of: SourceOf = no_source) -> Parsed:
+    """Turn segments into rows and dead letters.
+
+    `source_of` tells for the number of a segment the Kafka coordinates that its dead letters carry.
+    """
+    gathered = harvest(segments, source_of)
+    parts = _parts(gathered)
+    counts = np.zeros(len(gathered.groups.tuples), np.int64)
+    for part in parts:
+        counts[part.arrays] = part.counts
+    positions = Positions(gathered, counts)
+    for part in parts:
+        _refuse(part, positions, gathered)
+    batch = _batch([part for part in parts if len(part.good)], positions, gathered)
+    return Parsed(batch, gathered.letters, len(gathered.records))
+
+
+def _parts(gathered: Harvest) -> list[_Part]:
+    layouts = {layout: number for number, layout in enumerate(dict.fromkeys(gathered.layouts))}
+    owner = record_of_array(gathered)
+    layout_of_array = np.array([layouts[layout] for layout in gathered.layouts], np.int64)[owner]
+    parts = []
+    for layout, number in layouts.items():
+        arrays = np.flatnonzero(layout_of_array == number)
+        if len(arrays):
+            raw = gathered.groups.tuples
+            tuples = tuple_text(raw if len(arrays) == len(raw) else [raw[i] for i in arrays.tolist()])
+            parts.append(_part(arrays, tuples, layout))
+    return parts
+
+
+def _part(arrays: Rows, tuples: TupleText, layout: Layout) -> _Part:
+    if tuples.rows and not tuples.any_empty() and is_strict(tuples.text):
+        columns = flow_columns(tuples.text, tuples.rows, layout)
+        if columns is not None:
+            return _Part(arrays, tuples.counts, columns, np.arange(tuples.rows), [])
+    if not tuples.rows:
+        return _Part(arrays, tuples.counts, {}, np.arange(0), [])
+    examined = examine(tuples, layout)
+    columns = flow_columns(examined.text, len(examined.good), layout) if len(examined.good) else {}
+    if columns is None:
+        raise AssertionError(f"{layout.name}: tuples that were examined and found good cannot be read")
+    return _Part(arrays, tuples.counts, columns, examined.good, examined.bad)
+
+
+def _refuse(part: _Part, positions: Positions, gathered: Harvest) -> None:
+    """Write dead letters for the bad tuples of `part`."""
+    if not part.bad:
+        return
+    numbers = positions.of_arrays(part.arrays)[[bad.row for bad in part.bad]]
+    origin = positions.origin(numbers)
+    for bad, record, index in zip(part.bad, origin.record.tolist(), origin.tuple_index.tolist(), strict=True):
+        segment, offset = gathered.segment_of[record], gathered.offsets[record]
+        gathered.refuse(segment, offset, Refusal(bad.code, bad.reason, bad.data, index))
+
+
+def _batch(parts: list[_Part], positions: Positions, gathered: Harvest) -> pa.RecordBatch:
+    if not parts:
+        return pa.RecordBatch.from_pylist([], schema=FLOW_SCHEMA)
+    numbers = np.concatenate([positions.of_arrays(part.arrays)[part.good] for part in parts])
+    columns = parts[0].columns
+    if len(parts) > 1:
+        # Records of several formats take turns: bring their rows back into the order of the text.
+        order = np.argsort(numbers)
+        numbers = numbers[order]
+        columns = _concatenated([part.columns for part in parts], order)
+    return flow_batch(columns, positions.origin(numbers), gathered)
+
+
+def _concatenated(parts: list[dict[str, pa.Array]], order: Rows) -> dict[str, pa.Array]:
+    table = (
+        pa.concat_tables([pa.table(columns) for columns in parts]).unify_dictionaries().combine_chunks().take(pa.array(order))
+    )
+    return {name: table.column(name).combine_chunks() for name in table.column_names}

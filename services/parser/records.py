@@ -1,0 +1,107 @@
+"""Typed records: one decode a record, tuple arrays kept as raw bytes, fields that nobody needs skipped. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from libs.common.dead_letters import ErrorCode
+from services.parser.formats import nsg, vnet
+from services.parser.formats.layout import Layout
+from services.parser.groups import Groups
+
+
+class Record(msgspec.Struct, gc=False):
+    """A record of any known category, or a nested envelope (`records`)."""
+
+    # Names are the log's own.
+    category: str | None = None
+    time: str | None = None
+    macAddress: str | None = None  # noqa: N815
+    systemId: str | None = None  # noqa: N815
+    resourceId: str | None = None  # noqa: N815
+    properties: nsg.Properties | None = None
+    flowLogVersion: int | None = None  # noqa: N815
+    flowLogGUID: str | None = None  # noqa: N815
+    flowLogResourceID: str | None = None  # noqa: N815
+    targetResourceID: str | None = None  # noqa: N815
+    flowRecords: vnet.FlowRecords | None = None  # noqa: N815
+    records: msgspec.Raw | None = None
+
+    @property
+    def version(self) -> int | None:
+        """The version that the record declares."""
+        return self.flowLogVersion if self.properties is None else self.properties.Version
+
+
+class _Category(msgspec.Struct, gc=False):
+    category: str | None = None
+    records: msgspec.Raw | None = None
+
+
+class BadRecord(Exception):
+    """A record that cannot be read: `code` says why."""
+
+    def __init__(self, code: ErrorCode, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+CATEGORIES: Final = frozenset({nsg.CATEGORY, vnet.CATEGORY})
+
+_record = msgspec.json.Decoder(Record)
+_category = msgspec.json.Decoder(_Category)
+
+
+def decode(value: msgspec.Raw) -> Record:
+    """Read one record.
+
+    Raises:
+        BadRecord: if it has the wrong shape or belongs to a category that no format knows.
+    """
+    try:
+        return _record.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _explained(value, error) from None
+
+
+def collect(record: Record, groups: Groups) -> Layout:
+    """Add the tuple arrays of `record` to `groups` and return their columns.
+
+    Raises:
+        BadRecord: if the record's category or version is unknown, or its body is missing; nothing is added then.
+    """
+    if record.category == vnet.CATEGORY and record.flowRecords is not None:
+        layout = _known(vnet.layout_of(record.flowRecords, record.flowLogVersion), record)
+        vnet.collect(record.flowRecords, record.macAddress, groups)
+    elif record.category == nsg.CATEGORY and record.properties is not None:
+        layout = _known(nsg.LAYOUTS.get(record.properties.Version or 0), record)
+        nsg.collect(record.properties, record.macAddress, groups)
+    elif record.category in CATEGORIES:
+        raise BadRecord(ErrorCode.BAD_RECORD, f"{record.category} record without a body")
+    else:
+        raise _unknown_category(record.category)
+    return layout
+
+
+def _known(layout: Layout | None, record: Record) -> Layout:
+    if layout is None:
+        raise BadRecord(ErrorCode.UNKNOWN_FORMAT, f"{record.category} version {record.version}: no format knows it")
+    return layout
+
+
+def _explained(value: msgspec.Raw, error: Exception) -> BadRecord:
+    """Tell a record of another log, whose fields may have any type, from a broken flow record."""
+    try:
+        found = _category.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        found = None
+    if found is None or found.category in CATEGORIES or found.records is not None:
+        return BadRecord(ErrorCode.BAD_RECORD, f"record of the wrong shape: {error}")
+    return _unknown_category(found.category)
+
+
+def _unknown_category(category: str | None) -> BadRecord:
+    named = "without a category" if category is None else f"of category {category[:100]!r}"
+    return BadRecord(ErrorCode.UNKNOWN_FORMAT, f"record {named}: no format knows it")

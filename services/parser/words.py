@@ -1,0 +1,46 @@
+"""Columns of repeating strings (dictionary-encoded), without a Python object a row. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from libs.common.flows.schema import WORD
+
+Rows = npt.NDArray[np.int64]
+
+
+def recoded(column: pa.DictionaryArray, codes: Mapping[str, str]) -> pa.DictionaryArray:
+    """Return `column` with codes replaced by their words; other values stay, the empty string and null become null."""
+    return mapped(column, [codes.get(value, value) or None for value in column.dictionary.to_pylist()])
+
+
+def mapped(column: pa.DictionaryArray, targets: Sequence[str | None]) -> pa.DictionaryArray:
+    """Return `column` with the i-th value of its dictionary replaced by ``targets[i]``; equal targets become one value."""
+    words = {target: None for target in targets if target is not None}
+    numbers = {word: number for number, word in enumerate(words)}
+    renumbered = pa.array([numbers.get(target) if target is not None else None for target in targets], pa.int32())
+    return pa.DictionaryArray.from_arrays(renumbered.take(column.indices), pa.array(list(words), pa.string()))
+
+
+def spread(values: pa.Array, rows: Rows) -> pa.Array:
+    """Return a word column that has at row i the string ``values[rows[i]]``."""
+    if values.null_count == len(values):
+        return pa.nulls(len(rows), WORD)
+    encoded = values.dictionary_encode()
+    return pa.DictionaryArray.from_arrays(encoded.indices.take(pa.array(rows)), encoded.dictionary)
+
+
+def trimmed(column: pa.Array) -> pa.Array:
+    """Return a slice of a word column with only the stretch of the dictionary that it uses."""
+    if not pa.types.is_dictionary(column.type) or len(column.dictionary) <= 1 or column.null_count == len(column):
+        return column
+    indices = column.indices.drop_null().to_numpy()
+    low, high = int(indices.min()), int(indices.max())
+    if high - low + 1 == len(column.dictionary):
+        return column
+    shifted = pa.compute.subtract(column.indices, pa.scalar(low, pa.int32()))
+    return pa.DictionaryArray.from_arrays(shifted, column.dictionary.slice(low, high - low + 1))
