@@ -1,0 +1,164 @@
+"""Bulk writing of documents that carry their own ids: cut by size, repeat what may be repeated, tell what cannot be written.
+
+Every operation is a ``create`` with an id, so anything may be sent again: after a lost answer, what was written answers 409.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from isal import igzip
+
+from libs.common.dead_letters import ErrorCode
+from libs.common.errors import CodecError, ConfigError, Retry
+from libs.common.flows.json_text import text_bytes
+from services.sinks.bulk_client import Answer, HttpClient, Request
+from services.sinks.bulk_reply import FILTER_PATH, ItemResult, Verdict, read_reply
+
+_HEADERS: Final = {"Content-Type": "application/x-ndjson", "Content-Encoding": "gzip"}
+_PATH: Final = f"/_bulk?filter_path={FILTER_PATH}"
+_PASSING: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
+_FIRST_PAUSE: Final = 0.1
+
+_Rows = np.ndarray[Any, np.dtype[np.int64]]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A document that the cluster refuses for good."""
+
+    row: int
+    code: ErrorCode
+    reason: str
+
+
+@dataclass(slots=True)
+class Delivered:
+    """What became of documents; those not refused are written."""
+
+    written: int = 0
+    already_there: int = 0
+    refused: list[Refused] = field(default_factory=list)
+
+    def add(self, other: Delivered) -> None:
+        """Add what became of others."""
+        self.written += other.written
+        self.already_there += other.already_there
+        self.refused += other.refused
+
+
+@dataclass(frozen=True, slots=True)
+class BulkLimits:
+    """How much goes into a request, before compression, and how often single documents are sent again."""
+
+    body_bytes: int
+    attempts: int = 4
+
+
+def create_operations(documents: pa.Array, indexes: pa.Array, ids: pa.Array) -> pa.Array:
+    """Return one ``_bulk`` operation a document: action line and document line."""
+    begin, middle, end = '{"create":{"_index":"', '","_id":"', '"}}\n'
+    return pc.binary_join_element_wise(begin, indexes, middle, ids, end, documents, "\n", "")
+
+
+class BulkWriter:
+    """Writes operations to a cluster; safe to use from several threads."""
+
+    def __init__(self, client: HttpClient, limits: BulkLimits, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._client = client
+        self._limits = limits
+        self._sleep = sleep
+
+    def write(self, operations: pa.Array) -> Delivered:
+        """Write all operations (strings); rows in the result count from 0.
+
+        Raises:
+            Retry: if the cluster cannot take all of them now.
+            ConfigError: if it does not let us write at all.
+        """
+        delivered = Delivered()
+        for rows in _cut(operations, self._limits.body_bytes):
+            delivered.add(self._write(operations, rows))
+        return delivered
+
+    def _write(self, operations: pa.Array, rows: _Rows) -> Delivered:
+        delivered = Delivered()
+        pause = _FIRST_PAUSE
+        for attempt in range(self._limits.attempts):
+            answer = self._client.send(Request("POST", _PATH, _body(operations, rows), _HEADERS))
+            if answer.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+                delivered.add(self._halved(operations, rows))
+                return delivered
+            results = _results(answer, len(rows))
+            _count(results, rows, delivered)
+            again = [at for at, result in enumerate(results) if result.verdict is Verdict.AGAIN]
+            if not again:
+                return delivered
+            rows = rows[again]
+            if attempt + 1 < self._limits.attempts:
+                self._sleep(pause)
+                pause *= 2
+        raise Retry(f"{len(rows)} documents not taken: {results[again[0]].reason}", after=_FIRST_PAUSE * 10)
+
+    def _halved(self, operations: pa.Array, rows: _Rows) -> Delivered:
+        """Write a body that was too large in two; a single document that is too large is refused."""
+        if len(rows) == 1:
+            return Delivered(refused=[Refused(int(rows[0]), ErrorCode.TOO_LARGE, "the cluster takes no request of this size")])
+        middle = len(rows) // 2
+        delivered = self._write(operations, rows[:middle])
+        delivered.add(self._write(operations, rows[middle:]))
+        return delivered
+
+
+def _cut(operations: pa.Array, limit: int) -> Iterator[_Rows]:
+    """Yield consecutive rows whose operations fit a body; a single larger one goes alone."""
+    ends = np.cumsum(pc.binary_length(operations).to_numpy().astype(np.int64))
+    start, sent = 0, 0
+    while start < len(ends):
+        stop = max(start + 1, int(np.searchsorted(ends, sent + limit, side="right")))
+        yield np.arange(start, stop)
+        start, sent = stop, int(ends[stop - 1])
+
+
+def _body(operations: pa.Array, rows: _Rows) -> bytes:
+    consecutive = int(rows[-1]) - int(rows[0]) + 1 == len(rows)
+    chosen = operations.slice(int(rows[0]), len(rows)) if consecutive else operations.take(pa.array(rows))
+    body: bytes = igzip.compress(text_bytes(chosen).data, compresslevel=1)
+    return body
+
+
+def _results(answer: Answer, documents: int) -> list[ItemResult]:
+    match answer.status:
+        case HTTPStatus.OK:
+            try:
+                return read_reply(answer.body, documents)
+            except CodecError as error:
+                raise Retry(str(error)) from error
+        case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
+            raise ConfigError(
+                f"the cluster answers {answer.status} to _bulk: it does not accept our sign-in or our right to write"
+            )
+        case status if status in _PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise Retry(f"the cluster answers {status} to _bulk", after=answer.retry_after or 1.0)
+        case status:
+            raise ConfigError(f"the cluster answers {status} to _bulk: is this the address of Elasticsearch or OpenSearch?")
+
+
+def _count(results: list[ItemResult], rows: _Rows, delivered: Delivered) -> None:
+    for row, result in zip(rows.tolist(), results, strict=True):
+        match result.verdict:
+            case Verdict.WRITTEN:
+                delivered.written += 1
+            case Verdict.ALREADY_THERE:
+                delivered.already_there += 1
+            case Verdict.REFUSED:
+                delivered.refused.append(Refused(row, result.code, result.reason))
+            case Verdict.AGAIN:
+                pass

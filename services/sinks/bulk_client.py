@@ -1,0 +1,179 @@
+"""HTTP to an Elasticsearch or OpenSearch cluster: several hosts in turn, one way to sign in, no surprises.
+
+A host that does not answer, or answers 502, 503 or 504, is left alone for a while and the next one is asked, so a request may
+be made twice: callers make only requests that may be repeated. Redirects are not followed: no answer chooses a host.
+"""
+
+from __future__ import annotations
+
+import base64
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
+from typing import Final
+
+import urllib3
+from urllib3.exceptions import HTTPError
+
+from libs.common.errors import ConfigError, Retry
+
+_SICK: Final = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
+_FIRST_PAUSE: Final = 1.0
+_LONGEST_PAUSE: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How servers are checked."""
+
+    verify: bool = True
+    ca_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request that may be repeated."""
+
+    method: str
+    path: str  # begins with a slash; already quoted
+    body: bytes | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server said."""
+
+    status: int
+    body: bytes
+    retry_after: float | None = None  # seconds, if it said so
+
+
+def authorization(
+    *, basic: tuple[str, str] | None = None, api_key: str | None = None, bearer: str | None = None
+) -> dict[str, str]:
+    """Return the header for one of the ways to sign in, or none. An API key is ``id:key`` or that in base64."""
+    if basic is not None:
+        return {"Authorization": f"Basic {_base64(':'.join(basic))}"}
+    if api_key is not None:
+        return {"Authorization": f"ApiKey {_base64(api_key) if ':' in api_key else api_key}"}
+    return {"Authorization": f"Bearer {bearer}"} if bearer is not None else {}
+
+
+class Hosts:
+    """Whose turn it is. A host that failed is out for a second, then two, and so on up to a minute."""
+
+    def __init__(self, addresses: tuple[str, ...], clock: Callable[[], float] = time.monotonic) -> None:
+        self._addresses = addresses
+        self._clock = clock
+        self._failures = dict.fromkeys(addresses, 0)
+        self._back_at = dict.fromkeys(addresses, 0.0)
+        self._turn = 0
+        self._lock = threading.Lock()
+
+    def candidates(self) -> list[str]:
+        """Return the hosts to try, in order; if all are out, the one that is back first."""
+        with self._lock:
+            turn, self._turn = self._turn, (self._turn + 1) % len(self._addresses)
+            ordered = self._addresses[turn:] + self._addresses[:turn]
+            now = self._clock()
+            return [a for a in ordered if self._back_at[a] <= now] or [min(ordered, key=self._back_at.__getitem__)]
+
+    def failed(self, address: str) -> None:
+        """Leave a host alone for a while."""
+        with self._lock:
+            pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** self._failures[address])
+            self._failures[address] += 1
+            self._back_at[address] = self._clock() + pause
+
+    def worked(self, address: str) -> None:
+        """Take a host as well again."""
+        with self._lock:
+            self._failures[address] = 0
+            self._back_at[address] = 0.0
+
+    def pause(self) -> float:
+        """Return after how many seconds it makes sense to ask again."""
+        with self._lock:
+            return max(_FIRST_PAUSE, min(self._back_at.values()) - self._clock())
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Where a cluster is and how to talk to it. Addresses are ``http(s)://host[:port][/path]``."""
+
+    addresses: tuple[str, ...]
+    headers: Mapping[str, str]  # secret
+    tls: Tls
+    timeout_seconds: float
+    connections: int
+
+
+class HttpClient:
+    """Requests to a cluster; safe to use from several threads."""
+
+    def __init__(self, cluster: Cluster, clock: Callable[[], float] = time.monotonic) -> None:
+        self._cluster = cluster
+        self._hosts = Hosts(cluster.addresses, clock)
+        self._pool = urllib3.PoolManager(
+            maxsize=cluster.connections,
+            headers={"User-Agent": "blobtide", "Accept": "application/json", **cluster.headers},
+            timeout=urllib3.Timeout(connect=min(5.0, cluster.timeout_seconds), read=cluster.timeout_seconds),
+            retries=False,
+            cert_reqs="CERT_REQUIRED" if cluster.tls.verify else "CERT_NONE",
+            ca_certs=str(cluster.tls.ca_file) if cluster.tls.ca_file else None,
+        )
+
+    def send(self, request: Request) -> Answer:
+        """Return the answer of the first host that has one.
+
+        Raises:
+            Retry: if no host answers, or all that do are sick.
+            ConfigError: if the server's certificate is not accepted.
+        """
+        reason = ""
+        for address in self._hosts.candidates():
+            try:
+                answer = self._send_to(address, request)
+            except HTTPError as error:
+                _refuse_certificate(address, error)
+                reason = f"{address} does not answer: {_kind(error)}"
+            else:
+                if answer.status not in _SICK:
+                    self._hosts.worked(address)
+                    return answer
+                reason = f"{address} answers {answer.status}"
+            self._hosts.failed(address)
+        raise Retry(reason, after=self._hosts.pause())
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._pool.clear()
+
+    def _send_to(self, address: str, request: Request) -> Answer:
+        headers = {**self._pool.headers, **request.headers}
+        url = address.rstrip("/") + request.path
+        response = self._pool.request(request.method, url, body=request.body, headers=headers, redirect=False)
+        return Answer(response.status, response.data, _seconds(response.headers.get("Retry-After")))
+
+
+def _refuse_certificate(address: str, error: HTTPError) -> None:
+    if isinstance(error, urllib3.exceptions.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
+        raise ConfigError(f"{address}: the server's certificate is not trusted; set ca_file to its authority") from error
+
+
+def _kind(error: HTTPError) -> str:
+    """Name an error; its text may quote headers and addresses."""
+    return type(error).__name__
+
+
+def _seconds(value: str | None) -> float | None:
+    """Read a Retry-After header that is a number; dates are rare and not worth trusting a foreign clock."""
+    return min(_LONGEST_PAUSE, float(value)) if value is not None and value.isascii() and value.isdigit() else None
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()

@@ -1,0 +1,241 @@
+"""The ``elasticsearch`` sink: flows as ECS documents in Elasticsearch or OpenSearch, effectively once.
+
+Documents are created by ``_bulk`` with the row's identity as their id; one that exists is left as it is. A row goes to the
+index of its own day, so a replay meets it there. A cluster that cannot take documents now delays the sink; a document that it
+refuses for good (it does not fit the mapping, it is too large, its day is out of all bounds) is named in the outcome. Promise:
+effectively once with daily indexes; with a data stream, within each of its backing indexes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import deque
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Annotated, Any, Final, Self
+
+import numpy as np
+import pyarrow as pa
+import structlog
+from pydantic import Field, SecretStr, StringConstraints, field_validator, model_validator
+
+from libs.common.dead_letters import ErrorCode
+from libs.common.errors import ConfigError, Retry, ServerUnreachable
+from libs.common.flows.identity import Identities
+from libs.common.flows.json_text import json_documents
+from libs.common.settings.secrets import read_secret
+from services.sinks.bulk import BulkLimits, BulkWriter, Delivered, create_operations
+from services.sinks.bulk_client import Answer, Cluster, HttpClient, Request, Tls, authorization
+from services.sinks.contract import FlowPart, Outcome, RejectedRow
+from services.sinks.ecs import ecs_columns
+from services.sinks.elasticsearch_index import DailyIndexes, DataStream, template
+from services.sinks.settings import SinkSettings
+
+log = structlog.get_logger(__name__)
+
+_SLICE_ROWS: Final = 8_192  # some 10 MB of documents: bounds the memory of a write
+_OUTSIDE: Final = "the day of this flow is outside the days that indexes are made for (past_days)"
+_JSON: Final = {"Content-Type": "application/json"}
+_ADDRESS = re.compile(r"https?://[A-Za-z0-9.\[\]:_-]+(?:/[A-Za-z0-9._~/-]*)?")
+
+_Rows = np.ndarray[Any, np.dtype[np.int64]]
+
+# What a server takes as the name of an index, short enough for a date behind it.
+IndexName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,199}$")]
+
+
+class ElasticsearchSettings(SinkSettings):
+    """sinks.elasticsearch. Sign in by at most one of username with password, api_key, bearer_token."""
+
+    hosts: tuple[str, ...] = Field(default=("http://127.0.0.1:9200",), min_length=1, description="Addresses, asked in turn.")
+    username: str | None = None
+    password: SecretStr | None = None
+    password_file: Path | None = None
+    api_key: SecretStr | None = Field(default=None, description="id:key, or that in base64.")
+    api_key_file: Path | None = None
+    bearer_token: SecretStr | None = None
+    bearer_token_file: Path | None = None
+    ca_file: Path | None = Field(default=None, description="PEM file with the authorities that sign the servers' certificates.")
+    verify: bool = Field(default=True, description="Check the servers' certificates.")
+    timeout_seconds: float = Field(default=60.0, gt=0, le=600, description="Longest wait for an answer.")
+    index_prefix: IndexName = Field(default="blobtide-flows", description="Indexes are <prefix>-YYYY.MM.DD by the flow's day.")
+    data_stream: IndexName | None = Field(default=None, description="Write to this data stream instead of daily indexes.")
+    past_days: int = Field(default=3_650, ge=1, le=20_000, description="Flows of older days are refused.")
+    body_bytes: int = Field(default=8_000_000, ge=100_000, le=90_000_000, description="Largest request before compression.")
+    in_flight: int = Field(default=2, ge=1, le=16, description="Requests at the same time.")
+    require_template: bool = Field(default=True, description="Do not start without the template of sink-setup.")
+
+    @field_validator("hosts")
+    @classmethod
+    def _addresses(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            if not _ADDRESS.fullmatch(host):
+                raise ValueError("give addresses as http(s)://host:port, without user or password")
+        return hosts
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> Self:
+        given = {name for name in ("password", "api_key", "bearer_token") if self._is_given(name)}
+        if len(given) > 1:
+            raise ValueError(f"give one way to sign in, not {' and '.join(sorted(given))}")
+        if ("password" in given) != (self.username is not None):
+            raise ValueError("username goes with password or password_file")
+        return self
+
+    def _is_given(self, name: str) -> bool:
+        return getattr(self, name) is not None or getattr(self, f"{name}_file") is not None
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Rows of a part with their operations: the operation at `i` is of row `rows[i]`. Rows outside all bounds have none."""
+
+    part: int
+    rows: _Rows
+    operations: pa.Array
+    outside: _Rows
+
+
+class ElasticsearchSink:
+    """Flows as documents."""
+
+    def __init__(self, settings: ElasticsearchSettings) -> None:
+        self._settings = settings
+        self._target = (
+            DataStream(settings.data_stream)
+            if settings.data_stream is not None
+            else DailyIndexes(settings.index_prefix, settings.past_days)
+        )
+        self._client: HttpClient | None = None
+        self._threads: ThreadPoolExecutor | None = None
+
+    def open(self) -> None:
+        """Sign in and check that the template is there."""
+        self.close()
+        client = HttpClient(_cluster(self._settings))
+        self._check_template(client)
+        self._client = client
+        self._threads = ThreadPoolExecutor(self._settings.in_flight, thread_name_prefix="bulk")
+
+    def setup(self) -> str:
+        """Install or renew the index template; indexes that exist keep their mappings."""
+        client = HttpClient(_cluster(self._settings))
+        try:
+            body = json.dumps(template(self._target)).encode()
+            answer = _ask(client, Request("PUT", self._template_path, body, _JSON))
+        finally:
+            client.close()
+        if answer.status != HTTPStatus.OK:
+            raise ConfigError(
+                f"the cluster answers {answer.status} to the index template: {answer.body[:300].decode(errors='replace')}"
+            )
+        return f"index template {self._template_name} for {self._target.pattern()} installed"
+
+    def write(self, parts: Sequence[FlowPart]) -> Outcome:
+        """Create the documents that are not there yet."""
+        delivered = Delivered()
+        rejected: list[RejectedRow] = []
+        pieces = (piece for number, part in enumerate(parts) for piece in self._pieces(number, part.flows))
+        for piece, result in self._in_flight(pieces):
+            delivered.add(result)
+            rejected += [RejectedRow(piece.part, int(piece.rows[r.row]), r.code, r.reason) for r in result.refused]
+            rejected += [RejectedRow(piece.part, int(row), ErrorCode.REFUSED, _OUTSIDE) for row in piece.outside]
+        return Outcome(delivered.written, delivered.already_there, tuple(rejected))
+
+    def release(self, shards: Collection[int]) -> None:
+        """Nothing is kept by shard, and no write outlives `write`."""
+
+    def close(self) -> None:
+        """Close connections; idempotent."""
+        if self._threads is not None:
+            self._threads.shutdown()
+            self._threads = None
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def _pieces(self, number: int, flows: pa.Table) -> Iterator[_Piece]:
+        """Make operations, a bounded number at a time; what is derived once a dictionary value is derived once a part."""
+        columns = ecs_columns(flows)
+        ids = Identities.of(flows).document_ids()
+        indexes = self._target.names(columns["@timestamp"])
+        for start in range(0, len(ids), _SLICE_ROWS):
+            index = indexes.slice(start, _SLICE_ROWS)
+            documents = json_documents({name: column.slice(start, _SLICE_ROWS) for name, column in columns.items()})
+            operations = create_operations(documents.combine_chunks(), index, ids.slice(start, _SLICE_ROWS))
+            inside = index.is_valid().to_numpy(zero_copy_only=False)
+            rows = np.arange(start, start + len(index))
+            yield _Piece(number, rows[inside], operations.drop_null(), rows[~inside])
+
+    def _in_flight(self, pieces: Iterator[_Piece]) -> Iterator[tuple[_Piece, Delivered]]:
+        """Write pieces, a few at the same time; when one fails, wait for the others and raise."""
+        writer, threads = self._opened()
+        waiting: deque[tuple[_Piece, Future[Delivered]]] = deque()
+        try:
+            for piece in pieces:
+                waiting.append((piece, threads.submit(writer.write, piece.operations)))
+                if len(waiting) >= self._settings.in_flight:
+                    done, future = waiting.popleft()
+                    yield done, future.result()
+            while waiting:
+                done, future = waiting.popleft()
+                yield done, future.result()
+        finally:
+            wait([future for _, future in waiting])
+
+    def _opened(self) -> tuple[BulkWriter, ThreadPoolExecutor]:
+        if self._client is None or self._threads is None:
+            raise RuntimeError("write before open")
+        return BulkWriter(self._client, BulkLimits(self._settings.body_bytes)), self._threads
+
+    @property
+    def _template_name(self) -> str:
+        return self._settings.data_stream or self._settings.index_prefix
+
+    @property
+    def _template_path(self) -> str:
+        return f"/_index_template/{self._template_name}"
+
+    def _check_template(self, client: HttpClient) -> None:
+        answer = _ask(client, Request("GET", f"{self._template_path}?filter_path=index_templates.name"))
+        match answer.status:
+            case HTTPStatus.NOT_FOUND if self._settings.require_template:
+                raise ConfigError(
+                    f"there is no index template {self._template_name}: run `blobtide sink-setup elasticsearch` once,"
+                    " or set require_template: false if the mappings come from elsewhere"
+                )
+            case HTTPStatus.FORBIDDEN:  # the right to write documents need not come with the right to look at templates
+                log.warning("may not look whether the index template is there", template=self._template_name)
+            case HTTPStatus.OK | HTTPStatus.NOT_FOUND:
+                pass
+            case status:
+                raise ConfigError(f"{', '.join(self._settings.hosts)} answers {status}: is this Elasticsearch or OpenSearch?")
+
+
+def _ask(client: HttpClient, request: Request) -> Answer:
+    """Send a request outside of writing. Raises `ServerUnreachable` or `ConfigError`."""
+    try:
+        answer = client.send(request)
+    except Retry as error:
+        raise ServerUnreachable(f"{error}; is the cluster running, and is sinks.elasticsearch.hosts right?") from error
+    if answer.status == HTTPStatus.UNAUTHORIZED:
+        raise ConfigError("the cluster does not accept our sign-in; check username and password, api_key or bearer_token")
+    return answer
+
+
+def _cluster(settings: ElasticsearchSettings) -> Cluster:
+    """Read the secrets and say how to talk to the cluster. Raises `ConfigError`."""
+    password = read_secret("password", settings.password, settings.password_file)
+    signed = authorization(
+        basic=(settings.username, password) if settings.username is not None and password is not None else None,
+        api_key=read_secret("api_key", settings.api_key, settings.api_key_file),
+        bearer=read_secret("bearer_token", settings.bearer_token, settings.bearer_token_file),
+    )
+    if settings.ca_file is not None and not settings.ca_file.is_file():
+        raise ConfigError(f"ca_file {settings.ca_file} is not there")
+    tls = Tls(settings.verify, settings.ca_file)
+    return Cluster(settings.hosts, signed, tls, settings.timeout_seconds, settings.in_flight)
