@@ -17,8 +17,12 @@ from libs.local.java import find_java
 from libs.local.maven import find_maven
 from libs.local.node import find_node
 from libs.local.ports import accepts, free_port
+from libs.local.process import Launch, LocalServer
 from libs.local.redis import find_redis
 from libs.local.resources import resource
+from tests.fixtures.servers import serving
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -143,7 +147,39 @@ def test_a_free_port_is_not_listened_on() -> None:
     assert not accepts(free_port())
 
 
-@pytest.mark.parametrize("name", ["kafka/pom.xml", "opensearch/pom.xml", "azurite/package-lock.json"])
-def test_pinned_sources_hold_no_address(name: str) -> None:
+@pytest.mark.parametrize(
+    "file",
+    [
+        *(resource(name) for name in ("kafka/pom.xml", "opensearch/pom.xml", "azurite/package-lock.json")),
+        *(ROOT / name for name in ("requirements.lock", "requirements-dev.lock")),
+    ],
+    ids=lambda file: f"{file.parent.name}-{file.name}",
+)
+def test_pinned_sources_hold_no_address(file: Path) -> None:
     """What is fetched is pinned by name, version and hash; where from is the machine's own setting."""
-    assert "://" not in resource(name).read_text(encoding="utf-8")
+    assert "://" not in file.read_text(encoding="utf-8")
+
+
+class _Missing(LocalServer):
+    """A server that is not installed."""
+
+    name = "missing"
+
+    @classmethod
+    def install(cls) -> None:
+        """Never succeed."""
+        raise ServerMissing("install it")
+
+    def _launch(self) -> Launch:
+        self.install()
+        raise AssertionError
+
+
+@pytest.mark.parametrize(("ci", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)])
+def test_a_missing_server_skips_here_and_fails_in_ci(
+    ci: str, outcome: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A test whose server is not installed is skipped on a developer's machine and fails in CI, with what to install."""
+    monkeypatch.setenv("CI", ci)
+    with pytest.raises(outcome, match="install it"), serving(_Missing(tmp_path)):
+        pytest.fail("there is no server")
