@@ -34,6 +34,7 @@ class NewBlock:
 class MinuteCommit:
     """One Put Block List: blocks to upload first, then the ids of all blocks of the blob in order."""
 
+    nic: int  # number of the interface
     blob: BlobId
     action: Action
     due: datetime  # when Azure would do it

@@ -81,10 +81,10 @@ class Growth:
         self._open[nic.number] = _OpenBlob(blob, hour, len(self._frame.head))
         head, tail, due = self._head, self._tail, _due(nic, minute)
         if nic.starts_with_head_only:
-            yield MinuteCommit(blob, Action.OPEN, due, (head,), (head.id,), NO_ROWS)
-            yield MinuteCommit(blob, Action.CREATE, due, (tail,), (head.id, tail.id), NO_ROWS)
+            yield MinuteCommit(nic.number, blob, Action.OPEN, due, (head,), (head.id,), NO_ROWS)
+            yield MinuteCommit(nic.number, blob, Action.CREATE, due, (tail,), (head.id, tail.id), NO_ROWS)
         else:
-            yield MinuteCommit(blob, Action.CREATE, due, (head, tail), (head.id, tail.id), NO_ROWS)
+            yield MinuteCommit(nic.number, blob, Action.CREATE, due, (head, tail), (head.id, tail.id), NO_ROWS)
 
     def _block(self, blob: _OpenBlob, records: Sequence[Record]) -> tuple[NewBlock, list[int]]:
         """Add a data block to `blob`; return it and the offsets of its records in the blob."""
@@ -103,7 +103,7 @@ class Growth:
         finished = minute % MINUTES_PER_HOUR == MINUTES_PER_HOUR - 1
         action = Action.FINISH if finished else Action.APPEND
         ids = (self._head.id, *blob.data_ids, self._tail.id)
-        commit = MinuteCommit(blob.id, action, _due(nic, minute), (block,), ids, rows)
+        commit = MinuteCommit(nic.number, blob.id, action, _due(nic, minute), (block,), ids, rows)
         late = self._late.pop(nic.number, None)
         if finished and nic.writes_late:
             self._late[nic.number] = replace(commit, due=commit.due + _LATE)

@@ -22,7 +22,6 @@ _CONTAINERS: Final = {
     Kind.NSG2: "insights-logs-networksecuritygroupflowevent",
     Kind.NSG1: "insights-logs-networksecuritygroupflowevent",
 }
-CONTAINERS: Final = tuple(sorted(set(_CONTAINERS.values())))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,7 @@ class Nic:
     @property
     def container(self) -> str:
         """The container its blobs are in."""
-        return _CONTAINERS[self.kind]
+        return container_of(self.kind)
 
     @property
     def target_id(self) -> str | None:
@@ -98,6 +97,11 @@ class Nic:
     def writes_late(self) -> bool:
         """Whether its last block of the hour comes after the next hour's blob has begun."""
         return self.rank % 6 == 3  # noqa: PLR2004 - a residue
+
+
+def container_of(kind: Kind) -> str:
+    """Return the container that Azure puts logs of `kind` in."""
+    return _CONTAINERS[kind]
 
 
 def make_nics(spec: EstateSpec) -> tuple[Nic, ...]:
