@@ -1,0 +1,112 @@
+"""Where reading of a blob goes on, and where it begins."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from datetime import datetime
+
+from libs.common.events import BlobCheckpoint
+from libs.common.storage.api import Container
+from services.ingest import lines
+from services.ingest.content import HEAD, PROBE_BYTES, Content, Sample, detect
+from services.ingest.framing import separator_end
+from services.ingest.generation import Version, name_generation, text_needed
+from services.ingest.work import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One look at one version of a blob."""
+
+    container: Container
+    task: Task
+    version: Version
+    now: datetime
+
+    def read(self, begin: int, end: int) -> bytes:
+        """Return bytes of this version. Raises what `Container.read` raises."""
+        return self.container.read(self.task.announcement.blob.name, begin, end, self.version.etag)
+
+    @property
+    def closing(self) -> bool:
+        """Tell whether this very version was announced as the last one."""
+        return self.task.announcement.closed and self.task.announcement.etag == self.version.etag
+
+    def detect(self, data: bytes, end: int) -> Content | None:
+        """Tell what the blob is by its first bytes, `data`, which end at offset `end`."""
+        return detect(Sample(data, whole=self.closing and end == self.version.size, appended=self.version.appended))
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where to read on."""
+
+    offset: int
+    ordinal: int = 0  # of the next segment
+    records: int = 0
+    generation: str = ""  # empty: not named yet
+    previous: str = ""  # the generation that this one replaces
+    content: Content | None = None  # None: look at the bytes
+    skip_from: int | None = None
+    look_back: int = 0  # bytes before `offset` that must be what the checkpoint says
+
+    @classmethod
+    def of(cls, checkpoint: BlobCheckpoint) -> Cursor:
+        """Go on where `checkpoint` stands."""
+        if checkpoint.content == Content.GZIP:
+            return cls(offset=0, previous=checkpoint.generation)
+        return cls(
+            offset=checkpoint.next_offset,
+            ordinal=checkpoint.ordinal,
+            records=checkpoint.records,
+            generation=checkpoint.generation,
+            content=Content(checkpoint.content) if checkpoint.next_offset else None,
+            skip_from=checkpoint.skip_from,
+            look_back=text_needed(checkpoint),
+        )
+
+
+def begin(visit: Visit) -> Cursor:
+    """Return where a blob without a checkpoint is read from: the beginning, or behind what counts as read."""
+    baseline = visit.task.announcement.baseline or 0
+    size = visit.version.size
+    if baseline == 0 or size < baseline:
+        return Cursor(offset=0)
+    end = min(size, PROBE_BYTES)
+    sample = visit.read(0, end)
+    match visit.detect(sample, end):
+        case Content.ENVELOPE:
+            return _behind_blocks(visit.version, baseline, sample)
+        case Content.LINES | Content.JSON_LINES as content:
+            return _behind_lines(visit, baseline, sample, content)
+        case _:
+            return Cursor(offset=0)
+
+
+def _behind_blocks(version: Version, baseline: int, sample: bytes) -> Cursor:
+    """Begin at the last block boundary at or below `baseline`, never at the end of the blob: that one is behind the tail."""
+    head = HEAD.match(sample)
+    first = separator_end(sample, head.end()) if head else 0
+    ends = version.block_ends[:-1]
+    index = bisect_right(ends, baseline)
+    offset = ends[index - 1] if index else 0
+    if not ends and version.size == baseline:
+        return Cursor(offset=version.size)
+    if offset <= first:
+        return Cursor(offset=0)
+    generation = name_generation(version, first, sample[first:], "")
+    return Cursor(offset=offset, generation=generation, content=Content.ENVELOPE)
+
+
+def _behind_lines(visit: Visit, baseline: int, sample: bytes, content: Content) -> Cursor:
+    """Begin at the first line that starts at or behind `baseline`; if there is none yet, at the end, and without a name."""
+    line = sample[: (lines.resync(sample) or len(sample))]
+    position = baseline - 1
+    while position < visit.version.size:
+        end = min(visit.version.size, position + visit.task.allowance)
+        found = lines.resync(visit.read(position, end))
+        if found is not None:
+            return Cursor(position + found, generation=name_generation(visit.version, 0, line, ""), content=content)
+        position = end
+    return Cursor(offset=visit.version.size, content=content)

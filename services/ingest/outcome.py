@@ -1,0 +1,168 @@
+"""Turn what was found out about a blob into a `Step`: segments, dead letters, checkpoint, completion. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from libs.common.dead_letters import DeadLetter, ErrorCode
+from libs.common.events import BlobCheckpoint, BlobCompletion, CheckpointStatus
+from libs.common.segments import Piece, Segment
+from services.ingest.content import Content
+from services.ingest.cursor import Cursor, Visit
+from services.ingest.generation import identify, name_generation
+from services.ingest.plan import Bad, Cut, Outlook, Progress
+from services.ingest.work import Ending, Skip, Step, Task
+
+STAGE = "ingest"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was read in one step: `data` ends where the window ended and begins `cursor.look_back` bytes before the cursor."""
+
+    visit: Visit
+    cursor: Cursor
+    content: Content
+    data: bytes
+    progress: Progress
+
+
+def published(reading: Reading) -> Step:
+    """Publish what was cut and move the checkpoint."""
+    visit, cursor, progress = reading.visit, reading.cursor, reading.progress
+    generation = cursor.generation or _name(reading)
+    done = progress.outlook is Outlook.DONE
+    if not generation:
+        return Step(skipped=Skip.EMPTY if done and visit.closing else None, more=not done)
+    segments = tuple(_segment(visit.task, generation, cursor.ordinal + index, cut) for index, cut in enumerate(progress.cuts))
+    found = sum(cut.records for cut in progress.cuts)
+    status = CheckpointStatus.COMPLETE if done and visit.closing else CheckpointStatus.OPEN
+    before = reading.data[: progress.next_offset - cursor.offset + cursor.look_back]
+    identity = identify(visit.version, progress.next_offset, before)
+    checkpoint = BlobCheckpoint(
+        blob=str(visit.task.announcement.blob),
+        generation=generation,
+        status=status,
+        next_offset=progress.next_offset,
+        ordinal=cursor.ordinal + len(segments),
+        records=cursor.records + found,
+        etag=visit.version.etag if done else "",
+        size=visit.version.size,
+        blocks=identity.blocks,
+        digest=identity.digest,
+        creation_time=visit.version.creation_time,
+        updated_at=visit.now,
+        replay_id=_replay_id(visit.task),
+        stream=visit.task.stream,
+        content=reading.content.value,
+        skip_from=progress.skip_from,
+    )
+    completion = None
+    if progress.next_offset > cursor.offset or status is CheckpointStatus.COMPLETE:
+        completion = _completion(checkpoint, cursor.offset, len(segments), found)
+    bad = tuple(_dead_letter(visit.task, generation, item) for item in progress.bad)
+    return Step(segments, bad, completion, checkpoint, more=not done)
+
+
+def compressed(visit: Visit, data: bytes) -> Step:
+    """Name a gzip blob by reference, once a generation; its checkpoint stays at the beginning."""
+    known = visit.task.checkpoint
+    generation = name_generation(visit.version, 0, data, "")
+    checkpoint = BlobCheckpoint(
+        blob=str(visit.task.announcement.blob),
+        generation=generation,
+        status=CheckpointStatus.INCOMPLETE,
+        next_offset=0,
+        ordinal=0,
+        records=0,
+        etag=visit.version.etag,
+        size=visit.version.size,
+        blocks=0,
+        digest="",
+        creation_time=visit.version.creation_time,
+        updated_at=visit.now,
+        replay_id=_replay_id(visit.task),
+        stream=visit.task.stream,
+        content=Content.GZIP.value,
+    )
+    if known and (known.content, known.generation, known.replay_id) == (Content.GZIP, generation, checkpoint.replay_id):
+        return Step(checkpoint=checkpoint, skipped=Skip.UNSUPPORTED)
+    letter = _letter(visit.task, ErrorCode.UNSUPPORTED_BLOB, f"gzip blobs are not read yet: {visit.version.size} bytes")
+    completion = _completion(checkpoint, 0, 0, 0)
+    named = replace(letter, generation=generation, record_offset=0)
+    return Step((), (named,), completion, checkpoint, skipped=Skip.UNSUPPORTED)
+
+
+def unreadable(task: Task, reason: str) -> Step:
+    """Name a blob that cannot be read by reference; once an announcement of its content."""
+    letters = (_letter(task, ErrorCode.UNSUPPORTED_BLOB, reason),) if task.announcement.stream else ()
+    return Step((), letters, skipped=Skip.UNREADABLE)
+
+
+def ended(task: Task, ending: Ending, now: datetime) -> Step | None:
+    """Close the generation of the checkpoint as incomplete; None if it has ended before."""
+    checkpoint = task.checkpoint
+    if checkpoint is None or checkpoint.status is not CheckpointStatus.OPEN:
+        return None
+    reason = f"{ending.value} before it was closed: {checkpoint.next_offset} of {checkpoint.size} bytes seen were read"
+    letter = replace(
+        _letter(task, ErrorCode.INCOMPLETE_BLOB, reason),
+        generation=checkpoint.generation,
+        record_offset=checkpoint.next_offset,
+    )
+    closed = replace(checkpoint, status=CheckpointStatus.INCOMPLETE, etag="", updated_at=now)
+    completion = _completion(closed, closed.next_offset, 0, 0)
+    return Step((), (letter,), completion, closed, more=ending is Ending.REPLACED, ended=ending)
+
+
+def _name(reading: Reading) -> str:
+    """Name the generation if its first record or line is known by now."""
+    first = reading.progress.first
+    if first is None:
+        return ""
+    begin, end = (reading.cursor.look_back + index for index in first)
+    material = reading.data[begin:end]
+    return name_generation(reading.visit.version, reading.cursor.offset + first[0], material, reading.cursor.previous)
+
+
+def _segment(task: Task, generation: str, ordinal: int, cut: Cut) -> Segment:
+    piece = Piece(cut.piece, cut.count, cut.first_tuple) if cut.count > 1 else None
+    blob = str(task.announcement.blob)
+    return Segment(blob, generation, cut.start, cut.end, ordinal, cut.format, cut.data, piece)
+
+
+def _completion(checkpoint: BlobCheckpoint, begin: int, segments: int, found: int) -> BlobCompletion:
+    return BlobCompletion(
+        blob=checkpoint.blob,
+        generation=checkpoint.generation,
+        status=checkpoint.status,
+        from_offset=begin,
+        to_offset=checkpoint.next_offset,
+        segments=segments,
+        records=found,
+        completed_at=checkpoint.updated_at,
+    )
+
+
+def _dead_letter(task: Task, generation: str, bad: Bad) -> DeadLetter:
+    return DeadLetter(
+        stage=STAGE,
+        code=bad.code,
+        reason=bad.reason,
+        data=bad.data,
+        key=task.announcement.blob.key,
+        blob=str(task.announcement.blob),
+        generation=generation,
+        record_offset=bad.start,
+        source={"length": str(bad.end - bad.start)},
+    )
+
+
+def _letter(task: Task, code: ErrorCode, reason: str) -> DeadLetter:
+    blob = task.announcement.blob
+    return DeadLetter(STAGE, code, reason, b"", key=blob.key, blob=str(blob))
+
+
+def _replay_id(task: Task) -> str:
+    return task.announcement.replay_id or (task.checkpoint.replay_id if task.checkpoint else "")

@@ -1,0 +1,109 @@
+"""What a look at some bytes of a blob comes to: which ranges become segments, which are unreadable, and how to go on.
+
+Values only. `lines.advance` and `records.advance` turn a `Window` into `Progress`; both are pure, so that every rule about
+cutting is tested without a server. All positions are offsets in the blob.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from libs.common.dead_letters import ErrorCode
+from libs.common.segments import SegmentFormat
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes in bytes."""
+
+    segment: int
+    line: int
+    record: int  # the longest record that is looked at as a whole
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Bytes of one blob from the cursor on."""
+
+    data: bytes
+    start: int  # offset of data[0]: the cursor
+    blob_end: int  # size of the blob
+    closing: bool  # nobody will write to the blob any more
+    widest: bool  # asking for more bytes at once is not possible
+    skip_from: int | None = None  # start of the over-long line or record that the cursor stands inside
+    block_ends: Sequence[int] = ()  # ascending; empty without a block list
+
+    @property
+    def end(self) -> int:
+        """Offset behind the last byte of `data`."""
+        return self.start + len(self.data)
+
+    @property
+    def at_end(self) -> bool:
+        """Tell whether the bytes reach to the end of the blob."""
+        return self.end == self.blob_end
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """One segment: `data` of the range ``[start, end)``; for a piece of a record, `count` pieces share one range."""
+
+    start: int
+    end: int
+    data: bytes
+    format: SegmentFormat
+    records: int
+    piece: int = 0
+    count: int = 1
+    first_tuple: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """A range that cannot become a segment. `data` holds all its bytes, or the first ones if it is named by reference."""
+
+    start: int
+    end: int
+    data: bytes
+    code: ErrorCode
+    reason: str
+
+
+class Outlook(StrEnum):
+    """How to go on."""
+
+    DONE = "done"  # nothing more can be had of this version of the blob
+    MORE = "more"  # go on from `next_offset`
+    WIDEN = "widen"  # read more bytes from the same place at once
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The outcome. Cuts, bad ranges and `next_offset` go forward without gaps."""
+
+    next_offset: int
+    outlook: Outlook
+    cuts: tuple[Cut, ...] = ()
+    bad: tuple[Bad, ...] = ()
+    skip_from: int | None = None
+    # Where the first record or line begins and ends within the window's data; for the identity of the generation.
+    first: tuple[int, int] | None = None
+
+
+REFERENCE_BYTES = 256  # of an unreadable range that is named by reference
+
+
+def by_reference(start: int, end: int, data: bytes, code: ErrorCode, what: str) -> Bad:
+    """Name the range ``[start, end)`` by position, length and the first bytes of `data`."""
+    return Bad(start, end, data[:REFERENCE_BYTES], code, f"{what}: {end - start} bytes at offset {start}; here are the first")
+
+
+def with_bytes(start: int, data: bytes, limit: int, reason: str) -> tuple[Bad, ...]:
+    """Carry all of `data`, in parts of at most `limit` bytes."""
+    return tuple(
+        Bad(start + i, start + i + len(part), part, ErrorCode.BAD_JSON, reason)
+        for i in range(0, len(data), limit)
+        for part in (data[i : i + limit],)
+    )

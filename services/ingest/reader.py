@@ -1,0 +1,157 @@
+"""One step of reading one blob: look at its current version, read on from the cursor, say what became of it.
+
+Everything is read from one version, pinned by its ETag; if the blob changes meanwhile, nothing of the step counts and it starts
+over with a new look. The tail of a flow-log document may be among the bytes read but is never part of a segment. The cursor
+moves only over bytes that are in a segment or a dead letter of the same step, or that count as read by the start policy.
+
+`StorageUnavailable` goes to the caller; every other storage error is an answer about this blob.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from libs.common.events import BlobCheckpoint
+from libs.common.storage.api import BlobChanged, BlobGone, BlobUnreadable, Container
+from services.ingest import lines, records
+from services.ingest.content import Content
+from services.ingest.cursor import Cursor, Visit, begin
+from services.ingest.generation import Version, may_be_same, same_text
+from services.ingest.outcome import Reading, compressed, ended, published, unreadable
+from services.ingest.plan import REFERENCE_BYTES, Limits, Outlook, Progress, Window
+from services.ingest.work import Ending, Skip, Step, Task
+
+_PAGE_BLOB = "PageBlob"
+_APPEND_BLOB = "AppendBlob"
+
+
+class _Replaced(Exception):
+    """The blob is no longer the one whose checkpoint we have."""
+
+
+class Reader:
+    """Reads blobs step by step. Holds no state of blobs; threads may share it."""
+
+    def __init__(self, limits: Limits, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._limits = limits
+        self._widest = max(limits.record, limits.line + 1)
+        self._clock = clock
+
+    def step(self, container: Container, task: Task) -> Step:
+        """Do one step.
+
+        Raises:
+            StorageUnavailable: if storage does not answer; nothing has happened, do the same later.
+        """
+        if task.announcement.blob_type == _PAGE_BLOB:
+            return unreadable(task, "page blobs are not read")
+        try:
+            visit = Visit(container, task, _look(container, task), self._clock())
+            return self._visit(visit)
+        except BlobChanged:
+            return Step(more=True)
+        except BlobGone:
+            return ended(task, Ending.VANISHED, self._clock()) or Step(skipped=Skip.VANISHED)
+        except BlobUnreadable as error:
+            return unreadable(task, str(error))
+
+    def _visit(self, visit: Visit) -> Step:
+        checkpoint = visit.task.checkpoint
+        if checkpoint is None:
+            return self._read(visit, begin(visit)) if visit.version.size else Step(skipped=Skip.EMPTY)
+        try:
+            return self._read(visit, _resume(visit, checkpoint))
+        except _Replaced:
+            fresh = Cursor(offset=0, previous=checkpoint.generation)
+            return ended(visit.task, Ending.REPLACED, visit.now) or self._read(visit, fresh)
+
+    def _read(self, visit: Visit, cursor: Cursor) -> Step:
+        wanted = visit.task.allowance
+        while True:
+            end = _window_end(visit.version, cursor.offset, wanted)
+            data = visit.read(cursor.offset - cursor.look_back, end)
+            _check_text(visit, cursor, data)
+            window_data = data[cursor.look_back :]
+            content = cursor.content or visit.detect(window_data, end)
+            if content is Content.GZIP:
+                return compressed(visit, window_data)
+            if content is not None:
+                progress = self._advance(visit, cursor, window_data, content, wanted)
+                if progress.outlook is not Outlook.WIDEN:
+                    return published(Reading(visit, cursor, content, data, _with_first_bytes(visit, progress)))
+            elif end == visit.version.size:
+                return Step()  # too few bytes to tell what this is; more will come
+            wanted *= 2
+
+    def _advance(self, visit: Visit, cursor: Cursor, data: bytes, content: Content, wanted: int) -> Progress:
+        window = Window(
+            data=data,
+            start=cursor.offset,
+            blob_end=visit.version.size,
+            closing=visit.closing,
+            widest=wanted >= self._widest,
+            skip_from=cursor.skip_from,
+            block_ends=visit.version.block_ends,
+        )
+        if content is Content.ENVELOPE:
+            return records.advance(window, self._limits)
+        return lines.advance(window, content.line_format, self._limits)
+
+
+def _look(container: Container, task: Task) -> Version:
+    """Return the current version. The creation time costs a request only if this is not the version that was announced."""
+    announced, checkpoint = task.announcement, task.checkpoint
+    name = announced.blob.name
+    if announced.blob_type == _APPEND_BLOB:
+        info = container.info(name)
+        return replace(Version.of(info.etag, info.size, info.creation_time, ()), appended=True)
+    listed = container.block_list(name)
+    if announced.creation_etag == listed.etag:
+        created = announced.creation_time
+    elif checkpoint is not None and checkpoint.etag == listed.etag:
+        created = checkpoint.creation_time
+    else:
+        info = container.info(name)
+        if info.etag != listed.etag:
+            raise BlobChanged("the blob changed between two looks")
+        appended = info.blob_type == _APPEND_BLOB
+        return replace(Version.of(info.etag, info.size, info.creation_time, listed.blocks), appended=appended)
+    return Version.of(listed.etag, listed.size, created, listed.blocks)
+
+
+def _resume(visit: Visit, checkpoint: BlobCheckpoint) -> Cursor:
+    if not may_be_same(checkpoint, visit.version):
+        raise _Replaced
+    cursor = Cursor.of(checkpoint)
+    if not visit.task.wants_replay:
+        return cursor
+    _check_text(visit, cursor, visit.read(cursor.offset - cursor.look_back, cursor.offset))
+    return Cursor(offset=0, generation=cursor.generation, previous=cursor.previous)
+
+
+def _check_text(visit: Visit, cursor: Cursor, data: bytes) -> None:
+    checkpoint = visit.task.checkpoint
+    if cursor.look_back and checkpoint is not None and not same_text(checkpoint, data[: cursor.look_back]):
+        raise _Replaced
+
+
+def _window_end(version: Version, offset: int, wanted: int) -> int:
+    """Return where to read to: the end, else the last block boundary in reach, since records rarely cross one."""
+    limit = offset + wanted
+    if limit >= version.size:
+        return version.size
+    index = bisect_right(version.block_ends, limit)
+    block_end = version.block_ends[index - 1] if index else 0
+    return block_end if block_end >= offset + wanted // 2 else limit
+
+
+def _with_first_bytes(visit: Visit, progress: Progress) -> Progress:
+    """Fetch the first bytes of a skipped range that began in an earlier step."""
+    bad = tuple(
+        item if item.data else replace(item, data=visit.read(item.start, min(item.end, item.start + REFERENCE_BYTES)))
+        for item in progress.bad
+    )
+    return replace(progress, bad=bad)

@@ -1,0 +1,181 @@
+"""Cut envelopes: whole records only, never the tail. Pure.
+
+The cursor always stands where a later read can resume: behind the last whole record, or behind the white space after it if a
+block ends there. Small records are joined to segments, an over-long one is cut into pieces. What no further bytes can make a
+record goes to the dead letters with its bytes, up to the next place where a record begins; what is too long even for that, by
+reference.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterator
+
+from libs.common.dead_letters import ErrorCode
+from libs.common.segments import SegmentFormat
+from services.ingest.content import HEAD
+from services.ingest.framing import Framed, Rest, Span, blank_end, ends_document, frame, resync
+from services.ingest.pieces import cut_record
+from services.ingest.plan import Bad, Cut, Limits, Outlook, Progress, Window, by_reference, with_bytes
+
+_CATEGORY = re.compile(rb'"category"[ \t\r\n]*:[ \t\r\n]*"(FlowLogFlowEvent|NetworkSecurityGroupFlowEvent)"')
+_FORMATS = {b"FlowLogFlowEvent": SegmentFormat.VNET, b"NetworkSecurityGroupFlowEvent": SegmentFormat.NSG}
+
+_SHORTEST_SKIP = 32_768
+_LONGEST_TAIL = 256
+
+_NOT_A_RECORD = "no JSON record can begin or go on here; reading goes on at the next record"
+_NO_END = "record without an end"
+_LEFTOVER = "bytes that are no whole record at the end of a closed blob"
+_TOO_LONG = "record that cannot be cut below ingest.segment_bytes"
+
+
+def advance(window: Window, limits: Limits) -> Progress:
+    """Return the segments of the whole records in `window` and where to go on."""
+    if window.skip_from is not None:
+        return _skip(window, window.skip_from)
+    head = HEAD.match(window.data) if window.start == 0 else None
+    begin = head.end() if head else 0
+    framed = frame(window.data, begin)
+    if not framed.spans:
+        return _no_whole_record(window, framed.rest, begin, limits)
+    cuts, bad = _cut_records(window, framed, limits)
+    return Progress(
+        next_offset=max([window.start, *(c.end for c in cuts[-1:]), *(b.end for b in bad[-1:])]),
+        outlook=_outlook(window, framed),
+        cuts=cuts,
+        bad=bad,
+        first=framed.spans[0],
+    )
+
+
+def _outlook(window: Window, framed: Framed) -> Outlook:
+    """Decide how to go on behind whole records."""
+    match framed.rest:
+        case Rest.BROKEN:
+            return Outlook.MORE
+        case Rest.TAIL:
+            finished = window.at_end and ends_document(window.data, framed.spans[-1][1])
+            return Outlook.DONE if finished or not window.closing else Outlook.MORE
+        case Rest.PARTIAL:
+            return Outlook.MORE if window.closing or not window.at_end else Outlook.DONE
+        case Rest.NOTHING:
+            return Outlook.DONE if window.at_end else Outlook.MORE
+
+
+def _no_whole_record(window: Window, rest: Rest, begin: int, limits: Limits) -> Progress:
+    if rest is Rest.TAIL:
+        if window.closing and not window.at_end and len(window.data) < _LONGEST_TAIL:
+            return Progress(window.start, Outlook.WIDEN)
+        finished = not window.closing or (window.at_end and ends_document(window.data, begin))
+        return Progress(window.start, Outlook.DONE) if finished else _leftover(window, begin)
+    if rest is Rest.NOTHING and window.at_end:
+        return Progress(window.start, Outlook.DONE)
+    if rest is Rest.BROKEN or (window.at_end and window.closing):
+        found = resync(window.data, begin, _block_starts(window))
+        if found is not None:
+            bad = with_bytes(window.start, window.data[:found], limits.segment, _NOT_A_RECORD)
+            return Progress(window.start + found, Outlook.MORE, bad=bad, first=(begin, found))
+    if not window.at_end and not window.widest:
+        return Progress(window.start, Outlook.WIDEN)
+    if window.at_end and len(window.data) < limits.record:
+        return _leftover(window, begin) if window.closing else Progress(window.start, Outlook.DONE)
+    return _skip(window, window.start)
+
+
+def _leftover(window: Window, begin: int) -> Progress:
+    """Name what a closed blob ends with; the cursor stays, so that a blob that reopens can still finish its record."""
+    bad = by_reference(window.start, window.blob_end, window.data, ErrorCode.BAD_JSON, _LEFTOVER)
+    return Progress(window.start, Outlook.DONE, bad=(bad,), first=(begin, len(window.data)))
+
+
+def _skip(window: Window, skip_from: int) -> Progress:
+    """Look for the next record behind one whose end was not found."""
+    data, start = window.data, window.start
+    head = data if skip_from == start else b""  # the reader fetches what is not at hand
+    found = resync(data, 0, _block_starts(window))
+    if found is not None:
+        bad = by_reference(skip_from, start + found, head, ErrorCode.TOO_LARGE, _NO_END)
+        return Progress(start + found, Outlook.MORE, bad=(bad,))
+    if window.at_end and window.closing:
+        bad = by_reference(skip_from, window.end, head, ErrorCode.TOO_LARGE, _NO_END)
+        return Progress(window.end, Outlook.DONE, bad=(bad,))
+    first = (0, len(data)) if skip_from == start else None
+    # Half a window, so that a record across its end is found whole in the next one.
+    step = len(data) // 2 if len(data) > _SHORTEST_SKIP else 0
+    outlook = Outlook.DONE if window.at_end else Outlook.MORE
+    return Progress(start + step, outlook, skip_from=skip_from, first=first)
+
+
+def _block_starts(window: Window) -> list[int]:
+    """Return where blocks begin, as indexes in the window's data."""
+    ends = window.block_ends
+    low, high = bisect_right(ends, window.start), bisect_right(ends, window.start + len(window.data))
+    return [end - window.start for end in ends[low:high]]
+
+
+def _cut_records(window: Window, framed: Framed, limits: Limits) -> tuple[tuple[Cut, ...], tuple[Bad, ...]]:
+    """Join records to segments as large as the limit allows; each begins where the one before it ended."""
+    data, start = window.data, window.start
+    cuts: list[Cut] = []
+    bad: list[Bad] = []
+    position = 0
+    last = _resting_place(window, framed.spans[-1][1])
+    for first, count, end in _groups(framed.spans, limits.segment):
+        stop = last if end == framed.spans[-1][1] and last - position <= limits.segment else end
+        if stop - position <= limits.segment or count > 1:
+            cuts.append(Cut(start + position, start + stop, data[position:stop], _format(data, first), count))
+        else:
+            pieces = _cut_pieces(window, (position, first[0], stop), limits)
+            cuts += pieces
+            if not pieces:
+                bad.append(by_reference(start + position, start + stop, data[position:stop], ErrorCode.TOO_LARGE, _TOO_LONG))
+        position = stop
+    return tuple(cuts), tuple(bad)
+
+
+def _groups(spans: list[Span], limit: int) -> Iterator[tuple[Span, int, int]]:
+    """Yield the first record, the number of records and the end of each group that fits in `limit`."""
+    begin, first, count, end = 0, spans[0], 0, 0
+    for span in spans:
+        if count and span[1] - begin > limit:
+            yield first, count, end
+            begin, first, count = end, span, 0
+        count += 1
+        end = span[1]
+    yield first, count, end
+
+
+def _cut_pieces(window: Window, place: tuple[int, int, int], limits: Limits) -> list[Cut]:
+    """Cut the one record at `place` (segment start, record start, end); nothing if that is not possible."""
+    position, record, end = place
+    before = window.data[position:record]
+    pieces = cut_record(window.data[record:end], limits.segment - len(before)) or []
+    form = _format(window.data, (record, end))
+    return [
+        Cut(
+            start=window.start + position,
+            end=window.start + end,
+            data=before + piece.data,
+            format=form,
+            records=1 if number == 0 else 0,
+            piece=number,
+            count=len(pieces),
+            first_tuple=piece.first_tuple,
+        )
+        for number, piece in enumerate(pieces)
+    ]
+
+
+def _resting_place(window: Window, end: int) -> int:
+    """Move `end` over white space to the end of a block, if one ends there: then block ids tell all about what lies before."""
+    blank = blank_end(window.data, end)
+    index = bisect_right(window.block_ends, window.start + blank)
+    block_end = window.block_ends[index - 1] - window.start if index else 0
+    return max(end, block_end)
+
+
+def _format(data: bytes, record: Span) -> SegmentFormat:
+    match = _CATEGORY.search(data, *record)
+    return _FORMATS[match.group(1)] if match else SegmentFormat.RECORDS

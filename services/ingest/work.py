@@ -1,0 +1,113 @@
+"""What is to be done with one blob, and what became of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+
+from libs.common.blobs import BlobId
+from libs.common.dead_letters import DeadLetter
+from libs.common.events import BlobCheckpoint, BlobClosed, BlobCompletion, BlobObserved, BlobReopened, CheckpointStatus, Stream
+from libs.common.segments import Segment
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """All that the events about one blob have said since it was last read, folded into one."""
+
+    blob: BlobId
+    etag: str
+    size: int
+    closed: bool = False
+    # From `BlobObserved`; unknown while only other events have come.
+    stream: Stream | None = None
+    blob_type: str = ""
+    creation_time: datetime | None = None
+    creation_etag: str = ""  # the version that `creation_time` was seen at
+    baseline: int | None = None
+    replay_id: str = ""
+
+    @classmethod
+    def of(cls, blob: BlobId, event: BlobObserved | BlobClosed | BlobReopened) -> Announcement:
+        """Turn one event into an announcement."""
+        if not isinstance(event, BlobObserved):
+            return cls(blob, event.etag, event.size, closed=isinstance(event, BlobClosed))
+        return cls(
+            blob,
+            event.etag,
+            event.size,
+            stream=event.stream,
+            blob_type=event.blob_type,
+            creation_time=event.creation_time,
+            creation_etag=event.etag,
+            baseline=event.baseline_offset,
+            replay_id=event.replay_id,
+        )
+
+    def then(self, later: Announcement) -> Announcement:
+        """Fold a later announcement of the same blob into this one."""
+        if later.stream is None:
+            return replace(self, etag=later.etag, size=later.size, closed=later.closed)
+        if later.baseline is None and later.replay_id == self.replay_id:
+            return replace(later, baseline=self.baseline)
+        return later
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One step of reading one blob."""
+
+    announcement: Announcement
+    checkpoint: BlobCheckpoint | None
+    stream: Stream
+    allowance: int  # bytes to read in this step
+
+    @property
+    def nothing_new(self) -> bool:
+        """Tell, without asking storage, that the announced version has been dealt with."""
+        checkpoint, announced = self.checkpoint, self.announcement
+        if checkpoint is None or checkpoint.etag != announced.etag or self.wants_replay:
+            return False
+        return not announced.closed or checkpoint.status is not CheckpointStatus.OPEN
+
+    @property
+    def wants_replay(self) -> bool:
+        """Tell whether a replay was ordered that has not begun yet."""
+        wanted = self.announcement.replay_id
+        return bool(wanted) and self.checkpoint is not None and wanted != self.checkpoint.replay_id
+
+
+class Skip(StrEnum):
+    """Why nothing was read. The bounded set of values of a metric label."""
+
+    NOTHING_NEW = "nothing_new"  # the announced version has been read
+    EMPTY = "empty"  # no bytes, or no record in it
+    VANISHED = "vanished"
+    UNREADABLE = "unreadable"  # archived, encrypted, or access is denied
+    UNSUPPORTED = "unsupported"  # gzip, page blobs
+
+
+class Ending(StrEnum):
+    """Why a generation ended before it was complete."""
+
+    REPLACED = "replaced"  # also shrunk and re-created
+    VANISHED = "vanished"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The outcome of a task: everything in it belongs into one transaction."""
+
+    segments: tuple[Segment, ...] = ()
+    dead_letters: tuple[DeadLetter, ...] = ()
+    completion: BlobCompletion | None = None
+    checkpoint: BlobCheckpoint | None = None  # None: as it was
+    more: bool = False  # there is more to do now
+    skipped: Skip | None = None
+    ended: Ending | None = None
+
+    @property
+    def bytes(self) -> int:
+        """What the segments weigh."""
+        return sum(len(segment.data) for segment in self.segments)
