@@ -1,0 +1,130 @@
+"""Decisions as Kafka records: the events of a blob in order, and its new state under the same key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from libs.common.blobs import BlobId
+from libs.common.events import (
+    BlobClosed,
+    BlobObserved,
+    BlobReopened,
+    BlobsListed,
+    BlobState,
+    BlobStatus,
+    Event,
+    Stream,
+    encode_event,
+    event_headers,
+)
+from libs.common.kafka.records import Outbound
+from libs.common.settings.kafka import TopicSettings
+from libs.common.storage.api import BlobInfo
+from services.blob_monitor.evaluate import Known, Step
+from services.blob_monitor.sources import Scope, Territory
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A listed blob of a scope and where its content belongs."""
+
+    scope: Scope
+    stream: Stream
+    blob: BlobInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Announcer:
+    """Makes records."""
+
+    topics: TopicSettings
+    timeout_seconds: int
+
+    def state(self, seen: Seen, known: Known, now: datetime) -> Outbound:
+        """Return the state record that remembers `known`."""
+        territory, blob = seen.scope.territory, seen.blob
+        blob_id = seen.scope.blob(blob.name)
+        state = BlobState(
+            blob=str(blob_id),
+            subscription=territory.subscription,
+            environment=territory.environment,
+            stream=seen.stream,
+            status=BlobStatus.CLOSED if known.closed else BlobStatus.OPEN,
+            etag=known.etag,
+            size=known.size,
+            blob_type=blob.blob_type,
+            last_modified=known.modified,
+            creation_time=blob.creation_time,
+            first_observed_at=known.first_seen,
+            last_observed_at=now,
+            baseline_offset=known.baseline,
+            replay_id=known.replay_id,
+        )
+        return _record(self.topics.blob_state, blob_id.key, state)
+
+    def step(self, step: Step, seen: Seen, known: Known, now: datetime) -> Outbound:
+        """Return the event of one step."""
+        blob = seen.scope.blob(seen.blob.name)
+        match step:
+            case Step.OBSERVED:
+                return _record(self.topics.blobs, blob.key, _observed(str(blob), seen, known, now))
+            case Step.REOPENED:
+                reopened = BlobReopened(str(blob), known.etag, known.size, known.modified, now)
+                return _record(self.topics.blobs, blob.key, reopened)
+            case Step.CLOSED:
+                return self.closed(blob, known, now)
+
+    def closed(self, blob: BlobId, known: Known, now: datetime) -> Outbound:
+        """Return the event that closes a blob."""
+        event = BlobClosed(str(blob), known.etag, known.size, known.modified, now, self.timeout_seconds)
+        return _record(self.topics.blobs, blob.key, event)
+
+    def forgotten(self, blob: BlobId) -> Outbound:
+        """Return the record that removes a blob from the state topic."""
+        return Outbound(self.topics.blob_state, None, blob.key)
+
+    def listed(self, event: BlobsListed) -> Outbound:
+        """Return the record of a finished listing."""
+        return _record(self.topics.blobs, _prefix_key(event), event)
+
+    def first_look(self, territory: Territory, now: datetime) -> Outbound:
+        """Return the record that remembers when a territory was first looked at."""
+        event = BlobsListed(
+            account=territory.alias,
+            container=territory.container,
+            prefix=territory.prefix,
+            subscription=territory.subscription,
+            environment=territory.environment,
+            listing_started_at=now,
+            listing_ended_at=now,
+            blob_count=0,
+            total_bytes=0,
+        )
+        return _record(self.topics.blob_state, _prefix_key(event), event)
+
+
+def _observed(blob_id: str, seen: Seen, known: Known, now: datetime) -> BlobObserved:
+    territory, blob = seen.scope.territory, seen.blob
+    return BlobObserved(
+        blob=blob_id,
+        subscription=territory.subscription,
+        environment=territory.environment,
+        stream=seen.stream,
+        etag=blob.etag,
+        size=blob.size,
+        blob_type=blob.blob_type,
+        last_modified=blob.last_modified,
+        creation_time=blob.creation_time,
+        observed_at=now,
+        baseline_offset=known.baseline,
+        replay_id=known.replay_id,
+    )
+
+
+def _prefix_key(event: BlobsListed) -> bytes:
+    return f"{event.account}/{event.container}/{event.prefix}".encode()
+
+
+def _record(topic: str, key: bytes, event: Event) -> Outbound:
+    return Outbound(topic, encode_event(event), key, event_headers(event))

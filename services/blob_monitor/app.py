@@ -1,0 +1,271 @@
+"""The monitor's main loop: keeps the group's heartbeat, starts jobs, decides about listed blobs, commits what was decided.
+
+Everything but listing happens in one thread. Decisions are made against memory plus what is not committed yet, and reach memory
+when their transaction is committed. Whenever partitions leave or a transaction fails, all running work is dropped, the state
+topic is read to its end again, and the listings are repeated: nothing is announced twice, since nothing was remembered.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+import structlog
+
+from libs.common.blobs import partition_of
+from libs.common.errors import Retry, ServerUnreachable
+from libs.common.kafka.records import CommitResult, Inbound, Listener, Session, TopicPartition
+from libs.common.service import Health, Stop
+from libs.common.settings.kafka import TopicSettings
+from libs.common.settings.services import MonitorSettings
+from services.blob_monitor import metrics
+from services.blob_monitor.announce import Announcer, Seen
+from services.blob_monitor.environment import Clock, Environment, Place
+from services.blob_monitor.evaluate import Known, Step, Verdict, evaluate
+from services.blob_monitor.listing import Chunk, Inbox, Job, JobEnded, Kind, Message, PrefixListed, Task, TaskDone
+from services.blob_monitor.memory import Memory
+from services.blob_monitor.pending import Pending
+from services.blob_monitor.prefixes import covers_everything
+from services.blob_monitor.rules import RuleBook
+from services.blob_monitor.sources import Atlas, Scope
+
+log = structlog.get_logger(__name__)
+
+_WAIT_SECONDS = 0.1
+_CATCH_UP_SECONDS = 10.0
+_INBOX_MESSAGES = 16
+_POLL_RECORDS = 100
+_VANISHED_AFTER = timedelta(minutes=15)
+
+
+class Table(Protocol):
+    """A compacted topic that is followed; `libs.common.kafka.compacted.CompactedTable`."""
+
+    def open(self) -> None:
+        """Connect."""
+
+    def catch_up(self, timeout: float = ...) -> None:
+        """Apply everything up to the present end. Raises `ServerUnreachable`."""
+
+    def close(self) -> None:
+        """Disconnect."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the monitor is made of; nothing is connected yet."""
+
+    make_session: Callable[[Listener], Session]
+    make_table: Callable[[Callable[[Inbound], None]], Table]
+    partitions: Callable[[], int]  # of the state topic
+    places: tuple[Place, ...]
+
+
+class Monitor:
+    """The service. Implements `libs.common.service.Service` and `libs.common.kafka.records.Listener`."""
+
+    def __init__(self, settings: MonitorSettings, topics: TopicSettings, parts: Parts, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._memory = Memory(Atlas(territory for place in parts.places for territory in place.territories))
+        self._rules = RuleBook(settings, self._memory)
+        self._announcer = Announcer(topics, round(settings.closing_timeout_minutes * 60))
+        self._environments = {place.alias: Environment(place, settings, self._memory, clock) for place in parts.places}
+        self._session = parts.make_session(self)
+        self._table = parts.make_table(self._memory.apply)
+        self._count_partitions = parts.partitions
+        self._partitions = 1
+        self._state_topic = topics.blob_state
+        self._inbox: Inbox = queue.Queue(_INBOX_MESSAGES)
+        self._pending = Pending(clock.monotonic())
+        self._epoch = 0
+        self._is_stale = True  # the state topic may hold what memory does not
+        self._is_waiting = False  # for Kafka, and has said so
+
+    def run(self, stop: Stop, health: Health) -> None:
+        """Work until `stop` is set."""
+        try:
+            self._open()
+            health.ready()
+            while not stop.is_set():
+                self.step()
+                health.beat()
+        finally:
+            self._close()
+
+    def assigned(self, partitions: Collection[TopicPartition]) -> None:
+        """Take over: read what others have written before anything is listed."""
+        log.info("partitions assigned", count=len(partitions))
+        self._start_again()
+
+    def revoked(self, partitions: Collection[TopicPartition]) -> None:
+        """Drop what is running; who owns what is seen anew."""
+        log.info("partitions revoked", count=len(partitions))
+        self._start_again()
+
+    def rewound(self, partitions: Collection[TopicPartition]) -> None:
+        """Drop what was not committed, and do it again."""
+        del partitions
+        self._start_again()
+
+    def step(self) -> None:
+        """Go round once: heartbeat, start what is due, take what has come, commit what is ready."""
+        self._session.poll(_POLL_RECORDS, _WAIT_SECONDS if self._inbox.empty() else 0.0)
+        due = [(environment, kind) for environment in self._environments.values() for kind in environment.due()]
+        if self._session.owned() and (due or self._is_stale) and self._catch_up():
+            self._start_jobs(due)
+        self._receive()
+        if self._pending.is_due(self._clock.monotonic()):
+            self._commit()
+
+    def _start_jobs(self, due: Sequence[tuple[Environment, Kind]]) -> None:
+        self._take_first_looks()
+        if self._is_stale:
+            return
+        for environment, kind in due:
+            environment.start(environment.plan(kind, self._is_mine, self._epoch), self._inbox)
+
+    def _open(self) -> None:
+        self._partitions = self._count_partitions()
+        self._table.open()
+        self._session.open()
+        self._session.pause()  # partitions mean ownership; their records come through the table
+
+    def _close(self) -> None:
+        for environment in self._environments.values():
+            environment.close()
+        self._session.close()
+        self._table.close()
+
+    def _start_again(self) -> None:
+        self._epoch += 1
+        self._pending = Pending(self._clock.monotonic())
+        self._rules.forget()
+        self._is_stale = True
+        for environment in self._environments.values():
+            environment.cancel()
+
+    def _catch_up(self) -> bool:
+        """Read the state topic to its end; False if Kafka does not answer now."""
+        try:
+            self._table.catch_up(_CATCH_UP_SECONDS)
+        except (ServerUnreachable, Retry) as error:
+            if not self._is_waiting:
+                log.warning("cannot read the state topic to its end; waiting", error=str(error))
+            self._is_stale = self._is_waiting = True
+            return False
+        self._is_stale = self._is_waiting = False
+        return True
+
+    def _owns(self, key: str) -> bool:
+        return TopicPartition(self._state_topic, partition_of(key.encode(), self._partitions)) in self._session.owned()
+
+    def _is_mine(self, scope: Scope) -> bool:
+        return self._owns(scope.key) and not self._rules.awaits_first_look(scope.territory)
+
+    def _take_first_looks(self) -> None:
+        """Note since when territories are looked at; each by the owner of its key, the others wait to read it."""
+        for environment in self._environments.values():
+            for territory in environment.place.territories:
+                if not self._rules.awaits_first_look(territory) or not self._owns(territory.key):
+                    continue
+                now = self._clock.now()
+                if self._session.commit([self._announcer.first_look(territory, now)], {}) is CommitResult.COMMITTED:
+                    self._memory.look_first(territory.key, now)
+
+    def _receive(self) -> None:
+        """Handle what the threads have found; wait a little if there is nothing."""
+        try:
+            self._handle(*self._inbox.get(timeout=_WAIT_SECONDS))
+            while not self._pending.is_due(self._clock.monotonic()):
+                self._handle(*self._inbox.get_nowait())
+        except queue.Empty:
+            return
+
+    def _handle(self, job: Job, message: Message) -> None:
+        if job.epoch != self._epoch:
+            return
+        match message:
+            case Chunk(task, blobs):
+                self._decide(task, blobs)
+            case PrefixListed(event):
+                self._pending.add(job.account, type(event).__name__, self._announcer.listed(event))
+            case TaskDone() if job.kind is Kind.FULL and not self._complete(message):
+                return
+            case JobEnded():
+                known, still_open = self._memory.counts()
+                metrics.KNOWN.set(known)
+                metrics.OPEN.set(still_open)
+            case _:
+                pass
+        self._environments[job.account].follow(job, message)
+
+    def _decide(self, task: Task, blobs: Sequence[Seen]) -> None:
+        now, rules = self._clock.now(), self._rules.rules(task.scope)
+        verdicts: Counter[Verdict] = Counter()
+        for seen in blobs:
+            known = self._pending.look_up(task.scope, seen.blob.name, self._memory)
+            decision = evaluate(seen.blob, known, now, rules)
+            verdicts[decision.verdict] += 1
+            if decision.known is not None:
+                known = decision.known
+                self._announce(seen, known, decision.steps, now)
+            if known is not None and task.listing_round:
+                known.round = task.listing_round
+        for verdict, count in verdicts.items():
+            metrics.BLOBS.labels(task.scope.territory.alias, verdict).inc(count)
+
+    def _announce(self, seen: Seen, known: Known, steps: Iterable[Step], now: datetime) -> None:
+        account = seen.scope.territory.alias
+        for step in steps:
+            self._pending.add(account, f"Blob{step.capitalize()}", self._announcer.step(step, seen, known, now))
+        self._pending.add(account, "BlobState", self._announcer.state(seen, known, now))
+        self._pending.update(seen.scope, seen.blob.name, known)
+
+    def _complete(self, done: TaskDone) -> bool:
+        """Commit the rest of a full listing and let go of what it has not seen; False if a transaction failed."""
+        if not self._commit():
+            return False
+        if not covers_everything(done.task.scope.territory.layout, self._settings):
+            return True
+        for name, known in self._memory.unseen(done.task.scope, done.task.listing_round):
+            if known.first_seen < done.started_at:
+                self._let_go(done.task.scope, name, known)
+            if self._pending.is_due(self._clock.monotonic()) and not self._commit():
+                return False
+        return self._commit()
+
+    def _let_go(self, scope: Scope, name: str, known: Known) -> None:
+        """Close a blob that is gone from storage, or forget it when it has been gone for long."""
+        now, account, blob = self._clock.now(), scope.territory.alias, scope.blob(name)
+        unwritten = now - known.modified
+        closes = not known.closed and self._settings.closing_enabled and unwritten >= _VANISHED_AFTER
+        if not closes and unwritten < timedelta(days=self._settings.forget_days):
+            return
+        if closes:
+            self._pending.add(account, "BlobClosed", self._announcer.closed(blob, known, now))
+        self._pending.add(account, "BlobForgotten", self._announcer.forgotten(blob))
+        self._pending.update(scope, name, None)
+
+    def _commit(self) -> bool:
+        """Write what is pending in one transaction; False if it was aborted and everything starts again."""
+        pending, self._pending = self._pending, Pending(self._clock.monotonic())
+        if not pending.outputs:
+            return True
+        result = self._session.commit(pending.outputs, {})
+        metrics.COMMITS.labels(result).inc()
+        if result is CommitResult.ABORTED:
+            self._start_again()
+            return False
+        pending.committed(self._memory)
+        return True
+
+
+def utc_clock() -> Clock:
+    """Return the real clock."""
+    return Clock(lambda: datetime.now(UTC), time.monotonic)

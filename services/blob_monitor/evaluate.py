@@ -1,0 +1,126 @@
+"""The monitor's decision about one listed blob. Pure: the same blob, memory, rules and time give the same decision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from libs.common.storage.api import BlobInfo
+
+# A blob that is being written while a start_fresh begins has no known size at that moment: what is there when it is first
+# seen, so soon after the start, counts as read.
+_SETTLING = timedelta(minutes=10)
+
+
+@dataclass(slots=True)
+class Known:
+    """What is remembered of a blob. Replaced, never changed, but for `round`."""
+
+    etag: str
+    size: int
+    modified: datetime
+    first_seen: datetime
+    closed: bool
+    baseline: int | None = None  # bytes below count as read
+    replay_id: str = ""
+    round: int = 0  # the last full listing that has seen it, in this process
+
+
+class Step(StrEnum):
+    """What is announced about a blob, in this order."""
+
+    REOPENED = "reopened"
+    OBSERVED = "observed"
+    CLOSED = "closed"
+
+
+class Verdict(StrEnum):
+    """Why nothing, or something, is announced; a bounded set for metrics."""
+
+    UNCHANGED = "unchanged"
+    OUTDATED = "outdated"  # a listing older than what is known
+    TOO_YOUNG = "too_young"  # waits for its minimum age
+    TOO_OLD = "too_old"  # resume policy timestamp: written before what is resumed from
+    COUNTED_AS_READ = "counted_as_read"  # start policies start_fresh and from
+    NEW = "new"
+    CHANGED = "changed"
+    REPLAYED = "replayed"
+    QUIET = "quiet"  # unwritten for the closing timeout
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the settings and the start say about one scope."""
+
+    closing_timeout: timedelta | None = None  # None: blobs are never closed
+    minimum_age: timedelta = timedelta(0)
+    replay_id: str = ""  # announce everything once under this id
+    read_before: datetime | None = None  # unknown blobs last written before count as read
+    existing_at: datetime | None = None  # start_fresh: unknown blobs created before, seen soon after, count as read
+    resume_after: datetime | None = None  # unknown blobs last written before are left alone
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to announce and what to remember; without `known` the memory stays as it is."""
+
+    verdict: Verdict
+    steps: tuple[Step, ...] = ()
+    known: Known | None = None
+
+
+def evaluate(blob: BlobInfo, known: Known | None, now: datetime, rules: Rules) -> Decision:
+    """Decide about `blob`, of which `known` is remembered."""
+    if known is None:
+        return _first_sight(blob, now, rules)
+    if blob.last_modified < known.modified:
+        return Decision(Verdict.OUTDATED)
+    replay = rules.replay_id not in {"", known.replay_id}
+    if blob.etag != known.etag or replay:
+        return _changed(blob, known, now, rules, replay=replay)
+    if not known.closed and _is_quiet(blob, now, rules):
+        return Decision(Verdict.QUIET, (Step.CLOSED,), replace(known, closed=True))
+    return Decision(Verdict.UNCHANGED)
+
+
+def _changed(blob: BlobInfo, known: Known, now: datetime, rules: Rules, *, replay: bool) -> Decision:
+    if now - blob.last_modified < rules.minimum_age:
+        return Decision(Verdict.TOO_YOUNG)
+    quiet = _is_quiet(blob, now, rules)
+    steps = _steps(reopened=known.closed and blob.etag != known.etag, closed=quiet)
+    seen = replace(known, etag=blob.etag, size=blob.size, modified=blob.last_modified, closed=quiet)
+    if replay:
+        return Decision(Verdict.REPLAYED, steps, replace(seen, replay_id=rules.replay_id, baseline=None))
+    return Decision(Verdict.CHANGED, steps, seen)
+
+
+def _first_sight(blob: BlobInfo, now: datetime, rules: Rules) -> Decision:
+    def remember(*, closed: bool, baseline: int | None = None) -> Known:
+        return Known(blob.etag, blob.size, blob.last_modified, now, closed, baseline, rules.replay_id)
+
+    if rules.resume_after is not None and blob.last_modified < rules.resume_after:
+        return Decision(Verdict.TOO_OLD)
+    if _counts_as_read(blob, now, rules):
+        # Closed until it grows: nobody waits for the end of what is not read.
+        return Decision(Verdict.COUNTED_AS_READ, (), remember(closed=True, baseline=blob.size))
+    if now - blob.last_modified < rules.minimum_age:
+        return Decision(Verdict.TOO_YOUNG)
+    quiet = _is_quiet(blob, now, rules)
+    return Decision(Verdict.NEW, _steps(reopened=False, closed=quiet), remember(closed=quiet))
+
+
+def _counts_as_read(blob: BlobInfo, now: datetime, rules: Rules) -> bool:
+    if rules.read_before is not None and blob.last_modified < rules.read_before:
+        return True
+    start, created = rules.existing_at, blob.creation_time
+    return start is not None and created is not None and created < start and now < start + _SETTLING
+
+
+def _is_quiet(blob: BlobInfo, now: datetime, rules: Rules) -> bool:
+    return rules.closing_timeout is not None and now - blob.last_modified >= rules.closing_timeout
+
+
+def _steps(*, reopened: bool, closed: bool) -> tuple[Step, ...]:
+    said = {Step.REOPENED: reopened, Step.OBSERVED: True, Step.CLOSED: closed}
+    return tuple(step for step, is_said in said.items() if is_said)

@@ -1,0 +1,104 @@
+"""Globs on blob names: ``*`` within a directory, ``**`` across, ``?`` one character, ``{a,b}`` either.
+
+``**/`` also stands for no directory at all. A glob matches the whole name, case-sensitively; everything else in it is literal.
+All globs of a filter become one regular expression whose wildcards do not backtrack into each other: the time to match grows at
+most with the square of the name's length, whatever the glob.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from itertools import product
+
+from libs.common.errors import ConfigError
+
+_MAX_EXPANSIONS = 512
+_ANY = "**"
+_STAR = "*"
+_PIECE = re.compile(r"\*\*/|[{},]|\*+(?!/)|[^*{},]+|\*")
+_TOKEN = re.compile(r"\*\*+|\*|\?|[^*?]+")
+
+
+def compile_globs(globs: Sequence[str]) -> re.Pattern[str]:
+    """Return one expression whose ``fullmatch`` tells whether a name matches any of `globs`.
+
+    Raises:
+        ConfigError: if braces do not pair or a glob has too many alternatives.
+    """
+    return re.compile("|".join(_regex(simple) for glob in globs for simple in _expand(glob)), re.DOTALL)
+
+
+def _expand(glob: str) -> list[str]:
+    """Return the brace-free globs that `glob` stands for; ``**/`` counts as ``{,**/}``."""
+    # An open brace leaves two lists: what stands before it, and its finished alternatives.
+    stack: list[list[str]] = []
+    current = [""]
+    for piece in _PIECE.findall(glob):
+        match piece:
+            case "{":
+                stack += [current, []]
+                current = [""]
+            case "," if stack:
+                stack[-1].extend(current)
+                current = [""]
+            case "}" if stack:
+                alternatives = stack.pop() + current
+                current = _join(glob, stack.pop(), alternatives)
+            case "}":
+                raise ConfigError(f"glob {glob!r}: a closing brace without an opening one")
+            case "**/":
+                current = _join(glob, current, ["", piece])
+            case _:
+                current = [text + piece for text in current]
+    if stack:
+        raise ConfigError(f"glob {glob!r}: an opening brace is never closed")
+    return current
+
+
+def _join(glob: str, heads: Sequence[str], tails: Sequence[str]) -> list[str]:
+    joined = [head + tail for head, tail in product(heads, tails)]
+    if len(joined) > _MAX_EXPANSIONS:
+        raise ConfigError(f"glob {glob!r}: more than {_MAX_EXPANSIONS} alternatives; write several globs")
+    return joined
+
+
+def _regex(glob: str) -> str:
+    """Return the expression of a brace-free glob.
+
+    Between two ``**`` the earliest match of what stands there is always good enough, and so it is between two ``*`` within one
+    directory: those matches are atomic. Only the last wildcard before a fixed end has to try several places.
+    """
+    blocks = _split(_TOKEN.findall(glob), lambda token: token.startswith(_ANY))
+    first, *rest = [_split(block, lambda token: token == _STAR) for block in blocks]
+    if not rest:
+        return _to_end(first)
+    *middle, last = rest
+    floating = "".join(f"(?>.*?{_earliest(block)})" for block in middle if block != [[]])
+    return f"{_earliest(first)}{floating}.*{_to_end(last)}"
+
+
+def _split(tokens: Sequence[str], separates: Callable[[str], bool]) -> list[list[str]]:
+    found: list[list[str]] = [[]]
+    for token in tokens:
+        if separates(token):
+            found.append([])
+        else:
+            found[-1].append(token)
+    return found
+
+
+def _earliest(chunks: Sequence[Sequence[str]]) -> str:
+    """Match chunks with ``*`` between them, ending as early as possible."""
+    head, *rest = map(_fixed, chunks)
+    return head + "".join(f"(?>[^/]*?{chunk})" for chunk in rest)
+
+
+def _to_end(chunks: Sequence[Sequence[str]]) -> str:
+    """Match chunks with ``*`` between them, the last one at the end of the name."""
+    *before, last = chunks
+    return f"{_earliest(before)}[^/]*{_fixed(last)}" if before else _fixed(last)
+
+
+def _fixed(chunk: Sequence[str]) -> str:
+    return "".join("[^/]" if part == "?" else re.escape(part) for part in chunk)

@@ -1,0 +1,209 @@
+"""What a worker thread does: discovers resource directories and lists prefixes, as a stream of messages to the main thread.
+
+Nothing here decides or remembers; a listing is never held in memory beyond a page. A container that is not there is reported
+and passed over; any other storage error ends the job.
+"""
+
+from __future__ import annotations
+
+import queue
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from libs.common.events import BlobsListed
+from libs.common.storage.api import BlobGone, Container
+from services.blob_monitor.announce import Seen
+from services.blob_monitor.sources import Scope, Territory
+
+CHUNK_BLOBS = 500
+_YEAR_DIRECTORY = re.compile(r"(?:^|(?<=/))y=\d{4}/$")
+_PATIENCE_SECONDS = 0.2
+
+
+class Kind(StrEnum):
+    """Which of an environment's two alternating works a job is."""
+
+    CURRENT = "current"  # discovery and where blobs grow now
+    FULL = "full"  # everything, to find what slipped through
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Prefixes of one scope to list. `listing_round` numbers a full listing."""
+
+    scope: Scope
+    prefixes: tuple[str, ...]
+    listing_round: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What one thread does before it ends."""
+
+    account: str
+    kind: Kind
+    epoch: int  # of the assignment it belongs to
+    discover: tuple[Territory, ...]
+    known: frozenset[str]  # keys of scopes that discovery need not look into
+    tasks: tuple[Task, ...]
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """All resource directories of a territory."""
+
+    territory: Territory
+    prefixes: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Some blobs of a task, in listing order."""
+
+    task: Task
+    blobs: tuple[Seen, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixListed:
+    """One prefix has been listed to its end."""
+
+    event: BlobsListed
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDone:
+    """All prefixes of a task have been listed."""
+
+    task: Task
+    started_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerMissing:
+    """A container is not there; the others go on."""
+
+    container: str
+    error: BlobGone
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnded:
+    """The last message of a job, with what broke it off: storage, or a bug."""
+
+    error: Exception | None = None
+
+
+Message = Found | Chunk | PrefixListed | TaskDone | ContainerMissing | JobEnded
+Inbox = queue.Queue[tuple[Job, Message]]
+
+
+def start_job(job: Job, messages: Iterator[Message], inbox: Inbox) -> threading.Thread:
+    """Send `messages` to `inbox` from a thread of its own, `JobEnded` last, until they end or the job is cancelled."""
+    thread = threading.Thread(target=_pump, args=(job, messages, inbox), name=f"{job.account} {job.kind}", daemon=True)
+    thread.start()
+    return thread
+
+
+def _pump(job: Job, messages: Iterator[Message], inbox: Inbox) -> None:
+    ended = JobEnded()
+    try:
+        for message in messages:
+            if not _put(job, message, inbox):
+                return
+    except Exception as error:  # noqa: BLE001 - the top of a thread; the main thread raises what is not a storage error
+        ended = JobEnded(error)
+    _put(job, ended, inbox)
+
+
+def _put(job: Job, message: Message, inbox: Inbox) -> bool:
+    """Wait for room; return False if the job is cancelled instead."""
+    while not job.cancelled.is_set():
+        try:
+            inbox.put((job, message), timeout=_PATIENCE_SECONDS)
+        except queue.Full:
+            continue
+        return True
+    return False
+
+
+def work(
+    job: Job, containers: Mapping[str, Container], known: frozenset[str], now: Callable[[], datetime]
+) -> Iterator[Message]:
+    """Yield what `job` finds; `known` are keys of scopes that need not be looked into by discovery.
+
+    Raises:
+        StorageError: if storage does not answer; what has been yielded is valid.
+    """
+    missing: set[str] = set()
+    for territory in job.discover:
+        try:
+            yield Found(territory, frozenset(_resource_directories(containers[territory.container], territory, job.known)))
+        except BlobGone as error:
+            missing.add(territory.container)
+            yield ContainerMissing(territory.container, error)
+    for task in job.tasks:
+        container = task.scope.territory.container
+        if container in missing:
+            continue
+        try:
+            yield from _run(task, containers[container], now)
+        except BlobGone as error:
+            missing.add(container)
+            yield ContainerMissing(container, error)
+
+
+def _resource_directories(container: Container, territory: Territory, known: frozenset[str]) -> Iterator[str]:
+    """Yield the directories that stand directly above a year, known ones without looking into them."""
+    waiting = [territory.prefix]
+    while waiting:
+        for child in container.list_directories(waiting.pop()):
+            if year := _YEAR_DIRECTORY.search(child):
+                yield child[: year.start()]
+            elif Scope(territory, child).key in known:
+                yield child
+            else:
+                waiting.append(child)
+
+
+def _run(task: Task, container: Container, now: Callable[[], datetime]) -> Iterator[Message]:
+    started_at = now()
+    for prefix in task.prefixes:
+        yield from _list(task, prefix, container, now)
+    yield TaskDone(task, started_at)
+
+
+def _list(task: Task, prefix: str, container: Container, now: Callable[[], datetime]) -> Iterator[Message]:
+    territory = task.scope.territory
+    started_at = now()  # before the first request: what is written from here on may be missing
+    count = size = 0
+    chunk: list[Seen] = []
+    for blob in container.list_blobs(prefix):
+        stream = territory.stream_of(blob.name)
+        if stream is None:
+            continue
+        chunk.append(Seen(task.scope, stream, blob))
+        count, size = count + 1, size + blob.size
+        if len(chunk) == CHUNK_BLOBS:
+            yield Chunk(task, tuple(chunk))
+            chunk.clear()
+    if chunk:
+        yield Chunk(task, tuple(chunk))
+    yield PrefixListed(
+        BlobsListed(
+            account=territory.alias,
+            container=territory.container,
+            prefix=prefix,
+            subscription=territory.subscription,
+            environment=territory.environment,
+            listing_started_at=started_at,
+            listing_ended_at=now(),
+            blob_count=count,
+            total_bytes=size,
+        )
+    )

@@ -1,0 +1,16 @@
+"""Metrics of blob_monitor. The account label is the configured alias of an environment."""
+
+from prometheus_client import Counter, Gauge
+
+BLOBS = Counter("blobtide_blob_monitor_blobs_total", "Listed blobs by what was decided.", ["account", "verdict"])
+EVENTS = Counter("blobtide_blob_monitor_events_total", "Committed events by type.", ["account", "type"])
+LISTINGS = Counter("blobtide_blob_monitor_listings_total", "Completed listings of one prefix.", ["account", "kind"])
+LISTING_SECONDS = Counter("blobtide_blob_monitor_listing_seconds_total", "Time spent listing.", ["account", "kind"])
+LAST_ROUND = Gauge("blobtide_blob_monitor_last_round_timestamp_seconds", "End of the last complete round.", ["account", "kind"])
+STORAGE_ERRORS = Counter("blobtide_blob_monitor_storage_errors_total", "Rounds that storage broke off.", ["account", "error"])
+STORAGE_UP = Gauge("blobtide_blob_monitor_storage_up", "1 while the environment's storage answers.", ["account"])
+SCOPES = Gauge("blobtide_blob_monitor_scopes", "Scopes found, and owned by this process.", ["account", "share"])
+KNOWN = Gauge("blobtide_blob_monitor_known_blobs", "Blobs remembered.")
+OPEN = Gauge("blobtide_blob_monitor_open_blobs", "Remembered blobs that are not closed.")
+COMMITS = Counter("blobtide_blob_monitor_transactions_total", "Transactions by how they ended.", ["result"])
+UNREADABLE_STATE = Counter("blobtide_blob_monitor_unreadable_state_total", "State records that could not be read.")

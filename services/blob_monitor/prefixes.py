@@ -1,0 +1,109 @@
+"""Which prefixes a scan lists: the times that names carry, in each layout. Pure; time is an argument.
+
+Path hours are UTC. Days (``date_range``, dated names, the end-of-day overlap) are days of the configured time zone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from datetime import UTC, date, datetime, timedelta
+from itertools import groupby
+from zoneinfo import ZoneInfo
+
+from libs.common.settings.services import MonitorSettings
+from libs.common.settings.storage import Layout
+
+_HOUR = re.compile(r"y=\d{4}/m=\d\d/d=\d\d/h=\d\d/")
+_DAY = re.compile(r"\d{8}")
+_ONE_HOUR = timedelta(hours=1)
+_HOURS_OF_A_DAY = 24
+
+
+def current_prefixes(layout: Layout, prefix: str, now: datetime, settings: MonitorSettings) -> list[str]:
+    """Return what is listed at every interval: where blobs grow now."""
+    match layout:
+        case Layout.FLAT:
+            return [prefix]
+        case _ if not settings.date_range.monitor_current_day:
+            return []
+        case Layout.HOURLY:
+            return [prefix + _hour(now.astimezone(UTC) - back * _ONE_HOUR) for back in range(settings.hours_back + 1)]
+        case Layout.DATED:
+            return [prefix + f"{day:%Y%m%d}" for day in _current_days(now, settings)]
+
+
+def all_prefixes(layout: Layout, prefix: str, now: datetime, settings: MonitorSettings) -> list[str]:
+    """Return what a full listing covers: the whole prefix, or the configured days of it."""
+    days = _configured_days(now, settings)
+    if days is None or layout is Layout.FLAT:
+        return [prefix]
+    if layout is Layout.DATED:
+        return [prefix + f"{day:%Y%m%d}" for day in days]
+    return [prefix + part for part in _cover(_hours_of(days, now, ZoneInfo(settings.timezone)))]
+
+
+def covers_everything(layout: Layout, settings: MonitorSettings) -> bool:
+    """Tell whether a full listing sees every blob of a scope, so that what it does not see is gone."""
+    return layout is Layout.FLAT or not _has_range(settings)
+
+
+def time_prefix(layout: Layout, prefix: str, name: str) -> str:
+    """Return the prefix of one hour or day that `name` lies in; the name itself if it carries no time."""
+    pattern = {Layout.HOURLY: _HOUR, Layout.DATED: _DAY}.get(layout)
+    found = pattern.match(name, len(prefix)) if pattern else None
+    return name if found is None else name[: found.end()]
+
+
+def _has_range(settings: MonitorSettings) -> bool:
+    return settings.date_range.specific_date is not None or settings.date_range.days_back is not None
+
+
+def _current_days(now: datetime, settings: MonitorSettings) -> list[date]:
+    """Return today, and yesterday while the day is young."""
+    local = now.astimezone(ZoneInfo(settings.timezone))
+    minutes = local.hour * 60 + local.minute
+    today = local.date()
+    return [today, today - timedelta(days=1)] if minutes < settings.end_of_day_overlap_minutes else [today]
+
+
+def _configured_days(now: datetime, settings: MonitorSettings) -> list[date] | None:
+    """Return the days of the date range, oldest first; None without one."""
+    if not _has_range(settings):
+        return None
+    chosen = settings.date_range
+    today = now.astimezone(ZoneInfo(settings.timezone)).date()
+    days = {chosen.specific_date} if chosen.specific_date is not None else set[date | None]()
+    days |= {today - timedelta(days=back) for back in range(1, (chosen.days_back or 0) + 1)}
+    days |= {today} if chosen.monitor_current_day else set()
+    return sorted(day for day in days if day is not None)
+
+
+def _hours_of(days: Iterable[date], now: datetime, zone: ZoneInfo) -> set[datetime]:
+    """Return the UTC hours that overlap the given local days and have begun; a day has 23 to 25 of them."""
+    hours = set()
+    for day in days:
+        hour = _midnight(day, zone).replace(minute=0)
+        end = min(_midnight(day + timedelta(days=1), zone), now)
+        while hour < end:
+            hours.add(hour)
+            hour += _ONE_HOUR
+    return hours
+
+
+def _midnight(day: date, zone: ZoneInfo) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
+
+
+def _cover(hours: Iterable[datetime]) -> Iterator[str]:
+    """Yield one prefix for each whole UTC day and one for each other hour."""
+    for _, group in groupby(sorted(hours), key=datetime.date):
+        of_day = list(group)
+        if len(of_day) == _HOURS_OF_A_DAY:
+            yield f"{of_day[0]:y=%Y/m=%m/d=%d/}"
+        else:
+            yield from map(_hour, of_day)
+
+
+def _hour(time: datetime) -> str:
+    return f"{time:y=%Y/m=%m/d=%d/h=%H/}"

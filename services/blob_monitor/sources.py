@@ -1,0 +1,154 @@
+"""What the configuration says to follow, as values: sources, the scopes they fall into, which stream a name belongs to.
+
+A *scope* is the unit of work that one monitor owns at a time: for the hourly layout one resource directory (what stands
+directly above ``y=YYYY``), otherwise the configured prefix.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby, pairwise
+
+from libs.common.blobs import BlobId
+from libs.common.errors import ConfigError
+from libs.common.events import Stream
+from libs.common.settings.storage import Environment, Layout, Source, Subscriptions, account_alias
+from services.blob_monitor.globs import compile_globs
+
+_YEAR = re.compile(r"(?:^|/)(?=y=\d{4}/)")
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """Which names go to which stream."""
+
+    stream: Stream
+    include: re.Pattern[str] | None
+    exclude: re.Pattern[str] | None
+
+    def accepts(self, name: str) -> bool:
+        """Tell whether `name` is included and not excluded."""
+        if self.include is not None and self.include.fullmatch(name) is None:
+            return False
+        return self.exclude is None or self.exclude.fullmatch(name) is None
+
+
+@dataclass(frozen=True)
+class Territory:
+    """A prefix of one container; the sources that share it are told apart by their globs, the first that accepts wins."""
+
+    subscription: str
+    environment: str
+    container: str
+    prefix: str
+    layout: Layout
+    selectors: tuple[Selector, ...]
+
+    @cached_property
+    def alias(self) -> str:
+        """Alias of the storage account."""
+        return account_alias(self.subscription, self.environment)
+
+    @cached_property
+    def key(self) -> str:
+        """Name the territory as scopes are named."""
+        return f"{self.alias}/{self.container}/{self.prefix}"
+
+    def stream_of(self, name: str) -> Stream | None:
+        """Return the stream of a blob; None leaves it alone."""
+        return next((selector.stream for selector in self.selectors if selector.accepts(name)), None)
+
+    def scope_of(self, name: str) -> Scope | None:
+        """Return the scope that a blob's name falls into; None if it is outside."""
+        if not name.startswith(self.prefix):
+            return None
+        if self.layout is not Layout.HOURLY:
+            return Scope(self, self.prefix)
+        year = _YEAR.search(name, max(len(self.prefix) - 1, 0))
+        return None if year is None else Scope(self, name[: year.end()])
+
+
+@dataclass(frozen=True)
+class Scope:
+    """A territory's prefix that is listed as one."""
+
+    territory: Territory
+    prefix: str
+
+    @cached_property
+    def key(self) -> str:
+        """Return ``alias/container/prefix``: its partition decides which monitor owns the scope."""
+        return f"{self.territory.alias}/{self.territory.container}/{self.prefix}"
+
+    def blob(self, name: str) -> BlobId:
+        """Return the id of a blob in this scope."""
+        return BlobId(self.territory.alias, self.territory.container, name)
+
+
+class Atlas:
+    """Finds the scope of any blob id. Territories do not overlap."""
+
+    def __init__(self, territories: Iterable[Territory]) -> None:
+        self._by_container: dict[tuple[str, str], list[Territory]] = {}
+        for territory in territories:
+            self._by_container.setdefault((territory.alias, territory.container), []).append(territory)
+
+    def scope_of(self, blob: BlobId) -> Scope | None:
+        """Return the scope of `blob`, or None if the configuration does not cover it (any more)."""
+        for territory in self._by_container.get((blob.account, blob.container), ()):
+            if scope := territory.scope_of(blob.name):
+                return scope
+        return None
+
+
+def territories(subscriptions: Subscriptions) -> tuple[Territory, ...]:
+    """Return what all enabled environments follow.
+
+    Raises:
+        ConfigError: if nothing is enabled, a glob is malformed, or prefixes of one container overlap.
+    """
+    found = tuple(
+        territory
+        for subscription, settings in subscriptions.items()
+        for environment, details in settings.environments.items()
+        if details.enabled
+        for territory in _of_environment(subscription, environment, details)
+    )
+    if not found:
+        raise ConfigError("nothing to monitor: 'subscriptions' has no enabled environment; see docs/configuration.md")
+    return found
+
+
+def _of_environment(subscription: str, environment: str, details: Environment) -> Iterator[Territory]:
+    ordered = sorted(details.sources, key=lambda source: (source.container, source.prefix))
+    _refuse_overlaps(account_alias(subscription, environment), ordered)
+    for (container, prefix), group in groupby(ordered, key=lambda source: (source.container, source.prefix)):
+        sources = list(group)
+        yield Territory(subscription, environment, container, prefix, sources[0].layout, tuple(map(_selector, sources)))
+
+
+def _refuse_overlaps(alias: str, ordered: Sequence[Source]) -> None:
+    for source in ordered:
+        if source.layout is Layout.HOURLY and _YEAR.search(source.prefix):
+            raise ConfigError(f"{alias}: prefix {source.prefix!r} reaches into the hours; end it above y=, or use layout flat")
+    for first, second in pairwise(ordered):
+        if first.container != second.container or not second.prefix.startswith(first.prefix):
+            continue
+        if first.prefix != second.prefix:
+            raise ConfigError(
+                f"{alias}, container {first.container}: prefix {second.prefix!r} lies inside {first.prefix!r}; "
+                "give both sources the shorter prefix and tell them apart by include and exclude"
+            )
+        if first.layout is not second.layout:
+            raise ConfigError(f"{alias}, container {first.container}: sources with prefix {first.prefix!r} differ in layout")
+
+
+def _selector(source: Source) -> Selector:
+    return Selector(
+        source.stream,
+        compile_globs(source.include) if source.include else None,
+        compile_globs(source.exclude) if source.exclude else None,
+    )
