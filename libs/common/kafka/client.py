@@ -170,7 +170,7 @@ def check_reachable(kafka: KafkaSettings, topics: tuple[str, ...] = (), seconds:
         ConfigError: a topic does not exist.
     """
     problems: list[KafkaError] = []
-    client_log = _Silent()
+    client_log = _Silent("check")
     admin = make_client(AdminClient, {**admin_config(kafka), "error_cb": problems.append}, client_log)
     try:
         present = admin.list_topics(timeout=seconds).topics
@@ -190,13 +190,8 @@ def missing_topic(topic: str) -> ConfigError:
 class _Silent(ClientLog):
     """Keeps the reason and logs nothing: the caller raises it."""
 
-    def __init__(self) -> None:
-        super().__init__("check")
-
-    def log(self, level: int, form: str, *parts: object) -> None:
-        """Remember the text only."""
-        del level, form
-        self.last_problem = reason_in(str(parts[-1]))
+    def _tell(self) -> None:
+        pass
 
 
 def _unreachable(kafka: KafkaSettings, problems: list[KafkaError], log: ClientLog) -> str:

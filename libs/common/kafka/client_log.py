@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 import structlog
 
+from libs.common.kafka.throttle import Throttle
+
 log = structlog.get_logger(__name__)
 
-SECONDS_BETWEEN_LINES = 60.0
 # "[thrd:TxnCoordinator]: 127.0.0.1:9092/bootstrap: "; what follows is the reason.
 _ORIGIN = re.compile(r"^(?:\[thrd:[^\]]*\]:\s*)?(?:\S+/(?:bootstrap|\d+):\s*)?")
 _NOISE = re.compile(r"\s*\(after \d+ms in state [A-Z_]+(?:, \d+ identical error\(s\) suppressed)?\)")
@@ -23,28 +24,27 @@ class ClientLog:
     While a broker is away librdkafka logs several lines a second; one a minute is passed on with the count of the others.
     """
 
-    def __init__(self, role: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self._role = role
-        self._clock = clock
-        self._quiet_until = float("-inf")
-        self._suppressed = 0
+    def __init__(self, client: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._client = client
+        self._throttle = Throttle(clock)
         self.last_problem = ""
         self.coordinator_timed_out = False
 
     def log(self, level: int, form: str, *parts: object) -> None:
         """Take one line of the client: facility, client name, text."""
-        facility, text = (str(parts[0]), str(parts[2])) if len(parts) > 2 else ("", form % parts)  # noqa: PLR2004
+        del form  # always "%s [%s] %s"
+        facility, text = str(parts[0]), str(parts[-1])
         if facility == "REQTMOUT" and "TxnCoordinator" in text:
             self.coordinator_timed_out = True
         if level < logging.WARNING:
             return
         self.last_problem = reason_in(text)
-        if self._clock() < self._quiet_until:
-            self._suppressed += 1
-            return
-        log.warning("Kafka client", client=self._role, problem=self.last_problem, similar_lines=self._suppressed)
-        self._quiet_until = self._clock() + SECONDS_BETWEEN_LINES
-        self._suppressed = 0
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._throttle.admits():
+            swallowed = self._throttle.take_swallowed()
+            log.warning("Kafka client", client=self._client, problem=self.last_problem, similar_lines=swallowed)
 
 
 def reason_in(text: str) -> str:

@@ -55,14 +55,19 @@ class CommitResult(StrEnum):
     """How a transaction ended."""
 
     COMMITTED = "committed"  # outputs and offsets are durable together
-    ABORTED = "aborted"  # nothing of it happened; `Listener.rewound` was called, work comes again from the last commit
+    # Work comes again from the committed offsets. The listener was told (`rewound` or `revoked`), or, while Kafka is away, will
+    # be by a later `poll` before any record is delivered; until then every commit is aborted.
+    ABORTED = "aborted"
 
 
 class Listener(Protocol):
     """Who wants to know about partitions. Calls come from `Session.poll` and `Session.commit`, in the caller's thread."""
 
     def assigned(self, partitions: Collection[TopicPartition]) -> None:
-        """Partitions arrived. Nothing of them has been delivered yet; loading state here is allowed and may block."""
+        """Partitions arrived. Nothing of them has been delivered yet; loading state here is allowed and may block.
+
+        Called with none when the group has given this process no partition.
+        """
 
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
         """Partitions left or were lost: forget all uncommitted work on them."""
@@ -86,7 +91,10 @@ class Session(Protocol):
         """Return what arrives within `seconds`, at most `max_records`; must be called often, also while paused."""
 
     def commit(self, outputs: list[Outbound], offsets: NextOffsets) -> CommitResult:
-        """Write `outputs` and `offsets` in one transaction; `offsets` may be empty or unmoved: the generation is checked."""
+        """Write `outputs` and `offsets` in one transaction; `offsets` may be empty or unmoved: the generation is checked.
+
+        Raises `failures.OutputRefused`, after a rewind as with ABORTED, if an output can never be written.
+        """
 
     def owned(self) -> frozenset[TopicPartition]:
         """Partitions that are assigned now."""

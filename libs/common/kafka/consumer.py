@@ -1,0 +1,382 @@
+"""One member of a consumer group, whose positions are always known and always come from the committed offsets.
+
+Rebalance callbacks only record what happened; everything that blocks or may raise (reading committed offsets, seeking, the
+listener) happens in `poll`, in the caller's thread, before a record is delivered. A partition is *placed* before it is read:
+
+* committed offset on the broker: start there;
+* none: start at the beginning;
+* outside what the topic holds: count and log the exact gap, start at the earliest record there is. Never skip silently.
+
+A broker outage is not an error here: `poll` returns nothing, says so once a minute, and goes on when the broker is back.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, cast
+
+import structlog
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import TopicPartition as ClientPartition
+
+from libs.common.errors import BlobtideError
+from libs.common.kafka import metrics
+from libs.common.kafka.client import consumer_config, make_client
+from libs.common.kafka.client_log import ClientLog
+from libs.common.kafka.failures import error_of, is_out_of_range, is_passing, translated
+from libs.common.kafka.protocols import ConsumerClient, RebalanceCallback
+from libs.common.kafka.records import Inbound, Listener, TopicPartition
+from libs.common.kafka.throttle import Throttle
+from libs.common.segments import Headers
+from libs.common.settings.kafka import KafkaSettings
+
+log = structlog.get_logger(__name__)
+
+ANSWER_SECONDS = 2.0
+STATISTICS_MS = 10_000
+_METADATA_MAGIC = b"CGMDv2:"
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSpec:
+    """Which group reads which topics."""
+
+    group: str
+    topics: tuple[str, ...]
+
+
+class _Phase(StrEnum):
+    ARRIVED = "arrived"  # assigned; the listener does not know it yet
+    REWINDING = "rewinding"  # uncommitted work was thrown away
+    READING = "reading"
+
+
+@dataclass(frozen=True, slots=True)
+class _Event:
+    arrived: bool
+    partitions: tuple[TopicPartition, ...]
+
+
+class GroupConsumer:
+    """Consumer of `spec`. Belongs to one thread. Nothing happens before `open`."""
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        spec: GroupSpec,
+        listener: Listener,
+        make: Callable[[ClientLog], ConsumerClient] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._spec = spec
+        self._listener = listener
+        self._make = make or self._made_from(kafka)
+        self._clock = clock
+        self._longest_pause = kafka.max_poll_interval_ms / 1000
+        self._client: ConsumerClient | None = None
+        self._events: list[_Event] = []
+        self._callback_error: KafkaException | None = None
+        self._phases: dict[TopicPartition, _Phase] = {}
+        self._starts: dict[TopicPartition, int] = {}
+        self._stable_ends: str | None = None
+        self._paused = False
+        self._must_rejoin = False
+        self._last_poll = clock()
+        self._pid = os.getpid()
+        self._throttle = Throttle(clock)
+
+    def open(self) -> None:
+        """Join the group."""
+        self._client = self._make(ClientLog(self._spec.group))
+        self._last_poll = self._clock()
+        subscribe: RebalanceCallback = self._on_revoke
+        self._client.subscribe(list(self._spec.topics), on_assign=self._on_assign, on_revoke=subscribe, on_lost=subscribe)
+
+    def poll(self, max_records: int, seconds: float, *, place: bool = True) -> list[Inbound]:
+        """Return what arrives within `seconds`; call listeners first. Without `place` no new partition is begun with."""
+        client = self._open_client()
+        if self._must_rejoin:
+            self.rejoin()
+            client = self._open_client()
+        if place:
+            self.place()
+        messages = client.consume(max_records, seconds)
+        self._last_poll = self._clock()
+        self._apply_events()
+        self._publish_lag()
+        return self._accepted(messages)
+
+    def place(self) -> None:
+        """Seek every partition that waits for it to its committed offset, then tell the listener; those that cannot, later."""
+        waiting = [partition for partition, phase in self._phases.items() if phase is not _Phase.READING]
+        if not waiting:
+            return
+        placed = self._seek_all(self._find_starts(waiting))
+        arrived = frozenset(p for p in placed if self._phases[p] is _Phase.ARRIVED)
+        rewound = frozenset(placed) - arrived
+        self._starts.update(placed)
+        self._phases.update(dict.fromkeys(placed, _Phase.READING))
+        (self.pause if self._paused else self.resume)()
+        if arrived:
+            self._listener.assigned(arrived)
+        if rewound:
+            metrics.REWINDS.inc()
+            self._listener.rewound(rewound)
+
+    def owned(self) -> frozenset[TopicPartition]:
+        """Return the partitions that the listener has been told of."""
+        return frozenset(p for p, phase in self._phases.items() if phase is not _Phase.ARRIVED)
+
+    def readable(self) -> frozenset[TopicPartition]:
+        """Return the partitions that are placed: only their offsets may be committed."""
+        return frozenset(p for p, phase in self._phases.items() if phase is _Phase.READING)
+
+    def unmoved(self) -> dict[TopicPartition, int]:
+        """Return the committed position of one partition, to be committed again."""
+        return {p: self._starts[p] for p in sorted(self.readable())[:1]}
+
+    def moved(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Take note of offsets that were committed."""
+        self._starts.update({p: offset for p, offset in offsets.items() if p in self._phases})
+
+    def rewind(self) -> None:
+        """Throw away what was delivered and not committed; `place` goes back to the committed offsets."""
+        self._phases.update(dict.fromkeys(self.readable(), _Phase.REWINDING))
+
+    def group_metadata(self) -> bytes | None:
+        """Return what proves membership, or None while there is none: a commit without it would not be fenced."""
+        if self._clock() - self._last_poll > self._longest_pause:
+            return None
+        data = self._open_client().consumer_group_metadata()
+        if not data.startswith(_METADATA_MAGIC):
+            raise BlobtideError("this version of the Kafka client hides the group's generation; install a supported one")
+        (generation,) = struct.unpack_from("<i", data, len(_METADATA_MAGIC))
+        return data if generation >= 0 else None
+
+    def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Commit outside a transaction and wait for it. Raises KafkaException, also for an error of one partition."""
+        positions = [ClientPartition(p.topic, p.partition, offset) for p, offset in offsets.items()]
+        for answer in self._open_client().commit(offsets=positions, asynchronous=False) or ():
+            _raise_for(answer)
+        self.moved(offsets)
+
+    def pause(self) -> None:
+        """Deliver nothing until `resume`, not even from partitions that arrive later."""
+        self._paused = True
+        self._open_client().pause(_client_partitions(self.readable()))
+
+    def resume(self) -> None:
+        """Deliver again."""
+        self._paused = False
+        self._open_client().resume(_client_partitions(self.readable()))
+
+    def rejoin(self) -> None:
+        """Leave the group and join it with a new client: all partitions are revoked, then assigned again."""
+        metrics.REJOINS.inc()
+        self._leave()
+        self.open()
+
+    def close(self) -> None:
+        """Leave the group. Idempotent."""
+        if self._client is not None:
+            self._leave()
+
+    def abandon(self) -> None:
+        """Drop the client without leaving the group, which would wait for a broker that is away. Idempotent."""
+        self._client = None
+        self._forget(tuple(self._phases))
+
+    def _leave(self) -> None:
+        client, self._client = self._open_client(), None
+        self._must_rejoin = False
+        client.close()
+        self._apply_events()
+        self._forget(tuple(self._phases))
+
+    def _open_client(self) -> ConsumerClient:
+        if os.getpid() != self._pid:
+            raise RuntimeError("a Kafka client was taken into a forked process, where its threads do not run")
+        if self._client is None:
+            raise RuntimeError("the consumer is not open")
+        return self._client
+
+    def _made_from(self, kafka: KafkaSettings) -> Callable[[ClientLog], ConsumerClient]:
+        def make(client_log: ClientLog) -> ConsumerClient:
+            statistics = {"statistics.interval.ms": STATISTICS_MS, "stats_cb": self._on_statistics}
+            client: Any = make_client(Consumer, {**consumer_config(kafka, self._spec.group), **statistics}, client_log)
+            return cast("ConsumerClient", client)
+
+        return make
+
+    # Callbacks of the client. They record facts and never raise.
+
+    def _on_assign(self, client: ConsumerClient, partitions: list[ClientPartition]) -> None:
+        self._events.append(_Event(arrived=True, partitions=_own_partitions(partitions)))
+        # With auto.offset.reset=error a partition without a committed offset would stop, and a stopped one cannot be seeked.
+        # So it gets a valid position here; it stays paused, and its records are dropped, until `place` has set the true one.
+        try:
+            client.assign([ClientPartition(p.topic, p.partition, OFFSET_BEGINNING) for p in partitions])
+            client.pause(partitions)
+        except KafkaException as exception:
+            self._callback_error = exception
+
+    def _on_revoke(self, _client: ConsumerClient, partitions: list[ClientPartition]) -> None:
+        self._events.append(_Event(arrived=False, partitions=_own_partitions(partitions)))
+
+    def _on_statistics(self, text: str) -> None:
+        self._stable_ends = text
+
+    def _apply_events(self) -> None:
+        if self._callback_error is not None:
+            error, self._callback_error = error_of(self._callback_error), None
+            raise translated(error, f"joining {self._spec.group}")
+        events, self._events = self._events, []
+        for event in events:
+            if not event.arrived:
+                self._forget(event.partitions)
+                continue
+            self._phases.update(dict.fromkeys(event.partitions, _Phase.ARRIVED))
+            if not event.partitions:
+                self._listener.assigned(frozenset())
+        if events:
+            self._count_partitions()
+
+    def _forget(self, partitions: Iterable[TopicPartition]) -> None:
+        gone = {p: self._phases.pop(p) for p in partitions if p in self._phases}
+        for partition in gone:
+            self._starts.pop(partition, None)
+        announced = frozenset(p for p, phase in gone.items() if phase is not _Phase.ARRIVED)
+        if announced:
+            self._listener.revoked(announced)
+
+    def _count_partitions(self) -> None:
+        for topic in self._spec.topics:
+            metrics.PARTITIONS.labels(topic).set(sum(p.topic == topic for p in self._phases))
+
+    def _find_starts(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return the offsets at which to begin, as far as Kafka tells them now."""
+        client = self._open_client()
+        starts = {}
+        try:
+            for found in client.committed(_client_partitions(partitions), timeout=ANSWER_SECONDS):
+                _raise_for(found)
+                starts[TopicPartition(found.topic, found.partition)] = self._start(client, found)
+        except KafkaException as exception:
+            self._tolerate(error_of(exception), "reading committed offsets")
+        return starts
+
+    def _start(self, client: ConsumerClient, found: ClientPartition) -> int:
+        low, high = client.get_watermark_offsets(found, timeout=ANSWER_SECONDS)
+        if found.offset < 0:
+            return low
+        if low <= found.offset <= high:
+            return found.offset
+        lost = max(0, low - found.offset)
+        metrics.GAP_RECORDS.labels(found.topic).inc(lost)
+        log.error(
+            "committed offset is outside the topic; going on at the earliest record",
+            topic=found.topic,
+            partition=found.partition,
+            committed=found.offset,
+            first=low,
+            end=high,
+            lost_records=lost,
+            reason="records were deleted before they were read" if lost else "the topic was made anew or cut",
+        )
+        return low
+
+    def _seek_all(self, starts: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        placed = {}
+        for partition, start in starts.items():
+            try:
+                self._open_client().seek(ClientPartition(partition.topic, partition.partition, start))
+            except KafkaException as exception:
+                # The assignment has not reached the fetcher yet, or a revocation is under way: next time.
+                if error_of(exception).code() != KafkaError._STATE:  # noqa: SLF001
+                    self._tolerate(error_of(exception), f"seeking in {partition.topic}")
+            else:
+                placed[partition] = start
+        return placed
+
+    def _accepted(self, messages: Iterable[Message]) -> list[Inbound]:
+        records = []
+        for message in messages:
+            error = message.error()
+            if error is not None:
+                self._judge(error, message)
+                continue
+            record = inbound(message)
+            if self._phases.get(record.source) is _Phase.READING:
+                records.append(record)
+                metrics.RECORDS_READ.labels(record.topic).inc()
+                metrics.BYTES_READ.labels(record.topic).inc(len(record.value or b""))
+        return records
+
+    def _judge(self, error: KafkaError, message: Message) -> None:
+        partition = message.partition()
+        source = TopicPartition(message.topic() or "", -1 if partition is None else partition)
+        if is_out_of_range(error):
+            # A stopped partition cannot be seeked; joining again places it, and `_start` tells the gap.
+            self._must_rejoin |= self._phases.get(source) is _Phase.READING
+        elif error.fatal():
+            log.warning("consumer failed; joining again", error=error.str(), error_code=error.name())
+            self._must_rejoin = True
+        else:
+            self._tolerate(error, f"reading {source.topic or self._spec.group}")
+
+    def _tolerate(self, error: KafkaError, doing: str) -> None:
+        """Say once a minute what passes by itself; raise what does not."""
+        if not is_passing(error):
+            raise translated(error, doing)
+        if self._throttle.admits():
+            log.warning("Kafka does not answer; trying again", doing=doing, error=error.str())
+
+    def _publish_lag(self) -> None:
+        if self._stable_ends is None:
+            return
+        statistics, self._stable_ends = json.loads(self._stable_ends), None
+        for partition, start in self._starts.items():
+            known = (
+                statistics.get("topics", {}).get(partition.topic, {}).get("partitions", {}).get(str(partition.partition), {})
+            )
+            end = known.get("ls_offset", -1)
+            if end >= 0:
+                metrics.LAG.labels(partition.topic, str(partition.partition)).set(max(0, end - start))
+
+
+def inbound(message: Message) -> Inbound:
+    """Return the value object of a client's message without error."""
+    return Inbound(
+        topic=message.topic() or "",
+        partition=message.partition() or 0,
+        offset=message.offset() or 0,
+        timestamp_ms=message.timestamp()[1],
+        key=message.key(),
+        value=message.value(),
+        headers=_headers(message),
+    )
+
+
+def _headers(message: Message) -> Headers:
+    """Return the headers; of a consumed message they are pairs of name and bytes, or None."""
+    pairs: Any = message.headers() or ()
+    return tuple((name, value or b"") for name, value in pairs)
+
+
+def _raise_for(answer: ClientPartition) -> None:
+    if answer.error is not None:
+        raise KafkaException(answer.error)
+
+
+def _own_partitions(partitions: Iterable[ClientPartition]) -> tuple[TopicPartition, ...]:
+    return tuple(TopicPartition(p.topic, p.partition) for p in partitions)
+
+
+def _client_partitions(partitions: Iterable[TopicPartition]) -> list[ClientPartition]:
+    return [ClientPartition(p.topic, p.partition) for p in partitions]

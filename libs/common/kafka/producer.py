@@ -1,0 +1,322 @@
+"""The transaction state machine: one transactional producer, one transaction at a time, replaced whenever it is in doubt.
+
+::
+
+    COLD ──init──► READY ──begin──► OPEN ──offsets sent──► COMMITTING ──► READY
+                                     │                        │  success, but slow ──► RECYCLE
+                              abort needed             deadline passed ──► DOUBT ────► RECYCLE
+                                     ▼                        │
+                                 ABORTING ──────────────► RECYCLE ──new client, init──► READY
+    fenced twice within a minute, close ──► EXIT
+
+What it promises: `commit` writes all outputs and the offsets, or nothing. Outputs are on the log before the offsets are sent:
+the group coordinator checks the generation then, so a process that lost its partitions cannot get a record past one that took
+them over and has read the topics to their ends. After anything but a quick success the producer is replaced; the new one's
+`init_transactions` ends what the old one left open, so that afterwards the committed offsets tell the outcome.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import TopicPartition as ClientPartition
+
+from libs.common.errors import BlobtideError
+from libs.common.kafka import metrics
+from libs.common.kafka.client_log import ClientLog
+from libs.common.kafka.failures import (
+    Failure,
+    OutputRefused,
+    classify,
+    error_of,
+    is_fenced,
+    is_out_of_group,
+    is_refusal,
+    translated,
+)
+from libs.common.kafka.protocols import TransactionalClient
+from libs.common.kafka.records import NextOffsets, Outbound
+from libs.common.kafka.throttle import Throttle
+
+log = structlog.get_logger(__name__)
+
+
+class State(StrEnum):
+    """Where the producer is between and within transactions."""
+
+    COLD = "cold"
+    READY = "ready"
+    OPEN = "open"
+    COMMITTING = "committing"
+    ABORTING = "aborting"
+    DOUBT = "doubt"
+    RECYCLE = "recycle"
+    EXIT = "exit"
+
+
+class Ending(StrEnum):
+    """How a transaction ended, for the consumer's side."""
+
+    COMMITTED = "committed"
+    ABORTED = "aborted"  # or in doubt: go back to the committed offsets
+    LEFT_GROUP = "left_group"  # the same, and the consumer's membership is not to be trusted: join again
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds. Commit and abort together stay below the ten that a process has after SIGTERM."""
+
+    call: float = 3.0  # one client call; longer waits repeat the call
+    commit: float = 6.0  # from begin to the end of the commit
+    abort: float = 1.0
+    # A commit that took longer may have sent a second EndTxn, which could hit the next transaction.
+    slow_commit: float = 3.0
+    fence_window: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """What is written together. `offsets` is never empty: only the offset commit is checked against the generation."""
+
+    outputs: Sequence[Outbound]
+    offsets: NextOffsets
+    group_metadata: bytes
+
+
+class _Failed(Exception):
+    """A step did not succeed within the deadline."""
+
+    def __init__(self, error: KafkaError, failure: Failure) -> None:
+        super().__init__(error.str())
+        self.error = error
+        self.failure = failure
+
+
+class TransactionalProducer:
+    """One transactional id. Not thread-safe; belongs to the process that made it."""
+
+    def __init__(
+        self,
+        transactional_id: str,
+        make: Callable[[ClientLog], TransactionalClient],
+        limits: Limits = Limits(),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._id = transactional_id
+        self._make = make
+        self._limits = limits
+        self._clock = clock
+        self._client: TransactionalClient | None = None
+        self._log = ClientLog(transactional_id)
+        self._pid = os.getpid()
+        self._fences: deque[float] = deque(maxlen=2)
+        self._throttle = Throttle(clock)
+        self.state = State.COLD
+
+    def prepare(self, seconds: float) -> bool:
+        """Make the producer ready; return False if Kafka did not answer within `seconds`: call again.
+
+        Raises:
+            BlobtideError: Kafka denies it, or another process keeps taking over the transactional id.
+        """
+        if self.state is State.READY:
+            return True
+        self._stay_in_process()
+        if self._client is None:
+            self._log = ClientLog(self._id)
+            self._client = self._make(self._log)
+        try:
+            self._client.init_transactions(seconds)
+        except KafkaException as exception:
+            self._init_failed(error_of(exception))
+            return False
+        self.state = State.READY
+        return True
+
+    def _init_failed(self, error: KafkaError) -> None:
+        if self._client is not None:
+            self._client.poll(0)
+        if classify(error) is Failure.RETRIABLE:
+            return
+        self._drop()
+        if not is_fenced(error):
+            raise translated(error, f"opening the transactional id {self._id}")
+        self._count_fence()
+
+    def commit(self, work: Transaction) -> Ending:
+        """Write `work` as one transaction; return within the limits. `prepare` must have returned True.
+
+        Raises:
+            OutputRefused: a record can never be written; the transaction was aborted.
+            BlobtideError: another process keeps taking over the transactional id.
+        """
+        self._stay_in_process()
+        client = self._ready_client()
+        started = self._clock()
+        try:
+            committing = self._run(client, work, started + self._limits.commit)
+        except _Failed as failed:
+            return self._end(client, failed, work)
+        metrics.TRANSACTION_SECONDS.observe(self._clock() - started)
+        metrics.TRANSACTIONS.labels("committed").inc()
+        for output in work.outputs:
+            metrics.RECORDS_WRITTEN.labels(output.topic).inc()
+        self._settle_success(client, committing)
+        return Ending.COMMITTED
+
+    def close(self) -> None:
+        """Drop the client. What is open is ended by the next producer of this id, or by its timeout."""
+        self._client = None
+        self.state = State.EXIT
+
+    def _run(self, client: TransactionalClient, work: Transaction, deadline: float) -> float:
+        """Begin, produce, flush, send offsets, commit; return the seconds that the commit alone took."""
+        positions = [ClientPartition(tp.topic, tp.partition, offset) for tp, offset in work.offsets.items()]
+        self._step(lambda _: client.begin_transaction(), deadline)
+        self.state = State.OPEN
+        for output in work.outputs:
+            self._produce(client, output, deadline)
+        self._flush(client, deadline)
+        self._step(lambda s: client.send_offsets_to_transaction(positions, work.group_metadata, s), deadline)
+        self.state = State.COMMITTING
+        began = self._clock()
+        self._step(client.commit_transaction, deadline)
+        return self._clock() - began
+
+    def _step(self, call: Callable[[float], object], deadline: float) -> None:
+        """Call with the same arguments until it succeeds or `deadline` has passed."""
+        while True:
+            seconds = max(0.1, min(self._limits.call, deadline - self._clock()))
+            try:
+                call(seconds)
+            except KafkaException as exception:
+                error = error_of(exception)
+                failure = classify(error)
+                if failure is not Failure.RETRIABLE or self._clock() >= deadline:
+                    raise _Failed(error, failure) from exception
+                self._wait()
+            else:
+                return
+
+    def _wait(self) -> None:
+        if self._client is not None:
+            self._client.poll(0.05)
+
+    def _produce(self, client: TransactionalClient, output: Outbound, deadline: float) -> None:
+        partition = -1 if output.partition is None else output.partition
+        headers = list(output.headers)
+        while True:
+            try:
+                client.produce(output.topic, output.value, output.key, partition, headers=headers)
+            except BufferError as full:
+                if self._clock() >= deadline:
+                    raise _Failed(KafkaError(KafkaError._QUEUE_FULL), Failure.ABORT) from full  # noqa: SLF001
+                self._wait()
+            except KafkaException as exception:
+                error = error_of(exception)
+                raise _Failed(error, Failure.FATAL if error.fatal() else Failure.ABORT) from exception
+            else:
+                return
+
+    def _flush(self, client: TransactionalClient, deadline: float) -> None:
+        while True:
+            try:
+                left = client.flush(max(0.1, min(self._limits.call, deadline - self._clock())))
+            except KafkaException as exception:
+                error = error_of(exception)
+                raise _Failed(error, classify(error)) from exception
+            if left == 0:
+                return
+            if self._clock() >= deadline:
+                raise _Failed(KafkaError(KafkaError._TIMED_OUT, f"{left} records unacknowledged"), Failure.ABORT)  # noqa: SLF001
+
+    def _settle_success(self, client: TransactionalClient, committing: float) -> None:
+        client.poll(0)  # serves the log lines that are looked at next
+        if committing > self._limits.slow_commit:
+            self._recycle("slow_commit")
+        elif self._log.coordinator_timed_out:
+            self._recycle("coordinator_timeout")
+        else:
+            self.state = State.READY
+
+    def _end(self, client: TransactionalClient, failed: _Failed, work: Transaction) -> Ending:
+        """Leave a failed transaction: abort if that is allowed, replace the producer."""
+        outcome = self._outcome(failed)
+        if outcome == "aborted":
+            self.state = State.ABORTING
+            self._abort(client)
+        elif outcome == "doubt":
+            self.state = State.DOUBT
+        metrics.TRANSACTIONS.labels(outcome).inc()
+        self._tell(outcome, failed.error)
+        self._recycle(outcome)
+        if is_fenced(failed.error):
+            self._count_fence()
+        if is_refusal(failed.error):
+            topics = ", ".join(sorted({output.topic for output in work.outputs}))
+            raise OutputRefused(f"a record for {topics} cannot be written: {failed.error.str()}; see kafka.message_max_bytes")
+        broken = failed.failure is Failure.FATAL or is_out_of_group(failed.error)
+        return Ending.LEFT_GROUP if broken else Ending.ABORTED
+
+    def _outcome(self, failed: _Failed) -> str:
+        if failed.failure is Failure.FATAL:
+            return "fatal"
+        if failed.failure is Failure.RETRIABLE and self.state is State.COMMITTING:
+            return "doubt"
+        return "aborted"
+
+    def _abort(self, client: TransactionalClient) -> None:
+        """Abort, if nothing is in flight: an abort that overtakes a first produce breaks the next transaction (#4849).
+
+        Otherwise the producer is dropped, and its successor's `init_transactions` aborts.
+        """
+        if len(client) > 0:
+            return
+        try:
+            client.abort_transaction(self._limits.abort)
+        except KafkaException as exception:
+            log.debug("abort did not finish", error=error_of(exception).str())
+
+    def _recycle(self, reason: str) -> None:
+        metrics.RECYCLES.labels(reason).inc()
+        self._drop()
+
+    def _drop(self) -> None:
+        """Let go of the client without `close`, which would wait for an abort as long as the coordinator is away."""
+        self._client = None
+        self.state = State.RECYCLE
+
+    def _count_fence(self) -> None:
+        self._fences.append(self._clock())
+        if len(self._fences) == self._fences.maxlen and self._fences[-1] - self._fences[0] < self._limits.fence_window:
+            self.close()
+            raise BlobtideError(
+                f"another process has the transactional id {self._id}: give each process of this service its own number "
+                "in BLOBTIDE_INSTANCE__ORDINAL"
+            )
+
+    def _ready_client(self) -> TransactionalClient:
+        if self.state is not State.READY or self._client is None:
+            raise RuntimeError(f"commit in state {self.state}")
+        return self._client
+
+    def _stay_in_process(self) -> None:
+        if os.getpid() != self._pid:
+            raise RuntimeError("a Kafka client was taken into a forked process, where its threads do not run")
+
+    def _tell(self, outcome: str, error: KafkaError) -> None:
+        if self._throttle.admits():
+            log.warning(
+                "transaction did not commit; its work comes again",
+                outcome=outcome,
+                error=error.str(),
+                error_code=error.name(),
+                similar_lines=self._throttle.take_swallowed(),
+            )

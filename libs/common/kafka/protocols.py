@@ -1,0 +1,78 @@
+"""The parts of the Kafka client's classes that are used, so that tests can put a fake in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from confluent_kafka import Message, TopicPartition
+
+
+class TransactionalClient(Protocol):
+    """Of `confluent_kafka.Producer`."""
+
+    def init_transactions(self, timeout: float = ..., /) -> None:
+        """Get a producer id, end what an older producer of the transactional id left open."""
+
+    def begin_transaction(self) -> None:
+        """Begin; local."""
+
+    def produce(self, topic: str, value: Any = ..., key: Any = ..., partition: int = ..., **more: Any) -> None:
+        """Queue one record."""
+
+    def poll(self, timeout: float = ..., /) -> int:
+        """Serve callbacks and log lines."""
+
+    def flush(self, timeout: float = ..., /) -> int:
+        """Wait for acknowledgements; return how many are missing."""
+
+    def send_offsets_to_transaction(self, positions: Any, group_metadata: Any, timeout: float = ..., /) -> None:
+        """Add offsets to the transaction; the group coordinator checks the generation."""
+
+    def commit_transaction(self, timeout: float = ..., /) -> None:
+        """End the transaction."""
+
+    def abort_transaction(self, timeout: float = ..., /) -> None:
+        """Throw the transaction away."""
+
+    def __len__(self) -> int: ...
+
+
+RebalanceCallback = Callable[[Any, list[TopicPartition]], None]
+
+
+class ConsumerClient(Protocol):
+    """Of `confluent_kafka.Consumer`."""
+
+    def subscribe(self, topics: list[str], on_assign: Any = ..., on_revoke: Any = ..., on_lost: Any = ...) -> None:
+        """Join the group."""
+
+    def consume(self, num_messages: int = ..., timeout: float = ...) -> list[Message]:
+        """Wait the full time unless the number is reached; serve callbacks."""
+
+    def assign(self, partitions: list[TopicPartition], /) -> None:
+        """Set positions; only within the assign callback."""
+
+    def committed(self, partitions: list[TopicPartition], timeout: float = ...) -> list[TopicPartition]:
+        """Read committed offsets; waits for open transactions of the group."""
+
+    def get_watermark_offsets(self, partition: TopicPartition, timeout: float = ...) -> tuple[int, int]:
+        """Read the first offset and the end."""
+
+    def seek(self, partition: TopicPartition, /) -> None:
+        """Set the position."""
+
+    def pause(self, partitions: list[TopicPartition], /) -> None:
+        """Stop fetching."""
+
+    def resume(self, partitions: list[TopicPartition], /) -> None:
+        """Fetch again."""
+
+    def commit(self, *, offsets: list[TopicPartition], asynchronous: bool) -> Sequence[TopicPartition] | None:
+        """Commit outside a transaction."""
+
+    def consumer_group_metadata(self) -> bytes:
+        """Return group, generation and member in the client's own form."""
+
+    def close(self) -> None:
+        """Leave the group."""

@@ -1,0 +1,147 @@
+"""A consumer and a transactional producer that move together: the `records.Session` of consume, transform, produce.
+
+Work that was delivered either commits with its offsets or comes again. After anything but a committed transaction the session
+
+1. replaces the producer; the new one's start ends what the old one left open, so the outcome is known afterwards;
+2. seeks every owned partition to its committed offset (after a fatal or group error: joins the group again);
+3. tells the listener (`rewound`, or `revoked` and `assigned`), before any record is delivered.
+
+If Kafka is away, 1 to 3 happen in a later `poll`; until then `commit` returns ABORTED. No call blocks longer than about eight
+seconds besides what the listener itself does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import structlog
+from confluent_kafka import Producer
+
+from libs.common.errors import ServerUnreachable
+from libs.common.kafka.client import check_reachable, make_client, transactional_config
+from libs.common.kafka.client_log import ClientLog
+from libs.common.kafka.consumer import GroupConsumer, GroupSpec
+from libs.common.kafka.failures import OutputRefused
+from libs.common.kafka.producer import Ending, State, Transaction, TransactionalProducer
+from libs.common.kafka.protocols import TransactionalClient
+from libs.common.kafka.records import CommitResult, Inbound, Listener, NextOffsets, Outbound, TopicPartition
+from libs.common.settings.kafka import KafkaSettings
+
+log = structlog.get_logger(__name__)
+
+PREPARE_SECONDS: Final = 1.0
+OPEN_SECONDS: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSpec:
+    """Whose session it is.
+
+    Attributes:
+        role: group is ``<group_prefix>.<role>``, transactional id ``<group_prefix>.<role>.<ordinal>``.
+        ordinal: number of this process among its equals; two with the same one fence each other.
+        topics: subscribed together; topics joined by position have equal partition counts (eager range assignment).
+    """
+
+    role: str
+    ordinal: int
+    topics: tuple[str, ...]
+
+
+class TransactionalSession:
+    """See `libs.common.kafka.records.Session`. Nothing happens before `open`."""
+
+    def __init__(self, kafka: KafkaSettings, spec: SessionSpec, listener: Listener) -> None:
+        self._kafka = kafka
+        self._spec = spec
+        group = f"{kafka.group_prefix}.{spec.role}"
+        self._consumer = GroupConsumer(kafka, GroupSpec(group, spec.topics), listener)
+        self._producer = TransactionalProducer(f"{group}.{spec.ordinal}", self._make_producer)
+
+    def open(self) -> None:
+        """Connect, fence older instances of the same transactional id, subscribe.
+
+        Raises:
+            ServerUnreachable: Kafka or its transaction coordinator does not answer.
+            ConfigError: a topic does not exist.
+        """
+        check_reachable(self._kafka, self._spec.topics)
+        deadline = time.monotonic() + OPEN_SECONDS
+        while not self._producer.prepare(PREPARE_SECONDS):
+            if time.monotonic() > deadline:
+                raise ServerUnreachable(
+                    f"Kafka at {self._kafka.bootstrap_servers} opens no transactions within {OPEN_SECONDS:.0f} s; "
+                    "check that its topic __transaction_state is healthy"
+                )
+        self._consumer.open()
+
+    def poll(self, max_records: int, seconds: float) -> list[Inbound]:
+        """Return what arrives within `seconds`, at most `max_records`; call listeners before."""
+        ready = self._producer.prepare(min(seconds, PREPARE_SECONDS))
+        return self._consumer.poll(max_records, seconds, place=ready)
+
+    def commit(self, outputs: list[Outbound], offsets: NextOffsets) -> CommitResult:
+        """Write `outputs` and `offsets` in one transaction, within eight seconds.
+
+        Raises:
+            OutputRefused: an output can never be written (too large, invalid); work was rewound as after ABORTED.
+            BlobtideError: another process has this transactional id.
+        """
+        transaction = self._transaction(outputs, offsets)
+        if transaction is None:
+            self._rewind()
+            return CommitResult.ABORTED
+        try:
+            ending = self._producer.commit(transaction)
+        except OutputRefused:
+            self._rewind()
+            raise
+        if ending is Ending.COMMITTED:
+            self._consumer.moved(transaction.offsets)
+            return CommitResult.COMMITTED
+        if ending is Ending.LEFT_GROUP:
+            self._consumer.rejoin()
+        self._rewind()
+        return CommitResult.ABORTED
+
+    def owned(self) -> frozenset[TopicPartition]:
+        """Return the partitions that the listener was told of and that were not revoked."""
+        return self._consumer.owned()
+
+    def pause(self) -> None:
+        """Stop delivery from all partitions until `resume`."""
+        self._consumer.pause()
+
+    def resume(self) -> None:
+        """Deliver again."""
+        self._consumer.resume()
+
+    def close(self) -> None:
+        """Leave the group, drop the producer. Idempotent; never waits for a broker."""
+        if self._producer.state is State.READY:
+            self._consumer.close()
+        else:
+            self._consumer.abandon()
+        self._producer.close()
+
+    def _transaction(self, outputs: list[Outbound], offsets: NextOffsets) -> Transaction | None:
+        """Freeze what is committed together; None if it must not be: not ours any more, or nothing proves that it is."""
+        readable = self._consumer.readable()
+        frozen = dict(offsets) or self._consumer.unmoved()
+        if not frozen or not frozen.keys() <= readable or not self._producer.prepare(PREPARE_SECONDS):
+            return None
+        metadata = self._consumer.group_metadata()
+        return None if metadata is None else Transaction(tuple(outputs), frozen, metadata)
+
+    def _rewind(self) -> None:
+        self._consumer.rewind()
+        if self._producer.prepare(PREPARE_SECONDS):
+            self._consumer.place()
+
+    def _make_producer(self, client_log: ClientLog) -> TransactionalClient:
+        make: Callable[..., Any] = Producer
+        config = transactional_config(self._kafka, f"{self._kafka.group_prefix}.{self._spec.role}.{self._spec.ordinal}")
+        return cast("TransactionalClient", make_client(make, config, client_log))
