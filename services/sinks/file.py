@@ -39,7 +39,9 @@ class FileSettings(SinkSettings):
     compression: Compression | None = Field(
         default=None, description="none, gzip, zstd, or snappy (Parquet only). Default: zstd for Parquet, none for text."
     )
-    columns: tuple[str, ...] | None = Field(default=None, min_length=1, description="Columns in their order. Default: all.")
+    columns: tuple[str, ...] | None = Field(
+        default=None, min_length=1, description="Columns in their order, a list or comma-separated."
+    )
     formula_safe: bool = Field(default=False, description="CSV: defuse text that a spreadsheet would run as a formula.")
     template: str = Field(
         default="flows-p{shard:03}-{sequence:08}", description="Name of a file without its extension; {shard} and {sequence}."
@@ -53,6 +55,11 @@ class FileSettings(SinkSettings):
     remember_days: int = Field(
         default=400, ge=1, description="A blob that nothing came from for so long is forgotten: replayed, it is written again."
     )
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _listed(cls, columns: object) -> object:
+        return [name.strip() for name in columns.split(",")] if isinstance(columns, str) else columns
 
     @field_validator("columns")
     @classmethod

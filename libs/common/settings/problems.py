@@ -25,6 +25,8 @@ def _describe(problem: Any, model: type[BaseModel], prefix: str) -> str:
     path = prefix + ".".join(str(part) for part in location)
     if problem["type"] == "extra_forbidden":
         return f"{path}: unknown setting{did_you_mean(str(location[-1]), _fields_at(model, location[:-1]))}"
+    if problem["type"] == "missing":
+        return f"{path}: is missing"
     message = problem["msg"].removeprefix("Value error, ")
     return f"{path.rstrip('.')}: {message}" if path else message
 
