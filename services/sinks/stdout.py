@@ -10,7 +10,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Sequence
 from enum import StrEnum
-from typing import BinaryIO, Final
+from io import FileIO, RawIOBase
+from typing import Final
 
 import pyarrow as pa
 from pydantic import Field
@@ -43,25 +44,25 @@ class StdoutSettings(SinkSettings):
 class StdoutSink:
     """Rows as lines; see the module."""
 
-    def __init__(self, settings: StdoutSettings, out: BinaryIO | None = None) -> None:
+    def __init__(self, settings: StdoutSettings, out: RawIOBase | None = None) -> None:
         self._settings = settings
         self._out = out
+        self._unsent = b""  # the rest of a text that was cut by a failure; goes first, so that no line is ever broken
         self._header_due = True
         self._flow_lines = FlowLines()
 
     def open(self) -> None:
         """Find standard output."""
         if self._out is None:
-            self._out = sys.stdout.buffer
+            sys.stdout.flush()
+            self._out = FileIO(sys.stdout.fileno(), "wb", closefd=False)
 
     def write(self, parts: Sequence[FlowPart]) -> Outcome:
-        """Print all rows and flush. Raises BrokenPipeError when the reader is gone, Retry if the output fails otherwise."""
-        if self._out is None:
-            raise RuntimeError("the sink is not open")
+        """Print all rows. Raises BrokenPipeError when the reader is gone, Retry if the output fails otherwise."""
         try:
+            self._send(self._unsent)
             for part in parts:
-                self._out.write(self._lines(part.flows))
-            self._out.flush()
+                self._send(self._lines(part.flows))
         except BrokenPipeError:
             raise
         except OSError as error:
@@ -74,12 +75,23 @@ class StdoutSink:
     def close(self) -> None:
         """Leave standard output open; it is not ours."""
 
+    def _send(self, text: bytes) -> None:
+        if self._out is None:
+            raise RuntimeError("the sink is not open")
+        sent = 0
+        try:
+            while sent < len(text):
+                sent += self._out.write(memoryview(text)[sent:]) or 0
+        finally:
+            if sent:
+                self._unsent = text[sent:]
+                self._header_due = False
+
     def _lines(self, flows: pa.Table) -> bytes:
         match self._settings.format:
             case LineFormat.JSON:
                 return json_lines(flows)
             case LineFormat.CSV:
-                header, self._header_due = self._header_due, False
-                return csv_lines(flows, header=header, formula_safe=self._settings.formula_safe)
+                return csv_lines(flows, header=self._header_due, formula_safe=self._settings.formula_safe)
             case LineFormat.TEXT:
                 return self._flow_lines.text(flows)

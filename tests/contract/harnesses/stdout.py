@@ -31,7 +31,7 @@ class StdoutHarness(LocalDiskHarness):
     def sink(self) -> Sink:
         """Build a sink whose standard output is the file."""
         out = self.directory.open("ab")
-        self.request.addfinalizer(out.close)  # noqa: PT021 - one for each sink
+        self.request.addfinalizer(out.close)
         return StdoutSink(StdoutSettings.model_validate(self.options()), out)
 
     def read(self) -> Content:
