@@ -30,7 +30,7 @@ class StdoutHarness(LocalDiskHarness):
 
     def sink(self) -> Sink:
         """Build a sink whose standard output is the file."""
-        out = self.directory.open("ab")
+        out = self.directory.open("ab", buffering=0)
         self.request.addfinalizer(out.close)
         return StdoutSink(StdoutSettings.model_validate(self.options()), out)
 
