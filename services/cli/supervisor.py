@@ -135,6 +135,8 @@ class Supervisor:
         return []
 
     def _ended(self, child: Child, code: int) -> Change:
+        if child.process is not None:
+            _let_go(child.process)
         child.exit_code = code
         detail = f"killed by {signal.Signals(code - SIGNALLED).name}" if code > SIGNALLED else f"exit code {code}"
         if code == ConfigError.exit_code:
@@ -151,16 +153,21 @@ class Supervisor:
 
 def stop_process(process: subprocess.Popen[bytes] | None) -> None:
     """End a guarded process: SIGTERM, ten seconds, SIGKILL."""
-    if process is None or process.poll() is not None:
+    if process is None:
         return
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
+    if process.poll() is None:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+            os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_SECONDS)
+    _let_go(process)
+
+
+def _let_go(process: subprocess.Popen[bytes]) -> None:
+    """Close the pipe that keeps the child alive: the guard kills what is left of it."""
+    if process.stdin is not None:
+        process.stdin.close()
+    process.wait()
 
 
 def is_ready(port: int | None) -> bool:

@@ -1,0 +1,229 @@
+"""``blobtide up``: everything on this machine.
+
+Kafka, topics, every service and sink as child processes; with ``--demo`` Azurite and flow logs that grow while you watch.
+Data stays in the data directory between runs. Nothing outlives this process, however it ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Final
+
+import click
+
+from libs.common.errors import BlobtideError, ConfigError
+from libs.common.kafka.admin import apply_topics, load_topic_specs
+from libs.common.kafka.follow import Follower, Newest
+from libs.common.service import Stop
+from libs.common.settings import Settings, load_settings
+from libs.local.azurite import LocalAzurite
+from libs.local.kafka import LocalKafka
+from libs.local.ports import free_port
+from services.cli.options import config_option
+from services.cli.supervisor import Program, Supervisor
+from services.cli.up_view import View
+
+STEP_SECONDS: Final = 0.2
+# What `up` keeps in its data directory, and what --fresh deletes: nothing else.
+FOLDERS: Final = ("kafka", "azurite", "flows", "summary", "logs")
+DEMO_SUBSCRIPTION: Final = "demo"
+DEMO_CONTAINERS: Final = ("insights-logs-flowlogflowevent", "insights-logs-networksecuritygroupflowevent")
+
+
+@dataclass(frozen=True, slots=True)
+class UpOptions:
+    """What the command line asked for."""
+
+    config: Path | None
+    data_dir: Path
+    demo: bool
+    fresh: bool
+    start_over: bool
+    nics: int
+    speed: float
+    seconds: float | None
+
+
+@click.command()
+@config_option
+@click.option("--demo", is_flag=True, help="Also start Azurite with flow logs that grow while you watch.")
+@click.option("--fresh", is_flag=True, help="Forget the data of earlier runs first.")
+@click.option("--start-over", is_flag=True, help="Read every blob again from its beginning (no row is written twice).")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(".blobtide"),
+    show_default=True,
+    help="Where Kafka, Azurite, logs and results are kept.",
+)
+@click.option("--nics", type=click.IntRange(1, 1000), default=4, show_default=True, help="Demo: network interfaces.")
+@click.option("--speed", type=click.FloatRange(1, 3600), default=60, show_default=True, help="Demo: logged seconds per second.")
+@click.option("--for", "seconds", type=click.FloatRange(min=1), help="Stop by itself after so many seconds.")
+def command(**options: Any) -> None:
+    """Run everything on this machine until Ctrl-C."""
+    asked = UpOptions(**options)
+    settings = load_settings(asked.config)
+    if not asked.demo and not settings.subscriptions:
+        raise ConfigError("nothing to read: configure `subscriptions`, or try `blobtide up --demo`")
+    with _locked(asked.data_dir):
+        if asked.fresh:
+            _forget(asked.data_dir)
+        _Up(asked, settings, View(sys.stdout)).run()
+
+
+@dataclass(slots=True)
+class _Up:
+    """One run: servers, then topics, then services; back down in the order that loses no time."""
+
+    options: UpOptions
+    settings: Settings
+    view: View
+
+    def run(self) -> None:
+        stop = Stop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+        with contextlib.ExitStack() as stack:
+            environ = self._start_servers(stack)
+            if stop.is_set():
+                return
+            programs = list(self._programs(environ))
+            for program in programs:
+                (program.relay or program.log).unlink(missing_ok=True)  # the view shows this run's output only
+            supervisor = Supervisor(programs)
+            stack.callback(supervisor.stop)
+            supervisor.start()
+            self.view.started(supervisor, self._results())
+            self._watch(supervisor, stop)
+            self.view.stopping()
+        self.view.stopped(self.options.data_dir)
+
+    def _start_servers(self, stack: contextlib.ExitStack) -> dict[str, str]:
+        """Start Kafka and Azurite, apply the topics; return the variables that lead the services there."""
+        data = self.options.data_dir
+        kafka = LocalKafka(data / "kafka")
+        self.view.starting("kafka")
+        stack.callback(kafka.stop)
+        kafka.start()
+        self.view.server("kafka", kafka.bootstrap_servers)
+        environ = {"BLOBTIDE_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers}
+        self._prepare_topics(kafka.bootstrap_servers, stack)
+        if self.options.demo:
+            azurite = LocalAzurite(data / "azurite")
+            self.view.starting("azurite")
+            stack.callback(azurite.stop)
+            azurite.start()
+            self.view.server("azurite", azurite.blob_endpoint)
+            environ |= _demo_settings(azurite.connection_string)
+        if self.options.start_over:
+            environ |= {
+                "BLOBTIDE_MONITOR__START_POLICY": "start_over",
+                "BLOBTIDE_MONITOR__REPLAY_ID": secrets.token_hex(8),
+            }
+        return environ
+
+    def _prepare_topics(self, bootstrap_servers: str, stack: contextlib.ExitStack) -> None:
+        kafka = self.settings.kafka.model_copy(update={"bootstrap_servers": bootstrap_servers})
+        apply_topics(kafka, self.settings.topics, load_topic_specs())
+        self.view.sample = Follower(kafka, (self.settings.topics.flows,), Newest(0))
+        stack.callback(self.view.sample.close)
+        self.view.sample.open()
+
+    def _sinks(self) -> dict[str, dict[str, Any]]:
+        """Return the configured sinks, or files and a summary where none are configured."""
+        data = self.options.data_dir.absolute()
+        return self.settings.sinks or {
+            "file": {"directory": str(data / "flows"), "format": "parquet", "rotate_seconds": 10},
+            "summary": {"directory": str(data / "summary")},
+        }
+
+    def _results(self) -> dict[str, str]:
+        """Say where each sink writes, as far as it is a place on this machine."""
+        return {name: str(options["directory"]) for name, options in self._sinks().items() if "directory" in options}
+
+    def _programs(self, environ: dict[str, str]) -> Iterator[Program]:
+        environ |= {"BLOBTIDE_SINKS": json.dumps(self._sinks()), "PYTHONUNBUFFERED": "1"}
+        services = [("blob-monitor",), ("ingest",), ("parser",), *(("sink", name) for name in self._sinks())]
+        for words in services:
+            yield self._service("-".join(words), words, environ)
+        if self.options.demo:
+            yield self._generator(environ)
+
+    def _service(self, name: str, words: tuple[str, ...], environ: dict[str, str]) -> Program:
+        port = free_port()
+        config = ("--config", str(self.options.config)) if self.options.config else ()
+        return Program(
+            name=name,
+            argv=(sys.executable, "-m", "services.cli.main", "run", *words, *config),
+            env={**environ, "BLOBTIDE_HTTP__PORT": str(port), "BLOBTIDE_HTTP__HOST": "127.0.0.1"},
+            log=self.options.data_dir / "logs" / f"{name}.log",
+            health_port=port,
+            relay=self.options.data_dir / "logs" / f"{name}.out",
+        )
+
+    def _generator(self, environ: dict[str, str]) -> Program:
+        words = ("demo", "generate", "--environment", f"{DEMO_SUBSCRIPTION}.{DEMO_SUBSCRIPTION}", "--follow")
+        scale = ("--nics", str(self.options.nics), "--speed", str(self.options.speed), "--seed", str(int(time.time())))
+        return Program(
+            name="demo",
+            argv=(sys.executable, "-m", "services.cli.main", *words, *scale),
+            env=environ,
+            log=self.options.data_dir / "logs" / "demo.log",
+        )
+
+    def _watch(self, supervisor: Supervisor, stop: Stop) -> None:
+        until = time.monotonic() + (self.options.seconds or float("inf"))
+        while not stop.is_set() and time.monotonic() < until:
+            for change in supervisor.step():
+                self.view.changed(change)
+            if failed := supervisor.failed():
+                raise BlobtideError(f"{failed.program.name} cannot run; see {failed.program.log}")
+            self.view.refresh(supervisor)
+            stop.wait(STEP_SECONDS)
+
+
+def _demo_settings(connection_string: str) -> dict[str, str]:
+    """Return the variables that make the monitor follow Azurite's demo containers closely."""
+    environment = {
+        "storage": {"connection_string": connection_string},
+        "sources": [{"container": name} for name in DEMO_CONTAINERS],
+        "interval_seconds": 1,
+    }
+    return {
+        "BLOBTIDE_SUBSCRIPTIONS": json.dumps({DEMO_SUBSCRIPTION: {"environments": {DEMO_SUBSCRIPTION: environment}}}),
+        "BLOBTIDE_MONITOR__DISCOVERY_SECONDS": "2",
+        "BLOBTIDE_MONITOR__HOURS_BACK": "6",
+    }
+
+
+def _forget(data_dir: Path) -> None:
+    for folder in FOLDERS:
+        shutil.rmtree(data_dir / folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(data_dir: Path) -> Iterator[IO[str]]:
+    """Hold the data directory for this process alone."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with (data_dir / "lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConfigError(
+                f"another `blobtide up` uses {data_dir.absolute()}; stop it, or give another --data-dir"
+            ) from error
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield lock

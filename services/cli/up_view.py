@@ -1,0 +1,141 @@
+"""What `blobtide up` shows: states as they change, counts every few seconds, some of the flows, and what sinks print.
+
+Plain lines, on a terminal and in a log alike. Counts come from the services' own ``/metrics``; flows are a sample read from
+the topic without a group; so the view can neither hold up nor change anything.
+"""
+
+from __future__ import annotations
+
+import time
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, TextIO
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from libs.common.errors import BlobtideError, CodecError
+from libs.common.flows.line_text import FlowLines
+from libs.common.flows.wire import decode_flows
+from libs.common.kafka.follow import Follower
+from services.cli.supervisor import Change, Child, State, Supervisor
+
+REFRESH_SECONDS: Final = 5.0
+SAMPLE_LINES: Final = 5
+# What is counted: label, service, metric, and which of its labels must have which value.
+COUNTS: Final[tuple[tuple[str, str, str, dict[str, str]], ...]] = (
+    ("blobs announced", "blob-monitor", "blobtide_blob_monitor_events_total", {"type": "BlobObserved"}),
+    ("tuples parsed", "parser", "blobtide_parser_tuples_total", {}),
+    ("dead letters", "parser", "blobtide_parser_dead_letters_total", {}),
+)
+_WRITTEN: Final = "blobtide_sink_rows_total"
+
+
+@dataclass(slots=True)
+class View:
+    """Writes to `out`."""
+
+    out: TextIO
+    clock: Callable[[], float] = time.monotonic
+    sample: Follower | None = None
+    _last: float = 0.0
+    _lines: FlowLines = field(default_factory=FlowLines)
+    _relayed: dict[Path, int] = field(default_factory=dict)
+
+    def starting(self, name: str) -> None:
+        """Say that a server is being started."""
+        self._say(f"{name:14} starting")
+
+    def server(self, name: str, address: str) -> None:
+        """Say where a server listens."""
+        self._say(f"{name:14} ready     {address}")
+
+    def started(self, supervisor: Supervisor, results: Mapping[str, str]) -> None:
+        """Say where results will be."""
+        del supervisor
+        for name, place in results.items():
+            self._say(f"sink {name:9} writes to {place}")
+        self._last = self.clock()
+
+    def changed(self, change: Change) -> None:
+        """Say that a program came into another state."""
+        self._say(f"{change.name:14} {change.state.value:9} {change.detail}".rstrip())
+
+    def refresh(self, supervisor: Supervisor) -> None:
+        """Show what is new; cheap, and called often."""
+        self._relay(supervisor)
+        if self.clock() - self._last < REFRESH_SECONDS:
+            return
+        self._last = self.clock()
+        self._show_sample()
+        self._say(self._status(supervisor))
+
+    def stopping(self) -> None:
+        """Say that the end has begun."""
+        self._say("stopping: services first, then the servers")
+
+    def stopped(self, data_dir: Path) -> None:
+        """Say what stays."""
+        self._say(f"stopped; the data stay in {data_dir.absolute()} (--fresh forgets them)")
+
+    def _status(self, supervisor: Supervisor) -> str:
+        metrics = {child.program.name: _metrics(child) for child in supervisor.children if child.state is State.READY}
+        words = [f"{label} {_total(metrics.get(name, {}), metric, wanted):,.0f}" for label, name, metric, wanted in COUNTS]
+        words += [
+            f"{name.removeprefix('sink-')} {_total(families, _WRITTEN, {'outcome': 'written'}):,.0f} rows"
+            for name, families in metrics.items()
+            if name.startswith("sink-")
+        ]
+        return f"{time.strftime('%H:%M:%S')}  " + "   ".join(words)
+
+    def _relay(self, supervisor: Supervisor) -> None:
+        """Pass on what children printed on their standard output since the last time."""
+        for child in supervisor.children:
+            path = child.program.relay
+            if path is None or not path.exists():
+                continue
+            with path.open("rb") as file:
+                file.seek(self._relayed.setdefault(path, 0))
+                text = file.read()
+                self._relayed[path] = file.tell()
+            if text:
+                self.out.write(text.decode(errors="replace"))
+                self.out.flush()
+
+    def _show_sample(self) -> None:
+        if self.sample is None:
+            return
+        try:
+            newest = self.sample.poll(0.2)[-1:]
+            for record in newest:
+                table = decode_flows(record.value or b"")
+                for line in self._lines.text(table.slice(table.num_rows - SAMPLE_LINES)).decode().splitlines():
+                    self._say(f"  {line}")
+        except (BlobtideError, CodecError):
+            return  # the view is not worth a failure
+
+    def _say(self, line: str) -> None:
+        self.out.write(line + "\n")
+        self.out.flush()
+
+
+Families = dict[str, list[tuple[dict[str, str], float]]]
+
+
+def _metrics(child: Child) -> Families:
+    """Read a child's counters; none while it does not answer."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{child.program.health_port}/metrics", timeout=1) as answer:
+            text = answer.read().decode()
+    except OSError:
+        return {}
+    families: Families = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            families.setdefault(sample.name, []).append((sample.labels, sample.value))
+    return families
+
+
+def _total(families: Families, metric: str, wanted: Mapping[str, str]) -> float:
+    return sum(value for labels, value in families.get(metric, ()) if wanted.items() <= labels.items())

@@ -1,0 +1,111 @@
+"""The command line as a whole: what it loads, how it fails."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from services.cli.main import COMMANDS
+
+SUBSCRIPTIONS = json.dumps(
+    {
+        "s": {
+            "environments": {
+                "e": {"storage": {"account_name": "logs", "account_key": "a2V5"}, "sources": [{"container": "logs"}]}
+            }
+        }
+    }
+)
+
+
+def run(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run `blobtide` in a process of its own."""
+    return subprocess.run(
+        (sys.executable, "-m", "services.cli.main", *words),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", **environ},
+    )
+
+
+def test_the_help_lists_every_command() -> None:
+    """`blobtide --help` shows each sub-command of the table."""
+    shown = run("--help").stdout
+    assert all(f"\n  {name} " in shown for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(name: str) -> None:
+    """Each sub-command loads and has a help text."""
+    done = run(name, "--help")
+    assert done.returncode == 0, done.stderr
+    assert "Usage: blobtide" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "forbidden"),
+    [
+        (("--help",), ("pyarrow", "confluent_kafka", "azure", "pydantic")),
+        (("tail", "--help"), ("azure", "services.sinks", "services.parser")),
+        (("convert", "--help"), ("azure", "confluent_kafka")),
+        (("run", "parser", "--help"), ("azure", "pyarrow")),
+    ],
+    ids=lambda value: " ".join(value) if value and value[-1] == "--help" else "",
+)
+def test_a_command_loads_only_what_it_needs(words: tuple[str, ...], forbidden: tuple[str, ...]) -> None:
+    """Heavy libraries of other commands are not imported."""
+    code = (
+        "import sys\n"
+        "from services.cli.main import blobtide\n"
+        f"try: blobtide({list(words)!r})\n"
+        "except SystemExit: pass\n"
+        f"print(*[name for name in {forbidden!r} if name in sys.modules], sep=',', file=sys.stderr)\n"
+    )
+    done = subprocess.run((sys.executable, "-c", code), capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr.strip() == ""
+
+
+def test_a_misspelt_setting_is_one_line_and_an_exit_code(tmp_path: Path) -> None:
+    """No traceback, the setting named, a suggestion, exit code 2."""
+    file = tmp_path / "c.yaml"
+    file.write_text("kafka: {bootstrap_server: x}")
+    done = run("config", "show", "--config", str(file))
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "did you mean bootstrap_servers?" in done.stderr
+
+
+def test_an_unreadable_file_is_one_line_and_an_exit_code(tmp_path: Path) -> None:
+    """A YAML error names file, line and column."""
+    file = tmp_path / "c.yaml"
+    file.write_text("kafka: [")
+    done = run("run", "parser", "--config", str(file))
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "line 1, column 9" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [("run", "parser"), ("run", "ingest"), ("run", "blob-monitor"), ("tail",), ("topics", "diff")]
+)
+def test_an_unreachable_kafka_is_said_in_one_line(words: tuple[str, ...]) -> None:
+    """Every command that needs Kafka says where it looked and what to check, and ends with exit code 3."""
+    done = run(
+        *words, BLOBTIDE_KAFKA__BOOTSTRAP_SERVERS="127.0.0.1:9", BLOBTIDE_SUBSCRIPTIONS=SUBSCRIPTIONS, BLOBTIDE_HTTP__PORT="0"
+    )
+    assert done.returncode == 3, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert "127.0.0.1:9" in last
+    assert "kafka.bootstrap_servers" in last
+    assert "Traceback" not in done.stderr
+
+
+def test_up_without_anything_to_read_says_what_to_do(tmp_path: Path) -> None:
+    """`blobtide up` with no subscriptions and no --demo is refused with both ways out."""
+    done = run("up", "--data-dir", str(tmp_path))
+    assert done.returncode == 2
+    assert "--demo" in done.stderr
+    assert "subscriptions" in done.stderr
