@@ -7,6 +7,7 @@ by ``kafka.librdkafka``; everything else can.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from typing import Any, Final, TypeVar
 
 import confluent_kafka
@@ -15,14 +16,17 @@ from confluent_kafka.admin import AdminClient
 
 from libs.common.errors import ConfigError, ServerUnreachable
 from libs.common.kafka.client_log import ClientLog, reason_in
+from libs.common.kafka.failures import error_of, translated
 from libs.common.settings.kafka import KafkaSettings
 
 Config = dict[str, Any]
 Client = TypeVar("Client")
+Answer = TypeVar("Answer")
 
 # Older clients lose data in transactions and in rebalances.
 OLDEST_LIBRDKAFKA: Final = (2, 15)
 REACHABLE_SECONDS: Final = 5.0
+ANSWER_SECONDS: Final = 15.0
 
 _MECHANICAL = ("bootstrap_servers", "security_protocol")
 _SASL = ("sasl_mechanism", "sasl_username")
@@ -160,6 +164,21 @@ def make_client(kind: Callable[..., Client], config: Config, log: ClientLog) -> 
     except (KafkaException, ValueError, TypeError) as error:
         reason = error.args[0].str() if error.args and isinstance(error.args[0], KafkaError) else str(error)
         raise ConfigError(f"the kafka settings are not usable: {reason}") from error
+
+
+def answer_of(future: Future[Answer], doing: str) -> Answer:
+    """Wait for the answer to an admin request. The admin client must be kept until then: it takes its requests with it.
+
+    Raises:
+        ServerUnreachable: Kafka does not answer within `ANSWER_SECONDS`.
+        BlobtideError: Kafka refuses.
+    """
+    try:
+        return future.result(2 * ANSWER_SECONDS)
+    except KafkaException as error:
+        raise translated(error_of(error), doing) from error
+    except TimeoutError as error:
+        raise ServerUnreachable(f"Kafka did not answer while {doing}") from error
 
 
 def check_reachable(kafka: KafkaSettings, topics: tuple[str, ...] = (), seconds: float = REACHABLE_SECONDS) -> None:

@@ -1,0 +1,185 @@
+"""Topics: how many partitions they have, and making them what ``deploy/topics.yaml`` declares.
+
+Topics are created, their configuration altered, their partitions increased. Nothing is ever deleted or shrunk, and replication
+is never changed: such differences are reported and left to the operator. Services never call `apply_topics`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+    ResourceType,
+)
+
+from libs.common.errors import ServerUnreachable
+from libs.common.kafka.client import ANSWER_SECONDS, answer_of, check_reachable, make_admin, missing_topic
+from libs.common.kafka.failures import error_of, translated
+from libs.common.kafka.topic_specs import TopicSpec, load_topic_specs
+from libs.common.settings.kafka import KafkaSettings, TopicSettings
+
+__all__ = ["Change", "ChangeKind", "TopicSpec", "apply_topics", "load_topic_specs", "partition_count", "plan_topics"]
+
+
+class ChangeKind(StrEnum):
+    """What differs."""
+
+    CREATE = "create"
+    ADD_PARTITIONS = "add partitions"
+    ALTER = "alter"
+    REFUSED = "refused"  # would delete data or move it: for the operator
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One difference between what is declared and what is there."""
+
+    kind: ChangeKind
+    topic: str
+    text: str
+    spec: TopicSpec
+    config: tuple[tuple[str, str], ...] = ()
+
+
+def partition_count(kafka: KafkaSettings, topic: str) -> int:
+    """Return the number of partitions of `topic`.
+
+    Raises:
+        ServerUnreachable: Kafka does not answer.
+        ConfigError: the topic does not exist.
+    """
+    check_reachable(kafka)
+    found = _present(make_admin(kafka)).get(topic)
+    if found is None:
+        raise missing_topic(topic)
+    return len(found.partitions)
+
+
+def plan_topics(kafka: KafkaSettings, topics: TopicSettings, specs: Sequence[TopicSpec]) -> list[Change]:
+    """Return what differs between `specs`, under the names in `topics`, and the broker.
+
+    Raises:
+        ServerUnreachable: Kafka does not answer.
+    """
+    check_reachable(kafka)
+    admin = make_admin(kafka)
+    present = _present(admin)
+    named = [(spec.name(topics), spec) for spec in specs]
+    configs = _configs(admin, [name for name, _ in named if name in present])
+    changes = []
+    for name, spec in named:
+        if name in present:
+            changes += _differences(name, spec, present[name], configs[name])
+        else:
+            text = f"{spec.partitions} partitions, replication {spec.replication_factor}, {_listed(spec.config)}"
+            changes.append(Change(ChangeKind.CREATE, name, text, spec))
+    return changes
+
+
+def apply_topics(kafka: KafkaSettings, topics: TopicSettings, spec: Sequence[TopicSpec]) -> list[Change]:
+    """Make the topics what `spec` declares and wait until they are; return what was different.
+
+    Raises:
+        ServerUnreachable: Kafka does not answer.
+        BlobtideError: Kafka refuses a change; says which.
+    """
+    changes = plan_topics(kafka, topics, spec)
+    admin = make_admin(kafka)
+    for change in changes:
+        _make_so(admin, change)
+    _wait_for(admin, [change.topic for change in changes if change.kind is ChangeKind.CREATE])
+    return changes
+
+
+def _present(admin: AdminClient) -> Mapping[str, Any]:
+    try:
+        topics: Mapping[str, Any] = admin.list_topics(timeout=ANSWER_SECONDS).topics
+    except KafkaException as error:
+        raise translated(error_of(error), "listing topics") from error
+    return topics
+
+
+def _configs(admin: AdminClient, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    if not names:
+        return {}
+    resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+    answers = admin.describe_configs(resources, request_timeout=ANSWER_SECONDS)
+    return {
+        resource.name: {entry.name: str(entry.value) for entry in answer_of(future, f"describing {resource.name}").values()}
+        for resource, future in answers.items()
+    }
+
+
+def _differences(name: str, spec: TopicSpec, found: Any, config: Mapping[str, str]) -> list[Change]:
+    changes = []
+    count = len(found.partitions)
+    if count < spec.partitions:
+        text = f"partitions {count} -> {spec.partitions}; keys of new records move to other partitions"
+        changes.append(Change(ChangeKind.ADD_PARTITIONS, name, text, spec))
+    elif count > spec.partitions:
+        text = f"has {count} partitions, {spec.partitions} declared; Kafka cannot remove partitions"
+        changes.append(Change(ChangeKind.REFUSED, name, text, spec))
+    replicas = min(len(partition.replicas) for partition in found.partitions.values())
+    if replicas != spec.replication_factor:
+        text = f"has {replicas} replicas, {spec.replication_factor} declared; move replicas with Kafka's own tools"
+        changes.append(Change(ChangeKind.REFUSED, name, text, spec))
+    wanted = tuple(sorted((key, value) for key, value in spec.config.items() if config.get(key) != value))
+    if wanted:
+        text = ", ".join(f"{key} {config.get(key, 'unset')} -> {value}" for key, value in wanted)
+        changes.append(Change(ChangeKind.ALTER, name, text, spec, wanted))
+    return changes
+
+
+def _make_so(admin: AdminClient, change: Change) -> None:
+    name, spec = change.topic, change.spec
+    answers: Mapping[Any, Future[Any]]
+    match change.kind:
+        case ChangeKind.CREATE:
+            topic = NewTopic(name, spec.partitions, spec.replication_factor, config=dict(spec.config))
+            answers = admin.create_topics([topic], request_timeout=ANSWER_SECONDS, operation_timeout=ANSWER_SECONDS)
+        case ChangeKind.ADD_PARTITIONS:
+            answers = admin.create_partitions([NewPartitions(name, spec.partitions)], request_timeout=ANSWER_SECONDS)
+        case ChangeKind.ALTER:
+            answers = admin.incremental_alter_configs([_alteration(change)], request_timeout=ANSWER_SECONDS)
+        case ChangeKind.REFUSED:
+            return
+    for future in answers.values():
+        answer_of(future, f"{change.kind} of topic {name}")
+
+
+def _alteration(change: Change) -> ConfigResource:
+    entries = [ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET) for key, value in change.config]
+    return ConfigResource(ResourceType.TOPIC, change.topic, incremental_configs=entries)
+
+
+def _wait_for(admin: AdminClient, names: Sequence[str]) -> None:
+    """Return when every partition of `names` has a leader, so that services may start."""
+    deadline = time.monotonic() + ANSWER_SECONDS
+    missing = set(names)
+    while missing:
+        present = _present(admin)
+        missing = {name for name in missing if not _led(present.get(name))}
+        if missing and time.monotonic() > deadline:
+            raise ServerUnreachable(f"topic {min(missing)} was created but has no leader; look at the broker's log")
+        if missing:
+            admin.poll(0.1)
+
+
+def _led(found: Any) -> bool:
+    return found is not None and bool(found.partitions) and all(p.leader >= 0 for p in found.partitions.values())
+
+
+def _listed(config: Mapping[str, str]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in sorted(config.items()))

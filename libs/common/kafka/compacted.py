@@ -1,0 +1,142 @@
+"""Reading compacted topics without a group: to the end as of now, committed records only.
+
+"The end" is the high watermark taken at the start, not the last stable offset: the readers wait until transactions that were
+open then have ended. So what a killed predecessor committed last is seen, and what it did not commit is gone for good.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, Final
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, IsolationLevel, KafkaError, Message
+from confluent_kafka import TopicPartition as ClientPartition
+from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
+
+from libs.common.errors import ServerUnreachable
+from libs.common.kafka.admin import partition_count
+from libs.common.kafka.client import ANSWER_SECONDS, answer_of, consumer_config, make_admin, make_client
+from libs.common.kafka.client_log import ClientLog
+from libs.common.kafka.consumer import inbound
+from libs.common.kafka.failures import is_passing, translated
+from libs.common.kafka.records import Inbound
+from libs.common.settings.kafka import KafkaSettings
+
+# An abandoned transaction ends after its timeout and the broker's clean-up interval (10 s by default).
+CLEAN_UP_SECONDS: Final = 15.0
+_SLICE_SECONDS = 0.1
+_SLICE_RECORDS = 1_000
+
+
+def read_compacted(kafka: KafkaSettings, topic: str, partitions: Collection[int]) -> Iterator[Inbound]:
+    """Yield all committed records of `partitions`, in order per partition; the last one of a key is what holds.
+
+    Raises:
+        ServerUnreachable: Kafka does not answer, or a transaction stays open beyond its timeout.
+    """
+    follower = _Follower(kafka, topic)
+    follower.open(partitions)
+    try:
+        yield from follower.read_to(follower.ends(), kafka.transaction_timeout_ms / 1000 + CLEAN_UP_SECONDS)
+    finally:
+        follower.close()
+
+
+class CompactedTable:
+    """Follows all partitions of a compacted topic and hands every committed record to `apply`, once, in order per partition."""
+
+    def __init__(self, kafka: KafkaSettings, topic: str, apply: Callable[[Inbound], None]) -> None:
+        self._kafka = kafka
+        self._topic = topic
+        self._apply = apply
+        self._follower = _Follower(kafka, topic)
+
+    def open(self) -> None:
+        """Begin at the beginning. Raises ServerUnreachable, or ConfigError if the topic does not exist."""
+        self._follower.open(range(partition_count(self._kafka, self._topic)))
+
+    def catch_up(self, timeout: float = 60.0) -> None:
+        """Apply everything up to the ends as they are now.
+
+        Raises:
+            ServerUnreachable: nothing came for `timeout` seconds although the end is not reached.
+        """
+        for record in self._follower.read_to(self._follower.ends(), timeout):
+            self._apply(record)
+
+    def close(self) -> None:
+        """Stop following. Idempotent."""
+        self._follower.close()
+
+
+class _Follower:
+    """A consumer without a group. Knows how far each partition has been read, also past records that were aborted."""
+
+    def __init__(self, kafka: KafkaSettings, topic: str) -> None:
+        self._kafka = kafka
+        self._topic = topic
+        self._consumer: Consumer | None = None
+        self._reached: dict[int, int] = {}
+
+    def open(self, partitions: Collection[int]) -> None:
+        config = {
+            **consumer_config(self._kafka, f"{self._kafka.group_prefix}.reader"),
+            "enable.partition.eof": True,
+            "fetch.wait.max.ms": 100,
+        }
+        self._consumer = make_client(Consumer, config, ClientLog(f"reader of {self._topic}"))
+        self._reached = dict.fromkeys(partitions, 0)
+        self._consumer.assign([ClientPartition(self._topic, number, OFFSET_BEGINNING) for number in self._reached])
+
+    def close(self) -> None:
+        if self._consumer is not None:
+            self._consumer.close()
+            self._consumer = None
+
+    def ends(self) -> dict[int, int]:
+        """Return the high watermarks: what is written, also by transactions that are open."""
+        if not self._reached:
+            return {}
+        latest: Any = OffsetSpec.latest
+        wanted = {ClientPartition(self._topic, number): latest() for number in self._reached}
+        admin = make_admin(self._kafka)
+        answers = admin.list_offsets(wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=ANSWER_SECONDS)
+        doing = f"asking for the ends of {self._topic}"
+        return {partition.partition: answer_of(future, doing).offset for partition, future in answers.items()}
+
+    def read_to(self, ends: Mapping[int, int], patience: float) -> Iterator[Inbound]:
+        """Yield records until `ends` are reached; they are reached past aborted and removed records, too."""
+        if self._consumer is None:
+            raise RuntimeError("the reader is not open")
+        deadline = time.monotonic() + patience
+        while any(self._reached[number] < end for number, end in ends.items()):
+            messages = self._consumer.consume(_SLICE_RECORDS, _SLICE_SECONDS)
+            if any(message.error() is None for message in messages):
+                deadline = time.monotonic() + patience
+            elif time.monotonic() > deadline:
+                raise ServerUnreachable(self._stuck(ends, patience))
+            for message in messages:
+                if self._note(message):
+                    yield inbound(message)
+
+    def _note(self, message: Message) -> bool:
+        """Remember how far the partition has been read; return whether `message` is a record."""
+        error, partition, offset = message.error(), message.partition(), message.offset()
+        if partition is None or offset is None:
+            return False
+        if error is None:
+            self._reached[partition] = offset + 1
+            return True
+        if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
+            self._reached[partition] = max(self._reached[partition], offset)
+        elif not is_passing(error):
+            raise translated(error, f"reading {self._topic}")
+        return False
+
+    def _stuck(self, ends: Mapping[int, int], patience: float) -> str:
+        number = min(number for number, end in ends.items() if self._reached[number] < end)
+        return (
+            f"partition {number} of {self._topic} was read to {self._reached[number]} of {ends[number]} and gave nothing for "
+            f"{patience:.0f} s: Kafka is away, or a transaction hangs (look with kafka-transactions.sh find-hanging)"
+        )
