@@ -132,10 +132,8 @@ def _put(job: Job, message: Message, inbox: Inbox) -> bool:
     return False
 
 
-def work(
-    job: Job, containers: Mapping[str, Container], known: frozenset[str], now: Callable[[], datetime]
-) -> Iterator[Message]:
-    """Yield what `job` finds; `known` are keys of scopes that need not be looked into by discovery.
+def work(job: Job, containers: Mapping[str, Container], now: Callable[[], datetime]) -> Iterator[Message]:
+    """Yield what `job` finds.
 
     Raises:
         StorageError: if storage does not answer; what has been yielded is valid.

@@ -1,0 +1,258 @@
+"""A world for the monitor without servers: storage, a broker, group membership and time, all in memory and under control."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from libs.common.blobs import partition_of
+from libs.common.events import BlobsListed, BlobState, Event, decode_event
+from libs.common.kafka.records import CommitResult, Inbound, Listener, NextOffsets, Outbound, TopicPartition
+from libs.common.settings.kafka import TopicSettings
+from libs.common.settings.services import MonitorSettings
+from libs.common.settings.storage import Environment, Source, StorageAccount, Subscription
+from libs.common.storage.api import BlobInfo, BlockList
+from services.blob_monitor.app import Monitor, Parts
+from services.blob_monitor.environment import Clock, Place
+from services.blob_monitor.sources import territories
+
+TOPICS = TopicSettings()
+PARTITIONS = 4
+START = datetime(2026, 5, 1, 12, 30, tzinfo=UTC)
+
+
+class Time:
+    """Wall clock and monotonic seconds that move only when told."""
+
+    def __init__(self) -> None:
+        self.now = START
+        self.seconds = 1000.0
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += timedelta(seconds=seconds)
+        self.seconds += seconds
+
+
+class Storage:
+    """One container. `before` sees every request's prefix and may raise."""
+
+    def __init__(self, time: Time) -> None:
+        self.blobs: dict[str, BlobInfo] = {}
+        self.listed: list[str] = []
+        self.before: Callable[[str], None] = lambda _: None
+        self._time = time
+        self._writes = 0
+
+    def write(self, name: str, size: int) -> None:
+        """Make a blob, or make it grow to `size`."""
+        self._writes += 1
+        old = self.blobs.get(name)
+        created = old.creation_time if old else self._time.now
+        self.blobs[name] = BlobInfo(name, f"0x{self._writes:X}", size, "BlockBlob", self._time.now, created)
+
+    def list_blobs(self, prefix: str) -> Iterator[BlobInfo]:
+        """Yield blobs in name order."""
+        self.before(prefix)
+        self.listed.append(prefix)
+        yield from (self.blobs[name] for name in sorted(self.blobs) if name.startswith(prefix))
+
+    def list_directories(self, prefix: str) -> Iterator[str]:
+        """Yield what stands before the next slash."""
+        self.before(prefix)
+        rests = {name[len(prefix) :] for name in self.blobs if name.startswith(prefix)}
+        yield from sorted({f"{prefix}{rest.split('/', 1)[0]}/" for rest in rests if "/" in rest})
+
+    def info(self, name: str) -> BlobInfo:
+        """Return one blob."""
+        return self.blobs[name]
+
+    def block_list(self, name: str) -> BlockList:
+        """Return no blocks: the monitor does not read."""
+        blob = self.blobs[name]
+        return BlockList(blob.etag, blob.size, blob.last_modified, ())
+
+    def read(self, name: str, start: int, end: int, etag: str) -> bytes:
+        """Return zeros: the monitor does not read."""
+        del name, etag
+        return bytes(end - start)
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+@dataclass
+class Broker:
+    """Topics as one list, and who owns which partition of the state topic."""
+
+    log: list[Outbound] = field(default_factory=list)
+    aborts: int = 0  # so many of the next transactions fail
+
+    def events(self, *kinds: type[Event]) -> list[Any]:
+        """Return what was written to the blobs topic, without listings unless asked for."""
+        found = [decode_event(r.value) for r in self.log if r.topic == TOPICS.blobs and r.value]
+        return [e for e in found if isinstance(e, kinds)] if kinds else [e for e in found if not isinstance(e, BlobsListed)]
+
+    def said(self) -> list[tuple[str, str]]:
+        """Return type and blob of every event but listings, in order."""
+        return [(type(event).__name__, event.blob.split("/", 2)[2]) for event in self.events()]
+
+    def states(self) -> dict[str, BlobState]:
+        """Return the newest state of every blob, as compaction leaves it."""
+        newest: dict[str, BlobState] = {}
+        for record in self.log:
+            if record.topic != TOPICS.blob_state or record.key is None:
+                continue
+            key = record.key.decode()
+            event = decode_event(record.value) if record.value else None
+            newest.pop(key, None)
+            if isinstance(event, BlobState):
+                newest[key] = event
+        return newest
+
+
+class FakeSession:
+    """Group membership that the test decides."""
+
+    def __init__(self, broker: Broker, listener: Listener) -> None:
+        self._broker = broker
+        self._listener = listener
+        self._owned: frozenset[TopicPartition] = frozenset()
+        self.is_paused = False
+
+    def open(self) -> None:
+        """Nothing to connect."""
+
+    def poll(self, max_records: int, seconds: float) -> list[Inbound]:
+        """Deliver nothing."""
+        del max_records, seconds
+        return []
+
+    def commit(self, outputs: list[Outbound], offsets: NextOffsets) -> CommitResult:
+        """Write all, or nothing if the broker is to abort."""
+        del offsets
+        assert self._owned, "a commit without partitions cannot be fenced"
+        if self._broker.aborts:
+            self._broker.aborts -= 1
+            self._listener.rewound(self._owned)
+            return CommitResult.ABORTED
+        self._broker.log += outputs
+        return CommitResult.COMMITTED
+
+    def owned(self) -> frozenset[TopicPartition]:
+        """Return what `give` gave."""
+        return self._owned
+
+    def give(self, partitions: Iterable[int]) -> None:
+        """Rebalance: everything is revoked, then `partitions` are assigned."""
+        if self._owned:
+            self._listener.revoked(self._owned)
+        self._owned = frozenset(TopicPartition(TOPICS.blob_state, number) for number in partitions)
+        self._listener.assigned(self._owned)
+
+    def pause(self) -> None:
+        """Stop delivery."""
+        self.is_paused = True
+
+    def resume(self) -> None:
+        """Deliver again."""
+        self.is_paused = False
+
+    def close(self) -> None:
+        """Nothing to disconnect."""
+
+
+class FakeTable:
+    """Follows the state records of the broker."""
+
+    def __init__(self, broker: Broker, apply: Callable[[Inbound], None]) -> None:
+        self._broker = broker
+        self._apply = apply
+        self._next = 0
+
+    def open(self) -> None:
+        """Nothing to connect."""
+
+    def catch_up(self, timeout: float = 60.0) -> None:
+        """Apply everything new."""
+        del timeout
+        while self._next < len(self._broker.log):
+            record = self._broker.log[self._next]
+            self._next += 1
+            if record.topic == TOPICS.blob_state:
+                partition = partition_of(record.key or b"", PARTITIONS)
+                self._apply(Inbound(record.topic, partition, self._next, 0, record.key, record.value, record.headers))
+
+    def close(self) -> None:
+        """Nothing to disconnect."""
+
+
+class World:
+    """Storage, broker and time, and monitors that live in them."""
+
+    def __init__(self, **source: Any) -> None:
+        self.time = Time()
+        self.storage = Storage(self.time)
+        self.broker = Broker()
+        self._source = Source(container="logs", **source)
+
+    def monitor(self, **settings: Any) -> Running:
+        """Return a monitor that owns everything."""
+        running = Running(self, MonitorSettings(**settings))
+        running.session.give(range(PARTITIONS))
+        return running
+
+    def place(self) -> Place:
+        """Return the one environment."""
+        account = StorageAccount(account_name="account", account_key="a2V5")  # type: ignore[arg-type]
+        environment = Environment(storage=account, sources=(self._source,))
+        found = territories({"sub": Subscription(environments={"dev": environment})})
+        return Place("sub.dev", 30.0, found, {"logs": self.storage})
+
+
+class Running:
+    """A monitor, stepped by the test."""
+
+    def __init__(self, world: World, settings: MonitorSettings) -> None:
+        self._world = world
+        time = world.time
+        parts = Parts(
+            make_session=self._make_session,
+            make_table=lambda apply: FakeTable(world.broker, apply),
+            partitions=lambda: PARTITIONS,
+            places=(world.place(),),
+        )
+        self.monitor = Monitor(settings, TOPICS, parts, Clock(lambda: time.now, lambda: time.seconds))
+        self.monitor._open()
+
+    def _make_session(self, listener: Listener) -> FakeSession:
+        self.session = FakeSession(self._world.broker, listener)
+        return self.session
+
+    def round(self, seconds: float = 31.0) -> None:
+        """Let `seconds` pass and everything that is due come to its end and be committed."""
+        self._world.time.advance(seconds)
+        for _ in range(200):
+            self.monitor.step()
+            self._world.time.advance(0.6)
+            if self._is_idle():
+                return
+        raise AssertionError("the monitor does not come to rest")
+
+    def _is_idle(self) -> bool:
+        lanes = [lane for environment in self.monitor._environments.values() for lane in environment._lanes.values()]
+        rests = all(lane.is_free() and lane.due > self._world.time.seconds for lane in lanes)
+        return rests and self.monitor._inbox.empty() and not self.monitor._pending.outputs
+
+
+def hour_blob(resource: str, hour: int, nic: str = "A", day: int = 1) -> str:
+    """Return the name of a flow-log blob."""
+    return f"{resource}/y=2026/m=05/d={day:02}/h={hour:02}/m=00/macAddress={nic}/PT1H.json"
+
+
+def aged(storage: Storage, name: str, age: timedelta) -> None:
+    """Pretend that a blob was created and last written long ago."""
+    blob = storage.blobs[name]
+    storage.blobs[name] = replace(blob, last_modified=blob.last_modified - age, creation_time=blob.last_modified - age)

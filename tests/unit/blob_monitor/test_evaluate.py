@@ -1,0 +1,86 @@
+"""The decision about one listed blob."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from libs.common.storage.api import BlobInfo
+from services.blob_monitor.evaluate import Known, Rules, Step, Verdict, evaluate
+
+T0 = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+BLOB = BlobInfo("n", "e2", 20, "BlockBlob", T0, T0 - 30 * MINUTE)
+SAME = Known("e2", 20, T0, T0, closed=False)
+OLDER = Known("e1", 10, T0 - MINUTE, T0 - MINUTE, closed=False)
+RULES = Rules(closing_timeout=15 * MINUTE)
+NEVER = Rules()
+SOON, LATE = T0 + MINUTE, T0 + 15 * MINUTE
+SEEN, GONE_QUIET, BACK = (Step.OBSERVED,), (Step.OBSERVED, Step.CLOSED), (Step.REOPENED, Step.OBSERVED)
+
+
+@pytest.mark.parametrize(
+    ("known", "now", "rules", "verdict", "steps"),
+    [
+        # new
+        (None, SOON, RULES, Verdict.NEW, SEEN),
+        (None, LATE, RULES, Verdict.NEW, GONE_QUIET),
+        (None, LATE, NEVER, Verdict.NEW, SEEN),
+        (None, SOON, replace(RULES, minimum_age=2 * MINUTE), Verdict.TOO_YOUNG, ()),
+        (None, SOON, replace(RULES, minimum_age=MINUTE), Verdict.NEW, SEEN),
+        # known
+        (SAME, SOON, RULES, Verdict.UNCHANGED, ()),
+        (SAME, LATE - timedelta(seconds=1), RULES, Verdict.UNCHANGED, ()),
+        (SAME, LATE, RULES, Verdict.QUIET, (Step.CLOSED,)),
+        (SAME, LATE, NEVER, Verdict.UNCHANGED, ()),
+        (replace(SAME, closed=True), LATE, RULES, Verdict.UNCHANGED, ()),
+        (replace(SAME, modified=T0 + MINUTE), SOON, RULES, Verdict.OUTDATED, ()),
+        # changed
+        (OLDER, SOON, RULES, Verdict.CHANGED, SEEN),
+        (OLDER, LATE, RULES, Verdict.CHANGED, GONE_QUIET),
+        (OLDER, SOON, replace(RULES, minimum_age=2 * MINUTE), Verdict.TOO_YOUNG, ()),
+        (replace(OLDER, closed=True), SOON, RULES, Verdict.CHANGED, BACK),
+        (replace(OLDER, closed=True), LATE, RULES, Verdict.CHANGED, (*BACK, Step.CLOSED)),
+        # start_over
+        (SAME, SOON, replace(RULES, replay_id="r"), Verdict.REPLAYED, SEEN),
+        (replace(SAME, replay_id="r"), SOON, replace(RULES, replay_id="r"), Verdict.UNCHANGED, ()),
+        (replace(SAME, closed=True), LATE, replace(RULES, replay_id="r"), Verdict.REPLAYED, GONE_QUIET),
+        (replace(SAME, replay_id="r"), SOON, RULES, Verdict.UNCHANGED, ()),
+        # from
+        (None, SOON, replace(RULES, read_before=T0 + MINUTE), Verdict.COUNTED_AS_READ, ()),
+        (None, SOON, replace(RULES, read_before=T0), Verdict.NEW, SEEN),
+        (OLDER, SOON, replace(RULES, read_before=T0 + MINUTE), Verdict.CHANGED, SEEN),
+        # start_fresh: it was there, and is still being written when it is first seen
+        (None, SOON, replace(RULES, existing_at=T0 - MINUTE), Verdict.COUNTED_AS_READ, ()),
+        (None, T0 + 20 * MINUTE, replace(NEVER, existing_at=T0 - MINUTE), Verdict.NEW, SEEN),
+        (None, SOON, replace(RULES, existing_at=T0 - 40 * MINUTE), Verdict.NEW, SEEN),
+        # resume policy timestamp
+        (None, SOON, replace(RULES, resume_after=T0 + MINUTE), Verdict.TOO_OLD, ()),
+        (None, SOON, replace(RULES, resume_after=T0), Verdict.NEW, SEEN),
+        (OLDER, SOON, replace(RULES, resume_after=T0 + MINUTE), Verdict.CHANGED, SEEN),
+    ],
+)
+def test_what_is_announced(known: Known | None, now: datetime, rules: Rules, verdict: Verdict, steps: tuple[Step, ...]) -> None:
+    """Announcements follow from blob, memory, time and rules alone, and the same again announces nothing."""
+    decision = evaluate(BLOB, known, now, rules)
+    assert (decision.verdict, decision.steps) == (verdict, steps)
+    assert (decision.known is not None) == (bool(steps) or verdict is Verdict.COUNTED_AS_READ)
+    if decision.known is not None:
+        assert evaluate(BLOB, decision.known, now, rules).known is None
+
+
+def test_what_counts_as_read_stays_read_when_it_grows() -> None:
+    """The size at first sight is the baseline of every later announcement, until a replay asks for everything."""
+    registered = evaluate(BLOB, None, SOON, replace(RULES, read_before=LATE)).known
+    assert registered is not None
+    assert (registered.baseline, registered.closed) == (20, True)
+    grown = replace(BLOB, etag="e3", size=30, last_modified=SOON)
+    decision = evaluate(grown, registered, SOON, RULES)
+    assert decision.steps == BACK
+    assert decision.known is not None
+    assert (decision.known.baseline, decision.known.size) == (20, 30)
+    replayed = evaluate(grown, decision.known, SOON, replace(RULES, replay_id="r")).known
+    assert replayed is not None
+    assert (replayed.baseline, replayed.replay_id) == (None, "r")

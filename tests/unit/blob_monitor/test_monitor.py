@@ -1,0 +1,293 @@
+"""The monitor in a world without servers: what it announces, remembers, forgets, shares and survives."""
+
+from __future__ import annotations
+
+import threading
+import tracemalloc
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from libs.common.events import BlobClosed, BlobObserved, BlobsListed, BlobStatus
+from libs.common.settings.storage import Layout
+from libs.common.storage.api import BlobGone, BlobInfo, StorageUnavailable
+from services.blob_monitor.listing import Chunk, Job, Kind, Task, work
+from services.blob_monitor.sources import Scope
+from tests.monitor_world import PARTITIONS, START, World, aged, hour_blob
+
+NAME = hour_blob("x=/R1", 12)
+OBSERVED, CLOSED, REOPENED = "BlobObserved", "BlobClosed", "BlobReopened"
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+
+
+def test_a_blob_is_announced_on_change_only_closed_once_and_reopened() -> None:
+    """New, grown, quiet, grown again: each is said once, in order, however often the blob is listed."""
+    world = World()
+    world.storage.write(NAME, 14)
+    monitor = world.monitor(reconcile_seconds=100)
+    monitor.round()
+    monitor.round()
+    assert world.broker.said() == [(OBSERVED, NAME)]
+    world.storage.write(NAME, 100)
+    monitor.round()
+    monitor.round()
+    monitor.round(16 * 60)
+    monitor.round()
+    assert world.broker.said()[1:] == [(OBSERVED, NAME), (CLOSED, NAME)]
+    world.storage.write(NAME, 200)
+    monitor.round()
+    assert world.broker.said()[3:] == [(REOPENED, NAME), (OBSERVED, NAME)]
+    last = world.broker.events()[-1]
+    assert (last.size, last.stream, last.subscription, last.environment) == (200, "flow_logs", "sub", "dev")
+    assert world.broker.states()[last.blob].status is BlobStatus.OPEN
+
+
+def test_every_listing_ends_with_its_counts_and_a_time_before_its_first_request() -> None:
+    """BlobsListed follows the announcements of its prefix."""
+    world = World(layout=Layout.FLAT, prefix="p/", exclude=("**/no",))
+    for name in ("p/a", "p/b", "p/no"):
+        world.storage.write(name, 10)
+    monitor = world.monitor(reconcile_seconds=10_000)
+    world.storage.before = lambda _: world.time.advance(5)
+    monitor.round()
+    listed = world.broker.events(BlobsListed)[0]
+    assert (listed.prefix, listed.blob_count, listed.total_bytes) == ("p/", 2, 20)
+    assert listed.listing_ended_at - listed.listing_started_at >= timedelta(seconds=5)
+    kinds = [type(event).__name__ for event in world.broker.events(BlobObserved, BlobsListed)]
+    assert kinds[:2] == [OBSERVED, OBSERVED]
+
+
+def test_a_restart_goes_on_where_the_state_topic_ends() -> None:
+    """A new process announces only what changed in between."""
+    world = World()
+    world.storage.write(NAME, 14)
+    world.storage.write(other := hour_blob("x=/R2", 12), 14)
+    world.monitor().round()
+    world.storage.write(other, 50)
+    world.monitor().round()
+    assert sorted(world.broker.said()) == sorted([(OBSERVED, NAME), (OBSERVED, other), (OBSERVED, other)])
+
+
+def test_in_the_steady_state_only_current_hours_are_listed() -> None:
+    """Between two full listings a monitor lists hours, not whole prefixes, and finds new resources by discovery."""
+    world = World()
+    world.storage.write(NAME, 14)
+    monitor = world.monitor(hours_back=1, reconcile_seconds=10_000, discovery_seconds=60)
+    monitor.round()
+    world.storage.listed.clear()
+    monitor.round()
+    assert world.storage.listed == ["x=/R1/y=2026/m=05/d=01/h=12/", "x=/R1/y=2026/m=05/d=01/h=11/"]
+    world.storage.write(fresh := hour_blob("x=/R2", 12), 14)
+    monitor.round(61)
+    assert (OBSERVED, fresh) in world.broker.said()
+
+
+def test_open_blobs_of_older_hours_are_followed_until_they_are_closed() -> None:
+    """A blob last written long after its hour is listed by its hour until it is quiet, then no more."""
+    world = World()
+    world.storage.write(late := hour_blob("x=/R1", 3), 14)
+    monitor = world.monitor(hours_back=1, reconcile_seconds=100_000)
+    monitor.round()
+    monitor.round(60)
+    assert "x=/R1/y=2026/m=05/d=01/h=03/" in world.storage.listed
+    monitor.round(20 * 60)
+    assert world.broker.said() == [(OBSERVED, late), (CLOSED, late)]
+    world.storage.listed.clear()
+    monitor.round()
+    assert "x=/R1/y=2026/m=05/d=01/h=03/" not in world.storage.listed
+
+
+def test_a_full_listing_finds_growth_of_an_older_hour() -> None:
+    """What slips through the current hours is found at the next reconciliation."""
+    world = World()
+    world.storage.write(old := hour_blob("x=/R1", 3), 14)
+    monitor = world.monitor(hours_back=1, reconcile_seconds=7200)
+    monitor.round()
+    monitor.round(20 * 60)
+    world.storage.write(old, 99)
+    monitor.round(60)
+    assert world.broker.said()[-1] == (CLOSED, old)
+    monitor.round(7200)
+    assert (REOPENED, old) in world.broker.said()
+
+
+def test_start_over_announces_everything_once_per_replay_id() -> None:
+    """A replay is announced with its id, also over restarts; growth afterwards keeps the id."""
+    world = World()
+    world.storage.write(NAME, 14)
+    world.monitor().round()
+    for _ in range(2):
+        monitor = world.monitor(start_policy="start_over", replay_id="again")
+        monitor.round()
+        monitor.round()
+    assert [event.replay_id for event in world.broker.events(BlobObserved)] == ["", "again"]
+    world.storage.write(NAME, 20)
+    world.monitor().round()
+    assert world.broker.events(BlobObserved)[-1].replay_id == "again"
+
+
+def test_start_fresh_counts_what_exists_as_read_and_reads_later_blobs_from_the_beginning() -> None:
+    """Existing blobs are announced when they grow, above their baseline; new blobs, also after a restart, from nothing."""
+    world = World()
+    world.storage.write(NAME, 14)
+    world.monitor(start_policy="start_fresh").round()
+    assert world.broker.said() == []
+    world.time.advance(3600)
+    world.storage.write(new := hour_blob("x=/R1", 13), 30)
+    world.storage.write(elsewhere := hour_blob("x=/R9", 13), 30)
+    world.storage.write(NAME, 20)
+    world.monitor(start_policy="start_fresh").round()
+    found = {event.blob.split("/", 2)[2]: event.baseline_offset for event in world.broker.events(BlobObserved)}
+    assert found == {NAME: 14, new: None, elsewhere: None}
+
+
+def test_start_from_counts_older_blobs_as_read() -> None:
+    """Blobs last written before the given time are only announced when they grow."""
+    world = World()
+    world.storage.write(old := hour_blob("x=/R1", 3), 14)
+    aged(world.storage, old, 9 * HOUR)
+    world.storage.write(NAME, 14)
+    monitor = world.monitor(start_policy="from", start_from=datetime(2026, 5, 1, 12, 0, tzinfo=UTC), reconcile_seconds=60)
+    monitor.round()
+    assert world.broker.said() == [(OBSERVED, NAME)]
+    world.storage.write(old, 20)
+    monitor.round(61)
+    assert [e.baseline_offset for e in world.broker.events(BlobObserved) if e.blob.endswith(old)] == [14]
+
+
+def test_resume_policy_timestamp_leaves_older_unknown_blobs_alone() -> None:
+    """Resuming by time looks only at blobs written after the newest known one, less an overlap."""
+    world = World(layout=Layout.FLAT)
+    world.storage.write("known", 1)
+    world.monitor(resume_policy="timestamp").round()
+    world.storage.write("old", 1)
+    aged(world.storage, "old", 2 * HOUR)
+    world.storage.write("new", 1)
+    world.monitor(resume_policy="timestamp").round()
+    assert sorted(world.broker.said()) == [(OBSERVED, "known"), (OBSERVED, "new")]
+
+
+def test_a_vanished_blob_is_closed_and_forgotten_in_the_end() -> None:
+    """An open blob that is gone is closed at a full listing; state of one gone for long is removed."""
+    world = World(layout=Layout.FLAT)
+    world.storage.write("a", 1)
+    world.storage.write("b", 1)
+    aged(world.storage, "b", 2 * DAY)
+    monitor = world.monitor(reconcile_seconds=60, forget_days=1)
+    monitor.round()
+    del world.storage.blobs["a"], world.storage.blobs["b"]
+    monitor.round(61)
+    assert list(world.broker.states()) == ["sub.dev/logs/a"]
+    monitor.round(16 * 60)
+    assert [event.blob for event in world.broker.events(BlobClosed)][-1:] == ["sub.dev/logs/a"]
+    assert world.broker.states() == {}
+
+
+def test_an_aborted_transaction_is_done_again_and_nothing_is_said_twice() -> None:
+    """Decisions that did not reach Kafka are made again from what did."""
+    world = World(layout=Layout.FLAT)
+    for number in range(700):
+        world.storage.write(f"{number:04}", 1)
+    world.broker.aborts = 2
+    monitor = world.monitor()
+    for _ in range(4):
+        monitor.round()
+    assert sorted(world.broker.said()) == [(OBSERVED, f"{number:04}") for number in range(700)]
+
+
+def test_monitors_divide_the_scopes_and_take_over_from_each_other() -> None:
+    """Two monitors together announce everything once; when one leaves the other goes on with all."""
+    world = World()
+    names = [hour_blob(f"x=/R{number}", 12) for number in range(12)]
+    for name in names:
+        world.storage.write(name, 1)
+    first, second = world.monitor(), world.monitor()
+    first.session.give(range(2))
+    second.session.give(range(2, PARTITIONS))
+    for _ in range(2):
+        first.round()
+        second.round()
+    assert sorted(world.broker.said()) == sorted((OBSERVED, name) for name in names)
+    for name in names:
+        world.storage.write(name, 2)
+    second.session.give(range(PARTITIONS))
+    second.round()
+    assert sorted(world.broker.said()[len(names) :]) == sorted((OBSERVED, name) for name in names)
+
+
+def test_a_missing_container_and_failing_storage_are_survived() -> None:
+    """A storage error costs a pause, never the process, and what comes back is announced."""
+    world = World(layout=Layout.FLAT)
+    world.storage.write("a", 1)
+    monitor = world.monitor()
+    for error in (BlobGone("no such container"), StorageUnavailable("no answer", after=5.0)):
+        world.storage.before = _raiser(error)
+        monitor.round()
+    assert world.broker.said() == []
+    world.storage.before = lambda _: None
+    monitor.round()
+    assert world.broker.said() == [(OBSERVED, "a")]
+
+
+def test_a_bug_while_listing_ends_the_process() -> None:
+    """What is not a storage error is not swallowed by the thread it happens in."""
+    world = World(layout=Layout.FLAT)
+    world.storage.before = _raiser(ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        world.monitor().round()
+
+
+def test_a_long_full_listing_does_not_hold_up_the_current_hour() -> None:
+    """Current hours are listed while a full listing is still going on."""
+    world = World()
+    world.storage.write(NAME, 1)
+    announced, list_blobs = threading.Event(), world.storage.list_blobs
+
+    def slow(prefix: str) -> Iterator[BlobInfo]:
+        if prefix == "x=/R1/":
+            assert announced.wait(10), "the current hour waits for the full listing"
+        return list_blobs(prefix)
+
+    setattr(world.storage, "list_blobs", slow)  # noqa: B010
+    monitor = world.monitor()
+    for _ in range(100):
+        monitor.monitor.step()
+        world.time.advance(1)
+        if world.broker.said():
+            announced.set()
+            break
+    monitor.round()
+    assert world.broker.said() == [(OBSERVED, NAME)]
+
+
+def test_listing_a_hundred_thousand_blobs_takes_flat_memory() -> None:
+    """A listing is a stream: its memory does not depend on how much there is to list."""
+
+    class Endless(World):
+        def blobs(self, prefix: str) -> Iterator[BlobInfo]:
+            del prefix
+            for number in range(100_000):
+                yield BlobInfo(f"{number:0100}", str(number), 1, "BlockBlob", START, START)
+
+    world = Endless(layout=Layout.FLAT)
+    setattr(world.storage, "list_blobs", world.blobs)  # noqa: B010
+    place = world.place()
+    task = Task(Scope(place.territories[0], ""), ("",))
+    job = Job("sub.dev", Kind.FULL, 0, (), frozenset(), (task,))
+    tracemalloc.start()
+    try:
+        listed = sum(len(m.blobs) for m in work(job, {"logs": world.storage}, lambda: START) if isinstance(m, Chunk))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert listed == 100_000
+    assert peak < 2_000_000
+
+
+def _raiser(error: Exception) -> Any:
+    def fail(_: str) -> None:
+        raise error
+
+    return fail
