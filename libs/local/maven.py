@@ -16,6 +16,8 @@ from libs.local.resources import resource
 from libs.local.tools import run_tool
 
 JAVA_MINIMUM: Final = 8
+# By its full name, so that a failure names the real cause; the POM says which version.
+_COPY: Final = "org.apache.maven.plugins:maven-dependency-plugin:copy-dependencies"
 
 
 def jars(name: str) -> Path:
@@ -36,7 +38,7 @@ def _copy_dependencies(pom: Path, target: Path) -> None:
     # From a copy of the POM: Maven writes beside it, and an installed package may be read-only.
     with tempfile.TemporaryDirectory(prefix="blobtide-maven-") as work:
         shutil.copyfile(pom, Path(work) / "pom.xml")
-        goal = ("dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={target}")
+        goal = (_COPY, "-DincludeScope=runtime", f"-DoutputDirectory={target}")
         argv = (find_maven(), "-q", "-B", "-ntp", *goal)
         run_tool(argv, f"fetching the jars of {pom} with Maven", Path(work), _with_java(os.environ))
 

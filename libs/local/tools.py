@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,18 +11,24 @@ from types import MappingProxyType
 
 from libs.local.errors import ServerMissing
 
-_LINES_SHOWN = 5
+_LINES_SHOWN = 2
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def run_tool(argv: Sequence[str], what: str, cwd: Path, environ: Mapping[str, str] = MappingProxyType({})) -> None:
     """Run a command to its end, with `environ` added to ours.
 
     Raises:
-        ServerMissing: `what` failed; shows the last lines the tool wrote.
+        ServerMissing: `what` failed; shows the tool's first words about errors, which name the cause.
     """
     env = {**os.environ, **environ}
     done = subprocess.run(argv, cwd=cwd, env=env, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
-        written = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        last = " | ".join(written[-_LINES_SHOWN:]) or f"exit code {done.returncode}"
-        raise ServerMissing(f"{what} failed; look at the network and the tool's own settings: {last}")
+        why = _cause(done.stdout + done.stderr) or f"exit code {done.returncode}"
+        raise ServerMissing(f"{what} failed; look at the network and the tool's own settings: {why}")
+
+
+def _cause(output: str) -> str:
+    lines = [line for raw in _COLOUR.sub("", output).splitlines() if (line := raw.strip()) not in {"", "[ERROR]"}]
+    errors = [line for line in lines if "error" in line.lower()]
+    return " | ".join(errors[:_LINES_SHOWN] or lines[-_LINES_SHOWN:])

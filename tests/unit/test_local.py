@@ -14,7 +14,7 @@ from libs.local import java, node
 from libs.local.cache import Recipe, cache_dir, fetched
 from libs.local.errors import ServerMissing
 from libs.local.java import find_java
-from libs.local.maven import find_maven
+from libs.local.maven import find_maven, jars
 from libs.local.node import find_node
 from libs.local.ports import accepts, free_port
 from libs.local.process import Launch, LocalServer
@@ -118,6 +118,19 @@ def test_a_recipe_is_fetched_again_when_a_source_changes(tmp_path: Path, monkeyp
         fetched(Recipe("thing", (source,)), broken)
     assert [entry.name for entry in cache_dir(os.environ).iterdir() if entry.is_dir()] == [first.name]
     assert fetched(Recipe("thing", (source,)), lambda target: (target / "file").touch()) != first
+
+
+def test_a_failing_tool_names_the_cause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When Maven fails, its first error is shown on one line, and the cache holds nothing that looks complete."""
+    maven = tmp_path / "mvn"
+    printed = "\x1b[0m[ERROR] \n[INFO] x\n[ERROR] no route\n[ERROR]\n[ERROR] see -e\n[ERROR] help"
+    maven.write_text(f"#!/bin/sh\ncat <<END\n{printed}\nEND\nexit 1\n")
+    maven.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("BLOBTIDE_HOME", str(tmp_path))
+    with pytest.raises(ServerMissing, match=r"Maven failed; .*: \[ERROR\] no route \| \[ERROR\] see -e$"):
+        jars("kafka")
+    assert not [entry for entry in cache_dir().iterdir() if entry.is_dir()]
 
 
 def test_two_fetchers_fetch_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
