@@ -32,7 +32,7 @@ class Plan:
     kafka: KafkaSettings
     topics: TopicSettings
     azurite: LocalAzurite
-    container: str
+    containers: tuple[str, ...]
     directory: Path
     sinks: dict[str, dict[str, Any]]
     monitors: int = 1
@@ -48,7 +48,7 @@ class Plan:
         """Return the settings file's content."""
         environment = {
             "storage": {"connection_string": self.azurite.connection_string},
-            "sources": [{"container": self.container}],
+            "sources": [{"container": name} for name in self.containers],
             "interval_seconds": 0.5,
         }
         return {

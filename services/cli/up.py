@@ -37,6 +37,7 @@ from services.cli.up_view import View
 STEP_SECONDS: Final = 0.2
 # What `up` keeps in its data directory, and what --fresh deletes: nothing else.
 FOLDERS: Final = ("kafka", "azurite", "flows", "summary", "logs")
+DEMO_START: Final = "-3h"  # well within the hours that the monitor scans closely, see _demo_settings
 DEMO_SUBSCRIPTION: Final = "demo"
 DEMO_CONTAINERS: Final = ("insights-logs-flowlogflowevent", "insights-logs-networksecuritygroupflowevent")
 
@@ -174,7 +175,7 @@ class _Up:
 
     def _generator(self, environ: dict[str, str]) -> Program:
         words = ("demo", "generate", "--environment", f"{DEMO_SUBSCRIPTION}.{DEMO_SUBSCRIPTION}", "--follow")
-        scale = ("--nics", str(self.options.nics), "--speed", str(self.options.speed), "--seed", str(int(time.time())))
+        scale = ("--nics", str(self.options.nics), "--speed", str(self.options.speed), "--start", DEMO_START)
         return Program(
             name="demo",
             argv=(sys.executable, "-m", "services.cli.main", *words, *scale),

@@ -1,0 +1,207 @@
+"""Write the reference pages that come from definitions: settings, flow batch, commands, sinks, error codes.
+
+``python docs/generate.py`` writes them; a test fails when they are stale.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from libs.common.dead_letters import ErrorCode
+from libs.common.flows import schema
+from libs.common.settings import Settings
+from libs.common.settings.loader import PREFIX
+from services.cli.main import COMMANDS, blobtide
+from services.sinks.registry import KINDS
+
+REFERENCE = Path(__file__).parent / "reference"
+
+
+def pages() -> dict[str, str]:
+    """Return every generated page by file name."""
+    return {
+        "settings.md": _settings(),
+        "flow-batch.md": _flow_batch(),
+        "commands.md": _commands(),
+        "error-codes.md": _error_codes(),
+        "sinks.md": _sinks(),
+    }
+
+
+def _settings() -> str:
+    lines: list[str] = [
+        "# Settings",
+        "",
+        "One YAML file, and environment variables over it. The file is `--config`, else `$BLOBTIDE_CONFIG`, else `~/.blobtide/config.yaml`",
+        f"if it exists. A variable names a setting by its path: `kafka.bootstrap_servers` is `{PREFIX}KAFKA__BOOTSTRAP_SERVERS`; lists",
+        "and maps are JSON. Unknown settings and unknown variables are refused. `blobtide config show` prints what is in force.",
+    ]
+    for name, field in Settings.model_fields.items():
+        lines += ["", f"## `{name}`", ""]
+        model = _model(field.annotation)
+        if model is None:
+            lines.append(_free_form(name))
+        else:
+            lines += [_first_line(model), "", *_table(model, "")]
+    lines += ["", "# Options of the sinks", "", "Under `sinks: {NAME: {...}}`."]
+    for name, kind in KINDS.items():
+        model = getattr(importlib.import_module(kind.module), kind.settings)
+        lines += ["", f"## `sinks.{name}`", "", *_table(model, "")]
+    return "\n".join(lines) + "\n"
+
+
+def _free_form(name: str) -> str:
+    if name == "subscriptions":
+        return (
+            "Subscription name → `environments` → environment name → the settings below. Blobs are named by the alias `<subscription>.<environment>`.\n\n"
+            + "\n".join(_table(_storage_model(), ""))
+        )
+    return "Sink name → its options; see below."
+
+
+def _storage_model() -> type[BaseModel]:
+    from libs.common.settings.storage import Environment
+
+    return Environment
+
+
+def _table(model: type[BaseModel], prefix: str) -> list[str]:
+    rows = ["| setting | type | default | meaning |", "|---|---|---|---|"] if not prefix else []
+    for name, field in model.model_fields.items():
+        inner = _model(field.annotation)
+        if inner is not None:
+            suffix = "[]." if "tuple" in str(field.annotation) else "."
+            rows += _table(inner, f"{prefix}{name}{suffix}")
+        else:
+            rows.append(f"| `{prefix}{name}` | {_type(field)} | {_default(field)} | {field.description or ''} |")
+    return rows
+
+
+def _model(annotation: Any) -> type[BaseModel] | None:
+    """Find the group behind an annotation such as `Group`, `Group | None` or `tuple[Group, ...]`."""
+    if inspect.isclass(annotation) and not get_args(annotation) and issubclass(annotation, BaseModel):
+        return annotation
+    if "dict" in str(annotation).split("[")[0]:
+        return None
+    return next((found for part in get_args(annotation) if (found := _model(part)) is not None), None)
+
+
+def _type(field: FieldInfo) -> str:
+    annotation = field.annotation
+    values = [
+        v
+        for part in (annotation, *get_args(annotation))
+        if inspect.isclass(part)
+        for v in getattr(part, "__members__", {}).values()
+    ]
+    if values:
+        return " \\| ".join(f"`{value}`" for value in values)
+    text = annotation.__name__ if inspect.isclass(annotation) and not get_args(annotation) else str(annotation)
+    text = re.sub(r"(\w+\.)+", "", text).replace("SecretStr", "secret").replace("|", "or").replace("or None", "").strip()
+    bounds = [
+        f"{sign} {value}"
+        for sign, key in (("≥", "ge"), (">", "gt"), ("≤", "le"))
+        for m in field.metadata
+        if (value := getattr(m, key, None)) is not None
+    ]
+    return ", ".join([f"{text}", *bounds])
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    if value is None or str(value) in {"", "()", "{}"}:
+        return ""
+    return f"`{value}`"
+
+
+def _first_line(thing: object) -> str:
+    return (inspect.getdoc(thing) or "").splitlines()[0]
+
+
+def _sinks() -> str:
+    lines = [
+        "# Sinks",
+        "",
+        "`blobtide run sink NAME` runs one. Each has its own consumer group: one that is down delays only itself. Options are in",
+        "[settings](settings.md#options-of-the-sinks).",
+        "",
+        "| sink | promise | extra | what |",
+        "|---|---|---|---|",
+        *(
+            f"| [`{name}`](#{name}) | {kind.promise.value} | {kind.extra or ''} | {kind.description} |"
+            for name, kind in KINDS.items()
+        ),
+    ]
+    for name, kind in KINDS.items():
+        lines += ["", f"## {name}", "", inspect.getdoc(importlib.import_module(kind.module)) or ""]
+    return "\n".join(lines) + "\n"
+
+
+def _flow_batch() -> str:
+    source = inspect.getsource(schema)
+    comments = dict(re.findall(r'pa\.field\("(\w+)".*#\s*(.+)', source))
+    lines = [
+        "# Flow batch",
+        "",
+        f"The value of a message in `Extracted.Flows`: one Arrow IPC stream with one record batch, schema version {schema.FLOW_SCHEMA_VERSION}. One row is one",
+        "flow tuple. A null counter means that the log did not state it, which is not zero. A row is identified by "
+        + ", ".join(f"`{name}`" for name in schema.IDENTITY_COLUMNS)
+        + ".",
+        "",
+        "| column | Arrow type | null | meaning |",
+        "|---|---|---|---|",
+    ]
+    for field in schema.FLOW_SCHEMA:
+        kind = "string (dictionary)" if field.type == schema.WORD else str(field.type)
+        lines.append(f"| `{field.name}` | {kind} | {'yes' if field.nullable else 'no'} | {comments.get(field.name, '')} |")
+    return "\n".join(lines) + "\n"
+
+
+def _commands() -> str:
+    lines = ["# Commands", ""]
+    with click.Context(blobtide, info_name="blobtide") as context:
+        for name in COMMANDS:
+            command = blobtide.get_command(context, name)
+            if command is not None:
+                lines += _help(command, name, context)
+    return "\n".join(lines)
+
+
+def _help(command: click.Command, name: str, parent: click.Context) -> Iterator[str]:
+    with click.Context(command, info_name=name, parent=parent, max_content_width=100, terminal_width=100) as context:
+        yield from (f"## `{context.command_path}`", "", "```", command.get_help(context), "```", "")
+        for sub, child in getattr(command, "commands", {}).items():
+            yield from _help(child, sub, context)
+
+
+def _error_codes() -> str:
+    comments = dict(re.findall(r'= "(\w+)"\s*#\s*(.+)', inspect.getsource(ErrorCode)))
+    rows = [f"| `{code.value}` | {comments[code.value]} |" for code in ErrorCode]
+    return (
+        "\n".join(
+            ["# Error codes", "", "The header `code` of a message in `Errors`.", "", "| code | meaning |", "|---|---|", *rows]
+        )
+        + "\n"
+    )
+
+
+def main() -> None:
+    """Write all pages."""
+    REFERENCE.mkdir(exist_ok=True)
+    for name, text in pages().items():
+        (REFERENCE / name).write_text(text)
+
+
+if __name__ == "__main__":
+    main()

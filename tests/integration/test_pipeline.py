@@ -1,0 +1,209 @@
+"""The whole pipeline as processes on real servers: what Azure logged is what arrives, every tuple once."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from libs.common.service import Stop
+from libs.common.settings.kafka import KafkaSettings, TopicSettings
+from libs.common.settings.storage import StorageAccount
+from libs.common.storage.writer import BlobWriter
+from libs.local.azurite import LocalAzurite
+from libs.local.opensearch import LocalOpenSearch
+from libs.local.redis import LocalRedis
+from services.demo.estate import Estate
+from services.demo.inventory import container_of
+from services.demo.player import Pace, Player
+from services.demo.spec import EstateSpec
+from services.demo.truth import Rows, table_of
+from tests.pipeline import Pipeline, Plan, assert_same_rows, read_rows, row_count
+from tests.stores import Identity, opensearch_identities, redis_identities
+from tests.topic_tools import committed_records, forget_groups, lag, recreate
+
+pytestmark = [pytest.mark.kafka, pytest.mark.azurite, pytest.mark.slow, pytest.mark.timeout(900)]
+
+ARRIVES_WITHIN_SECONDS = 240.0
+ALIAS = "test.local"
+
+
+@dataclass(slots=True)
+class Played:
+    """What the generator has written so far."""
+
+    rows: list[Rows]
+    done: bool = False
+
+    def truth(self) -> pa.Table:
+        """Return every tuple written."""
+        return table_of(self.rows)
+
+    def count(self) -> int:
+        """Return how many."""
+        return sum(len(rows) for rows in self.rows)
+
+
+@pytest.fixture
+def own_azurite(tmp_path: Path, azurite: LocalAzurite) -> Iterator[LocalAzurite]:
+    """Azurite of this test alone, since the containers of flow logs have fixed names."""
+    del azurite  # it told whether Azurite can be had at all
+    server = LocalAzurite(tmp_path / "azurite")
+    server.start()
+    yield server
+    server.kill()
+
+
+def estate(nics: int, minutes: int, seed: int) -> EstateSpec:
+    """Return an estate whose last minute has just passed, so that the monitor's close scan sees all of it."""
+    now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    start = now - timedelta(minutes=minutes)
+    return EstateSpec(seed=seed, nics=nics, tuples_per_minute=28, start=start, minutes=minutes, account=ALIAS)
+
+
+@contextmanager
+def generating(azurite: LocalAzurite, spec: EstateSpec, speed: float) -> Iterator[Played]:
+    """Play an estate against Azurite in the background."""
+    writer = BlobWriter(StorageAccount(connection_string=azurite.connection_string), ALIAS)  # type: ignore[arg-type]
+    for container in sorted({container_of(kind) for kind in spec.kinds}):
+        writer.create_container(container)
+    played, stop = Played([]), Stop()
+
+    def play() -> None:
+        Player(writer, Pace(speed), lambda commit, _: played.rows.append(commit.rows)).play(Estate(spec).commits(), stop)
+        played.done = True
+
+    thread = threading.Thread(target=play)
+    thread.start()
+    try:
+        yield played
+    finally:
+        stop.set()
+        thread.join()
+        writer.close()
+
+
+def plan_of(kafka: KafkaSettings, topics: TopicSettings, azurite: LocalAzurite, directory: Path, **more: object) -> Plan:
+    """Return a pipeline that writes Parquet files every second."""
+    sinks = {"file": {"directory": str(directory / "flows"), "format": "parquet", "rotate_seconds": 1}}
+    containers = ("insights-logs-flowlogflowevent", "insights-logs-networksecuritygroupflowevent")
+    return Plan(kafka, topics, azurite, containers, directory, **{"sinks": sinks, "monitor": {"hours_back": 6}, **more})  # type: ignore[arg-type]
+
+
+def wait_for_all(pipeline: Pipeline, played: Played) -> None:
+    """Wait until the generator is done and as many rows as it wrote are in files."""
+    pipeline.wait(lambda: played.done, ARRIVES_WITHIN_SECONDS, "the generator's end")
+    directory = pipeline.plan.rows_directory
+    pipeline.wait(lambda: row_count(directory) >= played.count(), ARRIVES_WITHIN_SECONDS, f"all {played.count()} rows in files")
+
+
+@pytest.mark.redis
+@pytest.mark.opensearch
+def test_three_hours_of_twenty_interfaces_arrive_everywhere_once_while_they_grow(
+    kafka_settings: KafkaSettings,
+    topics: TopicSettings,
+    own_azurite: LocalAzurite,
+    redis_server: LocalRedis,
+    opensearch: LocalOpenSearch,
+    tmp_path: Path,
+) -> None:
+    """Rows in Parquet, documents in OpenSearch and entries in Redis are the generator's truth, every one once."""
+    plan = plan_of(kafka_settings, topics, own_azurite, tmp_path)
+    plan.sinks["redis"] = {"url": redis_server.url, "prefix": kafka_settings.group_prefix}
+    plan.sinks["elasticsearch"] = {
+        "hosts": [opensearch.url],
+        "index_prefix": kafka_settings.group_prefix,
+        "require_template": False,
+    }
+    with generating(own_azurite, estate(20, 180, seed=11), speed=120) as played, Pipeline(plan).running() as pipeline:
+        wait_for_all(pipeline, played)
+        truth = played.truth()
+        assert_same_rows(read_rows(plan.rows_directory), truth)
+        assert_ascending_per_blob(plan.rows_directory)
+        expected = identities(truth)
+        for name, read in (
+            ("Redis", lambda: redis_identities(redis_server.url, kafka_settings.group_prefix)),
+            ("OpenSearch", lambda: opensearch_identities(opensearch.url, kafka_settings.group_prefix)),
+        ):
+            pipeline.wait(lambda read=read: len(read()) >= len(expected), ARRIVES_WITHIN_SECONDS, f"all rows in {name}")  # type: ignore[misc]
+            assert sorted(read()) == sorted(expected), name
+
+
+def test_every_row_arrives_once_though_every_process_is_killed(
+    kafka_settings: KafkaSettings, topics: TopicSettings, own_azurite: LocalAzurite, tmp_path: Path
+) -> None:
+    """With two monitors and two ingesters, SIGKILL at random moments loses and doubles nothing."""
+    plan = plan_of(kafka_settings, topics, own_azurite, tmp_path, monitors=2, ingesters=2)
+    dice = random.Random(20260501)
+    with generating(own_azurite, estate(20, 180, seed=12), speed=120) as played, Pipeline(plan).running() as pipeline:
+        victims = pipeline.names() * 2
+        dice.shuffle(victims)
+        for victim in victims:
+            moment = time.monotonic() + dice.uniform(1, 5)
+            pipeline.wait(lambda moment=moment: time.monotonic() > moment, 30, "the next kill")  # type: ignore[misc]
+            pipeline.kill(victim)
+        wait_for_all(pipeline, played)
+        assert pipeline.restarts() >= len(victims)
+        assert_same_rows(read_rows(plan.rows_directory), played.truth())
+
+
+def test_replays_add_and_change_no_row(
+    kafka_settings: KafkaSettings, topics: TopicSettings, own_azurite: LocalAzurite, tmp_path: Path
+) -> None:
+    """Starting over, and rebuilding the extracted topic from the raw ones, leaves the files as they were."""
+    plan = plan_of(kafka_settings, topics, own_azurite, tmp_path)
+    with generating(own_azurite, estate(8, 30, seed=13), speed=0) as played, Pipeline(plan).running() as pipeline:
+        wait_for_all(pipeline, played)
+    before = read_rows(plan.rows_directory)
+    assert_same_rows(before, played.truth())
+
+    monitor = {"hours_back": 6, "start_policy": "start_over", "replay_id": "again"}
+    bytes_before = raw_bytes(kafka_settings, topics)
+    with Pipeline(plan_of(kafka_settings, topics, own_azurite, tmp_path, monitor=monitor)).running() as pipeline:
+        pipeline.wait(lambda: raw_bytes(kafka_settings, topics) >= 2 * bytes_before, ARRIVES_WITHIN_SECONDS, "a second reading")
+        wait_until_consumed(pipeline, kafka_settings, topics)
+    assert_same_rows(read_rows(plan.rows_directory), played.truth())
+
+    recreate(kafka_settings, topics.flows)
+    forget_groups(kafka_settings, ("parser", "sink.file"))
+    with Pipeline(plan).running() as pipeline:
+        wait_until_consumed(pipeline, kafka_settings, topics)
+    assert_same_rows(read_rows(plan.rows_directory), played.truth())
+
+
+def raw_bytes(kafka: KafkaSettings, topics: TopicSettings) -> int:
+    """Return the size of all raw segments together."""
+    return sum(len(record.value or b"") for record in committed_records(kafka, topics.raw_flow_logs))
+
+
+def wait_until_consumed(pipeline: Pipeline, kafka: KafkaSettings, topics: TopicSettings) -> None:
+    """Wait until parser and file sink have read all there is."""
+    for group, topic in (("parser", topics.raw_flow_logs), ("sink.file", topics.flows)):
+        pipeline.wait(
+            lambda group=group, topic=topic: lag(kafka, group, topic) == 0, ARRIVES_WITHIN_SECONDS, f"{group} at the end"
+        )  # type: ignore[misc]
+
+
+def identities(truth: pa.Table) -> list[Identity]:
+    """Return the identity of every true row."""
+    columns = (truth[name].to_pylist() for name in ("blob", "record_offset", "tuple_index"))
+    return list(zip(*columns, strict=True))
+
+
+def assert_ascending_per_blob(directory: Path) -> None:
+    """Check that within each shard's files, in their order, the rows of a blob come in the order of the blob."""
+    last: dict[str, tuple[int, int]] = {}
+    for file in sorted(directory.glob("*.parquet")):
+        rows = pq.read_table(file, columns=["blob", "record_offset", "tuple_index"])
+        for blob, *position in zip(*(rows[name].to_pylist() for name in rows.column_names), strict=True):
+            assert last.get(blob, (-1, -1)) < tuple(position), f"{blob}: {position} after {last[blob]}"
+            last[blob] = (position[0], position[1])
