@@ -1,0 +1,82 @@
+"""The stdout sink: its three forms, and an output that fails."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+
+from libs.common.errors import Retry
+from services.sinks.contract import FlowPart
+from services.sinks.stdout import LineFormat, StdoutSettings, StdoutSink
+from tests.flows import Spot, identity, row, rows, table
+
+
+class Pipe(io.RawIOBase):
+    """An output that takes a few bytes at a time, and none when `error` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.data = b""
+        self.error: OSError | None = None
+
+    def writable(self) -> bool:
+        """Tell that it can be written to."""
+        return True
+
+    def write(self, data: memoryview) -> int:  # type: ignore[override]
+        """Take at most 1000 bytes."""
+        if self.error is not None:
+            raise self.error
+        self.data += bytes(data[:1_000])
+        return min(1_000, len(data))
+
+
+def make(form: LineFormat) -> tuple[StdoutSink, Pipe]:
+    """Open a sink on a pipe."""
+    pipe = Pipe()
+    sink = StdoutSink(StdoutSettings(format=form), pipe)
+    sink.open()
+    return sink, pipe
+
+
+def test_text_is_aligned_and_harmless() -> None:
+    """Arrows stand below each other over batches, and control characters of a log do not reach the terminal."""
+    sink, pipe = make(LineFormat.TEXT)
+    sink.write([FlowPart(0, table([row(Spot(0, 0, 2))]))])
+    sink.write([FlowPart(0, table([row(Spot(0, 0, 0), rule="\x1b[2Jx"), row(Spot(1, 0, 2))]))])
+    lines = pipe.data.decode().splitlines()
+    assert lines[0].startswith("2026-05-01T12:00:00.002Z outbound allow continuing TCP 10.0.0.4:40002 -> 52.0.2.7:22")
+    assert len({line.index("->") for line in lines[1:]}) == 1
+    assert "\x1b" not in pipe.data.decode()
+
+
+def test_csv_has_one_header() -> None:
+    """The header stands once, before the first row."""
+    sink, pipe = make(LineFormat.CSV)
+    for _ in range(2):
+        sink.write([FlowPart(0, table(rows()))])
+    found = list(csv.DictReader(io.StringIO(pipe.data.decode(), newline="")))
+    assert [(r["blob"], r["generation"], int(r["record_offset"]), int(r["tuple_index"])) for r in found] == [
+        identity(r) for r in rows() * 2
+    ]
+
+
+def test_a_reader_that_goes_away_ends_the_process() -> None:
+    """A closed pipe is not retried."""
+    sink, pipe = make(LineFormat.JSON)
+    pipe.error = BrokenPipeError()
+    with pytest.raises(BrokenPipeError):
+        sink.write([FlowPart(0, table(rows()))])
+
+
+def test_a_failing_output_is_retried() -> None:
+    """Any other failure is a Retry, and the header is still due if nothing was printed."""
+    sink, pipe = make(LineFormat.CSV)
+    pipe.error = OSError(28, "No space left on device")
+    with pytest.raises(Retry, match="No space left"):
+        sink.write([FlowPart(0, table(rows()))])
+    pipe.error = None
+    sink.write([FlowPart(0, table(rows()))])
+    assert pipe.data.startswith(b"time,src_ip,")

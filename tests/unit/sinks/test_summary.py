@@ -1,0 +1,194 @@
+"""The summary sink: what is folded, what a session is, when minutes close, and how the table looks."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.sinks.contract import FlowPart
+from services.sinks.summary import SummarySettings, SummarySink
+from services.sinks.summary_fold import MINUTE_MS, fold
+from services.sinks.summary_table import Totals, size_text, summary_table
+from tests.flows import START_MS, Spot, row, table
+
+TIMEOUT_MS = 120_000
+CLIENT, SERVER = "10.0.0.4", "10.9.0.9"
+
+
+def flow(number: int, seconds: float = 0.0, **changes: Any) -> dict[str, Any]:
+    """Return one TCP flow of the client to the server's port 443, seen at the client; 10 bytes out, 100 in."""
+    values: dict[str, Any] = {
+        "time": START_MS + int(seconds * 1_000),
+        "src_ip": CLIENT,
+        "dst_ip": SERVER,
+        "src_port": 50_000 + number,
+        "dst_port": 443,
+        "protocol": 6,
+        "direction": "outbound",
+        "action": "allow",
+        "state": "continuing",
+        "packets_sent": 1,
+        "bytes_sent": 10,
+        "packets_received": 2,
+        "bytes_received": 100,
+    }
+    return row(Spot(0, number, 0), **(values | changes))
+
+
+def minutes(*flows: dict[str, Any]) -> list[dict[str, Any]]:
+    """Fold flows and return the sums."""
+    content: list[dict[str, Any]] = fold(table(flows), TIMEOUT_MS).minutes.to_pylist()
+    return content
+
+
+def test_both_ways_of_a_conversation_are_one_row() -> None:
+    """Client ports are folded away; out is what left the side that logged, in what came to it."""
+    (outbound,) = minutes(flow(0), flow(1), flow(2, bytes_sent=None, packets_sent=None))
+    assert (outbound["local_ip"], outbound["remote_ip"]) == (CLIENT, SERVER)
+    assert (outbound["service_port"], outbound["flows"]) == (443, 3)
+    assert (outbound["bytes_out"], outbound["bytes_in"]) == (20, 300)
+    assert (outbound["packets_out"], outbound["packets_in"]) == (2, 6)
+
+
+def test_inbound_flips() -> None:
+    """The same conversation logged at the server has the server as its local side and in and out exchanged."""
+    (inbound,) = minutes(flow(0, direction="inbound"))
+    assert (inbound["local_ip"], inbound["remote_ip"], inbound["service_port"]) == (SERVER, CLIENT, 443)
+    assert (inbound["bytes_in"], inbound["bytes_out"]) == (10, 100)
+
+
+def test_sums_are_by_minute_and_denied_and_begun_flows_are_counted() -> None:
+    """A flow counts in the minute of its own time; denied flows and TCP begins are counted beside."""
+    sums = minutes(flow(0, 59.9, state="begin"), flow(1, 60.0, action="deny"))
+    assert [(s["minute"] - START_MS, s["begins"], s["denied"]) for s in sums] == [(0, 1, 0), (MINUTE_MS, 0, 1)]
+
+
+@pytest.mark.parametrize(
+    ("flows", "in_session"),
+    [
+        ([flow(0), flow(1, 600)], 2),  # TCP does not expire
+        ([flow(0), flow(1, state="begin"), flow(2)], 2),  # but starts anew at begin
+        ([flow(0, protocol=17), flow(1, 120, protocol=17)], 2),  # at the timeout
+        ([flow(0, protocol=17), flow(1, 120.001, protocol=17)], 1),  # above it
+        ([flow(0, protocol=17, state="begin"), flow(1, 1, protocol=17, state="begin")], 2),  # a begin of UDP is none
+    ],
+)
+@pytest.mark.parametrize("batch", [1, 9])
+def test_a_session_starts_anew(tmp_path: Path, flows: list[dict[str, Any]], in_session: int, batch: int) -> None:
+    """TCP sessions start anew at begin, others after silence, within a batch and between batches; totals go on."""
+    out = io.StringIO()
+    sink = SummarySink(SummarySettings(directory=tmp_path), out, clock=lambda: START_MS / 1_000 + 900)
+    sink.open()
+    for at in range(0, len(flows), batch):
+        sink.write([FlowPart(0, table(flows[at : at + batch]))])
+    sink.close()
+    cells = out.getvalue().splitlines()[3].split()
+    assert cells[4:6] == [str(100 * len(flows)), "B"]
+    assert cells[9:11] == [str(100 * in_session), "B"]
+
+
+class World:
+    """A summary sink with a clock that is moved by hand."""
+
+    def __init__(self, directory: Path, **options: Any) -> None:
+        self.now = START_MS / 1_000 + 60
+        self.directory = directory
+        settings = {"directory": directory, "print_seconds": 0, "rotate_seconds": 1, "lateness_seconds": 120, **options}
+        self.sink = SummarySink(SummarySettings.model_validate(settings), clock=lambda: self.now)
+        self.sink.open()
+
+    def write(self, *flows: dict[str, Any]) -> None:
+        """Write flows, and let the clock be at the last of them."""
+        self.now = max(self.now, flows[-1]["time"] / 1_000)
+        self.sink.write([FlowPart(0, table(flows))])
+
+    def files(self) -> list[tuple[str, int, int]]:
+        """Complete the files; return kind, minute and flows of each row."""
+        self.now += 1
+        self.sink.tick()
+        rows = [json.loads(line) for file in sorted(self.directory.glob("*.ndjson")) for line in file.read_text().splitlines()]
+        return [(r["kind"], int(r["minute"][14:16]), r["flows"]) for r in rows]
+
+
+def test_minutes_close_by_event_time_and_late_flows_become_corrections(tmp_path: Path) -> None:
+    """A minute is written once, when a flow later than its lateness was seen; what comes after goes into a correction."""
+    world = World(tmp_path)
+    world.write(flow(0, 10), flow(1, 179.9))
+    assert world.files() == []
+    world.write(flow(2, 180))
+    assert world.files() == [("minute", 0, 1)]
+    world.write(flow(3, 20), flow(4, 240))
+    assert world.files() == [("minute", 0, 1), ("correction", 0, 1)]
+    world.sink.close()
+
+
+def test_silence_closes_all_minutes(tmp_path: Path) -> None:
+    """When nothing comes for the lateness, open minutes are written."""
+    world = World(tmp_path)
+    world.write(flow(0, 10), flow(1, 70))
+    world.now += 120
+    world.sink.tick()
+    assert world.files() == [("minute", 0, 1), ("minute", 1, 1)]
+    world.sink.close()
+
+
+def test_a_flow_from_the_future_does_not_close_minutes(tmp_path: Path) -> None:
+    """A broken clock in one log does not make everybody else late."""
+    world = World(tmp_path)
+    world.now = START_MS / 1_000 + 60
+    world.sink.write([FlowPart(0, table([flow(0, 0), flow(1, 1e7)]))])
+    world.write(flow(2, 10))
+    assert world.files() == []
+    world.sink.close()
+
+
+def test_open_sums_are_bounded(tmp_path: Path) -> None:
+    """Above max_open_rows all minutes close early, and nothing is lost."""
+    world = World(tmp_path, max_open_rows=3)
+    world.write(*(flow(n, dst_port=n) for n in range(3)))
+    assert world.files() == []
+    world.write(flow(3, dst_port=3))
+    assert len(world.files()) == 4
+    world.sink.close()
+
+
+def test_silent_sockets_leave_the_table(tmp_path: Path) -> None:
+    """Sockets are bounded: those without flows for forget_minutes leave, and of too many the most silent."""
+    out = io.StringIO()
+    sink = SummarySink(
+        SummarySettings(directory=tmp_path, forget_minutes=10, max_sockets=2), out, clock=lambda: START_MS / 1_000 + 9_000
+    )
+    sink.open()
+    sink.write([FlowPart(0, table([flow(0, 0, dst_port=1), *(flow(n, 1_000 + n, dst_port=n) for n in (2, 3, 4))]))])
+    sink.close()
+    assert [line.split()[0] for line in out.getvalue().splitlines()[3:]] == ["TCP/4", "TCP/3"]
+
+
+TALKER = {
+    "protocol": 6, "local_ip": "2001:db8:aaaa:bbbb:cccc:dddd:eeee:1", "remote_ip": SERVER, "service_port": 443,
+    "direction": "inbound", "flows": 1_234, "bytes_in": 5, "bytes_out": 6, "total_bytes_in": 1_250_000,
+    "total_bytes_out": 999, "since": START_MS, "last": START_MS,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_the_table_fits_the_terminal(width: int) -> None:
+    """Narrow terminals lose columns from the right, then the ends of addresses, but not the sums."""
+    lines = summary_table(Totals(1_234, 5, START_MS), [TALKER], width).splitlines()
+    assert lines[0] == "1,234 flows until 2026-05-01T12:00:00Z, 5 late; top 1 by bytes"
+    assert max(len(line) for line in lines[1:]) <= width
+    assert "1.2 MB" in lines[2]
+    assert ("SESSION OUT" in lines[1]) == (width == 200)
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (999, "999 B"), (1_000, "1.0 kB"), (12_345, "12 kB"), (10**16, "10 PB"), (10**19, "10000 PB")],
+)
+def test_sizes_are_short(count: int, text: str) -> None:
+    """Sizes have a unit and few digits."""
+    assert size_text(count) == text
