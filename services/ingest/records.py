@@ -66,10 +66,7 @@ def _outlook(window: Window, framed: Framed) -> Outlook:
 
 def _no_whole_record(window: Window, rest: Rest, begin: int, limits: Limits) -> Progress:
     if rest is Rest.TAIL:
-        if window.closing and not window.at_end and len(window.data) < _LONGEST_TAIL:
-            return Progress(window.start, Outlook.WIDEN)
-        finished = not window.closing or (window.at_end and ends_document(window.data, begin))
-        return Progress(window.start, Outlook.DONE) if finished else _leftover(window, begin)
+        return _at_tail(window, begin)
     if rest is Rest.NOTHING and window.at_end:
         return Progress(window.start, Outlook.DONE)
     if rest is Rest.BROKEN or (window.at_end and window.closing):
@@ -82,6 +79,15 @@ def _no_whole_record(window: Window, rest: Rest, begin: int, limits: Limits) -> 
     if window.at_end and len(window.data) < limits.record:
         return _leftover(window, begin) if window.closing else Progress(window.start, Outlook.DONE)
     return _skip(window, window.start)
+
+
+def _at_tail(window: Window, begin: int) -> Progress:
+    """Wait at the tail; when the blob is closed, see that it is one."""
+    if not window.closing or (window.at_end and ends_document(window.data, begin)):
+        return Progress(window.start, Outlook.DONE)
+    if not window.at_end and len(window.data) < _LONGEST_TAIL:
+        return Progress(window.start, Outlook.WIDEN)
+    return _leftover(window, begin)
 
 
 def _leftover(window: Window, begin: int) -> Progress:

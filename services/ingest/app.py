@@ -1,0 +1,243 @@
+"""The main loop: announcements in, transactions out, reading in between by a pool of threads.
+
+One thread owns the session and all bookkeeping; workers only read blobs. Results that belong to partitions that have left, or to
+work that was rewound, are dropped when they arrive: the work comes again, from checkpoints that were loaded anew. Memory is
+bounded by reservations: a step is granted as many bytes as it may read, and gives them back when its transaction has ended.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from libs.common.crash import crash_point
+from libs.common.events import CheckpointStatus
+from libs.common.kafka.records import CommitResult, Listener, NextOffsets, Session, TopicPartition
+from libs.common.service import Health, Stop
+from libs.common.settings.kafka import TopicSettings
+from libs.common.settings.services import IngestSettings
+from libs.common.storage.api import Container, StorageUnavailable
+from services.ingest import metrics
+from services.ingest.backlog import Backlog, Pending
+from services.ingest.batch import Batch
+from services.ingest.checkpoints import Checkpoints
+from services.ingest.intake import Intake
+from services.ingest.reader import Reader
+from services.ingest.sources import Sources
+from services.ingest.work import Skip, Step, Task
+from services.ingest.workers import Workers
+
+log = structlog.get_logger(__name__)
+
+POLL_RECORDS: Final = 1_000
+POLL_IDLE_SECONDS: Final = 0.2
+COLLECT_SECONDS: Final = 0.05
+STOP_SECONDS: Final = 3.0
+SMALLEST_GRANT: Final = 65_536
+MEMORY_COMMITS: Final = 4  # reservations may reach so many times commit_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the loop is made of."""
+
+    settings: IngestSettings
+    topics: TopicSettings
+    sources: Sources
+    reader: Reader
+    checkpoints: Checkpoints
+    check: Callable[[], None]  # raises if the topics do not fit together
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    pending: Pending
+    container: Container
+    task: Task
+
+
+class Ingest:
+    """The service, and the listener of its session."""
+
+    def __init__(
+        self, parts: Parts, make_session: Callable[[Listener], Session], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._parts = parts
+        self._settings = parts.settings
+        self._clock = clock
+        self._backlog = Backlog(parts.settings.concurrency, clock)
+        self._batch = Batch(parts.topics)
+        self._intake = Intake(self._backlog, parts.sources)
+        self._workers: Workers[_Job, Step] = Workers(parts.settings.concurrency, self._work)
+        self._session = make_session(self)
+        self._reserved = 0  # granted to steps in flight
+        self._held = 0  # granted to steps whose results wait for their transaction
+        self._committed: NextOffsets = {}
+        self._last_commit = clock()
+        self._paused = False
+
+    def run(self, stop: Stop, health: Health) -> None:
+        """Work until `stop` is set; commit what is ready; return."""
+        self._parts.check()
+        self._session.open()
+        self._workers.start()
+        try:
+            health.ready()
+            while not stop.is_set():
+                health.beat()
+                self._round()
+            self._wind_up()
+        finally:
+            self._workers.stop()
+            self._session.close()
+            self._parts.sources.close()
+
+    def assigned(self, partitions: Collection[TopicPartition]) -> None:
+        """Load what is known of the blobs of new partitions."""
+        self._forget(partitions)
+        blobs = self._parts.checkpoints.load([source.partition for source in partitions])
+        log.info("partitions assigned", partitions=sorted(source.partition for source in partitions), known_blobs=blobs)
+
+    def revoked(self, partitions: Collection[TopicPartition]) -> None:
+        """Forget all about partitions that left."""
+        self._forget(partitions)
+        self._parts.checkpoints.forget([source.partition for source in partitions])
+
+    def rewound(self, partitions: Collection[TopicPartition]) -> None:
+        """Begin again from what is committed."""
+        self._forget(partitions)
+        self._parts.checkpoints.load([source.partition for source in partitions])
+
+    def _forget(self, partitions: Collection[TopicPartition]) -> None:
+        self._backlog.forget(partitions)
+        self._batch.forget(partitions)
+        self._committed = {source: offset for source, offset in self._committed.items() if source not in partitions}
+
+    def _round(self) -> None:
+        self._take_in(0.0 if self._workers.running else POLL_IDLE_SECONDS)
+        self._dispatch()
+        self._collect(COLLECT_SECONDS if self._workers.running else 0.0)
+        now = self._clock()
+        if self._batch.bytes >= self._settings.commit_bytes or now - self._last_commit >= self._settings.commit_seconds:
+            self._commit()
+
+    def _take_in(self, seconds: float) -> None:
+        if self._backlog.full() != self._paused:
+            self._paused = not self._paused
+            (self._session.pause if self._paused else self._session.resume)()
+            metrics.PAUSED.set(self._paused)
+        for record in self._session.poll(POLL_RECORDS, seconds):
+            letter = self._intake.take(record)
+            if letter is not None:
+                metrics.DEAD_LETTERS.labels(letter.code).inc()
+                self._batch.refuse(record.source, letter)
+
+    def _dispatch(self) -> None:
+        limit = MEMORY_COMMITS * self._settings.commit_bytes
+        while self._reserved + self._held < limit and (pending := self._backlog.take()) is not None:
+            job = self._job(pending)
+            if job.task.nothing_new:
+                metrics.SKIPPED.labels(Skip.NOTHING_NEW).inc()
+                self._finish(pending)
+                continue
+            self._reserved += job.task.allowance
+            self._workers.submit(job)
+
+    def _job(self, pending: Pending) -> _Job:
+        announcement = pending.announcement
+        blob = announcement.blob
+        container = self._parts.sources.container(blob)
+        if container is None:
+            raise AssertionError("the intake lets only configured containers in")
+        checkpoint = self._parts.checkpoints.get(pending.source.partition, blob.key)
+        stream = announcement.stream or (checkpoint.stream if checkpoint else self._parts.sources.stream(blob))
+        unread = announcement.size - (checkpoint.next_offset if checkpoint else 0)
+        allowance = max(SMALLEST_GRANT, min(self._settings.read_bytes, unread))
+        return _Job(pending, container, Task(announcement, checkpoint, stream, allowance))
+
+    def _work(self, job: _Job) -> Step:
+        return self._parts.reader.step(job.container, job.task)
+
+    def _collect(self, seconds: float) -> None:
+        for job, result in self._workers.collect(seconds):
+            self._reserved -= job.task.allowance
+            match result:
+                case StorageUnavailable():
+                    self._put_off(job.pending, result)
+                case BaseException():
+                    raise result
+                case _ if self._backlog.is_current(job.pending):
+                    self._publish(job, result)
+                case _:
+                    self._backlog.drop(job.pending)
+
+    def _put_off(self, pending: Pending, error: StorageUnavailable) -> None:
+        metrics.STORAGE_FAILURES.inc()
+        if self._backlog.put_off(pending, error.after):
+            log.warning("storage account does not answer", account=pending.announcement.blob.account, error=str(error))
+
+    def _publish(self, job: _Job, step: Step) -> None:
+        pending, stream = job.pending, job.task.stream
+        key = pending.announcement.blob.key
+        checkpoint = self._batch.add(pending.source, key, stream, step)
+        if checkpoint is not None:
+            self._parts.checkpoints.put(pending.source.partition, key, checkpoint)
+        self._held += step.bytes
+        _count(stream, step)
+        if step.more:
+            self._recovered(pending, self._backlog.go_on(pending))
+        else:
+            self._finish(pending)
+
+    def _finish(self, pending: Pending) -> None:
+        self._recovered(pending, self._backlog.finish(pending))
+
+    def _recovered(self, pending: Pending, rested: bool) -> None:
+        if rested:
+            log.info("storage account answers again", account=pending.announcement.blob.account)
+
+    def _commit(self) -> None:
+        self._last_commit = self._clock()
+        metrics.BACKLOG.set(len(self._backlog))
+        metrics.RESERVED.set(self._reserved + self._held)
+        offsets = self._backlog.next_offsets()
+        if not self._batch and offsets == self._committed:
+            return
+        outputs = self._batch.outputs()
+        crash_point("ingest.read")
+        self._batch = Batch(self._parts.topics)
+        self._held = 0
+        result = self._session.commit(outputs, offsets)
+        metrics.TRANSACTIONS.labels(result).inc()
+        if result is CommitResult.COMMITTED:
+            self._committed = offsets
+            crash_point("ingest.committed")
+
+    def _wind_up(self) -> None:
+        """Collect what is being read, for a short time, and commit it."""
+        deadline = self._clock() + STOP_SECONDS
+        while self._workers.running and self._clock() < deadline:
+            self._collect(COLLECT_SECONDS)
+            if self._batch.bytes >= self._settings.commit_bytes:
+                break
+        self._commit()
+
+
+def _count(stream: str, step: Step) -> None:
+    metrics.STEPS.labels(stream).inc()
+    metrics.BYTES.labels(stream).inc(step.bytes)
+    metrics.SEGMENTS.labels(stream).inc(len(step.segments))
+    if step.completion:
+        metrics.RECORDS.labels(stream).inc(step.completion.records)
+        if step.completion.status is CheckpointStatus.COMPLETE:
+            metrics.COMPLETED.labels(stream).inc()
+    if step.skipped:
+        metrics.SKIPPED.labels(step.skipped).inc()
+    if step.ended:
+        metrics.ENDED.labels(step.ended).inc()
+    for letter in step.dead_letters:
+        metrics.DEAD_LETTERS.labels(letter.code).inc()

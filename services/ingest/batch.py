@@ -1,0 +1,95 @@
+"""What will be committed together: the outcomes of steps as Kafka records, grouped by the partition of the announcements.
+
+Segments keep the order in which they were read. Of several steps of one blob only the last checkpoint is written, and the
+completions of a generation become one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+
+from libs.common.dead_letters import DeadLetter
+from libs.common.events import BlobCheckpoint, BlobCompletion, CheckpointStatus, Stream, encode_event, event_headers
+from libs.common.kafka.records import Outbound, TopicPartition
+from libs.common.settings.kafka import TopicSettings
+from services.ingest.work import Step
+
+
+@dataclass(slots=True)
+class _Share:
+    """What comes from one partition."""
+
+    records: list[Outbound] = field(default_factory=list)
+    checkpoints: dict[bytes, Outbound] = field(default_factory=dict)
+    completions: dict[bytes, list[BlobCompletion]] = field(default_factory=dict)
+
+
+class Batch:
+    """Collects steps. `bytes` is what the segments weigh."""
+
+    def __init__(self, topics: TopicSettings) -> None:
+        self._topics = topics
+        self._raw = {
+            Stream.FLOW_LOGS: topics.raw_flow_logs,
+            Stream.APPLICATION_LOGS: topics.raw_application_logs,
+            Stream.PROXY_LOGS: topics.raw_proxy_logs,
+        }
+        self._shares: dict[TopicPartition, _Share] = {}
+        self.bytes = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._shares)
+
+    def add(self, source: TopicPartition, key: bytes, stream: Stream, step: Step) -> bytes | None:
+        """Take in a step; return the encoded checkpoint if it moved."""
+        if not (step.segments or step.dead_letters or step.checkpoint):
+            return None
+        share = self._shares.setdefault(source, _Share())
+        topic = self._raw[stream]
+        share.records += [Outbound(topic, segment.data, key, segment.headers()) for segment in step.segments]
+        share.records += [self._dead_letter(letter) for letter in step.dead_letters]
+        self.bytes += step.bytes
+        if step.completion:
+            _append(share.completions.setdefault(key, []), step.completion)
+        return self._checkpoint(share, key, step.checkpoint) if step.checkpoint else None
+
+    def refuse(self, source: TopicPartition, letter: DeadLetter) -> None:
+        """Take in a dead letter that belongs to no blob."""
+        self._shares.setdefault(source, _Share()).records.append(self._dead_letter(letter))
+
+    def forget(self, partitions: Collection[TopicPartition]) -> None:
+        """Drop what comes from these partitions."""
+        for source in partitions:
+            self._shares.pop(source, None)
+
+    def outputs(self) -> list[Outbound]:
+        """Return everything as records."""
+        records: list[Outbound] = []
+        for share in self._shares.values():
+            records += share.records
+            records += share.checkpoints.values()
+            records += [
+                Outbound(self._topics.completions, encode_event(event), key, event_headers(event))
+                for key, events in share.completions.items()
+                for event in events
+            ]
+        return records
+
+    def _checkpoint(self, share: _Share, key: bytes, checkpoint: BlobCheckpoint) -> bytes:
+        value = encode_event(checkpoint)
+        share.checkpoints[key] = Outbound(self._topics.checkpoints, value, key, event_headers(checkpoint))
+        return value
+
+    def _dead_letter(self, letter: DeadLetter) -> Outbound:
+        return Outbound(self._topics.errors, letter.data, letter.key, letter.headers())
+
+
+def _append(completions: list[BlobCompletion], new: BlobCompletion) -> None:
+    """Append `new`, or make it and the last one one range if they are."""
+    last = completions[-1] if completions else None
+    if last and (last.generation, last.status, last.to_offset) == (new.generation, CheckpointStatus.OPEN, new.from_offset):
+        segments, records = last.segments + new.segments, last.records + new.records
+        completions[-1] = replace(new, from_offset=last.from_offset, segments=segments, records=records)
+    else:
+        completions.append(new)

@@ -1,0 +1,99 @@
+"""Which blob is read next: one lane an account, round robin between lanes and within each, so that nobody waits for ever. Pure.
+
+An account that fails is tried with one blob at a time; after three failures in a row it rests, longer each time. Several
+accounts share the slots so that one that hangs leaves some to the others.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from typing import Final
+
+FAILURES_BEFORE_REST: Final = 3
+LONGEST_REST_SECONDS: Final = 60.0
+
+
+@dataclass(slots=True)
+class _Lane:
+    queue: deque[bytes] = field(default_factory=deque)
+    later: list[tuple[float, bytes]] = field(default_factory=list)  # heap of (due, key)
+    running: int = 0
+    failures: int = 0  # in a row
+    rests_until: float = 0.0
+
+    def wake(self, now: float) -> None:
+        while self.later and self.later[0][0] <= now:
+            self.queue.append(heappop(self.later)[1])
+
+
+class Lanes:
+    """Queues of keys. Every key that was taken must be given back with `succeeded`, `failed` or `release`, once."""
+
+    def __init__(self, concurrency: int) -> None:
+        self._concurrency = concurrency
+        self._lanes: dict[str, _Lane] = {}
+        self._turns: deque[str] = deque()
+
+    def put(self, account: str, key: bytes) -> None:
+        """Append `key`."""
+        self._lane(account).queue.append(key)
+
+    def put_later(self, account: str, key: bytes, due: float) -> None:
+        """Append `key` when the time `due` has come."""
+        heappush(self._lane(account).later, (due, key))
+
+    def take(self, now: float) -> bytes | None:
+        """Return the next key that may be worked on now."""
+        if sum(lane.running for lane in self._lanes.values()) >= 2 * self._concurrency:
+            return None
+        for _ in range(len(self._turns)):
+            self._turns.rotate(-1)
+            lane = self._lanes[self._turns[-1]]
+            lane.wake(now)
+            if lane.queue and lane.rests_until <= now and lane.running < self._share(lane):
+                lane.running += 1
+                return lane.queue.popleft()
+        return None
+
+    def succeeded(self, account: str) -> bool:
+        """Give back a key of `account`; return whether the account had been resting."""
+        lane = self._lane(account)
+        lane.running -= 1
+        rested = lane.failures >= FAILURES_BEFORE_REST
+        lane.failures = 0
+        lane.rests_until = 0.0
+        return rested
+
+    def release(self, account: str) -> None:
+        """Give back a key of `account` that nothing was done with."""
+        self._lane(account).running -= 1
+
+    def failed(self, account: str, now: float, after: float) -> float:
+        """Give back a key of `account` that storage did not answer for; return the seconds after which to try it again."""
+        lane = self._lane(account)
+        lane.running -= 1
+        lane.failures += 1
+        seconds = min(LONGEST_REST_SECONDS, max(after, 2.0 ** min(lane.failures, 6)))
+        if lane.failures >= FAILURES_BEFORE_REST:
+            lane.rests_until = now + seconds
+        return seconds
+
+    def resting(self, account: str) -> bool:
+        """Tell whether the account has failed so often that nothing is expected of it."""
+        return self._lane(account).failures >= FAILURES_BEFORE_REST
+
+    def _share(self, lane: _Lane) -> int:
+        if lane.failures:
+            return 1
+        busy = sum(1 for other in self._lanes.values() if other.queue or other.running)
+        # Twice the threads keeps them busy while the main thread commits; with others around, leave them some threads.
+        return 2 * self._concurrency if busy <= 1 else max(1, self._concurrency * 3 // 4)
+
+    def _lane(self, account: str) -> _Lane:
+        lane = self._lanes.get(account)
+        if lane is None:
+            lane = self._lanes[account] = _Lane()
+            self._turns.append(account)
+        return lane

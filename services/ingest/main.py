@@ -1,0 +1,60 @@
+"""Build ingest from the settings."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+from libs.common.errors import ConfigError
+from libs.common.kafka.admin import partition_count
+from libs.common.kafka.compacted import read_compacted
+from libs.common.kafka.records import Listener, Session
+from libs.common.kafka.session import SessionSpec, TransactionalSession
+from libs.common.service import Service
+from libs.common.settings import Settings
+from libs.common.storage.azure import open_container
+from services.ingest.app import Ingest, Parts
+from services.ingest.checkpoints import Checkpoints
+from services.ingest.plan import Limits
+from services.ingest.reader import Reader
+from services.ingest.sources import Sources
+
+ROLE: Final = "ingest"
+MOST_RECORD_BYTES: Final = 16_777_216
+_MESSAGE_ROOM: Final = 16_384  # for key and headers
+
+
+def build(settings: Settings) -> Service:
+    """Return the service; nothing is contacted yet.
+
+    Raises:
+        ConfigError: if there is nothing to read, or sizes do not fit together.
+    """
+    limits = Limits(settings.ingest.segment_bytes, settings.ingest.max_line_bytes, MOST_RECORD_BYTES)
+    room = settings.kafka.message_max_bytes - _MESSAGE_ROOM
+    if max(limits.segment, limits.line) > room:
+        raise ConfigError(
+            f"ingest.segment_bytes and ingest.max_line_bytes must stay below kafka.message_max_bytes by {_MESSAGE_ROOM}: {room}"
+        )
+    parts = Parts(
+        settings=settings.ingest,
+        topics=settings.topics,
+        sources=Sources(settings.subscriptions, open_container),
+        reader=Reader(limits),
+        checkpoints=Checkpoints(partial(read_compacted, settings.kafka, settings.topics.checkpoints)),
+        check=partial(_check_topics, settings),
+    )
+    return Ingest(parts, partial(_session, settings))
+
+
+def _session(settings: Settings, listener: Listener) -> Session:
+    spec = SessionSpec(ROLE, settings.instance.ordinal, (settings.topics.blobs,))
+    return TransactionalSession(settings.kafka, spec, listener)
+
+
+def _check_topics(settings: Settings) -> None:
+    """Raise ConfigError unless a blob's announcements and its checkpoint are in partitions of one number."""
+    names = (settings.topics.blobs, settings.topics.checkpoints)
+    counts = {name: partition_count(settings.kafka, name) for name in names}
+    if len(set(counts.values())) > 1:
+        raise ConfigError(f"topics that belong together must have equally many partitions: {counts}")

@@ -1,0 +1,22 @@
+"""Every metric of ingest."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge
+
+EVENTS: Final = Counter("blobtide_ingest_events_total", "Announcements taken in.", ["type"])
+STEPS: Final = Counter("blobtide_ingest_steps_total", "Reading steps finished.", ["stream"])
+BYTES: Final = Counter("blobtide_ingest_bytes_total", "Bytes of blobs published as segments.", ["stream"])
+SEGMENTS: Final = Counter("blobtide_ingest_segments_total", "Segments published.", ["stream"])
+RECORDS: Final = Counter("blobtide_ingest_records_total", "Records or lines published.", ["stream"])
+COMPLETED: Final = Counter("blobtide_ingest_completed_blobs_total", "Closed blobs read to their end.", ["stream"])
+SKIPPED: Final = Counter("blobtide_ingest_skipped_total", "Announcements of which nothing was read, by reason.", ["reason"])
+ENDED: Final = Counter("blobtide_ingest_ended_generations_total", "Generations that ended incomplete.", ["reason"])
+DEAD_LETTERS: Final = Counter("blobtide_ingest_dead_letters_total", "Dead letters written.", ["code"])
+STORAGE_FAILURES: Final = Counter("blobtide_ingest_storage_failures_total", "Steps put off since storage did not answer.")
+TRANSACTIONS: Final = Counter("blobtide_ingest_transactions_total", "Transactions, by result.", ["result"])
+BACKLOG: Final = Gauge("blobtide_ingest_backlog_blobs", "Announced blobs that are not read to their end yet.")
+RESERVED: Final = Gauge("blobtide_ingest_reserved_bytes", "Memory reserved for steps in flight and results not committed.")
+PAUSED: Final = Gauge("blobtide_ingest_paused_info", "1 while no announcements are taken in because the backlog is full.")

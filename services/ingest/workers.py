@@ -1,0 +1,58 @@
+"""Threads that do reading tasks. They are daemons: a request that hangs must not keep the process from ending."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+class Workers(Generic[Job, Result]):
+    """Runs `work` on jobs in `count` threads and hands results, or what was raised, back in the order they are ready."""
+
+    def __init__(self, count: int, work: Callable[[Job], Result]) -> None:
+        self._count = count
+        self._work = work
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[tuple[Job, Result | BaseException]] = queue.SimpleQueue()
+        self.running = 0  # submitted and not collected
+
+    def start(self) -> None:
+        """Start the threads."""
+        for number in range(self._count):
+            threading.Thread(target=self._loop, name=f"reader-{number}", daemon=True).start()
+
+    def submit(self, job: Job) -> None:
+        """Queue a job."""
+        self.running += 1
+        self._jobs.put(job)
+
+    def collect(self, seconds: float) -> list[tuple[Job, Result | BaseException]]:
+        """Return what is ready; wait up to `seconds` if nothing is."""
+        results = []
+        try:
+            results.append(self._done.get(timeout=seconds) if seconds > 0 else self._done.get_nowait())
+            while True:
+                results.append(self._done.get_nowait())
+        except queue.Empty:
+            pass
+        self.running -= len(results)
+        return results
+
+    def stop(self) -> None:
+        """Let the threads end when they have nothing to do; jobs in hand are not waited for."""
+        for _ in range(self._count):
+            self._jobs.put(None)
+
+    def _loop(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            result: Result | BaseException
+            try:
+                result = self._work(job)
+            except BaseException as error:  # noqa: BLE001 - handed to the main thread, which raises it
+                result = error
+            self._done.put((job, result))
