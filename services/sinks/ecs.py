@@ -38,6 +38,7 @@ _DECISIONS: Final = {"allow": "allowed", "deny": "denied"}
 _STATES: Final = {"begin": "start", "end": "end"}
 _SUBSCRIPTION = re.compile(r"/subscriptions/([^/]+)", re.IGNORECASE)
 _MAC = re.compile(r"[0-9A-F]{12}")
+_FAMILIES: Final = pa.array(["ipv4", "ipv6"])
 _LISTS: Final = pa.list_(pa.string())
 
 Columns = dict[str, pa.Array]
@@ -131,7 +132,7 @@ def _network(flows: Columns) -> Columns:
 
 def _network_type(address: pa.Array) -> pa.Array:
     six = pc.match_substring(address, ":").cast(pa.int32())
-    return pa.DictionaryArray.from_arrays(six, pa.array(["ipv4", "ipv6"]))
+    return pa.DictionaryArray.from_arrays(six, _FAMILIES)
 
 
 def _ends(flows: Columns) -> Columns:

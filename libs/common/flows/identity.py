@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-_Ints = np.ndarray[Any, np.dtype[np.int64]]
+Ints = np.ndarray[Any, np.dtype[np.int64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +28,9 @@ class Identities:
     """The identities of the rows of a table, in columns."""
 
     generations: pa.Array  # the distinct blob generations: 32 hex digits each
-    generation: _Ints  # by row: index into `generations`
-    record_offset: _Ints
-    tuple_index: _Ints
+    generation: Ints  # by row: index into `generations`
+    record_offset: Ints
+    tuple_index: Ints
 
     @classmethod
     def of(cls, flows: pa.Table) -> Identities:
@@ -58,6 +58,6 @@ def _combined(flows: pa.Table, name: str) -> pa.Array:
     return flows.column(name).unify_dictionaries().combine_chunks()
 
 
-def _integers(values: pa.Array) -> _Ints:
-    integers: _Ints = values.to_numpy().astype(np.int64)
+def _integers(values: pa.Array) -> Ints:
+    integers: Ints = values.to_numpy().astype(np.int64)
     return integers

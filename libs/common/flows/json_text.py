@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -28,6 +29,9 @@ _MAX_CODE: Final = 2**62
 _BYTE_BITS: Final = 8
 _TIME_LENGTHS: Final = {"s": 19, "ms": 23, "us": 26, "ns": 27}  # without zone, as written
 _ESCAPED: Final = '\\"' + "".join(map(chr, range(0x20)))  # the backslash first: the others bring backslashes in
+
+_EMPTY: Final = pa.scalar("")
+_NULL: Final = pa.scalar(None, pa.string())
 
 _Piece: TypeAlias = "pa.Array | str"  # text by row, or the same text in all rows
 _Tree: TypeAlias = dict[str, Any]  # name: pa.Array | _Word | _Tree
@@ -207,7 +211,7 @@ class _Members:
         if not self.optional:
             return []
         text = _join(self.optional)
-        return [_without_first(pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text))]
+        return [_without_first(pc.if_else(pc.equal(text, _EMPTY), _NULL, text))]
 
 
 def _members(tree: _Tree, words: _Words) -> _Members:
@@ -263,12 +267,12 @@ def _iso_time(column: pa.Array) -> pa.Array:
     text = column.view(pa.timestamp(unit)).cast(pa.string())  # UTC as it is; with its zone the cast is 30 times slower
     if unit == "ns":
         text = pc.binary_slice(text.view(pa.binary()), 0, -2).view(pa.string())
-    usual = pc.all(pc.equal(pc.binary_length(text), _TIME_LENGTHS[unit])).as_py()
-    if usual:
+    lengths = pc.min_max(pc.binary_length(text)).values()
+    if all(length.as_py() in {_TIME_LENGTHS[unit], None} for length in lengths):
         text = pc.binary_replace_slice(text.view(pa.binary()), 10, 11, b"T").view(pa.string())
     else:  # years of other than four digits
         text = pc.replace_substring(text, pattern=" ", replacement="T", max_replacements=1)
-    return pc.binary_join_element_wise(text, "Z", "")
+    return _join_or_null([text, "Z"])
 
 
 def _list(column: pa.Array) -> pa.Array:
@@ -282,23 +286,27 @@ def _list(column: pa.Array) -> pa.Array:
 def _join(pieces: list[_Piece]) -> pa.Array:
     """Join pieces row by row; a null piece counts as nothing."""
     # Not null_handling="skip": it drops rows in which all pieces are null.
-    return pc.binary_join_element_wise(*_merged(pieces), "", null_handling="replace", null_replacement="")
+    return pc.binary_join_element_wise(*_merged(pieces), _EMPTY, null_handling="replace", null_replacement="")
 
 
 def _join_or_null(pieces: list[_Piece]) -> pa.Array:
     """Join pieces row by row; null where a piece is null."""
-    return pc.binary_join_element_wise(*_merged(pieces), "", null_handling="emit_null")
+    return pc.binary_join_element_wise(*_merged(pieces), _EMPTY, null_handling="emit_null")
 
 
-def _merged(pieces: list[_Piece]) -> list[_Piece]:
+def _merged(pieces: list[_Piece]) -> list[pa.Array | pa.Scalar]:
     """Make neighbouring constants one piece: a piece costs as much as ten bytes."""
-    merged: list[_Piece] = []
-    for piece in pieces:
-        if isinstance(piece, str) and merged and isinstance(merged[-1], str):
-            merged[-1] += piece
-        else:
-            merged.append(piece)
+    merged: list[pa.Array | pa.Scalar] = []
+    for constant, group in groupby(pieces, lambda piece: isinstance(piece, str)):
+        run = list(group)
+        merged += [_scalar("".join(run))] if constant else run
     return merged
+
+
+def _scalar(text: str) -> pa.Scalar:
+    """Return what `pa.scalar` returns; that looks for an optional module each time, which costs more than a small batch."""
+    data = text.encode()
+    return pa.StringArray.from_buffers(1, pa.py_buffer(np.array([0, len(data)], np.int32)), pa.py_buffer(data))[0]
 
 
 def _without_first(text: pa.Array) -> pa.Array:

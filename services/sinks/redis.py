@@ -1,0 +1,240 @@
+"""The ``redis`` sink: flows as JSON in Redis (or Valkey), effectively once.
+
+``streams``: entries of one stream a shard, ``<prefix>:{<shard>}``, each with one field ``flow``. A script adds only rows beyond
+the position of their blob generation (see `redis_script`); positions are remembered for `remember_days` after the last row,
+at about 150 bytes of Redis memory a generation.
+
+``keys``: one key a row, ``<prefix>:<identity>``, set if it is not there, for `ttl_seconds`. A row that comes again after its
+key has expired is written again.
+
+Durable is what Redis calls durable: use ``appendonly yes``, and ``maxmemory-policy noeviction``, or Redis drops entries and
+positions when memory is short. After a failover, writes that the replica had not received are gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Final, Self
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+import structlog
+from pydantic import Field, SecretStr, StringConstraints, field_validator, model_validator
+from redis import Redis, RedisCluster
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    ClusterError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
+from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
+)
+from redis.exceptions import (
+    TimeoutError as RedisTimeoutError,
+)
+from redis.retry import Retry as ClientRetry
+
+from libs.common.errors import BlobtideError, ConfigError, Retry, ServerUnreachable
+from libs.common.flows.identity import Identities
+from libs.common.flows.json_text import json_documents
+from libs.common.settings.secrets import read_secret
+from services.sinks.contract import FlowPart, Outcome
+from services.sinks.redis_script import APPEND_ONCE, Rows
+from services.sinks.settings import SinkSettings
+
+log = structlog.get_logger(__name__)
+
+_SLICE_ROWS: Final = 8_192  # bounds the memory of a write
+_CALL_ROWS: Final = 512  # a script runs a few milliseconds, in which Redis does nothing else
+_DAY_SECONDS: Final = 86_400
+_REFUSED: Final = (AuthenticationError, AuthorizationError, NoPermissionError)
+_PASSING: Final = (
+    RedisConnectionError,  # also LOADING
+    RedisTimeoutError,
+    ReadOnlyError,
+    OutOfMemoryError,
+    TryAgainError,
+    ClusterError,
+    RedisClusterException,
+)
+_PASSING_WORDS: Final = ("MISCONF", "NOREPLICAS", "BUSY", "UNBLOCKED")
+
+Prefix = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9:_.-]{0,99}$")]
+
+
+class Mode(StrEnum):
+    """What a flow becomes."""
+
+    STREAMS = "streams"
+    KEYS = "keys"
+
+
+class RedisSettings(SinkSettings):
+    """sinks.redis."""
+
+    url: str = Field(default="redis://127.0.0.1:6379/0", description="redis(s)://host[:port][/database]; rediss is TLS.")
+    cluster: bool = Field(default=False, description="The server is a Redis Cluster; it has database 0 only.")
+    username: str | None = None
+    password: SecretStr | None = None
+    password_file: Path | None = None
+    ca_file: Path | None = Field(default=None, description="PEM file with the authorities that sign the server's certificate.")
+    verify: bool = Field(default=True, description="Check the server's certificate.")
+    timeout_seconds: float = Field(default=30.0, gt=0, le=300, description="Longest wait for an answer.")
+    mode: Mode = Field(default=Mode.STREAMS, description="streams: entries of a stream a shard. keys: one key a flow.")
+    prefix: Prefix = Field(default="blobtide:flows", description="What names of keys begin with.")
+    ttl_seconds: int = Field(default=604_800, ge=0, description="How long flows are kept; 0: for ever.")
+    max_entries: int = Field(default=0, ge=0, description="streams: about so many entries are kept a shard; 0: all.")
+    remember_days: int = Field(
+        default=30, ge=1, le=3_650, description="streams: a blob that nothing came from for so long is forgotten."
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _address(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in {"redis", "rediss"} or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError("give redis://host:port/database, or rediss:// for TLS")
+        if "@" in parts.netloc:
+            raise ValueError("give user and password as username and password (or password_file), not in the address")
+        return url
+
+    @model_validator(mode="after")
+    def _user_has_password(self) -> Self:
+        if self.username is not None and self.password is None and self.password_file is None:
+            raise ValueError("username goes with password or password_file")
+        return self
+
+
+class RedisSink:
+    """Flows as entries or keys."""
+
+    def __init__(self, settings: RedisSettings) -> None:
+        self._settings = settings
+        self._client: Any = None
+
+    def open(self) -> None:
+        """Connect, and warn of a server that forgets."""
+        self.close()
+        client = _client(self._settings)
+        try:
+            client.ping()
+            _warn_of_forgetting(client)
+        except (RedisError, RedisClusterException) as error:
+            failure = _translated(error)
+            if isinstance(failure, Retry):
+                raise ServerUnreachable(
+                    f"{self._settings.url}: {failure}; is Redis running, and is sinks.redis.url right?"
+                ) from error
+            raise failure from error
+        self._client = client
+
+    def write(self, parts: Sequence[FlowPart]) -> Outcome:
+        """Add the rows that are not there yet."""
+        write = self._write_stream if self._settings.mode is Mode.STREAMS else self._write_keys
+        rows = sum(part.flows.num_rows for part in parts)
+        try:
+            added = sum(write(part) for part in parts)
+        except (RedisError, RedisClusterException) as error:
+            raise _translated(error) from error
+        return Outcome(added, rows - added)
+
+    def release(self, shards: Collection[int]) -> None:
+        """Nothing is kept by shard, and no write outlives `write`."""
+
+    def close(self) -> None:
+        """Close connections; idempotent."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def _write_stream(self, part: FlowPart) -> int:
+        settings = self._settings
+        append = self._client.register_script(APPEND_ONCE)
+        stream = f"{settings.prefix}:{{{part.shard}}}"
+        limits = settings.remember_days * _DAY_SECONDS, settings.max_entries, settings.ttl_seconds
+        added = 0
+        for rows in _calls(part.flows):
+            positions = [f"{stream}:{generation}" for generation in rows.generations.to_pylist()]
+            added += append(keys=[stream, *positions], args=[*limits, *rows.arguments()])
+        return added
+
+    def _write_keys(self, part: FlowPart) -> int:
+        settings = self._settings
+        options = ("NX", "EX", settings.ttl_seconds) if settings.ttl_seconds else ("NX",)
+        ids = Identities.of(part.flows).document_ids()
+        added, start = 0, 0
+        for documents in _documents(part.flows):
+            pipeline = self._client.pipeline(transaction=False)
+            for row, document in zip(ids.slice(start, len(documents)).to_pylist(), documents.to_pylist(), strict=True):
+                pipeline.execute_command("SET", f"{settings.prefix}:{row}", document, *options)
+            added += sum(answer is not None for answer in pipeline.execute())
+            start += len(documents)
+        return added
+
+
+def _documents(flows: pa.Table) -> Iterator[pa.Array]:
+    """Make JSON of the rows, a bounded number at a time."""
+    for start in range(0, flows.num_rows, _SLICE_ROWS):
+        columns = flows.slice(start, _SLICE_ROWS)
+        yield json_documents({name: columns.column(name) for name in columns.column_names}).combine_chunks()
+
+
+def _calls(flows: pa.Table) -> Iterator[Rows]:
+    """Cut the rows into calls of the script."""
+    identities = Identities.of(flows)
+    start = 0
+    for documents in _documents(flows):
+        for first in range(0, len(documents), _CALL_ROWS):
+            some = documents.slice(first, _CALL_ROWS)
+            yield Rows.of(identities, some, slice(start + first, start + first + len(some)))
+        start += len(documents)
+
+
+def _client(settings: RedisSettings) -> Any:
+    options: dict[str, Any] = {
+        "username": settings.username,
+        "password": read_secret("password", settings.password, settings.password_file),
+        "socket_timeout": settings.timeout_seconds,
+        "socket_connect_timeout": min(5.0, settings.timeout_seconds),
+        "retry": ClientRetry(NoBackoff(), 1),  # for a connection that went stale; every write may be repeated
+    }
+    if urlsplit(settings.url).scheme == "rediss":
+        if settings.ca_file is not None and not settings.ca_file.is_file():
+            raise ConfigError(f"ca_file {settings.ca_file} is not there")
+        options |= {"ssl_cert_reqs": "required" if settings.verify else "none", "ssl_check_hostname": settings.verify}
+        options |= {"ssl_ca_certs": str(settings.ca_file)} if settings.ca_file else {}
+    return RedisCluster.from_url(settings.url, **options) if settings.cluster else Redis.from_url(settings.url, **options)
+
+
+def _warn_of_forgetting(client: Any) -> None:
+    """Warn if the server loses acknowledged writes by design; servers that do not let us look are trusted."""
+    try:
+        persistence, memory = client.info("persistence"), client.info("memory")
+    except ResponseError:
+        return
+    if not persistence.get("aof_enabled"):
+        log.warning("redis keeps no append-only file: what it has acknowledged is lost when it crashes; set appendonly yes")
+    if memory.get("maxmemory_policy", "noeviction") != "noeviction":
+        log.warning("redis may evict flows and positions when memory is short; set maxmemory-policy noeviction")
+
+
+def _translated(error: Exception) -> BlobtideError:
+    """Say whether it is the world's fault (Retry) or the operator's; anything else is a bug and is raised as it is."""
+    text = str(error)
+    if isinstance(error, _REFUSED):
+        return ConfigError(f"redis does not accept our sign-in or our right to write: {type(error).__name__}")
+    if isinstance(error, _PASSING) or text.startswith(_PASSING_WORDS):
+        return Retry(f"redis: {type(error).__name__}: {text[:200]}")
+    if text.startswith("WRONGTYPE"):
+        return ConfigError("a key under sinks.redis.prefix is of another type: give the sink a prefix of its own")
+    raise error

@@ -1,0 +1,99 @@
+"""The Lua script that writes to a stream each row once, however often and in whatever batches it comes.
+
+A stream has no ids of ours to recognise rows by, so the script keeps how far each blob generation is written beside the stream:
+one key a generation with its highest (record_offset, tuple_index). Order per blob holds, so a row at or below it was written
+before. Rows and positions move in one script, which Redis runs whole or not at all, also into its append-only file.
+
+KEYS  1: the stream; 2...: the position keys of the generations in this call, all in the stream's slot
+ARGV  1: seconds to remember a position; 2: entries to keep, 0 for all; 3: seconds to keep entries, 0 for ever
+      4: the rows, 24 bytes each: number of its position key, length of its document (uint32), offset, index (doubles)
+      5: the documents, one after the other; one argument costs both sides less than one a row
+Returns how many entries were added.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from libs.common.flows.identity import Identities, Ints
+from libs.common.flows.json_text import text_bytes
+
+# Doubles, because that is what Lua counts in; offsets are exact up to 2^53.
+_ROW: Final = np.dtype([("key", "<u4"), ("length", "<u4"), ("offset", "<f8"), ("index", "<f8")])
+
+APPEND_ONCE: Final = """
+local stream, rows, documents = KEYS[1], ARGV[4], ARGV[5]
+local reached, moved, added = {}, {}, 0
+for i = 2, #KEYS do
+  local offset, index = -1, -1
+  local position = redis.call('GET', KEYS[i])
+  if position then
+    offset, index = string.match(position, '^(%d+) (%d+)$')
+    offset, index = tonumber(offset), tonumber(index)
+  end
+  reached[i - 1] = {offset, index}
+end
+local at, from = 1, 1
+while at <= #rows do
+  local key, length, offset, index
+  key, length, offset, index, at = struct.unpack('<IIdd', rows, at)
+  local last = reached[key]
+  if offset > last[1] or (offset == last[1] and index > last[2]) then
+    redis.call('XADD', stream, '*', 'flow', string.sub(documents, from, from + length - 1))
+    last[1], last[2], moved[key] = offset, index, true
+    added = added + 1
+  end
+  from = from + length
+end
+for key, _ in pairs(moved) do
+  local position = string.format('%.0f %.0f', reached[key][1], reached[key][2])
+  redis.call('SET', KEYS[key + 1], position, 'EX', ARGV[1])
+end
+if added > 0 then
+  local entries, seconds = tonumber(ARGV[2]), tonumber(ARGV[3])
+  if entries > 0 then redis.call('XTRIM', stream, 'MAXLEN', '~', entries) end
+  if seconds > 0 then
+    local oldest = (redis.call('TIME')[1] - seconds) * 1000
+    redis.call('XTRIM', stream, 'MINID', '~', string.format('%.0f', oldest))
+    redis.call('EXPIRE', stream, seconds)
+  end
+end
+return added
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Some rows of one stream."""
+
+    generations: pa.Array  # distinct, 32 hex digits each
+    generation: Ints  # by row: index into `generations`
+    record_offset: Ints
+    tuple_index: Ints
+    documents: pa.Array  # strings
+
+    @classmethod
+    def of(cls, identities: Identities, documents: pa.Array, chosen: slice) -> Rows:
+        """Return the `chosen` rows with their documents; only their generations are named."""
+        used, generation = np.unique(identities.generation[chosen], return_inverse=True)
+        return cls(
+            identities.generations.take(pa.array(used)),
+            generation,
+            identities.record_offset[chosen],
+            identities.tuple_index[chosen],
+            documents,
+        )
+
+    def arguments(self) -> tuple[bytes, bytes]:
+        """Return ``ARGV[4]`` and ``ARGV[5]``."""
+        rows = np.empty(len(self.documents), _ROW)
+        rows["key"] = self.generation + 1
+        rows["length"] = pc.binary_length(self.documents).to_numpy()
+        rows["offset"] = self.record_offset
+        rows["index"] = self.tuple_index
+        return rows.tobytes(), text_bytes(self.documents).tobytes()
