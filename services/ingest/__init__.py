@@ -1,6 +1,6 @@
 """Turns new byte ranges of blobs into segments.
 
 Reads ``Ingestion.Blobs`` and the announced blobs; writes ``Raw.*``, ``Ingestion.Checkpoints``, ``Ingestion.Completions`` and
-``Errors``. Exactly once inside Kafka: segments, checkpoint and input offsets are one transaction. When storage fails, the blob waits;
-when the process dies, another one goes on from the last transaction.
+``Errors``. Exactly once inside Kafka: segments, checkpoint and input offsets are one transaction. When storage fails, the blob
+waits; when the process dies, another one goes on from the last transaction.
 """

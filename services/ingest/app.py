@@ -1,8 +1,10 @@
 """The main loop: announcements in, transactions out, reading in between by a pool of threads.
 
-One thread owns the session and all bookkeeping; workers only read blobs. Results that belong to partitions that have left, or to
-work that was rewound, are dropped when they arrive: the work comes again, from checkpoints that were loaded anew. Memory is
-bounded by reservations: a step is granted as many bytes as it may read, and gives them back when its transaction has ended.
+One thread owns the session and all bookkeeping; workers only read blobs. Results that belong to partitions that have left, or
+to work that was rewound, are dropped when they arrive: the work comes again, from checkpoints that were loaded anew. Memory is
+bounded by reservations: a step is granted as many bytes as it may read, and what it has read counts until its transaction ends.
+
+A blob on which our own code crashes twice is named in a dead letter; the others go on.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ from services.ingest.backlog import Backlog, Pending
 from services.ingest.batch import Batch
 from services.ingest.checkpoints import Checkpoints
 from services.ingest.intake import Intake
+from services.ingest.lanes import Answering
+from services.ingest.outcome import crashed
 from services.ingest.reader import Reader
 from services.ingest.sources import Sources
 from services.ingest.work import Skip, Step, Task
@@ -38,6 +42,7 @@ POLL_IDLE_SECONDS: Final = 0.2
 COLLECT_SECONDS: Final = 0.05
 STOP_SECONDS: Final = 3.0
 SMALLEST_GRANT: Final = 65_536
+MOST_CRASHES: Final = 2  # of our code on one blob
 MEMORY_COMMITS: Final = 4  # reservations may reach so many times commit_bytes
 
 
@@ -51,6 +56,7 @@ class Parts:
     reader: Reader
     checkpoints: Checkpoints
     check: Callable[[], None]  # raises if the topics do not fit together
+    clock: Callable[[], float] = time.monotonic
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +69,11 @@ class _Job:
 class Ingest:
     """The service, and the listener of its session."""
 
-    def __init__(
-        self, parts: Parts, make_session: Callable[[Listener], Session], clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, parts: Parts, make_session: Callable[[Listener], Session]) -> None:
         self._parts = parts
         self._settings = parts.settings
-        self._clock = clock
-        self._backlog = Backlog(parts.settings.concurrency, clock)
+        self._clock = parts.clock
+        self._backlog = Backlog(parts.settings.concurrency, parts.clock)
         self._batch = Batch(parts.topics)
         self._intake = Intake(self._backlog, parts.sources)
         self._workers: Workers[_Job, Step] = Workers(parts.settings.concurrency, self._work)
@@ -77,7 +81,7 @@ class Ingest:
         self._reserved = 0  # granted to steps in flight
         self._held = 0  # granted to steps whose results wait for their transaction
         self._committed: NextOffsets = {}
-        self._last_commit = clock()
+        self._last_commit = parts.clock()
         self._paused = False
 
     def run(self, stop: Stop, health: Health) -> None:
@@ -142,7 +146,7 @@ class Ingest:
             job = self._job(pending)
             if job.task.nothing_new:
                 metrics.SKIPPED.labels(Skip.NOTHING_NEW).inc()
-                self._finish(pending)
+                self._backlog.settle(pending)
                 continue
             self._reserved += job.task.allowance
             self._workers.submit(job)
@@ -168,6 +172,8 @@ class Ingest:
             match result:
                 case StorageUnavailable():
                     self._put_off(job.pending, result)
+                case Exception():
+                    self._crashed(job, result)
                 case BaseException():
                     raise result
                 case _ if self._backlog.is_current(job.pending):
@@ -177,7 +183,7 @@ class Ingest:
 
     def _put_off(self, pending: Pending, error: StorageUnavailable) -> None:
         metrics.STORAGE_FAILURES.inc()
-        if self._backlog.put_off(pending, error.after):
+        if self._backlog.put_off(pending, error.after) is Answering.NO:
             log.warning("storage account does not answer", account=pending.announcement.blob.account, error=str(error))
 
     def _publish(self, job: _Job, step: Step) -> None:
@@ -188,29 +194,33 @@ class Ingest:
             self._parts.checkpoints.put(pending.source.partition, key, checkpoint)
         self._held += step.bytes
         _count(stream, step)
-        if step.more:
-            self._recovered(pending, self._backlog.go_on(pending))
-        else:
-            self._finish(pending)
-
-    def _finish(self, pending: Pending) -> None:
-        self._recovered(pending, self._backlog.finish(pending))
-
-    def _recovered(self, pending: Pending, rested: bool) -> None:
-        if rested:
+        answering = self._backlog.go_on(pending) if step.more else self._backlog.finish(pending)
+        if answering is Answering.AGAIN:
             log.info("storage account answers again", account=pending.announcement.blob.account)
+
+    def _crashed(self, job: _Job, error: Exception) -> None:
+        pending = job.pending
+        log.error("reading a blob crashed", blob=str(pending.announcement.blob), exc_info=error)
+        if not self._backlog.is_current(pending):
+            self._backlog.drop(pending)
+            return
+        pending.crashes += 1
+        if pending.crashes < MOST_CRASHES:
+            self._backlog.go_on(pending)
+        else:
+            self._publish(job, crashed(job.task, f"{type(error).__name__} while reading this blob"))
 
     def _commit(self) -> None:
         self._last_commit = self._clock()
         metrics.BACKLOG.set(len(self._backlog))
         metrics.RESERVED.set(self._reserved + self._held)
         offsets = self._backlog.next_offsets()
-        if not self._batch and offsets == self._committed:
-            return
         outputs = self._batch.outputs()
-        crash_point("ingest.read")
         self._batch = Batch(self._parts.topics)
         self._held = 0
+        if not outputs and offsets == self._committed:
+            return
+        crash_point("ingest.read")
         result = self._session.commit(outputs, offsets)
         metrics.TRANSACTIONS.labels(result).inc()
         if result is CommitResult.COMMITTED:

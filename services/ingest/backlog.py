@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from libs.common.kafka.records import TopicPartition
-from services.ingest.lanes import Lanes
+from services.ingest.lanes import Answering, Lanes
 from services.ingest.work import Announcement
 
 MOST_BLOBS: Final = 50_000
@@ -78,33 +78,32 @@ class Backlog:
         """Tell whether `pending` has not been forgotten since it was taken."""
         return self._pending.get(pending.announcement.blob.key) is pending
 
-    def finish(self, pending: Pending) -> bool:
-        """Give back a blob that was read to its end; return whether its account had been resting."""
-        blob = pending.announcement.blob
-        pending.taken = False
-        if pending.newer is None:
-            self._remove(pending)
-        else:
-            pending.oldest = pending.newer
-            self._lanes.put(blob.account, blob.key)
-        return self._lanes.succeeded(blob.account)
+    def finish(self, pending: Pending) -> Answering:
+        """Give back a blob that was read to its end."""
+        self._settle(pending)
+        return self._lanes.succeeded(pending.announcement.blob.account)
 
-    def go_on(self, pending: Pending) -> bool:
-        """Give back a blob that has more to read, behind all others; return whether its account had been resting."""
+    def settle(self, pending: Pending) -> None:
+        """Give back a blob of which nothing had to be read; storage was not asked."""
+        self._settle(pending)
+        self._lanes.release(pending.announcement.blob.account)
+
+    def go_on(self, pending: Pending) -> Answering:
+        """Give back a blob that has more to read, behind all others."""
         blob = pending.announcement.blob
         pending.taken = False
         self._lanes.put(blob.account, blob.key)
         return self._lanes.succeeded(blob.account)
 
-    def put_off(self, pending: Pending, after: float) -> bool:
-        """Give back a blob that storage did not answer for; return whether its account rests now."""
+    def put_off(self, pending: Pending, after: float) -> Answering:
+        """Give back a blob that storage did not answer for."""
         blob = pending.announcement.blob
         now = self._clock()
         seconds = self._lanes.failed(blob.account, now, after)
         if self.is_current(pending):
             pending.taken = False
             self._lanes.put_later(blob.account, blob.key, now + seconds)
-        return self._lanes.resting(blob.account)
+        return Answering.NO if self._lanes.resting(blob.account) else Answering.DOUBTFUL
 
     def drop(self, pending: Pending) -> None:
         """Give back a blob that was forgotten meanwhile."""
@@ -129,6 +128,14 @@ class Backlog:
         for pending in self._pending.values():
             offsets[pending.source] = min(offsets[pending.source], pending.oldest)
         return offsets
+
+    def _settle(self, pending: Pending) -> None:
+        pending.taken = False
+        if pending.newer is None:
+            self._remove(pending)
+        else:
+            pending.oldest = pending.newer
+            self._lanes.put(pending.announcement.blob.account, pending.announcement.blob.key)
 
     def _remove(self, pending: Pending) -> None:
         blob = pending.announcement.blob

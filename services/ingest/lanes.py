@@ -8,11 +8,21 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from enum import StrEnum
 from heapq import heappop, heappush
 from typing import Final
 
 FAILURES_BEFORE_REST: Final = 3
 LONGEST_REST_SECONDS: Final = 60.0
+
+
+class Answering(StrEnum):
+    """Whether an account answers."""
+
+    YES = "yes"
+    AGAIN = "again"  # for the first time after a rest
+    DOUBTFUL = "doubtful"  # a few failures
+    NO = "no"  # it rests
 
 
 @dataclass(slots=True)
@@ -57,14 +67,14 @@ class Lanes:
                 return lane.queue.popleft()
         return None
 
-    def succeeded(self, account: str) -> bool:
-        """Give back a key of `account`; return whether the account had been resting."""
+    def succeeded(self, account: str) -> Answering:
+        """Give back a key of `account` for which storage answered."""
+        rested = self.resting(account)
         lane = self._lane(account)
         lane.running -= 1
-        rested = lane.failures >= FAILURES_BEFORE_REST
         lane.failures = 0
         lane.rests_until = 0.0
-        return rested
+        return Answering.AGAIN if rested else Answering.YES
 
     def release(self, account: str) -> None:
         """Give back a key of `account` that nothing was done with."""

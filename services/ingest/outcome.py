@@ -100,6 +100,11 @@ def unreadable(task: Task, reason: str) -> Step:
     return Step((), letters, skipped=Skip.UNREADABLE)
 
 
+def crashed(task: Task, reason: str) -> Step:
+    """Name a blob on which our own code fails by reference."""
+    return Step((), (_letter(task, ErrorCode.HANDLER_CRASH, reason),))
+
+
 def ended(task: Task, ending: Ending, now: datetime) -> Step | None:
     """Close the generation of the checkpoint as incomplete; None if it has ended before."""
     checkpoint = task.checkpoint
