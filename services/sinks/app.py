@@ -57,7 +57,8 @@ class FlowHandler:
         parts = [by_partition.part(shard) for shard, by_partition in batches.items()]
         rejected = self._written(parts) if parts else ()
         BAD_MESSAGES.labels(self._name).inc(len(bad))
-        return Handled((*bad, *self._refused(rejected, parts, list(batches.values()))))
+        letters = (*bad, *self._refused(rejected, parts, list(batches.values())))
+        return Handled(letters, records=sum(part.flows.num_rows for part in parts) + len(bad))
 
     def tick(self) -> None:
         """Let the sink do what it does by time."""

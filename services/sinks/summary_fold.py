@@ -29,6 +29,10 @@ SOCKET: Final = ("protocol", "local_ip", "remote_ip", "service_port", "direction
 TRAFFIC: Final = ("packets_in", "packets_out", "bytes_in", "bytes_out")
 COUNTS: Final = ("flows", "begins", "denied", *TRAFFIC)
 SESSION: Final = ("since", "last", "restarted", *TRAFFIC)
+_USED: Final = (
+    "time", "src_ip", "dst_ip", "dst_port", "protocol", "direction", "action", "state",
+    "packets_sent", "bytes_sent", "packets_received", "bytes_received",
+)  # fmt: skip
 
 _Ints = np.ndarray[tuple[int], np.dtype[np.int64]]
 _Bools = np.ndarray[tuple[int], np.dtype[np.bool_]]
@@ -60,7 +64,7 @@ class _Rows:
 
     @classmethod
     def of(cls, flows: pa.Table) -> _Rows:
-        column = {name: _plain(flows.column(name)) for name in flows.column_names}
+        column = {name: _plain(flows.column(name)) for name in _USED}
         inbound = pc.fill_null(pc.equal(column["direction"], "inbound"), fill_value=False)
 
         def sided(local: str, remote: str) -> pa.Array:
