@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -168,8 +169,8 @@ def _play(asked: _Asked, spec: EstateSpec, account: StorageAccount) -> None:
     from services.demo.player import Pace, Player
     from services.demo.truth_file import TruthFile
 
-    stop = _stop_on_signals()
     with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(_stop_on_signals())
         file = stack.enter_context(TruthFile(asked.truth)) if asked.truth else None
         _create_containers(spec, account)
         writer = BlobWriter(account, spec.account, RetryPolicy(deadline=_OUTAGE_SECONDS))
@@ -205,11 +206,15 @@ def _create_containers(spec: EstateSpec, account: StorageAccount) -> None:
         writer.close()
 
 
-def _stop_on_signals() -> Stop:
+@contextlib.contextmanager
+def _stop_on_signals() -> Iterator[Stop]:
     stop = Stop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    return stop
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Progress:

@@ -81,7 +81,7 @@ _STEPS: Final = np.array([state for pattern in _PATTERNS for state in pattern])
 # Minutes since a long conversation began, and what it then says.
 _LONG_LIFE: Final = ((0, _BEGIN_ONLY), (5, _CONTINUING), (10, _CONTINUING), (14, _END_ONLY))
 _LONG_SHARE: Final = 0.1
-_SILENT_SHARE: Final = 1 / 40  # of an interface's minutes have no flow at all
+_MOST_SILENT: Final = 1 / 40  # of an interface's minutes have no flow at all; fewer of a busy one's
 
 _LEAST_LEAD_MS: Final = 4_000
 _MOST_LEAD_MS: Final = 63_000
@@ -150,15 +150,17 @@ def draw_minute(seed: int, sheet: Sheet, minute: int) -> Tuples:
     rng = _rng(seed, sheet, minute, 0)
     size = len(sheet.nics)
     per_conversation = _mean_length(sheet.kind)
-    wanted = sheet.tuples_per_minute * (1 - _LONG_SHARE) / per_conversation
+    silent_share = min(_MOST_SILENT, 1 / sheet.tuples_per_minute)
+    rate = sheet.tuples_per_minute / (1 - silent_share)
+    wanted = rate * (1 - _LONG_SHARE) / per_conversation
     short = _draw(rng, sheet, _counts(rng, wanted * rng.uniform(0.85, 1.15, size)))
     parts = [_expand(sheet, short)]
     for age, pattern in _LONG_LIFE:
         past = _rng(seed, sheet, minute - age, 1)
-        born = _counts(past, np.full(size, sheet.tuples_per_minute * _LONG_SHARE / len(_LONG_LIFE)))
+        born = _counts(past, np.full(size, rate * _LONG_SHARE / len(_LONG_LIFE)))
         parts.append(_expand(sheet, _draw(past, sheet, born, pattern)))
     together = Tuples(*(np.concatenate([getattr(part, column.name) for part in parts]) for column in fields(Tuples)))
-    silent = rng.random(size) < _SILENT_SHARE
+    silent = rng.random(size) < silent_share
     return together.take(np.flatnonzero(~silent[together.nic]))
 
 

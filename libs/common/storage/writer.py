@@ -177,4 +177,4 @@ def _path(target: Target) -> str:
 
 def _short(error: Exception) -> str:
     """Return the first line of what the SDK says, without the addresses of its objects."""
-    return str(error).partition("\n")[0].rpartition(">: ")[2][:200]
+    return str(error).partition("\n")[0].rpartition("): ")[2][:200]

@@ -1,0 +1,154 @@
+"""Demo data on a real Azurite."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+from pydantic import SecretStr
+
+from libs.common.service import Stop
+from libs.common.settings.storage import StorageAccount
+from libs.common.storage.api import BlobGone, Container
+from libs.common.storage.azure import open_container
+from libs.common.storage.retry import RetryPolicy
+from libs.common.storage.writer import BlobWriter, Target
+from libs.local.azurite import LocalAzurite
+from services.cli import demo
+from services.demo.commits import Action, Logs, MinuteCommit, collect
+from services.demo.estate import Estate
+from services.demo.player import Pace, Played, Player
+from services.demo.spec import EstateSpec
+from tests.flows import values_of
+
+pytestmark = pytest.mark.azurite
+
+SPEC = EstateSpec(nics=5, tuples_per_minute=20, minutes=8)
+
+
+def account(azurite: LocalAzurite) -> StorageAccount:
+    """Return Azurite's account as settings."""
+    return StorageAccount(connection_string=SecretStr(azurite.connection_string))
+
+
+def into(container: str, commits: list[MinuteCommit]) -> list[MinuteCommit]:
+    """Return the commits with all blobs in one container."""
+    return [replace(commit, blob=replace(commit.blob, container=container)) for commit in commits]
+
+
+def content(reader: Container, logs: Logs) -> dict[str, bytes]:
+    """Return what storage has of the blobs of `logs`."""
+    infos = {blob.name: reader.info(blob.name) for blob in logs.blobs}
+    return {name: reader.read(name, 0, info.size, info.etag) for name, info in infos.items()}
+
+
+def test_storage_shows_the_blocks_that_azure_would(azurite: LocalAzurite, container: str) -> None:
+    """The committed block list is head, one block a minute, tail, with Azure's ids; the content is the generator's."""
+    commits = into(container, list(Estate(SPEC).commits()))
+    writer = BlobWriter(account(azurite), "demo.local")
+    Player(writer, Pace(0)).play(commits, Stop())
+    reader, logs = open_container(account(azurite), "demo.local", container), collect(commits)
+    assert content(reader, logs) == {blob.name: data for blob, data in logs.blobs.items()}
+    for blob, data in logs.blobs.items():
+        listed = reader.block_list(blob.name)
+        head, *blocks, tail = [base64.b64decode(block.id).decode() for block in listed.blocks]
+        assert (head, tail) == ("A" + "0" * 32, "Z" + "0" * 32)
+        assert len(blocks) == SPEC.minutes
+        assert all(block[0] == "D" and len(block) == 33 for block in blocks)
+        assert listed.size == len(data) == sum(block.size for block in listed.blocks)
+        assert (listed.blocks[0].size, listed.blocks[-1].size) == (12, 2)
+    writer.close()
+    reader.close()
+
+
+def test_a_run_goes_on_after_an_outage(azurite: LocalAzurite, container: str) -> None:
+    """Storage that goes away in the middle is waited for, and nothing is missing or double afterwards."""
+    commits = into(container, list(Estate(SPEC).commits()))
+    writer = BlobWriter(account(azurite), "demo.local", RetryPolicy(deadline=60.0))
+
+    def interrupt(_commit: MinuteCommit, played: Played) -> None:
+        if played.commits == len(commits) // 2:
+            azurite.stop()
+            azurite.start()
+
+    Player(writer, Pace(0), interrupt).play(commits, Stop())
+    logs = collect(commits)
+    reader = open_container(account(azurite), "demo.local", container)
+    assert content(reader, logs) == {blob.name: data for blob, data in logs.blobs.items()}
+    writer.close()
+    reader.close()
+
+
+def test_a_commit_repeated_changes_no_byte(azurite: LocalAzurite, container: str) -> None:
+    """A commit whose answer was lost can be done again, with or without its blocks."""
+    writer = BlobWriter(account(azurite), "demo.local")
+    reader = open_container(account(azurite), "demo.local", container)
+    commits = [commit for commit in into(container, list(Estate(SPEC).commits())) if commit.nic == 0]
+    target = Target(container, commits[0].blob.name)
+    for commit in commits:
+        for _ in range(2):
+            for block in commit.staged:
+                writer.stage_block(target, block.id, block.data)
+            writer.commit_blocks(target, commit.block_ids)
+            writer.commit_blocks(target, commit.block_ids)
+        assert writer.block_ids(target) == commit.block_ids
+    logs = collect(commits)
+    assert content(reader, logs) == {blob.name: data for blob, data in logs.blobs.items()}
+    assert commits[-1].action is Action.APPEND
+    writer.close()
+    reader.close()
+
+
+def test_the_writer_makes_the_other_kinds_of_blobs(azurite: LocalAzurite, container: str) -> None:
+    """Whole blobs have no block list, append blobs grow, metadata changes only the ETag, deleted blobs are gone."""
+    writer = BlobWriter(account(azurite), "demo.local")
+    reader = open_container(account(azurite), "demo.local", container)
+    writer.create_container(container)
+    whole, growing = Target(container, "a b/whole.json"), Target(container, "growing.log")
+    writer.put(whole, b"one")
+    writer.put(whole, b"three")
+    before = reader.info(whole.name)
+    assert reader.block_list(whole.name).blocks == ()
+    writer.set_metadata(whole, {"seen": "yes"})
+    after = reader.info(whole.name)
+    assert after.etag != before.etag
+    assert reader.read(whole.name, 0, after.size, after.etag) == b"three"
+    writer.create_append_blob(growing)
+    writer.append(growing, b"x\n")
+    writer.append(growing, b"y\n")
+    info = reader.info(growing.name)
+    assert (info.blob_type, reader.read(growing.name, 0, 4, info.etag)) == ("AppendBlob", b"x\ny\n")
+    writer.delete(whole)
+    with pytest.raises(BlobGone):
+        reader.info(whole.name)
+    with pytest.raises(BlobGone):
+        writer.delete(whole)
+    assert writer.block_ids(whole) == ()
+    writer.close()
+    reader.close()
+
+
+def test_the_command_creates_containers_and_tells_the_truth(azurite: LocalAzurite, tmp_path: Path) -> None:
+    """`blobtide demo generate` twice: all is there once, and the truth file names every tuple both times."""
+    truth = tmp_path / "truth.parquet"
+    words = ["generate", "--connection-string", azurite.connection_string, "--truth", str(truth), "--seed", "99"]
+    words += ["--nics", "4", "--minutes", "3", "--start", "2026-05-01T12:00:00Z", "--tuples-per-minute", "10"]
+    spec = EstateSpec(seed=99, nics=4, minutes=3, tuples_per_minute=10)
+    commits = list(Estate(spec).commits())
+    logs, count = collect(commits), len(commits)
+    for said in (f"{count} commits: ", f"{count} commits, {count} of them already there: "):
+        result = CliRunner().invoke(demo.command, words, catch_exceptions=False)
+        assert result.output.startswith(said)
+        assert f"{logs.truth.num_rows:,} tuples" in result.output
+        rows = values_of(pq.read_table(truth))
+        key = lambda row: (row["blob"], row["record_offset"], row["tuple_index"])  # noqa: E731
+        assert sorted(rows, key=key) == sorted(values_of(logs.truth), key=key)
+    for container in {blob.container for blob in logs.blobs}:
+        reader = open_container(account(azurite), "demo.local", container)
+        mine = Logs({blob: data for blob, data in logs.blobs.items() if blob.container == container}, logs.truth)
+        assert content(reader, mine) == {blob.name: data for blob, data in mine.blobs.items()}
+        reader.close()
