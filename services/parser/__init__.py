@@ -1,1 +1,5 @@
-"""Turns segments into flow batches."""
+"""parser: reads segments from ``Raw.FlowLogs``, writes flow batches to ``Extracted.Flows``.
+
+Promises: input offsets, flow batches and dead letters are one transaction; rows of a blob keep their order and their partition;
+what cannot become a row goes to ``Errors`` with its bytes and its place. If too much does, the service stops.
+"""

@@ -64,6 +64,7 @@ def split(text: bytearray | pa.Buffer, types: dict[str, pa.DataType]) -> dict[st
 def flow_columns(text: bytearray | pa.Buffer, rows: int, layout: Layout) -> dict[str, pa.Array] | None:
     """Return the columns of `FLOW_SCHEMA` that come from tuples, of `rows` > 0 lines of valid UTF-8; None if one is bad."""
     fields = split(text, {name: _TYPES[kind] for name, kind in layout.fields})
+    # The reader skips empty lines, that is empty tuples: then there are fewer rows.
     if fields is None or len(fields["time"]) != rows:
         return None
     if any(fields[name].null_count for name in layout.of_kind(*_MANDATORY_NUMBERS)):

@@ -61,10 +61,9 @@ class Harvest:
         framed = frame(segment.data, segment.format)
         for start, end in framed.broken:
             self.refuse(number, segment.start + start, Refusal(ErrorCode.BAD_JSON, "not JSON", segment.data[start:end]))
-        first = framed.offsets[0] if segment.piece and framed.offsets else 0
         for value, offset in zip(framed.values, framed.offsets, strict=True):
-            # A piece stands for its whole record, whose first byte is the segment's start.
-            self._add_value(number, segment.start + offset - first, value, MAX_ENVELOPES)
+            # All pieces of a record begin with the same separators, so that its offset comes out the same in each of them.
+            self._add_value(number, segment.start + offset, value, MAX_ENVELOPES)
 
     def refuse(self, number: int, offset: int, refusal: Refusal) -> None:
         """Add a dead letter for something at `offset` in the blob of segment `number`."""
@@ -87,7 +86,7 @@ class Harvest:
     def _add_value(self, number: int, offset: int, value: msgspec.Raw, envelopes: int) -> None:
         try:
             record = decode(value)
-            if record.records is not None and record.category is None:
+            if record.is_envelope:
                 self._add_envelope(number, offset, value, record.records, envelopes)
                 return
             layout = collect(record, self.groups)

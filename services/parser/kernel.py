@@ -89,7 +89,7 @@ def _parts(gathered: Harvest) -> list[_Part]:
 
 
 def _part(arrays: Rows, tuples: TupleText, layout: Layout) -> _Part:
-    if tuples.rows and not tuples.any_empty() and is_strict(tuples.text):
+    if tuples.rows and is_strict(tuples.text):
         columns = flow_columns(tuples.text, tuples.rows, layout)
         if columns is not None:
             return _Part(arrays, tuples.counts, columns, np.arange(tuples.rows), [])

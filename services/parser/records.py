@@ -27,7 +27,12 @@ class Record(msgspec.Struct, gc=False):
     flowLogResourceID: str | None = None  # noqa: N815
     targetResourceID: str | None = None  # noqa: N815
     flowRecords: vnet.FlowRecords | None = None  # noqa: N815
-    records: msgspec.Raw | None = None
+    records: msgspec.Raw = msgspec.Raw()
+
+    @property
+    def is_envelope(self) -> bool:
+        """Tell whether this is no record but an object that holds some."""
+        return self.category is None and len(self.records) > 0
 
     @property
     def version(self) -> int | None:
@@ -37,7 +42,7 @@ class Record(msgspec.Struct, gc=False):
 
 class _Category(msgspec.Struct, gc=False):
     category: str | None = None
-    records: msgspec.Raw | None = None
+    records: msgspec.Raw = msgspec.Raw()
 
 
 class BadRecord(Exception):
@@ -77,7 +82,7 @@ def collect(record: Record, groups: Groups) -> Layout:
         vnet.collect(record.flowRecords, record.macAddress, groups)
     elif record.category == nsg.CATEGORY and record.properties is not None:
         layout = _known(nsg.LAYOUTS.get(record.properties.Version or 0), record)
-        nsg.collect(record.properties, record.macAddress, groups)
+        nsg.collect(record.properties, record.macAddress, record.resourceId, groups)
     elif record.category in CATEGORIES:
         raise BadRecord(ErrorCode.BAD_RECORD, f"{record.category} record without a body")
     else:
@@ -97,7 +102,7 @@ def _explained(value: msgspec.Raw, error: Exception) -> BadRecord:
         found = _category.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         found = None
-    if found is None or found.category in CATEGORIES or found.records is not None:
+    if found is None or found.category in CATEGORIES or len(found.records):
         return BadRecord(ErrorCode.BAD_RECORD, f"record of the wrong shape: {error}")
     return _unknown_category(found.category)
 

@@ -54,10 +54,6 @@ class TupleText:
         """How many tuples there are."""
         return len(self.bounds) // 2
 
-    def any_empty(self) -> bool:
-        """Tell whether a tuple is the empty string, which the CSV reader would skip."""
-        return bool(((self.bounds[1::2] - self.bounds[0::2]) == 1).any())
-
     def lines(self) -> pa.BinaryArray:
         """Return the tuples as an array."""
         # The text falls into pieces: gap, tuple, gap, tuple, ...

@@ -39,12 +39,12 @@ class Properties(msgspec.Struct, gc=False):
     flows: list[RuleFlow] | None = None
 
 
-def collect(body: Properties, record_mac: str | None, groups: Groups) -> None:
-    """Add the tuple arrays of a record to `groups`, in order."""
+def collect(body: Properties, record_mac: str | None, group_id: str | None, groups: Groups) -> None:
+    """Add the tuple arrays of a record to `groups`, in order. The access control list is the group that logs."""
     for rule_flow in body.flows or ():
         for flow in rule_flow.flows or ():
             groups.rules.append(rule_flow.rule)
-            groups.acls.append(None)
+            groups.acls.append(group_id)
             groups.macs.append(flow.mac or record_mac)
             groups.tuples.append(flow.flowTuples)
 

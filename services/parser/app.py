@@ -1,0 +1,172 @@
+"""Segments to flow batches: the transform that runs between reading and committing.
+
+All segments of one poll and partition are parsed as one and leave as few batches, on the partition they came from.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import structlog
+
+from libs.common.dead_letters import DeadLetter, ErrorCode
+from libs.common.errors import CodecError, DeadLetterLimit
+from libs.common.flows.wire import FLOW_BATCH_HEADERS, encode_flows
+from libs.common.kafka.limit import RejectionLimit
+from libs.common.kafka.records import Inbound, Outbound
+from libs.common.segments import Segment
+from services.parser import metrics
+from services.parser.harvest import STAGE
+from services.parser.kernel import Parsed, parse
+from services.parser.words import trimmed
+
+log = structlog.get_logger(__name__)
+
+_NANOSECONDS = 1_000_000_000
+_MAX_LATENCY_SECONDS = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outlet:
+    """Where results go: topics, the largest flow batch in bytes, and the share of dead letters that stops the service."""
+
+    flows_topic: str
+    errors_topic: str
+    batch_bytes: int
+    dead_letter_limit: float
+
+
+class FlowParser:
+    """A `Transform` of segments into flow batches and dead letters."""
+
+    def __init__(self, outlet: Outlet, clock: Callable[[], float] = time.time) -> None:
+        self._outlet = outlet
+        self._clock = clock
+        self._limit = RejectionLimit(outlet.dead_letter_limit)
+
+    def handle(self, batch: Sequence[Inbound]) -> list[Outbound]:
+        """Parse one poll.
+
+        Raises:
+            DeadLetterLimit: if too much of the latest input cannot be parsed.
+        """
+        by_partition: dict[int, list[Inbound]] = {}
+        for message in batch:
+            by_partition.setdefault(message.partition, []).append(message)
+        results = [_parse(partition, messages) for partition, messages in by_partition.items()]
+        self._check(results)
+        return [out for result in results for out in self._outputs(result)]
+
+    def _check(self, results: list[_Result]) -> None:
+        letters = [letter for result in results for letter in result.letters]
+        try:
+            self._limit.check(sum(result.parsed.batch.num_rows for result in results) + len(letters), len(letters))
+        except DeadLetterLimit:
+            # The dead letters of this batch are not written either: say here what one of them looks like.
+            last = letters[-1]
+            log.error(  # noqa: TRY400 - the traceback says nothing
+                "too much input cannot be parsed", code=last.code, reason=last.reason, blob=last.blob, offset=last.record_offset
+            )
+            raise
+
+    def _outputs(self, result: _Result) -> Iterator[Outbound]:
+        self._count(result)
+        for part in slices(result.parsed.batch, self._outlet.batch_bytes):
+            metrics.BATCH_ROWS.observe(part.rows)
+            metrics.BATCH_BYTES.observe(len(part.data))
+            headers = (*FLOW_BATCH_HEADERS, ("rows", str(part.rows).encode()))
+            yield Outbound(self._outlet.flows_topic, part.data, headers=headers, partition=result.partition)
+        for letter in result.letters:
+            yield Outbound(self._outlet.errors_topic, letter.data, letter.key, letter.headers())
+
+    def _count(self, result: _Result) -> None:
+        batch = result.parsed.batch
+        metrics.SEGMENTS.inc(result.segments)
+        metrics.SEGMENT_BYTES.inc(result.bytes)
+        metrics.RECORDS.inc(result.parsed.records)
+        metrics.TUPLES.inc(batch.num_rows)
+        for code, count in Counter(letter.code for letter in result.letters).items():
+            metrics.DEAD_LETTERS.labels(code.value).inc(count)
+        newest = pc.max(batch["record_time"].cast(pa.int64())).as_py()
+        if newest is not None:
+            age = self._clock() - newest / _NANOSECONDS
+            metrics.LATENCY_SECONDS.observe(min(max(age, 0.0), _MAX_LATENCY_SECONDS))
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """What became of one poll's messages of one partition."""
+
+    partition: int
+    segments: int
+    bytes: int
+    parsed: Parsed
+    letters: list[DeadLetter]
+
+
+def _parse(partition: int, messages: list[Inbound]) -> _Result:
+    segments: list[Segment] = []
+    carriers: list[Inbound] = []
+    letters: list[DeadLetter] = []
+    for message in messages:
+        try:
+            segments.append(_segment(message))
+            carriers.append(message)
+        except CodecError as error:
+            letters.append(_bad_message(message, str(error)))
+    with metrics.PARSE_SECONDS.time():
+        parsed = parse(segments, lambda number: _source(carriers[number]))
+    return _Result(partition, len(segments), sum(len(one.data) for one in segments), parsed, letters + parsed.dead_letters)
+
+
+def _segment(message: Inbound) -> Segment:
+    if message.value is None:
+        raise CodecError("not a segment: no value")
+    return Segment.from_message(message.headers, message.value)
+
+
+def _bad_message(message: Inbound, reason: str) -> DeadLetter:
+    return DeadLetter(
+        stage=STAGE,
+        code=ErrorCode.BAD_MESSAGE,
+        reason=reason,
+        data=message.value or b"",
+        key=message.key,
+        source=_source(message),
+    )
+
+
+def _source(message: Inbound) -> Mapping[str, str]:
+    return {"topic": message.topic, "partition": str(message.partition), "offset": str(message.offset)}
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A flow batch as bytes, and its rows."""
+
+    rows: int
+    data: bytes
+
+
+def slices(batch: pa.RecordBatch, limit: int) -> Iterator[Encoded]:
+    """Encode `batch` as one or more flow batches of at most `limit` bytes (a single row may be larger); none if it is empty."""
+    rows = batch.num_rows
+    step = max(1, rows * limit // max(batch.nbytes, 1))
+    for start in range(0, rows, step):
+        yield from _halves(batch.slice(start, step) if step < rows else batch, limit)
+
+
+def _halves(batch: pa.RecordBatch, limit: int) -> Iterator[Encoded]:
+    rows = batch.num_rows
+    trimmed_batch = pa.RecordBatch.from_arrays([trimmed(column) for column in batch.columns], schema=batch.schema)
+    data = encode_flows(trimmed_batch)
+    if len(data) <= limit or rows == 1:
+        yield Encoded(rows, data)
+        return
+    yield from _halves(batch.slice(0, rows // 2), limit)
+    yield from _halves(batch.slice(rows // 2), limit)

@@ -1,0 +1,27 @@
+"""Put a parser process together."""
+
+from __future__ import annotations
+
+from libs.common.kafka.records import Listener, Session
+from libs.common.kafka.session import SessionSpec, TransactionalSession
+from libs.common.kafka.transform_loop import PollPolicy, TransformLoop
+from libs.common.service import Service
+from libs.common.settings import Settings
+from services.parser.app import FlowParser, Outlet
+
+
+def build(settings: Settings) -> Service:
+    """Build the parser; nothing is connected yet."""
+    topics, parser = settings.topics, settings.parser
+    spec = SessionSpec("parser", settings.instance.ordinal, (topics.raw_flow_logs,))
+
+    def make_session(listener: Listener) -> Session:
+        return TransactionalSession(settings.kafka, spec, listener)
+
+    return TransformLoop(
+        make_session,
+        FlowParser(Outlet(topics.flows, topics.errors, parser.batch_bytes, parser.dead_letter_limit)),
+        PollPolicy(parser.poll_seconds, parser.poll_messages, parser.poll_bytes),
+        topics.errors,
+        stage="parser",
+    )
