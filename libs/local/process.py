@@ -22,6 +22,8 @@ from libs.local.errors import ServerFailed
 
 STOP_SECONDS: Final = 10.0
 _LOG_LINES_SHOWN = 15
+# Java writes dozens of them behind each cause.
+_STACK_FRAMES = ("at ", "... ")
 _POLL_SECONDS = 0.05
 
 
@@ -128,5 +130,6 @@ class LocalServer(ABC):
             time.sleep(_POLL_SECONDS)
 
     def _failed(self, what: str) -> ServerFailed:
-        last = self.output().splitlines()[-_LOG_LINES_SHOWN:]
+        lines = [line for line in self.output().splitlines() if not line.lstrip().startswith(_STACK_FRAMES)]
+        last = lines[-_LOG_LINES_SHOWN:]
         return ServerFailed("\n  ".join([f"{self.name} {what}; the end of {self.log_path}:", *last]))
