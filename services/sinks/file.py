@@ -28,8 +28,6 @@ from services.sinks.settings import SinkSettings
 from services.sinks.shard_store import Limits, Outlet
 from services.sinks.shards import Shards, ShardsSpec
 
-__all__ = ["FileSettings", "FileSink"]
-
 
 class FileSettings(SinkSettings):
     """Options of the file sink."""

@@ -142,7 +142,8 @@ class Shards:
             with self._guarded(shard):
                 act()
         except Retry as error:
-            log.debug("file is made later", shard=shard, reason=str(error))
+            if not isinstance(error.__cause__, BlockingIOError):  # that another process has the shard is no news
+                log.warning("a file is made later", shard=shard, reason=str(error))
 
     @contextmanager
     def _guarded(self, shard: int) -> Iterator[None]:

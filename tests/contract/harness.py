@@ -21,6 +21,18 @@ Row = Mapping[str, Any]
 Content = dict[Any, Any]
 SHARDS = 2
 
+# The steps of a sink that keeps its state on a local disk.
+CRASH_POINTS = (
+    "sink.spool-written",
+    "sink.spool-synced",
+    "sink.before-commit",
+    "sink.committed",
+    "sink.part-synced",
+    "sink.part-recorded",
+    "sink.part-renamed",
+    "sink.rolled",
+)
+
 
 class Harness(ABC):
     """One fresh destination and ways to look at it."""

@@ -22,7 +22,7 @@ from libs.common.crash import CRASH_VARIABLE
 from libs.common.errors import Retry
 from services.sinks.contract import Outcome, Promise, Sink
 from services.sinks.registry import KINDS
-from tests.contract.harness import Harness, LocalDiskHarness, Row, parts, shard_of
+from tests.contract.harness import CRASH_POINTS, Harness, LocalDiskHarness, Row, parts, shard_of
 from tests.flows import rows
 
 ROOT = Path(__file__).parents[2]
@@ -166,18 +166,6 @@ def test_close_is_idempotent(harness: Harness) -> None:
     with opened(harness) as sink:
         sink.release({0})
         sink.close()
-
-
-CRASH_POINTS = (
-    "sink.spool-written",
-    "sink.spool-synced",
-    "sink.before-commit",
-    "sink.committed",
-    "sink.part-synced",
-    "sink.part-recorded",
-    "sink.part-renamed",
-    "sink.rolled",
-)
 
 
 @pytest.mark.parametrize(
