@@ -59,15 +59,10 @@ def table_of(parts: Iterable[Rows]) -> pa.Table:
     by_batch: dict[int, list[Rows]] = {}
     for part in parts:
         by_batch.setdefault(id(part.batch), []).append(part)
-    batches: list[pa.RecordBatch] = []
-    for of_batch in by_batch.values():
-        whole = of_batch[0].batch
-        if (
-            sum(map(len, of_batch)) == whole.num_rows
-        ):  # much cheaper than its slices, each of which drags the dictionaries along
-            batches.append(whole)
-        else:
-            batches.extend(part.read() for part in sorted(of_batch, key=lambda part: part.start))
+    batches = []
+    for of_batch in by_batch.values():  # slices would each drag the dictionaries along
+        numbers = np.concatenate([np.arange(part.start, part.stop) for part in of_batch])
+        batches.append(of_batch[0].batch.take(pa.array(np.sort(numbers))))
     return pa.Table.from_batches(batches, TRUTH_SCHEMA).unify_dictionaries().combine_chunks()
 
 
