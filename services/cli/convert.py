@@ -1,0 +1,143 @@
+"""``blobtide convert``: flow-log files to rows, with the parser's own kernel and without any server."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import click
+import pyarrow as pa
+
+from libs.common.dead_letters import DeadLetter
+from libs.common.segments import Segment
+from services.cli.convert_input import CHUNK_BYTES, STANDARD_INPUT, segments_of
+from services.cli.convert_output import Format, RowWriter, letter_line, replacing, row_writer
+from services.parser.kernel import Parsed, parse
+
+DEAD_LETTERED: Final = 1
+_PROGRESS_SECONDS: Final = 0.5
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What was read and what became of it."""
+
+    files: int = 0
+    bytes: int = 0
+    records: int = 0
+    rows: int = 0
+    bad_tuples: int = 0
+    letters: Counter[str] = field(default_factory=Counter)
+    versions: Counter[str] = field(default_factory=Counter)
+
+    def add(self, parsed: Parsed) -> None:
+        """Count one result."""
+        self.records += parsed.records
+        self.rows += parsed.batch.num_rows
+        self.bad_tuples += sum(letter.tuple_index is not None for letter in parsed.dead_letters)
+        self.letters.update(letter.code.value for letter in parsed.dead_letters)
+        kinds = pa.table({"category": parsed.batch["category"].cast(pa.string()), "version": parsed.batch["flow_log_version"]})
+        for kind in kinds.group_by(["category", "version"]).aggregate([([], "count_all")]).to_pylist():
+            self.versions[f"{kind['category']} version {kind['version']}"] += kind["count_all"]
+
+    def summary(self) -> Iterator[str]:
+        """Yield the lines of the summary."""
+        dead = self.letters.total()
+        tuples = self.rows + self.bad_tuples
+        yield f"files {self.files}, records {self.records}, tuples {tuples}, rows {self.rows}, dead letters {dead}"
+        yield from (f"  {version}: {count} rows" for version, count in sorted(self.versions.items()))
+        yield from (f"  dead letters {code}: {count}" for code, count in sorted(self.letters.items()))
+
+
+class _Progress:
+    """One line on a terminal that says how far it is; nothing elsewhere."""
+
+    def __init__(self) -> None:
+        self._shown = False
+        self._next = time.monotonic() + _PROGRESS_SECONDS
+        self._on = sys.stderr.isatty()
+
+    def show(self, tally: _Tally) -> None:
+        """Show how far it is, now and then."""
+        if self._on and time.monotonic() >= self._next:
+            self._next = time.monotonic() + _PROGRESS_SECONDS
+            self._shown = True
+            click.echo(f"\r{tally.bytes / 1e6:,.0f} MB read, {tally.rows:,} rows", nl=False, err=True)
+
+    def clear(self) -> None:
+        """Take the line away."""
+        if self._shown:
+            click.echo("\r\x1b[K", nl=False, err=True)
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(dir_okay=False, exists=True, allow_dash=True))
+@click.option("--format", "form", type=click.Choice([f.value for f in Format]), default="ndjson", show_default=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Rows go to this file.")
+@click.option("--errors", type=click.Path(path_type=Path, dir_okay=False), help="Dead letters go to this file, as NDJSON.")
+def command(files: tuple[str, ...], form: str, output: Path | None, errors: Path | None) -> None:
+    """Turn local flow-log files (or standard input, -) into rows, without any server.
+
+    NSG version 1 and 2 and VNet version 4, as whole blobs, single records or lines, plain or gzip: the content decides.
+    Rows go to standard output, a summary to standard error. Exit code 1 if anything could not be read.
+    """
+    if form == Format.PARQUET and output is None and sys.stdout.isatty():
+        raise click.UsageError("parquet is not for terminals: give --output FILE or redirect standard output")
+    _refuse_overwriting(files, output, errors)
+    tally = _Tally()
+    with ExitStack() as stack:
+        writer = stack.enter_context(row_writer(Format(form), output))
+        refused = stack.enter_context(replacing(errors)) if errors else None
+        _convert(files, writer, refused, tally)
+    for line in tally.summary():
+        click.echo(line, err=True)
+    sys.exit(DEAD_LETTERED if tally.letters else 0)
+
+
+def _refuse_overwriting(files: tuple[str, ...], output: Path | None, errors: Path | None) -> None:
+    given = [Path(name).resolve() for name in files if name != STANDARD_INPUT]
+    results = [path.resolve() for path in (output, errors) if path]
+    for path in results:
+        if path in given or results.count(path) > 1:
+            raise click.UsageError(f"{path} is given twice: rows, errors and input must be different files")
+
+
+def _convert(files: Iterable[str], writer: RowWriter, refused: BinaryIO | None, tally: _Tally) -> None:
+    progress = _Progress()
+    for segments in _chunks(files, tally):
+        parsed = parse(segments)
+        tally.add(parsed)
+        if parsed.batch.num_rows:
+            writer.write(parsed.batch)
+        if refused:
+            refused.writelines(letter_line(letter) for letter in _in_order(parsed.dead_letters, segments))
+        progress.show(tally)
+    progress.clear()
+
+
+def _in_order(letters: list[DeadLetter], segments: list[Segment]) -> list[DeadLetter]:
+    files: dict[str | None, int] = {segment.blob: number for number, segment in enumerate(segments)}
+    return sorted(letters, key=lambda one: (files[one.blob], one.record_offset or 0, one.tuple_index or 0))
+
+
+def _chunks(files: Iterable[str], tally: _Tally) -> Iterator[list[Segment]]:
+    """Yield segments, many small ones together."""
+    held: list[Segment] = []
+    size = 0
+    for name in files:
+        tally.files += 1
+        for segment in segments_of(name):
+            held.append(segment)
+            size += len(segment.data)
+            tally.bytes += len(segment.data)
+            if size >= CHUNK_BYTES:
+                yield held
+                held, size = [], 0
+    if held:
+        yield held

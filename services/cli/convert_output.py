@@ -1,0 +1,195 @@
+"""Rows as NDJSON, CSV, Parquet or an aligned table, batch by batch; dead letters as NDJSON."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import BinaryIO, Final, Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from libs.common.dead_letters import DeadLetter
+from libs.common.errors import BlobtideError
+from libs.common.flows.csv_text import csv_header, csv_lines
+from libs.common.flows.json_text import json_lines
+from libs.common.flows.schema import FLOW_SCHEMA
+
+_GAP: Final = "  "
+_NUMERIC: Final = ("proto", "packets", "bytes")
+
+
+class Format(StrEnum):
+    """How rows are written."""
+
+    NDJSON = "ndjson"
+    CSV = "csv"
+    PARQUET = "parquet"
+    TABLE = "table"
+
+
+class RowWriter(Protocol):
+    """Writes flow batches to one stream."""
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Write the rows of `batch`."""
+
+    def close(self) -> None:
+        """Write what completes the output; the stream stays open."""
+
+
+class _Text:
+    def __init__(self, stream: BinaryIO, form: Format) -> None:
+        self._stream = stream
+        self._form = form
+        if form is Format.CSV:
+            stream.write(csv_header(FLOW_SCHEMA))
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        table = pa.Table.from_batches([batch])
+        self._stream.write(csv_lines(table, header=False) if self._form is Format.CSV else json_lines(table))
+
+    def close(self) -> None:
+        pass
+
+
+class _Parquet:
+    def __init__(self, stream: BinaryIO) -> None:
+        import pyarrow.parquet as pq
+
+        self._writer = pq.ParquetWriter(pa.PythonFile(stream, mode="w"), FLOW_SCHEMA, compression="zstd")
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        self._writer.write_batch(batch)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class _Aligned:
+    """Columns are as wide as the widest value so far, so that files of any size stream."""
+
+    def __init__(self, stream: BinaryIO, width: int | None) -> None:
+        self._stream = stream
+        self._width = width
+        self._widths: dict[str, int] = {}
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        columns = _table_columns(batch)
+        first = not self._widths
+        for name, column in columns.items():
+            widest = pc.max(pc.utf8_length(column)).as_py() or 0
+            self._widths[name] = max(self._widths.get(name, len(name)), widest)
+        if first:
+            self._print({name: pa.array([name]) for name in columns})
+        self._print(columns)
+
+    def _print(self, columns: dict[str, pa.Array]) -> None:
+        padded = [
+            (pc.utf8_lpad if name in _NUMERIC else pc.utf8_rpad)(column, self._widths[name]) for name, column in columns.items()
+        ]
+        lines = pc.binary_join_element_wise(*padded, _GAP)
+        if self._width is not None:
+            lines = pc.utf8_slice_codeunits(lines, 0, self._width)
+        lines = pc.utf8_rtrim_whitespace(lines)
+        self._stream.write("".join(f"{line}\n" for line in lines.to_pylist()).encode())
+
+    def close(self) -> None:
+        pass
+
+
+def _table_columns(batch: pa.RecordBatch) -> dict[str, pa.Array]:
+    def text(name: str) -> pa.Array:
+        return pc.fill_null(batch[name].cast(pa.string()), "")
+
+    def total(sent: str, received: str) -> pa.Array:
+        both = pc.add(pc.fill_null(batch[sent], 0), pc.fill_null(batch[received], 0))
+        known = pc.or_(batch[sent].is_valid(), batch[received].is_valid())
+        return pc.if_else(known, both.cast(pa.string()), "")
+
+    def endpoint(address: str, port: str) -> pa.Array:
+        return pc.binary_join_element_wise(text(address), text(port), " ")
+
+    return {
+        "time": text("time"),
+        "source": endpoint("src_ip", "src_port"),
+        "destination": endpoint("dst_ip", "dst_port"),
+        "proto": text("protocol"),
+        "direction": text("direction"),
+        "action": text("action"),
+        "state": text("state"),
+        "packets": total("packets_sent", "packets_received"),
+        "bytes": total("bytes_sent", "bytes_received"),
+        "rule": text("rule"),
+        "mac": text("mac"),
+    }
+
+
+@contextmanager
+def row_writer(form: Format, output: Path | None) -> Iterator[RowWriter]:
+    """Give a writer to standard output, or to a file that appears under its name when all is written.
+
+    Raises:
+        BlobtideError: if the file cannot be written.
+    """
+    if output is None:
+        terminal = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        yield from _writing(form, sys.stdout.buffer, terminal)
+        sys.stdout.buffer.flush()
+        return
+    with replacing(output) as stream:
+        yield from _writing(form, stream, None)
+
+
+def _writing(form: Format, stream: BinaryIO, width: int | None) -> Iterator[RowWriter]:
+    writer: RowWriter
+    match form:
+        case Format.PARQUET:
+            writer = _Parquet(stream)
+        case Format.TABLE:
+            writer = _Aligned(stream, width)
+        case Format.NDJSON | Format.CSV:
+            writer = _Text(stream, form)
+    yield writer
+    writer.close()
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Give a file that takes the place of `path` when the block ends well, and disappears when it does not.
+
+    Raises:
+        BlobtideError: if it cannot be written.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("wb") as stream:
+            yield stream
+        part.replace(path)
+    except OSError as error:
+        raise BlobtideError(f"{path}: cannot write: {error.strerror or error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def letter_line(letter: DeadLetter) -> bytes:
+    """Return a dead letter as one line of JSON; bytes that are no UTF-8 text as base64."""
+    try:
+        content = {"text": letter.data.decode()}
+    except UnicodeDecodeError:
+        content = {"base64": base64.b64encode(letter.data).decode()}
+    fields = {
+        "code": letter.code.value,
+        "reason": letter.reason,
+        "file": letter.blob,
+        "record_offset": letter.record_offset,
+        "tuple_index": letter.tuple_index,
+    }
+    known = {name: value for name, value in fields.items() if value is not None}
+    return json.dumps(known | content, ensure_ascii=False).encode() + b"\n"
