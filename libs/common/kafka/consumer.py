@@ -29,7 +29,7 @@ from libs.common.errors import BlobtideError
 from libs.common.kafka import metrics
 from libs.common.kafka.client import consumer_config, make_client
 from libs.common.kafka.client_log import ClientLog
-from libs.common.kafka.failures import error_of, is_out_of_range, is_passing, translated
+from libs.common.kafka.failures import error_of, is_moved, is_out_of_range, is_passing, translated
 from libs.common.kafka.protocols import ConsumerClient, RebalanceCallback
 from libs.common.kafka.records import Inbound, Listener, TopicPartition
 from libs.common.kafka.throttle import Throttle
@@ -85,6 +85,8 @@ class GroupConsumer:
         self._phases: dict[TopicPartition, _Phase] = {}
         self._starts: dict[TopicPartition, int] = {}
         self._stable_ends: str | None = None
+        self._unanswered = 0
+        self._commit_errors: list[KafkaError] = []
         self._paused = False
         self._must_rejoin = False
         self._last_poll = clock()
@@ -93,6 +95,7 @@ class GroupConsumer:
 
     def open(self) -> None:
         """Join the group."""
+        self._unanswered = 0
         self._client = self._make(ClientLog(self._spec.group))
         self._last_poll = self._clock()
         subscribe: RebalanceCallback = self._on_revoke
@@ -109,6 +112,7 @@ class GroupConsumer:
         messages = client.consume(max_records, seconds)
         self._last_poll = self._clock()
         self._apply_events()
+        self._judge_commits()
         self._publish_lag()
         return self._accepted(messages)
 
@@ -160,11 +164,20 @@ class GroupConsumer:
         return data if generation >= 0 else None
 
     def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Commit outside a transaction and wait for it. Raises KafkaException, also for an error of one partition."""
-        positions = [ClientPartition(p.topic, p.partition, offset) for p, offset in offsets.items()]
-        for answer in self._open_client().commit(offsets=positions, asynchronous=False) or ():
-            _raise_for(answer)
-        self.moved(offsets)
+        """Commit outside a transaction what is still ours; a later `poll` sees the answer and raises if Kafka refused.
+
+        It does not wait: the client's synchronous commit blocks for as long as the coordinator hangs.
+        """
+        ours = {p: offset for p, offset in offsets.items() if p in self.readable()}
+        if ours:
+            positions = [ClientPartition(p.topic, p.partition, offset) for p, offset in ours.items()]
+            try:
+                self._open_client().commit(offsets=positions, asynchronous=True)
+            except KafkaException as exception:
+                self._commit_errors.append(error_of(exception))
+            else:
+                self._unanswered += 1
+                self.moved(ours)
 
     def pause(self) -> None:
         """Deliver nothing until `resume`, not even from partitions that arrive later."""
@@ -183,8 +196,15 @@ class GroupConsumer:
         self.open()
 
     def close(self) -> None:
-        """Leave the group. Idempotent."""
-        if self._client is not None:
+        """Leave the group after the last commits were answered, within a few seconds. Idempotent."""
+        if self._client is None:
+            return
+        deadline = self._clock() + ANSWER_SECONDS
+        while self._unanswered and self._clock() < deadline:
+            self._client.consume(1, 0.05)
+        if self._unanswered:
+            self.abandon()
+        else:
             self._leave()
 
     def abandon(self) -> None:
@@ -208,8 +228,12 @@ class GroupConsumer:
 
     def _made_from(self, kafka: KafkaSettings) -> Callable[[ClientLog], ConsumerClient]:
         def make(client_log: ClientLog) -> ConsumerClient:
-            statistics = {"statistics.interval.ms": STATISTICS_MS, "stats_cb": self._on_statistics}
-            client: Any = make_client(Consumer, {**consumer_config(kafka, self._spec.group), **statistics}, client_log)
+            callbacks = {
+                "statistics.interval.ms": STATISTICS_MS,
+                "stats_cb": self._on_statistics,
+                "on_commit": self._on_commit,
+            }
+            client: Any = make_client(Consumer, {**consumer_config(kafka, self._spec.group), **callbacks}, client_log)
             return cast("ConsumerClient", client)
 
         return make
@@ -229,6 +253,10 @@ class GroupConsumer:
     def _on_revoke(self, _client: ConsumerClient, partitions: list[ClientPartition]) -> None:
         self._events.append(_Event(arrived=False, partitions=_own_partitions(partitions)))
 
+    def _on_commit(self, error: KafkaError | None, partitions: list[ClientPartition]) -> None:
+        self._unanswered -= 1
+        self._commit_errors += [found for found in (error, *(p.error for p in partitions)) if found is not None]
+
     def _on_statistics(self, text: str) -> None:
         self._stable_ends = text
 
@@ -246,6 +274,15 @@ class GroupConsumer:
                 self._listener.assigned(frozenset())
         if events:
             self._count_partitions()
+
+    def _judge_commits(self) -> None:
+        errors, self._commit_errors = self._commit_errors, []
+        for error in errors:
+            if is_moved(error):
+                metrics.LOST_COMMITS.labels("moved").inc()
+            else:
+                metrics.LOST_COMMITS.labels("failed").inc()
+                self._tolerate(error, "committing offsets")
 
     def _forget(self, partitions: Iterable[TopicPartition]) -> None:
         gone = {p: self._phases.pop(p) for p in partitions if p in self._phases}

@@ -23,4 +23,4 @@ LAG = Gauge(
 PARTITIONS = Gauge("blobtide_kafka_assigned_partitions", "Partitions that this process owns.", ["topic"])
 DEAD_LETTERS = Counter("blobtide_kafka_dead_letters_total", "Records written to the errors topic.", ["stage", "code"])
 RETRIES = Counter("blobtide_kafka_sink_retries_total", "Batches that the destination asked to repeat.")
-COMMITS = Counter("blobtide_kafka_sink_commits_total", "Commits of sink positions by how they ended.", ["outcome"])
+LOST_COMMITS = Counter("blobtide_kafka_sink_lost_commits_total", "Commits of sink positions that failed.", ["reason"])

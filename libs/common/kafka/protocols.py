@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from confluent_kafka import Message, TopicPartition
@@ -68,8 +68,8 @@ class ConsumerClient(Protocol):
     def resume(self, partitions: list[TopicPartition], /) -> None:
         """Fetch again."""
 
-    def commit(self, *, offsets: list[TopicPartition], asynchronous: bool) -> Sequence[TopicPartition] | None:
-        """Commit outside a transaction."""
+    def commit(self, *, offsets: list[TopicPartition], asynchronous: bool) -> object:
+        """Commit outside a transaction; the answer comes to `on_commit`."""
 
     def consumer_group_metadata(self) -> bytes:
         """Return group, generation and member in the client's own form."""

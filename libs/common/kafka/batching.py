@@ -1,0 +1,81 @@
+"""Collecting records into batches, bounded by time, count and bytes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Final
+
+from libs.common.kafka.records import Inbound, TopicPartition
+
+# The client waits a whole slice unless the count is reached, and looks at no signal meanwhile.
+SLICE_SECONDS: Final = 0.2
+_SMALLEST_GUESS: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class PollPolicy:
+    """A batch is complete as soon as one limit is reached. `seconds` count from its first record."""
+
+    seconds: float
+    messages: int
+    bytes: int
+
+
+class Collector:
+    """Collects one batch after the other from `poll`, which is called with (records, seconds)."""
+
+    def __init__(
+        self,
+        poll: Callable[[int, float], list[Inbound]],
+        policy: PollPolicy,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._poll = poll
+        self._policy = policy
+        self._clock = clock
+        self._held: list[Inbound] = []
+        self._bytes = 0
+        self._since = 0.0
+        # Mean size of a record, as seen so far: bounds what one slice can bring.
+        self._mean = float(max(_SMALLEST_GUESS, policy.bytes // 64))
+
+    def step(self) -> list[Inbound]:
+        """Poll one slice; return the batch if it is complete, else nothing. Blocks `SLICE_SECONDS` at most."""
+        waited = self._clock() - self._since if self._held else 0.0
+        seconds = max(0.0, min(SLICE_SECONDS, self._policy.seconds - waited))
+        self.add(self._poll(self._room(), seconds))
+        return self.take() if self._complete() else []
+
+    def add(self, records: list[Inbound]) -> None:
+        """Hold `records` for the next batch."""
+        if not records:
+            return
+        if not self._held:
+            self._since = self._clock()
+        size = sum(len(record.value or b"") for record in records)
+        self._held += records
+        self._bytes += size
+        self._mean = max(1.0, 0.5 * self._mean + 0.5 * size / len(records))
+
+    def take(self) -> list[Inbound]:
+        """Return what is held and hold nothing."""
+        batch, self._held, self._bytes = self._held, [], 0
+        return batch
+
+    def forget(self, partitions: Collection[TopicPartition]) -> None:
+        """Drop what is held of `partitions`: it comes again, here or elsewhere."""
+        self._held = [record for record in self._held if record.source not in partitions]
+        self._bytes = sum(len(record.value or b"") for record in self._held)
+
+    def _room(self) -> int:
+        by_bytes = int((self._policy.bytes - self._bytes) / self._mean)
+        return max(1, min(self._policy.messages - len(self._held), by_bytes))
+
+    def _complete(self) -> bool:
+        return bool(self._held) and (
+            len(self._held) >= self._policy.messages
+            or self._bytes >= self._policy.bytes
+            or self._clock() - self._since >= self._policy.seconds
+        )

@@ -1,0 +1,91 @@
+"""Writing dead letters outside a transaction: durable when `write` returns, perhaps twice after a crash, never lost."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Final
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from libs.common.dead_letters import DeadLetter
+from libs.common.errors import Retry
+from libs.common.kafka import metrics
+from libs.common.kafka.client import make_client, producer_config
+from libs.common.kafka.client_log import ClientLog
+from libs.common.kafka.failures import error_of, is_passing, translated
+from libs.common.settings.kafka import KafkaSettings
+
+log = structlog.get_logger(__name__)
+
+FLUSH_SECONDS: Final = 3.0
+
+
+class DeadLetterWriter:
+    """An idempotent producer for `topic`. Nothing happens before the first letter."""
+
+    def __init__(self, kafka: KafkaSettings, topic: str) -> None:
+        self._kafka = kafka
+        self._topic = topic
+        self._client: Any = None
+        self._problems: list[KafkaError] = []
+
+    def write(self, letters: Sequence[DeadLetter]) -> None:
+        """Write all `letters`; return when every one is acknowledged.
+
+        Raises:
+            Retry: not all of them were; write all of them again.
+            BlobtideError: Kafka refuses them for good, for example for want of rights.
+        """
+        if not letters:
+            return
+        if self._client is None:
+            self._client = make_client(Producer, producer_config(self._kafka), ClientLog("dead letters"))
+        self._problems = []
+        try:
+            for letter in letters:
+                self._produce(letter)
+            left = self._client.flush(FLUSH_SECONDS)
+        except BufferError as error:
+            self.close()
+            raise Retry("too many dead letters wait for Kafka") from error
+        except KafkaException as error:
+            self.close()
+            raise self._problem(error_of(error)) from error
+        if self._problems:
+            self.close()
+            raise self._problem(self._problems[0])
+        if left:
+            self.close()
+            raise Retry(f"Kafka did not acknowledge {left} dead letters within {FLUSH_SECONDS:g} s")
+        for letter in letters:
+            metrics.DEAD_LETTERS.labels(letter.stage, letter.code.value).inc()
+
+    def close(self) -> None:
+        """Drop the client; letters that were not acknowledged are the caller's to write again. Idempotent."""
+        self._client = None
+
+    def _produce(self, letter: DeadLetter) -> None:
+        try:
+            self._send(letter)
+        except KafkaException as error:
+            if error_of(error).code() != KafkaError.MSG_SIZE_TOO_LARGE:
+                raise
+            # Larger than a message may be: named by its position only.
+            omitted = {**letter.source, "omitted-bytes": str(len(letter.data))}
+            self._send(dataclasses.replace(letter, data=b"", source=omitted))
+
+    def _send(self, letter: DeadLetter) -> None:
+        self._client.produce(
+            self._topic, letter.data, letter.key, headers=list(letter.headers()), on_delivery=self._on_delivery
+        )
+
+    def _on_delivery(self, error: KafkaError | None, _message: Message) -> None:
+        if error is not None:
+            self._problems.append(error)
+
+    def _problem(self, error: KafkaError) -> Exception:
+        if error.fatal() or is_passing(error) or error.code() == KafkaError._MSG_TIMED_OUT:  # noqa: SLF001
+            return Retry(f"dead letters were not written: {error.str()}")
+        return translated(error, f"writing dead letters to {self._topic}")

@@ -1,0 +1,117 @@
+"""A session without Kafka, for unit tests of what stands on `records.Session`. It keeps the contract, rewinds included."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from libs.common.kafka.records import CommitResult, Inbound, Listener, NextOffsets, Outbound, TopicPartition
+from libs.common.segments import Headers
+
+
+@dataclass(frozen=True, slots=True)
+class FakeCommit:
+    """One transaction that committed."""
+
+    outputs: tuple[Outbound, ...]
+    offsets: NextOffsets
+
+
+class FakeSession:
+    """Holds topics in memory. `feed` adds records, `endings` scripts how the next commits end, `committed` shows what did.
+
+    Args:
+        listener: told as the real one tells it.
+        partitions: assigned by the first `poll`.
+    """
+
+    def __init__(self, listener: Listener, partitions: Collection[TopicPartition]) -> None:
+        self._listener = listener
+        self._arriving = frozenset(partitions)
+        self._owned: frozenset[TopicPartition] = frozenset()
+        self._records: dict[TopicPartition, list[Inbound]] = {}
+        self._positions: dict[TopicPartition, int] = {}
+        self.next_offsets: dict[TopicPartition, int] = {}
+        self.committed: list[FakeCommit] = []
+        # Consumed one a commit; when empty, commits succeed. An exception is raised after the rewind, as by the real session.
+        self.endings: deque[CommitResult | Exception] = deque()
+        self.is_open = False
+        self.is_paused = False
+
+    def feed(self, records: Iterable[Inbound]) -> None:
+        """Append `records` to their partitions."""
+        for record in records:
+            self._records.setdefault(record.source, []).append(record)
+
+    def assign(self, partitions: Collection[TopicPartition]) -> None:
+        """Let `partitions` arrive with the next `poll`."""
+        self._arriving |= frozenset(partitions)
+
+    def revoke(self, partitions: Collection[TopicPartition]) -> None:
+        """Take `partitions` away now."""
+        gone = self._owned & frozenset(partitions)
+        self._owned -= gone
+        self._listener.revoked(gone)
+
+    def outputs(self, topic: str) -> list[Outbound]:
+        """Return what was committed to `topic`, in order."""
+        return [output for commit in self.committed for output in commit.outputs if output.topic == topic]
+
+    def open(self) -> None:
+        """Do what `Session.open` says."""
+        self.is_open = True
+
+    def poll(self, max_records: int, seconds: float) -> list[Inbound]:
+        """Return at once; at most `max_records`."""
+        del seconds
+        if self._arriving:
+            arrived, self._arriving = self._arriving - self._owned, frozenset()
+            self._owned |= arrived
+            self._positions.update({p: self.next_offsets.get(p, 0) for p in arrived})
+            self._listener.assigned(arrived)
+        return [] if self.is_paused else self._deliver(max_records)
+
+    def commit(self, outputs: list[Outbound], offsets: NextOffsets) -> CommitResult:
+        """Commit, or end as `endings` says; offsets of partitions that are not owned abort."""
+        ending = self.endings.popleft() if self.endings else CommitResult.COMMITTED
+        if ending is CommitResult.COMMITTED and self._owned and offsets.keys() <= self._owned:
+            self.next_offsets.update(offsets)
+            self.committed.append(FakeCommit(tuple(outputs), dict(offsets)))
+            return CommitResult.COMMITTED
+        self._positions = {p: self.next_offsets.get(p, 0) for p in self._owned}
+        self._listener.rewound(self._owned)
+        if isinstance(ending, Exception):
+            raise ending
+        return CommitResult.ABORTED
+
+    def owned(self) -> frozenset[TopicPartition]:
+        """Return what is assigned."""
+        return self._owned
+
+    def pause(self) -> None:
+        """Deliver nothing."""
+        self.is_paused = True
+
+    def resume(self) -> None:
+        """Deliver again."""
+        self.is_paused = False
+
+    def close(self) -> None:
+        """Close; idempotent."""
+        self.is_open = False
+
+    def _deliver(self, max_records: int) -> list[Inbound]:
+        found: list[Inbound] = []
+        for partition in sorted(self._owned):
+            waiting = [r for r in self._records.get(partition, []) if r.offset >= self._positions[partition]]
+            taken = waiting[: max_records - len(found)]
+            if taken:
+                self._positions[partition] = taken[-1].offset + 1
+                found += taken
+        return found
+
+
+def record(topic: str, partition: int, offset: int, value: bytes | None = b"", headers: Headers = ()) -> Inbound:
+    """Return an inbound record for tests."""
+    return Inbound(topic, partition, offset, timestamp_ms=0, key=None, value=value, headers=headers)

@@ -1,0 +1,199 @@
+"""The loop of a service that turns records into records, exactly once.
+
+Collect a batch, call `Transform.handle`, commit its outputs with the next offsets in one transaction. A record on which
+`handle` raises, or whose output Kafka refuses, is found by halving the batch; it alone goes to the errors topic, with its
+original bytes, in the transaction that moves past it. Too many of them in a row stop the service.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final, Protocol
+
+import structlog
+
+from libs.common.dead_letters import DeadLetter, ErrorCode
+from libs.common.errors import ConfigError, DeadLetterLimit, ServerUnreachable
+from libs.common.kafka import metrics
+from libs.common.kafka.batching import Collector, PollPolicy
+from libs.common.kafka.failures import OutputRefused
+from libs.common.kafka.isolation import Isolation
+from libs.common.kafka.limit import RejectionLimit
+from libs.common.kafka.offsets import next_offsets
+from libs.common.kafka.records import CommitResult, Inbound, Listener, Outbound, Session, TopicPartition
+from libs.common.kafka.throttle import Throttle
+from libs.common.service import Health, Stop
+
+__all__ = ["PollPolicy", "Transform", "TransformLoop"]
+
+log = structlog.get_logger(__name__)
+
+# A bug that hits every record stops the service soon; single bad records among good ones never do.
+CRASHES_IN_A_ROW: Final = 20
+
+
+class Transform(Protocol):
+    """What a service does with records. Pure: may be called twice with the same records, or with parts of a batch."""
+
+    def handle(self, batch: Sequence[Inbound]) -> list[Outbound]:
+        """Return the outputs of `batch`. Raising is a bug, which costs the record that it happens on."""
+
+
+class _Result(Enum):
+    DONE = auto()
+    TRY_SMALLER = auto()  # nothing has moved: the same records in smaller parts
+    COMES_AGAIN = auto()  # the session went back to the committed offsets
+
+
+@dataclass(slots=True)
+class _Run:
+    """What exists while the loop runs."""
+
+    session: Session
+    collector: Collector
+    health: Health
+
+
+class TransformLoop:
+    """A `libs.common.service.Service`.
+
+    Args:
+        make_session: called with the loop's listener.
+        transform: the service's own work.
+        policy: when a batch is complete.
+        errors_topic: where single bad records go.
+        stage: the service's name in dead letters.
+    """
+
+    def __init__(
+        self,
+        make_session: Callable[[Listener], Session],
+        transform: Transform,
+        policy: PollPolicy,
+        errors_topic: str,
+        stage: str,
+    ) -> None:
+        self._make_session = make_session
+        self._transform = transform
+        self._policy = policy
+        self._errors_topic = errors_topic
+        self._stage = stage
+        self._isolation = Isolation()
+        self._limit = RejectionLimit(share=1.0, consecutive=CRASHES_IN_A_ROW)
+        self._throttle = Throttle()
+
+    def run(self, stop: Stop, health: Health) -> None:
+        """Work until `stop` is set. What is held then was not committed and comes again.
+
+        Raises:
+            ServerUnreachable: Kafka is not there at the start.
+            DeadLetterLimit: `handle` raises on record after record.
+        """
+        health.not_ready("waiting for partitions")
+        listener = _Forgetting(health)
+        session = self._make_session(listener)
+        listener.collector = collector = Collector(session.poll, self._policy)
+        session.open()
+        try:
+            while not stop.is_set():
+                health.beat()
+                self._process(_Run(session, collector, health), collector.step())
+        finally:
+            session.close()
+
+    def _process(self, run: _Run, batch: Sequence[Inbound]) -> None:
+        while batch:
+            run.health.beat()
+            part = self._isolation.next_part(batch)
+            match self._attempt(run.session, part):
+                case _Result.DONE:
+                    if self._isolation.is_condemned(part):
+                        metrics.DEAD_LETTERS.labels(self._stage, ErrorCode.HANDLER_CRASH.value).inc()
+                    self._isolation.succeeded(part)
+                    batch = batch[len(part) :]
+                case _Result.COMES_AGAIN:
+                    run.collector.take()
+                    return
+                case _Result.TRY_SMALLER:
+                    pass
+
+    def _attempt(self, session: Session, part: Sequence[Inbound]) -> _Result:
+        if self._isolation.is_condemned(part):
+            outputs = [crash_letter(part[0], self._stage, self._errors_topic)]
+        else:
+            try:
+                outputs = self._transform.handle(part)
+            except (DeadLetterLimit, ConfigError, ServerUnreachable):
+                raise
+            except Exception as error:  # noqa: BLE001 - a bug in one record's handling must not stop all others
+                self._suspect(error, part)
+                return _Result.TRY_SMALLER
+            self._limit.check(len(part), 0)
+        return self._commit(session, part, outputs)
+
+    def _commit(self, session: Session, part: Sequence[Inbound], outputs: list[Outbound]) -> _Result:
+        try:
+            result = session.commit(outputs, next_offsets(part))
+        except OutputRefused as error:
+            self._suspect(error, part)
+            return _Result.COMES_AGAIN
+        if result is CommitResult.COMMITTED:
+            return _Result.DONE
+        self._isolation.aborted(part)
+        return _Result.COMES_AGAIN
+
+    def _suspect(self, error: Exception, part: Sequence[Inbound]) -> None:
+        self._tell(error, part)
+        self._isolation.failed(part)
+        if len(part) == 1:
+            self._limit.check(1, 1)
+
+    def _tell(self, error: Exception, part: Sequence[Inbound]) -> None:
+        if len(part) == 1:
+            record = part[0]
+            log.error(
+                "record cannot be processed; it goes to the errors topic",
+                topic=record.topic,
+                partition=record.partition,
+                offset=record.offset,
+                error_type=type(error).__name__,
+                exc_info=error,
+            )
+        elif self._throttle.admits():
+            log.warning("batch cannot be processed; looking for the record", records=len(part), error_type=type(error).__name__)
+
+
+def crash_letter(record: Inbound, stage: str, errors_topic: str) -> Outbound:
+    """Return the dead letter of a record on which our code failed."""
+    letter = DeadLetter(
+        stage=stage,
+        code=ErrorCode.HANDLER_CRASH,
+        reason="processing this record failed; see the log of the service",
+        data=record.value or b"",
+        key=record.key,
+        source={"topic": record.topic, "partition": str(record.partition), "offset": str(record.offset)},
+    )
+    original = tuple((f"original-{name}", value) for name, value in record.headers)
+    return Outbound(errors_topic, letter.data, letter.key, letter.headers() + original)
+
+
+class _Forgetting:
+    """The listener: what is held and not committed is forgotten, because it comes again."""
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+        self.collector: Collector | None = None
+
+    def assigned(self, partitions: Collection[TopicPartition]) -> None:
+        del partitions
+        self._health.ready()
+
+    def revoked(self, partitions: Collection[TopicPartition]) -> None:
+        if self.collector is not None:
+            self.collector.forget(partitions)
+
+    def rewound(self, partitions: Collection[TopicPartition]) -> None:
+        if self.collector is not None:
+            self.collector.forget(partitions)
