@@ -12,7 +12,7 @@ class BatchSettings(Group):
 
     seconds: float = Field(default=1.0, gt=0, le=5, description="How long one poll collects.")
     messages: int = Field(default=1_000, ge=1, description="Flow batches after which a poll ends early.")
-    bytes: int = Field(default=16_777_216, ge=100_000, description="Bytes after which a poll ends early.")
+    bytes: int = Field(default=8_388_608, ge=100_000, description="Bytes after which a poll ends early.")
 
 
 class SinkSettings(Group):
