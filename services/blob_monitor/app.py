@@ -38,6 +38,7 @@ log = structlog.get_logger(__name__)
 
 _WAIT_SECONDS = 0.1
 _CATCH_UP_SECONDS = 10.0
+_CATCH_UP_EVERY_SECONDS = 5.0
 _INBOX_MESSAGES = 16
 _POLL_RECORDS = 100
 _VANISHED_AFTER = timedelta(minutes=15)
@@ -85,6 +86,7 @@ class Monitor:
         self._pending = Pending(clock.monotonic())
         self._epoch = 0
         self._is_stale = True  # the state topic may hold what memory does not
+        self._caught_up_at = clock.monotonic()
         self._is_waiting = False  # for Kafka, and has said so
 
     def run(self, stop: Stop, health: Health) -> None:
@@ -117,7 +119,7 @@ class Monitor:
         """Go round once: heartbeat, start what is due, take what has come, commit what is ready."""
         self._session.poll(_POLL_RECORDS, _WAIT_SECONDS if self._inbox.empty() else 0.0)
         due = [(environment, kind) for environment in self._environments.values() for kind in environment.due()]
-        if self._session.owned() and (due or self._is_stale) and self._catch_up():
+        if self._session.owned() and (due or self._is_stale) and (self._is_recent() or self._catch_up()):
             self._start_jobs(due)
         self._receive()
         if self._pending.is_due(self._clock.monotonic()):
@@ -150,6 +152,10 @@ class Monitor:
         for environment in self._environments.values():
             environment.cancel()
 
+    def _is_recent(self) -> bool:
+        """Tell whether memory is good enough: what is owned is known exactly, of others' work something may be missing."""
+        return not self._is_stale and self._clock.monotonic() - self._caught_up_at < _CATCH_UP_EVERY_SECONDS
+
     def _catch_up(self) -> bool:
         """Read the state topic to its end; False if Kafka does not answer now."""
         try:
@@ -160,6 +166,7 @@ class Monitor:
             self._is_stale = self._is_waiting = True
             return False
         self._is_stale = self._is_waiting = False
+        self._caught_up_at = self._clock.monotonic()
         return True
 
     def _owns(self, key: str) -> bool:

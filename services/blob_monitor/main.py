@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from libs.common.kafka.admin import partition_count
 from libs.common.kafka.compacted import CompactedTable
-
 from libs.common.kafka.session import SessionSpec, TransactionalSession
 from libs.common.service import Service
 from libs.common.settings import Settings

@@ -15,9 +15,10 @@ from urllib.parse import quote, unquote
 
 from libs.common.errors import ConfigError
 from libs.common.settings.storage import StorageAccount
-from libs.common.storage.api import BlobInfo, BlobUnreadable, Block, BlockList, Container, StorageUnavailable
+from libs.common.storage.api import BlobChanged, BlobInfo, BlobUnreadable, Block, BlockList, Container
 from libs.common.storage.credentials import Request
 from libs.common.storage.failures import WrongBlobType
+from libs.common.storage.retry import Transient
 
 if TYPE_CHECKING:
     from libs.common.storage.rest import BlobService, Response
@@ -59,48 +60,38 @@ class AzureContainer:
 
     def info(self, name: str) -> BlobInfo:
         """Return the current state of one blob."""
-        headers = self._service.send(Request("HEAD", self._blob_path(name))).headers
-        return BlobInfo(
-            name=name,
-            etag=_etag(headers),
-            size=int(headers["Content-Length"]),
-            blob_type=headers.get("x-ms-blob-type", "BlockBlob"),
-            last_modified=parsedate_to_datetime(headers["Last-Modified"]),
-            creation_time=_time(headers.get("x-ms-creation-time")),
-            archived=headers.get("x-ms-access-tier") == "Archive",
-        )
+        return self._service.send(Request("HEAD", self._blob_path(name)), lambda response: _described(name, response.headers))
 
     def block_list(self, name: str) -> BlockList:
         """Return the committed block list with its ETag; without blocks for append blobs and blobs made in one piece."""
         request = Request("GET", self._blob_path(name), {"comp": "blocklist", "blocklisttype": "committed"})
         try:
-            response = self._service.send(request)
+            found = self._service.send(request, _block_list)
         except WrongBlobType:
-            return self._without_blocks(name)
-        blocks = tuple(
-            Block(element.findtext("Name", ""), int(element.findtext("Size", "0")))
-            for element in _xml(response).iterfind("CommittedBlocks/Block")
-        )
-        if blocks:
-            headers = response.headers
-            size = int(headers["x-ms-blob-content-length"])
-            return BlockList(_etag(headers), size, parsedate_to_datetime(headers["Last-Modified"]), blocks)
-        return self._without_blocks(name)  # an empty list carries no ETag
+            found = None
+        if found is not None:
+            return found
+        info = self.info(name)  # an empty list carries no ETag
+        return BlockList(info.etag, info.size, info.last_modified, ())
 
     def read(self, name: str, start: int, end: int, etag: str) -> bytes:
         """Return exactly the bytes ``[start, end)`` of the version that `etag` names, undecoded."""
         if start == end:
             return b""
+
+        def whole(response: Response) -> bytes:
+            if len(response.body) == end - start:
+                return response.body
+            if response.headers.get("Content-Length") == str(len(response.body)):
+                raise BlobChanged(f"{name[:300]} is shorter than it was")
+            raise Transient(f"{len(response.body)} bytes came of {end - start} asked for")
+
         headers = {"x-ms-range": f"bytes={start}-{end - 1}", "If-Match": f'"{etag}"'}
-        return self._service.send(Request("GET", self._blob_path(name), headers=headers), end - start).body
+        return self._service.send(Request("GET", self._blob_path(name), headers=headers), whole)
 
     def close(self) -> None:
         """Close connections."""
         self._service.close()
-
-    def _without_blocks(self, name: str) -> BlockList:
-        info = self.info(name)
-        return BlockList(info.etag, info.size, info.last_modified, ())
 
     def _blob_path(self, name: str) -> str:
         # Servers and proxies resolve dot segments: such a name could leave the container.
@@ -114,7 +105,7 @@ class AzureContainer:
             asked = {"restype": "container", "comp": "list", **{k: v for k, v in query.items() if v}}
             if marker:
                 asked["marker"] = marker
-            page = _xml(self._service.send(Request("GET", self._path, asked)))
+            page = self._service.send(Request("GET", self._path, asked), _xml)
             marker = page.findtext("NextMarker") or ""
             yield page
             if not marker:
@@ -125,7 +116,32 @@ def _xml(response: Response) -> ET.Element:
     try:
         return ET.fromstring(response.body)  # noqa: S314 - from the account that is read anyway; expat refuses entity bombs
     except ET.ParseError as error:
-        raise StorageUnavailable(f"storage answered something that is not XML: {error}") from error
+        raise Transient(f"storage answered something that is not XML: {error}") from error
+
+
+def _block_list(response: Response) -> BlockList | None:
+    """Read a block list; None if there are no blocks."""
+    blocks = tuple(
+        Block(element.findtext("Name", ""), int(element.findtext("Size", "0")))
+        for element in _xml(response).iterfind("CommittedBlocks/Block")
+    )
+    if not blocks:
+        return None
+    headers = response.headers
+    size = int(headers["x-ms-blob-content-length"])
+    return BlockList(_etag(headers), size, parsedate_to_datetime(headers["Last-Modified"]), blocks)
+
+
+def _described(name: str, headers: Mapping[str, str]) -> BlobInfo:
+    return BlobInfo(
+        name=name,
+        etag=_etag(headers),
+        size=int(headers["Content-Length"]),
+        blob_type=headers.get("x-ms-blob-type", "BlockBlob"),
+        last_modified=parsedate_to_datetime(headers["Last-Modified"]),
+        creation_time=_time(headers.get("x-ms-creation-time")),
+        archived=headers.get("x-ms-access-tier") == "Archive",
+    )
 
 
 def _name(element: ET.Element) -> str:

@@ -8,13 +8,14 @@ told otherwise in every call. Bodies are never decoded and redirects never follo
 from __future__ import annotations
 
 import logging
+import re
 import ssl
 import threading
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import certifi
@@ -24,10 +25,12 @@ from urllib3.exceptions import HTTPError, LocationParseError, NameResolutionErro
 from libs.common.errors import ConfigError
 from libs.common.settings.storage import StorageAccount
 from libs.common.storage import metrics
-from libs.common.storage.api import BlobChanged, StorageUnavailable
+from libs.common.storage.api import StorageUnavailable
 from libs.common.storage.credentials import Endpoint, Login, Request, resolve
 from libs.common.storage.failures import Refused, failure
 from libs.common.storage.retry import Retrier, RetryPolicy, Transient
+
+T = TypeVar("T")
 
 _API_VERSION = "2023-11-03"
 # Idle connections kept for reuse; as many as a service may have requests in flight.
@@ -55,19 +58,21 @@ class BlobService:
         self._retrier = Retrier(policy or RetryPolicy(), self._closing.wait, metrics.RETRIES.labels(alias).inc)
         self._requests = metrics.REQUESTS.labels(alias)
 
-    def send(self, request: Request, expected_length: int | None = None) -> Response:
-        """Return the answer to `request`, whose path begins at the container.
+    def send(self, request: Request, decode: Callable[[Response], T]) -> T:
+        """Return what `decode` makes of the answer to `request`, whose path begins at the container.
+
+        `decode` is part of the attempt: it raises `Transient` for an answer that was damaged on its way.
 
         Raises:
             BlobGone, BlobChanged, BlobUnreadable, StorageUnavailable: see `storage.api`.
         """
         used = self._login
         try:
-            return self._retrier.call(lambda: self._attempt(request, expected_length))
+            return self._retrier.call(lambda: decode(self._attempt(request)))
         except Refused:
             if not self._renew(used):
                 raise
-        return self._retrier.call(lambda: self._attempt(request, expected_length))
+        return self._retrier.call(lambda: decode(self._attempt(request)))
 
     def close(self) -> None:
         """End waits and close idle connections."""
@@ -87,20 +92,15 @@ class BlobService:
         self._login = fresh
         return True
 
-    def _attempt(self, request: Request, expected_length: int | None) -> Response:
-        path = self._login.endpoint.path + request.path
+    def _attempt(self, request: Request) -> Response:
+        login = self._login
         headers = {"x-ms-date": formatdate(usegmt=True), "x-ms-version": _API_VERSION, **request.headers}
-        signed = Request(request.method, path, dict(request.query), headers)
-        self._login.authoriser.authorise(signed)
+        signed = Request(request.method, login.endpoint.path + request.path, dict(request.query), headers)
+        login.authoriser.authorise(signed)
         response = self._exchange(signed)
         if not 200 <= response.status < 300:  # noqa: PLR2004 - the class of success
             raise failure(self._alias, request.path, response.status, response.headers)
-        body = response.data
-        if expected_length is not None and len(body) != expected_length:
-            if response.headers.get("Content-Length") == str(len(body)):
-                raise BlobChanged(f"{self._alias}{request.path[:300]} is shorter than it was")
-            raise Transient(f"{self._alias}: {len(body)} bytes came of {expected_length} asked for")
-        return Response(response.headers, body)
+        return Response(response.headers, response.data)
 
     def _exchange(self, request: Request) -> urllib3.BaseHTTPResponse:
         target = f"{request.path}?{urlencode(request.query)}" if request.query else request.path
@@ -122,8 +122,8 @@ class BlobService:
 
 
 def _short(error: Exception) -> str:
-    """Return what went wrong without urllib3's object addresses."""
-    return str(error.args[-1] if error.args else error).rpartition(">: ")[2][:200]
+    """Return what went wrong, without the objects that urllib3 prints before it."""
+    return re.sub(r"^(HTTPS?Connection\(.*?\)|.*object at 0x\w+>|None): ", "", str(error.args[-1] if error.args else error))[:200]
 
 
 def _connection_pool(endpoint: Endpoint) -> urllib3.HTTPConnectionPool:

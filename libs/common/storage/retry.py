@@ -15,6 +15,9 @@ from libs.common.storage.api import StorageUnavailable
 
 T = TypeVar("T")
 
+# How long a caller pauses after trying in vain, when storage named no time itself.
+_PAUSE_SECONDS = 5.0
+
 
 class Transient(Exception):
     """One attempt failed as another may not; `after` is what the server asked for, in seconds. Never leaves `Retrier.call`."""
@@ -64,7 +67,7 @@ class Retrier:
                 wait = self.policy.wait_after(failures, error.after)
                 tries = f"{failures} {'try' if failures == 1 else 'tries'}"
                 if self.clock() + wait > give_up_at:
-                    raise StorageUnavailable(f"{error} ({tries})", after=max(30.0, error.after or 0.0)) from error
+                    raise StorageUnavailable(f"{error} ({tries})", after=max(_PAUSE_SECONDS, error.after or 0.0)) from error
                 if self.wait(wait):
                     raise StorageUnavailable(f"{error} (gave up after {tries}: closing)") from error
                 self.on_retry()

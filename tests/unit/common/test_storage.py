@@ -1,0 +1,204 @@
+"""Access to storage without a server: credentials, signatures, what failures mean, when requests are sent again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from azure.core.pipeline.transport import HttpRequest
+from azure.storage.blob import ContainerClient
+from pydantic import SecretStr
+
+from libs.common.errors import ConfigError
+from libs.common.settings.storage import StorageAccount
+from libs.common.storage.api import BlobChanged, BlobGone, BlobUnreadable, StorageUnavailable
+from libs.common.storage.azure import AzureContainer
+from libs.common.storage.credentials import Endpoint, Identity, Login, Request, SharedAccessSignature, SharedKey, resolve
+from libs.common.storage.failures import Refused, WrongBlobType, failure
+from libs.common.storage.rest import BlobService
+from libs.common.storage.retry import Retrier, RetryPolicy, Transient
+
+KEY = "c2VjcmV0LWtleQ=="
+CLOUD = Endpoint("https", "account.blob.core.windows.net", None, "")
+EMULATOR = Endpoint("http", "127.0.0.1", 10000, "/devstoreaccount1")
+SAS = "sv=2024-01-01&sp=rl&sig=ab%2Bc%3D"
+
+
+@pytest.mark.parametrize(
+    ("settings", "endpoint", "authoriser"),
+    [
+        ({"connection_string": f"AccountName=account;AccountKey={KEY}"}, CLOUD, SharedKey("account", b"secret-key")),
+        ({"account_name": "account", "account_key": KEY}, CLOUD, SharedKey("account", b"secret-key")),
+        (
+            {"account_url": "http://127.0.0.1:10000/devstoreaccount1/", "account_key": KEY},
+            EMULATOR,
+            SharedKey("devstoreaccount1", b"secret-key"),
+        ),
+        (
+            {"connection_string": f"BlobEndpoint=https://account.blob.core.windows.net;SharedAccessSignature={SAS}"},
+            CLOUD,
+            SharedAccessSignature((("sv", "2024-01-01"), ("sp", "rl"), ("sig", "ab+c="))),
+        ),
+    ],
+)
+def test_every_way_to_sign_in_gives_an_endpoint_and_an_authoriser(
+    settings: dict[str, Any], endpoint: Endpoint, authoriser: object
+) -> None:
+    """Connection string, key and SAS say where the account is and how requests are signed."""
+    assert resolve(StorageAccount(**settings), "sub.dev") == Login(endpoint, authoriser)  # type: ignore[arg-type]
+
+
+def test_the_emulators_short_connection_string_and_an_identity_are_understood() -> None:
+    """UseDevelopmentStorage means the local emulator; without any secret the process's Azure identity signs in."""
+    assert resolve(StorageAccount(connection_string=SecretStr("UseDevelopmentStorage=true")), "s.e").endpoint == EMULATOR
+    assert isinstance(resolve(StorageAccount(account_name="account"), "s.e").authoriser, Identity)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"connection_string": "hunter2"}, "copy it whole"),
+        ({"connection_string": ""}, "empty"),
+        ({"connection_string": "AccountName=account"}, "neither AccountKey nor"),
+        ({"account_name": "account", "account_key": "hunter2!"}, "not an account key"),
+        ({"account_name": "account", "sas_token": "sv=hunter2"}, "no signature"),
+        ({"account_name": "account", "sas_token_file": "/no/such/file"}, "cannot read sas_token_file"),
+        ({"account_url": "ftp://x", "account_key": KEY}, "not an address"),
+        ({"account_url": "https://account.blob.core.windows.net/?sig=hunter2", "account_key": KEY}, "as sas_token"),
+        ({"account_url": "http://127.0.0.1:1/a"}, "needs https"),
+    ],
+)
+def test_settings_that_cannot_work_are_one_clear_line(settings: dict[str, Any], says: str) -> None:
+    """The error names the environment and what to do, and shows no secret."""
+    with pytest.raises(ConfigError, match=says) as caught:
+        resolve(StorageAccount(**settings), "sub.dev")
+    assert "sub.dev" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "headers"),
+    [
+        ("/devstoreaccount1/c/a%20b/%C3%BC", {}, {"x-ms-range": "bytes=0-9", "If-Match": '"0x1"'}),
+        ("/c", {"restype": "container", "comp": "list", "prefix": "ü x/", "marker": "a+b"}, {}),
+    ],
+)
+def test_requests_are_signed_as_the_official_client_signs_them(
+    path: str, query: dict[str, str], headers: dict[str, str]
+) -> None:
+    """Our Shared Key signature equals the SDK's."""
+    headers = {"x-ms-date": "Fri, 01 May 2026 12:00:00 GMT", "x-ms-version": "2023-11-03", **headers}
+    ours = Request("GET", path, query, dict(headers))
+    SharedKey("devstoreaccount1", b"secret-key").authorise(ours)
+    theirs = HttpRequest("GET", f"http://127.0.0.1:10000{path}", headers=dict(headers))
+    theirs.format_parameters({name: _quoted(value) for name, value in query.items()})
+    policy = ContainerClient("http://127.0.0.1:10000/devstoreaccount1", "c", credential=KEY).credential
+    policy.on_request(SimpleNamespace(http_request=theirs, context=SimpleNamespace(transport=None)))
+    assert ours.headers["Authorization"] == theirs.headers["Authorization"]
+
+
+def _quoted(value: str) -> str:
+    from urllib.parse import quote
+
+    return quote(value, safe="")
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (404, "BlobNotFound", BlobGone),
+        (404, "ContainerNotFound", BlobGone),
+        (412, "ConditionNotMet", BlobChanged),
+        (304, "", BlobChanged),
+        (416, "InvalidRange", BlobChanged),
+        (409, "BlobArchived", BlobUnreadable),
+        (409, "BlobUsesCustomerSpecifiedEncryption", BlobUnreadable),
+        (409, "InvalidBlobType", WrongBlobType),
+        (401, "InvalidAuthenticationInfo", Refused),
+        (403, "AuthenticationFailed", Refused),
+        (403, "AuthorizationPermissionMismatch", Refused),
+        (429, "", Transient),
+        (408, "", Transient),
+        (500, "InternalError", Transient),
+        (503, "ServerBusy", Transient),
+        (400, "InvalidUri", StorageUnavailable),
+        (409, "ContainerBeingDeleted", StorageUnavailable),
+    ],
+)
+def test_every_answer_has_one_meaning(status: int, code: str, kind: type[Exception]) -> None:
+    """Status and error code decide which error is raised; it names the environment."""
+    error = failure("sub.dev", "/c/name", status, {"x-ms-error-code": code, "Retry-After": "7"})
+    assert type(error) is kind
+    assert "sub.dev" in str(error)
+    if isinstance(error, Transient):
+        assert error.after == 7
+
+
+def test_refusals_say_what_to_do() -> None:
+    """A wrong key and a missing role are told apart, and a redirect is named."""
+    said = {
+        str(failure("s.e", "/c", 403, {"x-ms-error-code": code})) for code in ("AuthenticationFailed", "AuthorizationFailure")
+    }
+    assert len(said) == 2
+    assert "account_url" in str(failure("s.e", "/c", 307, {"Location": "https://evil.example/"}))
+
+
+def _failing(times: int, after: float | None = None) -> Any:
+    left = [times]
+
+    def attempt() -> str:
+        if left[0]:
+            left[0] -= 1
+            raise Transient("busy", after=after)
+        return "done"
+
+    return attempt
+
+
+def test_waits_grow_at_random_and_obey_the_server() -> None:
+    """The first wait is short, later ones longer up to a limit, none shorter than the server asks for."""
+    waits: list[float] = []
+    retrier = Retrier(RetryPolicy(deadline=1e9), lambda s: bool(waits.append(s)))
+    assert retrier.call(_failing(12)) == "done"
+    assert 0.1 <= waits[0] <= 0.2
+    assert 4 <= min(waits[7:]) <= max(waits) <= 8
+    waits.clear()
+    retrier.call(_failing(2, after=3.0))
+    assert waits == [3.0, 3.0]
+
+
+def test_retries_end_at_the_deadline_and_when_the_client_closes() -> None:
+    """What keeps failing becomes StorageUnavailable that says how often it was tried and when to come back."""
+    now = [0.0]
+
+    def wait(seconds: float) -> bool:
+        now[0] += seconds
+        return False
+
+    with pytest.raises(StorageUnavailable, match=r"busy \(\d+ tries\)"):
+        Retrier(RetryPolicy(deadline=30), wait, clock=lambda: now[0]).call(_failing(10_000))
+    assert 20 < now[0] <= 30
+    with pytest.raises(StorageUnavailable) as caught:
+        Retrier(RetryPolicy(deadline=30), wait).call(_failing(1, after=600.0))
+    assert caught.value.after == 600
+    with pytest.raises(StorageUnavailable, match="closing"):
+        Retrier(RetryPolicy(), lambda _: True).call(_failing(1))
+
+
+def test_a_name_that_could_leave_the_container_is_never_sent() -> None:
+    """Dot segments are refused before any request."""
+    account = StorageAccount(connection_string=SecretStr("UseDevelopmentStorage=true"))
+    container = AzureContainer(BlobService(account, "s.e"), "logs")
+    with pytest.raises(BlobUnreadable):
+        container.info("../other/secret")
+
+
+def test_secrets_are_not_shown(tmp_path: Path) -> None:
+    """Neither a login nor its parts print what they keep."""
+    (tmp_path / "key").write_text(KEY)
+    login = resolve(StorageAccount(account_name="account", account_key_file=tmp_path / "key"), "s.e")
+    assert "secret" not in repr(login)
+    assert KEY not in repr(login)
