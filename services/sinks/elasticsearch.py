@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -103,8 +104,9 @@ class _Piece:
 class ElasticsearchSink:
     """Flows as documents."""
 
-    def __init__(self, settings: ElasticsearchSettings) -> None:
+    def __init__(self, settings: ElasticsearchSettings, sleep: Callable[[float], None] = time.sleep) -> None:
         self._settings = settings
+        self._sleep = sleep
         self._target = (
             DataStream(settings.data_stream)
             if settings.data_stream is not None
@@ -190,7 +192,7 @@ class ElasticsearchSink:
     def _opened(self) -> tuple[BulkWriter, ThreadPoolExecutor]:
         if self._client is None or self._threads is None:
             raise RuntimeError("write before open")
-        return BulkWriter(self._client, BulkLimits(self._settings.body_bytes)), self._threads
+        return BulkWriter(self._client, BulkLimits(self._settings.body_bytes), self._sleep), self._threads
 
     @property
     def _template_name(self) -> str:
