@@ -146,7 +146,7 @@ class _Up:
         data = self.options.data_dir.absolute()
         return self.settings.sinks or {
             "file": {"directory": str(data / "flows"), "format": "parquet", "rotate_seconds": 10},
-            "summary": {"directory": str(data / "summary")},
+            "summary": {"directory": str(data / "summary"), "top": 10},
         }
 
     def _results(self) -> dict[str, str]:

@@ -124,7 +124,9 @@ Families = dict[str, list[tuple[dict[str, str], float]]]
 
 
 def _metrics(child: Child) -> Families:
-    """Read a child's counters; none while it does not answer."""
+    """Read a child's counters; none while it does not answer, or if it has none."""
+    if child.program.health_port is None:
+        return {}
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{child.program.health_port}/metrics", timeout=1) as answer:
             text = answer.read().decode()
