@@ -132,7 +132,7 @@ def _name(reading: Reading) -> str:
 
 
 def _segment(task: Task, generation: str, ordinal: int, cut: Cut) -> Segment:
-    piece = Piece(cut.piece, cut.count, cut.first_tuple) if cut.count > 1 else None
+    piece = Piece(cut.piece, cut.count, cut.first_tuple) if cut.count else None
     blob = str(task.announcement.blob)
     return Segment(blob, generation, cut.start, cut.end, ordinal, cut.format, cut.data, piece)
 

@@ -48,7 +48,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """One segment: `data` of the range ``[start, end)``; for a piece of a record, `count` pieces share one range."""
+    """One segment: the bytes of ``[start, end)``, or one of `count` pieces of the record that stands there."""
 
     start: int
     end: int
@@ -56,7 +56,7 @@ class Cut:
     format: SegmentFormat
     records: int
     piece: int = 0
-    count: int = 1
+    count: int = 0  # 0: not a piece
     first_tuple: int = 0
 
 

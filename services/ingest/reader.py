@@ -145,7 +145,7 @@ def _window_end(version: Version, offset: int, wanted: int) -> int:
         return version.size
     index = bisect_right(version.block_ends, limit)
     block_end = version.block_ends[index - 1] if index else 0
-    return block_end if block_end >= offset + wanted // 2 else limit
+    return block_end if block_end > offset + wanted // 2 else limit
 
 
 def _with_first_bytes(visit: Visit, progress: Progress) -> Progress:

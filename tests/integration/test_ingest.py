@@ -1,0 +1,384 @@
+"""Ingest on real Kafka and Azurite: blobs that grow, change and vanish, kills, and two processes that share the work."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from azure.storage.blob import BlobBlock, BlobServiceClient, BlobType
+
+from libs.common.blobs import BlobId
+from libs.common.crash import CRASH_VARIABLE
+from libs.common.events import (
+    BlobCheckpoint,
+    BlobClosed,
+    BlobCompletion,
+    BlobObserved,
+    CheckpointStatus,
+    Event,
+    Stream,
+    decode_event,
+    encode_event,
+    event_headers,
+)
+from libs.common.kafka.follow import Follower, Since
+from libs.common.kafka.records import Inbound
+from libs.common.segments import Segment
+from libs.common.service import Health, Stop
+from libs.common.settings import Settings
+from libs.common.settings.kafka import KafkaSettings, TopicSettings
+from libs.local.azurite import LocalAzurite
+from libs.local.ports import free_port
+from services.ingest.main import build
+from tests.blob_reading import assert_tiles
+
+pytestmark = [pytest.mark.kafka, pytest.mark.azurite]
+
+HEAD, TAIL = ("A" + "0" * 32, b'{"records":['), ("Z" + "0" * 32, b"]}")
+WAIT_SECONDS = 60.0
+
+
+@dataclass
+class Site:
+    """One container, its announcements, and what ingest made of them."""
+
+    kafka: KafkaSettings
+    topics: TopicSettings
+    connection_string: str
+    container: str
+
+    def __post_init__(self) -> None:
+        self.service = BlobServiceClient.from_connection_string(self.connection_string)
+        from confluent_kafka import Producer
+
+        self.producer = Producer({"bootstrap.servers": self.kafka.bootstrap_servers, "partitioner": "murmur2_random"})
+        self.contents: dict[str, list[tuple[str, bytes]]] = {}
+
+    def commit(self, name: str, data_blocks: list[tuple[str, bytes]], *, tail: bool = True) -> None:
+        """Commit a flow-log blob of these data blocks, as Azure does; only new blocks are staged."""
+        blocks = [HEAD, *data_blocks, *([TAIL] if tail else [])]
+        client = self.service.get_blob_client(self.container, name)
+        known = {block_id for block_id, _ in self.contents.get(name, [])}
+        for block_id, data in blocks:
+            if block_id not in known:
+                client.stage_block(block_id, data)
+        client.commit_block_list([BlobBlock(block_id) for block_id, _ in blocks])
+        self.contents[name] = blocks
+
+    def observe(self, name: str, **more: Any) -> BlobObserved:
+        """Announce a blob as it is now."""
+        found = self.service.get_blob_client(self.container, name).get_blob_properties()
+        event = BlobObserved(
+            blob=self.id(name), subscription="s", environment="e", stream=Stream.FLOW_LOGS, etag=found.etag.strip('"'),
+            size=found.size, blob_type=str(found.blob_type.value), last_modified=found.last_modified,
+            creation_time=found.creation_time, observed_at=datetime.now(UTC),
+        )  # fmt: skip
+        event = replace(event, **more)
+        self.announce(event)
+        return event
+
+    def close(self, name: str) -> None:
+        """Announce that a blob is closed as it is now."""
+        seen = self.observe(name)
+        self.announce(BlobClosed(seen.blob, seen.etag, seen.size, seen.last_modified, datetime.now(UTC), 900))
+
+    def announce(self, event: Event) -> None:
+        """Write an event."""
+        self.producer.produce(self.topics.blobs, encode_event(event), event.blob.encode(), headers=list(event_headers(event)))  # type: ignore[union-attr]
+        assert self.producer.flush(30) == 0
+
+    def id(self, name: str) -> str:
+        """Return the blob id of a name."""
+        return str(BlobId("s.e", self.container, name))
+
+    def settings(self, **ingest: Any) -> dict[str, Any]:
+        """Return settings as they stand in a file."""
+        environment = {
+            "storage": {"connection_string": self.connection_string},
+            "sources": [{"container": self.container, "layout": "flat"}],
+        }
+        return {
+            "kafka": {
+                "bootstrap_servers": self.kafka.bootstrap_servers,
+                "group_prefix": self.kafka.group_prefix,
+                "session_timeout_ms": 6000,
+                "transaction_timeout_ms": 5000,
+            },
+            "topics": self.topics.model_dump(),
+            "subscriptions": {"s": {"environments": {"e": environment}}},
+            "ingest": {"commit_seconds": 0.2, **ingest},
+        }
+
+    def read(self, topic: str) -> list[Inbound]:
+        """Return everything committed in a topic."""
+        follower = Follower(self.kafka, (topic,), Since(0))
+        follower.open()
+        try:
+            return list(follower.backlog())
+        finally:
+            follower.close()
+
+    def segments(self) -> dict[str, list[Segment]]:
+        """Return the flow-log segments by blob name, in topic order."""
+        found: dict[str, list[Segment]] = defaultdict(list)
+        for record in self.read(self.topics.raw_flow_logs):
+            segment = Segment.from_message(record.headers, record.value or b"")
+            found[BlobId.parse(segment.blob).name].append(segment)
+        return found
+
+    def checkpoint(self, name: str) -> BlobCheckpoint | None:
+        """Return the newest checkpoint of a blob."""
+        found = None
+        for record in self.read(self.topics.checkpoints):
+            if record.key == self.id(name).encode():
+                found = decode_event(record.value or b"")
+        assert found is None or isinstance(found, BlobCheckpoint)
+        return found
+
+    def completions(self, name: str) -> list[BlobCompletion]:
+        """Return the completion events of a blob."""
+        events = [decode_event(r.value or b"") for r in self.read(self.topics.completions) if r.key == self.id(name).encode()]
+        return [event for event in events if isinstance(event, BlobCompletion)]
+
+    def until_closed(self, name: str) -> BlobCheckpoint:
+        """Wait until a blob is complete."""
+        return self.until(name, lambda c: c.status is CheckpointStatus.COMPLETE)
+
+    def until(self, name: str, wanted: Callable[[BlobCheckpoint], bool]) -> BlobCheckpoint:
+        """Wait for a checkpoint."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while (found := self.checkpoint(name)) is None or not wanted(found):
+            assert time.monotonic() < deadline, f"checkpoint of {name} is {found}"
+            time.sleep(0.1)
+        return found
+
+
+@pytest.fixture
+def site(kafka_settings: KafkaSettings, topics: TopicSettings, azurite: LocalAzurite, container: str) -> Iterator[Site]:
+    """A container that is announced."""
+    site = Site(kafka_settings, topics, azurite.connection_string, container)
+    yield site
+    site.service.close()
+
+
+@contextlib.contextmanager
+def ingesting(site: Site, **ingest: Any) -> Iterator[None]:
+    """Run ingest in a thread of this process."""
+    stop, failure = Stop(), []
+
+    def run() -> None:
+        try:
+            build(Settings(**site.settings(**ingest))).run(stop, Health())
+        except BaseException as error:  # noqa: BLE001 - raised below
+            failure.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(30)
+        assert not thread.is_alive()
+    assert not failure, failure
+
+
+@contextlib.contextmanager
+def process(site: Site, directory: Path, ordinal: int = 0, crash: str = "", **ingest: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """Run ingest as a process of its own."""
+    file = directory / f"config-{ordinal}.yaml"
+    file.write_text(yaml.safe_dump(site.settings(**ingest)))
+    environment = {
+        **os.environ,
+        "BLOBTIDE_HTTP__PORT": str(free_port()),
+        "BLOBTIDE_INSTANCE__ORDINAL": str(ordinal),
+        **({CRASH_VARIABLE: crash} if crash else {}),
+    }
+    with (directory / f"ingest-{ordinal}.log").open("ab") as log:
+        argv = [sys.executable, "-m", "services.cli.main", "run", "ingest", "--config", str(file)]
+        child = subprocess.Popen(argv, env=environment, stdout=log, stderr=log)
+    try:
+        yield child
+    finally:
+        if child.poll() is None:
+            child.kill()
+        child.wait()
+
+
+def block_id(number: int) -> str:
+    """Return a block id as Azure makes them: equally long for all blocks."""
+    return f"D{number:032x}"
+
+
+def record(number: int, tuples: int = 20) -> bytes:
+    """Return a record that is as long as its number needs it to be."""
+    flows = ",".join(f'"{number},10.0.0.{i},52.0.0.1,{40000 + i},443,6,O,C,NX,1,2,3,4"' for i in range(tuples))
+    group = f'{{"aclID":"a","flowGroups":[{{"rule":"r","flowTuples":[{flows}]}}]}}'
+    return f'{{"time":"t{number}","category":"FlowLogFlowEvent","flowRecords":{{"flows":[{group}]}}}}'.encode()
+
+
+def minute(number: int) -> tuple[str, bytes]:
+    """Return the data block of one minute: two records, with a comma before all but the first block."""
+    text = record(2 * number) + b"," + record(2 * number + 1)
+    return block_id(number), text if number == 0 else b"," + text
+
+
+def text_of(blocks: list[tuple[str, bytes]]) -> bytes:
+    """Return a document without its tail."""
+    return HEAD[1] + b"".join(data for _, data in blocks)
+
+
+def test_a_blob_that_grows_while_it_is_read_arrives_whole_and_without_its_tails(site: Site) -> None:
+    """Commits race with reads; the segments tile the document, the tail is in none of them, and the close is told."""
+    name = "r/y=2026/PT1H.json"
+    blocks = [minute(number) for number in range(25)]
+    with ingesting(site):
+        for count in range(1, len(blocks) + 1):
+            site.commit(name, blocks[:count])
+            site.observe(name)
+        site.close(name)
+        done = site.until_closed(name)
+    segments = site.segments()[name]
+    assert_tiles(segments)
+    assert b"".join(s.data for s in segments) == text_of(blocks)
+    assert {s.format.value for s in segments} == {"vnet"}
+    assert done.records == sum(c.records for c in site.completions(name)) == 50
+    assert site.read(site.topics.errors) == []
+
+
+def test_replaced_shrunk_recreated_and_touched_blobs_are_told_apart(site: Site) -> None:
+    """New content is a new generation from its beginning and the old one is marked incomplete; new metadata is nothing."""
+    old, new = [minute(1), minute(2)], [minute(3), minute(4), minute(5)]
+    changes: dict[str, Callable[[str], None]] = {
+        "replaced": lambda name: site.commit(name, new),
+        "shrunk": lambda name: site.commit(name, old[:1]),
+        "touched": lambda name: site.service.get_blob_client(site.container, name).set_blob_metadata({"a": "b"}),
+        "recreated": lambda name: _recreate(site, name, old),
+    }
+    with ingesting(site):
+        for name in changes:
+            site.commit(name, old)
+            seen = site.observe(name)
+            site.until(name, lambda c, etag=seen.etag: c.etag == etag)
+        time.sleep(1.1)  # creation times have a resolution of a second
+        for name, change in changes.items():
+            change(name)
+            site.close(name)
+        for name in changes:
+            site.until_closed(name)
+    segments = site.segments()
+    for name in changes:
+        generations = list(dict.fromkeys(s.generation for s in segments[name]))
+        texts = [b"".join(s.data for s in segments[name] if s.generation == g) for g in generations]
+        expected = {"replaced": [old, new], "shrunk": [old, old[:1]], "touched": [old], "recreated": [old, old]}[name]
+        assert texts == [text_of(blocks) for blocks in expected], name
+        incomplete = [c for c in site.completions(name) if c.status is CheckpointStatus.INCOMPLETE]
+        assert len(incomplete) == len(expected) - 1, name
+    codes = [dict(letter.headers)["code"] for letter in site.read(site.topics.errors)]
+    assert codes == [b"incomplete_blob"] * 3
+
+
+def _recreate(site: Site, name: str, blocks: list[tuple[str, bytes]]) -> None:
+    site.service.get_blob_client(site.container, name).delete_blob()
+    site.contents.pop(name)
+    site.commit(name, blocks)
+
+
+def test_an_append_blob_is_read_by_whole_lines_until_it_is_closed(site: Site) -> None:
+    """Lines appended in any portions arrive as they are; the last one without its newline comes with the close."""
+    name = "app.log"
+    client = site.service.get_blob_client(site.container, name)
+    client.create_append_blob()
+    portions = [b'{"a":1}\r\n{"a"', b":2}\r\n", b'{"a":3}\r\n{"', b'a":4}']
+    with ingesting(site):
+        for portion in portions:
+            client.append_block(portion)
+            seen = site.observe(name)
+            if b"\n" in portion:
+                before = site.until(name, lambda c, etag=seen.etag: c.etag == etag)
+        assert before.next_offset == b"".join(portions).rindex(b"\n") + 1
+        site.close(name)
+        site.until_closed(name)
+    segments = site.segments()[name]
+    assert_tiles(segments)
+    assert b"".join(s.data for s in segments) == b"".join(portions)
+    assert {s.format.value for s in segments} == {"jsonl"}
+
+
+@pytest.mark.parametrize("place", ["ingest.read@2", "ingest.committed@2"])
+def test_a_kill_before_or_after_a_commit_leaves_no_gap_and_no_duplicate(site: Site, tmp_path: Path, place: str) -> None:
+    """A process that is killed between reading and committing, or right after, is replaced without anyone noticing."""
+    names = [f"nic{n}/PT1H.json" for n in range(6)]
+    blocks = [minute(number) for number in range(8)]
+    options = {"segment_bytes": 10_000, "read_bytes": 65_536, "commit_seconds": 0.05}
+    with process(site, tmp_path, crash=place, **options) as child:
+        for count in range(1, len(blocks) + 1):
+            for name in names:
+                site.commit(name, blocks[:count])
+                site.observe(name)
+        assert child.wait(WAIT_SECONDS) == -signal.SIGKILL
+    with process(site, tmp_path, **options):
+        for name in names:
+            site.close(name)
+        for name in names:
+            site.until_closed(name)
+    segments = site.segments()
+    for name in names:
+        assert_tiles(segments[name])
+        assert b"".join(s.data for s in segments[name]) == text_of(blocks)
+
+
+def test_two_processes_share_the_blobs_and_one_takes_over_from_the_other(site: Site, tmp_path: Path) -> None:
+    """Both read; when one is killed the other goes on with its blobs; order holds and nothing comes twice."""
+    names = [f"nic{n}/PT1H.json" for n in range(12)]
+    blocks = [minute(number) for number in range(4)]
+    with process(site, tmp_path, 0) as first, process(site, tmp_path, 1):
+        for count in range(1, len(blocks) + 1):
+            for name in names:
+                site.commit(name, blocks[:count])
+                site.observe(name)
+            if count == 1:
+                for name in names:
+                    site.until(name, lambda c: c.next_offset > 0)
+            if count == 2:
+                first.kill()
+        for name in names:
+            site.close(name)
+        for name in names:
+            site.until_closed(name)
+    segments = site.segments()
+    for name in names:
+        assert_tiles(segments[name])
+        assert b"".join(s.data for s in segments[name]) == text_of(blocks)
+
+
+def test_sigterm_commits_what_was_read_and_ends_with_zero(site: Site, tmp_path: Path) -> None:
+    """A stop in the middle of a big blob leaves a clean prefix; the next process goes on behind it."""
+    name = "big/PT1H.json"
+    blocks = [(block_id(n), (b"," if n else b"") + b",".join(record(100 * n + i, 400) for i in range(60))) for n in range(12)]
+    site.commit(name, blocks)
+    site.observe(name)
+    with process(site, tmp_path, read_bytes=200_000, commit_seconds=0.05) as child:
+        site.until(name, lambda c: c.next_offset > 0)
+        child.terminate()
+        assert child.wait(15) == 0
+    with process(site, tmp_path):
+        site.close(name)
+        site.until_closed(name)
+    segments = site.segments()[name]
+    assert_tiles(segments)
+    assert b"".join(s.data for s in segments) == text_of(blocks)
+    assert max(len(s.data) for s in segments) <= 900_000
