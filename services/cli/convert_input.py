@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from gzip import BadGzipFile
-from io import BufferedReader
+from io import BufferedReader, RawIOBase
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
@@ -26,7 +26,7 @@ STANDARD_INPUT: Final = "-"
 GENERATION: Final = "local"
 
 _GZIP = b"\x1f\x8b"
-_BAD_GZIP: Final[tuple[type[Exception], ...]] = (EOFError, BadGzipFile, igzip_lib.IsalError)
+_BAD_GZIP: Final[tuple[type[Exception], ...]] = (EOFError, BadGzipFile, cast("type[Exception]", igzip_lib.IsalError))
 _SEPARATORS = b" \t\r\n,"
 
 
@@ -136,7 +136,7 @@ def _read(stream: BinaryIO, size: int, name: str) -> bytes:
 @contextmanager
 def _opened(name: str) -> Iterator[BinaryIO]:
     if name == STANDARD_INPUT:
-        yield _plain(cast("BufferedReader", sys.stdin.buffer))
+        yield _plain(BufferedReader(cast("RawIOBase", sys.stdin.buffer)))
         return
     with ExitStack() as stack:
         try:

@@ -1,0 +1,123 @@
+"""`blobtide convert`: the kernel on local files."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner, Result
+
+from services.cli import convert, convert_input
+from services.cli.convert import command
+from tests.parser_oracle import rows_of
+from tests.unit.parser.test_kernel import GOOD, envelope, parse, segment, vnet
+
+SAMPLES = Path(__file__).parents[2] / "data" / "samples"
+
+
+def run(*arguments: object, given: bytes | None = None) -> Result:
+    """Run the command."""
+    return CliRunner().invoke(command, [str(argument) for argument in arguments], input=given)
+
+
+@pytest.mark.parametrize(
+    ("name", "records", "tuples"),
+    [
+        ("nsg_v1_nested_records.json", 5, 21),
+        ("nsg_v1_empty_flows.json", 1, 40),
+        ("nsg_v2.json", 2, 11),
+        ("vnet_v4.json", 1, 19),
+        ("vnet_v4_bare_record.json", 1, 10),
+    ],
+)
+def test_samples_give_their_counts(name: str, records: int, tuples: int) -> None:
+    """Each published sample becomes as many rows as it has tuples, and the summary says so."""
+    result = run(SAMPLES / name)
+    assert result.exit_code == 0
+    assert f"files 1, records {records}, tuples {tuples}, rows {tuples}, dead letters 0" in result.stderr
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [row["blob"] for row in rows] == [str(SAMPLES / name)] * tuples
+
+
+def test_all_formats_hold_the_same_rows(tmp_path: Path) -> None:
+    """NDJSON, CSV and Parquet agree; the table has a line a row."""
+    file = SAMPLES / "vnet_v4.json"
+    lines = [json.loads(line) for line in run(file, "--format", "ndjson").stdout.splitlines()]
+    rows = list(csv.DictReader(io.StringIO(run(file, "--format", "csv").stdout)))
+    assert run(file, "--format", "parquet", "-o", tmp_path / "rows.parquet").exit_code == 0
+    table = pq.read_table(tmp_path / "rows.parquet")
+    assert [row["time"] for row in rows] == [line["time"] for line in lines]
+    assert [int(row["bytes_sent"]) for row in rows] == [line["bytes_sent"] for line in lines] == table["bytes_sent"].to_pylist()
+    text = run(file, "--format", "table").stdout.splitlines()
+    assert len(text) == 1 + len(rows)
+    assert "10.0.0.6 23956" in text[1]
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.parquet"]
+
+
+def test_content_decides_what_a_file_is(tmp_path: Path) -> None:
+    """Gzip members, a byte order mark, a document a line, the content of a block and standard input are recognised."""
+    document = envelope(vnet(GOOD, GOOD))
+    record = json.dumps(vnet(GOOD)).encode()
+    contents = {
+        "packed": gzip.compress(document[:40]) + gzip.compress(document[40:]),
+        "marked": b"\xef\xbb\xbf" + document,
+        "lines": document + b"\r\n" + record + b"\n" + record,
+        "block": b"," + record + b"," + record,
+        "marked record": b"\xef\xbb\xbf" + json.dumps(vnet(GOOD), indent=1).encode(),
+    }
+    for name, data in contents.items():
+        (tmp_path / name).write_bytes(data)
+    result = run(*(tmp_path / name for name in contents), "-", given=gzip.compress(document))
+    assert "files 6, records 9, tuples 13, rows 13, dead letters 0" in result.stderr
+
+
+def test_dead_letters_go_to_a_file_and_give_exit_code_1(tmp_path: Path) -> None:
+    """Bad tuples, records and bytes are written with place and content; good siblings still become rows."""
+    file = tmp_path / "PT1H.json"
+    file.write_bytes(envelope(vnet(GOOD, "short"), {"category": "Other"})[:-2] + b',{"a":"\xff"}]}')
+    result = run(file, "--errors", tmp_path / "errors.ndjson")
+    assert result.exit_code == 1
+    assert len(result.stdout.splitlines()) == 1
+    errors = [json.loads(line) for line in (tmp_path / "errors.ndjson").read_bytes().splitlines()]
+    assert [(error["code"], error.get("tuple_index")) for error in errors] == [
+        ("short_tuple", 1),
+        ("unknown_format", None),
+        ("bad_json", None),
+    ]
+    assert [error.get("text") for error in errors] == ["short", '{"category":"Other"}', None]
+    assert errors[2]["base64"] == "eyJhIjoi/yJ9"
+
+
+def test_wrong_use_is_told_before_anything_is_written(tmp_path: Path) -> None:
+    """A missing file, an output over its input and broken gzip are one clear line each, and leave nothing behind."""
+    file = tmp_path / "in.json"
+    file.write_bytes(gzip.compress(envelope(vnet(GOOD)))[:60])
+    assert run(tmp_path / "none").exit_code == 2
+    assert run(file, "-o", file).exit_code == 2
+    broken = run(file, "-o", tmp_path / "out")
+    assert "broken gzip data" in str(broken.exception)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.json"]
+
+
+@pytest.mark.parametrize("chunk", [10, 100, 700, 5000])
+def test_a_file_read_in_chunks_gives_the_rows_of_the_whole(chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever chunks end, records, rows and dead letters are those of the file in one piece."""
+    good = [vnet(GOOD, *["x"] * (number % 3 == 0)) for number in range(12)]
+    text = envelope(*good).replace(b'"category"', b"category", 1)
+    (tmp_path / "file").write_bytes(text)
+    (tmp_path / "lines").write_bytes(b"\n".join(json.dumps(record).encode() for record in good))
+    whole = parse([segment(text)])
+    for module in (convert, convert_input):
+        monkeypatch.setattr(module, "CHUNK_BYTES", chunk)
+    segments = list(convert_input.segments_of(str(tmp_path / "file")))
+    parsed = [parse([one]) for one in segments]
+    offsets = [row["record_offset"] for part in parsed for row in rows_of(part.batch)]
+    assert offsets == [row["record_offset"] for row in rows_of(whole.batch)]
+    assert b"".join(one.data for one in segments) == text[: segments[-1].end]
+    result = run(tmp_path / "lines")
+    assert "records 12, tuples 16, rows 12, dead letters 4" in result.stderr

@@ -1,0 +1,90 @@
+"""The parser's transform: messages in, messages out."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from prometheus_client import REGISTRY
+
+from libs.common.errors import DeadLetterLimit
+from libs.common.flows.wire import decode_flows, encode_flows
+from libs.common.kafka.records import Inbound
+from libs.common.segments import Segment, SegmentFormat
+from services.parser.app import FlowParser, Outlet, slices
+from services.parser.kernel import parse
+from tests.unit.parser.test_kernel import GOOD, vnet
+
+OUTLET = Outlet("Flows", "Errors", batch_bytes=1_000_000, dead_letter_limit=0.5)
+
+
+def segment(blob: int, *tuples: object) -> Segment:
+    """Return a segment of one record."""
+    data = b"," + json.dumps(vnet(*tuples)).encode()
+    return Segment(f"a.b/logs/{blob}", "g", 14, 14 + len(data), 1, SegmentFormat.VNET, data)
+
+
+def message(partition: int, offset: int, content: Segment) -> Inbound:
+    """Return a segment as a message."""
+    return Inbound("Raw", partition, offset, 0, content.blob.encode(), content.data, content.headers())
+
+
+def test_a_poll_leaves_one_batch_a_partition_on_its_own_partition() -> None:
+    """Segments of one partition become one flow batch with the same partition number, in order."""
+    polled = [message(number % 2, number, segment(number, GOOD, GOOD)) for number in range(6)]
+    outputs = FlowParser(OUTLET).handle(polled)
+    assert [(out.topic, out.partition, dict(out.headers)["rows"]) for out in outputs] == [
+        ("Flows", 0, b"6"),
+        ("Flows", 1, b"6"),
+    ]
+    blobs = decode_flows(outputs[0].value or b"")["blob"].to_pylist()
+    assert blobs == [f"a.b/logs/{number}" for number in (0, 0, 2, 2, 4, 4)]
+
+
+def test_what_cannot_be_parsed_goes_to_the_errors_topic_with_its_coordinates() -> None:
+    """Bad tuples and messages that are no segments become dead letters beside the rows of the others."""
+    broken = Inbound("Raw", 3, 7, 0, b"key", b"value", (("type", b"segment"),))
+    empty = Inbound("Raw", 3, 8, 0, b"key", None, ())
+    outputs = FlowParser(OUTLET).handle([broken, message(3, 9, segment(1, *[GOOD] * 9, "bad")), empty])
+    letters = [(out.topic, out.key, out.value, dict(out.headers)) for out in outputs if out.topic == "Errors"]
+    assert [(key, value) for _, key, value, _ in letters] == [(b"key", b"value"), (b"key", b""), (b"a.b/logs/1", b"bad")]
+    assert [headers["code"] for *_, headers in letters] == [b"bad_message", b"bad_message", b"short_tuple"]
+    assert [headers["source-offset"] for *_, headers in letters] == [b"7", b"8", b"9"]
+    assert letters[2][3]["tuple-index"] == b"9"
+
+
+def test_large_results_are_cut_to_the_largest_batch() -> None:
+    """Batches stay below the limit, dictionaries hold only what a batch uses, and together they are the whole."""
+    batch = parse([segment(number, *[GOOD] * 20) for number in range(200)]).batch
+    parts = list(slices(batch, 100_000))
+    tables = [decode_flows(part.data) for part in parts]
+    assert len(parts) > 3
+    assert all(len(part.data) <= 100_000 for part in parts)
+    assert [row for table in tables for row in table["blob"].to_pylist()] == batch["blob"].to_pylist()
+    assert all(len(table["blob"].chunk(0).dictionary) == len(set(table["blob"].to_pylist())) for table in tables)
+    assert list(slices(batch.slice(0, 0), 100_000)) == []
+    assert len(encode_flows(batch)) > 100_000
+
+
+def test_too_many_dead_letters_stop_the_service() -> None:
+    """When more than the allowed share of a sensible number of tuples is bad, nothing is returned."""
+    parser = FlowParser(OUTLET)
+    assert parser.handle([message(0, 0, segment(0, "bad"))]), "one bad tuple says nothing yet"
+    assert parser.handle([message(0, 1, segment(0, *[GOOD] * 500, *["bad"] * 490))]), "below the limit"
+    with pytest.raises(DeadLetterLimit):
+        parser.handle([message(0, 2, segment(0, *["bad"] * 300))])
+
+
+def test_metrics_move() -> None:
+    """Rows, records, segments and dead letters are counted, and the age of the newest record is observed."""
+
+    def values() -> list[float]:
+        names = ["segments_total", "records_total", "tuples_total", "batch_rows_sum", "end_to_end_latency_seconds_sum"]
+        bad = REGISTRY.get_sample_value("blobtide_parser_dead_letters_total", {"code": "short_tuple"})
+        return [*(REGISTRY.get_sample_value(f"blobtide_parser_{name}") or 0.0 for name in names), bad or 0.0]
+
+    before = values()
+    FlowParser(OUTLET, clock=lambda: 1663146052.5625085 + 30).handle([message(0, 0, segment(0, GOOD, GOOD, "bad"))])
+    assert [after - start for after, start in zip(values(), before, strict=True)] == pytest.approx(
+        [1, 1, 2, 2, 30, 1], abs=1e-3
+    )
