@@ -1,0 +1,149 @@
+"""Parts of the elasticsearch sink that need no server."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from libs.common.errors import CodecError
+from services.sinks.bulk_client import Hosts
+from services.sinks.bulk_reply import Verdict, read_reply
+from services.sinks.elasticsearch import ElasticsearchSettings, ElasticsearchSink
+from services.sinks.elasticsearch_index import DailyIndexes, DataStream, template
+from services.sinks.registry import configured_sink
+from tests.flows import START_MS
+
+DAY_MS = 86_400_000
+A, B, C = "http://a", "http://b", "http://c"
+
+
+class Clock:
+    """A clock that stands still until moved."""
+
+    def __init__(self, now: float = 0.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now
+
+
+def test_hosts_take_turns() -> None:
+    """Every host is first in its turn and all are tried."""
+    hosts = Hosts((A, B, C), Clock())
+    assert [hosts.candidates() for _ in range(4)] == [[A, B, C], [B, C, A], [C, A, B], [A, B, C]]
+
+
+def test_a_failed_host_is_left_alone_for_longer_each_time() -> None:
+    """A host that fails is passed over for 1, 2, 4 ... at most 60 seconds, and well again once it works."""
+    clock = Clock()
+    hosts = Hosts((A, B), clock)
+    for pause in (1, 2, 4, 8, 16, 32, 60, 60):
+        hosts.failed(A)
+        clock.now += pause - 0.5
+        assert hosts.candidates() == [B]
+        clock.now += 0.5
+        assert A in hosts.candidates()
+    hosts.worked(A)
+    hosts.failed(A)
+    clock.now += 1
+    assert A in hosts.candidates()
+
+
+def test_when_all_hosts_failed_the_first_to_be_back_is_tried() -> None:
+    """With every host out, one is asked all the same, and the wait is until the first is back."""
+    clock = Clock()
+    hosts = Hosts((A, B), clock)
+    hosts.failed(A)
+    hosts.failed(A)
+    hosts.failed(B)
+    assert hosts.candidates() == [B]
+    hosts.failed(B)
+    hosts.failed(B)
+    assert hosts.candidates() == [A]
+    assert hosts.pause() == 2.0
+
+
+@given(st.binary(max_size=60) | st.sampled_from([b'{"errors":false,"items":[{"create":{"status":201}}]}', b'{"errors":false}']))
+def test_any_answer_is_read_or_refused(body: bytes) -> None:
+    """Whatever a server answers, the result is one verdict a document or a CodecError."""
+    with suppress(CodecError):
+        assert [item.verdict for item in read_reply(body, 1)] == [Verdict.WRITTEN]
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "verdict"),
+    [
+        (201, "", Verdict.WRITTEN),
+        (409, "version_conflict_engine_exception", Verdict.ALREADY_THERE),
+        (400, "mapper_parsing_exception", Verdict.REFUSED),
+        (400, "invalid_index_name_exception", Verdict.AGAIN),
+        (403, "cluster_block_exception", Verdict.AGAIN),
+        (404, "index_not_found_exception", Verdict.AGAIN),
+        (413, "", Verdict.REFUSED),
+        (429, "circuit_breaking_exception", Verdict.AGAIN),
+        (503, "unavailable_shards_exception", Verdict.AGAIN),
+    ],
+)
+def test_verdicts(status: int, kind: str, verdict: Verdict) -> None:
+    """Each status of an item means what the module's table says."""
+    body = f'{{"errors":true,"items":[{{"create":{{"status":{status},"error":{{"type":"{kind}","reason":"secret"}}}}}}]}}'
+    [item] = read_reply(body.encode(), 1)
+    assert item.verdict is verdict
+    assert "secret" not in item.reason
+
+
+def test_the_index_is_of_the_flows_day_within_bounds() -> None:
+    """A flow goes to the index of its own UTC day; days before and after the window have none."""
+    daily = DailyIndexes("p", past_days=3, clock=Clock(START_MS / 1_000))
+    days = [-4, -3, 0, 2, 3]
+    times = pa.array([START_MS + day * DAY_MS for day in days], pa.timestamp("ms", tz="UTC"))
+    assert daily.names(times).to_pylist() == [None, "p-2026.04.28", "p-2026.05.01", "p-2026.05.03", None]
+
+
+def test_templates() -> None:
+    """The template covers the daily indexes with ECS types, and makes a data stream where one is configured."""
+    daily = template(DailyIndexes("p", 1))
+    assert daily["index_patterns"] == ["p-*"]
+    properties = daily["template"]["mappings"]["properties"]
+    assert properties["source"]["properties"]["ip"] == {"type": "ip"}
+    assert properties["cloud"]["properties"]["account"]["properties"]["id"] == {"type": "keyword"}
+    assert "data_stream" not in daily
+    stream = template(DataStream("s"))
+    assert stream["index_patterns"] == ["s"]
+    assert stream["data_stream"] == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hosts": ["localhost:9200"]}, "http"),
+        ({"hosts": ["http://u:p@localhost"]}, "without user or password"),
+        ({"hosts": ["http://h/\r\nX: y"]}, "http"),
+        ({"hosts": []}, "hosts"),
+        ({"index_prefix": "-flows"}, "index_prefix"),
+        ({"index_prefix": "Flows"}, "index_prefix"),
+        ({"index_prefix": "a/b"}, "index_prefix"),
+        ({"index_prefix": "a,b*"}, "index_prefix"),
+        ({"username": "u"}, "username goes with password"),
+        ({"password": "p"}, "username goes with password"),
+        ({"username": "u", "password": "p", "api_key": "k"}, "one way to sign in"),
+        ({"api_key": "a", "bearer_token": "b"}, "one way to sign in"),
+        ({"bodybytes": 1}, "did you mean body_bytes"),
+    ],
+)
+def test_wrong_settings_are_named(options: dict[str, Any], message: str) -> None:
+    """A wrong option is refused by name before anything is sent."""
+    with pytest.raises(Exception, match=message) as raised:
+        configured_sink({"elasticsearch": options}, "elasticsearch")
+    assert type(raised.value).__name__ == "ConfigError"
+
+
+def test_defaults_are_valid() -> None:
+    """The sink can be built without any option, and closed without having been opened."""
+    ElasticsearchSink(ElasticsearchSettings()).close()
