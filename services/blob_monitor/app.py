@@ -186,10 +186,12 @@ class Monitor:
                     self._memory.look_first(territory.key, now)
 
     def _receive(self) -> None:
-        """Handle what the threads have found; wait a little if there is nothing."""
+        """Handle what the threads have found, not too much at once; wait a little if there is nothing."""
         try:
             self._handle(*self._inbox.get(timeout=_WAIT_SECONDS))
-            while not self._pending.is_due(self._clock.monotonic()):
+            for _ in range(_INBOX_MESSAGES):
+                if self._pending.is_due(self._clock.monotonic()):
+                    return
                 self._handle(*self._inbox.get_nowait())
         except queue.Empty:
             return

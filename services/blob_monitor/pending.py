@@ -19,7 +19,7 @@ _MAX_SECONDS = 1.0
 class Pending:
     """Records of one transaction and the memory they will leave."""
 
-    since: float  # monotonic seconds
+    since: float  # monotonic seconds at which the transaction before it ended; after a pause the first record goes at once
     outputs: list[Outbound] = field(default_factory=list)
     _updates: dict[tuple[str, str], tuple[Scope, Known | None]] = field(default_factory=dict)
     _events: Counter[tuple[str, str]] = field(default_factory=Counter)

@@ -9,13 +9,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from libs.common.events import BlobClosed, BlobObserved, BlobsListed, BlobStatus
+from libs.common.kafka.records import Outbound
 from libs.common.settings.storage import Layout
 from libs.common.storage.api import BlobGone, BlobInfo, StorageUnavailable
 from services.blob_monitor.listing import Chunk, Job, Kind, Task, work
 from services.blob_monitor.sources import Scope
-from tests.monitor_world import PARTITIONS, START, World, aged, hour_blob
+from tests.monitor_world import PARTITIONS, START, TOPICS, World, aged, hour_blob
 
 NAME = hour_blob("x=/R1", 12)
 OBSERVED, CLOSED, REOPENED = "BlobObserved", "BlobClosed", "BlobReopened"
@@ -229,6 +231,41 @@ def test_a_missing_container_and_failing_storage_are_survived() -> None:
     world.storage.before = lambda _: None
     monitor.round()
     assert world.broker.said() == [(OBSERVED, "a")]
+
+
+def test_an_unreadable_state_record_is_counted_and_passed_over() -> None:
+    """A broken or foreign record in the state topic costs nothing but a line and a count."""
+    world = World(layout=Layout.FLAT)
+    world.storage.write("a", 1)
+    world.broker.log += [
+        Outbound(TOPICS.blob_state, b"not an event", b"sub.dev/logs/a"),
+        Outbound(TOPICS.blob_state, None, b"?"),
+    ]
+    before = _metric("unreadable_state_total")
+    world.monitor().round()
+    assert _metric("unreadable_state_total") == before + 2
+    assert world.broker.said() == [(OBSERVED, "a")]
+
+
+def test_what_moves_is_counted() -> None:
+    """Listed blobs, events, listings and what is known are visible as metrics."""
+    names = {
+        "blobs_total": {"account": "sub.dev", "verdict": "new"},
+        "events_total": {"account": "sub.dev", "type": "BlobObserved"},
+        "listings_total": {"account": "sub.dev", "kind": "full"},
+        "transactions_total": {"result": "committed"},
+    }
+    before = {name: _metric(name, labels) for name, labels in names.items()}
+    world = World(layout=Layout.FLAT)
+    world.storage.write("a", 1)
+    world.monitor().round()
+    assert all(_metric(name, labels) > before[name] for name, labels in names.items())
+    assert (_metric("known_blobs"), _metric("open_blobs")) == (1, 1)
+    assert _metric("storage_up", {"account": "sub.dev"}) == 1
+
+
+def _metric(name: str, labels: dict[str, str] | None = None) -> float:
+    return REGISTRY.get_sample_value(f"blobtide_blob_monitor_{name}", labels or {}) or 0.0
 
 
 def test_a_bug_while_listing_ends_the_process() -> None:

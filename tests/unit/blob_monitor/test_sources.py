@@ -1,0 +1,82 @@
+"""What the configuration says to follow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from libs.common.blobs import BlobId
+from libs.common.errors import ConfigError
+from libs.common.events import Stream
+from libs.common.settings import Settings
+from libs.common.settings.storage import Environment, Source, StorageAccount, Subscription
+from services.blob_monitor.main import build
+from services.blob_monitor.sources import Atlas, Territory, territories
+
+ACCOUNT = StorageAccount(account_name="account", account_key="a2V5")  # type: ignore[arg-type]
+
+
+def of(*sources: dict[str, Any], **environment: Any) -> tuple[Territory, ...]:
+    """Return the territories of one environment."""
+    made = Environment(storage=ACCOUNT, sources=tuple(Source(**source) for source in sources), **environment)
+    return territories({"sub": Subscription(environments={"dev": made})})
+
+
+def test_sources_with_one_prefix_share_a_listing_and_the_first_that_accepts_a_name_wins() -> None:
+    """Selectors split one prefix into streams; what none accepts is left alone."""
+    (territory,) = of(
+        {"container": "logs", "prefix": "k/", "layout": "dated", "stream": "proxy_logs", "include": ["k/*.{apache2,nginx}-*"]},
+        {"container": "logs", "prefix": "k/", "layout": "dated", "stream": "application_logs", "exclude": ["**/*.tmp"]},
+    )
+    streams = [territory.stream_of(name) for name in ("k/20260501.nginx-1.gz", "k/20260501.api-1.gz", "k/x.tmp")]
+    assert streams == [Stream.PROXY_LOGS, Stream.APPLICATION_LOGS, None]
+
+
+@pytest.mark.parametrize(
+    ("layout", "prefix", "name", "scope"),
+    [
+        ("hourly", "", "x=/R/y=2026/m=05/d=01/h=00/m=00/PT1H.json", "x=/R/"),
+        ("hourly", "x=/", "x=/R/y=2026/m=05/d=01/h=00/m=00/PT1H.json", "x=/R/"),
+        ("hourly", "", "y=2026/m=05/PT1H.json", ""),
+        ("hourly", "", "readme.txt", None),
+        ("hourly", "z=/", "x=/R/y=2026/PT1H.json", None),
+        ("flat", "x=/", "x=/R/y=2026/PT1H.json", "x=/"),
+        ("dated", "k/", "k/20260501.api", "k/"),
+    ],
+)
+def test_a_blob_falls_into_the_scope_above_its_year_or_its_configured_prefix(
+    layout: str, prefix: str, name: str, scope: str | None
+) -> None:
+    """The scope follows from the name alone, so that every monitor finds the same one."""
+    atlas = Atlas(of({"container": "logs", "prefix": prefix, "layout": layout}))
+    found = atlas.scope_of(BlobId("sub.dev", "logs", name))
+    assert (None if found is None else found.prefix) == scope
+    assert atlas.scope_of(BlobId("sub.dev", "other", name)) is None
+
+
+@pytest.mark.parametrize(
+    ("sources", "says"),
+    [
+        ([{"container": "a", "prefix": "x/"}, {"container": "a", "prefix": "x/y/"}], "lies inside"),
+        ([{"container": "a", "layout": "flat"}, {"container": "a", "layout": "hourly"}], "differ in layout"),
+        ([{"container": "a", "prefix": "x/y=2026/"}], "reaches into the hours"),
+        ([{"container": "a", "include": ["{x"]}], "never closed"),
+    ],
+)
+def test_sources_that_cannot_work_are_refused(sources: list[dict[str, Any]], says: str) -> None:
+    """Overlapping prefixes, mixed layouts, prefixes within hours and broken globs are named."""
+    with pytest.raises(ConfigError, match=says):
+        of(*sources)
+
+
+def test_building_the_service_checks_the_configuration_without_any_request() -> None:
+    """Nothing to do and unusable credentials are found before anything is connected."""
+    with pytest.raises(ConfigError, match="nothing to monitor"):
+        build(Settings())
+    account = StorageAccount(connection_string="nonsense")  # type: ignore[arg-type]
+    broken = Environment(storage=account, sources=(Source(container="a"),))
+    subscriptions = {"sub": Subscription(environments={"dev": broken})}
+    with pytest.raises(ConfigError, match=r"sub\.dev"):
+        build(Settings(subscriptions=subscriptions))
+    build(Settings(subscriptions={"sub": Subscription(environments={"dev": broken.model_copy(update={"storage": ACCOUNT})})}))
