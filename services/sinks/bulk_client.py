@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 import urllib3
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from libs.common.errors import ConfigError, Retry
 
@@ -138,6 +138,9 @@ class HttpClient:
         for address in self._hosts.candidates():
             try:
                 answer = self._send_to(address, request)
+            except ReadTimeoutError as error:  # asking the others as well would take as long again, and may be the same work
+                self._hosts.failed(address)
+                raise Retry(f"{address} does not answer in time", after=self._hosts.pause()) from error
             except HTTPError as error:
                 _refuse_certificate(address, error)
                 reason = f"{address} does not answer: {_kind(error)}"

@@ -34,7 +34,7 @@ from services.sinks.bulk_client import Answer, Cluster, HttpClient, Request, Tls
 from services.sinks.contract import FlowPart, Outcome, RejectedRow
 from services.sinks.ecs import ecs_columns
 from services.sinks.elasticsearch_index import DailyIndexes, DataStream, template
-from services.sinks.settings import SinkSettings
+from services.sinks.settings import DocumentBatchSettings, SinkSettings
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +52,7 @@ IndexName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,19
 class ElasticsearchSettings(SinkSettings):
     """sinks.elasticsearch. Sign in by at most one of username with password, api_key, bearer_token."""
 
+    batch: DocumentBatchSettings = DocumentBatchSettings()
     hosts: tuple[str, ...] = Field(default=("http://127.0.0.1:9200",), min_length=1, description="Addresses, asked in turn.")
     username: str | None = None
     password: SecretStr | None = None
@@ -62,7 +63,7 @@ class ElasticsearchSettings(SinkSettings):
     bearer_token_file: Path | None = None
     ca_file: Path | None = Field(default=None, description="PEM file with the authorities that sign the servers' certificates.")
     verify: bool = Field(default=True, description="Check the servers' certificates.")
-    timeout_seconds: float = Field(default=60.0, gt=0, le=600, description="Longest wait for an answer.")
+    timeout_seconds: float = Field(default=30.0, gt=0, le=300, description="Longest wait for an answer.")
     index_prefix: IndexName = Field(default="blobtide-flows", description="Indexes are <prefix>-YYYY.MM.DD by the flow's day.")
     data_stream: IndexName | None = Field(default=None, description="Write to this data stream instead of daily indexes.")
     past_days: int = Field(default=3_650, ge=1, le=20_000, description="Flows of older days are refused.")

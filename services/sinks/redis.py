@@ -25,6 +25,7 @@ from pydantic import Field, SecretStr, StringConstraints, field_validator, model
 from redis import Redis, RedisCluster
 from redis.backoff import NoBackoff
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
     AuthorizationError,
     ClusterError,
@@ -50,7 +51,7 @@ from libs.common.flows.json_text import json_documents
 from libs.common.settings.secrets import read_secret
 from services.sinks.contract import FlowPart, Outcome
 from services.sinks.redis_script import APPEND_ONCE, Rows
-from services.sinks.settings import SinkSettings
+from services.sinks.settings import DocumentBatchSettings, SinkSettings
 
 log = structlog.get_logger(__name__)
 
@@ -63,6 +64,7 @@ _PASSING: Final = (
     RedisTimeoutError,
     ReadOnlyError,
     OutOfMemoryError,
+    AskError,  # also MOVED
     TryAgainError,
     ClusterError,
     RedisClusterException,
@@ -82,6 +84,7 @@ class Mode(StrEnum):
 class RedisSettings(SinkSettings):
     """sinks.redis."""
 
+    batch: DocumentBatchSettings = DocumentBatchSettings()
     url: str = Field(default="redis://127.0.0.1:6379/0", description="redis(s)://host[:port][/database]; rediss is TLS.")
     cluster: bool = Field(default=False, description="The server is a Redis Cluster; it has database 0 only.")
     username: str | None = None
@@ -89,7 +92,7 @@ class RedisSettings(SinkSettings):
     password_file: Path | None = None
     ca_file: Path | None = Field(default=None, description="PEM file with the authorities that sign the server's certificate.")
     verify: bool = Field(default=True, description="Check the server's certificate.")
-    timeout_seconds: float = Field(default=30.0, gt=0, le=300, description="Longest wait for an answer.")
+    timeout_seconds: float = Field(default=10.0, gt=0, le=300, description="Longest wait for an answer.")
     mode: Mode = Field(default=Mode.STREAMS, description="streams: entries of a stream a shard. keys: one key a flow.")
     prefix: Prefix = Field(default="blobtide:flows", description="What names of keys begin with.")
     ttl_seconds: int = Field(default=604_800, ge=0, description="How long flows are kept; 0: for ever.")
@@ -206,7 +209,8 @@ def _client(settings: RedisSettings) -> Any:
         "password": read_secret("password", settings.password, settings.password_file),
         "socket_timeout": settings.timeout_seconds,
         "socket_connect_timeout": min(5.0, settings.timeout_seconds),
-        "retry": ClientRetry(NoBackoff(), 1),  # for a connection that went stale; every write may be repeated
+        # The loop repeats; only a cluster's client needs a second try, after it has learnt where a slot has moved.
+        "retry": ClientRetry(NoBackoff(), 3 if settings.cluster else 0),
     }
     if urlsplit(settings.url).scheme == "rediss":
         if settings.ca_file is not None and not settings.ca_file.is_file():
