@@ -1,0 +1,112 @@
+"""Client configurations: what is fixed, what can be chosen, where secrets come from."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import confluent_kafka
+import pytest
+
+from libs.common.errors import ConfigError, ServerUnreachable
+from libs.common.kafka.client import check_reachable, consumer_config, producer_config, transactional_config
+from libs.common.kafka.client_log import ClientLog, reason_in
+from libs.common.settings.kafka import KafkaSettings, SecurityProtocol
+
+
+def test_a_consumer_reads_committed_records_and_never_moves_offsets_by_itself() -> None:
+    """A consumer is read_committed, commits nothing by itself and never resets a position silently."""
+    config = consumer_config(KafkaSettings(), "g")
+    assert config["isolation.level"] == "read_committed"
+    assert config["enable.auto.commit"] is False
+    assert config["enable.auto.offset.store"] is False
+    assert config["auto.offset.reset"] == "error"
+    assert config["check.crcs"] is True
+
+
+def test_producers_are_idempotent_and_give_up_before_their_transaction() -> None:
+    """Producers are idempotent, place keys as the whole pipeline does, and time out before the transaction would."""
+    config = transactional_config(KafkaSettings(transaction_timeout_ms=9_000), "p.ingest.0")
+    assert config["transactional.id"] == "p.ingest.0"
+    assert config["message.timeout.ms"] < config["transaction.timeout.ms"] == 9_000
+    assert config["socket.timeout.ms"] < config["transaction.timeout.ms"]
+    assert config["partitioner"] == producer_config(KafkaSettings())["partitioner"] == "murmur2_random"
+    assert config["acks"] == "all"
+
+
+def test_options_that_decide_over_delivery_are_refused_and_others_win() -> None:
+    """A librdkafka option that blobtide fixes is refused by name; any other overrides the default."""
+    with pytest.raises(ConfigError, match=r"kafka\.librdkafka\.auto\.offset\.reset is decided by blobtide"):
+        consumer_config(KafkaSettings(librdkafka={"auto.offset.reset": "latest"}), "g")
+    assert consumer_config(KafkaSettings(librdkafka={"fetch.queue.backoff.ms": "7"}), "g")["fetch.queue.backoff.ms"] == "7"
+
+
+def test_the_password_comes_from_a_file_or_a_value_and_only_with_sasl(tmp_path: Path) -> None:
+    """A password file is read without its line end; value and file together are refused; without SASL neither is used."""
+    file = tmp_path / "password"
+    file.write_text("s3cret\n")
+    secured = KafkaSettings(security_protocol=SecurityProtocol.SASL_SSL, sasl_username="u", sasl_password_file=file)
+    assert producer_config(secured)["sasl.password"] == "s3cret"
+    assert "sasl.password" not in producer_config(KafkaSettings(sasl_password_file=file))
+    with pytest.raises(ConfigError, match="not both"):
+        producer_config(KafkaSettings(**{**secured.model_dump(), "sasl_password": "x"}))
+    with pytest.raises(ConfigError, match="cannot read"):
+        producer_config(KafkaSettings(**{**secured.model_dump(), "sasl_password_file": tmp_path / "none"}))
+
+
+def test_an_old_client_library_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A librdkafka older than 2.15 is refused before any client is made."""
+    monkeypatch.setattr(confluent_kafka, "libversion", lambda: ("2.14.9", 0x020E09FF))
+    with pytest.raises(ConfigError, match=r"librdkafka 2\.14\.9 is too old"):
+        producer_config(KafkaSettings())
+
+
+def test_an_unreachable_kafka_is_one_line_that_says_what_to_check() -> None:
+    """Where nothing listens, the check names the address, the reason and the settings to look at."""
+    with pytest.raises(ServerUnreachable) as caught:
+        check_reachable(KafkaSettings(bootstrap_servers="127.0.0.1:1"), seconds=0.3)
+    text = str(caught.value)
+    assert "127.0.0.1:1" in text
+    assert "Connection refused" in text
+    assert "kafka.bootstrap_servers" in text
+    assert "\n" not in text
+
+
+def test_client_lines_are_passed_on_once_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of the lines that a client repeats while a broker is away, one a minute is logged, with the count of the others."""
+    now = 0.0
+    log = ClientLog("c", clock=lambda: now)
+    for _ in range(50):
+        log.log(
+            logging.ERROR,
+            "%s [%s] %s",
+            "FAIL",
+            "rdkafka#1",
+            "[thrd:x]: h:1/bootstrap: Connect failed (after 0ms in state CONNECT)",
+        )
+    now = 61.0
+    log.log(logging.ERROR, "%s [%s] %s", "FAIL", "rdkafka#1", "again")
+    assert capsys.readouterr().out.count("Kafka client") == 2
+    assert log.last_problem == "again"
+
+
+def test_a_timed_out_coordinator_is_noticed() -> None:
+    """A request time-out that names the transaction coordinator is remembered; other lines are not."""
+    log = ClientLog("c")
+    log.log(logging.INFO, "%s [%s] %s", "REQTMOUT", "r", "[thrd:127.0.0.1:9092/1]: 127.0.0.1:9092/1: Timed out FetchRequest")
+    assert not log.coordinator_timed_out
+    log.log(
+        logging.INFO,
+        "%s [%s] %s",
+        "REQTMOUT",
+        "r",
+        "[thrd:TxnCoordinator]: TxnCoordinator/1: Timed out EndTxnRequest in flight",
+    )
+    assert log.coordinator_timed_out
+
+
+def test_the_readable_part_of_a_line_is_kept() -> None:
+    """Thread, broker and timing of a client's line are left out."""
+    failure = "Connect to ipv4#127.0.0.1:1 failed: Connection refused"
+    line = f"[thrd:a/bootstrap]: 127.0.0.1:1/bootstrap: {failure} (after 0ms in state CONNECT)"
+    assert reason_in(line) == failure

@@ -1,0 +1,251 @@
+"""The group consumer over a fake client: placing, events, errors."""
+
+# ruff: noqa: ARG002 - the fake has the client's signatures
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Collection
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException, Message
+from confluent_kafka import TopicPartition as ClientPartition
+
+from libs.common.errors import BlobtideError
+from libs.common.kafka import metrics
+from libs.common.kafka.consumer import GroupConsumer, GroupSpec
+from libs.common.kafka.records import TopicPartition
+from libs.common.settings.kafka import KafkaSettings
+
+P0, P1 = TopicPartition("t", 0), TopicPartition("t", 1)
+
+
+class _Client:
+    """Answers as scripted; `happen` holds what the next `consume` calls do before they return messages."""
+
+    def __init__(self) -> None:
+        self.happen: deque[Any] = deque()
+        self.offsets: dict[int, int] = {}
+        self.watermarks: dict[int, tuple[int, int]] = {}
+        self.committed_error: KafkaError | None = None
+        self.seeks: list[tuple[int, int]] = []
+        self.paused: set[int] = set()
+        self.generation = 1
+        self.closed = False
+
+    def subscribe(self, topics: list[str], on_assign: Any = None, on_revoke: Any = None, on_lost: Any = None) -> None:
+        assert on_lost is not None
+        self.on_assign, self.on_revoke = on_assign, on_revoke
+
+    def consume(self, num_messages: int = 1, timeout: float = 0) -> list[Message]:
+        messages: list[Message] = []
+        while self.happen:
+            event = self.happen.popleft()
+            if isinstance(event, list):
+                return event
+            kind, partitions = event
+            (self.on_assign if kind == "assign" else self.on_revoke)(self, [ClientPartition("t", p) for p in partitions])
+        return messages
+
+    def assign(self, partitions: list[ClientPartition]) -> None: ...
+
+    def committed(self, partitions: list[ClientPartition], timeout: float = 0) -> list[ClientPartition]:
+        if self.committed_error is not None:
+            raise KafkaException(self.committed_error)
+        return [ClientPartition(p.topic, p.partition, self.offsets.get(p.partition, -1001)) for p in partitions]
+
+    def get_watermark_offsets(self, partition: ClientPartition, timeout: float = 0) -> tuple[int, int]:
+        return self.watermarks.get(partition.partition, (0, 100))
+
+    def seek(self, partition: ClientPartition) -> None:
+        self.seeks.append((partition.partition, partition.offset))
+
+    def pause(self, partitions: list[ClientPartition]) -> None:
+        self.paused |= {p.partition for p in partitions}
+
+    def resume(self, partitions: list[ClientPartition]) -> None:
+        self.paused -= {p.partition for p in partitions}
+
+    def commit(self, *, offsets: list[ClientPartition], asynchronous: bool) -> None: ...
+
+    def consumer_group_metadata(self) -> bytes:
+        return b"CGMDv2:" + struct.pack("<i", self.generation) + b"group"
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class _Listener:
+    def __init__(self) -> None:
+        self.log: list[tuple[str, list[int]]] = []
+        self.error: Exception | None = None
+
+    def _note(self, what: str, partitions: Collection[TopicPartition]) -> None:
+        self.log.append((what, sorted(p.partition for p in partitions)))
+        if self.error is not None:
+            raise self.error
+
+    def assigned(self, partitions: Collection[TopicPartition]) -> None:
+        self._note("assigned", partitions)
+
+    def revoked(self, partitions: Collection[TopicPartition]) -> None:
+        self._note("revoked", partitions)
+
+    def rewound(self, partitions: Collection[TopicPartition]) -> None:
+        self._note("rewound", partitions)
+
+
+class _World:
+    def __init__(self) -> None:
+        self.clients: list[_Client] = [_Client()]
+        self.made = 0
+        self.now = 0.0
+        self.listener = _Listener()
+        spec = GroupSpec("g", ("t",))
+        self.consumer = GroupConsumer(KafkaSettings(), spec, self.listener, lambda _: self._make(), lambda: self.now)
+
+    @property
+    def client(self) -> _Client:
+        return self.clients[-1]
+
+    def _make(self) -> _Client:
+        self.made += 1
+        if self.made > 1:
+            self.clients.append(_Client())
+        return self.clients[-1]
+
+    def poll(self, *events: Any) -> list[int]:
+        self.client.happen.extend(events)
+        return [record.offset for record in self.consumer.poll(100, 0.1)]
+
+
+@pytest.fixture
+def world() -> _World:
+    """Return a consumer that has subscribed, over a fake client."""
+    world = _World()
+    world.consumer.open()
+    return world
+
+
+def _message(partition: int, offset: int) -> Message:
+    return Message(topic="t", partition=partition, offset=offset, value=b"v", timestamp=(1, 0))
+
+
+def _error(code: int, partition: int = 0) -> Message:
+    return Message(topic="t", partition=partition, offset=0, error=KafkaError(code, "why"))
+
+
+def test_partitions_start_at_the_committed_offset_or_at_the_beginning(world: _World) -> None:
+    """A new partition delivers nothing before it is placed: at its committed offset, without one at the first record."""
+    world.client.offsets = {0: 40}
+    world.client.watermarks = {1: (7, 100)}
+    assert world.poll(("assign", [0, 1]), [_message(0, 0), _message(1, 0)]) == []
+    assert world.client.paused == {0, 1}
+    assert world.poll([_message(0, 40), _message(1, 7)]) == [40, 7]
+    assert sorted(world.client.seeks) == [(0, 40), (1, 7)]
+    assert world.listener.log == [("assigned", [0, 1])]
+    assert world.client.paused == set()
+
+
+@pytest.mark.parametrize(("committed", "lost"), [(3, 7.0), (9, 1.0), (101, 0.0)])
+def test_an_offset_outside_the_topic_is_counted_and_goes_on_at_the_earliest(world: _World, committed: int, lost: float) -> None:
+    """Records deleted before they were read are counted exactly; reading goes on at the earliest one, never silently."""
+    before = metrics.GAP_RECORDS.labels("t")._value.get()
+    world.client.offsets, world.client.watermarks = {0: committed}, {0: (10, 100)}
+    world.poll(("assign", [0]))
+    world.poll()
+    assert world.client.seeks == [(0, 10)]
+    assert metrics.GAP_RECORDS.labels("t")._value.get() - before == lost
+
+
+def test_records_of_partitions_that_left_are_dropped(world: _World) -> None:
+    """One poll may bring a revocation, a new assignment and records of both: only what is placed is delivered."""
+    world.poll(("assign", [0, 1]))
+    world.poll()
+    assert world.poll(("revoke", [0, 1]), ("assign", [1]), [_message(0, 5), _message(1, 5)]) == []
+    assert world.poll([_message(0, 6), _message(1, 0)]) == [0]
+    assert world.listener.log == [("assigned", [0, 1]), ("revoked", [0, 1]), ("assigned", [1])]
+    assert world.consumer.owned() == {P1}
+
+
+def test_a_rewind_goes_back_to_the_committed_offsets(world: _World) -> None:
+    """After a rewind nothing is delivered until every partition was sought to its committed offset; then the listener knows."""
+    world.client.offsets = {0: 5}
+    world.poll(("assign", [0]))
+    assert world.poll([_message(0, 5)]) == [5]
+    world.consumer.rewind()
+    assert world.consumer.readable() == frozenset()
+    assert world.poll([_message(0, 5)]) == [5]
+    assert world.client.seeks == [(0, 5), (0, 5)]
+    assert world.listener.log[-1] == ("rewound", [0])
+
+
+def test_while_kafka_does_not_tell_offsets_nothing_is_delivered(world: _World) -> None:
+    """A broker outage at assignment is waited out: no record, no exception, no listener call; then it goes on."""
+    world.client.committed_error = KafkaError(KafkaError._TIMED_OUT, retriable=True)
+    world.poll(("assign", [0]))
+    assert world.poll([_message(0, 0)]) == []
+    assert world.listener.log == []
+    world.client.committed_error = None
+    assert world.poll([_message(0, 0)]) == [0]
+
+
+def test_a_pause_holds_for_partitions_that_arrive_later(world: _World) -> None:
+    """Paused stays paused over a rebalance, until resume."""
+    world.poll(("assign", [0]))
+    world.poll()
+    world.consumer.pause()
+    world.poll(("revoke", [0]), ("assign", [0, 1]))
+    world.poll()
+    assert world.client.paused == {0, 1}
+    world.consumer.resume()
+    assert world.client.paused == set()
+
+
+def test_exceptions_of_the_listener_reach_the_caller(world: _World) -> None:
+    """What a listener raises comes out of poll and does not vanish in the client."""
+    world.listener.error = BlobtideError("cannot load state")
+    world.poll(("assign", [0]))
+    with pytest.raises(BlobtideError, match="cannot load state"):
+        world.poll()
+
+
+def test_a_position_that_left_the_topic_while_reading_joins_again(world: _World) -> None:
+    """When retention overtakes a reader, it joins again and is placed anew; held work is revoked."""
+    world.poll(("assign", [0]))
+    world.poll()
+    world.poll([_error(KafkaError._AUTO_OFFSET_RESET)])
+    world.poll()
+    assert world.made == 2
+    assert world.clients[0].closed
+    assert world.listener.log[-1] == ("revoked", [0])
+
+
+def test_passing_errors_are_tolerated_and_others_raised(world: _World) -> None:
+    """A broker that is away is no exception; a right that is missing is, in one line."""
+    assert world.poll([_error(KafkaError._ALL_BROKERS_DOWN), _error(KafkaError._TRANSPORT)]) == []
+    with pytest.raises(BlobtideError, match="denied reading t"):
+        world.poll([_error(KafkaError.TOPIC_AUTHORIZATION_FAILED)])
+
+
+def test_without_a_generation_there_is_nothing_to_commit_with(world: _World) -> None:
+    """Membership is proved by a generation and by having polled in time; else there is no metadata."""
+    world.poll(("assign", [0]))
+    assert world.consumer.group_metadata() is not None
+    world.now += KafkaSettings().max_poll_interval_ms / 1000 + 1
+    assert world.consumer.group_metadata() is None
+    world.poll()
+    world.client.generation = -1
+    assert world.consumer.group_metadata() is None
+
+
+def test_an_empty_transaction_repeats_the_committed_offset_not_the_position(world: _World) -> None:
+    """The unmoved offset is the committed one, whatever was delivered since."""
+    world.client.offsets = {0: 5}
+    world.poll(("assign", [0]))
+    world.poll([_message(0, 5), _message(0, 6)])
+    assert world.consumer.unmoved() == {P0: 5}
+    world.consumer.moved({P0: 7})
+    assert world.consumer.unmoved() == {P0: 7}

@@ -1,0 +1,53 @@
+"""The classification of client errors."""
+
+from __future__ import annotations
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from libs.common.errors import BlobtideError, ServerUnreachable
+from libs.common.kafka.failures import Failure, classify, error_of, is_fenced, is_moved, is_passing, is_refusal, translated
+
+
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        (KafkaError(KafkaError._FENCED, fatal=True), Failure.FATAL),
+        (KafkaError(KafkaError._FENCED, fatal=True, retriable=True, txn_requires_abort=True), Failure.FATAL),
+        (KafkaError(KafkaError.TRANSACTION_ABORTABLE, txn_requires_abort=True), Failure.ABORT),
+        (KafkaError(KafkaError.MSG_SIZE_TOO_LARGE, retriable=True, txn_requires_abort=True), Failure.ABORT),
+        (KafkaError(KafkaError._TIMED_OUT, retriable=True), Failure.RETRIABLE),
+        (KafkaError(KafkaError._CONFLICT, retriable=True), Failure.RETRIABLE),
+        (KafkaError(KafkaError._STATE), Failure.FATAL),
+        (KafkaError(KafkaError.UNKNOWN), Failure.FATAL),
+    ],
+)
+def test_fatal_is_tested_before_abort_and_abort_before_retriable(error: KafkaError, failure: Failure) -> None:
+    """The flags are tested in the order fatal, abort, retriable; an error without any flag is fatal."""
+    assert classify(error) is failure
+
+
+def test_errors_of_one_record_are_told_from_errors_of_the_world() -> None:
+    """Size and validity belong to a record, fencing to the producer, movement to the group, transport to the world."""
+    assert is_refusal(KafkaError(KafkaError.INVALID_RECORD))
+    assert not is_refusal(KafkaError(KafkaError._TIMED_OUT))
+    assert is_fenced(KafkaError(KafkaError._FENCED))
+    assert is_moved(KafkaError(KafkaError.ILLEGAL_GENERATION))
+    assert is_moved(KafkaError(KafkaError.REBALANCE_IN_PROGRESS))
+    assert is_passing(KafkaError(KafkaError._ALL_BROKERS_DOWN))
+    assert not is_passing(KafkaError(KafkaError._TRANSPORT, fatal=True))
+    assert not is_passing(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
+
+
+def test_translation_says_what_was_done_and_what_to_check() -> None:
+    """Denied, unreachable and other errors become one line each, of the class the command line exits with."""
+    denied = translated(KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED, "no"), "joining g")
+    assert "denied joining g" in str(denied)
+    assert "ACL" in str(denied)
+    assert isinstance(translated(KafkaError(KafkaError._TRANSPORT, "gone"), "x"), ServerUnreachable)
+    assert type(translated(KafkaError(KafkaError.UNKNOWN, "?"), "x")) is BlobtideError
+
+
+def test_an_exception_without_a_client_error_is_understood() -> None:
+    """A client exception that carries only text is a failure without flags, thus fatal."""
+    assert classify(error_of(KafkaException("text"))) is Failure.FATAL

@@ -1,0 +1,140 @@
+"""The transform loop over a session without Kafka."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from libs.common.errors import DeadLetterLimit, ServerUnreachable
+from libs.common.kafka.failures import OutputRefused
+from libs.common.kafka.records import CommitResult, Inbound, Listener, Outbound, TopicPartition
+from libs.common.kafka.testing import FakeSession, record
+from libs.common.kafka.transform_loop import PollPolicy, TransformLoop
+from libs.common.service import Health, Stop
+
+TOPIC = TopicPartition("in", 0)
+
+
+class _Copy:
+    """Copies records; raises on those whose value is in `bad`; ends the loop after `last`."""
+
+    def __init__(self, stop: Stop, last: int, bad: tuple[bytes, ...] = (), error: type[Exception] = ValueError) -> None:
+        self._stop = stop
+        self._last = last
+        self._bad = bad
+        self._error = error
+        self.sizes: list[int] = []
+
+    def handle(self, batch: Sequence[Inbound]) -> list[Outbound]:
+        self.sizes.append(len(batch))
+        if any(r.value in self._bad for r in batch):
+            raise self._error("bad")
+        return [Outbound("out", r.value) for r in batch]
+
+
+class _World:
+    def __init__(self, count: int, bad: tuple[bytes, ...] = (), error: type[Exception] = ValueError) -> None:
+        self.stop, self.health = Stop(), Health()
+        self.transform = _Copy(self.stop, count, bad, error)
+        self.count = count
+        self.prepare: Callable[[FakeSession], None] = lambda _: None
+        self.session: FakeSession
+
+    def run(self) -> FakeSession:
+        loop = TransformLoop(self._make, self.transform, PollPolicy(0.0, 16, 1 << 30), "errors", "test")
+        loop.run(self.stop, self.health)
+        return self.session
+
+    def _make(self, listener: Listener) -> FakeSession:
+        self.session = _StoppingSession(listener, self.stop, self.count)
+        self.session.feed(record("in", 0, i, b"%d" % i, (("h", b"v"),)) for i in range(self.count))
+        self.prepare(self.session)
+        return self.session
+
+
+class _StoppingSession(FakeSession):
+    """Sets `stop` when everything is committed, or after many polls."""
+
+    def __init__(self, listener: Listener, stop: Stop, count: int) -> None:
+        super().__init__(listener, [TOPIC])
+        self._stop, self._count, self._polls = stop, count, 0
+
+    def poll(self, max_records: int, seconds: float) -> list[Inbound]:
+        self._polls += 1
+        if self.next_offsets.get(TOPIC) == self._count or self._polls > 500:
+            self._stop.set()
+        return super().poll(max_records, seconds)
+
+
+def _values(outputs: Sequence[Outbound]) -> list[bytes | None]:
+    return [output.value for output in outputs]
+
+
+def test_records_leave_once_and_in_order() -> None:
+    """Every record is committed once, in order, in batches of the policy; then the loop is ready and closes its session."""
+    world = _World(50)
+    session = world.run()
+    assert _values(session.outputs("out")) == [b"%d" % i for i in range(50)]
+    assert max(world.transform.sizes) == 16
+    assert world.health.why_not_ready() is None
+    assert not session.is_open
+
+
+def test_a_record_that_crashes_the_handler_goes_to_the_errors_topic_alone() -> None:
+    """A crash costs one record: it is dead-lettered with bytes, headers and position; all others go through in order."""
+    session = _World(50, bad=(b"7", b"31")).run()
+    assert _values(session.outputs("out")) == [b"%d" % i for i in range(50) if i not in (7, 31)]
+    first, second = session.outputs("errors")
+    assert (first.value, second.value) == (b"7", b"31")
+    headers = dict(first.headers)
+    assert headers["code"] == b"handler_crash"
+    assert (headers["source-topic"], headers["source-partition"], headers["source-offset"]) == (b"in", b"0", b"7")
+    assert headers["original-h"] == b"v"
+
+
+def test_a_bug_that_hits_every_record_stops_the_service() -> None:
+    """When record after record crashes, the loop stops instead of draining the topic into the errors topic."""
+    world = _World(200, bad=tuple(b"%d" % i for i in range(200)))
+    with pytest.raises(DeadLetterLimit):
+        world.run()
+    assert len(world.session.outputs("errors")) < 20
+    assert not world.session.is_open
+
+
+def test_errors_that_concern_everything_are_not_blamed_on_a_record() -> None:
+    """A server that is away or a limit that is reached stops the loop; no record is dead-lettered for it."""
+    world = _World(5, bad=(b"3",), error=ServerUnreachable)
+    with pytest.raises(ServerUnreachable):
+        world.run()
+    assert world.session.committed == []
+
+
+def test_aborted_work_comes_again_and_is_never_given_up() -> None:
+    """However often transactions abort, no record is lost, doubled or dead-lettered; after two aborts they get smaller."""
+    world = _World(20)
+    world.prepare = lambda session: session.endings.extend([CommitResult.ABORTED] * 15)
+    session = world.run()
+    assert _values(session.outputs("out")) == [b"%d" % i for i in range(20)]
+    assert session.outputs("errors") == []
+    assert world.transform.sizes[:4] == [16, 16, 8, 8]
+
+
+def test_a_record_whose_output_kafka_refuses_is_found_and_dead_lettered() -> None:
+    """An output that can never be written condemns its record after halving, not the batch around it."""
+    world = _World(40)
+
+    class _Refusing(_StoppingSession):
+        def commit(self, outputs: list[Outbound], offsets: object) -> CommitResult:
+            if any(o.topic == "out" and o.value == b"13" for o in outputs):
+                self.endings.appendleft(OutputRefused("too large"))
+            return super().commit(outputs, offsets)  # type: ignore[arg-type]
+
+    def make(listener: Listener) -> FakeSession:
+        world.session = _Refusing(listener, world.stop, world.count)
+        world.session.feed(record("in", 0, i, b"%d" % i) for i in range(world.count))
+        return world.session
+
+    TransformLoop(make, world.transform, PollPolicy(0.0, 16, 1 << 30), "errors", "test").run(world.stop, world.health)
+    assert _values(world.session.outputs("out")) == [b"%d" % i for i in range(40) if i != 13]
+    assert _values(world.session.outputs("errors")) == [b"13"]
