@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 
@@ -23,6 +23,8 @@ from libs.common.errors import CodecError, ConfigError, Retry
 from services.sinks.shard_store import HIDDEN, Outlet, ShardStore
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 FLUSH_SECONDS: Final = 4.0  # of the ten that a stop may take
 _DISK_RETRY_SECONDS: Final = 5.0
@@ -104,9 +106,10 @@ class Shards:
         """Give up all shards. Idempotent."""
         self.release(list(self._open))
 
-    def stores(self) -> list[ShardStore]:
-        """Return the open shards, for reading."""
-        return list(self._open.values())
+    def look(self, at: Callable[[ShardStore], T]) -> list[T]:
+        """Return what `at` reads in each open shard; shards whose disk fails are left out."""
+        found = [self._try(shard, partial(at, store)) for shard, store in list(self._open.items())]
+        return [value for value in found if value is not None]
 
     def _opened(self, shard: int) -> ShardStore:
         if shard not in self._open:
@@ -137,13 +140,14 @@ class Shards:
     def _maintain(self, shard: int) -> None:
         self._spec.prepare(self._opened(shard).database)
 
-    def _try(self, shard: int, act: Callable[[], None]) -> None:
+    def _try(self, shard: int, act: Callable[[], T]) -> T | None:
         try:
             with self._guarded(shard):
-                act()
+                return act()
         except Retry as error:
             if not isinstance(error.__cause__, BlockingIOError):  # that another process has the shard is no news
                 log.warning("a file is made later", shard=shard, reason=str(error))
+            return None
 
     @contextmanager
     def _guarded(self, shard: int) -> Iterator[None]:
@@ -157,6 +161,8 @@ class Shards:
             raise Retry(f"cannot write under {where}: {reason}", after=_DISK_RETRY_SECONDS) from error
         except sqlite3.DatabaseError as error:
             self._drop(shard)
+            if type(error) is not sqlite3.DatabaseError:
+                raise  # a constraint or a statement: our fault, not the file's
             raise CodecError(f"{self._spec.outlet.home(shard) / 'state.db'} is damaged: {error}") from error
         except BaseException:
             self._drop(shard)

@@ -16,6 +16,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, Self, TextIO
 
@@ -30,7 +31,7 @@ from services.sinks.settings import SinkSettings
 from services.sinks.shard_store import Limits, Outlet, ShardStore
 from services.sinks.shards import Shards, ShardsSpec
 from services.sinks.summary_fold import SOCKET, TRAFFIC, fold
-from services.sinks.summary_state import SUMMARY_SCHEMA, Bounds, SummaryState
+from services.sinks.summary_state import SUMMARY_SCHEMA, Bounds, Clock, SummaryState
 from services.sinks.summary_table import Totals, summary_table
 
 _SECOND_MS: Final = 1_000
@@ -150,20 +151,24 @@ class SummarySink:
 
     def _print(self) -> None:
         self._news, self._printed_at = False, self._clock()
-        states = [SummaryState(store.database, self._bounds) for store in self._shards.stores()]
-        if not states:
+        top = self._settings.top
+        seen = self._shards.look(partial(self._seen, top * _TOP_PER_SHARD))
+        if not seen:
             return
-        clocks = [state.clock() for state in states]
+        clocks = [clock for clock, _ in seen]
         totals = Totals(
             sum(clock.flows for clock in clocks),
             sum(clock.late_flows for clock in clocks),
             max(clock.newest_ms for clock in clocks),
         )
-        top = self._settings.top
-        talkers = _top(pa.concat_tables([state.talkers(top * _TOP_PER_SHARD) for state in states]), top)
+        talkers = _top(pa.concat_tables([talkers for _, talkers in seen]), top)
         out = self._out or sys.stdout
         out.write("\n" + summary_table(totals, talkers, shutil.get_terminal_size(_TERMINAL).columns))
         out.flush()
+
+    def _seen(self, count: int, store: ShardStore) -> tuple[Clock, pa.Table]:
+        state = SummaryState(store.database, self._bounds)
+        return state.clock(), state.talkers(count)
 
 
 def _top(talkers: pa.Table, count: int) -> list[dict[str, int | str]]:

@@ -7,7 +7,7 @@ Both ways of a conversation stand in one row: *in* came to the local side, *out*
 When both ends log, each end has its own socket, so nothing counts double within one.
 
 Sums are additive: any number of partial sums of one (minute, socket) may be added in any order. A counter that the log did
-not state adds nothing.
+not state adds nothing; one that no network could reach in a minute counts as `MOST`, so that sums cannot overflow.
 
 A *session* is what a socket did lately: it starts anew at a TCP tuple with state begin, and for all other protocols when
 nothing came for the timeout.
@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 
 TCP: Final = 6
 MINUTE_MS: Final = 60_000
+MOST: Final = 2**45
 SOCKET: Final = ("protocol", "local_ip", "remote_ip", "service_port", "direction")
 TRAFFIC: Final = ("packets_in", "packets_out", "bytes_in", "bytes_out")
 COUNTS: Final = ("flows", "begins", "denied", *TRAFFIC)
@@ -70,6 +71,9 @@ class _Rows:
         def sided(local: str, remote: str) -> pa.Array:
             return pc.if_else(inbound, column[local], column[remote])
 
+        def counted(local: str, remote: str) -> pa.Array:
+            return pc.min_element_wise(sided(local, remote), MOST, skip_nulls=False)
+
         keys = pa.table(
             [
                 column["protocol"],
@@ -86,10 +90,10 @@ class _Rows:
                 pa.array(np.ones(len(flows), np.int64)),
                 pa.array((begins & tcp).astype(np.int64)),
                 pa.array(_true(pc.equal(column["action"], "deny")).astype(np.int64)),
-                sided("packets_sent", "packets_received"),
-                sided("packets_received", "packets_sent"),
-                sided("bytes_sent", "bytes_received"),
-                sided("bytes_received", "bytes_sent"),
+                counted("packets_sent", "packets_received"),
+                counted("packets_received", "packets_sent"),
+                counted("bytes_sent", "bytes_received"),
+                counted("bytes_received", "bytes_sent"),
             ],
             names=list(COUNTS),
         )

@@ -19,6 +19,7 @@ from services.sinks.summary_fold import COUNTS, MINUTE_MS, SESSION, SOCKET, TCP,
 
 _ROWS_AT_ONCE: Final = 20_000
 _FUTURE_MS: Final = 300_000
+_MOST: Final = 9 * 10**18
 _TOTALS: Final = tuple(f"total_{name}" for name in TRAFFIC)
 _SOCKET_SQL: Final = "protocol INTEGER, local_ip TEXT, remote_ip TEXT, service_port INTEGER, direction TEXT"
 
@@ -169,7 +170,7 @@ class SummaryState:
 
 def _add_minute_sql() -> str:
     names = ("minute", *SOCKET, *COUNTS)
-    adding = ", ".join(f"{name} = {name} + excluded.{name}" for name in COUNTS)
+    adding = ", ".join(f"{name} = {_sum(name)}" for name in COUNTS)
     return (
         f"INSERT INTO open_minute ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608
         f" ON CONFLICT DO UPDATE SET {adding}"
@@ -183,13 +184,18 @@ def _add_session_sql(timeout_ms: int) -> str:
         f"since = CASE WHEN {anew} THEN excluded.since ELSE since END",
         "last = max(last, excluded.last)",
         "restarted = excluded.restarted",
-        *(f"{name} = CASE WHEN {anew} THEN 0 ELSE {name} END + excluded.{name}" for name in TRAFFIC),
-        *(f"{name} = {name} + excluded.{name}" for name in ("flows", *_TOTALS)),
+        *(f"{name} = CASE WHEN {anew} THEN excluded.{name} ELSE {_sum(name)} END" for name in TRAFFIC),
+        *(f"{name} = {_sum(name)}" for name in ("flows", *_TOTALS)),
     ]
     return (
         f"INSERT INTO socket ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608
         f" ON CONFLICT DO UPDATE SET {', '.join(setting)}"
     )
+
+
+def _sum(name: str) -> str:
+    """Add up as far as an integer goes: SQLite would go on in floating point."""
+    return f"min({name} + excluded.{name}, {_MOST})"
 
 
 def _tuples(table: pa.Table) -> Iterator[tuple[object, ...]]:

@@ -52,7 +52,7 @@ class _Process:
             self.sink.close()
             self._start()
         elif event is Event.DEATH:
-            for store in self.sink._shards.stores():
+            for store in self.sink._shards._open.values():
                 store.close()  # what the kernel does with a dead process's locks
             self._start()
 

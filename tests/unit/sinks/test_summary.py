@@ -11,7 +11,7 @@ import pytest
 
 from services.sinks.contract import FlowPart
 from services.sinks.summary import SummarySettings, SummarySink
-from services.sinks.summary_fold import MINUTE_MS, fold
+from services.sinks.summary_fold import MINUTE_MS, MOST, fold
 from services.sinks.summary_table import Totals, size_text, summary_table
 from tests.flows import START_MS, Spot, row, table
 
@@ -89,6 +89,18 @@ def test_a_session_starts_anew(tmp_path: Path, flows: list[dict[str, Any]], in_s
     cells = out.getvalue().splitlines()[3].split()
     assert cells[4:6] == [str(100 * len(flows)), "B"]
     assert cells[9:11] == [str(100 * in_session), "B"]
+
+
+def test_absurd_counters_cannot_overflow(tmp_path: Path) -> None:
+    """Counters at the end of the integers, over many batches, leave sums at their largest, and the sink alive."""
+    world = World(tmp_path)
+    for n in range(3):
+        world.write(*(flow(m, bytes_sent=2**63 - 1, state="end") for m in range(n * 9, n * 9 + 9)))
+    world.now += 200
+    world.sink.tick()
+    (line,) = (tmp_path / "summary-p000-00000001.ndjson").read_text().splitlines() if world.files() else []
+    assert json.loads(line)["bytes_out"] == 27 * MOST
+    world.sink.close()
 
 
 class World:
