@@ -67,6 +67,7 @@ class FakeContainer:
 
     def list_directories(self, prefix: str) -> Iterator[str]:
         """Yield nothing: nobody asks."""
+        del prefix
         yield from ()
 
     def info(self, name: str) -> BlobInfo:

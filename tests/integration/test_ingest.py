@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
-from azure.storage.blob import BlobBlock, BlobServiceClient, BlobType
+from azure.storage.blob import BlobBlock, BlobServiceClient
 
 from libs.common.blobs import BlobId
 from libs.common.crash import CRASH_VARIABLE
@@ -66,6 +66,9 @@ class Site:
 
         self.producer = Producer({"bootstrap.servers": self.kafka.bootstrap_servers, "partitioner": "murmur2_random"})
         self.contents: dict[str, list[tuple[str, bytes]]] = {}
+        self._checkpoints: dict[bytes | None, BlobCheckpoint] = {}
+        self._follower = Follower(self.kafka, (self.topics.checkpoints,), Since(0))
+        self._follower.open()
 
     def commit(self, name: str, data_blocks: list[tuple[str, bytes]], *, tail: bool = True) -> None:
         """Commit a flow-log blob of these data blocks, as Azure does; only new blocks are staged."""
@@ -141,17 +144,21 @@ class Site:
 
     def checkpoint(self, name: str) -> BlobCheckpoint | None:
         """Return the newest checkpoint of a blob."""
-        found = None
-        for record in self.read(self.topics.checkpoints):
-            if record.key == self.id(name).encode():
-                found = decode_event(record.value or b"")
-        assert found is None or isinstance(found, BlobCheckpoint)
-        return found
+        for record in self._follower.poll(0.1):
+            found = decode_event(record.value or b"")
+            assert isinstance(found, BlobCheckpoint)
+            self._checkpoints[record.key] = found
+        return self._checkpoints.get(self.id(name).encode())
 
     def completions(self, name: str) -> list[BlobCompletion]:
         """Return the completion events of a blob."""
         events = [decode_event(r.value or b"") for r in self.read(self.topics.completions) if r.key == self.id(name).encode()]
         return [event for event in events if isinstance(event, BlobCompletion)]
+
+    def shut(self) -> None:
+        """Disconnect."""
+        self.service.close()
+        self._follower.close()
 
     def until_closed(self, name: str) -> BlobCheckpoint:
         """Wait until a blob is complete."""
@@ -162,7 +169,6 @@ class Site:
         deadline = time.monotonic() + WAIT_SECONDS
         while (found := self.checkpoint(name)) is None or not wanted(found):
             assert time.monotonic() < deadline, f"checkpoint of {name} is {found}"
-            time.sleep(0.1)
         return found
 
 
@@ -171,7 +177,7 @@ def site(kafka_settings: KafkaSettings, topics: TopicSettings, azurite: LocalAzu
     """A container that is announced."""
     site = Site(kafka_settings, topics, azurite.connection_string, container)
     yield site
-    site.service.close()
+    site.shut()
 
 
 @contextlib.contextmanager

@@ -60,7 +60,7 @@ def test_any_way_of_cutting_a_document_gives_the_same_records(
     desk.read(closed=True)
 
     expected = _expected(whole)
-    got = {offset: value for offset, value in records_of(desk.segments)}
+    got = dict(records_of(desk.segments))
     assert got == {o: v for o, v in expected.items() if not _inside(o, desk.dead_letters)}
     for letter in desk.dead_letters:  # only records without tuples, or with one too large, cannot be cut
         assert letter.code == "too_large"
@@ -116,10 +116,8 @@ def test_any_way_of_cutting_lines_gives_the_same_lines(texts: list[bytes], data:
         desk.read()
     desk.read(closed=True)
 
-    lines = body.splitlines(keepends=True) if b"\r" not in body else [x + b"\n" for x in body.split(b"\n")]
-    lines = [x for x in (body + b"\n").split(b"\n")[:-1]]
     ranges, position = [], 0
-    for line in lines:
+    for line in (body + b"\n").split(b"\n")[:-1]:
         end = min(position + len(line) + 1, len(body))
         ranges += [(position, end)] if end > position else []
         position += len(line) + 1

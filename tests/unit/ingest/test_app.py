@@ -1,0 +1,314 @@
+"""The main loop: what is committed together, what is dropped, and what stops nobody else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+import pytest
+from prometheus_client import REGISTRY
+from pydantic import SecretStr
+
+from libs.common.blobs import BlobId
+from libs.common.errors import ConfigError, DeadLetterLimit
+from libs.common.events import (
+    BlobCheckpoint,
+    BlobClosed,
+    BlobCompletion,
+    BlobObserved,
+    BlobsListed,
+    CheckpointStatus,
+    Event,
+    Stream,
+    decode_event,
+    encode_event,
+)
+from libs.common.kafka.records import CommitResult, Inbound, Listener, NextOffsets, Outbound, TopicPartition
+from libs.common.segments import Segment
+from libs.common.service import Health, Stop
+from libs.common.settings import Settings
+from libs.common.settings.kafka import TopicSettings
+from libs.common.settings.services import IngestSettings
+from libs.common.settings.storage import Environment, Source, StorageAccount, Subscription
+from libs.common.storage.api import StorageUnavailable
+from services.ingest import intake
+from services.ingest.app import Ingest, Parts
+from services.ingest.checkpoints import Checkpoints
+from services.ingest.main import build
+from services.ingest.plan import Limits
+from services.ingest.reader import Reader
+from services.ingest.sources import Sources
+from tests.blob_container import EPOCH, FakeContainer
+from tests.blob_reading import assert_tiles
+
+TOPICS = TopicSettings()
+PARTITION = TopicPartition(TOPICS.blobs, 0)
+LIMITS = Limits(segment=100_000, line=100_000, record=1_000_000)
+
+
+class FakeSession:
+    """Delivers scripted records of one partition; aborts on request; stops the service when all of them are committed."""
+
+    def __init__(self, site: Site, listener: Listener) -> None:
+        self._site = site
+        self._listener = listener
+        self._position: int | None = None
+        self._idle = 0
+
+    def open(self) -> None:
+        """Nothing to open."""
+
+    def poll(self, max_records: int, seconds: float) -> list[Inbound]:
+        """Return what has not been delivered since the committed offset."""
+        del seconds
+        if self._position is None:
+            self._position = self._site.committed
+            self._listener.assigned([PARTITION])
+        batch = self._site.records[self._position : self._position + min(max_records, 2)]
+        self._position += len(batch)
+        self._idle = 0 if batch else self._idle + 1
+        if self._site.done() or self._idle > 20_000:
+            self._site.stop.set()
+        return batch
+
+    def commit(self, outputs: list[Outbound], offsets: NextOffsets) -> CommitResult:
+        """Keep or throw away what is committed."""
+        if self._site.aborts:
+            self._site.aborts -= 1
+            self._position = self._site.committed
+            self._listener.rewound([PARTITION])
+            return CommitResult.ABORTED
+        assert offsets[PARTITION] >= self._site.committed
+        self._site.committed = offsets[PARTITION]
+        self._site.outputs += outputs
+        self._site.transactions.append(outputs)
+        return CommitResult.COMMITTED
+
+    def owned(self) -> frozenset[TopicPartition]:
+        """Return the one partition."""
+        return frozenset({PARTITION})
+
+    def pause(self) -> None:
+        """Nothing to pause."""
+
+    def resume(self) -> None:
+        """Nothing to resume."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+@dataclass
+class Site:
+    """Two accounts with a container each, announcements, and what was committed."""
+
+    containers: dict[str, FakeContainer] = field(default_factory=lambda: {"s.e": FakeContainer(), "s.f": FakeContainer()})
+    records: list[Inbound] = field(default_factory=list)
+    outputs: list[Outbound] = field(default_factory=list)
+    transactions: list[list[Outbound]] = field(default_factory=list)
+    committed: int = 0
+    aborts: int = 0
+    stop: Stop = field(default_factory=Stop)
+    done: Callable[[], bool] = lambda: False
+
+    def put(self, name: str, data: bytes, account: str = "s.e", **more: object) -> None:
+        """Write a blob and announce it."""
+        container = self.containers[account]
+        container.put(name, data)
+        blob = container.blobs[name]
+        event = BlobObserved(
+            str(BlobId(account, "logs", name)), "s", account[2:], Stream.FLOW_LOGS, blob.etag, len(data), "BlockBlob",
+            EPOCH, blob.created, EPOCH,
+        )  # fmt: skip
+        self.announce(replace(event, **more))  # type: ignore[arg-type]
+
+    def announce(self, event: Event, key: bytes | None = None) -> None:
+        """Append an event to the announcements."""
+        key = key or getattr(event, "blob", "x").encode()
+        self.raw(encode_event(event), key)
+
+    def raw(self, value: bytes, key: bytes) -> None:
+        """Append a message."""
+        self.records.append(Inbound(TOPICS.blobs, 0, len(self.records), 0, key, value, ()))
+
+    def run(self, reader: Reader | None = None, done: Callable[[], bool] | None = None) -> None:
+        """Run ingest until everything announced is committed, or `done`."""
+        self.stop = Stop()
+        self.done = done or (lambda: self.committed == len(self.records))
+        storage = StorageAccount(connection_string=SecretStr("x"))
+        environment = Environment(storage=storage, sources=(Source(container="logs"),))
+        subscriptions = {"s": Subscription(environments={"e": environment, "f": environment})}
+        parts = Parts(
+            settings=IngestSettings(commit_seconds=0.001, concurrency=2),
+            topics=TOPICS,
+            sources=Sources(subscriptions, lambda _account, alias, _container: self.containers[alias]),
+            reader=reader or Reader(LIMITS),
+            checkpoints=Checkpoints(lambda _partitions: iter(self.of(TOPICS.checkpoints))),
+            check=lambda: None,
+        )
+        Ingest(parts, lambda listener: FakeSession(self, listener)).run(self.stop, Health())
+
+    def of(self, topic: str) -> list[Inbound]:
+        """Return what was committed to a topic."""
+        found = [o for o in self.outputs if o.topic == topic]
+        return [Inbound(topic, 0, n, 0, o.key, o.value, o.headers) for n, o in enumerate(found)]
+
+    def segments(self, name: str, account: str = "s.e") -> list[Segment]:
+        """Return the segments of a blob."""
+        found = [Segment.from_message(r.headers, r.value or b"") for r in self.of(TOPICS.raw_flow_logs)]
+        return [s for s in found if s.blob == str(BlobId(account, "logs", name))]
+
+    def events(self, topic: str) -> list[Event]:
+        """Return the events committed to a topic."""
+        return [decode_event(r.value or b"") for r in self.of(topic)]
+
+
+def lines(count: int) -> bytes:
+    """Return `count` lines."""
+    return b"".join(b"line %d\n" % n for n in range(count))
+
+
+def test_segments_checkpoint_completion_and_offset_are_one_transaction() -> None:
+    """What belongs to one step is committed together, and steps of one blob leave one checkpoint and one completion."""
+    site = Site()
+    site.put("a", lines(60_000))
+    site.announce(BlobsListed("s.e", "logs", "", "s", "e", EPOCH, EPOCH, 1, 1), b"s.e/logs/")
+    site.run()
+    assert_tiles(site.segments("a"))
+    assert b"".join(s.data for s in site.segments("a")) == lines(60_000)
+    assert site.committed == 2
+    for outputs in site.transactions:
+        topics = [o.topic for o in outputs]
+        if TOPICS.raw_flow_logs in topics:
+            assert (topics.count(TOPICS.checkpoints), topics.count(TOPICS.completions)) == (1, 1)
+    completions = [e for e in site.events(TOPICS.completions) if isinstance(e, BlobCompletion)]
+    assert sum(c.records for c in completions) == 60_000
+
+
+def test_aborted_work_comes_again_without_a_gap_or_a_duplicate() -> None:
+    """After an abort everything uncommitted is forgotten, also results that are still being read."""
+    site = Site(aborts=3)
+    for number in range(6):
+        site.put(f"b{number}", lines(30_000))
+    site.run()
+    for number in range(6):
+        assert_tiles(site.segments(f"b{number}"))
+        assert b"".join(s.data for s in site.segments(f"b{number}")) == lines(30_000)
+
+
+def test_a_restart_goes_on_from_the_checkpoints() -> None:
+    """Announcements that come again bring nothing, growth brings what is new, and the close is told once."""
+    site = Site()
+    site.put("a", lines(10))
+    site.run()
+    site.committed = 0
+    site.put("a", lines(20))
+    blob = site.containers["s.e"].blobs["a"]
+    site.announce(BlobClosed(str(BlobId("s.e", "logs", "a")), blob.etag, len(blob.data), EPOCH, EPOCH + timedelta(1), 60))
+    site.run()
+    site.committed = 0
+    site.run()
+    assert b"".join(s.data for s in site.segments("a")) == lines(20)
+    statuses = [e.status for e in site.events(TOPICS.completions) if isinstance(e, BlobCompletion)]
+    assert statuses.count(CheckpointStatus.COMPLETE) == 1
+
+
+def test_an_account_that_does_not_answer_holds_its_offsets_but_not_the_others() -> None:
+    """Blobs of other accounts go on behind it; its announcement stays uncommitted and comes again."""
+    site = Site()
+
+    def away(_: str) -> None:
+        raise StorageUnavailable("away", after=0.0)
+
+    site.containers["s.e"].before = away
+    site.put("dead", lines(3))
+    for number in range(20):
+        site.put(f"live{number}", lines(3), account="s.f")
+    site.run(done=lambda: len(site.of(TOPICS.raw_flow_logs)) == 20)
+    assert site.committed == 0
+    site.containers["s.e"].before = lambda _: None
+    site.run()
+    assert len(site.of(TOPICS.raw_flow_logs)) == 21
+    assert site.committed == len(site.records)
+
+
+def test_messages_that_name_no_configured_blob_are_dead_lettered_with_their_bytes() -> None:
+    """No message chooses a host: unknown accounts, containers, keys and bytes end in the errors, and the rest goes on."""
+    site = Site()
+    site.raw(b"garbage", b"k")
+    site.put("a", lines(1), blob="evil.host/logs/a")
+    site.put("a", lines(1), blob="s.e/other/a")
+    site.put("a", lines(1))
+    site.records[-1] = replace(site.records[-1], key=b"another")
+    site.put("good", lines(1))
+    site.run()
+    errors = site.of(TOPICS.errors)
+    assert [dict(e.headers)["code"] for e in errors] == [b"bad_message"] * 4
+    assert [e.value for e in errors] == [r.value for r in site.records[:4]]
+    assert [dict(e.headers)["source-offset"] for e in errors] == [b"0", b"1", b"2", b"3"]
+    assert len(site.segments("good")) == 1
+
+
+def test_many_refused_messages_in_a_row_stop_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A configuration that lacks an account does not drain the topic into the errors."""
+    monkeypatch.setattr(intake, "MOST_REFUSED_IN_A_ROW", 5)
+    site = Site()
+    for _ in range(10):
+        site.put("a", lines(1), blob="s.missing/logs/a")
+    with pytest.raises(DeadLetterLimit, match=r"s\.missing"):
+        site.run()
+
+
+def test_a_blob_that_crashes_the_reader_is_named_and_the_others_go_on() -> None:
+    """After two crashes the blob is dead-lettered by reference."""
+
+    class Crashing(Reader):
+        def step(self, container, task):  # type: ignore[no-untyped-def]
+            if task.announcement.blob.name == "bad":
+                raise ZeroDivisionError
+            return super().step(container, task)
+
+    site = Site()
+    site.put("bad", lines(1))
+    site.put("good", lines(1))
+    site.run(Crashing(LIMITS))
+    assert [dict(e.headers)["code"] for e in site.of(TOPICS.errors)] == [b"handler_crash"]
+    assert len(site.segments("good")) == 1
+
+
+def test_metrics_move() -> None:
+    """Bytes, segments, records and transactions are counted."""
+    names = ["bytes", "segments", "records"]
+
+    def values() -> list[float]:
+        labels = {"stream": "flow_logs"}
+        return [REGISTRY.get_sample_value(f"blobtide_ingest_{name}_total", labels) or 0.0 for name in names]
+
+    before = values()
+    site = Site()
+    site.put("a", lines(5))
+    site.run()
+    assert [b - a for a, b in zip(before, values(), strict=True)] == [len(lines(5)), 1, 5]
+
+
+def test_checkpoints_carry_the_stream_for_events_that_do_not() -> None:
+    """A close that comes alone, after a restart, still ends in the right raw topic."""
+    site = Site()
+    site.put("a", b"one\ntw", stream=Stream.PROXY_LOGS)
+    site.run()
+    blob = site.containers["s.e"].blobs["a"]
+    site.announce(BlobClosed(str(BlobId("s.e", "logs", "a")), blob.etag, len(blob.data), EPOCH, EPOCH, 60))
+    site.run()
+    assert [r.value for r in site.of(TOPICS.raw_proxy_logs)] == [b"one\n", b"tw"]
+    (*_, last) = site.events(TOPICS.checkpoints)
+    assert isinstance(last, BlobCheckpoint)
+    assert last.stream is Stream.PROXY_LOGS
+
+
+def test_settings_that_cannot_work_are_refused_with_what_to_do() -> None:
+    """Nothing to read, and segments larger than a message may be."""
+    with pytest.raises(ConfigError, match="give subscriptions"):
+        build(Settings())
+    with pytest.raises(ConfigError, match="max_line_bytes"):
+        build(Settings(ingest=IngestSettings(max_line_bytes=50_000_000)))

@@ -1,0 +1,153 @@
+"""Which offsets may be committed, and which blob comes next."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from libs.common.blobs import BlobId
+from libs.common.kafka.records import TopicPartition
+from services.ingest import backlog as module
+from services.ingest.backlog import Backlog, Pending
+from services.ingest.lanes import LONGEST_REST_SECONDS, Answering, Lanes
+from services.ingest.work import Announcement
+
+
+def partition(number: int) -> TopicPartition:
+    """Return a partition of the announcements."""
+    return TopicPartition("blobs", number)
+
+
+def announcement(number: int, account: str = "s.e") -> Announcement:
+    """Return an announcement of a blob."""
+    return Announcement(BlobId(account, "logs", f"blob-{number}"), "0x1", 10)
+
+
+class BacklogMachine(RuleBasedStateMachine):
+    """Compares the backlog with a model that keeps every event."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.backlog = Backlog(concurrency=2, clock=lambda: self.now)
+        self.next = defaultdict(lambda: 100)
+        self.unfinished: dict[TopicPartition, dict[int, str]] = defaultdict(dict)  # offset: blob
+        self.seen: set[TopicPartition] = set()
+        self.taken: list[tuple[Pending, dict[TopicPartition, set[int]]]] = []
+
+    @rule(blob=st.integers(0, 5), account=st.sampled_from(["s.e", "s.f"]))
+    def event(self, blob: int, account: str) -> None:
+        """An event about a blob comes."""
+        source, told = partition(blob % 2), announcement(blob, account)
+        offset = self.next[source]
+        self.next[source] += 1
+        self.seen.add(source)
+        self.unfinished[source][offset] = str(told.blob)
+        self.backlog.announce(source, offset, told)
+
+    @rule(number=st.integers(0, 1))
+    def other(self, number: int) -> None:
+        """An event comes that is finished at once."""
+        source = partition(number)
+        self.backlog.pass_over(source, self.next[source])
+        self.next[source] += 1
+        self.seen.add(source)
+
+    @rule()
+    def take(self) -> None:
+        """A worker asks for work."""
+        pending = self.backlog.take()
+        if pending is not None:
+            name = str(pending.announcement.blob)
+            assert all(name != str(other.announcement.blob) or not self.backlog.is_current(other) for other, _ in self.taken)
+            covered = {source: {o for o, b in events.items() if b == name} for source, events in self.unfinished.items()}
+            self.taken.append((pending, covered))
+
+    @precondition(lambda self: self.taken)
+    @rule(data=st.data(), how=st.sampled_from(["finish", "settle", "go_on", "put_off"]))
+    def give_back(self, data: st.DataObject, how: str) -> None:
+        """A worker is done with a blob, for now or for good."""
+        pending, covered = self.taken.pop(data.draw(st.integers(0, len(self.taken) - 1)))
+        if not self.backlog.is_current(pending):
+            self.backlog.drop(pending)
+        elif how == "put_off":
+            self.backlog.put_off(pending, 1.0)
+        else:
+            getattr(self.backlog, how)(pending)
+            for source, offsets in covered.items() if how != "go_on" else ():
+                for offset in offsets:
+                    self.unfinished[source].pop(offset, None)
+
+    @rule(number=st.integers(0, 1))
+    def revoke(self, number: int) -> None:
+        """A partition leaves."""
+        source = partition(number)
+        self.backlog.forget([source])
+        self.unfinished[source].clear()
+        self.seen.discard(source)
+
+    @rule(seconds=st.floats(0, 100))
+    def wait(self, seconds: float) -> None:
+        """Time passes."""
+        self.now += seconds
+
+    @invariant()
+    def offsets_are_the_finished_prefix(self) -> None:
+        """What may be committed is exactly the first unfinished event of each partition, or its end."""
+        expected = {source: min(self.unfinished[source], default=self.next[source]) for source in self.seen}
+        assert self.backlog.next_offsets() == expected
+
+    def teardown(self) -> None:
+        """In the end everything can be taken and finished."""
+        for pending, _ in self.taken:
+            (self.backlog.finish if self.backlog.is_current(pending) else self.backlog.drop)(pending)
+        self.now += 10 * LONGEST_REST_SECONDS
+        while (pending := self.backlog.take()) is not None:
+            self.backlog.finish(pending)
+        assert len(self.backlog) == 0
+        assert self.backlog.next_offsets() == {source: self.next[source] for source in self.seen}
+
+
+BacklogMachine.TestCase.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
+TestBacklog = BacklogMachine.TestCase
+
+
+def test_an_account_that_does_not_answer_rests_and_leaves_threads_to_others() -> None:
+    """After three failures an account waits; before that it is tried with one blob at a time; others are not held up."""
+    lanes = Lanes(concurrency=4)
+    for number in range(10):
+        lanes.put("dead", b"d%d" % number)
+        lanes.put("live", b"l%d" % number)
+    first = [lanes.take(0.0) for _ in range(8)]
+    assert sum(key is not None and key.startswith(b"d") for key in first) == 3
+    for _ in range(3):
+        lanes.failed("dead", 0.0, after=1.0)
+    assert lanes.resting("dead")
+    assert all((lanes.take(1.0) or b"l").startswith(b"l") for _ in range(20))
+    for _ in range(3):
+        lanes.succeeded("live")
+    assert lanes.take(30.0) is not None
+    keys = [lanes.take(LONGEST_REST_SECONDS) for _ in range(20)]
+    assert sum(key is not None and key.startswith(b"d") for key in keys) <= 1
+    assert lanes.succeeded("dead") is Answering.AGAIN
+
+
+def test_a_full_backlog_says_so_but_a_resting_account_may_hold_more(monkeypatch) -> None:
+    """Each answering account has a bound; one that rests only has the bound of all together."""
+    monkeypatch.setattr(module, "MOST_BLOBS_OF_ACCOUNT", 5)
+    monkeypatch.setattr(module, "MOST_BLOBS", 12)
+    backlog = Backlog(concurrency=8, clock=lambda: 0.0)
+    for number in range(5):
+        backlog.announce(partition(0), number, announcement(number))
+    assert backlog.full()
+    for _ in range(3):
+        pending = backlog.take()
+        assert pending is not None
+        backlog.put_off(pending, 1.0)
+    assert not backlog.full()
+    for number in range(5, 12):
+        backlog.announce(partition(0), number, announcement(number))
+    assert backlog.full()
