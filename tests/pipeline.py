@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,7 @@ from libs.local.ports import free_port
 from services.cli.supervisor import Child, Program, Supervisor
 
 STEP_SECONDS = 0.1
+START_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,12 @@ class Pipeline:
             health_port=port,
         )
 
+    def command(self, *words: str) -> None:
+        """Run another `blobtide` command with the pipeline's settings; it must succeed."""
+        argv = (sys.executable, "-m", "services.cli.main", *words, "--config", str(self.plan.directory / "config.yaml"))
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=START_SECONDS)
+        assert done.returncode == 0, done.stderr
+
     @contextlib.contextmanager
     def running(self) -> Iterator[Pipeline]:
         """Run all processes; stop them at the end, and show the logs' ends if something failed."""
@@ -126,14 +134,19 @@ class Pipeline:
         return next(child for child in self._supervisor.children if child.program.name == name)
 
     def kill(self, name: str) -> None:
-        """End one process with SIGKILL, whatever it is doing."""
-        guard = self.child(name).process
-        if guard is None or guard.poll() is not None:
-            return
-        for process in psutil.Process(guard.pid).children():
+        """End one process with SIGKILL, whatever it is doing; if it is being started again, as soon as it is there."""
+        self.wait(lambda: bool(self._processes(name)), START_SECONDS, f"{name} runs")
+        for process in self._processes(name):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGKILL)
-        guard.wait()
+
+    def _processes(self, name: str) -> list[psutil.Process]:
+        guard = self.child(name).process
+        if guard is None or guard.poll() is not None:
+            return []
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return psutil.Process(guard.pid).children()
+        return []
 
     def names(self) -> list[str]:
         """Return the names of all processes."""

@@ -122,9 +122,10 @@ def test_three_hours_of_twenty_interfaces_arrive_everywhere_once_while_they_grow
     plan.sinks["elasticsearch"] = {
         "hosts": [opensearch.url],
         "index_prefix": kafka_settings.group_prefix,
-        "require_template": False,
     }
-    with generating(own_azurite, estate(20, 180, seed=11), speed=120) as played, Pipeline(plan).running() as pipeline:
+    pipeline = Pipeline(plan)
+    pipeline.command("sink-setup", "elasticsearch")
+    with generating(own_azurite, estate(20, 180, seed=11), speed=120) as played, pipeline.running():
         wait_for_all(pipeline, played)
         truth = played.truth()
         assert_same_rows(read_rows(plan.rows_directory), truth)
@@ -152,7 +153,7 @@ def test_every_row_arrives_once_though_every_process_is_killed(
             pipeline.wait(lambda moment=moment: time.monotonic() > moment, 30, "the next kill")  # type: ignore[misc]
             pipeline.kill(victim)
         wait_for_all(pipeline, played)
-        assert pipeline.restarts() >= len(victims)
+        pipeline.wait(lambda: pipeline.restarts() >= len(victims), ARRIVES_WITHIN_SECONDS, "a restart for every kill")
         assert_same_rows(read_rows(plan.rows_directory), played.truth())
 
 
