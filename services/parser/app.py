@@ -1,6 +1,7 @@
 """Segments to flow batches: the transform that runs between reading and committing.
 
-All segments of one poll and partition are parsed as one and leave as few batches, on the partition they came from.
+The segments of one poll and partition are parsed together and leave as few batches, on the partition they came from. Beyond
+`PARSE_BYTES` a larger piece costs memory and gains nothing.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,6 +28,8 @@ from services.parser.kernel import Parsed, parse
 from services.parser.words import trimmed
 
 log = structlog.get_logger(__name__)
+
+PARSE_BYTES: Final = 4_194_304
 
 _NANOSECONDS = 1_000_000_000
 _MAX_LATENCY_SECONDS = 86_400.0
@@ -55,17 +59,20 @@ class FlowParser:
         Raises:
             DeadLetterLimit: if too much of the latest input cannot be parsed.
         """
-        by_partition: dict[int, list[Inbound]] = {}
-        for message in batch:
-            by_partition.setdefault(message.partition, []).append(message)
-        results = [_parse(partition, messages) for partition, messages in by_partition.items()]
-        self._check(results)
-        return [out for result in results for out in self._outputs(result)]
+        outputs: list[Outbound] = []
+        letters: list[DeadLetter] = []
+        rows = 0
+        for messages in _pieces(batch):
+            result = _parse(messages)
+            rows += result.parsed.batch.num_rows
+            letters += result.letters
+            outputs += self._outputs(result)
+        self._check(rows, letters)
+        return outputs
 
-    def _check(self, results: list[_Result]) -> None:
-        letters = [letter for result in results for letter in result.letters]
+    def _check(self, rows: int, letters: list[DeadLetter]) -> None:
         try:
-            self._limit.check(sum(result.parsed.batch.num_rows for result in results) + len(letters), len(letters))
+            self._limit.check(rows + len(letters), len(letters))
         except DeadLetterLimit:
             # The dead letters of this batch are not written either: say here what one of them looks like.
             last = letters[-1]
@@ -100,7 +107,7 @@ class FlowParser:
 
 @dataclass(frozen=True, slots=True)
 class _Result:
-    """What became of one poll's messages of one partition."""
+    """What became of some messages of one partition."""
 
     partition: int
     segments: int
@@ -109,7 +116,21 @@ class _Result:
     letters: list[DeadLetter]
 
 
-def _parse(partition: int, messages: list[Inbound]) -> _Result:
+def _pieces(batch: Sequence[Inbound]) -> Iterator[list[Inbound]]:
+    """Yield the messages of each partition in order, `PARSE_BYTES` at a time."""
+    by_partition: dict[int, list[Inbound]] = {}
+    for message in batch:
+        by_partition.setdefault(message.partition, []).append(message)
+    for messages in by_partition.values():
+        start = size = 0
+        for end, message in enumerate(messages, 1):
+            size += len(message.value or b"")
+            if size >= PARSE_BYTES or end == len(messages):
+                yield messages[start:end]
+                start, size = end, 0
+
+
+def _parse(messages: list[Inbound]) -> _Result:
     segments: list[Segment] = []
     carriers: list[Inbound] = []
     letters: list[DeadLetter] = []
@@ -121,7 +142,9 @@ def _parse(partition: int, messages: list[Inbound]) -> _Result:
             letters.append(_bad_message(message, str(error)))
     with metrics.PARSE_SECONDS.time():
         parsed = parse(segments, lambda number: _source(carriers[number]))
-    return _Result(partition, len(segments), sum(len(one.data) for one in segments), parsed, letters + parsed.dead_letters)
+    return _Result(
+        messages[0].partition, len(segments), sum(len(one.data) for one in segments), parsed, letters + parsed.dead_letters
+    )
 
 
 def _segment(message: Inbound) -> Segment:
