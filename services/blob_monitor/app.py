@@ -91,6 +91,8 @@ class Monitor:
 
     def run(self, stop: Stop, health: Health) -> None:
         """Work until `stop` is set."""
+        if not self._environments:
+            log.warning("nothing to monitor: 'subscriptions' has no enabled environment")
         try:
             self._open()
             health.ready()

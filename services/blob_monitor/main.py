@@ -18,7 +18,7 @@ def build(settings: Settings) -> Service:
     """Return the monitor, nothing connected yet.
 
     Raises:
-        ConfigError: if nothing is to be monitored, or an environment's sources or credentials cannot work.
+        ConfigError: if an environment's sources or credentials cannot work.
     """
     kafka, topic = settings.kafka, settings.topics.blob_state
     spec = SessionSpec("blob-monitor", settings.instance.ordinal, (topic,))

@@ -108,18 +108,15 @@ def territories(subscriptions: Subscriptions) -> tuple[Territory, ...]:
     """Return what all enabled environments follow.
 
     Raises:
-        ConfigError: if nothing is enabled, a glob is malformed, or prefixes of one container overlap.
+        ConfigError: if a glob is malformed or prefixes of one container overlap.
     """
-    found = tuple(
+    return tuple(
         territory
         for subscription, settings in subscriptions.items()
         for environment, details in settings.environments.items()
         if details.enabled
         for territory in _of_environment(subscription, environment, details)
     )
-    if not found:
-        raise ConfigError("nothing to monitor: 'subscriptions' has no enabled environment; see docs/configuration.md")
-    return found
 
 
 def _of_environment(subscription: str, environment: str, details: Environment) -> Iterator[Territory]:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from libs.common.errors import ConfigError, ServerUnreachable
 from libs.common.settings.storage import StorageAccount
 from libs.common.storage.api import BlobChanged, BlobGone, StorageUnavailable
-from libs.common.storage.azure import AzureContainer, open_container
+from libs.common.storage.azure import AzureContainer, check_container, open_container
 from libs.common.storage.rest import BlobService
 from libs.common.storage.retry import RetryPolicy
 from libs.common.storage.writer import BlobWriter, Target
@@ -141,6 +142,16 @@ def test_what_keeps_failing_is_unavailable_and_redirects_are_refused(proxy: Faul
     with pytest.raises(StorageUnavailable, match="redirect"):
         list(store.list_blobs(""))
     store.close()
+
+
+def test_a_check_says_what_is_wrong(account: StorageAccount, azurite: LocalAzurite, container: str) -> None:
+    """A right container passes; a missing one and a wrong key are told apart in one line that names the environment."""
+    check_container(account, "sub.dev", container)
+    with pytest.raises(ConfigError, match=r"sub\.dev has no container 'nowhere'"):
+        check_container(account, "sub.dev", "nowhere")
+    wrong = StorageAccount(account_url=azurite.blob_endpoint, account_key=SecretStr("d3Jvbmc="))
+    with pytest.raises(ServerUnreachable, match=r"sub\.dev: .*key"):
+        check_container(wrong, "sub.dev", container)
 
 
 def test_a_rotated_key_is_picked_up(azurite: LocalAzurite, container: str, tmp_path: Path) -> None:

@@ -13,15 +13,17 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
-from libs.common.errors import ConfigError
+from libs.common.errors import ConfigError, ServerUnreachable
 from libs.common.settings.storage import StorageAccount
-from libs.common.storage.api import BlobChanged, BlobInfo, BlobUnreadable, Block, BlockList, Container
+from libs.common.storage.api import BlobChanged, BlobGone, BlobInfo, BlobUnreadable, Block, BlockList, Container, StorageError
 from libs.common.storage.credentials import Request
 from libs.common.storage.failures import WrongBlobType
-from libs.common.storage.retry import Transient
+from libs.common.storage.retry import RetryPolicy, Transient
 
 if TYPE_CHECKING:
     from libs.common.storage.rest import BlobService, Response
+
+_CHECK_SECONDS = 3.0
 
 
 def open_container(account: StorageAccount, alias: str, container: str) -> Container:
@@ -30,11 +32,33 @@ def open_container(account: StorageAccount, alias: str, container: str) -> Conta
     Raises:
         ConfigError: if the settings cannot work, or the extra ``azure`` is not installed.
     """
+    return AzureContainer(_service(account, alias, RetryPolicy()), container)
+
+
+def check_container(account: StorageAccount, alias: str, container: str) -> None:
+    """Ask for one name of a container, to see that address, credentials and container are right.
+
+    Raises:
+        ConfigError: if the settings cannot work or the container is not there.
+        ServerUnreachable: if storage refuses or does not answer within seconds.
+    """
+    opened = AzureContainer(_service(account, alias, RetryPolicy(deadline=_CHECK_SECONDS)), container)
+    try:
+        opened.probe()
+    except BlobGone as error:
+        raise ConfigError(f"environment {alias} has no container {container!r}; check 'sources' in its settings") from error
+    except StorageError as error:
+        raise ServerUnreachable(str(error)) from error
+    finally:
+        opened.close()
+
+
+def _service(account: StorageAccount, alias: str, policy: RetryPolicy) -> BlobService:
     try:
         from libs.common.storage.rest import BlobService
     except ModuleNotFoundError as error:
         raise ConfigError(f"reading blob storage needs the extra 'azure' ({error.name} is missing): blobtide[azure]") from error
-    return AzureContainer(BlobService(account, alias), container)
+    return BlobService(account, alias, policy)
 
 
 class AzureContainer:
@@ -88,6 +112,10 @@ class AzureContainer:
 
         headers = {"x-ms-range": f"bytes={start}-{end - 1}", "If-Match": f'"{etag}"'}
         return self._service.send(Request("GET", self._blob_path(name), headers=headers), whole)
+
+    def probe(self) -> None:
+        """Ask for one name."""
+        self._service.send(Request("GET", self._path, {"restype": "container", "comp": "list", "maxresults": "1"}), _xml)
 
     def close(self) -> None:
         """Close connections."""

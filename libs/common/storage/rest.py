@@ -35,6 +35,7 @@ T = TypeVar("T")
 _API_VERSION = "2023-11-03"
 # Idle connections kept for reuse; as many as a service may have requests in flight.
 _POOL_SIZE = 256
+_PRINTED_OBJECT = re.compile(r"^(HTTPS?Connection\(.*?\)|.*object at 0x\w+>|None): ")
 _TIMEOUT = urllib3.Timeout(connect=5.0, read=20.0)
 
 
@@ -123,7 +124,8 @@ class BlobService:
 
 def _short(error: Exception) -> str:
     """Return what went wrong, without the objects that urllib3 prints before it."""
-    return re.sub(r"^(HTTPS?Connection\(.*?\)|.*object at 0x\w+>|None): ", "", str(error.args[-1] if error.args else error))[:200]
+    text = str(error.args[-1] if error.args else error)
+    return _PRINTED_OBJECT.sub("", text)[:200]
 
 
 def _connection_pool(endpoint: Endpoint) -> urllib3.HTTPConnectionPool:
