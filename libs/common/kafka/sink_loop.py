@@ -211,8 +211,11 @@ class SinkWork:
         return True
 
     def _until_done(self, action: Callable[[], T], stop: Stop, health: Health) -> T | None:
-        """Repeat `action` as long as it raises Retry; None if there is nothing left to do it for."""
-        while self._parts.held.batch and not stop.is_set():
+        """Repeat `action` while it raises Retry; None if it was not done when `stop` was set or nothing was left to do it for.
+
+        It is tried once in any case: what was written before a stop is still committed.
+        """
+        while self._parts.held.batch:
             health.beat()
             try:
                 return action()
@@ -220,6 +223,8 @@ class SinkWork:
                 metrics.RETRIES.inc()
                 self._tell(retry)
                 self._wait(retry.after, stop, health)
+                if stop.is_set():
+                    return None
         return None
 
     def _wait(self, seconds: float, stop: Stop, health: Health) -> None:
