@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from libs.common.flows.schema import WORD
 
@@ -42,5 +43,5 @@ def trimmed(column: pa.Array) -> pa.Array:
     low, high = int(indices.min()), int(indices.max())
     if high - low + 1 == len(column.dictionary):
         return column
-    shifted = pa.compute.subtract(column.indices, pa.scalar(low, pa.int32()))
+    shifted = pc.subtract(column.indices, pa.scalar(low, pa.int32()))
     return pa.DictionaryArray.from_arrays(shifted, column.dictionary.slice(low, high - low + 1))
