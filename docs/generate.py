@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import click
+from prometheus_client.metrics import MetricWrapperBase
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -34,6 +35,7 @@ def pages() -> dict[str, str]:
         "commands.md": _commands(),
         "error-codes.md": _error_codes(),
         "sinks.md": _sinks(),
+        "metrics.md": _metrics(),
     }
 
 
@@ -194,6 +196,40 @@ def _error_codes() -> str:
         )
         + "\n"
     )
+
+
+METRICS = (
+    "libs.common.kafka.metrics",
+    "libs.common.storage.metrics",
+    "services.blob_monitor.metrics",
+    "services.ingest.metrics",
+    "services.parser.metrics",
+    "services.sinks.metrics",
+)
+
+
+def _metrics() -> str:
+    lines = ["# Metrics", "", "Every service serves its own on `/metrics` (Prometheus). No label holds a blob name."]
+    for name in METRICS:
+        module = importlib.import_module(name)
+        lines += [
+            "",
+            f"## {name.removesuffix('.metrics').rpartition('.')[2].replace('_', '-')}",
+            "",
+            "| metric | type | labels | meaning |",
+            "|---|---|---|---|",
+        ]
+        for metric in vars(module).values():
+            if isinstance(metric, MetricWrapperBase):
+                lines.append(_metric(metric))
+    return "\n".join(lines) + "\n"
+
+
+def _metric(metric: MetricWrapperBase) -> str:
+    family = next(iter(metric.describe()))
+    suffix = "_total" if family.type == "counter" else ""
+    labels = ", ".join(f"`{label}`" for label in metric._labelnames)  # noqa: SLF001 - there is no public way
+    return f"| `{family.name}{suffix}` | {family.type} | {labels} | {family.documentation} |"
 
 
 def main() -> None:
