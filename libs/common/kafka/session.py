@@ -80,7 +80,7 @@ class TransactionalSession:
 
     def poll(self, max_records: int, seconds: float) -> list[Inbound]:
         """Return what arrives within `seconds`, at most `max_records`; call listeners before."""
-        ready = self._producer.prepare(min(seconds, PREPARE_SECONDS))
+        ready = self._producer.prepare(max(0.1, min(seconds, PREPARE_SECONDS)))
         return self._consumer.poll(max_records, seconds, place=ready)
 
     def commit(self, outputs: list[Outbound], offsets: NextOffsets) -> CommitResult:
