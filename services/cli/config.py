@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import click
 import yaml
 
+from libs.common.errors import BlobtideError
 from libs.common.settings import Settings, load_settings, masked
 from libs.common.settings.storage import Environment, account_alias
 from services.cli.options import config_option
@@ -31,38 +33,56 @@ def show(config: Path | None) -> None:
 @config_option
 @click.option("--connect", is_flag=True, help="Also reach Kafka and every configured container.")
 def check(config: Path | None, *, connect: bool) -> None:
-    """Build every service and sink from the settings and exit; 0 when all is well."""
+    """Build every service and sink from the settings and exit.
+
+    All problems are listed, not only the first. The exit code is 0 when all is well.
+    """
     settings = load_settings(config)
-    for line in _build_all(settings):
-        click.echo(line)
-    if connect:
-        for line in _connect_all(settings):
-            click.echo(line)
+    checks = [*_builds(settings), *(_connections(settings) if connect else ())]
+    problems = [problem for what, attempt in checks if (problem := _tried(what, attempt)) is not None]
+    if problems:
+        raise SystemExit(problems[0].exit_code)
 
 
-def _build_all(settings: Settings) -> Iterator[str]:
-    from services.sinks.main import build as build_sink
+Check = tuple[str, Callable[[], object]]
 
+
+def _tried(what: str, attempt: Callable[[], object]) -> BlobtideError | None:
+    try:
+        attempt()
+    except BlobtideError as error:
+        click.echo(f"!!  {what}: {error}", err=True)
+        return error
+    click.echo(f"ok  {what}")
+    return None
+
+
+def _builds(settings: Settings) -> Iterator[Check]:
     for name, module in SERVICES.items():
-        importlib.import_module(module).build(settings)
-        yield f"ok  {name}"
+        yield name, partial(_build, module, settings)
     for name in settings.sinks:
-        build_sink(settings, name)
-        yield f"ok  sink {name}"
-    if not settings.subscriptions:
-        yield "--  no subscriptions are configured: the monitor will find nothing"
+        yield f"sink {name}", partial(_build_sink, settings, name)
 
 
-def _connect_all(settings: Settings) -> Iterator[str]:
+def _build(module: str, settings: Settings) -> object:
+    return importlib.import_module(module).build(settings)
+
+
+def _build_sink(settings: Settings, name: str) -> object:
+    from services.sinks.main import build
+
+    return build(settings, name)
+
+
+def _connections(settings: Settings) -> Iterator[Check]:
     from libs.common.kafka.client import check_reachable
     from libs.common.storage.azure import check_container
 
-    check_reachable(settings.kafka)
-    yield f"ok  Kafka at {settings.kafka.bootstrap_servers}"
+    yield f"Kafka at {settings.kafka.bootstrap_servers}", partial(check_reachable, settings.kafka)
     for alias, environment in _environments(settings):
         for source in environment.sources:
-            check_container(environment.storage, alias, source.container)
-            yield f"ok  container {source.container} of {alias}"
+            attempt = partial(check_container, environment.storage, alias, source.container)
+            yield f"container {source.container} of {alias}", attempt
 
 
 def _environments(settings: Settings) -> Iterator[tuple[str, Environment]]:
