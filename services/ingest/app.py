@@ -29,6 +29,7 @@ from services.ingest.batch import Batch
 from services.ingest.checkpoints import Checkpoints
 from services.ingest.intake import Intake
 from services.ingest.lanes import Answering
+from services.ingest.memory import limit_arenas
 from services.ingest.outcome import crashed
 from services.ingest.reader import Reader
 from services.ingest.sources import Sources
@@ -43,7 +44,7 @@ COLLECT_SECONDS: Final = 0.05
 STOP_SECONDS: Final = 3.0
 SMALLEST_GRANT: Final = 65_536
 MOST_CRASHES: Final = 2  # of our code on one blob
-MEMORY_COMMITS: Final = 4  # reservations may reach so many times commit_bytes
+MEMORY_COMMITS: Final = 2  # reservations may reach so many times commit_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ class Ingest:
 
     def run(self, stop: Stop, health: Health) -> None:
         """Work until `stop` is set; commit what is ready; return."""
+        limit_arenas()
         self._parts.check()
         self._session.open()
         self._workers.start()

@@ -22,6 +22,7 @@ from azure.storage.blob import BlobBlock, BlobServiceClient
 
 from libs.common.blobs import BlobId
 from libs.common.crash import CRASH_VARIABLE
+from libs.common.errors import ServerUnreachable
 from libs.common.events import (
     BlobCheckpoint,
     BlobClosed,
@@ -67,8 +68,7 @@ class Site:
         self.producer = Producer({"bootstrap.servers": self.kafka.bootstrap_servers, "partitioner": "murmur2_random"})
         self.contents: dict[str, list[tuple[str, bytes]]] = {}
         self._checkpoints: dict[bytes | None, BlobCheckpoint] = {}
-        self._follower = Follower(self.kafka, (self.topics.checkpoints,), Since(0))
-        self._follower.open()
+        self._follower = self._follow(self.topics.checkpoints)
 
     def commit(self, name: str, data_blocks: list[tuple[str, bytes]], *, tail: bool = True) -> None:
         """Commit a flow-log blob of these data blocks, as Azure does; only new blocks are staged."""
@@ -127,12 +127,25 @@ class Site:
 
     def read(self, topic: str) -> list[Inbound]:
         """Return everything committed in a topic."""
-        follower = Follower(self.kafka, (topic,), Since(0))
-        follower.open()
+        follower = self._follow(topic)
         try:
             return list(follower.backlog())
         finally:
             follower.close()
+
+    def _follow(self, topic: str) -> Follower:
+        """Follow a topic, which may have been created a moment ago and have no leader yet."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while True:
+            follower = Follower(self.kafka, (topic,), Since(0))
+            try:
+                follower.open()
+            except ServerUnreachable:
+                follower.close()
+                if time.monotonic() > deadline:
+                    raise
+            else:
+                return follower
 
     def segments(self) -> dict[str, list[Segment]]:
         """Return the flow-log segments by blob name, in topic order."""
@@ -165,9 +178,11 @@ class Site:
         return self.until(name, lambda c: c.status is CheckpointStatus.COMPLETE)
 
     def until(self, name: str, wanted: Callable[[BlobCheckpoint], bool]) -> BlobCheckpoint:
-        """Wait for a checkpoint."""
+        """Wait for a checkpoint; one that was seen before will do."""
         deadline = time.monotonic() + WAIT_SECONDS
-        while (found := self.checkpoint(name)) is None or not wanted(found):
+        found = self._checkpoints.get(self.id(name).encode())
+        while found is None or not wanted(found):
+            found = self.checkpoint(name)
             assert time.monotonic() < deadline, f"checkpoint of {name} is {found}"
         return found
 
