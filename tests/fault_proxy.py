@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -38,10 +38,11 @@ Fault = Status | Reset | Short
 
 @dataclass
 class FaultProxy:
-    """`faults` are used up one a request."""
+    """`faults` are used up one a request; then `otherwise` decides."""
 
     url: str
     faults: deque[Fault] = field(default_factory=deque)
+    otherwise: Callable[[], Fault | None] = lambda: None
     requests: list[str] = field(default_factory=list)
 
 
@@ -56,7 +57,7 @@ def fault_proxy(upstream: str) -> Iterator[FaultProxy]:
 
         def do_GET(self) -> None:
             proxy.requests.append(self.path)
-            fault = proxy.faults.popleft() if proxy.faults else None
+            fault = proxy.faults.popleft() if proxy.faults else proxy.otherwise()
             match fault:
                 case Reset():
                     self.close_connection = True
@@ -69,10 +70,15 @@ def fault_proxy(upstream: str) -> Iterator[FaultProxy]:
 
         def _forward(self, fault: Short | None) -> None:
             connection = http.client.HTTPConnection(parts.hostname or "", parts.port)
-            connection.request(self.command, self.path, headers=dict(self.headers))
-            response = connection.getresponse()
-            body = response.read()
-            connection.close()
+            try:
+                connection.request(self.command, self.path, headers=dict(self.headers))
+                response = connection.getresponse()
+                body = response.read()
+            except (OSError, http.client.HTTPException):  # the emulator is away
+                self.close_connection = True
+                return
+            finally:
+                connection.close()
             headers = [(name, value) for name, value in response.getheaders() if name.lower() not in _HOP_BY_HOP]
             length = response.getheader("Content-Length") or str(len(body))
             if fault is None:

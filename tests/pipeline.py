@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 import pyarrow as pa
@@ -19,12 +19,21 @@ import pyarrow.dataset as ds
 import yaml
 
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
-from libs.local.azurite import LocalAzurite
 from libs.local.ports import free_port
-from services.cli.supervisor import Child, Program, Supervisor
+from services.cli.supervisor import Child, Program, State, Supervisor
 
 STEP_SECONDS = 0.1
 START_SECONDS = 30.0
+# What a stop may take is ten; beyond this, on a machine that does much else, it hangs.
+STOP_SECONDS = 30.0
+
+
+class Storage(Protocol):
+    """A storage account; `LocalAzurite`, or something in front of it."""
+
+    @property
+    def connection_string(self) -> str:
+        """How to reach it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +42,14 @@ class Plan:
 
     kafka: KafkaSettings
     topics: TopicSettings
-    azurite: LocalAzurite
+    storage: Storage
     containers: tuple[str, ...]
     directory: Path
     sinks: dict[str, dict[str, Any]]
     monitors: int = 1
     ingesters: int = 1
+    parsers: int = 1
+    file_sinks: int = 1
     monitor: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -49,7 +60,7 @@ class Plan:
     def settings(self) -> dict[str, Any]:
         """Return the settings file's content."""
         environment = {
-            "storage": {"connection_string": self.azurite.connection_string},
+            "storage": {"connection_string": self.storage.connection_string},
             "sources": [{"container": name} for name in self.containers],
             "interval_seconds": 0.5,
         }
@@ -61,6 +72,14 @@ class Plan:
             "monitor": {"discovery_seconds": 1, "reconcile_seconds": 5, **self.monitor},
             "sinks": self.sinks,
         }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a process ended after SIGTERM, and how long that took."""
+
+    exit_code: int
+    seconds: float
 
 
 class Pipeline:
@@ -76,8 +95,8 @@ class Pipeline:
         services = [
             *(("blob-monitor", n) for n in range(self.plan.monitors)),
             *(("ingest", n) for n in range(self.plan.ingesters)),
-            ("parser", 0),
-            *((f"sink {name}", 0) for name in self.plan.sinks),
+            *(("parser", n) for n in range(self.plan.parsers)),
+            *((f"sink {name}", n) for name in self.plan.sinks for n in range(self.plan.file_sinks if name == "file" else 1)),
         ]
         for words, ordinal in services:
             yield self._program(words, ordinal, file)
@@ -135,12 +154,43 @@ class Pipeline:
 
     def kill(self, name: str) -> None:
         """End one process with SIGKILL, whatever it is doing; if it is being started again, as soon as it is there."""
-        self.wait(lambda: bool(self._processes(name)), START_SECONDS, f"{name} runs")
-        for process in self._processes(name):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process.pid, signal.SIGKILL)
+        self.signal(name, signal.SIGKILL)
 
-    def _processes(self, name: str) -> list[psutil.Process]:
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to one process; if it is being started again, as soon as it is there."""
+        self.wait(lambda: bool(self.processes(name)), START_SECONDS, f"{name} runs")
+        for process in self.processes(name):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, number)
+
+    def wait_until_ready(self, names: Sequence[str] = ()) -> None:
+        """Wait until `names`, or all processes, have answered that they are ready."""
+        wanted = [self.child(name) for name in names or self.names()]
+        self.wait(lambda: all(child.state is State.READY for child in wanted), 2 * START_SECONDS, "all processes ready")
+
+    def take_out(self, name: str) -> Ended:
+        """Stop one process with SIGTERM and do not start it again.
+
+        Raises:
+            AssertionError: if it has not ended after `STOP_SECONDS`.
+        """
+        self.wait_until_ready([name])
+        child, began = self.child(name), time.monotonic()
+        self.signal(name, signal.SIGTERM)
+        child.state = State.STOPPED
+        assert child.process is not None
+        try:
+            code = child.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{name} has not ended {STOP_SECONDS:.0f} s after SIGTERM") from None
+        return Ended(code, time.monotonic() - began)
+
+    def put_in(self, name: str) -> None:
+        """Start a process that was taken out."""
+        self._supervisor._start(self.child(name))
+
+    def processes(self, name: str) -> list[psutil.Process]:
+        """Return the service's process, without the guard it runs under; none while it is being started again."""
         guard = self.child(name).process
         if guard is None or guard.poll() is not None:
             return []
@@ -168,7 +218,11 @@ def read_rows(directory: Path) -> pa.Table:
     files = sorted(directory.glob("*.parquet"))
     if not files:
         return pa.table({})
-    table = ds.dataset(files, format="parquet").to_table()
+    return plain(ds.dataset(files, format="parquet").to_table())
+
+
+def plain(table: pa.Table) -> pa.Table:
+    """Return `table` with its dictionary columns as plain strings."""
     return pa.table({name: _plain(table[name]) for name in table.column_names})
 
 
@@ -190,7 +244,7 @@ def assert_same_rows(rows: pa.Table, truth: pa.Table, keys: Sequence[str] = ("bl
     identities = rows.group_by(list(keys)).aggregate([([], "count_all")])
     double = identities.filter(pa.compute.greater(identities["count_all"], 1))
     assert double.num_rows == 0, f"{double.num_rows} rows arrived more than once, the first: {double.slice(0, 3).to_pylist()}"
-    plain_truth = pa.table({name: _plain(truth[name]) for name in truth.column_names})
+    plain_truth = plain(truth)
     missing = plain_truth.select(keys).join(identities, list(keys), join_type="left anti")
     assert missing.num_rows == 0, (
         f"{missing.num_rows} of {truth.num_rows} rows are missing, the first: {missing.slice(0, 3).to_pylist()}"

@@ -3,107 +3,23 @@
 from __future__ import annotations
 
 import random
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from libs.common.service import Stop
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
-from libs.common.settings.storage import StorageAccount
-from libs.common.storage.writer import BlobWriter
 from libs.local.azurite import LocalAzurite
 from libs.local.opensearch import LocalOpenSearch
 from libs.local.redis import LocalRedis
-from services.demo.estate import Estate
-from services.demo.inventory import container_of
-from services.demo.player import Pace, Player
-from services.demo.spec import EstateSpec
-from services.demo.truth import Rows, table_of
-from tests.pipeline import Pipeline, Plan, assert_same_rows, read_rows, row_count
+from tests.estates import ARRIVES_WITHIN_SECONDS, estate, generating, plan_of, wait_for_all
+from tests.pipeline import Pipeline, assert_same_rows, read_rows
 from tests.stores import Identity, opensearch_identities, redis_identities
 from tests.topic_tools import committed_records, forget_groups, lag, recreate
 
 pytestmark = [pytest.mark.kafka, pytest.mark.azurite, pytest.mark.slow, pytest.mark.timeout(900)]
-
-ARRIVES_WITHIN_SECONDS = 240.0
-ALIAS = "test.local"
-
-
-@dataclass(slots=True)
-class Played:
-    """What the generator has written so far."""
-
-    rows: list[Rows]
-    done: bool = False
-
-    def truth(self) -> pa.Table:
-        """Return every tuple written."""
-        return table_of(self.rows)
-
-    def count(self) -> int:
-        """Return how many."""
-        return sum(len(rows) for rows in self.rows)
-
-
-@pytest.fixture
-def own_azurite(tmp_path: Path, azurite: LocalAzurite) -> Iterator[LocalAzurite]:
-    """Azurite of this test alone, since the containers of flow logs have fixed names."""
-    del azurite  # it told whether Azurite can be had at all
-    server = LocalAzurite(tmp_path / "azurite")
-    server.start()
-    yield server
-    server.kill()
-
-
-def estate(nics: int, minutes: int, seed: int) -> EstateSpec:
-    """Return an estate whose last minute has just passed, so that the monitor's close scan sees all of it."""
-    now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
-    start = now - timedelta(minutes=minutes)
-    return EstateSpec(seed=seed, nics=nics, tuples_per_minute=28, start=start, minutes=minutes, account=ALIAS)
-
-
-@contextmanager
-def generating(azurite: LocalAzurite, spec: EstateSpec, speed: float) -> Iterator[Played]:
-    """Play an estate against Azurite in the background."""
-    writer = BlobWriter(StorageAccount(connection_string=azurite.connection_string), ALIAS)  # type: ignore[arg-type]
-    for container in sorted({container_of(kind) for kind in spec.kinds}):
-        writer.create_container(container)
-    played, stop = Played([]), Stop()
-
-    def play() -> None:
-        Player(writer, Pace(speed), lambda commit, _: played.rows.append(commit.rows)).play(Estate(spec).commits(), stop)
-        played.done = True
-
-    thread = threading.Thread(target=play)
-    thread.start()
-    try:
-        yield played
-    finally:
-        stop.set()
-        thread.join()
-        writer.close()
-
-
-def plan_of(kafka: KafkaSettings, topics: TopicSettings, azurite: LocalAzurite, directory: Path, **more: object) -> Plan:
-    """Return a pipeline that writes Parquet files every second."""
-    sinks = {"file": {"directory": str(directory / "flows"), "format": "parquet", "rotate_seconds": 1}}
-    containers = ("insights-logs-flowlogflowevent", "insights-logs-networksecuritygroupflowevent")
-    return Plan(kafka, topics, azurite, containers, directory, **{"sinks": sinks, "monitor": {"hours_back": 6}, **more})  # type: ignore[arg-type]
-
-
-def wait_for_all(pipeline: Pipeline, played: Played) -> None:
-    """Wait until the generator is done and as many rows as it wrote are in files."""
-    pipeline.wait(lambda: played.done, ARRIVES_WITHIN_SECONDS, "the generator's end")
-    directory = pipeline.plan.rows_directory
-    pipeline.wait(lambda: row_count(directory) >= played.count(), ARRIVES_WITHIN_SECONDS, f"all {played.count()} rows in files")
 
 
 @pytest.mark.redis

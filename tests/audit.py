@@ -1,0 +1,102 @@
+"""The checker of chaos tests: what is in Kafka and in files after faults is what was logged, every row once, with no rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import groupby, pairwise
+
+import pyarrow as pa
+from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from libs.common.events import BlobCheckpoint, decode_event
+from libs.common.flows.wire import decode_flows
+from libs.common.kafka.records import Inbound
+from libs.common.segments import Segment
+from libs.common.settings.kafka import KafkaSettings, TopicSettings
+from tests.estates import ARRIVES_WITHIN_SECONDS, Played, wait_for_all
+from tests.pipeline import Pipeline, assert_same_rows, plain, read_rows
+from tests.topic_tools import SECONDS, committed_records
+
+
+def assert_all_is_well(pipeline: Pipeline, played: Played) -> None:
+    """Wait until everything has arrived, then check rows, segments, flow batches, groups and transactions."""
+    kafka, topics = pipeline.plan.kafka, pipeline.plan.topics
+    wait_for_all(pipeline, played)
+    wait_until_consumed(pipeline)
+    truth = played.truth()
+    assert_same_rows(read_rows(pipeline.plan.rows_directory), truth)
+    assert_same_rows(extracted_rows(kafka, topics), truth)
+    assert_tiled(committed_records(kafka, topics.raw_flow_logs), checkpoints(kafka, topics))
+    assert committed_records(kafka, topics.errors) == []
+    assert_nothing_open(kafka, topics)
+
+
+def wait_until_consumed(pipeline: Pipeline, sinks: Iterable[str] = ("file",)) -> None:
+    """Wait until ingest, parser and `sinks` have committed all there is."""
+    kafka, topics = pipeline.plan.kafka, pipeline.plan.topics
+    readers = [("ingest", topics.blobs), ("parser", topics.raw_flow_logs), *((f"sink.{name}", topics.flows) for name in sinks)]
+    for group, topic in readers:
+        pipeline.wait(
+            lambda group=group, topic=topic: unread(kafka, group, topic) == 0,  # type: ignore[misc]
+            ARRIVES_WITHIN_SECONDS,
+            f"{group} at the end of {topic}",
+        )
+
+
+def unread(kafka: KafkaSettings, group: str, topic: str) -> int:
+    """Count the committed records that the group has not committed; unlike a lag, aborted records and markers do not count."""
+    records = committed_records(kafka, topic)
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    partitions = [TopicPartition(topic, number) for number in {record.partition for record in records}]
+    if not partitions:
+        return 0
+    asked = ConsumerGroupTopicPartitions(f"{kafka.group_prefix}.{group}", partitions)
+    committed = admin.list_consumer_group_offsets([asked])[asked.group_id].result(SECONDS).topic_partitions
+    offsets = {partition.partition: partition.offset for partition in committed}
+    return sum(record.offset >= offsets[record.partition] for record in records)
+
+
+def extracted_rows(kafka: KafkaSettings, topics: TopicSettings) -> pa.Table:
+    """Return the rows of all committed flow batches."""
+    tables = [decode_flows(record.value or b"") for record in committed_records(kafka, topics.flows)]
+    return plain(pa.concat_tables(tables).unify_dictionaries())
+
+
+def checkpoints(kafka: KafkaSettings, topics: TopicSettings) -> dict[tuple[str, str], int]:
+    """Return how far ingest has come in each blob generation."""
+    events = [decode_event(record.value) for record in committed_records(kafka, topics.checkpoints) if record.value]
+    found = [event for event in events if isinstance(event, BlobCheckpoint)]
+    return {(event.blob, event.generation): event.next_offset for event in found}
+
+
+def assert_tiled(records: Iterable[Inbound], reached: dict[tuple[str, str], int]) -> None:
+    """Check that the segments of each generation are a row without gap or overlap, in order, up to its checkpoint."""
+    segments = [Segment.from_message(record.headers, record.value or b"") for record in records]
+    by_generation = sorted(segments, key=lambda segment: (segment.blob, segment.generation))  # stable: in order of arrival
+    ends = {}
+    for (blob, generation), parts in groupby(by_generation, key=lambda segment: (segment.blob, segment.generation)):
+        first, *_ = row = list(parts)
+        assert (first.start, [one.ordinal for one in row]) == (0, list(range(len(row)))), f"{blob} {generation}"
+        for one, other in pairwise(row):
+            is_next_piece = one.piece and other.piece and one.start == other.start and other.piece.number > 0
+            assert is_next_piece or other.start == one.end, f"{blob} {generation}: {one.end} is followed by {other.start}"
+        ends[blob, generation] = row[-1].end
+    assert ends == {key: end for key, end in reached.items() if key in ends}
+    assert not [key for key, end in reached.items() if end and key not in ends]
+
+
+def assert_nothing_open(kafka: KafkaSettings, topics: TopicSettings) -> None:
+    """Check that no transaction is open in any topic: the last stable offset is the end."""
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    present = admin.list_topics(timeout=SECONDS).topics
+    names = [name for name in topics.model_dump().values() if name in present]
+    wanted = {TopicPartition(name, number): OffsetSpec.latest() for name in names for number in present[name].partitions}
+    stable, end = (
+        {(at.topic, at.partition): future.result(SECONDS).offset for at, future in answers.items()}
+        for answers in (
+            admin.list_offsets(wanted, isolation_level=level, request_timeout=SECONDS)
+            for level in (IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED)
+        )
+    )
+    assert stable == end

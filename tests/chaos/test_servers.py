@@ -1,0 +1,126 @@
+"""Servers that die, stay away or answer with errors while the pipeline runs: nothing is lost or doubled, no process ends."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from libs.common.settings.kafka import KafkaSettings, TopicSettings
+from libs.local.azurite import LocalAzurite
+from libs.local.kafka import LocalKafka
+from libs.local.opensearch import LocalOpenSearch
+from libs.local.process import LocalServer
+from libs.local.redis import LocalRedis
+from tests.audit import assert_all_is_well, unread, wait_until_consumed
+from tests.estates import ARRIVES_WITHIN_SECONDS, Played, estate, generating, plan_of
+from tests.fault_proxy import Fault, Reset, Short, Status, fault_proxy
+from tests.pipeline import Pipeline, row_count
+from tests.stores import opensearch_identities, redis_identities
+
+pytestmark = [pytest.mark.kafka, pytest.mark.azurite, pytest.mark.timeout(600)]
+
+SEED = 20260501
+AWAY_SECONDS = 4.0
+BUSY = (Status(503, (("Retry-After", "1"),)), Status(429, (("Retry-After", "1"),)), Status(500))
+FAULTS: tuple[Fault, ...] = (*BUSY, Reset(), Short(says_length=True), Short(says_length=False))
+
+
+def wait_for_progress(pipeline: Pipeline, played: Played, rows: int = 300) -> None:
+    """Wait until some more rows have arrived, or all."""
+    directory = pipeline.plan.rows_directory
+    wanted = row_count(directory) + rows
+    pipeline.wait(
+        lambda: row_count(directory) >= wanted or played.is_done(), ARRIVES_WITHIN_SECONDS, "more rows after a server is back"
+    )
+
+
+def be_away(pipeline: Pipeline, server: LocalServer, end: Callable[[], None], seconds: float = AWAY_SECONDS) -> None:
+    """End a server, and start it again after a while."""
+    end()
+    back = time.monotonic() + seconds
+    pipeline.wait(lambda: time.monotonic() > back, 60, "the outage's end")
+    server.start()
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A storage account by its connection string."""
+
+    connection_string: str
+
+
+def test_nothing_is_lost_or_doubled_when_the_broker_is_killed_twice(
+    kafka: LocalKafka, kafka_settings: KafkaSettings, topics: TopicSettings, own_azurite: LocalAzurite, tmp_path: Path
+) -> None:
+    """With the broker killed and restarted twice, no service process ends and every row arrives once."""
+    plan = plan_of(kafka_settings, topics, own_azurite, tmp_path)
+    with generating(own_azurite, estate(10, 60, seed=21), speed=100) as played, Pipeline(plan).running() as pipeline:
+        pipeline.wait_until_ready()
+        for _ in range(2):
+            wait_for_progress(pipeline, played)
+            be_away(pipeline, kafka, kafka.kill)
+        wait_for_progress(pipeline, played)
+        assert_all_is_well(pipeline, played)
+        assert pipeline.restarts() == 0
+
+
+def test_nothing_is_lost_or_doubled_by_storage_that_fails(
+    kafka_settings: KafkaSettings, topics: TopicSettings, own_azurite: LocalAzurite, tmp_path: Path
+) -> None:
+    """Throttling, errors, resets, short bodies at random and an outage end no process; every row arrives once."""
+    dice = random.Random(SEED)
+    with fault_proxy(own_azurite.blob_endpoint) as proxy:
+        proxy.otherwise = lambda: dice.choice(FAULTS) if dice.random() < 0.1 else None
+        account = Account(own_azurite.connection_string.replace(own_azurite.blob_endpoint, proxy.url))
+        plan = plan_of(kafka_settings, topics, account, tmp_path)
+        with generating(own_azurite, estate(10, 60, seed=22), speed=100) as played, Pipeline(plan).running() as pipeline:
+            wait_for_progress(pipeline, played)
+            be_away(pipeline, own_azurite, own_azurite.stop)
+            wait_for_progress(pipeline, played)
+            proxy.otherwise = lambda: None
+            assert_all_is_well(pipeline, played)
+            assert pipeline.restarts() == 0
+
+
+@pytest.mark.redis
+@pytest.mark.opensearch
+def test_a_dead_destination_delays_only_its_own_sink(
+    kafka_settings: KafkaSettings,
+    topics: TopicSettings,
+    own_azurite: LocalAzurite,
+    redis_server: LocalRedis,
+    opensearch: LocalOpenSearch,
+    tmp_path: Path,
+) -> None:
+    """While Redis and OpenSearch are dead, files get all rows; when they are back, they get each row once."""
+    prefix = kafka_settings.group_prefix
+    plan = plan_of(kafka_settings, topics, own_azurite, tmp_path)
+    plan.sinks["redis"] = {"url": redis_server.url, "prefix": prefix}
+    plan.sinks["elasticsearch"] = {"hosts": [opensearch.url], "index_prefix": prefix}
+    pipeline = Pipeline(plan)
+    pipeline.command("sink-setup", "elasticsearch")
+    reads = {
+        "redis": lambda: redis_identities(redis_server.url, prefix),
+        "elasticsearch": lambda: opensearch_identities(opensearch.url, prefix),
+    }
+    with generating(own_azurite, estate(10, 45, seed=23), speed=100) as played, pipeline.running():
+        for name, read in reads.items():
+            pipeline.wait(lambda read=read: bool(read()), ARRIVES_WITHIN_SECONDS, f"first rows in {name}")  # type: ignore[misc]
+        redis_server.kill()
+        opensearch.kill()
+        assert_all_is_well(pipeline, played)
+        assert all(unread(kafka_settings, f"sink.{name}", topics.flows) for name in reads)
+        redis_server.start()
+        opensearch.start()
+        wait_until_consumed(pipeline, reads)
+        truth = played.truth()
+        columns = (truth[name].to_pylist() for name in ("blob", "record_offset", "tuple_index"))
+        expected = sorted(zip(*columns, strict=True))
+        for name, read in reads.items():
+            assert sorted(read()) == expected, name
+        assert pipeline.restarts() == 0
