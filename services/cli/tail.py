@@ -31,7 +31,14 @@ _DEFAULT_COUNT: Final = 10
 @click.option("-f", "--follow", is_flag=True, help="Go on with what arrives, until Ctrl-C.")
 @click.option("-n", "--tail", "count", type=click.IntRange(min=0), help=f"Begin with the newest. [default: {_DEFAULT_COUNT}]")
 @click.option("--since", help="Begin at a time instead: 10m, 2h, 1d ago, or RFC 3339. `0` is the beginning.")
-@click.option("--format", "output", type=click.Choice(Output), default=Output.TEXT, show_default=True, help="How to show them.")
+@click.option(
+    "--format",
+    "output",
+    type=click.Choice([kind.value for kind in Output]),
+    default="text",
+    show_default=True,
+    help="How to show them.",
+)
 @click.option("--partition", type=click.IntRange(min=0), help="Only this partition.")
 @click.option("--grep", "patterns", multiple=True, help="Only lines that match this regular expression (repeatable: all).")
 @click.option("--max", "limit", type=click.IntRange(min=1), help="Stop after so many lines.")
@@ -48,7 +55,7 @@ def command(config: Path | None, bootstrap_servers: str | None, **options: Any) 
     if bootstrap_servers:
         kafka = kafka.model_copy(update={"bootstrap_servers": bootstrap_servers})
     follower = Follower(kafka, _names(options["topics"], settings.topics), _start(options["count"], options["since"]))
-    show = _shown(options["patterns"], options["partition"], options["output"])
+    show = _shown(options["patterns"], options["partition"], Output(options["output"]))
     with closing(follower):
         follower.open()
         try:

@@ -21,6 +21,7 @@ from libs.common.kafka.records import Inbound, TopicPartition
 from libs.common.settings.kafka import KafkaSettings
 
 _SECONDS: Final = 10.0
+_RETRY_SECONDS: Final = 0.2
 _BATCH: Final = 500
 
 
@@ -57,10 +58,7 @@ class Follower:
         check_reachable(self._kafka, self._topics)
         config = consumer_config(self._kafka, "not-a-group") | {"enable.partition.eof": True, "auto.offset.reset": "earliest"}
         self._consumer = make_client(Consumer, config, ClientLog("follow"))
-        try:
-            start = [partition for topic in self._topics for partition in self._start_of(topic)]
-        except KafkaException as error:
-            raise ServerUnreachable(f"Kafka does not say where its topics start and end: {error.args[0].str()}") from error
+        start = self._starts(time.monotonic() + _SECONDS)
         self._unfinished = {TopicPartition(partition.topic, partition.partition) for partition in start}
         self._consumer.assign(start)
 
@@ -105,6 +103,17 @@ class Follower:
             elif error.fatal():
                 raise ServerUnreachable(f"Kafka: {error.str()}")
         return got, ended
+
+    def _starts(self, deadline: float) -> list[ClientPartition]:
+        """Find where to start; a topic that was just created has no leader for a moment."""
+        while True:
+            try:
+                return [partition for topic in self._topics for partition in self._start_of(topic)]
+            except KafkaException as error:
+                if time.monotonic() > deadline:
+                    reason = error.args[0].str()
+                    raise ServerUnreachable(f"Kafka does not say where its topics start and end: {reason}") from error
+                time.sleep(_RETRY_SECONDS)
 
     def _start_of(self, topic: str) -> list[ClientPartition]:
         assert self._consumer is not None, "open first"  # noqa: S101

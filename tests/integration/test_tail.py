@@ -1,0 +1,103 @@
+"""`blobtide tail` on a real Kafka: every kind of message of the pipeline, as lines and as JSON."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import yaml
+from confluent_kafka import Producer
+
+from libs.common.dead_letters import DeadLetter, ErrorCode
+from libs.common.events import BlobClosed, encode_event, event_headers
+from libs.common.flows.wire import FLOW_BATCH_HEADERS, encode_flows
+from libs.common.segments import Headers, Segment, SegmentFormat
+from libs.common.settings.kafka import KafkaSettings, TopicSettings
+from tests.flows import rows, table
+
+pytestmark = pytest.mark.kafka
+
+NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
+SEGMENT = Segment("s.e/logs/PT1H.json", "00ff", 12, 30, 1, SegmentFormat.VNET, b',{"time":"x"}')
+CLOSED = BlobClosed("s.e/logs/PT1H.json", "0x1", 14, NOW, NOW, 900)
+LETTER = DeadLetter("parser", ErrorCode.SHORT_TUPLE, "3 fields; at least 8", b"1,2,\xff", blob="s.e/logs/PT1H.json")
+
+
+def produce(kafka: KafkaSettings, topic: str, value: bytes, headers: Headers) -> None:
+    """Write one message."""
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
+    producer.produce(topic, value, key=b"s.e/logs/PT1H.json", headers=list(headers))
+    assert producer.flush(30) == 0
+
+
+@pytest.fixture
+def config(kafka_settings: KafkaSettings, topics: TopicSettings, tmp_path: Path) -> Path:
+    """One message of every kind, and the settings to find them."""
+    produce(
+        kafka_settings, topics.flows, encode_flows(table(rows(1, 1, 3)).combine_chunks().to_batches()[0]), FLOW_BATCH_HEADERS
+    )
+    produce(kafka_settings, topics.raw_flow_logs, SEGMENT.data, SEGMENT.headers())
+    produce(kafka_settings, topics.blobs, encode_event(CLOSED), event_headers(CLOSED))
+    produce(kafka_settings, topics.errors, LETTER.data, LETTER.headers())
+    produce(kafka_settings, topics.errors, b"", (("type", b"BlobClosed"),))
+    file = tmp_path / "config.yaml"
+    kafka = {"bootstrap_servers": kafka_settings.bootstrap_servers}
+    file.write_text(yaml.safe_dump({"kafka": kafka, "topics": topics.model_dump()}))
+    return file
+
+
+def tail(config: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run `blobtide tail` to its end."""
+    argv = (sys.executable, "-m", "services.cli.main", "tail", *words, "--config", str(config))
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_flow_batches_become_one_line_a_flow(config: Path) -> None:
+    """A batch of three flows is three readable lines, and JSON lines carry the identity."""
+    assert len(tail(config, "flows").stdout.splitlines()) == 3
+    shown = [json.loads(line) for line in tail(config, "flows", "--format", "json").stdout.splitlines()]
+    assert [set(row) >= {"blob", "generation", "record_offset", "tuple_index"} for row in shown] == [True] * 3
+
+
+def test_segments_events_and_dead_letters_are_decoded(config: Path) -> None:
+    """Positions, fields and original bytes are shown as one JSON object a message."""
+    shown = {
+        row["type"]: row["value"]
+        for row in map(json.loads, tail(config, "raw_flow_logs", "blobs", "errors", "--format", "json").stdout.splitlines())
+        if "undecodable" not in row["value"]
+    }
+    assert (shown["segment"]["start"], shown["segment"]["data"]) == (12, ',{"time":"x"}')
+    assert shown["BlobClosed"]["closed_at"] == "2026-05-01T12:00:00.000Z"
+    assert (shown["dead-letter"]["code"], shown["dead-letter"]["bytes"]) == ("short_tuple", "base64:MSwyLP8=")
+
+
+def test_a_message_that_cannot_be_decoded_is_shown_all_the_same(config: Path) -> None:
+    """A broken event is a line with the reason, not a gap and not a failure."""
+    assert "undecodable" in tail(config, "errors").stdout
+
+
+def test_grep_max_and_the_hint_at_the_end(config: Path) -> None:
+    """Filters apply to lines; without -f the end says how to go on."""
+    assert tail(config, "errors", "--grep", "short_tuple").stdout.count("\n") == 1
+    limited = tail(config, "flows", "--max", "2")
+    assert limited.stdout.count("\n") == 2
+    assert "-f goes on" in tail(config, "flows", "--tail", "0").stderr
+
+
+def test_following_shows_what_arrives_later(config: Path, kafka_settings: KafkaSettings, topics: TopicSettings) -> None:
+    """With -f a message that comes after the start is shown."""
+    argv = (sys.executable, "-m", "services.cli.main", "tail", "-f", "blobs", "--max", "2", "--config", str(config))
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert "BlobClosed" in process.stdout.readline()
+        later = replace(CLOSED, size=4711)
+        produce(kafka_settings, topics.blobs, encode_event(later), event_headers(later))
+        assert "size=4711" in process.stdout.readline()
+        assert process.wait(60) == 0

@@ -1,0 +1,106 @@
+"""`blobtide up --demo` as somebody runs it for the first time, and for the second."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from libs.local.azurite import LocalAzurite
+from libs.local.kafka import LocalKafka
+from tests.pipeline import read_rows, row_count
+
+pytestmark = [pytest.mark.kafka, pytest.mark.azurite, pytest.mark.timeout(600)]
+
+SECONDS = 180.0
+
+
+@contextlib.contextmanager
+def up(data: Path, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `blobtide up --demo`; its output goes to out.txt in the data directory's parent."""
+    argv = (sys.executable, "-m", "services.cli.main", "up", "--demo", "--nics", "3", "--data-dir", str(data), *words)
+    with (data.parent / "out.txt").open("ab") as out:
+        process = subprocess.Popen(argv, stdout=out, stderr=subprocess.STDOUT)
+    try:
+        yield process
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait(done: object, what: str, data: Path) -> None:
+    """Wait for a condition, and show the output if it does not come."""
+    deadline = time.monotonic() + SECONDS
+    while not done():  # type: ignore[operator]
+        assert time.monotonic() < deadline, f"{what}\n{(data.parent / 'out.txt').read_text()[-3000:]}"
+        time.sleep(0.2)
+
+
+def descendants(process: subprocess.Popen[bytes], word: str) -> list[psutil.Process]:
+    """Return the service processes under `process` whose command line holds `word`."""
+    found = psutil.Process(process.pid).children(recursive=True)
+    return [
+        child
+        for child in found
+        if "services.cli.main" in child.cmdline() and word in child.cmdline() and "-S" not in child.cmdline()
+    ]
+
+
+def test_the_demo_shows_flows_survives_a_kill_and_goes_on_in_the_next_run(
+    kafka: LocalKafka, azurite: LocalAzurite, tmp_path: Path
+) -> None:
+    """Flows arrive in Parquet and on the screen; a killed service comes back; a second run keeps the rows and adds to them."""
+    del kafka, azurite  # they told whether the servers can be had
+    data = tmp_path / "data"
+    flows = data / "flows"
+    with up(data) as process:
+        wait(lambda: flows.exists() and row_count(flows) > 0, "rows in files", data)
+        victim = descendants(process, "parser")[0]
+        os.kill(victim.pid, signal.SIGKILL)
+        seen = row_count(flows)
+        wait(lambda: row_count(flows) > seen, "more rows after a kill", data)
+    shown = (tmp_path / "out.txt").read_text()
+    assert re.search(r"parser +restarting +killed by SIGKILL", shown)
+    assert str(flows.absolute()) in shown
+    assert re.search(r"\d allow ", shown), "flows are shown"
+    assert "top 10 by bytes" in shown, "the summary is shown"
+    assert "Traceback" not in shown
+
+    first = read_rows(flows)
+    with up(data):
+        wait(lambda: row_count(flows) > first.num_rows, "more rows in the second run", data)
+    rows = read_rows(flows)
+    keys = ["blob", "generation", "record_offset", "tuple_index"]
+    assert rows.group_by(keys).aggregate([]).num_rows == rows.num_rows, "no row twice"
+    assert first.select(keys).join(rows.select(keys), keys, join_type="left anti").num_rows == 0, "no row lost"
+
+
+def test_nothing_outlives_a_killed_up(kafka: LocalKafka, azurite: LocalAzurite, tmp_path: Path) -> None:
+    """When `up` itself is killed, its servers and services are gone as well, and the next run starts."""
+    del kafka, azurite
+    data = tmp_path / "data"
+    argv = (sys.executable, "-m", "services.cli.main", "up", "--demo", "--nics", "1", "--data-dir", str(data))
+    with (tmp_path / "out.txt").open("wb") as out:
+        process = subprocess.Popen(argv, stdout=out, stderr=subprocess.STDOUT)
+    try:
+        wait(lambda: bool(descendants(process, "parser")), "services", data)
+        children = psutil.Process(process.pid).children(recursive=True)
+    finally:
+        process.kill()
+        process.wait()
+    gone, alive = psutil.wait_procs(children, timeout=30)
+    assert alive == []
+    assert len(gone) >= 6
+    with up(data, "--fresh"):
+        wait(lambda: (data / "flows").exists() and row_count(data / "flows") > 0, "rows in the next run", data)
