@@ -22,6 +22,7 @@ _file_option = click.option(
 )
 _servers_option = click.option("--bootstrap-servers", help="Kafka, instead of kafka.bootstrap_servers.")
 _replicas_option = click.option("--replication-factor", type=click.IntRange(min=1), help="Instead of the declared one.")
+_wait_option = click.option("--wait", type=click.FloatRange(min=0), help="Wait up to so many seconds for Kafka to answer.")
 
 
 @click.group()
@@ -56,11 +57,22 @@ def diff(
 @_file_option
 @_servers_option
 @_replicas_option
-def apply(config: Path | None, file: Path | None, bootstrap_servers: str | None, replication_factor: int | None) -> None:
+@_wait_option
+def apply(
+    config: Path | None,
+    file: Path | None,
+    bootstrap_servers: str | None,
+    replication_factor: int | None,
+    wait: float | None,
+) -> None:
     """Create missing topics, alter configurations, add partitions. Nothing is deleted or shrunk."""
     from libs.common.kafka.admin import ChangeKind, apply_topics
+    from libs.common.kafka.client import check_reachable
 
-    changes = apply_topics(*_declared(config, file, bootstrap_servers, replication_factor))
+    kafka, topics, specs = _declared(config, file, bootstrap_servers, replication_factor)
+    if wait:
+        check_reachable(kafka, seconds=wait)
+    changes = apply_topics(kafka, topics, specs)
     _show(changes)
     refused = [change for change in changes if change.kind is ChangeKind.REFUSED]
     click.echo(f"{len(changes) - len(refused)} changes made, {len(refused)} left to you; nothing was deleted or shrunk")
