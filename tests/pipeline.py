@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +18,11 @@ import psutil
 import pyarrow as pa
 import pyarrow.dataset as ds
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.local.ports import free_port
-from services.cli.supervisor import Child, Program, State, Supervisor
+from services.cli.supervisor import Child, Program, State, Supervisor, stop_process
 
 STEP_SECONDS = 0.1
 START_SECONDS = 30.0
@@ -34,6 +36,13 @@ class Storage(Protocol):
     @property
     def connection_string(self) -> str:
         """How to reach it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A storage account by its connection string."""
+
+    connection_string: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +77,7 @@ class Plan:
             "kafka": {"bootstrap_servers": self.kafka.bootstrap_servers, "group_prefix": self.kafka.group_prefix,
                       "session_timeout_ms": 6000, "transaction_timeout_ms": 10000},
             "topics": self.topics.model_dump(),
-            "subscriptions": {"test": {"environments": {"local": environment}}},
+            "subscriptions": {"test": {"environments": {"local": environment}}} if self.containers else {},
             "monitor": {"discovery_seconds": 1, "reconcile_seconds": 5, **self.monitor},
             "sinks": self.sinks,
         }  # fmt: skip
@@ -183,7 +192,9 @@ class Pipeline:
             code = child.process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"{name} has not ended {STOP_SECONDS:.0f} s after SIGTERM") from None
-        return Ended(code, time.monotonic() - began)
+        took = time.monotonic() - began
+        stop_process(child.process)  # closes its pipe
+        return Ended(code, took)
 
     def put_in(self, name: str) -> None:
         """Start a process that was taken out."""
@@ -197,6 +208,17 @@ class Pipeline:
         with contextlib.suppress(psutil.NoSuchProcess):
             return psutil.Process(guard.pid).children()
         return []
+
+    def metric(self, name: str, metric: str) -> float:
+        """Return the sum of a metric over its labels, as one process shows it now; 0 while it does not answer."""
+        port = self.child(name).program.health_port
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=1) as answer:
+                text = answer.read().decode()
+        except OSError:
+            return 0.0
+        families = [family for family in text_string_to_metric_families(text) if family.name == metric.removesuffix("_total")]
+        return sum(sample.value for family in families for sample in family.samples if sample.name == metric)
 
     def names(self) -> list[str]:
         """Return the names of all processes."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from libs.local.redis import LocalRedis
 from tests.audit import assert_all_is_well, unread, wait_until_consumed
 from tests.estates import ARRIVES_WITHIN_SECONDS, Played, estate, generating, plan_of
 from tests.fault_proxy import Fault, Reset, Short, Status, fault_proxy
-from tests.pipeline import Pipeline, row_count
+from tests.pipeline import Account, Pipeline, row_count
 from tests.stores import opensearch_identities, redis_identities
 
 pytestmark = [pytest.mark.kafka, pytest.mark.azurite, pytest.mark.timeout(600)]
@@ -45,13 +44,6 @@ def be_away(pipeline: Pipeline, server: LocalServer, end: Callable[[], None], se
     back = time.monotonic() + seconds
     pipeline.wait(lambda: time.monotonic() > back, 60, "the outage's end")
     server.start()
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """A storage account by its connection string."""
-
-    connection_string: str
 
 
 def test_nothing_is_lost_or_doubled_when_the_broker_is_killed_twice(

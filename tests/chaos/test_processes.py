@@ -1,0 +1,85 @@
+"""Processes that freeze, stop, leave and join while logs grow: their work is taken over, nothing is lost or doubled."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from libs.common.settings.kafka import KafkaSettings, TopicSettings
+from libs.local.azurite import LocalAzurite
+from tests.audit import assert_all_is_well
+from tests.estates import ARRIVES_WITHIN_SECONDS, estate, generating, plan_of
+from tests.fixtures.kafka import PARTITIONS
+from tests.pipeline import Ended, Pipeline, row_count
+
+pytestmark = [pytest.mark.kafka, pytest.mark.azurite, pytest.mark.timeout(600)]
+
+OWNED = "blobtide_kafka_assigned_partitions"
+
+
+def wait_for_share(pipeline: Pipeline, name: str, lowest: int, highest: int = PARTITIONS) -> None:
+    """Wait until a process owns so many partitions."""
+    pipeline.wait(
+        lambda: lowest <= pipeline.metric(name, OWNED) <= highest,
+        ARRIVES_WITHIN_SECONDS,
+        f"{name} with {lowest} to {highest} partitions",
+    )
+
+
+def test_frozen_processes_are_replaced_and_double_nothing_when_they_go_on(
+    kafka_settings: KafkaSettings, topics: TopicSettings, own_azurite: LocalAzurite, tmp_path: Path
+) -> None:
+    """An ingester, a parser and a file sink frozen beyond their session lose their partitions, go on, and join again."""
+    plan = plan_of(kafka_settings, topics, own_azurite, tmp_path, ingesters=2, parsers=2, file_sinks=2)
+    services = ("ingest", "parser", "sink-file")
+    with generating(own_azurite, estate(10, 120, seed=31), speed=100) as played, Pipeline(plan).running() as pipeline:
+        for service in services:
+            wait_for_share(pipeline, f"{service}-0", 1, PARTITIONS - 1)
+        pipeline.wait(lambda: row_count(plan.rows_directory) > 0, ARRIVES_WITHIN_SECONDS, "first rows")
+        for service in services:
+            pipeline.signal(f"{service}-0", signal.SIGSTOP)
+        for service in services:
+            wait_for_share(pipeline, f"{service}-1", PARTITIONS)
+        for service in services:
+            pipeline.signal(f"{service}-0", signal.SIGCONT)
+        for service in services:
+            wait_for_share(pipeline, f"{service}-1", 1, PARTITIONS - 1)
+            wait_for_share(pipeline, f"{service}-0", 1, PARTITIONS - 1)
+        assert_all_is_well(pipeline, played)
+        assert pipeline.restarts() == 0
+
+
+def test_processes_leave_and_join_under_load_and_a_stop_is_quick(
+    kafka_settings: KafkaSettings, topics: TopicSettings, own_azurite: LocalAzurite, tmp_path: Path
+) -> None:
+    """With ingesters 3, 1, 3 and parsers 2, 1, 2 work goes on and is done once; after SIGTERM every process ends with 0."""
+    plan = plan_of(kafka_settings, topics, own_azurite, tmp_path, ingesters=3, parsers=2)
+    comers_and_goers = ("ingest-2", "parser-1", "ingest-1")
+    with generating(own_azurite, estate(20, 120, seed=32), speed=100) as played, Pipeline(plan).running() as pipeline:
+        pipeline.wait_until_ready()
+        ended = {}
+        for act in (lambda name: ended.update({name: pipeline.take_out(name)}), pipeline.put_in):
+            for name in comers_and_goers:
+                rows = row_count(plan.rows_directory)
+                act(name)
+                pipeline.wait(
+                    lambda rows=rows: row_count(plan.rows_directory) > rows or played.is_done(),  # type: ignore[misc]
+                    60,
+                    "progress",
+                )
+        for name in pipeline.names():
+            ended[name] = pipeline.take_out(name)
+        show(ended)
+        assert {name: one.exit_code for name, one in ended.items()} == dict.fromkeys(pipeline.names(), 0)
+        for name in pipeline.names():
+            pipeline.put_in(name)
+        assert_all_is_well(pipeline, played)
+        assert pipeline.restarts() == 0
+
+
+def show(ended: dict[str, Ended]) -> None:
+    """Print how long each stop took."""
+    for name, one in ended.items():
+        print(f"{name} ended {one.seconds:.1f} s after SIGTERM")  # noqa: T201
