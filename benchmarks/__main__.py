@@ -1,0 +1,152 @@
+"""``python -m benchmarks``: run all stages, print the table; ``--write`` keeps it in docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import click
+
+from benchmarks import estates, ingesting, kernel, lasting, parsing, pipeline, sinking, storage
+from benchmarks.machine import describe, load
+from benchmarks.measured import Measured
+from benchmarks.report import document
+from benchmarks.table import render
+from libs.common.errors import BlobtideError
+from libs.local.azurite import LocalAzurite
+from libs.local.kafka import LocalKafka
+
+_REPORT: Final = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is measured: minutes of logs, quiet interfaces, how often the parser's input is repeated, repetitions."""
+
+    busy_minutes: int
+    quiet_minutes: int
+    quiet_nics: int
+    parser_times: int
+    repeats: int
+    lasting_seconds: float
+
+
+_FULL: Final = Size(5, 3, 5_000, 5, 3, 90.0)
+_QUICK: Final = Size(1, 1, 1_000, 4, 1, 0.0)
+
+Stage = Callable[["Bench"], Iterator[Measured]]
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What stages need."""
+
+    size: Size
+    data: tuple[estates.Data, ...]
+    directory: Path
+
+
+def _kernel(bench: Bench) -> Iterator[Measured]:
+    for data in bench.data:
+        yield from kernel.measure(data, bench.size.repeats)
+
+
+def _parser(bench: Bench) -> Iterator[Measured]:
+    with _kafka(bench) as kafka:
+        for data in bench.data:
+            yield from parsing.measure(kafka, parsing.Repeated(data, bench.size.parser_times), bench.size.repeats)
+
+
+def _storage(bench: Bench) -> Iterator[Measured]:
+    """Measure all that reads from storage; both estates have the same container, so each gets an Azurite."""
+    for data in bench.data:
+        with _kafka(bench) as kafka, _azurite(bench) as azurite:
+            storage.upload(azurite, data)
+            yield from storage.measure_reads(azurite, data, bench.size.repeats)
+            yield ingesting.measure(kafka, azurite, data, bench.size.repeats)
+            yield pipeline.measure(kafka, azurite, data, bench.size.repeats)
+            if bench.size.lasting_seconds:
+                yield lasting.ingest(kafka, azurite, data, bench.size.lasting_seconds)
+
+
+def _sinks(bench: Bench) -> Iterator[Measured]:
+    with _kafka(bench) as kafka:
+        yield from sinking.measure(kafka, bench.directory, bench.data[0], bench.size.repeats)
+
+
+def _lasting(bench: Bench) -> Iterator[Measured]:
+    if bench.size.lasting_seconds:
+        with _kafka(bench) as kafka:
+            yield from lasting.parser_and_file_sink(kafka, bench.data[0], bench.size.lasting_seconds)
+
+
+STAGES: Final[dict[str, Stage]] = {
+    "kernel": _kernel,
+    "parser": _parser,
+    "storage": _storage,
+    "sinks": _sinks,
+    "lasting": _lasting,
+}
+
+
+@contextlib.contextmanager
+def _kafka(bench: Bench) -> Iterator[LocalKafka]:
+    server = LocalKafka(Path(tempfile.mkdtemp(dir=bench.directory)) / "kafka")
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+@contextlib.contextmanager
+def _azurite(bench: Bench) -> Iterator[LocalAzurite]:
+    server = LocalAzurite(Path(tempfile.mkdtemp(dir=bench.directory)) / "azurite")
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="Less of everything: about a minute.")
+@click.option("--only", "names", multiple=True, type=click.Choice(list(STAGES)), help="Only this stage; may be repeated.")
+@click.option("--write", is_flag=True, help="Keep table and machine in docs/benchmarks.md.")
+def main(*, quick: bool, names: tuple[str, ...], write: bool) -> None:
+    """Measure what every stage costs on this machine, and print one table."""
+    try:
+        rows, busy = run(_QUICK if quick else _FULL, names or tuple(STAGES))
+    except BlobtideError as error:
+        raise click.ClickException(str(error)) from error
+    print(render(rows))
+    if write:
+        _REPORT.write_text(document(rows, describe(), busy), encoding="utf-8")
+        print(f"written to {_REPORT}", file=sys.stderr)
+
+
+def run(size: Size, names: tuple[str, ...]) -> tuple[list[Measured], str]:
+    """Run stages; return their rows, and how busy the machine was before and after them."""
+    before = load()
+    _say("generating logs")
+    data = (estates.busy(size.busy_minutes), estates.quiet(size.quiet_minutes, size.quiet_nics))
+    rows: list[Measured] = []
+    with tempfile.TemporaryDirectory(prefix="blobtide-bench-") as directory:
+        for name in names:
+            for row in STAGES[name](Bench(size, data, Path(directory))):
+                rows.append(row)
+                _say(f"{row.stage}, {row.estate}")
+    return rows, f"{before} before, {load()} after"
+
+
+def _say(what: str) -> None:
+    print(f"{what} (load {load()})", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""The limit of what stands between two topics: the parser's own loop with a transform that does nothing. A child process.
+
+It reads ``Raw.FlowLogs`` and writes the same records to ``Raw.ApplicationLogs``, exactly once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import click
+
+from libs.common.kafka.records import Inbound, Listener, Outbound, Session
+from libs.common.kafka.session import SessionSpec, TransactionalSession
+from libs.common.kafka.transform_loop import PollPolicy, TransformLoop
+from libs.common.service import Service, run_service
+from libs.common.settings import Settings, load_settings
+
+ROLE: Final = "copy"
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    topic: str
+
+    def handle(self, batch: Sequence[Inbound]) -> list[Outbound]:
+        """Return the records as they came, for the same partitions."""
+        return [Outbound(self.topic, one.value, one.key, one.headers, one.partition) for one in batch]
+
+
+def build(settings: Settings) -> Service:
+    """Build the copier with the parser's own batches."""
+    topics, parser = settings.topics, settings.parser
+    spec = SessionSpec(ROLE, settings.instance.ordinal, (topics.raw_flow_logs,))
+
+    def make_session(listener: Listener) -> Session:
+        return TransactionalSession(settings.kafka, spec, listener)
+
+    policy = PollPolicy(parser.poll_seconds, parser.poll_messages, parser.poll_bytes)
+    return TransformLoop(make_session, _Copy(topics.raw_application_logs), policy, topics.errors, ROLE)
+
+
+@click.command()
+@click.option("--config", type=click.Path(path_type=Path), required=True)
+def main(config: Path) -> None:
+    """Copy until SIGTERM."""
+    sys.exit(run_service(ROLE, load_settings(config), build))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""The two estates: many tuples from few interfaces, few tuples from many; their blobs and the segments ingest makes of them.
+
+Segments are cut by ingest's own code, one read a minute and blob, as it happens when blobs are followed while they grow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+from libs.common.blobs import BlobId, partition_of
+from libs.common.kafka.topic_specs import load_topic_specs
+from libs.common.segments import Segment
+from libs.common.settings.services import IngestSettings, ParserSettings
+from services.demo.commits import Action, MinuteCommit, NewBlock
+from services.demo.estate import Estate
+from services.demo.spec import EstateSpec, Kind
+from services.ingest.main import MOST_RECORD_BYTES
+from services.ingest.plan import Limits, Window
+from services.ingest.records import advance
+from services.parser.app import PARSE_BYTES
+
+SUBSCRIPTION: Final = "bench"
+ENVIRONMENT: Final = "local"
+_BUSY_TUPLES: Final = 8_000
+_QUIET_TUPLES: Final = 28
+
+
+@dataclass(frozen=True, slots=True)
+class FlowBlob:
+    """One blob as it is in the end: its blocks in order."""
+
+    id: BlobId
+    blocks: tuple[NewBlock, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return sum(len(block.data) for block in self.blocks)
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """The logs of an estate.
+
+    Attributes:
+        name: ``busy`` or ``quiet``.
+        segments: in the order in which ingest writes them.
+        tuples: how many there are.
+    """
+
+    name: str
+    blobs: tuple[FlowBlob, ...]
+    segments: tuple[Segment, ...]
+    tuples: int
+
+    @property
+    def segment_bytes(self) -> int:
+        """Bytes of all segments."""
+        return sum(len(segment.data) for segment in self.segments)
+
+    @property
+    def blob_bytes(self) -> int:
+        """Bytes of all blobs."""
+        return sum(blob.size for blob in self.blobs)
+
+    def polls(self) -> Iterator[list[Segment]]:
+        """Yield what the parser parses as one piece while it catches up: a poll's segments of one partition."""
+        limits = ParserSettings()
+        poll: list[Segment] = []
+        size = 0
+        for segment in self.segments:
+            poll.append(segment)
+            size += len(segment.data)
+            if size >= limits.poll_bytes or len(poll) >= limits.poll_messages:
+                yield from _by_partition(poll)
+                poll, size = [], 0
+        yield from _by_partition(poll)
+
+
+def busy(minutes: int) -> Data:
+    """Return 20 interfaces that log 8,000 tuples a minute each."""
+    return _data("busy", EstateSpec(seed=1, nics=20, tuples_per_minute=_BUSY_TUPLES, minutes=minutes))
+
+
+def quiet(minutes: int, nics: int = 5_000) -> Data:
+    """Return interfaces that log 28 tuples a minute each."""
+    return _data("quiet", EstateSpec(seed=2, nics=nics, tuples_per_minute=_QUIET_TUPLES, minutes=minutes))
+
+
+def _by_partition(poll: list[Segment]) -> Iterator[list[Segment]]:
+    partitions = next(spec.partitions for spec in load_topic_specs() if spec.field == "raw_flow_logs")
+    pieces: dict[int, list[Segment]] = {}
+    for segment in poll:
+        number = partition_of(segment.blob.encode(), partitions)
+        piece = pieces.setdefault(number, [])
+        piece.append(segment)
+        if sum(len(one.data) for one in piece) >= PARSE_BYTES:
+            yield pieces.pop(number)
+    yield from pieces.values()
+
+
+def _data(name: str, spec: EstateSpec) -> Data:
+    spec = replace(spec, kinds=(Kind.VNET,), account=f"{SUBSCRIPTION}.{ENVIRONMENT}")
+    growing: dict[BlobId, _Growing] = {}
+    segments: list[Segment] = []
+    tuples = 0
+    for commit in Estate(spec).commits():
+        blob = growing.setdefault(commit.blob, _Growing(commit.blob))
+        segments += blob.grow(commit)
+        tuples += len(commit.rows)
+    return Data(name, tuple(blob.done() for blob in growing.values()), tuple(segments), tuples)
+
+
+_LIMITS = Limits(IngestSettings().segment_bytes, IngestSettings().max_line_bytes, MOST_RECORD_BYTES)
+
+
+class _Growing:
+    """A blob and how far it has been cut."""
+
+    def __init__(self, blob: BlobId) -> None:
+        self._blob = blob
+        self._blocks: dict[str, NewBlock] = {}
+        self._order: tuple[str, ...] = ()
+        self._offset = 0
+        self._ordinal = 0
+
+    def grow(self, commit: MinuteCommit) -> Iterator[Segment]:
+        """Take in a commit; yield the segments that a read after it makes."""
+        self._blocks.update((block.id, block) for block in commit.staged)
+        self._order = commit.block_ids
+        if commit.action not in {Action.APPEND, Action.FINISH}:
+            return
+        head, tail = self._blocks[self._order[0]].data, self._blocks[self._order[-1]].data
+        new = b"".join(block.data for block in commit.staged) + tail
+        data = new if self._offset else head + new
+        window = Window(data, self._offset, self._offset + len(data), closing=False, widest=False)
+        progress = advance(window, _LIMITS)
+        for cut in progress.cuts:
+            yield Segment(str(self._blob), "first", cut.start, cut.end, self._ordinal, cut.format, cut.data)
+            self._ordinal += 1
+        self._offset = progress.next_offset
+
+    def done(self) -> FlowBlob:
+        """Return what the blob has become."""
+        return FlowBlob(self._blob, tuple(self._blocks[block_id] for block_id in self._order))

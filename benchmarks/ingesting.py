@@ -1,0 +1,64 @@
+"""Ingest as a process: announced blobs of a real Azurite to segments in Kafka, exactly once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Final
+
+from benchmarks.errors import BenchmarkFailed
+from benchmarks.estates import Data
+from benchmarks.measured import Measured, Memory, Sample, Work
+from benchmarks.site import Site, storage_settings, wait_until
+from benchmarks.storage import OWN_READS, announcements, container_of
+from benchmarks.worker import SERVICE, Worker, running
+from libs.local.azurite import LocalAzurite
+from libs.local.kafka import LocalKafka
+
+INGEST: Final = "ingest process"
+_ENDS: Final = "segments, checkpoints, offsets committed"
+_TAIL: Final = len(b"]}")
+
+
+def measure(kafka: LocalKafka, azurite: LocalAzurite, data: Data, repeats: int) -> Measured:
+    """Announce all blobs, then start ingest and wait until all of it is committed; topics are new each time."""
+    results = []
+    for _ in range(repeats):
+        site = Site.make(kafka, storage_settings(azurite, container_of(data)))
+        site.write(announcements(azurite, data, site.topics.blobs))
+        results.append(_ingested(site))
+        _check(site, data)
+    work = Work(data.tuples, data.blob_bytes, len(data.blobs))
+    memory = max((found for _, found in results), key=lambda one: one.peak)
+    return Measured(INGEST, data.name, work, tuple(sample for sample, _ in results), _ENDS, OWN_READS, memory)
+
+
+def _ingested(site: Site) -> tuple[Sample, Memory]:
+    worker = Worker((*SERVICE, "ingest"), site)
+    with running(worker):
+        before, began = worker.cpu(), time.monotonic()
+
+        def done() -> bool:
+            worker.check()
+            return site.lag("ingest", site.topics.blobs) == 0
+
+        wait_until(done, "ingest has read all blobs")
+        sample = Sample(worker.cpu() - before, time.monotonic() - began)
+    return sample, worker.memory()
+
+
+def _check(site: Site, data: Data) -> None:
+    expected = data.blob_bytes - _TAIL * len(data.blobs)
+    found = site.total(site.topics.raw_flow_logs, lambda value, _: len(value))
+    if found != expected:
+        raise BenchmarkFailed(f"segments have {found} bytes together, the blobs without their tails {expected}")
+
+
+def rounds(site: Site, azurite: LocalAzurite, data: Data) -> Iterator[int]:
+    """Announce all blobs again each time the last announcements have been dealt with; endless."""
+    number = 0
+    while True:
+        site.write(announcements(azurite, data, site.topics.blobs, replay_id=f"round-{number}"))
+        wait_until(lambda: site.lag("ingest", site.topics.blobs) == 0, "ingest has read all blobs again")
+        number += 1
+        yield number

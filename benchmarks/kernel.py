@@ -1,0 +1,93 @@
+"""The parser's kernel in this process: segments to encoded flow batches, phase by phase, and plain peers on the same bytes."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from benchmarks import plain
+from benchmarks.errors import BenchmarkFailed
+from benchmarks.estates import Data
+from benchmarks.measured import Measured, Sample, Work
+from libs.common.segments import Segment
+from libs.common.settings.services import ParserSettings
+from services.parser.app import slices
+from services.parser.harvest import harvest
+from services.parser.kernel import no_source, parse
+
+PLAIN: Final = "json, split, dict"
+_ENDS: Final = "in memory"
+_PEER_TUPLES: Final = 100_000  # the peers are slow
+
+
+@dataclass(frozen=True, slots=True)
+class _Phases:
+    """CPU seconds of one pass."""
+
+    decode: float
+    columns: float
+    encode: float
+
+
+def measure(data: Data, repeats: int) -> Iterator[Measured]:
+    """Measure the kernel and its peers."""
+    pieces = list(data.polls())
+    passes = [_pass(pieces, data.tuples) for _ in range(repeats)]
+    work = Work(data.tuples, data.segment_bytes)
+
+    def row(stage: str, cost: Callable[[_Phases], float], against: str | None = None) -> Measured:
+        return Measured(stage, data.name, work, tuple(Sample(cost(one)) for one in passes), _ENDS, against)
+
+    yield row("decode", lambda one: one.decode, "json.loads alone")
+    yield row("columns", lambda one: one.columns)
+    yield row("encode", lambda one: one.encode)
+    yield row("decode, columns, encode", lambda one: one.decode + one.columns + one.encode, PLAIN)
+    yield from _peers(data, repeats)
+
+
+def _pass(pieces: list[list[Segment]], tuples: int) -> _Phases:
+    """Go through all pieces once; decoding is measured on its own, since parsing is one call."""
+    decode = parsing = encode = 0.0
+    rows = 0
+    limit = ParserSettings().batch_bytes
+    for piece in pieces:
+        started = time.process_time()
+        harvest(piece, no_source)
+        decoded = time.process_time()
+        parsed = parse(piece)
+        columns = time.process_time()
+        rows += sum(part.rows for part in slices(parsed.batch, limit))
+        encoded = time.process_time()
+        decode, parsing, encode = decode + decoded - started, parsing + columns - decoded, encode + encoded - columns
+    if rows != tuples:
+        raise BenchmarkFailed(f"{rows} rows came of {tuples} tuples")
+    return _Phases(decode, parsing - decode, encode)
+
+
+def _peers(data: Data, repeats: int) -> Iterator[Measured]:
+    segments = list(_first(data.segments, _PEER_TUPLES * data.segment_bytes // data.tuples))
+    tuples = sum(len(plain.rows(segment)) for segment in segments)
+    work = Work(tuples, sum(len(segment.data) for segment in segments))
+    for stage, parser in ((PLAIN, plain.rows), ("json.loads alone", plain.documents)):
+        samples = tuple(Sample(_cpu(parser, segments)) for _ in range(repeats))
+        yield Measured(stage, data.name, work, samples, _ENDS)
+
+
+def _cpu(parser: Callable[[Segment], Any], segments: Iterable[Segment]) -> float:
+    gc.collect()
+    started = time.process_time()
+    for segment in segments:
+        parser(segment)
+    return time.process_time() - started
+
+
+def _first(segments: Iterable[Segment], size: int) -> Iterator[Segment]:
+    """Yield segments up to about `size` bytes, one at least."""
+    for segment in segments:
+        yield segment
+        size -= len(segment.data)
+        if size <= 0:
+            return

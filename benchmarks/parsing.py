@@ -1,0 +1,76 @@
+"""The parser as a process, from Kafka to Kafka, exactly once; and a copier in its place as the limit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+from benchmarks.copying import ROLE as COPY
+from benchmarks.errors import BenchmarkFailed
+from benchmarks.estates import Data
+from benchmarks.measured import Measured, Memory, Sample, Work
+from benchmarks.site import Site, rows_in, wait_until
+from benchmarks.worker import SERVICE, Worker, running
+from libs.common.kafka.records import Outbound
+from libs.local.kafka import LocalKafka
+
+PARSER: Final = "parser process"
+COPIER: Final = "Kafka copy, no parsing"
+_ENDS: Final = "rows and offsets committed"
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """Preloaded segments: `data`, `times` over, each time as another generation of the same blobs."""
+
+    data: Data
+    times: int
+
+    @property
+    def work(self) -> Work:
+        """What one repetition processes."""
+        return Work(self.times * self.data.tuples, self.times * self.data.segment_bytes)
+
+    def records(self, topic: str) -> Iterator[Outbound]:
+        """Yield the segments as ingest writes them."""
+        for number in range(self.times):
+            for segment in self.data.segments:
+                named = replace(segment, generation=f"{segment.generation}.{number}")
+                yield Outbound(topic, segment.data, segment.blob.encode(), named.headers())
+
+
+def measure(kafka: LocalKafka, load: Repeated, repeats: int) -> Iterator[Measured]:
+    """Preload the raw topic, then let parser and copier work it off."""
+    site = Site.make(kafka)
+    site.write(load.records(site.topics.raw_flow_logs))
+    copied = [_worked_off(site.again(), COPY, ("-m", "benchmarks.copying")) for _ in range(repeats)]
+    parsed = [_worked_off(site.again(), "parser", (*SERVICE, "parser")) for _ in range(repeats)]
+    _check(site, load, repeats)
+    name = load.data.name
+    for stage, results, against in ((PARSER, parsed, COPIER), (COPIER, copied, None)):
+        samples = tuple(sample for sample, _ in results)
+        memory = max((found for _, found in results), key=lambda one: one.peak)
+        yield Measured(stage, name, load.work, samples, _ENDS, against, memory)
+
+
+def _worked_off(site: Site, role: str, words: tuple[str, ...]) -> tuple[Sample, Memory]:
+    worker = Worker(words, site)
+    with running(worker):
+        before, began = worker.cpu(), time.monotonic()
+
+        def done() -> bool:
+            worker.check()
+            return site.lag(role, site.topics.raw_flow_logs) == 0
+
+        wait_until(done, f"{role} has read all segments")
+        sample = Sample(worker.cpu() - before, time.monotonic() - began)
+    return sample, worker.memory()
+
+
+def _check(site: Site, load: Repeated, repeats: int) -> None:
+    expected = repeats * load.work.tuples
+    found = site.total(site.topics.flows, rows_in)
+    if found != expected:
+        raise BenchmarkFailed(f"{found} rows are in {site.topics.flows}, {expected} tuples were in the segments")

@@ -1,0 +1,44 @@
+"""The peer: a parser as one writes it first, one dictionary a tuple, nothing but the standard library."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from libs.common.segments import Segment
+
+_FIELDS = (
+    "time", "src_ip", "dst_ip", "src_port", "dst_port", "protocol", "direction", "state", "encryption",
+    "packets_sent", "bytes_sent", "packets_received", "bytes_received",
+)  # fmt: skip
+_NUMBERS = ("time", "src_port", "dst_port", "protocol")
+_COUNTERS = _FIELDS[-4:]
+
+
+def documents(segment: Segment) -> list[Any]:
+    """Return the records of a segment by `json.loads` alone."""
+    text = segment.data.removeprefix(b'{"records":[').strip(b",")
+    records: list[Any] = json.loads(b"[" + text + b"]")
+    return records
+
+
+def rows(segment: Segment) -> list[dict[str, Any]]:
+    """Return one dictionary a tuple, with the record's facts."""
+    return [
+        _row(text, record, flow["aclID"], group["rule"], index)
+        for record in documents(segment)
+        for flow in record["flowRecords"]["flows"]
+        for group in flow["flowGroups"]
+        for index, text in enumerate(group["flowTuples"])
+    ]
+
+
+def _row(text: str, record: dict[str, Any], acl: str, rule: str, index: int) -> dict[str, Any]:
+    row: dict[str, Any] = dict(zip(_FIELDS, text.split(","), strict=False))
+    for name in _NUMBERS:
+        row[name] = int(row[name])
+    for name in _COUNTERS:
+        row[name] = int(row[name]) if row.get(name) else None
+    row.update(acl_id=acl, rule=rule, mac=record["macAddress"], record_time=record["time"], tuple_index=index)
+    row.update(flow_log_id=record["flowLogGUID"], target_id=record["targetResourceID"], category=record["category"])
+    return row

@@ -1,0 +1,40 @@
+"""docs/benchmarks.md: the table, what it was measured on, and how to read it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchmarks.measured import Measured
+from benchmarks.table import render
+
+_TEXT = """\
+# Benchmarks
+
+Made by `python -m benchmarks --write`; every figure is measured in one run. Run it on your own machine: absolute figures do not
+travel, the ratios between rows do.
+
+{machine}
+- Load average of the machine (all its processes): {load}
+
+{table}
+
+## Reading the table
+
+- *busy*: 20 interfaces that log 8,000 tuples a minute each. *quiet*: thousands of interfaces that log 28 tuples a minute each;
+  a segment has a few kilobytes there. Virtual network flow logs, version 4.
+- Processes run against a real Kafka (one broker) and a real Azurite on the same machine, with default settings and exactly-once
+  on. CPU is that of the named processes, user and system, after start-up; brokers and Azurite come on top in the wall figures
+  (*tuples/s*, *MB/s*, *blobs/s*), so those say what this machine does, not what a process can do.
+- *a core*: per second of CPU. *±*: half the distance between the cheapest and the dearest repetition; the figure is the median.
+- *MB* are bytes of the logs, before parsing, of 1,000,000.
+- *peak MiB*: resident memory of the process, or of the largest one. *MiB/min*: its growth, where a run was long enough to tell.
+- *speed*: bytes of logs a second of CPU, compared with another row of the same estate. `json, split, dict` is a parser in plain
+  Python that makes one dictionary a tuple; the Kafka copy is the parser's own loop without parsing; range reads fetch the same
+  bytes and throw them away.
+- *ends when*: what is durable when the clock stops. Each stage then counts that everything has arrived, once.
+"""
+
+
+def document(rows: Sequence[Measured], machine: str, load: str) -> str:
+    """Return the page."""
+    return _TEXT.format(machine=machine, load=load, table=render(rows))

@@ -1,0 +1,155 @@
+"""Topics, a consumer group prefix and a settings file of one measurement, and what is written to and asked of its topics."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+
+from benchmarks.errors import BenchmarkFailed
+from benchmarks.estates import ENVIRONMENT, SUBSCRIPTION
+from libs.common.kafka.admin import apply_topics, load_topic_specs
+from libs.common.kafka.client import producer_config
+from libs.common.kafka.follow import Follower, Since
+from libs.common.kafka.records import Outbound
+from libs.common.settings.kafka import KafkaSettings, TopicSettings
+from libs.local.azurite import LocalAzurite
+from libs.local.kafka import LocalKafka
+
+_SECONDS: Final = 30.0
+_LOOK_SECONDS: Final = 0.05
+_QUEUE_FULL_SECONDS: Final = 0.1
+
+
+def _unique() -> str:
+    return uuid.uuid4().hex[:8]
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where one measurement takes place. Topics are as deploy/topics.yaml declares them, under names of their own."""
+
+    directory: Path
+    topics: TopicSettings
+    kafka: KafkaSettings
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def make(cls, server: LocalKafka, extra: dict[str, Any] | None = None) -> Site:
+        """Create the topics; `extra` is added to the settings file."""
+        suffix = _unique()
+        topics = TopicSettings(**{field: f"{name}.{suffix}" for field, name in TopicSettings().model_dump().items()})
+        kafka = KafkaSettings(bootstrap_servers=server.bootstrap_servers, group_prefix=f"bench-{suffix}")
+        apply_topics(kafka, topics, load_topic_specs())
+        directory = server.data_dir.parent / suffix
+        directory.mkdir()
+        return cls(directory, topics, kafka, extra or {})
+
+    def again(self) -> Site:
+        """Return a site whose groups have read nothing yet of the same topics."""
+        suffix = _unique()
+        kafka = self.kafka.model_copy(update={"group_prefix": f"bench-{suffix}"})
+        home = self.directory / suffix
+        home.mkdir()
+        return Site(home, self.topics, kafka, dict(self.extra))
+
+    @cached_property
+    def config(self) -> Path:
+        """The settings file: nothing but addresses and names, everything else is the default."""
+        values = {
+            "kafka": {"bootstrap_servers": self.kafka.bootstrap_servers, "group_prefix": self.kafka.group_prefix},
+            "topics": self.topics.model_dump(),
+            **self.extra,
+        }
+        file = self.directory / "config.yaml"
+        file.write_text(yaml.safe_dump(values), encoding="utf-8")
+        return file
+
+    def write(self, records: Iterable[Outbound]) -> None:
+        """Write records without a transaction and wait until the broker has them."""
+        producer = Producer({**producer_config(self.kafka), "linger.ms": 50})
+        for record in records:
+            partition = -1 if record.partition is None else record.partition
+            while True:
+                try:
+                    producer.produce(record.topic, record.value, record.key, partition, headers=list(record.headers))
+                    break
+                except BufferError:
+                    producer.poll(_QUEUE_FULL_SECONDS)
+        if left := producer.flush(_SECONDS):
+            raise BenchmarkFailed(f"Kafka did not take {left} records")
+
+    def lag(self, role: str, topic: str) -> int | None:
+        """Return how many records of `topic` the group has not committed, None if Kafka does not tell just now.
+
+        The topic must not be written to in transactions, whose markers would count.
+        """
+        group = f"{self.kafka.group_prefix}.{role}"
+        looker = self._lookers.setdefault(
+            group, Consumer({"bootstrap.servers": self.kafka.bootstrap_servers, "group.id": group})
+        )
+        try:
+            numbers = looker.list_topics(topic, timeout=_SECONDS).topics[topic].partitions
+            committed = looker.committed([TopicPartition(topic, number) for number in numbers], timeout=_SECONDS)
+            ends = [looker.get_watermark_offsets(one, timeout=_SECONDS)[1] for one in committed]
+        except KafkaException:
+            return None
+        return sum(end - max(0, one.offset) for one, end in zip(committed, ends, strict=True))
+
+    def total(self, topic: str, count: Callable[[bytes, dict[str, bytes]], int]) -> int:
+        """Return the sum of `count` (value, headers) over all committed records of `topic`."""
+        follower = Follower(self.kafka, (topic,), Since(0))
+        follower.open()
+        try:
+            return sum(count(record.value or b"", dict(record.headers)) for record in follower.backlog())
+        finally:
+            follower.close()
+
+    def first_time(self, topic: str) -> float:
+        """Return when the first record of `topic` was written, in seconds since 1970."""
+        follower = Follower(self.kafka, (topic,), Since(0))
+        follower.open()
+        try:
+            return min(record.timestamp_ms for record in follower.backlog()) / 1000
+        finally:
+            follower.close()
+
+    @cached_property
+    def _lookers(self) -> dict[str, Consumer]:
+        """Consumers by group; they look and never join."""
+        return {}
+
+
+def rows_in(_: bytes, headers: dict[str, bytes]) -> int:
+    """Count the rows of a flow batch, for `Site.total`."""
+    return int(headers["rows"])
+
+
+def storage_settings(azurite: LocalAzurite, container: str) -> dict[str, Any]:
+    """Return the settings of a monitor and ingest that follow one container."""
+    environment = {
+        "storage": {"connection_string": azurite.connection_string},
+        "sources": [{"container": container, "layout": "flat"}],
+        "interval_seconds": 1,
+    }
+    return {"subscriptions": {SUBSCRIPTION: {"environments": {ENVIRONMENT: environment}}}}
+
+
+def wait_until(done: Callable[[], bool], what: str, seconds: float = 600.0) -> None:
+    """Look again and again.
+
+    Raises:
+        BenchmarkFailed: not `done` after `seconds`.
+    """
+    deadline = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > deadline:
+            raise BenchmarkFailed(f"after {seconds:.0f} s still not: {what}")
+        time.sleep(_LOOK_SECONDS)

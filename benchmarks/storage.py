@@ -1,0 +1,115 @@
+"""Blobs in a local Azurite: uploading an estate, announcing it, and plain range reads of it as the limit of any reader."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import Final
+
+from azure.storage.blob import BlobServiceClient
+
+from benchmarks.errors import BenchmarkFailed
+from benchmarks.estates import ENVIRONMENT, SUBSCRIPTION, Data, FlowBlob
+from benchmarks.measured import Measured, Sample, Work
+from libs.common.blobs import BlobId
+from libs.common.events import BlobObserved, Stream, encode_event, event_headers
+from libs.common.kafka.records import Outbound
+from libs.common.settings.services import IngestSettings
+from libs.common.settings.storage import StorageAccount, account_alias
+from libs.common.storage.api import BlobInfo
+from libs.common.storage.azure import open_container
+from libs.common.storage.writer import BlobWriter, Target
+from libs.local.azurite import LocalAzurite
+
+SDK_READS: Final = "range reads, Azure SDK"
+OWN_READS: Final = "range reads, own client"
+_UPLOADS: Final = 8
+ALIAS: Final = account_alias(SUBSCRIPTION, ENVIRONMENT)
+
+
+def container_of(data: Data) -> str:
+    """Return the one container of an estate."""
+    return data.blobs[0].id.container
+
+
+def upload(azurite: LocalAzurite, data: Data) -> None:
+    """Write all blobs, each by one block list."""
+    with closing(BlobWriter(_account(azurite), ALIAS)) as writer:
+        writer.create_container(container_of(data))
+
+        def write(blob: FlowBlob) -> None:
+            target = Target(blob.id.container, blob.id.name)
+            for block in blob.blocks:
+                writer.stage_block(target, block.id, block.data)
+            writer.commit_blocks(target, [block.id for block in blob.blocks])
+
+        with ThreadPoolExecutor(_UPLOADS) as pool:
+            list(pool.map(write, data.blobs))
+
+
+def announcements(azurite: LocalAzurite, data: Data, topic: str, replay_id: str = "") -> Iterator[Outbound]:
+    """Yield what a monitor would write about the blobs as they are; another `replay_id` has them read once more."""
+    for info in _listed(azurite, data):
+        blob = BlobId(ALIAS, container_of(data), info.name)
+        event = BlobObserved(
+            blob=str(blob),
+            subscription=SUBSCRIPTION,
+            environment=ENVIRONMENT,
+            stream=Stream.FLOW_LOGS,
+            etag=info.etag,
+            size=info.size,
+            blob_type=info.blob_type,
+            last_modified=info.last_modified,
+            creation_time=info.creation_time,
+            observed_at=datetime.now(UTC),
+            replay_id=replay_id,
+        )
+        yield Outbound(topic, encode_event(event), blob.key, event_headers(event))
+
+
+def measure_reads(azurite: LocalAzurite, data: Data, repeats: int) -> Iterator[Measured]:
+    """Read all blobs in ranges and throw the bytes away: by Microsoft's SDK, and by the client that ingest uses."""
+    infos = list(_listed(azurite, data))
+    work = Work(data.tuples, data.blob_bytes, len(data.blobs))
+    with (
+        BlobServiceClient.from_connection_string(azurite.connection_string) as service,
+        closing(open_container(_account(azurite), ALIAS, container_of(data))) as container,
+    ):
+        sdk = service.get_container_client(container_of(data))
+
+        def by_sdk(info: BlobInfo, start: int, end: int) -> int:
+            return len(sdk.download_blob(info.name, offset=start, length=end - start).readall())
+
+        def by_own(info: BlobInfo, start: int, end: int) -> int:
+            return len(container.read(info.name, start, end, info.etag))
+
+        for stage, read in ((SDK_READS, by_sdk), (OWN_READS, by_own)):
+            samples = tuple(_read_all(infos, read, work.bytes) for _ in range(repeats))
+            yield Measured(stage, data.name, work, samples, "bytes in memory")
+
+
+def _read_all(infos: list[BlobInfo], read: Callable[[BlobInfo, int, int], int], expected: int) -> Sample:
+    settings = IngestSettings()
+
+    def whole(info: BlobInfo) -> int:
+        starts = range(0, info.size, settings.read_bytes)
+        return sum(read(info, start, min(info.size, start + settings.read_bytes)) for start in starts)
+
+    cpu, wall = time.process_time(), time.monotonic()
+    with ThreadPoolExecutor(settings.concurrency) as pool:
+        found = sum(pool.map(whole, infos))
+    if found != expected:
+        raise BenchmarkFailed(f"{found} bytes were read of {expected}")
+    return Sample(time.process_time() - cpu, time.monotonic() - wall)
+
+
+def _listed(azurite: LocalAzurite, data: Data) -> Iterator[BlobInfo]:
+    with closing(open_container(_account(azurite), ALIAS, container_of(data))) as container:
+        yield from container.list_blobs("")
+
+
+def _account(azurite: LocalAzurite) -> StorageAccount:
+    return StorageAccount.model_validate({"connection_string": azurite.connection_string})

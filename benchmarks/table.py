@@ -1,0 +1,75 @@
+"""Rows to one Markdown table, readable as it is. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from benchmarks.measured import MIB, Measured
+
+_MB = 1_000_000
+_MICROSECONDS = 1_000_000
+_NOTHING = ""
+
+Cell = Callable[[Measured], str]
+
+
+def render(rows: Sequence[Measured]) -> str:
+    """Return the table; a figure that was not measured or makes no sense for a row is left blank."""
+    columns: dict[str, Cell] = {
+        "stage": lambda row: row.stage,
+        "estate": lambda row: row.estate,
+        "CPU µs a tuple": lambda row: f"{_MICROSECONDS * row.cpu / row.work.tuples:.2f}",
+        "±": lambda row: _NOTHING if row.spread is None else f"{50 * row.spread:.0f} %",
+        "tuples/s a core": lambda row: _count(row.work.tuples / row.cpu),
+        "tuples/s": lambda row: _per_second(row.work.tuples, row, _count),
+        "MB/s a core": lambda row: _size(row.work.bytes / row.cpu),
+        "MB/s": lambda row: _per_second(row.work.bytes, row, _size),
+        "blobs/s a core": lambda row: _count(row.work.blobs / row.cpu) if row.work.blobs else _NOTHING,
+        "blobs/s": lambda row: _per_second(row.work.blobs, row, _count) if row.work.blobs else _NOTHING,
+        "peak MiB": lambda row: f"{row.memory.peak / MIB:.0f}" if row.memory else _NOTHING,
+        "MiB/min": _growth,
+        "speed": lambda row: _compared(row, rows),
+        "ends when": lambda row: row.ends,
+    }
+    cells = [list(columns), *([cell(row) for cell in columns.values()] for row in rows)]
+    widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
+    words = {index for index, name in enumerate(columns) if name in {"stage", "estate", "speed", "ends when"}}
+    rule = ["-" * width if index in words else "-" * (width - 1) + ":" for index, width in enumerate(widths)]
+    return "\n".join(_line(line, widths, words) for line in [cells[0], rule, *cells[1:]])
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], words: set[int]) -> str:
+    padded = [
+        cell.ljust(width) if index in words else cell.rjust(width)
+        for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    ]
+    return f"| {' | '.join(padded)} |"
+
+
+def _per_second(amount: float, row: Measured, form: Callable[[float], str]) -> str:
+    return form(amount / row.wall) if row.wall else _NOTHING
+
+
+def _count(value: float) -> str:
+    """Round to three digits: more were not measured."""
+    digits = max(0, len(str(int(value))) - 3)
+    return f"{round(value, -digits):,.0f}"
+
+
+def _size(value: float) -> str:
+    return f"{value / _MB:.1f}"
+
+
+def _growth(row: Measured) -> str:
+    if row.memory is None or row.memory.growth is None:
+        return _NOTHING
+    return f"{row.memory.growth / MIB:+.1f}"
+
+
+def _compared(row: Measured, rows: Sequence[Measured]) -> str:
+    """Say how fast the row is, by CPU a byte, compared with the stage that it names."""
+    other = next((one for one in rows if (one.stage, one.estate) == (row.against, row.estate)), None)
+    if other is None:
+        return _NOTHING
+    ratio = (row.work.bytes / row.cpu) / (other.work.bytes / other.cpu)
+    return f"{ratio:.1f} x {other.stage}" if ratio >= 1 else f"{ratio:.2f} x {other.stage}"

@@ -1,0 +1,107 @@
+"""Service processes under measurement: started from a settings file, watched for CPU time and resident memory, stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from benchmarks.errors import BenchmarkFailed
+from benchmarks.measured import Memory, memory_of
+from benchmarks.site import Site, wait_until
+from libs.local import guard
+from libs.local.ports import free_port
+from services.cli.supervisor import is_ready, last_line, stop_process
+
+_START_SECONDS: Final = 60.0
+_SAMPLE_SECONDS: Final = 0.25
+SERVICE: Final = ("-m", "services.cli.main", "run")
+
+
+class Worker:
+    """One process. `words` are what Python is called with before ``--config FILE``."""
+
+    def __init__(self, words: tuple[str, ...], site: Site) -> None:
+        self.name = " ".join(words[len(SERVICE) :] or words)
+        self._words = words
+        self._site = site
+        self._port = free_port()
+        self._log: Path = site.directory / f"{self.name.replace(' ', '-')}.log"
+        self._guard: subprocess.Popen[bytes] | None = None
+        self._process: psutil.Process | None = None
+        self._ended = threading.Event()
+        self._sampler = threading.Thread(target=self._sample, daemon=True)
+        self._resident: list[tuple[float, int]] = []
+        self._peak = 0
+
+    def start(self) -> None:
+        """Start and return when the process is ready, that is, has its partitions.
+
+        Raises:
+            BenchmarkFailed: it ended, or is not ready after a minute.
+        """
+        argv = (sys.executable, *self._words, "--config", str(self._site.config))
+        environ = {**os.environ, "BLOBTIDE_HTTP__PORT": str(self._port), "BLOBTIDE_LOG__FORMAT": "json"}
+        with self._log.open("wb") as log:
+            self._guard = subprocess.Popen(
+                (sys.executable, "-I", "-S", guard.__file__, *argv),
+                env=environ, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        wait_until(self._is_ready, f"{self.name} is ready", _START_SECONDS)
+        self._process = psutil.Process(self._guard.pid).children()[0]
+        self._sampler.start()
+
+    def check(self) -> None:
+        """Raise BenchmarkFailed if the process has ended."""
+        if self._guard is not None and self._guard.poll() is not None:
+            raise BenchmarkFailed(f"{self.name} ended: {last_line(self._log)}")
+
+    def cpu(self) -> float:
+        """Return the seconds of CPU, user and system, that the process has used so far."""
+        if self._process is None:
+            raise BenchmarkFailed(f"{self.name} does not run")
+        times = self._process.cpu_times()
+        return float(times.user + times.system)
+
+    def stop(self) -> None:
+        """End the process. Idempotent."""
+        self._ended.set()
+        if self._sampler.is_alive():
+            self._sampler.join()
+        stop_process(self._guard)
+
+    def memory(self) -> Memory:
+        """Return what the process has needed since it was ready."""
+        return memory_of(self._resident, self._peak)
+
+    def _is_ready(self) -> bool:
+        self.check()
+        return is_ready(self._port)
+
+    def _sample(self) -> None:
+        while not self._ended.is_set() and self._process is not None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                resident = int(self._process.memory_info().rss)
+                self._resident.append((time.monotonic(), resident))
+                self._peak = max(self._peak, resident)
+            self._ended.wait(_SAMPLE_SECONDS)
+
+
+@contextlib.contextmanager
+def running(*workers: Worker) -> Iterator[None]:
+    """Run processes; all are ready inside, none is left afterwards."""
+    try:
+        for worker in workers:
+            worker.start()
+        yield
+    finally:
+        for worker in workers:
+            worker.stop()
