@@ -16,7 +16,8 @@ def test_topics_joined_by_position_have_equal_partitions() -> None:
     specs = {spec.field: spec for spec in load_topic_specs()}
     assert specs["blobs"].partitions == specs["blob_state"].partitions == specs["checkpoints"].partitions
     assert specs["raw_flow_logs"].partitions == specs["flows"].partitions
-    assert specs["blob_state"].config["cleanup.policy"] == specs["checkpoints"].config["cleanup.policy"] == "compact"
+    assert specs["blob_state"].config["cleanup.policy"] == "compact"
+    assert specs["checkpoints"].config["cleanup.policy"] == "compact,delete"
     assert specs["flows"].name(TopicSettings(flows="Other")) == "Other"
 
 
