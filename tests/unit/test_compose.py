@@ -1,0 +1,109 @@
+"""The files for Docker, without Docker: what compose.yaml and the Dockerfiles say, held against the program they run."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from importlib.metadata import requires
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from packaging.requirements import Requirement
+
+from libs.common.settings import load_settings
+from libs.common.settings.services import HttpSettings
+from services.cli.main import blobtide
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+OURS = {name: service for name, service in SERVICES.items() if "blobtide" in service["image"] and name != "azurite"}
+OVERRIDABLE = re.compile(r"\$\{[A-Z]+_IMAGE:-(?P<default>[^}]+)\}")
+
+
+@pytest.mark.parametrize("service", SERVICES.values(), ids=SERVICES)
+def test_every_container_is_confined(service: dict[str, Any]) -> None:
+    """Read-only root file system, no capabilities, no way to gain rights, bounded memory and processes, an end in order."""
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["mem_limit"]
+    assert service["pids_limit"]
+    assert service["stop_grace_period"]
+    assert not service.keys() & {"privileged", "cap_add", "network_mode", "pid", "ports"}
+
+
+@pytest.mark.parametrize("name", SERVICES.keys() - {"kafka"})
+def test_every_image_of_ours_runs_as_a_numeric_user(name: str) -> None:
+    """Neither root nor a name that only the image knows; Kafka's image brings a user of its own."""
+    assert re.fullmatch(r"[1-9]\d+:[1-9]\d+", SERVICES[name]["user"])
+
+
+def test_every_image_can_be_replaced_and_names_no_registry() -> None:
+    """Each image and base image is a variable whose default is a plain name."""
+    images = [service["image"] for service in SERVICES.values()]
+    images += [image for service in SERVICES.values() for image in service.get("build", {}).get("args", {}).values()]
+    for image in images:
+        match = OVERRIDABLE.fullmatch(image)
+        assert match, image
+        assert "." not in match["default"].split("/")[0].split(":")[0]
+
+
+def test_only_storage_and_its_data_belong_to_the_demo() -> None:
+    """Without the demo profile everything else is there, and nothing depends on what is not."""
+    demo = {name for name, service in SERVICES.items() if service.get("profiles") == ["demo"]}
+    assert demo == {"azurite", "demo"}
+    for name in SERVICES.keys() - demo:
+        assert not set(SERVICES[name].get("depends_on", ())) & demo
+
+
+@pytest.mark.parametrize("service", OURS.values(), ids=OURS)
+def test_every_command_exists_with_its_options(service: dict[str, Any]) -> None:
+    """What a container runs is understood by `blobtide`."""
+    done = CliRunner().invoke(blobtide, [*service["command"], "--help"])
+    assert done.exit_code == 0, done.output
+
+
+@pytest.mark.parametrize("service", OURS.values(), ids=OURS)
+def test_the_settings_of_the_demo_are_valid(service: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings file with each container's variables over it loads, and has the environment that the demo writes to."""
+    for name, value in service["environment"].items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("BLOBTIDE_CONFIG", str(DEPLOY / "compose" / "config.yaml"))
+    settings = load_settings(None)
+    assert settings.kafka.bootstrap_servers == "kafka:9092"
+    assert str(settings.sinks["file"]["directory"]) == "/data/flows"
+    assert "demo" in settings.subscriptions["demo"].environments
+
+
+def test_the_image_serves_the_port_that_health_asks() -> None:
+    """Service, `blobtide health` and Dockerfile mean the same port."""
+    from services.cli.health import DEFAULT_PORT
+
+    assert HttpSettings().port == DEFAULT_PORT
+    assert f"EXPOSE {DEFAULT_PORT}\n" in (DEPLOY / "Dockerfile").read_text()
+
+
+def test_the_wheel_is_built_by_locked_packages_only() -> None:
+    """The Dockerfile takes all that hatchling needs from the lock; pip refuses the rest."""
+    taken = re.search(r"wanted = /\^\(([a-z|-]+)\)==/", (DEPLOY / "Dockerfile").read_text())
+    assert taken
+    needed = {"hatchling"}
+    for requirement in map(Requirement, requires("hatchling") or ()):
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            needed.add(requirement.name)
+    assert set(taken[1].split("|")) == needed
+
+
+def test_verify_compose_says_what_is_missing(tmp_path: Path) -> None:
+    """Without Docker it ends with 2 and one line that says what to install."""
+    command = (sys.executable, DEPLOY / "verify-compose")
+    done = subprocess.run(command, env={"PATH": str(tmp_path)}, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert (
+        done.stderr == "verify-compose: docker is not on PATH: install Docker Engine (Debian: docker.io) and Docker Compose 2\n"
+    )
