@@ -2,4 +2,10 @@
 
 from __future__ import annotations
 
-pytest_plugins = ("tests.fixtures.servers", "tests.fixtures.kafka", "tests.fixtures.azurite", "tests.fixtures.stores")
+pytest_plugins = (
+    "tests.fixtures.servers",
+    "tests.fixtures.kafka",
+    "tests.fixtures.azurite",
+    "tests.fixtures.stores",
+    "tests.fixtures.long",
+)

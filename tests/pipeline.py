@@ -97,6 +97,7 @@ class Pipeline:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self._supervisor = Supervisor(list(self._programs()))
+        self._watcher: Callable[[], None] = lambda: None
 
     def _programs(self) -> Iterator[Program]:
         file = self.plan.directory / "config.yaml"
@@ -139,11 +140,16 @@ class Pipeline:
         finally:
             self._supervisor.stop()
 
+    def watch(self, watcher: Callable[[], None]) -> None:
+        """Call `watcher` in every step of every wait."""
+        self._watcher = watcher
+
     def step(self) -> None:
         """Start again what has ended. Call it while waiting."""
         for child in self._supervisor.children:
             child.delay = min(child.delay, 1.0)  # a test kills more often than the supervisor's patience is made for
         self._supervisor.step()
+        self._watcher()
 
     def wait(self, done: Callable[[], bool], seconds: float, what: str) -> None:
         """Wait until `done`, keeping processes alive.
