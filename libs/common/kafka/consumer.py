@@ -25,7 +25,7 @@ import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as ClientPartition
 
-from libs.common.errors import BlobtideError
+from libs.common.errors import BlobtideError, ServerUnreachable
 from libs.common.kafka import metrics
 from libs.common.kafka.client import consumer_config, make_client
 from libs.common.kafka.client_log import ClientLog
@@ -128,10 +128,10 @@ class GroupConsumer:
         self._phases.update(dict.fromkeys(placed, _Phase.READING))
         (self.pause if self._paused else self.resume)()
         if arrived:
-            self._listener.assigned(arrived)
+            self._tell(self._listener.assigned, arrived, _Phase.ARRIVED)
         if rewound:
             metrics.REWINDS.inc()
-            self._listener.rewound(rewound)
+            self._tell(self._listener.rewound, rewound, _Phase.REWINDING)
 
     def owned(self) -> frozenset[TopicPartition]:
         """Return the partitions that the listener has been told of."""
@@ -327,6 +327,17 @@ class GroupConsumer:
             reason="records were deleted before they were read" if lost else "the topic was made anew or cut",
         )
         return low
+
+    def _tell(
+        self, hear: Callable[[Collection[TopicPartition]], None], partitions: Collection[TopicPartition], phase: _Phase
+    ) -> None:
+        """Call the listener; if Kafka goes away while it loads its state, these partitions are placed again."""
+        try:
+            hear(partitions)
+        except ServerUnreachable as error:
+            self._phases.update(dict.fromkeys(partitions, phase))
+            if self._throttle.admits():
+                log.warning("Kafka does not answer; trying again", doing="loading state of partitions", error=str(error))
 
     def _seek_all(self, starts: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         placed = {}

@@ -61,7 +61,10 @@ class CommitResult(StrEnum):
 
 
 class Listener(Protocol):
-    """Who wants to know about partitions. Calls come from `Session.poll` and `Session.commit`, in the caller's thread."""
+    """Who wants to know about partitions. Calls come from `Session.poll` and `Session.commit`, in the caller's thread.
+
+    `assigned` and `rewound` may raise `ServerUnreachable`: they are called again when Kafka answers, before any record comes.
+    """
 
     def assigned(self, partitions: Collection[TopicPartition]) -> None:
         """Partitions arrived. Nothing of them has been delivered yet; loading state here is allowed and may block.

@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as ClientPartition
 
-from libs.common.errors import BlobtideError
+from libs.common.errors import BlobtideError, ServerUnreachable
 from libs.common.kafka import metrics
 from libs.common.kafka.consumer import GroupConsumer, GroupSpec
 from libs.common.kafka.records import TopicPartition
@@ -210,6 +210,25 @@ def test_exceptions_of_the_listener_reach_the_caller(world: _World) -> None:
     world.poll(("assign", [0]))
     with pytest.raises(BlobtideError, match="cannot load state"):
         world.poll()
+
+
+def test_a_listener_for_whom_kafka_is_away_is_called_again_before_any_record(world: _World) -> None:
+    """State that cannot be loaded since Kafka went away ends nothing: the partition is placed, and the listener told, again."""
+    world.client.offsets = {0: 40}
+    world.listener.error = ServerUnreachable("Kafka did not answer")
+    world.poll(("assign", [0]))
+    assert world.poll([_message(0, 40)]) == []
+    assert world.consumer.readable() == frozenset()
+    world.listener.error = None
+    assert world.poll([_message(0, 40)]) == [40]
+    assert world.listener.log == [("assigned", [0]), ("assigned", [0])]
+    world.consumer.rewind()
+    world.listener.error = ServerUnreachable("Kafka did not answer")
+    assert world.poll([_message(0, 41)]) == []
+    world.listener.error = None
+    assert world.poll([_message(0, 40)]) == [40]
+    assert world.listener.log[2:] == [("rewound", [0]), ("rewound", [0])]
+    assert world.client.seeks == [(0, 40)] * 4
 
 
 def test_a_position_that_left_the_topic_while_reading_joins_again(world: _World) -> None:
