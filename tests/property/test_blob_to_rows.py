@@ -22,7 +22,28 @@ from tests.blob_reading import Desk, assert_tiles
 
 START = datetime(2026, 5, 1, 12, tzinfo=UTC)
 # What the truth does not say: the reader names blob and generation.
-VALUES = ["time", "src_ip", "dst_ip", "src_port", "dst_port", "protocol", "direction", "action", "state", "encryption", "packets_sent", "bytes_sent", "packets_received", "bytes_received", "rule", "acl_id", "mac", "record_time", "record_offset", "tuple_index"]
+VALUES = [
+    "time",
+    "src_ip",
+    "dst_ip",
+    "src_port",
+    "dst_port",
+    "protocol",
+    "direction",
+    "action",
+    "state",
+    "encryption",
+    "packets_sent",
+    "bytes_sent",
+    "packets_received",
+    "bytes_received",
+    "rule",
+    "acl_id",
+    "mac",
+    "record_time",
+    "record_offset",
+    "tuple_index",
+]
 WORDS = {"direction", "action", "state", "encryption", "rule", "acl_id", "mac"}
 LIMITS = st.builds(Limits, segment=st.integers(10_000, 100_000), line=st.just(1_048_576), record=st.just(16_777_216))
 
