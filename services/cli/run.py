@@ -10,6 +10,7 @@ from typing import Final
 
 import click
 
+from libs.common.memory import return_freed_memory
 from libs.common.service import Service, run_service
 from libs.common.settings import Settings, load_settings
 from services.cli.options import config_option
@@ -24,6 +25,7 @@ SERVICES: Final[dict[str, str]] = {
 @click.group()
 def command() -> None:
     """Run one service in the foreground until SIGTERM or Ctrl-C."""
+    return_freed_memory()
 
 
 def _add(name: str, module: str) -> None:

@@ -29,7 +29,6 @@ from services.ingest.batch import Batch
 from services.ingest.checkpoints import Checkpoints
 from services.ingest.intake import Intake
 from services.ingest.lanes import Answering
-from services.ingest.memory import limit_arenas
 from services.ingest.outcome import crashed
 from services.ingest.reader import Reader
 from services.ingest.sources import Sources
@@ -87,7 +86,6 @@ class Ingest:
 
     def run(self, stop: Stop, health: Health) -> None:
         """Work until `stop` is set; commit what is ready; return."""
-        limit_arenas()
         self._parts.check()
         self._session.open()
         self._workers.start()

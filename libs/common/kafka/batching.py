@@ -11,7 +11,8 @@ from libs.common.kafka.records import Inbound, TopicPartition
 
 # The client waits a whole slice unless the count is reached, and looks at no signal meanwhile.
 SLICE_SECONDS: Final = 0.2
-_SMALLEST_GUESS: Final = 256
+# Bytes of the first record: with a guess that is too low one slice brings many times what a batch may hold.
+_FIRST_GUESS: Final = 2_097_152.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class Collector:
         self._bytes = 0
         self._since = 0.0
         # Mean size of a record, as seen so far: bounds what one slice can bring.
-        self._mean = float(max(_SMALLEST_GUESS, policy.bytes // 64))
+        self._mean = _FIRST_GUESS
 
     def step(self) -> list[Inbound]:
         """Poll one slice; return the batch if it is complete, else nothing. Blocks `SLICE_SECONDS` at most."""
@@ -57,7 +58,8 @@ class Collector:
         size = sum(len(record.value or b"") for record in records)
         self._held += records
         self._bytes += size
-        self._mean = max(1.0, 0.5 * self._mean + 0.5 * size / len(records))
+        mean = size / len(records)
+        self._mean = max(1.0, mean, 0.5 * (self._mean + mean))  # up at once, down by steps
 
     def take(self) -> list[Inbound]:
         """Return what is held and hold nothing."""
