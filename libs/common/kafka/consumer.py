@@ -353,6 +353,8 @@ class GroupConsumer:
         return placed
 
     def _accepted(self, messages: Iterable[Message]) -> list[Inbound]:
+        """Return the records of placed partitions. Runs once a message: nothing here that can be done once a poll."""
+        reading = {(p.topic, p.partition) for p in self.readable()}
         records = []
         for message in messages:
             error = message.error()
@@ -360,11 +362,18 @@ class GroupConsumer:
                 self._judge(error, message)
                 continue
             record = inbound(message)
-            if self._phases.get(record.source) is _Phase.READING:
+            if (record.topic, record.partition) in reading:
                 records.append(record)
-                metrics.RECORDS_READ.labels(record.topic).inc()
-                metrics.BYTES_READ.labels(record.topic).inc(len(record.value or b""))
+        self._count(records)
         return records
+
+    def _count(self, records: Iterable[Inbound]) -> None:
+        sizes: dict[str, list[int]] = {}
+        for record in records:
+            sizes.setdefault(record.topic, []).append(len(record.value or b""))
+        for topic, of_topic in sizes.items():
+            metrics.RECORDS_READ.labels(topic).inc(len(of_topic))
+            metrics.BYTES_READ.labels(topic).inc(sum(of_topic))
 
     def _judge(self, error: KafkaError, message: Message) -> None:
         partition = message.partition()
@@ -414,7 +423,9 @@ def inbound(message: Message) -> Inbound:
 def _headers(message: Message) -> Headers:
     """Return the headers; of a consumed message they are pairs of name and bytes, or None."""
     pairs: Any = message.headers() or ()
-    return tuple((name, value or b"") for name, value in pairs)
+    if None in [value for _, value in pairs]:
+        return tuple((name, value or b"") for name, value in pairs)
+    return tuple(pairs)
 
 
 def _raise_for(answer: ClientPartition) -> None:

@@ -50,8 +50,8 @@ class Isolation:
 
     def succeeded(self, part: Sequence[Inbound]) -> None:
         """`part` is done; go on with what is left of the suspects, then with whole batches."""
-        for record in part:
-            self._condemned.discard((record.source, record.offset))
+        if self._condemned:
+            self._condemned.difference_update((record.source, record.offset) for record in part)
         self._aborted, self._aborts = {}, 0
         self._suspects = max(0, self._suspects - len(part))
         self._size = max(1, self._suspects // 2) if self._suspects else None

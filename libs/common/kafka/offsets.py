@@ -9,17 +9,16 @@ from libs.common.kafka.records import Inbound, TopicPartition
 
 def next_offsets(batch: Iterable[Inbound]) -> dict[TopicPartition, int]:
     """Return, for every partition in `batch`, the offset after its last record, whatever the order of `batch`."""
-    found: dict[TopicPartition, int] = {}
-    for record in batch:
-        source = record.source
-        found[source] = max(found.get(source, 0), record.offset + 1)
-    return found
+    return {source: max(offsets) + 1 for source, offsets in _by_source(batch).items()}
 
 
 def first_offsets(batch: Iterable[Inbound]) -> dict[TopicPartition, int]:
     """Return, for every partition in `batch`, the offset of its first record."""
-    found: dict[TopicPartition, int] = {}
+    return {source: min(offsets) for source, offsets in _by_source(batch).items()}
+
+
+def _by_source(batch: Iterable[Inbound]) -> dict[TopicPartition, list[int]]:
+    found: dict[tuple[str, int], list[int]] = {}
     for record in batch:
-        source = record.source
-        found[source] = min(found.get(source, record.offset), record.offset)
-    return found
+        found.setdefault((record.topic, record.partition), []).append(record.offset)
+    return {TopicPartition(topic, partition): offsets for (topic, partition), offsets in found.items()}

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -166,8 +166,8 @@ class TransactionalProducer:
             return self._end(client, failed, work)
         metrics.TRANSACTION_SECONDS.observe(self._clock() - started)
         metrics.TRANSACTIONS.labels("committed").inc()
-        for output in work.outputs:
-            metrics.RECORDS_WRITTEN.labels(output.topic).inc()
+        for topic, count in Counter(output.topic for output in work.outputs).items():
+            metrics.RECORDS_WRITTEN.labels(topic).inc(count)
         self._settle_success(client, committing)
         return Ending.COMMITTED
 

@@ -1,4 +1,8 @@
-"""Kafka records as frozen values; client messages never leave `libs.common.kafka`."""
+"""Kafka records as frozen values; client messages never leave `libs.common.kafka`.
+
+What is made once a message is a `msgspec.Struct`: a frozen dataclass takes ten times as long to make. Fields form no cycles, so
+the garbage collector need not look at them.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +11,19 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+import msgspec
+
 from libs.common.segments import Headers
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class TopicPartition:
+class TopicPartition(msgspec.Struct, frozen=True, order=True, gc=False):
     """One partition of one topic."""
 
     topic: str
     partition: int
 
 
-@dataclass(frozen=True, slots=True)
-class Inbound:
+class Inbound(msgspec.Struct, frozen=True, gc=False):
     """A record that was read."""
 
     topic: str

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
+import msgspec
 import pytest
 from prometheus_client import REGISTRY
 from pydantic import SecretStr
@@ -240,7 +241,7 @@ def test_messages_that_name_no_configured_blob_are_dead_lettered_with_their_byte
     site.put("a", lines(1), blob="evil.host/logs/a")
     site.put("a", lines(1), blob="s.e/other/a")
     site.put("a", lines(1))
-    site.records[-1] = replace(site.records[-1], key=b"another")
+    site.records[-1] = msgspec.structs.replace(site.records[-1], key=b"another")
     site.put("good", lines(1))
     site.run()
     errors = site.of(TOPICS.errors)
