@@ -3,6 +3,7 @@
 # ruff: noqa: D102 - the model's methods are the client's
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -16,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from libs.common.errors import BlobtideError
 from libs.common.kafka.client_log import ClientLog
 from libs.common.kafka.failures import OutputRefused
-from libs.common.kafka.producer import Ending, State, Transaction, TransactionalProducer
+from libs.common.kafka.producer import Ending, Limits, State, Transaction, TransactionalProducer
 from libs.common.kafka.records import Outbound, TopicPartition
 
 
@@ -246,3 +247,28 @@ def test_two_fences_within_a_minute_name_the_setting_that_is_wrong() -> None:
     with pytest.raises(BlobtideError, match=r"blobtide\.ingest\.0: .* BLOBTIDE_INSTANCE__ORDINAL"):
         fenced()
     assert producer.state is State.EXIT
+
+
+def test_a_client_that_hangs_is_left_behind() -> None:
+    """A call that never returns costs its transaction and its client; the next one commits."""
+    world, released = World(), threading.Event()
+
+    class Hanging(ModelClient):
+        def send_offsets_to_transaction(self, *_: object) -> None:
+            released.wait()
+
+    def make(_log: ClientLog) -> ModelClient:
+        world.clients.append(ModelClient(world) if world.clients else Hanging(world))
+        return world.clients[-1]
+
+    producer = TransactionalProducer("id", make, Limits(grace=0.05, call=0.05), clock=lambda: world.now)
+    work = Transaction((Outbound("t", b"a"),), {TopicPartition("in", 0): 1}, b"member")
+    assert producer.prepare(1.0)
+    assert producer.commit(work) is Ending.LEFT_GROUP
+    assert producer.state is State.RECYCLE
+    assert world.applied == []
+    assert producer.prepare(1.0)
+    assert producer.commit(work) is Ending.COMMITTED
+    assert len(world.applied) == 1
+    released.set()
+    producer.close()

@@ -30,6 +30,7 @@ from confluent_kafka import TopicPartition as ClientPartition
 
 from libs.common.errors import BlobtideError
 from libs.common.kafka import metrics
+from libs.common.kafka.bounded_calls import BoundedCalls, CallHangs
 from libs.common.kafka.client_log import ClientLog
 from libs.common.kafka.failures import (
     Failure,
@@ -76,6 +77,7 @@ class Limits:
     call: float = 3.0  # one client call; longer waits repeat the call
     commit: float = 6.0  # from begin to the end of the commit
     abort: float = 1.0
+    grace: float = 2.0  # a call that takes so much longer than it promised hangs
     # A commit that took longer may have sent a second EndTxn, which could hit the next transaction.
     slow_commit: float = 3.0
     fence_window: float = 60.0
@@ -112,6 +114,7 @@ class TransactionalProducer:
         self._id = transactional_id
         self._make = make
         self._limits = limits
+        self._calls = BoundedCalls(limits.grace)
         self._clock = clock
         self._client: TransactionalClient | None = None
         self._log = ClientLog(transactional_id)
@@ -132,8 +135,13 @@ class TransactionalProducer:
         if self._client is None:
             self._log = ClientLog(self._id)
             self._client = self._make(self._log)
+        client = self._client
         try:
-            self._client.init_transactions(seconds)
+            self._calls.run(lambda: client.init_transactions(seconds), seconds)
+        except CallHangs:
+            self._hangs("init_transactions")
+            self._recycle("hangs")
+            return False
         except KafkaException as exception:
             self._init_failed(error_of(exception))
             return False
@@ -173,6 +181,7 @@ class TransactionalProducer:
 
     def close(self) -> None:
         """Drop the client. What is open is ended by the next producer of this id, or by its timeout."""
+        self._calls.close()
         self._client = None
         self.state = State.EXIT
 
@@ -195,7 +204,10 @@ class TransactionalProducer:
         while True:
             seconds = max(0.1, min(self._limits.call, deadline - self._clock()))
             try:
-                call(seconds)
+                self._calls.run(lambda s=seconds: call(s), seconds)  # type: ignore[misc]
+            except CallHangs as exception:
+                self._hangs("a step of a transaction")
+                raise _Failed(KafkaError(KafkaError._TIMED_OUT, "call hangs"), Failure.FATAL) from exception  # noqa: SLF001
             except KafkaException as exception:
                 error = error_of(exception)
                 failure = classify(error)
@@ -280,9 +292,14 @@ class TransactionalProducer:
         if len(client) > 0:
             return
         try:
-            client.abort_transaction(self._limits.abort)
+            self._calls.run(lambda: client.abort_transaction(self._limits.abort), self._limits.abort)
+        except CallHangs:
+            self._hangs("abort_transaction")
         except KafkaException as exception:
             log.debug("abort did not finish", error=error_of(exception).str())
+
+    def _hangs(self, call: str) -> None:
+        log.warning("the Kafka client hangs; going on with a new one", client=self._id, call=call)
 
     def _recycle(self, reason: str) -> None:
         metrics.RECYCLES.labels(reason).inc()

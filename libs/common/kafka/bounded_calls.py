@@ -1,0 +1,65 @@
+"""Calls into the client that may never return.
+
+`send_offsets_to_transaction` does not keep its timeout when the group coordinator goes away at the wrong moment (librdkafka
+#5456, #5511): the process would hang until it is killed, deaf to signals. So such calls are made by a thread of their own; one
+that does not come back is left behind with its client, which nobody must use again.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+
+
+class CallHangs(Exception):
+    """The call did not return; it may still take effect."""
+
+
+_Answers = queue.SimpleQueue[BaseException | None]
+_Job = tuple[Callable[[], object], _Answers]
+
+
+class BoundedCalls:
+    """Makes one call at a time; each may take `grace` seconds longer than it promised. The first one starts the thread."""
+
+    def __init__(self, grace: float) -> None:
+        self._grace = grace
+        self._jobs: queue.SimpleQueue[_Job | None] | None = None
+
+    def run(self, call: Callable[[], object], seconds: float) -> None:
+        """Make `call`, which has promised to return within `seconds`; raise what it raises.
+
+        Raises:
+            CallHangs: if it did not return.
+        """
+        if self._jobs is None:
+            self._jobs = queue.SimpleQueue()
+            threading.Thread(target=_serve, args=(self._jobs,), name="kafka-calls", daemon=True).start()
+        answers: _Answers = queue.SimpleQueue()
+        self._jobs.put((call, answers))
+        try:
+            raised = answers.get(timeout=seconds + self._grace)
+        except queue.Empty:
+            self.close()
+            raise CallHangs from None
+        if raised is not None:
+            raise raised
+
+    def close(self) -> None:
+        """Let the thread end when it comes back. Idempotent; a later call starts another."""
+        if self._jobs is not None:
+            self._jobs.put(None)
+            self._jobs = None
+
+
+def _serve(jobs: queue.SimpleQueue[_Job | None]) -> None:
+    while (job := jobs.get()) is not None:
+        call, answers = job
+        try:
+            call()
+        except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
+            answers.put(error)
+        else:
+            answers.put(None)
+        del job, call, answers  # holds no client while it waits
