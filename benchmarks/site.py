@@ -74,7 +74,7 @@ class Site:
 
     def write(self, records: Iterable[Outbound]) -> None:
         """Write records without a transaction and wait until the broker has them."""
-        producer = Producer({**producer_config(self.kafka), "linger.ms": 50})
+        producer = Producer({**producer_config(self.kafka), "linger.ms": 50, "log_level": 0})
         for record in records:
             partition = -1 if record.partition is None else record.partition
             while True:
@@ -91,10 +91,7 @@ class Site:
 
         The topic must not be written to in transactions, whose markers would count.
         """
-        group = f"{self.kafka.group_prefix}.{role}"
-        looker = self._lookers.setdefault(
-            group, Consumer({"bootstrap.servers": self.kafka.bootstrap_servers, "group.id": group})
-        )
+        looker = self._looker(f"{self.kafka.group_prefix}.{role}")
         try:
             numbers = looker.list_topics(topic, timeout=_SECONDS).topics[topic].partitions
             committed = looker.committed([TopicPartition(topic, number) for number in numbers], timeout=_SECONDS)
@@ -121,9 +118,15 @@ class Site:
         finally:
             follower.close()
 
+    def _looker(self, group: str) -> Consumer:
+        """Return a consumer of `group` that looks and never joins; silent, because it may outlive its broker."""
+        if group not in self._lookers:
+            config = {"bootstrap.servers": self.kafka.bootstrap_servers, "group.id": group, "log_level": 0}
+            self._lookers[group] = Consumer(config)
+        return self._lookers[group]
+
     @cached_property
     def _lookers(self) -> dict[str, Consumer]:
-        """Consumers by group; they look and never join."""
         return {}
 
 
