@@ -1,0 +1,71 @@
+"""The benchmarks' own arithmetic, their table, and a tiny run of the stages that need no server."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks import estates, kernel
+from benchmarks.measured import Measured, Memory, Sample, Work, memory_of
+from benchmarks.table import render
+
+MIB = 1024 * 1024
+
+
+def row(stage: str, *cpu: float, wall: float | None = None, **more: object) -> Measured:
+    """Return a row of a million tuples and 100 MB."""
+    work = Work(1_000_000, 100_000_000, more.pop("blobs", 0))  # type: ignore[arg-type]
+    return Measured(stage, "busy", work, tuple(Sample(one, wall) for one in cpu), "in memory", **more)  # type: ignore[arg-type]
+
+
+def cells(table: str, stage: str) -> dict[str, str]:
+    """Return a row of the table by column."""
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    return next(dict(zip(lines[0], line, strict=True)) for line in lines if line[0] == stage)
+
+
+def test_a_row_shows_medians_rates_and_how_far_repetitions_lie_apart() -> None:
+    """Rates follow from the median of the repetitions, and ± is half their distance."""
+    found = cells(render([row("parse", 2.0, 2.2, 1.8, wall=4.0, blobs=50)]), "parse")
+    assert found["CPU µs a tuple"] == "2.00"
+    assert found["±"] == "10 %"
+    assert (found["tuples/s a core"], found["tuples/s"]) == ("500,000", "250,000")
+    assert (found["MB/s a core"], found["MB/s"]) == ("50.0", "25.0")
+    assert (found["blobs/s a core"], found["blobs/s"]) == ("25", "12")
+
+
+def test_what_was_not_measured_is_left_blank() -> None:
+    """Without a clock, blobs, memory, repetitions or a peer there is no figure."""
+    found = cells(render([row("encode", 1.0)]), "encode")
+    for column in ("±", "tuples/s", "MB/s", "blobs/s a core", "blobs/s", "peak MiB", "MiB/min", "speed"):
+        assert not found[column], column
+
+
+def test_a_row_is_compared_with_the_row_of_its_own_estate() -> None:
+    """The ratio is that of bytes a second of CPU, whatever stands in other estates."""
+    other = Measured("plain", "quiet", Work(1, 1), (Sample(1.0),), "in memory")
+    table = render([row("kernel", 2.0, against="plain"), other, row("plain", 9.0), row("slow", 4.0, against="kernel")])
+    assert cells(table, "kernel")["speed"] == "4.5 x plain"
+    assert cells(table, "slow")["speed"] == "0.50 x kernel"
+
+
+def test_every_line_of_the_table_is_as_wide_as_the_others() -> None:
+    """The table reads well without being rendered."""
+    table = render([row("a", 1.0), row("a long name", 123_456.0, memory=Memory(256 * MIB, -0.04 * MIB))])
+    assert len({len(line) for line in table.splitlines()}) == 1
+    assert (cells(table, "a long name")["peak MiB"], cells(table, "a long name")["MiB/min"]) == ("256", "-0.0")
+
+
+def test_growth_is_the_slope_behind_the_start() -> None:
+    """What a process takes while it warms up is no growth; a run below half a minute tells nothing."""
+    samples = [(float(second), (100 if second < 20 else 200 + second) * MIB) for second in range(61)]
+    assert memory_of(samples, 300 * MIB).growth == pytest.approx(60 * MIB)
+    assert memory_of(samples[:20], 300 * MIB).growth is None
+
+
+def test_stages_without_servers_run() -> None:
+    """Decoding, columns, encoding and their peers give a row each for both estates, and lose no tuple."""
+    for data in (estates.busy(1), estates.quiet(1, nics=200)):
+        rows = list(kernel.measure(data, repeats=1))
+        assert [one.stage for one in rows][:4] == ["decode", "columns", "encode", "decode, columns, encode"]
+        assert all(one.work.tuples > 0 and one.cpu > 0 for one in rows)
+        assert sum(len(segment.data) for segment in data.segments) == data.blob_bytes - len(b"]}") * len(data.blobs)
