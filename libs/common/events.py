@@ -93,6 +93,9 @@ class BlobClosed:
     last_modified: datetime
     closed_at: datetime
     timeout_seconds: int
+    # As in `BlobObserved`, which the reader may have dealt with long ago without anything to remember it by.
+    stream: Stream | None = None
+    baseline_offset: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +172,7 @@ _TYPES: dict[str, type[Any]] = {
 }
 _ENUMS: dict[str, dict[str, type[StrEnum]]] = {
     "BlobObserved": {"stream": Stream},
+    "BlobClosed": {"stream": Stream},
     "BlobState": {"stream": Stream, "status": BlobStatus},
     "BlobCheckpoint": {"status": CheckpointStatus, "stream": Stream},
     "BlobCompletion": {"status": CheckpointStatus},
@@ -210,7 +214,7 @@ def decode_event(data: bytes) -> Event:
         raise CodecError(f"broken {name} event: not a record")
     values: dict[str, Any] = {str(field): value for field, value in fields.items()}
     for field, enum in _ENUMS.get(name, {}).items():
-        values[field] = enum(values[field])
+        values[field] = None if values[field] is None else enum(values[field])
     event: Event = _TYPES[name](**values)
     return event
 

@@ -73,11 +73,12 @@ class Announcer:
                 reopened = BlobReopened(str(blob), known.etag, known.size, known.modified, now)
                 return _record(self.topics.blobs, blob.key, reopened)
             case Step.CLOSED:
-                return self.closed(blob, known, now)
+                return self.closed(seen.scope, seen.blob.name, known, now)
 
-    def closed(self, blob: BlobId, known: Known, now: datetime) -> Outbound:
+    def closed(self, scope: Scope, name: str, known: Known, now: datetime) -> Outbound:
         """Return the event that closes a blob."""
-        event = BlobClosed(str(blob), known.etag, known.size, known.modified, now, self.timeout_seconds)
+        blob, stream = scope.blob(name), scope.territory.stream_of(name)
+        event = BlobClosed(str(blob), known.etag, known.size, known.modified, now, self.timeout_seconds, stream, known.baseline)
         return _record(self.topics.blobs, blob.key, event)
 
     def forgotten(self, blob: BlobId) -> Outbound:

@@ -259,7 +259,7 @@ class Monitor:
         if not closes and unwritten < timedelta(days=self._settings.forget_days):
             return
         if closes:
-            self._pending.add(account, "BlobClosed", self._announcer.closed(blob, known, now))
+            self._pending.add(account, "BlobClosed", self._announcer.closed(scope, name, known, now))
         self._pending.add(account, "BlobForgotten", self._announcer.forgotten(blob))
         self._pending.update(scope, name, None)
 

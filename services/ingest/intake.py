@@ -50,9 +50,9 @@ class Intake:
         return None
 
     def _announcement(self, record: Inbound, event: Event) -> Announcement | None:
-        if isinstance(event, BlobsListed):
+        if isinstance(event, BlobsListed | BlobReopened):  # a `BlobObserved` follows on the latter
             return None
-        if not isinstance(event, BlobObserved | BlobClosed | BlobReopened):
+        if not isinstance(event, BlobObserved | BlobClosed):
             raise CodecError(f"{type(event).__name__} is no announcement")
         blob = BlobId.parse(event.blob)
         if record.key != blob.key:

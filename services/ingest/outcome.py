@@ -96,7 +96,7 @@ def compressed(visit: Visit, data: bytes) -> Step:
 
 def unreadable(task: Task, reason: str) -> Step:
     """Name a blob that cannot be read by reference; once an announcement of its content."""
-    letters = (_letter(task, ErrorCode.UNSUPPORTED_BLOB, reason),) if task.announcement.stream else ()
+    letters = (_letter(task, ErrorCode.UNSUPPORTED_BLOB, reason),) if task.announcement.blob_type else ()
     return Step((), letters, skipped=Skip.UNREADABLE)
 
 

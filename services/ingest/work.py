@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from libs.common.blobs import BlobId
 from libs.common.dead_letters import DeadLetter
-from libs.common.events import BlobCheckpoint, BlobClosed, BlobCompletion, BlobObserved, BlobReopened, CheckpointStatus, Stream
+from libs.common.events import BlobCheckpoint, BlobClosed, BlobCompletion, BlobObserved, CheckpointStatus, Stream
 from libs.common.segments import Segment
 
 
@@ -20,8 +20,8 @@ class Announcement:
     etag: str
     size: int
     closed: bool = False
-    # From `BlobObserved`; unknown while only other events have come.
     stream: Stream | None = None
+    # From `BlobObserved`; unknown while only `BlobClosed` has come.
     blob_type: str = ""
     creation_time: datetime | None = None
     creation_etag: str = ""  # the version that `creation_time` was seen at
@@ -29,10 +29,10 @@ class Announcement:
     replay_id: str = ""
 
     @classmethod
-    def of(cls, blob: BlobId, event: BlobObserved | BlobClosed | BlobReopened) -> Announcement:
+    def of(cls, blob: BlobId, event: BlobObserved | BlobClosed) -> Announcement:
         """Turn one event into an announcement."""
-        if not isinstance(event, BlobObserved):
-            return cls(blob, event.etag, event.size, closed=isinstance(event, BlobClosed))
+        if isinstance(event, BlobClosed):
+            return cls(blob, event.etag, event.size, closed=True, stream=event.stream, baseline=event.baseline_offset)
         return cls(
             blob,
             event.etag,
@@ -47,7 +47,7 @@ class Announcement:
 
     def then(self, later: Announcement) -> Announcement:
         """Fold a later announcement of the same blob into this one."""
-        if later.stream is None:
+        if later.closed:
             return replace(self, etag=later.etag, size=later.size, closed=later.closed)
         if later.baseline is None and later.replay_id == self.replay_id:
             return replace(later, baseline=self.baseline)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from libs.common.events import BlobClosed, BlobObserved, BlobsListed, BlobStatus
+from libs.common.events import BlobClosed, BlobObserved, BlobsListed, BlobStatus, Stream
 from libs.common.kafka.records import Outbound
 from libs.common.settings.storage import Layout
 from libs.common.storage.api import BlobGone, BlobInfo, StorageUnavailable
@@ -146,7 +146,7 @@ def test_start_fresh_counts_what_exists_as_read_and_reads_later_blobs_from_the_b
 
 
 def test_start_from_counts_older_blobs_as_read() -> None:
-    """Blobs last written before the given time are only announced when they grow."""
+    """Blobs last written before the given time are only announced when they grow, above their baseline also when they close."""
     world = World()
     world.storage.write(old := hour_blob("x=/R1", 3), 14)
     aged(world.storage, old, 9 * HOUR)
@@ -157,6 +157,9 @@ def test_start_from_counts_older_blobs_as_read() -> None:
     world.storage.write(old, 20)
     monitor.round(61)
     assert [e.baseline_offset for e in world.broker.events(BlobObserved) if e.blob.endswith(old)] == [14]
+    monitor.round(16 * 60)
+    closed = {e.blob: (e.baseline_offset, e.stream) for e in world.broker.events(BlobClosed)}
+    assert closed[f"sub.dev/logs/{old}"] == (14, Stream.FLOW_LOGS)
 
 
 def test_resume_policy_timestamp_leaves_older_unknown_blobs_alone() -> None:

@@ -34,6 +34,7 @@ EVENTS: list[Event] = [
     BlobObserved("s.e/ccc/n", "s", "e", Stream.FLOW_LOGS, '"0x1"', 14, "BlockBlob", T, T, T, 12, "again"),
     BlobsListed("s.e", "ccc", "p/", "s", "e", T, T, 3, 42),
     BlobClosed("s.e/ccc/n", '"0x1"', 14, T, T, 900),
+    BlobClosed("s.e/ccc/n", '"0x1"', 14, T, T, 900, Stream.PROXY_LOGS, 12),
     BlobReopened("s.e/ccc/n", '"0x2"', 20, T, T),
     BlobState("s.e/ccc/n", "s", "e", Stream.PROXY_LOGS, BlobStatus.CLOSED, '"0x1"', 14, "AppendBlob", T, None, T, T, None, ""),
     BlobCheckpoint("s.e/ccc/n", "00ff", CheckpointStatus.OPEN, 12, 1, 7, '"0x1"', 14, 2, "dd", None, T, ""),

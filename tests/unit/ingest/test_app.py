@@ -18,6 +18,7 @@ from libs.common.events import (
     BlobClosed,
     BlobCompletion,
     BlobObserved,
+    BlobReopened,
     BlobsListed,
     CheckpointStatus,
     Event,
@@ -305,6 +306,21 @@ def test_checkpoints_carry_the_stream_for_events_that_do_not() -> None:
     (*_, last) = site.events(TOPICS.checkpoints)
     assert isinstance(last, BlobCheckpoint)
     assert last.stream is Stream.PROXY_LOGS
+
+
+def test_a_close_that_comes_alone_keeps_the_baseline_and_the_stream() -> None:
+    """Where nothing was read before there is no checkpoint to remember them; a reopening alone reads nothing."""
+    site = Site()
+    site.put("a", b"old\nold", stream=Stream.PROXY_LOGS, baseline_offset=7)
+    site.run()
+    site.containers["s.e"].put("a", b"old\nold\nnew")
+    blob, name = site.containers["s.e"].blobs["a"], str(BlobId("s.e", "logs", "a"))
+    site.announce(BlobReopened(name, blob.etag, len(blob.data), EPOCH, EPOCH))
+    site.run()
+    assert site.outputs == []
+    site.announce(BlobClosed(name, blob.etag, len(blob.data), EPOCH, EPOCH, 60, Stream.PROXY_LOGS, 7))
+    site.run()
+    assert [r.value for r in site.of(TOPICS.raw_proxy_logs)] == [b"new"]
 
 
 def test_settings_that_cannot_work_are_refused_with_what_to_do() -> None:
