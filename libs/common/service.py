@@ -22,6 +22,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from libs.common.errors import BlobtideError, ConfigError
 from libs.common.logs import configure_logging
+from libs.common.memory import collect_cycles_seldom
 from libs.common.settings import Settings
 from libs.common.settings.services import HttpSettings
 
@@ -98,7 +99,9 @@ def run_service(name: str, settings: Settings, build: Callable[[Settings], Servi
         return ConfigError.exit_code
     try:
         log.info("started", service=name, pid=os.getpid(), health_port=with_http.port)
-        build(settings).run(stop, health)
+        service = build(settings)
+        collect_cycles_seldom()
+        service.run(stop, health)
         log.info("stopped", service=name)
     except BlobtideError as error:
         log.error(str(error), error_type=type(error).__name__)  # noqa: TRY400 - says all there is to say
