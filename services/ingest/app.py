@@ -43,7 +43,9 @@ COLLECT_SECONDS: Final = 0.05
 STOP_SECONDS: Final = 3.0
 SMALLEST_GRANT: Final = 65_536
 MOST_CRASHES: Final = 2  # of our code on one blob
-MEMORY_COMMITS: Final = 2  # reservations may reach so many times commit_bytes
+MEMORY_COMMITS: Final = 2  # reservations may reach so many times what is committed at once
+SMALLEST_COMMIT: Final = 1_000_000
+COMMIT_STEPS: Final = 8  # successes after which transactions are as large again as they may be
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,8 @@ class Ingest:
         self._session = make_session(self)
         self._reserved = 0  # granted to steps in flight
         self._held = 0  # granted to steps whose results wait for their transaction
+        # A transaction has seconds to end: where Kafka takes less in that time than is allowed, it must hold less.
+        self._commit_bytes = parts.settings.commit_bytes
         self._committed: NextOffsets = {}
         self._last_commit = parts.clock()
         self._paused = False
@@ -126,7 +130,7 @@ class Ingest:
         self._dispatch()
         self._collect(COLLECT_SECONDS if self._workers.running else 0.0)
         now = self._clock()
-        if self._batch.bytes >= self._settings.commit_bytes or now - self._last_commit >= self._settings.commit_seconds:
+        if self._batch.bytes >= self._commit_bytes or now - self._last_commit >= self._settings.commit_seconds:
             self._commit()
 
     def _take_in(self, seconds: float) -> None:
@@ -141,7 +145,7 @@ class Ingest:
                 self._batch.refuse(record.source, letter)
 
     def _dispatch(self) -> None:
-        limit = MEMORY_COMMITS * self._settings.commit_bytes
+        limit = MEMORY_COMMITS * self._commit_bytes
         while self._reserved + self._held < limit and (pending := self._backlog.take()) is not None:
             job = self._job(pending)
             if job.task.nothing_new:
@@ -223,16 +227,20 @@ class Ingest:
         crash_point("ingest.read")
         result = self._session.commit(outputs, offsets)
         metrics.TRANSACTIONS.labels(result).inc()
+        most = self._settings.commit_bytes
         if result is CommitResult.COMMITTED:
+            self._commit_bytes = min(most, self._commit_bytes + most // COMMIT_STEPS)
             self._committed = offsets
             crash_point("ingest.committed")
+        else:
+            self._commit_bytes = max(SMALLEST_COMMIT, self._commit_bytes // 2)
 
     def _wind_up(self) -> None:
         """Collect what is being read, for a short time, and commit it."""
         deadline = self._clock() + STOP_SECONDS
         while self._workers.running and self._clock() < deadline:
             self._collect(COLLECT_SECONDS)
-            if self._batch.bytes >= self._settings.commit_bytes:
+            if self._batch.bytes >= self._commit_bytes:
                 break
         self._commit()
 

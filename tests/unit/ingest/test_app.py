@@ -76,8 +76,9 @@ class FakeSession:
 
     def commit(self, outputs: list[Outbound], offsets: NextOffsets) -> CommitResult:
         """Keep or throw away what is committed."""
-        if self._site.aborts:
-            self._site.aborts -= 1
+        if self._site.aborts or sum(len(o.value or b"") for o in outputs) > self._site.most_bytes:
+            self._site.aborts = max(0, self._site.aborts - 1)
+            self._site.aborted += 1
             self._position = self._site.committed
             self._listener.rewound([PARTITION])
             return CommitResult.ABORTED
@@ -111,6 +112,8 @@ class Site:
     transactions: list[list[Outbound]] = field(default_factory=list)
     committed: int = 0
     aborts: int = 0
+    aborted: int = 0
+    most_bytes: int = 1_000_000_000  # larger transactions do not end in time
     stop: Stop = field(default_factory=Stop)
     done: Callable[[], bool] = lambda: False
 
@@ -134,7 +137,7 @@ class Site:
         """Append a message."""
         self.records.append(Inbound(TOPICS.blobs, 0, len(self.records), 0, key, value, ()))
 
-    def run(self, reader: Reader | None = None, done: Callable[[], bool] | None = None) -> None:
+    def run(self, reader: Reader | None = None, done: Callable[[], bool] | None = None, commit_seconds: float = 0.001) -> None:
         """Run ingest until everything announced is committed, or `done`."""
         self.stop = Stop()
         self.done = done or (lambda: self.committed == len(self.records))
@@ -142,7 +145,7 @@ class Site:
         environment = Environment(storage=storage, sources=(Source(container="logs"),))
         subscriptions = {"s": Subscription(environments={"e": environment, "f": environment})}
         parts = Parts(
-            settings=IngestSettings(commit_seconds=0.001, concurrency=2),
+            settings=IngestSettings(commit_seconds=commit_seconds, concurrency=2),
             topics=TOPICS,
             sources=Sources(subscriptions, lambda _account, alias, _container: self.containers[alias]),
             reader=reader or Reader(LIMITS),
@@ -197,6 +200,18 @@ def test_aborted_work_comes_again_without_a_gap_or_a_duplicate() -> None:
     for number in range(6):
         assert_tiles(site.segments(f"b{number}"))
         assert b"".join(s.data for s in site.segments(f"b{number}")) == lines(30_000)
+
+
+def test_transactions_that_are_too_large_for_the_way_to_kafka_become_smaller() -> None:
+    """Where a full transaction never ends in time, work goes on in smaller ones instead of being repeated for ever."""
+    site = Site(most_bytes=3_000_000)
+    for number in range(12):
+        site.put(f"b{number}", lines(100_000))
+    site.run(commit_seconds=0.05)
+    assert site.committed == 12
+    assert site.aborted <= 12
+    for number in range(12):
+        assert b"".join(s.data for s in site.segments(f"b{number}")) == lines(100_000)
 
 
 def test_a_restart_goes_on_from_the_checkpoints() -> None:
