@@ -183,24 +183,29 @@ class Pipeline:
         wanted = [self.child(name) for name in names or self.names()]
         self.wait(lambda: all(child.state is State.READY for child in wanted), 2 * START_SECONDS, "all processes ready")
 
-    def take_out(self, name: str) -> Ended:
-        """Stop one process with SIGTERM and do not start it again.
+    def take_out(self, *names: str) -> dict[str, Ended]:
+        """Stop processes with SIGTERM, all at the same time, and do not start them again.
 
         Raises:
-            AssertionError: if it has not ended after `STOP_SECONDS`.
+            AssertionError: if one has not ended after `STOP_SECONDS`.
         """
-        self.wait_until_ready([name])
-        child, began = self.child(name), time.monotonic()
-        self.signal(name, signal.SIGTERM)
-        child.state = State.STOPPED
-        assert child.process is not None
-        try:
-            code = child.process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"{name} has not ended {STOP_SECONDS:.0f} s after SIGTERM") from None
-        took = time.monotonic() - began
-        stop_process(child.process)  # closes its pipe
-        return Ended(code, took)
+        self.wait_until_ready(names)
+        began = time.monotonic()
+        for name in names:
+            self.signal(name, signal.SIGTERM)
+            self.child(name).state = State.STOPPED
+        ended: dict[str, Ended] = {}
+        while len(ended) < len(names):
+            took = time.monotonic() - began
+            assert took < STOP_SECONDS, f"{set(names) - set(ended)} have not ended {STOP_SECONDS:.0f} s after SIGTERM"
+            for name in names:
+                process = self.child(name).process
+                if name not in ended and process is not None and process.poll() is not None:
+                    ended[name] = Ended(process.returncode, took)
+                    stop_process(process)  # closes its pipe
+                    print(f"{name} ended {took:.1f} s after SIGTERM")  # noqa: T201
+            time.sleep(STEP_SECONDS)
+        return ended
 
     def put_in(self, name: str) -> None:
         """Start a process that was taken out."""

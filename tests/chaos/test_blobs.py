@@ -23,11 +23,12 @@ from libs.common.storage.writer import BlobWriter, Target
 from libs.local.azurite import LocalAzurite
 from tests.audit import assert_nothing_open, assert_tiled, checkpoints, wait_until_consumed
 from tests.estates import ALIAS, ARRIVES_WITHIN_SECONDS
+from tests.fixtures.long import Scale
 from tests.flow_text import records
 from tests.pipeline import Pipeline, Plan, read_rows
 from tests.topic_tools import committed_records
 
-pytestmark = [pytest.mark.kafka, pytest.mark.azurite, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kafka, pytest.mark.azurite, pytest.mark.timeout(900)]
 
 SEED = 20260503
 BLOBS, ROUNDS = 8, 14
@@ -105,7 +106,7 @@ class Living:
 
 
 def test_the_last_generation_of_every_blob_is_whole_whatever_happened_to_it(
-    kafka_settings: KafkaSettings, topics: TopicSettings, azurite: LocalAzurite, container: str, tmp_path: Path
+    kafka_settings: KafkaSettings, topics: TopicSettings, azurite: LocalAzurite, container: str, tmp_path: Path, scale: Scale
 ) -> None:
     """Of blobs that grow, are replaced, cut and made anew at random, all rows of the last content arrive, each once."""
     sinks = {"file": {"directory": str(tmp_path / "flows"), "format": "parquet", "rotate_seconds": 1}}
@@ -117,7 +118,7 @@ def test_the_last_generation_of_every_blob_is_whole_whatever_happened_to_it(
         pipeline.wait_until_ready()
         for blob in blobs:
             blob.grow()
-        for _ in range(ROUNDS):
+        for _ in range(10 * ROUNDS if scale is Scale.LONG else ROUNDS):
             for blob in blobs:
                 dice.choice((blob.grow, blob.grow, blob.replace, blob.cut, blob.cut_and_grow, blob.make_anew, blob.touch))()
             pause = time.monotonic() + dice.uniform(0, LONGEST_PAUSE_SECONDS)

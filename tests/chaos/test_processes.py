@@ -56,30 +56,21 @@ def test_processes_leave_and_join_under_load_and_a_stop_is_quick(
 ) -> None:
     """With ingesters 3, 1, 3 and parsers 2, 1, 2 work goes on and is done once; after SIGTERM every process ends with 0."""
     plan = plan_of(kafka_settings, topics, own_azurite, tmp_path, ingesters=3, parsers=2)
-    comers_and_goers = ("ingest-2", "parser-1", "ingest-1")
-    with generating(own_azurite, estate(20, 120, seed=32), speed=100) as played, Pipeline(plan).running() as pipeline:
+    with generating(own_azurite, estate(20, 90, seed=32), speed=100) as played, Pipeline(plan).running() as pipeline:
         pipeline.wait_until_ready()
-        ended = {}
-        for act in (lambda name: ended.update({name: pipeline.take_out(name)}), pipeline.put_in):
-            for name in comers_and_goers:
+        ended: list[Ended] = []
+        for act in (lambda name: ended.extend(pipeline.take_out(name).values()), pipeline.put_in):
+            for name in ("ingest-2", "parser-1", "ingest-1"):
                 rows = row_count(plan.rows_directory)
                 act(name)
                 pipeline.wait(
                     lambda rows=rows: row_count(plan.rows_directory) > rows or played.is_done(),  # type: ignore[misc]
-                    60,
-                    "progress",
+                    ARRIVES_WITHIN_SECONDS,
+                    f"progress after {name} left or came",
                 )
-        for name in pipeline.names():
-            ended[name] = pipeline.take_out(name)
-        show(ended)
-        assert {name: one.exit_code for name, one in ended.items()} == dict.fromkeys(pipeline.names(), 0)
+        ended += pipeline.take_out(*pipeline.names()).values()
+        assert {one.exit_code for one in ended} == {0}
         for name in pipeline.names():
             pipeline.put_in(name)
         assert_all_is_well(pipeline, played)
         assert pipeline.restarts() == 0
-
-
-def show(ended: dict[str, Ended]) -> None:
-    """Print how long each stop took."""
-    for name, one in ended.items():
-        print(f"{name} ended {one.seconds:.1f} s after SIGTERM")  # noqa: T201
