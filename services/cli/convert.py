@@ -97,6 +97,8 @@ def command(files: tuple[str, ...], form: str, output: Path | None, errors: Path
         _convert(files, writer, refused, tally)
     for line in tally.summary():
         click.echo(line, err=True)
+    if tally.letters and not errors:
+        click.echo("  --errors FILE keeps the dead letters, with position and reason", err=True)
     sys.exit(DEAD_LETTERED if tally.letters else 0)
 
 

@@ -18,16 +18,22 @@ _ANSWER_SECONDS: Final = 3
 @click.option("--port", type=int, default=DEFAULT_PORT, show_default=True, help="The service's health port.")
 @click.option("--live", is_flag=True, help="Ask whether it is alive instead of ready.")
 def command(port: int, *, live: bool) -> None:
-    """Exit with 0 if the service is ready (or alive), else with 1 and the reason."""
+    """Exit with 0 if the service is ready (or alive), else with 1 and the reason.
+
+    `blobtide up` gives every service a port of its own: see `started health_port=...` in its log.
+    """
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_ANSWER_SECONDS)
     try:
         connection.request("GET", "/livez" if live else "/readyz")
         answer = connection.getresponse()
         if answer.status == http.HTTPStatus.OK:
+            click.echo("alive" if live else "ready")
             return
         reason = json.loads(answer.read()).get("reason") or "not alive"
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        reason = f"no service answers on port {port}: {error}"
+    except OSError as error:
+        reason = f"no service answers on port {port}: {error.strerror or error}"
+    except (http.client.HTTPException, ValueError) as error:
+        reason = f"what answers on port {port} is no service of blobtide: {error}"
     finally:
         connection.close()
     click.echo(reason, err=True)

@@ -1,7 +1,7 @@
 """Entry point of `blobtide`: a table of sub-commands, each loaded only when it is called.
 
-A sub-command is a module with a click command or group named `command`. Errors that blobtide raises on purpose become one line
-and an exit code.
+A sub-command is a module with a click command or group named `command`. Wrong usage, and errors that blobtide raises on
+purpose, become one line on standard error and an exit code.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from typing import Final
 
 import click
 
-from libs.common.errors import BlobtideError
+from libs.common.errors import BlobtideError, ConfigError
+
+INTERRUPTED: Final = 130
 
 # name: (module, one-line help). The help stands here so that `blobtide --help` loads nothing.
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
@@ -49,6 +51,17 @@ class LazyGroup(click.Group):
         command: click.Command = importlib.import_module(COMMANDS[cmd_name][0]).command
         return command
 
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the sub-command; name the closest one if there is none of that name."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            import difflib
+
+            close = difflib.get_close_matches(name, COMMANDS, 1)
+            hint = f" Did you mean '{close[0]}'?" if close else ""
+            raise click.UsageError(f"No such command '{name}'.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: click.Context) -> object:
         """Run a sub-command; end quietly when the reader of our output goes away, which is its right."""
         try:
@@ -72,11 +85,31 @@ def blobtide() -> None:
 
 def main() -> None:
     """Run the command line and exit."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line and return the exit code."""
     try:
-        blobtide(prog_name="blobtide")
+        code = blobtide.main(arguments, prog_name="blobtide", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return error.exit_code
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else "blobtide"
+        return _failed(f"{path}: {error.format_message()} See `{path} --help`.", ConfigError.exit_code)
+    except click.ClickException as error:
+        return _failed(f"blobtide: {error.format_message()}", error.exit_code)
+    except click.Abort:
+        return _failed("blobtide: interrupted", INTERRUPTED)
     except BlobtideError as error:
-        print(f"blobtide: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(error.exit_code)
+        return _failed(f"blobtide: {error}", error.exit_code)
+    return code if isinstance(code, int) else 0
+
+
+def _failed(line: str, exit_code: int) -> int:
+    click.echo(line, err=True)
+    return exit_code
 
 
 if __name__ == "__main__":

@@ -15,10 +15,17 @@ from libs.common.service import Service, run_service
 from libs.common.settings import Settings, load_settings
 from services.cli.options import config_option
 
+# name: module with `build`.
 SERVICES: Final[dict[str, str]] = {
     "blob-monitor": "services.blob_monitor.main",
     "ingest": "services.ingest.main",
     "parser": "services.parser.main",
+}
+
+_HELP: Final[dict[str, str]] = {
+    "blob-monitor": "Find blobs, announce what changed, close and reopen them.",
+    "ingest": "Read what was announced, block by block, as segments.",
+    "parser": "Turn segments into flow batches.",
 }
 
 
@@ -29,7 +36,7 @@ def command() -> None:
 
 
 def _add(name: str, module: str) -> None:
-    @command.command(name, help=f"Run {name}.")
+    @command.command(name, help=_HELP[name])
     @config_option
     def run_one(config: Path | None) -> None:
         settings = load_settings(config)
@@ -40,7 +47,7 @@ for _name, _module in SERVICES.items():
     _add(_name, _module)
 
 
-@command.command("sink", help="Run the sink NAME (see `blobtide sinks`).")
+@command.command("sink", help="Write flows to the destination NAME of the settings (see `blobtide sinks`).")
 @click.argument("name")
 @config_option
 def run_sink(name: str, config: Path | None) -> None:

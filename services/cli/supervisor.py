@@ -138,7 +138,7 @@ class Supervisor:
         if child.process is not None:
             _let_go(child.process)
         child.exit_code = code
-        detail = f"killed by {signal.Signals(code - SIGNALLED).name}" if code > SIGNALLED else f"exit code {code}"
+        detail = how_it_ended(code)
         if code == ConfigError.exit_code:
             child.state = State.FAILED
             return Change(child.program.name, State.FAILED, last_line(child.program.log) or detail)
@@ -149,6 +149,15 @@ class Supervisor:
         change = Change(child.program.name, State.WAITING, f"{detail}; again in {child.delay:.0f} s; see {child.program.log}")
         child.delay = min(child.delay * 2, LONGEST_DELAY)
         return change
+
+
+def how_it_ended(code: int) -> str:
+    """Say how a guarded process ended: by itself, by a signal to it, or by one to its guard (which is negative)."""
+    number = -code if code < 0 else code - SIGNALLED
+    try:
+        return f"killed by {signal.Signals(number).name}"
+    except ValueError:
+        return f"exit code {code}"
 
 
 def stop_process(process: subprocess.Popen[bytes] | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from libs.common.kafka.follow import Follower, Newest, Since
 from libs.common.kafka.records import Inbound
 from libs.common.settings import load_settings
 from libs.common.settings.kafka import TopicSettings
+from libs.common.settings.problems import did_you_mean
 from services.cli.options import config_option
 from services.cli.tail_render import Output, render
 
@@ -29,7 +31,9 @@ _DEFAULT_COUNT: Final = 10
 @click.command(short_help="Follow topics of the pipeline.")
 @click.argument("topics", nargs=-1)
 @click.option("-f", "--follow", is_flag=True, help="Go on with what arrives, until Ctrl-C.")
-@click.option("-n", "--tail", "count", type=click.IntRange(min=0), help=f"Begin with the newest. [default: {_DEFAULT_COUNT}]")
+@click.option(
+    "-n", "--tail", "count", type=click.IntRange(min=0), help=f"Begin with so many newest lines.  [default: {_DEFAULT_COUNT}]"
+)
 @click.option("--since", help="Begin at a time instead: 10m, 2h, 1d ago, or RFC 3339. `0` is the beginning.")
 @click.option(
     "--format",
@@ -40,12 +44,17 @@ _DEFAULT_COUNT: Final = 10
     help="How to show them.",
 )
 @click.option("--partition", type=click.IntRange(min=0), help="Only this partition.")
-@click.option("--grep", "patterns", multiple=True, help="Only lines that match this regular expression (repeatable: all).")
+@click.option(
+    "--grep",
+    "patterns",
+    multiple=True,
+    help="Only lines that match this regular expression (repeatable: all); of the newest, or with --since.",
+)
 @click.option("--max", "limit", type=click.IntRange(min=1), help="Stop after so many lines.")
 @click.option("--bootstrap-servers", help="Overrides kafka.bootstrap_servers.")
 @config_option
 def command(config: Path | None, bootstrap_servers: str | None, **options: Any) -> None:
-    """Show messages of TOPICS: names as in Kafka, or short.
+    """Show messages of TOPICS: names as in Kafka, or short. A flow batch is a line a flow.
 
     Short names: flows, errors, blobs, blob_state, checkpoints, completions, raw_flow_logs, raw_application_logs,
     raw_proxy_logs. Without TOPICS: flows and errors.
@@ -54,12 +63,13 @@ def command(config: Path | None, bootstrap_servers: str | None, **options: Any) 
     kafka = settings.kafka
     if bootstrap_servers:
         kafka = kafka.model_copy(update={"bootstrap_servers": bootstrap_servers})
-    follower = Follower(kafka, _names(options["topics"], settings.topics), _start(options["count"], options["since"]))
+    start = _start(options["count"], options["since"])
+    follower = Follower(kafka, _names(options["topics"], settings.topics), start)
     show = _shown(options["patterns"], options["partition"], Output(options["output"]))
     with closing(follower):
-        follower.open()
+        _open(follower, options["topics"], settings.topics)
         try:
-            _print(show(_records(follower, follow=options["follow"])), options["limit"])
+            _print(_lines(follower, show, start, follow=options["follow"]), options["limit"])
         except KeyboardInterrupt:
             return
     if not options["follow"] and options["limit"] is None:
@@ -69,6 +79,14 @@ def command(config: Path | None, bootstrap_servers: str | None, **options: Any) 
 def _names(asked: Iterable[str], topics: TopicSettings) -> tuple[str, ...]:
     short = topics.model_dump()
     return tuple(short.get(name, name) for name in asked) or (topics.flows, topics.errors)
+
+
+def _open(follower: Follower, asked: Iterable[str], topics: TopicSettings) -> None:
+    try:
+        follower.open()
+    except ConfigError as error:
+        wrong = next((name for name in asked if name in str(error)), "")
+        raise ConfigError(f"{error}{did_you_mean(wrong, topics.model_dump())}") from error
 
 
 def _start(count: int | None, since: str | None) -> Newest | Since:
@@ -92,20 +110,25 @@ def _milliseconds(text: str) -> int:
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
-def _records(follower: Follower, *, follow: bool) -> Iterator[Inbound]:
-    yield from follower.backlog()
+Show = Callable[[Iterable[Inbound]], Iterator[str]]
+
+
+def _lines(follower: Follower, show: Show, start: Newest | Since, *, follow: bool) -> Iterator[str]:
+    backlog = show(follower.backlog())
+    # A message may be thousands of flows, and so many newest messages hold at least so many newest lines.
+    yield from deque(backlog, maxlen=start.count) if isinstance(start, Newest) else backlog
     while follow:
-        yield from follower.poll(1.0)
+        yield from show(follower.poll(1.0))
 
 
-def _shown(patterns: Iterable[str], partition: int | None, output: Output) -> Callable[[Iterator[Inbound]], Iterator[str]]:
+def _shown(patterns: Iterable[str], partition: int | None, output: Output) -> Show:
     try:
         wanted = [re.compile(pattern) for pattern in patterns]
     except re.error as error:
         raise ConfigError(f"--grep {error.pattern!r}: {error}") from error
     flow_lines = FlowLines()
 
-    def show(records: Iterator[Inbound]) -> Iterator[str]:
+    def show(records: Iterable[Inbound]) -> Iterator[str]:
         for record in records:
             if partition is None or record.partition == partition:
                 lines = render(record, output, lambda table: iter(flow_lines.text(table).decode().splitlines()))

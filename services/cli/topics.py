@@ -30,7 +30,7 @@ def command() -> None:
     """Compare or apply the declared topics."""
 
 
-@command.command()
+@command.command(short_help="Show what differs; exit code 1 if something does.")
 @config_option
 @_file_option
 @_servers_option

@@ -35,6 +35,7 @@ from services.cli.supervisor import Program, Supervisor
 from services.cli.up_view import View
 
 STEP_SECONDS: Final = 0.2
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 # What `up` keeps in its data directory, and what --fresh deletes: nothing else.
 FOLDERS: Final = ("kafka", "azurite", "flows", "summary", "logs")
 DEMO_START: Final = "-3h"  # well within the hours that the monitor scans closely, see _demo_settings
@@ -93,22 +94,45 @@ class _Up:
 
     def run(self) -> None:
         stop = Stop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop.set())
         with contextlib.ExitStack() as stack:
-            environ = self._start_servers(stack)
-            if stop.is_set():
-                return
-            programs = list(self._programs(environ))
-            for program in programs:
-                (program.relay or program.log).unlink(missing_ok=True)  # the view shows this run's output only
-            supervisor = Supervisor(programs)
-            stack.callback(supervisor.stop)
-            supervisor.start()
-            self.view.started(supervisor, self._results())
-            self._watch(supervisor, stop)
-            self.view.stopping()
+            environ = self._servers(stack, stop)
+            if environ is None:
+                self.view.stopping()
+            else:
+                self._services(environ, stack, stop)
         self.view.stopped(self.options.data_dir)
+
+    def _servers(self, stack: contextlib.ExitStack, stop: Stop) -> dict[str, str] | None:
+        """Start the servers; return None if the end was asked for meanwhile, which must not wait for Java."""
+
+        def on_signal(*_: object) -> None:
+            if not stop.is_set():
+                stop.set()
+                raise KeyboardInterrupt
+
+        for number in STOP_SIGNALS:
+            signal.signal(number, on_signal)
+        try:
+            environ = self._start_servers(stack)
+        except (KeyboardInterrupt, BlobtideError):
+            if not stop.is_set():
+                raise
+            return None  # what a tool says that got the same Ctrl-C is no news
+        finally:
+            for number in STOP_SIGNALS:
+                signal.signal(number, lambda *_: stop.set())
+        return None if stop.is_set() else environ
+
+    def _services(self, environ: dict[str, str], stack: contextlib.ExitStack, stop: Stop) -> None:
+        programs = list(self._programs(environ))
+        for program in programs:
+            (program.relay or program.log).unlink(missing_ok=True)  # the view shows this run's output only
+        supervisor = Supervisor(programs)
+        stack.callback(supervisor.stop)
+        supervisor.start()
+        self.view.started(self._results())
+        self._watch(supervisor, stop)
+        self.view.stopping()
 
     def _start_servers(self, stack: contextlib.ExitStack) -> dict[str, str]:
         """Start Kafka and Azurite, apply the topics; return the variables that lead the services there."""
@@ -210,14 +234,23 @@ def _demo_settings(connection_string: str) -> dict[str, str]:
 
 def _forget(data_dir: Path) -> None:
     for folder in FOLDERS:
-        shutil.rmtree(data_dir / folder, ignore_errors=True)
+        try:
+            shutil.rmtree(data_dir / folder)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise BlobtideError(f"--fresh cannot delete {data_dir / folder}: {error.strerror}") from error
 
 
 @contextlib.contextmanager
 def _locked(data_dir: Path) -> Iterator[IO[str]]:
     """Hold the data directory for this process alone."""
-    data_dir.mkdir(parents=True, exist_ok=True)
-    with (data_dir / "lock").open("a+") as lock:
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        file = (data_dir / "lock").open("a+")
+    except OSError as error:
+        raise ConfigError(f"--data-dir {data_dir.absolute()}: cannot write there: {error.strerror}") from error
+    with file as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -6,6 +6,7 @@ the topic without a group; so the view can neither hold up nor change anything.
 
 from __future__ import annotations
 
+import shutil
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -30,6 +31,26 @@ COUNTS: Final[tuple[tuple[str, str, str, dict[str, str]], ...]] = (
     ("dead letters", "parser", "blobtide_parser_dead_letters_total", {}),
 )
 _WRITTEN: Final = "blobtide_sink_rows_total"
+Families = dict[str, list[tuple[dict[str, str], float]]]
+
+
+@dataclass(slots=True)
+class Count:
+    """A counter of a process that may start anew; the count goes on."""
+
+    before: float = 0.0
+    newest: float = 0.0
+
+    def seen(self, value: float) -> None:
+        """Take what the process says now; less than before means that it started anew."""
+        if value < self.newest:
+            self.before += self.newest
+        self.newest = value
+
+    @property
+    def total(self) -> float:
+        """The count over all its lives."""
+        return self.before + self.newest
 
 
 @dataclass(slots=True)
@@ -42,6 +63,8 @@ class View:
     _last: float = 0.0
     _lines: FlowLines = field(default_factory=FlowLines)
     _relayed: dict[Path, int] = field(default_factory=dict)
+    _results: dict[str, str] = field(default_factory=dict)
+    _counts: dict[str, Count] = field(default_factory=dict)
 
     def starting(self, name: str) -> None:
         """Say that a server is being started."""
@@ -51,9 +74,9 @@ class View:
         """Say where a server listens."""
         self._say(f"{name:14} ready     {address}")
 
-    def started(self, supervisor: Supervisor, results: Mapping[str, str]) -> None:
+    def started(self, results: Mapping[str, str]) -> None:
         """Say where results will be."""
-        del supervisor
+        self._results = dict(results)
         for name, place in results.items():
             self._say(f"sink {name:9} writes to {place}")
         self._last = self.clock()
@@ -77,17 +100,25 @@ class View:
 
     def stopped(self, data_dir: Path) -> None:
         """Say what stays."""
-        self._say(f"stopped; the data stay in {data_dir.absolute()} (--fresh forgets them)")
+        for name, place in self._results.items():
+            self._say(f"sink {name:9} wrote to {place}")
+        self._say(f"stopped; the data stay in {data_dir.absolute()}: the next run goes on, --fresh forgets them")
 
     def _status(self, supervisor: Supervisor) -> str:
         metrics = {child.program.name: _metrics(child) for child in supervisor.children if child.state is State.READY}
-        words = [f"{label} {_total(metrics.get(name, {}), metric, wanted):,.0f}" for label, name, metric, wanted in COUNTS]
-        words += [
-            f"{name.removeprefix('sink-')} {_total(families, _WRITTEN, {'outcome': 'written'}):,.0f} rows"
-            for name, families in metrics.items()
-            if name.startswith("sink-")
-        ]
+        for label, name, metric, wanted in COUNTS:
+            self._count(label, metrics.get(name), metric, wanted)
+        for name, families in metrics.items():
+            if name.startswith("sink-"):
+                self._count(name.removeprefix("sink-"), families, _WRITTEN, {"outcome": "written"})
+        counted = {label for label, *_ in COUNTS}
+        words = [f"{label} {count.total:,.0f}{'' if label in counted else ' rows'}" for label, count in self._counts.items()]
         return f"{time.strftime('%H:%M:%S')}  " + "   ".join(words)
+
+    def _count(self, label: str, families: Families | None, metric: str, wanted: Mapping[str, str]) -> None:
+        count = self._counts.setdefault(label, Count())
+        if families:  # a process that does not answer now has not lost its count
+            count.seen(_total(families, metric, wanted))
 
     def _relay(self, supervisor: Supervisor) -> None:
         """Pass on what children printed on their standard output since the last time."""
@@ -111,16 +142,18 @@ class View:
             for record in newest:
                 table = decode_flows(record.value or b"")
                 for line in self._lines.text(table.slice(table.num_rows - SAMPLE_LINES)).decode().splitlines():
-                    self._say(f"  {line}")
+                    self._say(f"  {line}"[: self._width])
         except (BlobtideError, CodecError):
             return  # the view is not worth a failure
+
+    @property
+    def _width(self) -> int | None:
+        """How wide a line may be: as wide as the terminal; a file takes all."""
+        return shutil.get_terminal_size().columns if self.out.isatty() else None
 
     def _say(self, line: str) -> None:
         self.out.write(line + "\n")
         self.out.flush()
-
-
-Families = dict[str, list[tuple[dict[str, str], float]]]
 
 
 def _metrics(child: Child) -> Families:

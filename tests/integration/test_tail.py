@@ -101,3 +101,19 @@ def test_following_shows_what_arrives_later(config: Path, kafka_settings: KafkaS
         produce(kafka_settings, topics.blobs, encode_event(later), event_headers(later))
         assert "size=4711" in process.stdout.readline()
         assert process.wait(60) == 0
+
+
+def test_the_count_is_of_lines(config: Path) -> None:
+    """One line is one flow, although all three came in one message."""
+    every = tail(config, "flows").stdout.splitlines()
+    assert tail(config, "flows", "-n", "1").stdout.splitlines() == every[-1:]
+    assert tail(config, "flows", "--since", "0").stdout.splitlines() == every
+
+
+def test_an_unknown_topic_is_refused_with_a_suggestion(config: Path) -> None:
+    """A misspelt short name is one line that names the right one."""
+    argv = (sys.executable, "-m", "services.cli.main", "tail", "flws", "--config", str(config))
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "topic flws does not exist" in done.stderr
+    assert "did you mean flows?" in done.stderr

@@ -104,3 +104,14 @@ def test_nothing_outlives_a_killed_up(kafka: LocalKafka, azurite: LocalAzurite, 
     assert len(gone) >= 6
     with up(data, "--fresh"):
         wait(lambda: (data / "flows").exists() and row_count(data / "flows") > 0, "rows in the next run", data)
+
+
+def test_ctrl_c_while_kafka_starts_is_a_stop(kafka: LocalKafka, tmp_path: Path) -> None:
+    """`up` ends at once, in order and with exit code 0, when it is interrupted before anything runs."""
+    del kafka
+    data = tmp_path / "data"
+    shown = tmp_path / "out.txt"
+    with up(data):
+        wait(lambda: "kafka          starting" in shown.read_text(), "Kafka is being started", data)
+    assert "stopped; the data stay in" in shown.read_text()
+    assert "Traceback" not in shown.read_text()

@@ -109,3 +109,28 @@ def test_up_without_anything_to_read_says_what_to_do(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "--demo" in done.stderr
     assert "subscriptions" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("conver", "x"), "No such command 'conver'. Did you mean 'convert'? See `blobtide --help`."),
+        (("run", "parsr"), "Did you mean 'parser'? See `blobtide run --help`."),
+        (("convert",), "Missing argument 'FILES...'. See `blobtide convert --help`."),
+        (("up", "--nope"), "See `blobtide up --help`."),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_wrong_usage_is_one_line_that_says_where_to_look(words: tuple[str, ...], hint: str) -> None:
+    """A misspelt command, an unknown option and a missing argument end with exit code 2."""
+    done = run(*words)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert hint in done.stderr
+
+
+def test_up_says_where_it_cannot_keep_its_data(tmp_path: Path) -> None:
+    """A data directory that cannot be made is one line, without a traceback."""
+    (tmp_path / "file").touch()
+    done = run("up", "--demo", "--data-dir", str(tmp_path / "file" / "data"))
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "cannot write there: Not a directory" in done.stderr

@@ -38,7 +38,7 @@ def test_the_exit_code_follows_the_service(health: Health, port: int) -> None:
     assert (starting.exit_code, starting.stderr) == (1, "starting\n")
     assert _ask("--port", port, "--live").exit_code == 0
     health.ready()
-    assert (_ask("--port", port).exit_code, _ask("--port", port).output) == (0, "")
+    assert (_ask("--port", port).exit_code, _ask("--port", port).output) == (0, "ready\n")
 
 
 def test_no_service_is_not_ready() -> None:

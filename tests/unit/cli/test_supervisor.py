@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.cli.supervisor import FIRST_DELAY, Change, Program, State, Supervisor
+from services.cli.supervisor import FIRST_DELAY, Change, Program, State, Supervisor, how_it_ended
 
 SECONDS = 20.0
 
@@ -85,6 +85,12 @@ def test_a_killed_program_is_reported_with_its_signal(supervise: Callable[..., S
     supervisor = supervise("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     supervisor.start()
     assert "killed by SIGKILL" in changes_until(supervisor, State.WAITING)[-1].detail
+
+
+def test_a_killed_guard_is_reported_in_the_same_way() -> None:
+    """Whichever of the two processes a signal ended, and whatever the code, the text says what happened."""
+    assert how_it_ended(-9) == how_it_ended(137) == "killed by SIGKILL"
+    assert (how_it_ended(7), how_it_ended(255)) == ("exit code 7", "exit code 255")
 
 
 def test_stopping_asks_programs_to_end_in_order(supervise: Callable[..., Supervisor], tmp_path: Path) -> None:
