@@ -32,6 +32,7 @@ _MECHANICAL = ("bootstrap_servers", "security_protocol")
 _SASL = ("sasl_mechanism", "sasl_username")
 _TLS = ("ssl_ca_location", "ssl_certificate_location", "ssl_key_location")
 _SMALLEST_FETCH = 16 * 1024 * 1024
+_PARTITION_FETCH = 256 * 1024
 _MIB = 1024 * 1024
 
 
@@ -53,6 +54,8 @@ def consumer_config(kafka: KafkaSettings, group: str) -> Config:
         "heartbeat.interval.ms": kafka.session_timeout_ms // 4,
         "max.poll.interval.ms": kafka.max_poll_interval_ms,
         "queued.max.messages.kbytes": kafka.fetch_memory_kbytes,
+        # What one answer holds of a partition, compressed: unpacked it is several times that, on top of what is prefetched.
+        "fetch.message.max.bytes": _PARTITION_FETCH,
         # With the default of a second a full prefetch queue would stop the flow again and again.
         "fetch.queue.backoff.ms": 50,
         "fetch.max.bytes": fetch_bytes,
