@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from libs.common.errors import ConfigError
+from libs.common.kafka.admin import partition_count
 from libs.common.kafka.records import Listener, Session
 from libs.common.kafka.session import SessionSpec, TransactionalSession
 from libs.common.kafka.transform_loop import PollPolicy, TransformLoop
@@ -16,6 +18,7 @@ def build(settings: Settings) -> Service:
     spec = SessionSpec("parser", settings.instance.ordinal, (topics.raw_flow_logs,))
 
     def make_session(listener: Listener) -> Session:
+        _check_topics(settings)
         return TransactionalSession(settings.kafka, spec, listener)
 
     return TransformLoop(
@@ -25,3 +28,11 @@ def build(settings: Settings) -> Service:
         topics.errors,
         stage="parser",
     )
+
+
+def _check_topics(settings: Settings) -> None:
+    """Raise ConfigError if there is a partition of segments whose rows have no partition of the same number to go to."""
+    raw, flows = settings.topics.raw_flow_logs, settings.topics.flows
+    counts = {name: partition_count(settings.kafka, name) for name in (raw, flows)}
+    if counts[raw] > counts[flows]:
+        raise ConfigError(f"topics that belong together must have equally many partitions: {counts}")

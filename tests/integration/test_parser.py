@@ -12,7 +12,10 @@ import pytest
 from confluent_kafka import Producer
 
 from libs.common.blobs import partition_of
+from libs.common.errors import ConfigError
 from libs.common.flows.wire import decode_flows
+from libs.common.kafka.admin import TopicSpec, apply_topics
+from libs.common.kafka.client import make_admin
 from libs.common.kafka.compacted import read_compacted
 from libs.common.kafka.records import Inbound
 from libs.common.segments import Segment, SegmentFormat
@@ -91,3 +94,18 @@ def test_every_tuple_comes_out_once_in_order_also_after_a_restart(kafka_settings
     letters = results(kafka_settings, topics.errors)
     assert len(letters) == BLOBS * RECORDS
     assert {letter.value for letter in letters} == {b"bad"}
+
+
+def test_rows_without_a_partition_to_go_to_are_noticed_at_the_start(
+    kafka_settings: KafkaSettings, topics: TopicSettings
+) -> None:
+    """A topic of rows with fewer partitions than that of segments is refused with both counts."""
+    few = f"{topics.flows}.few"
+    apply_topics(kafka_settings, topics.model_copy(update={"flows": few}), [TopicSpec("flows", 2, 1, {})])
+    settings = Settings(kafka=kafka_settings, topics=topics.model_copy(update={"flows": few}))
+    try:
+        with pytest.raises(ConfigError, match="equally many partitions"):
+            build(settings).run(Stop(), Health())
+    finally:
+        admin = make_admin(kafka_settings)
+        admin.delete_topics([few])[few].result(30)

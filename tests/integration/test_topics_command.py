@@ -17,20 +17,20 @@ from services.cli.topics import command
 pytestmark = pytest.mark.kafka
 
 
-def _topics(arguments: list[str], folder: Path, blobs: str, declared: dict[str, object]) -> Result:
+def _topics(arguments: list[str], folder: Path, blobs: str, declared: dict[str, object], **more: object) -> Result:
     config, file = folder / "config.yaml", folder / "topics.yaml"
     config.write_text(yaml.safe_dump({"topics": {"blobs": blobs}}))
-    file.write_text(yaml.safe_dump({"topics": {"blobs": declared}}))
+    file.write_text(yaml.safe_dump({"topics": {"blobs": declared}, **more}))
     return CliRunner().invoke(command, [*arguments, "--config", str(config), "--file", str(file)])
 
 
 def test_apply_creates_alters_and_grows_and_diff_says_so(kafka_settings: KafkaSettings, tmp_path: Path) -> None:
-    """Under its configured name a topic is created, altered and grown; diff exits 1 before and 0 after; nothing shrinks."""
+    """A topic is created, altered and grown unless it is joined; diff exits 1 before and 0 after; nothing shrinks."""
     name = f"Renamed.{uuid.uuid4().hex[:8]}"
     servers = ["--bootstrap-servers", kafka_settings.bootstrap_servers]
 
-    def topics(verb: str, declared: dict[str, object]) -> Result:
-        return _topics([verb, *servers], tmp_path, name, declared)
+    def topics(verb: str, declared: dict[str, object], **more: object) -> Result:
+        return _topics([verb, *servers], tmp_path, name, declared, **more)
 
     small: dict[str, object] = {"partitions": 2, "config": {"retention.ms": 1_000_000}}
     large: dict[str, object] = {"partitions": 3, "config": {"retention.ms": 2_000_000}}
@@ -40,6 +40,9 @@ def test_apply_creates_alters_and_grows_and_diff_says_so(kafka_settings: KafkaSe
         assert f"+ {name}: create: 2 partitions" in before.output
         assert topics("apply", small).exit_code == 0
         assert topics("diff", small).exit_code == 0
+        joined = topics("apply", {"partitions": 3}, joined_by_position=[["blobs", "checkpoints"]])
+        assert "declare 2, or begin anew" in joined.output
+        assert partition_count(kafka_settings, name) == 2
         grown = topics("apply", large)
         assert "partitions 2 -> 3" in grown.output
         assert "retention.ms 1000000 -> 2000000" in grown.output

@@ -1,7 +1,8 @@
 """Topics: how many partitions they have, and making them what ``deploy/topics.yaml`` declares.
 
-Topics are created, their configuration altered, their partitions increased. Nothing is ever deleted or shrunk, and replication
-is never changed: such differences are reported and left to the operator. Services never call `apply_topics`.
+Topics are created, their configuration altered, their partitions increased unless they are joined by position with others.
+Nothing is ever deleted or shrunk, and replication is never changed: such differences are reported and left to the operator.
+Services never call `apply_topics`.
 """
 
 from __future__ import annotations
@@ -125,7 +126,13 @@ def _configs(admin: AdminClient, names: Sequence[str]) -> dict[str, dict[str, st
 def _differences(name: str, spec: TopicSpec, found: Any, config: Mapping[str, str]) -> list[Change]:
     changes = []
     count = len(found.partitions)
-    if count < spec.partitions:
+    if count < spec.partitions and spec.joined:
+        text = (
+            f"has {count} partitions, {spec.partitions} declared; with more of them blobs would leave their checkpoints and "
+            f"what sinks remember: declare {count}, or begin anew with other topic names"
+        )
+        changes.append(Change(ChangeKind.REFUSED, name, text, spec))
+    elif count < spec.partitions:
         text = f"partitions {count} -> {spec.partitions}; keys of new records move to other partitions"
         changes.append(Change(ChangeKind.ADD_PARTITIONS, name, text, spec))
     elif count > spec.partitions:
