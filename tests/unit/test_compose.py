@@ -28,6 +28,7 @@ OVERRIDABLE = re.compile(r"\$\{[A-Z]+_IMAGE:-(?P<default>[^}]+)\}")
 @pytest.mark.parametrize("service", SERVICES.values(), ids=SERVICES)
 def test_every_container_is_confined(service: dict[str, Any]) -> None:
     """Read-only root file system, no capabilities, no way to gain rights, bounded memory and processes, an end in order."""
+    assert service["init"] is True
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
