@@ -46,14 +46,15 @@ class Version:
 def name_generation(version: Version, first: int, material: bytes, previous: str) -> str:
     """Return the name of a generation whose first record or line begins at offset `first` with the bytes `material`.
 
-    `previous` is the generation it replaces, if there is one; the name differs from it in any case.
+    `previous` is the generation it replaces, if there is one. Generations are numbered from the second on, so that no name comes
+    back when a blob alternates between contents that begin alike: sinks know by the name what they have.
     """
     index = bisect_right(version.block_ends, first)
     identity = version.blocks[index].id.encode() if index < len(version.blocks) else material[:MATERIAL_BYTES]
     kind = b"block" if index < len(version.blocks) else b"text"
     name = hashlib.blake2b(b"\0".join((_utc(version.creation_time), kind, identity)), digest_size=8).hexdigest()
-    old, _, number = previous.partition(".")
-    return name if name != old else f"{name}.{int(number or 1) + 1}"
+    _, _, number = previous.partition(".")
+    return f"{name}.{int(number or 1) + 1}" if previous else name
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,16 +164,18 @@ def test_text_before_the_cursor_tells_a_replacement_where_no_block_ends_there() 
     assert len({s.generation for s in desk.segments}) == 2
 
 
-def test_a_generation_that_would_be_called_as_the_old_one_gets_a_number() -> None:
-    """Equal creation time and first block but other content below the cursor: same hash, another name."""
+@pytest.mark.parametrize("firsts", [(0, 0, 0), (0, 4, 0)])
+def test_a_generation_never_gets_a_name_that_another_one_had(firsts: tuple[int, ...]) -> None:
+    """Equal creation time and first block but other content below the cursor, at once or after something else: another name."""
     desk = Desk()
     names = []
-    for last in (1, 2, 3):
-        desk.container.commit(desk.name, [HEAD, block(0, first=True), block(last), TAIL])
+    for last, first in enumerate(firsts, 1):
+        desk.container.commit(desk.name, [HEAD, block(first, first=True), block(last), TAIL])
         desk.read(closed=True)
         assert desk.checkpoint is not None
         names.append(desk.checkpoint.generation)
-    assert names == [names[0], f"{names[0]}.2", f"{names[0]}.3"]
+    assert [name.partition(".")[2] for name in names] == ["", "2", "3"]
+    assert names[2] == f"{names[0]}.3"
     assert desk.dead_letters == []  # complete generations have nothing to be sorry for
 
 
