@@ -46,8 +46,8 @@ class Version:
 def name_generation(version: Version, first: int, material: bytes, previous: str) -> str:
     """Return the name of a generation whose first record or line begins at offset `first` with the bytes `material`.
 
-    `previous` is the generation it replaces, if there is one. Generations are numbered from the second on, so that no name comes
-    back when a blob alternates between contents that begin alike: sinks know by the name what they have.
+    `previous` is the generation it replaces, if there is one. Generations are numbered from the second on, so that no name
+    comes back when a blob alternates between contents that begin alike: sinks know by the name what they have.
     """
     index = bisect_right(version.block_ends, first)
     identity = version.blocks[index].id.encode() if index < len(version.blocks) else material[:MATERIAL_BYTES]
