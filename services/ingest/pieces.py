@@ -17,6 +17,8 @@ from services.ingest.framing import Span, array_spans
 
 # Sound on valid JSON: inside a string both quotes would be escaped, and a value is not followed by a colon.
 _TUPLES = re.compile(rb'"flowTuples"[ \t\r\n]*:[ \t\r\n]*(?=\[)')
+# Records inside a record would stand at another offset in each piece, and be others in each.
+_NESTED = re.compile(rb'"records"[ \t\r\n]*:')
 _SCANNER = json.JSONDecoder()
 
 
@@ -37,6 +39,8 @@ class _Array:
 
 def cut_record(record: bytes, limit: int) -> list[PieceText] | None:
     """Return pieces of at most `limit` bytes, or None if the record cannot be cut that small."""
+    if _NESTED.search(record):
+        return None
     try:
         arrays = list(_arrays(record))
     except (ValueError, RecursionError, msgspec.MsgspecError):

@@ -257,10 +257,12 @@ def test_an_over_long_record_is_cut_into_valid_pieces() -> None:
     assert desk.checkpoint.records == 2
 
 
-def test_an_over_long_record_without_tuples_goes_to_the_errors_by_reference() -> None:
-    """What cannot be cut is named by position and length; what follows goes on."""
+@pytest.mark.parametrize(
+    "long", [b'{"category":"x","a":"' + b"z" * 500 + b'"}', b'{"records":[{"flowTuples":[' + b'"z",' * 500 + b'"z"]}]}']
+)
+def test_an_over_long_record_that_cannot_be_cut_goes_to_the_errors_by_reference(long: bytes) -> None:
+    """A record without tuples, or one that holds records, is named by position and length; what follows goes on."""
     desk = Desk(limits=SMALL)
-    long = b'{"category":"x","a":"' + b"z" * 500 + b'"}'
     desk.container.commit(desk.name, [HEAD, ("D0", long), block(1), TAIL])
     desk.read(closed=True)
     (letter,) = desk.dead_letters
