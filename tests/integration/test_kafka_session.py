@@ -115,6 +115,28 @@ def test_what_is_refused_is_rewound_and_comes_again(kafka_settings: KafkaSetting
     assert _values(kafka_settings, topics.flows) == sorted([*sent, b"extra"])
 
 
+def test_a_rewind_and_an_arrival_while_paused_skip_nothing(kafka_settings: KafkaSettings, topics: TopicSettings) -> None:
+    """What was thrown away while nothing was delivered comes first, and in order, when delivery goes on."""
+    _fill(kafka_settings, topics.raw_flow_logs, 4_000)
+    with _Member(kafka_settings, topics.raw_flow_logs) as member:
+        member.session.pause()
+        _until(lambda: member.listener.log, lambda: member.session.poll(100, 0.1))
+        member.session.resume()
+        first = member.read(40)
+        assert member.session.commit([], next_offsets(first)) is CommitResult.COMMITTED
+        member.read(1_000)
+        member.session.pause()
+        member.session.poll(100, 0.1)
+        # Offsets of a partition that is not ours abort.
+        foreign = {TopicPartition(topics.flows, 0): 1}
+        assert member.session.commit([], foreign) is CommitResult.ABORTED
+        member.session.poll(100, 0.1)
+        member.session.resume()
+        again = member.read(4_000 - len(first))
+    for number in PARTITIONS:
+        assert [r.offset for r in (*first, *again) if r.partition == number] == list(range(1_000))
+
+
 def test_a_member_that_lost_its_partitions_cannot_commit(kafka_settings: KafkaSettings, topics: TopicSettings) -> None:
     """What a zombie read before others took over never commits, neither by its session nor with its old membership."""
     _fill(kafka_settings, topics.raw_flow_logs, 8)
