@@ -39,7 +39,8 @@ class DeadLetter:
         reason: one human sentence without secrets; cut at 500 characters.
         data: the original bytes (empty when the record is named by reference only).
         blob, generation, record_offset, tuple_index: where it stands in its source, as far as known.
-        source: Kafka coordinates and original headers of the message it came in, as ``topic``, ``partition``, ``offset``.
+        source: Kafka coordinates of the message it came in, as ``topic``, ``partition``, ``offset``.
+        original: the headers of that message, if the message as a whole is given up.
     """
 
     stage: str
@@ -52,6 +53,7 @@ class DeadLetter:
     record_offset: int | None = None
     tuple_index: int | None = None
     source: Mapping[str, str] = field(default_factory=dict)
+    original: Headers = ()
 
     def headers(self) -> Headers:
         """Return the headers of the ``Errors`` message."""
@@ -66,4 +68,5 @@ class DeadLetter:
             ("tuple-index", self.tuple_index),
             *((f"source-{name}", value) for name, value in self.source.items()),
         ]
-        return tuple((name, str(value).encode()) for name, value in fields if value is not None)
+        own = tuple((name, str(value).encode()) for name, value in fields if value is not None)
+        return own + tuple((f"original-{name}", value) for name, value in self.original)

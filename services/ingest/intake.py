@@ -12,6 +12,7 @@ from libs.common.blobs import BlobId
 from libs.common.dead_letters import DeadLetter, ErrorCode
 from libs.common.errors import CodecError, DeadLetterLimit
 from libs.common.events import BlobClosed, BlobObserved, BlobReopened, BlobsListed, Event, decode_event
+from libs.common.kafka.dead_messages import dead_message
 from libs.common.kafka.records import Inbound
 from services.ingest import metrics
 from services.ingest.backlog import Backlog
@@ -66,11 +67,4 @@ class Intake:
         if self._refused >= MOST_REFUSED_IN_A_ROW:
             raise DeadLetterLimit(f"{self._refused} announcements in a row were refused, the last one since: {reason}")
         self._backlog.pass_over(record.source, record.offset)
-        return DeadLetter(
-            stage=STAGE,
-            code=ErrorCode.BAD_MESSAGE,
-            reason=reason,
-            data=record.value or b"",
-            key=record.key,
-            source={"topic": record.topic, "partition": str(record.partition), "offset": str(record.offset)},
-        )
+        return dead_message(STAGE, ErrorCode.BAD_MESSAGE, reason, record)

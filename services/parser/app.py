@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +19,7 @@ import structlog
 from libs.common.dead_letters import DeadLetter, ErrorCode
 from libs.common.errors import CodecError, DeadLetterLimit
 from libs.common.flows.wire import FLOW_BATCH_HEADERS, encode_flows
+from libs.common.kafka.dead_messages import coordinates, dead_message
 from libs.common.kafka.limit import RejectionLimit
 from libs.common.kafka.records import Inbound, Outbound
 from libs.common.segments import Segment
@@ -139,9 +140,9 @@ def _parse(messages: list[Inbound]) -> _Result:
             segments.append(_segment(message))
             carriers.append(message)
         except CodecError as error:
-            letters.append(_bad_message(message, str(error)))
+            letters.append(dead_message(STAGE, ErrorCode.BAD_MESSAGE, str(error), message))
     with metrics.PARSE_SECONDS.time():
-        parsed = parse(segments, lambda number: _source(carriers[number]))
+        parsed = parse(segments, lambda number: coordinates(carriers[number]))
     return _Result(
         messages[0].partition, len(segments), sum(len(one.data) for one in segments), parsed, letters + parsed.dead_letters
     )
@@ -151,21 +152,6 @@ def _segment(message: Inbound) -> Segment:
     if message.value is None:
         raise CodecError("not a segment: no value")
     return Segment.from_message(message.headers, message.value)
-
-
-def _bad_message(message: Inbound, reason: str) -> DeadLetter:
-    return DeadLetter(
-        stage=STAGE,
-        code=ErrorCode.BAD_MESSAGE,
-        reason=reason,
-        data=message.value or b"",
-        key=message.key,
-        source=_source(message),
-    )
-
-
-def _source(message: Inbound) -> Mapping[str, str]:
-    return {"topic": message.topic, "partition": str(message.partition), "offset": str(message.offset)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from libs.common.errors import CodecError, Retry
 from libs.common.flows.json_text import json_lines
 from libs.common.flows.schema import IDENTITY_COLUMNS
 from libs.common.flows.wire import decode_flows
+from libs.common.kafka.dead_messages import coordinates, dead_message
 from libs.common.kafka.records import Inbound, TopicPartition
 from libs.common.kafka.sink_loop import Handled
 from services.sinks.contract import FlowPart, RejectedRow, Sink, Ticking
@@ -80,7 +81,7 @@ class FlowHandler:
             try:
                 table = decode_flows(message.value or b"")
             except CodecError as error:
-                bad.append(self._bad_message(message, str(error)))
+                bad.append(dead_message(f"sink.{self._name}", ErrorCode.BAD_MESSAGE, str(error), message))
                 continue
             if table.num_rows:
                 known = batches.setdefault(message.partition, _Batches([], []))
@@ -123,23 +124,9 @@ class FlowHandler:
                     reason=row.reason,
                     data=document,
                     key=identity["blob"].encode(),
-                    source=_coordinates(batches[part].message_of(row.row)),
+                    source=coordinates(batches[part].message_of(row.row)),
                     **identity,
                 )
-
-    def _bad_message(self, message: Inbound, reason: str) -> DeadLetter:
-        return DeadLetter(
-            stage=f"sink.{self._name}",
-            code=ErrorCode.BAD_MESSAGE,
-            reason=reason,
-            data=message.value or b"",
-            key=message.key,
-            source=_coordinates(message),
-        )
-
-
-def _coordinates(message: Inbound) -> Mapping[str, str]:
-    return {"topic": message.topic, "partition": str(message.partition), "offset": str(message.offset)}
 
 
 def _oldest(flows: pa.Table) -> float:

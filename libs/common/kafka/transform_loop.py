@@ -14,10 +14,11 @@ from typing import Final, Protocol
 
 import structlog
 
-from libs.common.dead_letters import DeadLetter, ErrorCode
+from libs.common.dead_letters import ErrorCode
 from libs.common.errors import ConfigError, DeadLetterLimit, ServerUnreachable
 from libs.common.kafka import metrics
 from libs.common.kafka.batching import Collector, PollPolicy
+from libs.common.kafka.dead_messages import dead_message
 from libs.common.kafka.failures import OutputRefused
 from libs.common.kafka.isolation import Isolation
 from libs.common.kafka.limit import RejectionLimit
@@ -167,16 +168,8 @@ class TransformLoop:
 
 def crash_letter(record: Inbound, stage: str, errors_topic: str) -> Outbound:
     """Return the dead letter of a record on which our code failed."""
-    letter = DeadLetter(
-        stage=stage,
-        code=ErrorCode.HANDLER_CRASH,
-        reason="processing this record failed; see the log of the service",
-        data=record.value or b"",
-        key=record.key,
-        source={"topic": record.topic, "partition": str(record.partition), "offset": str(record.offset)},
-    )
-    original = tuple((f"original-{name}", value) for name, value in record.headers)
-    return Outbound(errors_topic, letter.data, letter.key, letter.headers() + original)
+    letter = dead_message(stage, ErrorCode.HANDLER_CRASH, "processing this record failed; see the log of the service", record)
+    return Outbound(errors_topic, letter.data, letter.key, letter.headers())
 
 
 class _Forgetting:

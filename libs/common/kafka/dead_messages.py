@@ -1,0 +1,26 @@
+"""Dead letters of whole messages: value, key, headers and coordinates as they came."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from libs.common.dead_letters import DeadLetter, ErrorCode
+from libs.common.kafka.records import Inbound
+
+
+def dead_message(stage: str, code: ErrorCode, reason: str, record: Inbound) -> DeadLetter:
+    """Return the dead letter of a message as a whole."""
+    return DeadLetter(
+        stage=stage,
+        code=code,
+        reason=reason,
+        data=record.value or b"",
+        key=record.key,
+        source=coordinates(record),
+        original=record.headers,
+    )
+
+
+def coordinates(record: Inbound) -> Mapping[str, str]:
+    """Return topic, partition and offset, as `DeadLetter.source` has them."""
+    return {"topic": record.topic, "partition": str(record.partition), "offset": str(record.offset)}
