@@ -126,7 +126,7 @@ def main(*, quick: bool, names: tuple[str, ...], write: bool) -> None:
         raise click.ClickException(str(error)) from error
     print(render(rows))
     if write:
-        _REPORT.write_text(document(rows, describe(), busy), encoding="utf-8")
+        _REPORT.write_text(document(rows, describe(), busy, quick=quick), encoding="utf-8")
         print(f"written to {_REPORT}", file=sys.stderr)
 
 
