@@ -103,6 +103,9 @@ class ShardStore:
         self._lock = _locked(self._home / "lock")
         self._spool = Spool(self._home / "spool")
         self._database = _connected(self._home / "state.db")
+        # What is in a directory survives a power failure only if the directory does.
+        for directory in (self._home, self._home.parent, self._outlet.directory):
+            _sync_directory(directory)
         self._journal = self._load()
         self._recover()
 
