@@ -4,7 +4,7 @@ Rebalance callbacks only record what happened; everything that blocks or may rai
 listener) happens in `poll`, in the caller's thread, before a record is delivered. A partition is *placed* before it is read:
 
 * committed offset on the broker: start there;
-* none: start at the beginning;
+* none: start at the beginning, and say so if that is no longer offset 0;
 * outside what the topic holds: count and log the exact gap, start at the earliest record there is. Never skip silently.
 
 A broker outage is not an error here: `poll` returns nothing, says so once a minute, and goes on when the broker is back.
@@ -311,6 +311,15 @@ class GroupConsumer:
     def _start(self, client: ConsumerClient, found: ClientPartition) -> int:
         low, high = client.get_watermark_offsets(found, timeout=ANSWER_SECONDS)
         if found.offset < 0:
+            if low > 0:
+                log.warning(
+                    "no committed offset although records were deleted before: this group is new, or was away for longer than "
+                    "the broker keeps offsets; beginning at the earliest record",
+                    group=self._spec.group,
+                    topic=found.topic,
+                    partition=found.partition,
+                    first=low,
+                )
             return low
         if low <= found.offset <= high:
             return found.offset

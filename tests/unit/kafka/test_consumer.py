@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as ClientPartition
+from structlog.testing import capture_logs
 
 from libs.common.errors import BlobtideError, ServerUnreachable
 from libs.common.kafka import metrics
@@ -143,7 +144,9 @@ def test_partitions_start_at_the_committed_offset_or_at_the_beginning(world: _Wo
     world.client.watermarks = {1: (7, 100)}
     assert world.poll(("assign", [0, 1]), [_message(0, 0), _message(1, 0)]) == []
     assert world.client.paused == {0, 1}
-    assert world.poll([_message(0, 40), _message(1, 7)]) == [40, 7]
+    with capture_logs() as logs:
+        assert world.poll([_message(0, 40), _message(1, 7)]) == [40, 7]
+    assert [(line["partition"], line["first"]) for line in logs] == [(1, 7)]
     assert sorted(world.client.seeks) == [(0, 40), (1, 7)]
     assert world.listener.log == [("assigned", [0, 1])]
     assert world.client.paused == set()
