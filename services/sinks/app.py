@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,8 +20,11 @@ from libs.common.flows.wire import decode_flows
 from libs.common.kafka.dead_messages import coordinates, dead_message
 from libs.common.kafka.records import Inbound, TopicPartition
 from libs.common.kafka.sink_loop import Handled
+from libs.common.segments import Headers
 from services.sinks.contract import FlowPart, RejectedRow, Sink, Ticking
 from services.sinks.metrics import BAD_MESSAGES, BATCH_ROWS, LATENCY_SECONDS, RETRIES, ROWS, WRITE_SECONDS
+
+_ROWS_DIGITS: Final = 6  # more rows than these can count fit into no message
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,9 @@ class FlowHandler:
         rejected = self._written(parts) if parts else ()
         BAD_MESSAGES.labels(self._name).inc(len(bad))
         letters = (*bad, *self._refused(rejected, parts, list(batches.values())))
-        return Handled(letters, records=sum(part.flows.num_rows for part in parts) + len(bad))
+        # A message that cannot be read weighs as many rows as it says it has: one among many rows would count for nothing.
+        lost = sum(_stated_rows(letter.original) for letter in bad)
+        return Handled(letters, sum(part.flows.num_rows for part in parts) + lost, len(letters) - len(bad) + lost)
 
     def tick(self) -> None:
         """Let the sink do what it does by time."""
@@ -127,6 +133,12 @@ class FlowHandler:
                     source=coordinates(batches[part].message_of(row.row)),
                     **identity,
                 )
+
+
+def _stated_rows(headers: Headers) -> int:
+    """Return the rows that the headers of a message state, at least one."""
+    stated = dict(headers).get("rows", b"")
+    return max(1, int(stated)) if stated.isdigit() and len(stated) <= _ROWS_DIGITS else 1
 
 
 def _oldest(flows: pa.Table) -> float:

@@ -43,11 +43,13 @@ class Handled:
 
     Attributes:
         rejected: what goes to the errors topic.
-        records: how many records were tried, the whole of which `rejected` is a share; 0 counts the messages.
+        records: how many records were tried; 0 counts the messages.
+        refused: how many of these are in `rejected`; 0 counts one a letter.
     """
 
     rejected: tuple[DeadLetter, ...] = ()
     records: int = 0
+    refused: int = 0
 
 
 class BatchHandler(Protocol):
@@ -201,7 +203,7 @@ class SinkWork:
         held.batch = batch
         handled = self._until_done(lambda: self._parts.handler.handle(held.batch), stop, health)
         if handled is not None:
-            self._limit.check(handled.records or len(batch), len(handled.rejected))
+            self._limit.check(handled.records or len(batch), handled.refused or len(handled.rejected))
             if self._until_done(lambda: self._write(handled.rejected), stop, health) and held.batch:
                 self._parts.source.commit(next_offsets(held.batch))
         held.batch = []

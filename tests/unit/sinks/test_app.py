@@ -74,10 +74,12 @@ def test_batches_of_a_partition_become_one_part_in_order() -> None:
 
 @pytest.mark.parametrize("value", [None, b"", b"nonsense", encode_flows(table(CONTENT).combine_chunks().to_batches()[0])[:200]])
 def test_a_message_that_is_no_flow_batch_is_dead_lettered(value: bytes | None) -> None:
-    """Its bytes, key, headers and coordinates go into the dead letter; its neighbours are written."""
+    """Its bytes, key, headers and coordinates go into the dead letter; its neighbours are written; it weighs its rows."""
     sink = Memory()
     bad = Inbound("Extracted.Flows", 1, 42, 0, b"key", value, (("rows", b"7"),))
-    (letter,) = FlowHandler(sink, "memory").handle([bad, message(1, 43, CONTENT)]).rejected
+    handled = FlowHandler(sink, "memory").handle([bad, message(1, 43, CONTENT)])
+    (letter,) = handled.rejected
+    assert (handled.records, handled.refused) == (len(CONTENT) + 7, 7)
     assert (letter.stage, letter.code, letter.data, letter.key) == ("sink.memory", ErrorCode.BAD_MESSAGE, value or b"", b"key")
     assert letter.source == {"topic": "Extracted.Flows", "partition": "1", "offset": "42"}
     assert ("original-rows", b"7") in letter.headers()
