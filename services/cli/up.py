@@ -179,6 +179,8 @@ class _Up:
 
     def _programs(self, environ: dict[str, str]) -> Iterator[Program]:
         environ |= {"BLOBTIDE_SINKS": json.dumps(self._sinks()), "PYTHONUNBUFFERED": "1"}
+        if self.view.width is not None:
+            environ["COLUMNS"] = str(self.view.width)  # what sinks print goes to a file first, then to our terminal
         services = [("blob-monitor",), ("ingest",), ("parser",), *(("sink", name) for name in self._sinks())]
         for words in services:
             yield self._service("-".join(words), words, environ)

@@ -30,8 +30,17 @@ COUNTS: Final[tuple[tuple[str, str, str, dict[str, str]], ...]] = (
     ("tuples parsed", "parser", "blobtide_parser_tuples_total", {}),
     ("dead letters", "parser", "blobtide_parser_dead_letters_total", {}),
 )
+_INDENT: Final = 2
 _WRITTEN: Final = "blobtide_sink_rows_total"
 Families = dict[str, list[tuple[dict[str, str], float]]]
+
+
+def fitted(line: str, width: int | None) -> str:
+    """Return an indented flow line so that it fits: without its alignment and its date, and cut, if it must be."""
+    if width is None or len(line) + _INDENT <= width:
+        return line
+    _, _, compact = " ".join(line.split()).partition("T")
+    return compact[: width - _INDENT]
 
 
 @dataclass(slots=True)
@@ -142,13 +151,13 @@ class View:
             for record in newest:
                 table = decode_flows(record.value or b"")
                 for line in self._lines.text(table.slice(table.num_rows - SAMPLE_LINES)).decode().splitlines():
-                    self._say(f"  {line}"[: self._width])
+                    self._say(f"  {fitted(line, self.width)}")
         except (BlobtideError, CodecError):
             return  # the view is not worth a failure
 
     @property
-    def _width(self) -> int | None:
-        """How wide a line may be: as wide as the terminal; a file takes all."""
+    def width(self) -> int | None:
+        """The columns of the terminal; None if this is none, where lines may be of any length."""
         return shutil.get_terminal_size().columns if self.out.isatty() else None
 
     def _say(self, line: str) -> None:
