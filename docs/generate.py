@@ -108,6 +108,7 @@ def _type(field: FieldInfo) -> str:
     if values:
         return " \\| ".join(f"`{value}`" for value in values)
     text = annotation.__name__ if inspect.isclass(annotation) and not get_args(annotation) else str(annotation)
+    text = re.sub(r"Optional\[(.*)\]$", r"\1", re.sub(r"Annotated\[(\w+), .*?\)\]", r"\1", text))
     text = re.sub(r"(\w+\.)+", "", text).replace("SecretStr", "secret").replace("|", "or").replace("or None", "").strip()
     bounds = [
         f"{sign} {value}"

@@ -46,13 +46,13 @@ class MonitorSettings(Group):
     """blob_monitor."""
 
     interval_seconds: float = Field(default=30.0, gt=0, description="Time between two scans of an environment.")
-    start_policy: StartPolicy = StartPolicy.RESUME
+    start_policy: StartPolicy = Field(default=StartPolicy.RESUME, description="What becomes of what is there at the start.")
     start_from: datetime | None = Field(default=None, description="With start_policy from: RFC 3339 time with zone.")
     replay_id: str = Field(default="", max_length=64, description="Makes one start_over idempotent over restarts.")
-    resume_policy: ResumePolicy = ResumePolicy.REGISTRY
+    resume_policy: ResumePolicy = Field(default=ResumePolicy.REGISTRY, description="By what it knows what it has seen.")
     minimum_age_seconds: float = Field(default=0.0, ge=0, description="Blobs written less than this ago wait.")
     closing_timeout_minutes: float = Field(default=15.0, gt=0, description="Unwritten for so long: closed.")
-    closing_enabled: bool = True
+    closing_enabled: bool = Field(default=True, description="Close blobs at all.")
     end_of_day_overlap_minutes: int = Field(default=60, ge=0, le=1440, description="Yesterday is scanned so long.")
     hours_back: int = Field(default=2, ge=1, le=48, description="Hourly layout: hours scanned besides the current.")
     timezone: str = Field(default="UTC", description="IANA zone of the dates in names and of days_back.")
@@ -117,8 +117,8 @@ class LogFormat(StrEnum):
 class LogSettings(Group):
     """Logging."""
 
-    level: str = Field(default="info", pattern=r"^(debug|info|warning|error)$")
-    format: LogFormat = LogFormat.CONSOLE
+    level: str = Field(default="info", pattern=r"^(debug|info|warning|error)$", description="debug, info, warning or error.")
+    format: LogFormat = Field(default=LogFormat.CONSOLE, description="console: for people. json: an object a line.")
 
 
 class InstanceSettings(Group):
