@@ -88,6 +88,13 @@ def _bodies(data: bytes) -> Iterator[tuple[int, int]]:
         yield min(start, cut), cut
 
 
+def first_record(data: bytes) -> int:
+    """Return where the first record likely begins: after the document's head, if there is one, and separators."""
+    start = _start(data)
+    head = _HEAD.match(data, start)
+    return head.end() if head else start
+
+
 def _start(data: bytes) -> int:
     lead = _LEAD.match(data)
     return lead.end() if lead else 0

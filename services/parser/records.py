@@ -59,7 +59,7 @@ _record = msgspec.json.Decoder(Record)
 _category = msgspec.json.Decoder(_Category)
 
 
-def decode(value: msgspec.Raw) -> Record:
+def decode(value: msgspec.Raw | memoryview) -> Record:
     """Read one record.
 
     Raises:
@@ -96,7 +96,7 @@ def _known(layout: Layout | None, record: Record) -> Layout:
     return layout
 
 
-def _explained(value: msgspec.Raw, error: Exception) -> BadRecord:
+def _explained(value: msgspec.Raw | memoryview, error: Exception) -> BadRecord:
     """Tell a record of another log, whose fields may have any type, from a broken flow record."""
     try:
         found = _category.decode(value)
