@@ -34,7 +34,7 @@ class Launch:
     argv: tuple[str, ...]
     ready: Callable[[], bool]
     environ: Mapping[str, str] = field(default_factory=dict)
-    seconds: float = 60.0
+    seconds: float = 180.0  # a loaded machine starts a Java server slowly
 
 
 class LocalServer(ABC):
