@@ -16,7 +16,8 @@ from libs.common.errors import ConfigError
 _MAX_EXPANSIONS = 512
 _ANY = "**"
 _STAR = "*"
-_PIECE = re.compile(r"\*\*/|[{},]|\*+(?!/)|[^*{},]+|\*")
+_PIECE = re.compile(r"[{},]|[^{},]+")
+_ANY_DIRECTORIES = re.compile(r"(?<!\*)\*\*/")
 _TOKEN = re.compile(r"\*\*+|\*|\?|[^*?]+")
 
 
@@ -30,7 +31,22 @@ def compile_globs(globs: Sequence[str]) -> re.Pattern[str]:
 
 
 def _expand(glob: str) -> list[str]:
-    """Return the brace-free globs that `glob` stands for; ``**/`` counts as ``{,**/}``."""
+    """Return the brace-free globs that `glob` stands for. Then ``**/`` counts as ``{,**/}``, wherever its parts came from."""
+    found = [each for simple in _expand_braces(glob) for each in _expand_directories(glob, simple)]
+    if len(found) > _MAX_EXPANSIONS:
+        raise _too_many(glob)
+    return found
+
+
+def _expand_directories(glob: str, simple: str) -> list[str]:
+    first, *rest = _ANY_DIRECTORIES.split(simple)
+    current = [first]
+    for part in rest:
+        current = _join(glob, current, [part, f"**/{part}"])
+    return current
+
+
+def _expand_braces(glob: str) -> list[str]:
     # An open brace leaves two lists: what stands before it, and its finished alternatives.
     stack: list[list[str]] = []
     current = [""]
@@ -47,8 +63,6 @@ def _expand(glob: str) -> list[str]:
                 current = _join(glob, stack.pop(), alternatives)
             case "}":
                 raise ConfigError(f"glob {glob!r}: a closing brace without an opening one")
-            case "**/":
-                current = _join(glob, current, ["", piece])
             case _:
                 current = [text + piece for text in current]
     if stack:
@@ -59,8 +73,12 @@ def _expand(glob: str) -> list[str]:
 def _join(glob: str, heads: Sequence[str], tails: Sequence[str]) -> list[str]:
     joined = [head + tail for head, tail in product(heads, tails)]
     if len(joined) > _MAX_EXPANSIONS:
-        raise ConfigError(f"glob {glob!r}: more than {_MAX_EXPANSIONS} alternatives; write several globs")
+        raise _too_many(glob)
     return joined
+
+
+def _too_many(glob: str) -> ConfigError:
+    return ConfigError(f"glob {glob!r}: more than {_MAX_EXPANSIONS} alternatives; write several globs")
 
 
 def _regex(glob: str) -> str:

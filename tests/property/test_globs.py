@@ -6,7 +6,7 @@ import re
 from functools import cache
 
 import pytest
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from libs.common.errors import ConfigError
@@ -45,7 +45,11 @@ def _plain(glob: str, name: str) -> bool:
 @given(_GLOBS, _NAMES)
 def test_a_glob_matches_what_the_plain_matcher_matches(glob: str, name: str) -> None:
     """A compiled glob accepts exactly the names that trying every possibility accepts."""
-    assert bool(compile_globs([glob]).fullmatch(name)) == matches(glob, name)
+    try:
+        compiled = compile_globs([glob])
+    except ConfigError:
+        reject()  # too many alternatives; braces always pair here
+    assert bool(compiled.fullmatch(name)) == matches(glob, name)
 
 
 @pytest.mark.parametrize(
@@ -55,6 +59,7 @@ def test_a_glob_matches_what_the_plain_matcher_matches(glob: str, name: str) -> 
         ("**/PT1H.json", "PT1H.json", "aPT1H.json"),
         ("kubernetes/*.{api,apache2-igc}-*", "kubernetes/20260501.api-7_x.gz", "kubernetes/old/20260501.api-7_x.gz"),
         ("a.b", "a.b", "axb"),
+        ("a{b,**}/c", "ac", "abbc"),
     ],
 )
 def test_globs_mean_what_people_expect(glob: str, yes: str, no: str) -> None:
