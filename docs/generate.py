@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -234,10 +235,10 @@ def _metric(metric: MetricWrapperBase) -> str:
 
 
 def main() -> None:
-    """Write all pages."""
-    REFERENCE.mkdir(exist_ok=True)
+    """Write all pages, into the directory that is named or where they belong."""
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else REFERENCE
     for name, text in pages().items():
-        (REFERENCE / name).write_text(text)
+        (target / name).write_text(text)
 
 
 if __name__ == "__main__":
