@@ -21,7 +21,7 @@ from services.demo.inventory import container_of
 from services.demo.player import Pace, Player
 from services.demo.spec import EstateSpec
 from services.demo.truth import Rows, table_of
-from tests.pipeline import Pipeline, Plan, row_count
+from tests.pipeline import Pipeline, Plan, Storage, row_count
 
 ARRIVES_WITHIN_SECONDS = 240.0
 ALIAS = "test.local"
@@ -82,11 +82,11 @@ def generating(azurite: LocalAzurite, spec: EstateSpec, speed: float) -> Iterato
         writer.close()
 
 
-def plan_of(kafka: KafkaSettings, topics: TopicSettings, azurite: LocalAzurite, directory: Path, **more: object) -> Plan:
+def plan_of(kafka: KafkaSettings, topics: TopicSettings, storage: Storage, directory: Path, **more: object) -> Plan:
     """Return a pipeline that writes Parquet files every second."""
     sinks = {"file": {"directory": str(directory / "flows"), "format": "parquet", "rotate_seconds": 1}}
     containers = ("insights-logs-flowlogflowevent", "insights-logs-networksecuritygroupflowevent")
-    return Plan(kafka, topics, azurite, containers, directory, **{"sinks": sinks, "monitor": {"hours_back": 6}, **more})  # type: ignore[arg-type]
+    return Plan(kafka, topics, storage, containers, directory, **{"sinks": sinks, "monitor": {"hours_back": 6}, **more})  # type: ignore[arg-type]
 
 
 def wait_for_all(pipeline: Pipeline, played: Played) -> None:

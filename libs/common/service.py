@@ -1,19 +1,17 @@
 """What every service process has: signals, a heartbeat, ``/metrics``, ``/livez`` and ``/readyz``, and one way to end.
 
-`run_service` turns every outcome into an exit code and one log line: SIGTERM ends the main loop within its next step; a second
-signal ends the process at once (the system is crash-only, so that is safe).
+`run_service` turns every outcome into an exit code and one log line: SIGTERM ends the main loop within its next step, and the
+process in any case within ten seconds.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import FrameType
 from typing import Protocol
 
 import structlog
@@ -25,6 +23,7 @@ from libs.common.logs import configure_logging
 from libs.common.memory import collect_cycles_seldom
 from libs.common.settings import Settings
 from libs.common.settings.services import HttpSettings
+from libs.common.signals import stop_on_signals
 
 log = structlog.get_logger(__name__)
 
@@ -90,7 +89,7 @@ def run_service(name: str, settings: Settings, build: Callable[[Settings], Servi
     """Run one service in the foreground and return the process's exit code."""
     configure_logging(settings.log, service=name)
     stop, health = Stop(), Health()
-    _stop_on_signals(stop)
+    stop_on_signals(stop.set)
     try:
         with_http = HealthServer(settings.http, health)
         with_http.start()
@@ -109,16 +108,6 @@ def run_service(name: str, settings: Settings, build: Callable[[Settings], Servi
     finally:
         with_http.stop()
     return 0
-
-
-def _stop_on_signals(stop: Stop) -> None:
-    def on_signal(number: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
-            os._exit(128 + number)
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
 
 
 class HealthServer:

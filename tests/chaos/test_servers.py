@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
@@ -19,8 +24,8 @@ from tests.audit import assert_all_is_well, unread, wait_until_consumed
 from tests.estates import ARRIVES_WITHIN_SECONDS, Played, estate, generating, plan_of
 from tests.fault_proxy import Fault, Reset, Short, Status, fault_proxy
 from tests.fixtures.long import Scale
-from tests.pipeline import Account, Pipeline, row_count
-from tests.stores import opensearch_identities, redis_identities
+from tests.pipeline import Account, Pipeline, Plan, row_count
+from tests.stores import Identity, opensearch_identities, redis_identities
 
 pytestmark = [pytest.mark.kafka, pytest.mark.azurite, pytest.mark.timeout(1800)]
 
@@ -45,6 +50,20 @@ def be_away(pipeline: Pipeline, server: LocalServer, end: Callable[[], None], se
     back = time.monotonic() + seconds
     pipeline.wait(lambda: time.monotonic() > back, 60, "the outage's end")
     server.start()
+
+
+@contextlib.contextmanager
+def frozen(*servers: LocalServer) -> Iterator[None]:
+    """Suspend servers: their connections stay open and nothing answers."""
+    guards = [psutil.Process(server._process.pid) for server in servers if server._process is not None]
+    processes = [child for guard in guards for child in guard.children(recursive=True)]
+    for process in processes:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.resume()
 
 
 def test_nothing_is_lost_or_doubled_when_the_broker_is_killed(
@@ -90,40 +109,88 @@ def test_nothing_is_lost_or_doubled_by_storage_that_fails(
             assert pipeline.restarts() == 0
 
 
-@pytest.mark.redis
-@pytest.mark.opensearch
-def test_a_dead_destination_delays_only_its_own_sink(
-    kafka_settings: KafkaSettings,
-    topics: TopicSettings,
-    own_azurite: LocalAzurite,
-    redis_server: LocalRedis,
-    opensearch: LocalOpenSearch,
-    tmp_path: Path,
-) -> None:
-    """While Redis and OpenSearch are dead, files get all rows; when they are back, they get each row once."""
-    prefix = kafka_settings.group_prefix
-    plan = plan_of(kafka_settings, topics, own_azurite, tmp_path)
-    plan.sinks["redis"] = {"url": redis_server.url, "prefix": prefix}
-    plan.sinks["elasticsearch"] = {"hosts": [opensearch.url], "index_prefix": prefix}
-    pipeline = Pipeline(plan)
-    pipeline.command("sink-setup", "elasticsearch")
-    reads = {
-        "redis": lambda: redis_identities(redis_server.url, prefix),
-        "elasticsearch": lambda: opensearch_identities(opensearch.url, prefix),
-    }
-    with generating(own_azurite, estate(10, 45, seed=23), speed=100) as played, pipeline.running():
-        for name, read in reads.items():
-            pipeline.wait(lambda read=read: bool(read()), ARRIVES_WITHIN_SECONDS, f"first rows in {name}")  # type: ignore[misc]
-        redis_server.kill()
-        opensearch.kill()
-        assert_all_is_well(pipeline, played)
-        assert all(unread(kafka_settings, f"sink.{name}", topics.flows) for name in reads)
-        redis_server.start()
-        opensearch.start()
-        wait_until_consumed(pipeline, reads)
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Redis and OpenSearch, as destinations of one pipeline, under its own prefix."""
+
+    redis: LocalRedis
+    opensearch: LocalOpenSearch
+    prefix: str
+
+    def pipeline(self, plan: Plan) -> Pipeline:
+        """Add both sinks to `plan`."""
+        plan.sinks["redis"] = {"url": self.redis.url, "prefix": self.prefix}
+        plan.sinks["elasticsearch"] = {"hosts": [self.opensearch.url], "index_prefix": self.prefix}
+        pipeline = Pipeline(plan)
+        pipeline.command("sink-setup", "elasticsearch")
+        return pipeline
+
+    def reads(self) -> dict[str, Callable[[], list[Identity]]]:
+        """Return for each sink how to read back what it wrote."""
+        return {
+            "redis": partial(redis_identities, self.redis.url, self.prefix),
+            "elasticsearch": partial(opensearch_identities, self.opensearch.url, self.prefix),
+        }
+
+    def wait_for_first_rows(self, pipeline: Pipeline) -> None:
+        """Wait until both have something."""
+        for name, read in self.reads().items():
+            pipeline.wait(partial(_any, read), ARRIVES_WITHIN_SECONDS, f"first rows in {name}")
+
+    def assert_same_rows(self, pipeline: Pipeline, played: Played) -> None:
+        """Wait until both have been written to; then each must have every row once."""
+        wait_until_consumed(pipeline, list(self.reads()))
         truth = played.truth()
         columns = (truth[name].to_pylist() for name in ("blob", "record_offset", "tuple_index"))
         expected = sorted(zip(*columns, strict=True))
-        for name, read in reads.items():
+        for name, read in self.reads().items():
             assert sorted(read()) == expected, name
+
+
+def _any(read: Callable[[], list[Identity]]) -> bool:
+    return bool(read())
+
+
+@pytest.fixture
+def stores(kafka_settings: KafkaSettings, redis_server: LocalRedis, opensearch: LocalOpenSearch) -> Stores:
+    """Return both stores, running."""
+    return Stores(redis_server, opensearch, kafka_settings.group_prefix)
+
+
+@pytest.mark.redis
+@pytest.mark.opensearch
+def test_a_dead_destination_delays_only_its_own_sink(
+    kafka_settings: KafkaSettings, topics: TopicSettings, own_azurite: LocalAzurite, stores: Stores, tmp_path: Path
+) -> None:
+    """While Redis and OpenSearch are dead, files get all rows; when they are back, they get each row once."""
+    pipeline = stores.pipeline(plan_of(kafka_settings, topics, own_azurite, tmp_path))
+    with generating(own_azurite, estate(10, 45, seed=23), speed=100) as played, pipeline.running():
+        stores.wait_for_first_rows(pipeline)
+        stores.redis.kill()
+        stores.opensearch.kill()
+        assert_all_is_well(pipeline, played)
+        assert all(unread(kafka_settings, f"sink.{name}", topics.flows) for name in stores.reads())
+        stores.redis.start()
+        stores.opensearch.start()
+        stores.assert_same_rows(pipeline, played)
         assert pipeline.restarts() == 0
+
+
+@pytest.mark.redis
+@pytest.mark.opensearch
+def test_a_sink_can_be_stopped_while_its_destination_hangs(
+    kafka_settings: KafkaSettings, topics: TopicSettings, own_azurite: LocalAzurite, stores: Stores, tmp_path: Path
+) -> None:
+    """Told to end while Redis and OpenSearch hold connections and do not answer, sinks end; then each row arrives once."""
+    pipeline = stores.pipeline(plan_of(kafka_settings, topics, own_azurite, tmp_path))
+    sinks = ("sink-redis-0", "sink-elasticsearch-0")
+    with generating(own_azurite, estate(10, 45, seed=24), speed=100) as played, pipeline.running():
+        stores.wait_for_first_rows(pipeline)
+        with frozen(stores.redis, stores.opensearch):
+            wait_for_progress(pipeline, played)
+            ended = pipeline.take_out(*sinks)
+        assert {one.exit_code for one in ended.values()} <= {0, 128 + signal.SIGTERM}
+        for name in sinks:
+            pipeline.put_in(name)
+        assert_all_is_well(pipeline, played)
+        stores.assert_same_rows(pipeline, played)

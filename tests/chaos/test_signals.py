@@ -1,10 +1,12 @@
-"""Signals to a service process: the first asks for the end, the second is the end."""
+"""Signals to a service process: the first asks for the end, which comes also when the service does not come to it."""
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 
 SECONDS = 60
 STUBBORN = """
@@ -24,16 +26,32 @@ run_service("stubborn", Settings(http={"port": 0}), lambda settings: Stubborn())
 """
 
 
-def test_a_second_signal_ends_a_process_that_does_not_end() -> None:
-    """A service that does not come to its end after SIGTERM ends at a second one, with the signal's exit code."""
+@contextlib.contextmanager
+def stubborn_service() -> Iterator[subprocess.Popen[str]]:
+    """Run a service that has been asked to end and does not."""
     with subprocess.Popen(
-        [sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         try:
             assert process.stdout is not None
-            for line in ("runs\n", "was asked\n"):
-                assert process.stdout.readline() == line
-                process.send_signal(signal.SIGTERM)
-            assert process.wait(SECONDS) == 128 + signal.SIGTERM
+            assert process.stdout.readline() == "runs\n"
+            process.send_signal(signal.SIGTERM)
+            assert process.stdout.readline() == "was asked\n"
+            yield process
         finally:
             process.kill()
+
+
+def test_a_second_signal_ends_a_process_that_does_not_end() -> None:
+    """A service that does not come to its end after SIGTERM ends at a second signal, with that signal's exit code."""
+    with stubborn_service() as process:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(SECONDS) == 128 + signal.SIGINT
+
+
+def test_a_process_that_does_not_end_is_ended_and_says_so() -> None:
+    """A service that hangs after SIGTERM is ended by itself, before an orchestrator would kill it, and its log says it."""
+    with stubborn_service() as process:
+        _, log = process.communicate(timeout=SECONDS)
+        assert process.returncode == 128 + signal.SIGTERM
+        assert "still busy, ending as a crash would" in log

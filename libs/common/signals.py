@@ -1,0 +1,55 @@
+"""How a process ends when it is told to: asked once, given `GRACE_SECONDS`, then ended.
+
+A thread of its own waits for signals, because Python calls its handlers between two instructions of the main thread, and that
+may be inside a client library's call for long. Ending a process in the middle is safe: all of them are made to survive a crash.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Final
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+# Orchestrators kill after ten seconds, without a word about what happened.
+GRACE_SECONDS: Final = 9.0
+_SIGNALLED: Final = 128  # a shell's exit code for a process that signal N ended is 128 + N
+
+
+def stop_on_signals(stop: Callable[[], None]) -> None:
+    """Call `stop` at SIGTERM or SIGINT, from a thread; end the process at the next one, or when the grace is over.
+
+    Call it from the main thread, once a process.
+    """
+    reading, writing = socket.socketpair()
+    writing.settimeout(0)
+    signal.set_wakeup_fd(writing.detach(), warn_on_full_buffer=False)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave_it_to_the_thread)
+    threading.Thread(target=_watch, args=(reading, stop), name="signals", daemon=True).start()
+
+
+def _leave_it_to_the_thread(number: int, frame: FrameType | None) -> None:
+    """A handler must be there, so that the number is written to the descriptor."""
+
+
+def _watch(reading: socket.socket, stop: Callable[[], None]) -> None:
+    number = reading.recv(1)[0]
+    stop()
+    reading.settimeout(GRACE_SECONDS)
+    try:
+        number = reading.recv(1)[0]
+    except TimeoutError:
+        log.warning(
+            "still busy, ending as a crash would: what is not committed comes again",
+            signal=signal.Signals(number).name,
+            waited_seconds=GRACE_SECONDS,
+        )
+    os._exit(_SIGNALLED + number)
