@@ -339,6 +339,22 @@ def test_an_append_blob_is_read_by_whole_lines_until_it_is_closed(site: Site) ->
     assert {s.format.value for s in segments} == {"jsonl"}
 
 
+def close_all(site: Site, names: list[str]) -> None:
+    """Close blobs and wait until ingest is through with them."""
+    for name in names:
+        site.close(name)
+    for name in names:
+        site.until_closed(name)
+
+
+def assert_each_is(site: Site, names: list[str], blocks: list[tuple[str, bytes]]) -> None:
+    """Check that the segments of each blob follow each other without a gap and are its text."""
+    segments = site.segments()
+    for name in names:
+        assert_tiles(segments[name])
+        assert b"".join(s.data for s in segments[name]) == text_of(blocks)
+
+
 @pytest.mark.parametrize("place", ["ingest.read@2", "ingest.committed@2"])
 def test_a_kill_before_or_after_a_commit_leaves_no_gap_and_no_duplicate(site: Site, tmp_path: Path, place: str) -> None:
     """A process that is killed between reading and committing, or right after, is replaced without anyone noticing."""
@@ -352,14 +368,8 @@ def test_a_kill_before_or_after_a_commit_leaves_no_gap_and_no_duplicate(site: Si
                 site.observe(name)
         assert child.wait(WAIT_SECONDS) == -signal.SIGKILL
     with process(site, tmp_path, **options):
-        for name in names:
-            site.close(name)
-        for name in names:
-            site.until_closed(name)
-    segments = site.segments()
-    for name in names:
-        assert_tiles(segments[name])
-        assert b"".join(s.data for s in segments[name]) == text_of(blocks)
+        close_all(site, names)
+    assert_each_is(site, names, blocks)
 
 
 def test_two_processes_share_the_blobs_and_one_takes_over_from_the_other(site: Site, tmp_path: Path) -> None:
@@ -376,14 +386,8 @@ def test_two_processes_share_the_blobs_and_one_takes_over_from_the_other(site: S
                     site.until(name, lambda c: c.next_offset > 0)
             if count == 2:
                 first.kill()
-        for name in names:
-            site.close(name)
-        for name in names:
-            site.until_closed(name)
-    segments = site.segments()
-    for name in names:
-        assert_tiles(segments[name])
-        assert b"".join(s.data for s in segments[name]) == text_of(blocks)
+        close_all(site, names)
+    assert_each_is(site, names, blocks)
 
 
 def test_sigterm_commits_what_was_read_and_ends_with_zero(site: Site, tmp_path: Path) -> None:
