@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import click
 
@@ -20,6 +20,7 @@ from benchmarks.table import render
 from libs.common.errors import BlobtideError
 from libs.local.azurite import LocalAzurite
 from libs.local.kafka import LocalKafka
+from libs.local.process import LocalServer
 
 _REPORT: Final = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 
@@ -40,6 +41,7 @@ _FULL: Final = Size(5, 3, 5_000, 5, 3, 90.0)
 _QUICK: Final = Size(1, 1, 1_000, 4, 1, 0.0)
 
 Stage = Callable[["Bench"], Iterator[Measured]]
+_Server = TypeVar("_Server", bound=LocalServer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ def _kernel(bench: Bench) -> Iterator[Measured]:
 
 
 def _parser(bench: Bench) -> Iterator[Measured]:
-    with _kafka(bench) as kafka:
+    with _running(LocalKafka, bench) as kafka:
         for data in bench.data:
             yield from parsing.measure(kafka, parsing.Repeated(data, bench.size.parser_times), bench.size.repeats)
 
@@ -65,7 +67,7 @@ def _parser(bench: Bench) -> Iterator[Measured]:
 def _storage(bench: Bench) -> Iterator[Measured]:
     """Measure all that reads from storage; both estates have the same container, so each gets an Azurite."""
     for data in bench.data:
-        with _kafka(bench) as kafka, _azurite(bench) as azurite:
+        with _running(LocalKafka, bench) as kafka, _running(LocalAzurite, bench) as azurite:
             storage.upload(azurite, data)
             yield from storage.measure_reads(azurite, data, bench.size.repeats)
             yield ingesting.measure(kafka, azurite, data, bench.size.repeats)
@@ -75,13 +77,13 @@ def _storage(bench: Bench) -> Iterator[Measured]:
 
 
 def _sinks(bench: Bench) -> Iterator[Measured]:
-    with _kafka(bench) as kafka:
+    with _running(LocalKafka, bench) as kafka:
         yield from sinking.measure(kafka, bench.directory, bench.data[0], bench.size.repeats)
 
 
 def _lasting(bench: Bench) -> Iterator[Measured]:
     if bench.size.lasting_seconds:
-        with _kafka(bench) as kafka:
+        with _running(LocalKafka, bench) as kafka:
             yield from lasting.parser_and_file_sink(kafka, bench.data[0], bench.size.lasting_seconds)
 
 
@@ -95,18 +97,9 @@ STAGES: Final[dict[str, Stage]] = {
 
 
 @contextlib.contextmanager
-def _kafka(bench: Bench) -> Iterator[LocalKafka]:
-    server = LocalKafka(Path(tempfile.mkdtemp(dir=bench.directory)) / "kafka")
-    server.start()
-    try:
-        yield server
-    finally:
-        server.kill()
-
-
-@contextlib.contextmanager
-def _azurite(bench: Bench) -> Iterator[LocalAzurite]:
-    server = LocalAzurite(Path(tempfile.mkdtemp(dir=bench.directory)) / "azurite")
+def _running(kind: type[_Server], bench: Bench) -> Iterator[_Server]:
+    """Run a server that forgets everything."""
+    server = kind(Path(tempfile.mkdtemp(dir=bench.directory)) / kind.name)
     server.start()
     try:
         yield server
