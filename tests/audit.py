@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import groupby, pairwise
+from typing import Any
 
 import pyarrow as pa
 from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from libs.common.events import BlobCheckpoint, decode_event
 from libs.common.flows.wire import decode_flows
@@ -34,14 +35,16 @@ def assert_all_is_well(pipeline: Pipeline, played: Played) -> None:
 
 def wait_until_consumed(pipeline: Pipeline, sinks: Iterable[str] = ("file",)) -> None:
     """Wait until ingest, parser and `sinks` have committed all there is."""
-    kafka, topics = pipeline.plan.kafka, pipeline.plan.topics
+    topics = pipeline.plan.topics
     readers = [("ingest", topics.blobs), ("parser", topics.raw_flow_logs), *((f"sink.{name}", topics.flows) for name in sinks)]
     for group, topic in readers:
-        pipeline.wait(
-            lambda group=group, topic=topic: unread(kafka, group, topic) == 0,  # type: ignore[misc]
-            ARRIVES_WITHIN_SECONDS,
-            f"{group} at the end of {topic}",
-        )
+        wait_until_read(pipeline, group, topic)
+
+
+def wait_until_read(pipeline: Pipeline, group: str, topic: str) -> None:
+    """Wait until `group` has committed all there is in `topic`."""
+    kafka = pipeline.plan.kafka
+    pipeline.wait(lambda: unread(kafka, group, topic) == 0, ARRIVES_WITHIN_SECONDS, f"{group} at the end of {topic}")
 
 
 def unread(kafka: KafkaSettings, group: str, topic: str) -> int:
@@ -91,7 +94,8 @@ def assert_nothing_open(kafka: KafkaSettings, topics: TopicSettings) -> None:
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
     present = admin.list_topics(timeout=SECONDS).topics
     names = [name for name in topics.model_dump().values() if name in present]
-    wanted = {TopicPartition(name, number): OffsetSpec.latest() for name in names for number in present[name].partitions}
+    latest: Any = OffsetSpec.latest
+    wanted = {TopicPartition(name, number): latest() for name in names for number in present[name].partitions}
     stable, end = (
         {(at.topic, at.partition): future.result(SECONDS).offset for at, future in answers.items()}
         for answers in (

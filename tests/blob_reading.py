@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from libs.common.blobs import BlobId
 from libs.common.dead_letters import DeadLetter
@@ -36,7 +37,7 @@ class Desk:
     skipped: list[Skip] = field(default_factory=list)
     steps: int = 0
 
-    def announce(self, *, closed: bool = False, **more: object) -> Announcement:
+    def announce(self, *, closed: bool = False, **more: Any) -> Announcement:
         """Announce the blob as it is now."""
         blob = self.container.blobs[self.name]
         known = Announcement(
@@ -49,9 +50,9 @@ class Desk:
             creation_etag=blob.etag,
             closed=closed,
         )
-        return replace(known, **more)  # type: ignore[arg-type]
+        return replace(known, **more)
 
-    def read(self, announcement: Announcement | None = None, *, closed: bool = False, **more: object) -> list[Step]:
+    def read(self, announcement: Announcement | None = None, *, closed: bool = False, **more: Any) -> list[Step]:
         """Read until there is nothing more to do."""
         announcement = announcement or self.announce(closed=closed, **more)
         steps: list[Step] = []

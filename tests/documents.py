@@ -107,8 +107,6 @@ def _subscription(resource_id: str | None) -> str | None:
     return parts[2].lower() if len(parts) > 2 and parts[1].lower() == "subscriptions" and parts[2] else None
 
 
-def _without_nulls(value: Any) -> Any:
-    if not isinstance(value, dict):
-        return value
-    kept = {name: _without_nulls(inner) for name, inner in value.items() if inner is not None}
-    return {name: inner for name, inner in kept.items() if inner != {}}
+def _without_nulls(document: dict[str, Any]) -> dict[str, Any]:
+    inside = {name: _without_nulls(value) if isinstance(value, dict) else value for name, value in document.items()}
+    return {name: value for name, value in inside.items() if value is not None and value != {}}

@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
+from pydantic import SecretStr
 
 from libs.common.service import Stop
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
@@ -60,7 +62,7 @@ def estate(nics: int, minutes: int, seed: int, tuples_per_minute: float = 28) ->
 @contextmanager
 def generating(azurite: LocalAzurite, spec: EstateSpec, speed: float) -> Iterator[Played]:
     """Play an estate against Azurite in the background."""
-    writer = BlobWriter(StorageAccount(connection_string=azurite.connection_string), ALIAS)  # type: ignore[arg-type]
+    writer = BlobWriter(StorageAccount(connection_string=SecretStr(azurite.connection_string)), ALIAS)
     for container in sorted({container_of(kind) for kind in spec.kinds}):
         writer.create_container(container)
     played, stop = Played([]), Stop()
@@ -82,11 +84,12 @@ def generating(azurite: LocalAzurite, spec: EstateSpec, speed: float) -> Iterato
         writer.close()
 
 
-def plan_of(kafka: KafkaSettings, topics: TopicSettings, storage: Storage, directory: Path, **more: object) -> Plan:
+def plan_of(kafka: KafkaSettings, topics: TopicSettings, storage: Storage, directory: Path, **more: Any) -> Plan:
     """Return a pipeline that writes Parquet files every second."""
     sinks = {"file": {"directory": str(directory / "flows"), "format": "parquet", "rotate_seconds": 1}}
     containers = ("insights-logs-flowlogflowevent", "insights-logs-networksecuritygroupflowevent")
-    return Plan(kafka, topics, storage, containers, directory, **{"sinks": sinks, "monitor": {"hours_back": 6}, **more})  # type: ignore[arg-type]
+    options: dict[str, Any] = {"sinks": sinks, "monitor": {"hours_back": 6}, **more}
+    return Plan(kafka, topics, storage, containers, directory, **options)
 
 
 def wait_for_all(pipeline: Pipeline, played: Played) -> None:

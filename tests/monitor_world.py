@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from pydantic import SecretStr
+
 from libs.common.blobs import partition_of
 from libs.common.events import BlobsListed, BlobState, Event, decode_event
 from libs.common.kafka.records import CommitResult, Inbound, Listener, NextOffsets, Outbound, TopicPartition
@@ -206,7 +208,7 @@ class World:
 
     def place(self) -> Place:
         """Return the one environment."""
-        account = StorageAccount(account_name="account", account_key="a2V5")  # type: ignore[arg-type]
+        account = StorageAccount(account_name="account", account_key=SecretStr("a2V5"))
         environment = Environment(storage=account, sources=(self._source,))
         found = territories({"sub": Subscription(environments={"dev": environment})})
         return Place("sub.dev", 30.0, found, {"logs": self.storage})

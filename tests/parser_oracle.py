@@ -49,11 +49,12 @@ def rows_of(batch: pa.RecordBatch) -> list[dict[str, Any]]:
     """Return the rows of a flow batch as dictionaries; times as integers, because nanoseconds do not fit a datetime."""
     times = ("time", "record_time")
     columns = {name: batch[name].cast(pa.int64()) if name in times else batch[name] for name in batch.schema.names}
-    return pa.table(columns).to_pylist()
+    rows: list[dict[str, Any]] = pa.table(columns).to_pylist()
+    return rows
 
 
 def _record(result: Expected, offset: int, record: dict[str, Any], identity: dict[str, Any]) -> None:
-    category = record.get("category")
+    category: Any = record.get("category")
     body = record.get({NSG: "properties", VNET: "flowRecords"}.get(category, ""))
     if category not in {NSG, VNET}:
         result.letters.append((ErrorCode.UNKNOWN_FORMAT, offset, None))

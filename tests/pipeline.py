@@ -163,6 +163,11 @@ class Pipeline:
             self.step()
             time.sleep(STEP_SECONDS)
 
+    def go_on_for(self, seconds: float) -> None:
+        """Let time pass, keeping processes alive."""
+        end = time.monotonic() + seconds
+        self.wait(lambda: time.monotonic() > end, seconds + START_SECONDS, "the end of a pause")
+
     def child(self, name: str) -> Child:
         """Return one process by its name, such as ``ingest-1`` or ``sink-file-0``."""
         return next(child for child in self._supervisor.children if child.program.name == name)

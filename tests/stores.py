@@ -18,7 +18,7 @@ def redis_identities(url: str, prefix: str) -> list[Identity]:
     """Return the identity of every entry in the streams under `prefix`."""
     with Redis.from_url(url) as redis:
         streams = [key for key in redis.scan_iter(f"{prefix}:*") if redis.type(key) == b"stream"]
-        entries = [entry for stream in streams for _, entry in redis.xrange(stream)]  # type: ignore[union-attr]
+        entries = [entry for stream in streams for _, entry in redis.xrange(stream)]
     flows = (json.loads(entry[b"flow"]) for entry in entries)
     return [(flow["blob"], flow["record_offset"], flow["tuple_index"]) for flow in flows]
 

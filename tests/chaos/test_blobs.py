@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import time
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -121,8 +120,7 @@ def test_the_last_generation_of_every_blob_is_whole_whatever_happened_to_it(
         for _ in range(10 * ROUNDS if scale is Scale.LONG else ROUNDS):
             for blob in blobs:
                 dice.choice((blob.grow, blob.grow, blob.replace, blob.cut, blob.cut_and_grow, blob.make_anew, blob.touch))()
-            pause = time.monotonic() + dice.uniform(0, LONGEST_PAUSE_SECONDS)
-            pipeline.wait(lambda pause=pause: time.monotonic() > pause, 30, "the next changes")  # type: ignore[misc]
+            pipeline.go_on_for(dice.uniform(0, LONGEST_PAUSE_SECONDS))
         expected = {str(BlobId(ALIAS, container, blob.target.name)): sorted(blob.rows()) for blob in blobs}
         pipeline.wait(
             lambda: {blob: rows_of(plan, blob, last) for blob, last in last_generations(plan).items()} == expected,

@@ -13,7 +13,7 @@ from libs.common.dead_letters import ErrorCode
 from libs.common.errors import DeadLetterLimit
 from libs.common.segments import Segment, SegmentFormat
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
-from tests.audit import unread
+from tests.audit import unread, wait_until_read
 from tests.estates import ARRIVES_WITHIN_SECONDS
 from tests.pipeline import Account, Pipeline, Plan, read_rows
 from tests.topic_tools import committed_records
@@ -93,11 +93,7 @@ def test_a_bad_message_costs_one_dead_letter_and_nothing_else(
     writer.flush()
     with Pipeline(plan).running() as pipeline:
         for group, topic in (("parser", topics.raw_flow_logs), ("sink.file", topics.flows)):
-            pipeline.wait(
-                lambda group=group, topic=topic: unread(kafka_settings, group, topic) == 0,  # type: ignore[misc]
-                ARRIVES_WITHIN_SECONDS,
-                f"{group} at the end",
-            )
+            wait_until_read(pipeline, group, topic)
         pipeline.wait(lambda: read_rows(plan.rows_directory).num_rows >= len(writer.good), 60, "all good rows in files")
         assert pipeline.restarts() == 0
     rows = read_rows(plan.rows_directory)

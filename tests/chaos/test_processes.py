@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,9 @@ import pytest
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.local.azurite import LocalAzurite
 from tests.audit import assert_all_is_well
-from tests.estates import ARRIVES_WITHIN_SECONDS, estate, generating, plan_of
+from tests.estates import ARRIVES_WITHIN_SECONDS, Played, estate, generating, plan_of
 from tests.fixtures.kafka import PARTITIONS
-from tests.pipeline import Ended, Pipeline, row_count
+from tests.pipeline import Ended, Pipeline, Plan, row_count
 
 pytestmark = [pytest.mark.kafka, pytest.mark.azurite, pytest.mark.timeout(600)]
 
@@ -61,16 +62,18 @@ def test_processes_leave_and_join_under_load_and_a_stop_is_quick(
         ended: list[Ended] = []
         for act in (lambda name: ended.extend(pipeline.take_out(name).values()), pipeline.put_in):
             for name in ("ingest-2", "parser-1", "ingest-1"):
-                rows = row_count(plan.rows_directory)
+                has_gone_on = progress(plan, played)
                 act(name)
-                pipeline.wait(
-                    lambda rows=rows: row_count(plan.rows_directory) > rows or played.is_done(),  # type: ignore[misc]
-                    ARRIVES_WITHIN_SECONDS,
-                    f"progress after {name} left or came",
-                )
+                pipeline.wait(has_gone_on, ARRIVES_WITHIN_SECONDS, f"progress after {name} left or came")
         ended += pipeline.take_out(*pipeline.names()).values()
         assert {one.exit_code for one in ended} == {0}
         for name in pipeline.names():
             pipeline.put_in(name)
         assert_all_is_well(pipeline, played)
         assert pipeline.restarts() == 0
+
+
+def progress(plan: Plan, played: Played) -> Callable[[], bool]:
+    """Return a condition: more rows than now are in files, or no more will come."""
+    rows = row_count(plan.rows_directory)
+    return lambda: row_count(plan.rows_directory) > rows or played.is_done()

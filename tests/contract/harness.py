@@ -66,7 +66,8 @@ class Harness(ABC):
 
 def shard_of(row: Row) -> int:
     """Return the shard of a row: one for each blob, for ever."""
-    return sum(row["blob"].encode()) % SHARDS
+    blob: str = row["blob"]
+    return sum(blob.encode()) % SHARDS
 
 
 def parts(rows: Sequence[Row]) -> list[FlowPart]:

@@ -49,7 +49,7 @@ class Stage:
         self.writer.put(Target(self.container, name), b"x" * size)
 
     @contextlib.contextmanager
-    def monitor(self, ordinal: int = 0, **monitor: Any) -> Iterator[subprocess.Popen[bytes]]:
+    def monitor(self, ordinal: int = 0, /, **monitor: Any) -> Iterator[subprocess.Popen[bytes]]:
         """Run a monitor process; it must end well, within ten seconds of SIGTERM."""
         file = self.directory / f"monitor-{ordinal}.yaml"
         file.write_text(yaml.safe_dump(self._settings(ordinal, monitor)))
@@ -101,6 +101,10 @@ class Stage:
     def observed(self, name: str) -> list[BlobObserved]:
         """Return the announcements of one blob."""
         return [event for event in self.events if isinstance(event, BlobObserved) and event.blob.endswith(f"/{name}")]
+
+    def registered(self) -> set[bytes]:
+        """Return the ids of the blobs that the monitors know about."""
+        return {record.key or b"" for record in read_compacted(self.kafka, self.topics.blob_state, range(4))}
 
     def listed_again(self) -> Callable[[], bool]:
         """Return a condition: two more listings have ended, so that what was there has been looked at."""
@@ -173,8 +177,7 @@ def test_start_policies(stage: Stage) -> None:
     assert [event.replay_id for event in stage.observed(old)] == ["", "again"]
     with stage.monitor(start_policy="from", start_from=datetime(2030, 1, 1, tzinfo=UTC).isoformat()):
         stage.write(late := this_hour("R3"), 5)
-        states = lambda: {r.key for r in read_compacted(stage.kafka, stage.topics.blob_state, range(4))}  # noqa: E731
-        stage.wait(lambda: any(key.endswith(late.encode()) for key in states()), "registered")
+        stage.wait(lambda: any(key.endswith(late.encode()) for key in stage.registered()), "registered")
     assert stage.observed(late) == []
 
 

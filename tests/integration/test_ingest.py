@@ -29,7 +29,6 @@ from libs.common.events import (
     BlobCompletion,
     BlobObserved,
     CheckpointStatus,
-    Event,
     Stream,
     decode_event,
     encode_event,
@@ -98,9 +97,9 @@ class Site:
         seen = self.observe(name)
         self.announce(BlobClosed(seen.blob, seen.etag, seen.size, seen.last_modified, datetime.now(UTC), 900))
 
-    def announce(self, event: Event) -> None:
+    def announce(self, event: BlobObserved | BlobClosed) -> None:
         """Write an event."""
-        self.producer.produce(self.topics.blobs, encode_event(event), event.blob.encode(), headers=list(event_headers(event)))  # type: ignore[union-attr]
+        self.producer.produce(self.topics.blobs, encode_event(event), event.blob.encode(), headers=list(event_headers(event)))
         assert self.producer.flush(30) == 0
 
     def id(self, name: str) -> str:
@@ -176,6 +175,10 @@ class Site:
     def until_closed(self, name: str) -> BlobCheckpoint:
         """Wait until a blob is complete."""
         return self.until(name, lambda c: c.status is CheckpointStatus.COMPLETE)
+
+    def until_read(self, name: str, etag: str) -> BlobCheckpoint:
+        """Wait until a blob has been read as it was with this ETag."""
+        return self.until(name, lambda c: c.etag == etag)
 
     def until(self, name: str, wanted: Callable[[BlobCheckpoint], bool]) -> BlobCheckpoint:
         """Wait for a checkpoint; one that was seen before will do."""
@@ -283,7 +286,7 @@ def test_a_blob_that_grows_while_it_is_read_arrives_whole_and_without_its_tails(
 def test_replaced_shrunk_recreated_and_touched_blobs_are_told_apart(site: Site) -> None:
     """New content is a new generation from its beginning and the old one is marked incomplete; new metadata is nothing."""
     old, new = [minute(1), minute(2)], [minute(3), minute(4), minute(5)]
-    changes: dict[str, Callable[[str], None]] = {
+    changes: dict[str, Callable[[str], object]] = {
         "replaced": lambda name: site.commit(name, new),
         "shrunk": lambda name: site.commit(name, old[:1]),
         "touched": lambda name: site.service.get_blob_client(site.container, name).set_blob_metadata({"a": "b"}),
@@ -293,7 +296,7 @@ def test_replaced_shrunk_recreated_and_touched_blobs_are_told_apart(site: Site) 
         for name in changes:
             site.commit(name, old)
             seen = site.observe(name)
-            site.until(name, lambda c, etag=seen.etag: c.etag == etag)
+            site.until_read(name, seen.etag)
         time.sleep(1.1)  # creation times have a resolution of a second
         for name, change in changes.items():
             change(name)
@@ -329,7 +332,7 @@ def test_an_append_blob_is_read_by_whole_lines_until_it_is_closed(site: Site) ->
             client.append_block(portion)
             seen = site.observe(name)
             if b"\n" in portion:
-                before = site.until(name, lambda c, etag=seen.etag: c.etag == etag)
+                before = site.until_read(name, seen.etag)
         assert before.next_offset == b"".join(portions).rindex(b"\n") + 1
         site.close(name)
         site.until_closed(name)
@@ -360,7 +363,7 @@ def test_a_kill_before_or_after_a_commit_leaves_no_gap_and_no_duplicate(site: Si
     """A process that is killed between reading and committing, or right after, is replaced without anyone noticing."""
     names = [f"nic{n}/PT1H.json" for n in range(6)]
     blocks = [minute(number) for number in range(8)]
-    options = {"segment_bytes": 10_000, "read_bytes": 65_536, "commit_seconds": 0.05}
+    options: dict[str, Any] = {"segment_bytes": 10_000, "read_bytes": 65_536, "commit_seconds": 0.05}
     with process(site, tmp_path, crash=place, **options) as child:
         for count in range(1, len(blocks) + 1):
             for name in names:

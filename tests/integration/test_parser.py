@@ -22,6 +22,7 @@ from libs.common.segments import Segment, SegmentFormat
 from libs.common.service import Health, Stop
 from libs.common.settings import Settings
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
+from libs.common.settings.services import ParserSettings
 from services.parser.main import build
 from tests.unit.parser.test_kernel import GOOD, vnet
 
@@ -73,7 +74,7 @@ def test_every_tuple_comes_out_once_in_order_also_after_a_restart(kafka_settings
     """Two parsers one after the other leave each row once, in order, on its blob's partition, and each bad tuple in Errors."""
     expected = write_segments(kafka_settings, topics)
     # Small polls, so that the first parser has not read everything when it stops.
-    parser = {"poll_messages": 40, "poll_seconds": 0.2, "dead_letter_limit": 1.0}
+    parser = ParserSettings(poll_messages=40, poll_seconds=0.2, dead_letter_limit=1.0)
     settings = Settings(kafka=kafka_settings, topics=topics, parser=parser)
     deadline = time.monotonic() + 60
     with running(settings):

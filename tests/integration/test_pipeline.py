@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -47,12 +48,18 @@ def test_three_hours_of_twenty_interfaces_arrive_everywhere_once_while_they_grow
         assert_same_rows(read_rows(plan.rows_directory), truth)
         assert_ascending_per_blob(plan.rows_directory)
         expected = identities(truth)
-        for name, read in (
-            ("Redis", lambda: redis_identities(redis_server.url, kafka_settings.group_prefix)),
-            ("OpenSearch", lambda: opensearch_identities(opensearch.url, kafka_settings.group_prefix)),
+        for name, read, url in (
+            ("Redis", redis_identities, redis_server.url),
+            ("OpenSearch", opensearch_identities, opensearch.url),
         ):
-            pipeline.wait(lambda read=read: len(read()) >= len(expected), ARRIVES_WITHIN_SECONDS, f"all rows in {name}")  # type: ignore[misc]
-            assert sorted(read()) == sorted(expected), name
+            found = partial(read, url, kafka_settings.group_prefix)
+            pipeline.wait(partial(holds, found, len(expected)), ARRIVES_WITHIN_SECONDS, f"all rows in {name}")
+            assert sorted(found()) == sorted(expected), name
+
+
+def holds(read: Callable[[], list[Identity]], rows: int) -> bool:
+    """Tell whether there are so many rows."""
+    return len(read()) >= rows
 
 
 def test_every_row_arrives_once_though_every_process_is_killed(
@@ -65,8 +72,7 @@ def test_every_row_arrives_once_though_every_process_is_killed(
         victims = pipeline.names() * 2
         dice.shuffle(victims)
         for victim in victims:
-            moment = time.monotonic() + dice.uniform(1, 5)
-            pipeline.wait(lambda moment=moment: time.monotonic() > moment, 30, "the next kill")  # type: ignore[misc]
+            pipeline.go_on_for(dice.uniform(1, 5))
             pipeline.kill(victim)
         wait_for_all(pipeline, played)
         pipeline.wait(lambda: pipeline.restarts() >= len(victims), ARRIVES_WITHIN_SECONDS, "a restart for every kill")
@@ -105,9 +111,12 @@ def raw_bytes(kafka: KafkaSettings, topics: TopicSettings) -> int:
 def wait_until_consumed(pipeline: Pipeline, kafka: KafkaSettings, topics: TopicSettings) -> None:
     """Wait until parser and file sink have read all there is."""
     for group, topic in (("parser", topics.raw_flow_logs), ("sink.file", topics.flows)):
-        pipeline.wait(
-            lambda group=group, topic=topic: lag(kafka, group, topic) == 0, ARRIVES_WITHIN_SECONDS, f"{group} at the end"
-        )  # type: ignore[misc]
+        pipeline.wait(partial(is_at_the_end, kafka, group, topic), ARRIVES_WITHIN_SECONDS, f"{group} at the end")
+
+
+def is_at_the_end(kafka: KafkaSettings, group: str, topic: str) -> bool:
+    """Tell whether the group has committed all there is."""
+    return lag(kafka, group, topic) == 0
 
 
 def identities(truth: pa.Table) -> list[Identity]:

@@ -41,7 +41,7 @@ def test_stdout_prints_all_rows_and_leaves_with_its_reader(
     assert dead_letter(kafka_settings, topics.errors) == (b"nonsense", b"k", b"bad_message", b"sink.stdout")
 
 
-def dead_letter(kafka: KafkaSettings, topic: str) -> tuple[bytes, ...]:
+def dead_letter(kafka: KafkaSettings, topic: str) -> tuple[object, ...]:
     """Return bytes, key, code and stage of the one dead letter."""
     consumer = Consumer(
         {
@@ -55,7 +55,9 @@ def dead_letter(kafka: KafkaSettings, topic: str) -> tuple[bytes, ...]:
         message = consumer.poll(SECONDS)
         assert message is not None
         assert message.error() is None
-        headers = dict(message.headers())
+        found = message.headers()
+        assert isinstance(found, list)
+        headers = dict(found)
         return message.value(), message.key(), headers["code"], headers["stage"]
     finally:
         consumer.close()

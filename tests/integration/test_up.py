@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -39,10 +39,10 @@ def up(data: Path, *words: str) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-def wait(done: object, what: str, data: Path) -> None:
+def wait(done: Callable[[], object], what: str, data: Path) -> None:
     """Wait for a condition, and show the output if it does not come."""
     deadline = time.monotonic() + SECONDS
-    while not done():  # type: ignore[operator]
+    while not done():
         assert time.monotonic() < deadline, f"{what}\n{(data.parent / 'out.txt').read_text()[-3000:]}"
         time.sleep(0.2)
 

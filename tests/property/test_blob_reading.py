@@ -7,6 +7,7 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from libs.common.dead_letters import DeadLetter
 from services.ingest.plan import Limits
 from tests.blob_reading import Desk, assert_tiles, records_of, tuples_of
 
@@ -77,7 +78,7 @@ def test_any_way_of_cutting_a_document_gives_the_same_records(
 def _expected(whole: bytes) -> dict[int, object]:
     text = whole.decode("latin-1")
     position = text.index("[") + 1
-    found = {}
+    found: dict[int, object] = {}
     while True:
         while text[position] in ", \t\r\n":
             position += 1
@@ -88,8 +89,13 @@ def _expected(whole: bytes) -> dict[int, object]:
         position = end
 
 
-def _inside(offset: int, letters: list) -> bool:
-    return any(d.record_offset <= offset < d.record_offset + int(d.source["length"]) for d in letters)
+def _inside(offset: int, letters: list[DeadLetter]) -> bool:
+    return any(start <= offset < end for start, end in map(_range, letters))
+
+
+def _range(letter: DeadLetter) -> tuple[int, int]:
+    assert letter.record_offset is not None
+    return letter.record_offset, letter.record_offset + int(letter.source["length"])
 
 
 def _is_too_large(record: object, limit: int) -> bool:
@@ -122,8 +128,7 @@ def test_any_way_of_cutting_lines_gives_the_same_lines(texts: list[bytes], data:
         ranges += [(position, end)] if end > position else []
         position += len(line) + 1
     too_long = {r for r in ranges if r[1] - r[0] > limit}
-    letters = {(d.record_offset, d.record_offset + int(d.source["length"])) for d in desk.dead_letters}
-    assert letters == too_long
+    assert set(map(_range, desk.dead_letters)) == too_long
     assert all(
         d.data == body[d.record_offset :][: min(256, int(d.source["length"]))] or len(d.data) == limit
         for d in desk.dead_letters

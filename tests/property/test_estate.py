@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -41,6 +42,6 @@ def test_truth_and_text_agree_for_any_spec(spec: EstateSpec) -> None:
         assert of_blob == sorted(of_blob)
 
 
-def row_key(row: dict) -> tuple[str, int, int]:
+def row_key(row: dict[str, Any]) -> tuple[str, int, int]:
     """Return the position of a row."""
     return row["blob"], row["record_offset"], row["tuple_index"]

@@ -78,7 +78,8 @@ class ModelClient:
         self._go("begin_transaction", 0.0)
         self.is_open, self.outputs, self.offsets = True, [], None
 
-    def produce(self, _topic: str, value: object, *_: object, **__: object) -> None:
+    def produce(self, topic: str, value: object = None, key: object = None, partition: int = -1, **more: object) -> None:
+        del topic, key, partition, more
         assert self.is_open
         self._go("produce", 0.0)
         self.outputs.append(value)

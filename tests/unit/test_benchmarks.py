@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from benchmarks import estates, kernel
@@ -11,10 +13,10 @@ from benchmarks.table import render
 MIB = 1024 * 1024
 
 
-def row(stage: str, *cpu: float, wall: float | None = None, **more: object) -> Measured:
+def row(stage: str, *cpu: float, wall: float | None = None, blobs: int = 0, **more: Any) -> Measured:
     """Return a row of a million tuples and 100 MB."""
-    work = Work(1_000_000, 100_000_000, more.pop("blobs", 0))  # type: ignore[arg-type]
-    return Measured(stage, "busy", work, tuple(Sample(one, wall) for one in cpu), "in memory", **more)  # type: ignore[arg-type]
+    work = Work(1_000_000, 100_000_000, blobs)
+    return Measured(stage, "busy", work, tuple(Sample(one, wall) for one in cpu), "in memory", **more)
 
 
 def cells(table: str, stage: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from confluent_kafka import Message, TopicPartition
 class TransactionalClient(Protocol):
     """Of `confluent_kafka.Producer`."""
 
-    def init_transactions(self, timeout: float = ..., /) -> None:
+    def init_transactions(self, timeout: float, /) -> None:
         """Get a producer id, end what an older producer of the transactional id left open."""
 
     def begin_transaction(self) -> None:
@@ -20,19 +20,19 @@ class TransactionalClient(Protocol):
     def produce(self, topic: str, value: Any = ..., key: Any = ..., partition: int = ..., **more: Any) -> None:
         """Queue one record."""
 
-    def poll(self, timeout: float = ..., /) -> int:
+    def poll(self, timeout: float, /) -> int:
         """Serve callbacks and log lines."""
 
-    def flush(self, timeout: float = ..., /) -> int:
+    def flush(self, timeout: float, /) -> int:
         """Wait for acknowledgements; return how many are missing."""
 
-    def send_offsets_to_transaction(self, positions: Any, group_metadata: Any, timeout: float = ..., /) -> None:
+    def send_offsets_to_transaction(self, positions: Any, group_metadata: Any, timeout: float, /) -> None:
         """Add offsets to the transaction; the group coordinator checks the generation."""
 
-    def commit_transaction(self, timeout: float = ..., /) -> None:
+    def commit_transaction(self, timeout: float, /) -> None:
         """End the transaction."""
 
-    def abort_transaction(self, timeout: float = ..., /) -> None:
+    def abort_transaction(self, timeout: float, /) -> None:
         """Throw the transaction away."""
 
     def __len__(self) -> int: ...

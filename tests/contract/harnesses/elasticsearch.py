@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -44,7 +44,7 @@ class ElasticsearchHarness(Harness):
         assert len(content) == len(hits) == found["hits"]["total"]["value"]
         return content
 
-    def expected(self, rows: list[Row]) -> Content:
+    def expected(self, rows: Sequence[Row]) -> Content:
         """Every row, in the index of its day."""
         documents = {document_id(values): ecs_document(values) for values in rows}
         return {key: (f"-{found['@timestamp'][:10].replace('-', '.')}", found) for key, found in documents.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ class FileHarness(LocalDiskHarness):
         tables = [pq.read_table(file) for file in files if file.is_file()]
         return by_identity(pa.concat_tables(tables)) if tables else {}
 
-    def expected(self, rows: list[Row]) -> Content:
+    def expected(self, rows: Sequence[Row]) -> Content:
         """Every row."""
         return by_identity(rows)
 

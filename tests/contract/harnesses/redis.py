@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ class RedisHarness(Harness):
             content[identity(values)] = values
         return content
 
-    def expected(self, rows: list[Row]) -> Content:
+    def expected(self, rows: Sequence[Row]) -> Content:
         """Every row, flat."""
         return {identity(row): flat_document(row) for row in rows}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -42,14 +43,14 @@ class StdoutHarness(LocalDiskHarness):
             assert content.setdefault(identity(values), values) == values
         return content
 
-    def expected(self, rows: list[Row]) -> Content:
+    def expected(self, rows: Sequence[Row]) -> Content:
         """Every row, without nulls and with times as text."""
         return {identity(row): _as_json(row) for row in rows}
 
 
 def _as_json(row: Row) -> dict[str, Any]:
     times = {"time": _iso(row["time"] * 1_000_000, 3), "record_time": _iso(row["record_time"], 7)}
-    return {name: value for name, value in (row | times).items() if value is not None}
+    return {name: value for name, value in {**row, **times}.items() if value is not None}
 
 
 def _iso(nanoseconds: int, digits: int) -> str:

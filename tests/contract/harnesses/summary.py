@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -40,7 +41,7 @@ class SummaryHarness(LocalDiskHarness):
                 _add(sums[minute, *(values[name] for name in SOCKET)], [values[name] for name in COUNTS])
         return dict(sums)
 
-    def expected(self, rows: list[Row]) -> Content:
+    def expected(self, rows: Sequence[Row]) -> Content:
         """Add up row by row."""
         sums: defaultdict[Any, list[int]] = defaultdict(lambda: [0] * len(COUNTS))
         for row in rows:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from libs.common.blobs import BlobId
 from libs.common.errors import ConfigError
@@ -14,7 +15,7 @@ from libs.common.settings.storage import Environment, Source, StorageAccount, Su
 from services.blob_monitor.main import build
 from services.blob_monitor.sources import Atlas, Territory, territories
 
-ACCOUNT = StorageAccount(account_name="account", account_key="a2V5")  # type: ignore[arg-type]
+ACCOUNT = StorageAccount(account_name="account", account_key=SecretStr("a2V5"))
 
 
 def of(*sources: dict[str, Any], **environment: Any) -> tuple[Territory, ...]:
@@ -73,7 +74,7 @@ def test_sources_that_cannot_work_are_refused(sources: list[dict[str, Any]], say
 def test_building_the_service_checks_the_configuration_without_any_request() -> None:
     """Unusable credentials are found before anything is connected; no subscriptions are no error."""
     build(Settings())
-    account = StorageAccount(connection_string="nonsense")  # type: ignore[arg-type]
+    account = StorageAccount(connection_string=SecretStr("nonsense"))
     broken = Environment(storage=account, sources=(Source(container="a"),))
     subscriptions = {"sub": Subscription(environments={"dev": broken})}
     with pytest.raises(ConfigError, match=r"sub\.dev"):

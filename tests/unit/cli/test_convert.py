@@ -14,8 +14,9 @@ from click.testing import CliRunner, Result
 
 from services.cli import convert, convert_input
 from services.cli.convert import command
+from services.parser.kernel import parse
 from tests.parser_oracle import rows_of
-from tests.unit.parser.test_kernel import GOOD, envelope, parse, segment, vnet
+from tests.unit.parser.test_kernel import GOOD, envelope, segment, vnet
 
 SAMPLES = Path(__file__).parents[2] / "data" / "samples"
 

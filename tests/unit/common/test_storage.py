@@ -15,7 +15,16 @@ from libs.common.errors import ConfigError
 from libs.common.settings.storage import StorageAccount
 from libs.common.storage.api import BlobChanged, BlobGone, BlobUnreadable, StorageUnavailable
 from libs.common.storage.azure import AzureContainer
-from libs.common.storage.credentials import Endpoint, Identity, Login, Request, SharedAccessSignature, SharedKey, resolve
+from libs.common.storage.credentials import (
+    Authoriser,
+    Endpoint,
+    Identity,
+    Login,
+    Request,
+    SharedAccessSignature,
+    SharedKey,
+    resolve,
+)
 from libs.common.storage.failures import Refused, WrongBlobType, failure
 from libs.common.storage.rest import BlobService
 from libs.common.storage.retry import Retrier, RetryPolicy, Transient
@@ -44,10 +53,10 @@ SAS = "sv=2024-01-01&sp=rl&sig=ab%2Bc%3D"
     ],
 )
 def test_every_way_to_sign_in_gives_an_endpoint_and_an_authoriser(
-    settings: dict[str, Any], endpoint: Endpoint, authoriser: object
+    settings: dict[str, Any], endpoint: Endpoint, authoriser: Authoriser
 ) -> None:
     """Connection string, key and SAS say where the account is and how requests are signed."""
-    assert resolve(StorageAccount(**settings), "sub.dev") == Login(endpoint, authoriser)  # type: ignore[arg-type]
+    assert resolve(StorageAccount(**settings), "sub.dev") == Login(endpoint, authoriser)
 
 
 def test_the_emulators_short_connection_string_and_an_identity_are_understood() -> None:
@@ -161,7 +170,12 @@ def _failing(times: int, after: float | None = None) -> Any:
 def test_waits_grow_at_random_and_obey_the_server() -> None:
     """The first wait is short, later ones longer up to a limit, none shorter than the server asks for."""
     waits: list[float] = []
-    retrier = Retrier(RetryPolicy(deadline=1e9), lambda s: bool(waits.append(s)))
+
+    def wait(seconds: float) -> bool:
+        waits.append(seconds)
+        return False
+
+    retrier = Retrier(RetryPolicy(deadline=1e9), wait)
     assert retrier.call(_failing(12)) == "done"
     assert 0.1 <= waits[0] <= 0.2
     assert 4 <= min(waits[7:]) <= max(waits) <= 8

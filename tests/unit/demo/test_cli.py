@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -71,7 +72,7 @@ def test_unreachable_storage_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) 
         ({"follow": True, "start": "-3h"}, "2026-05-01T09:00", None),
     ],
 )
-def test_the_period_is_what_was_asked_for(words: dict, start: str, minutes: int | None) -> None:
+def test_the_period_is_what_was_asked_for(words: dict[str, Any], start: str, minutes: int | None) -> None:
     """Without a start all has just happened; following begins at a full hour and has no end."""
     options = {"start": None, "minutes": None, "hours": None, "follow": False} | words
     first, count = demo._period(asked(options), NOW)
@@ -79,7 +80,7 @@ def test_the_period_is_what_was_asked_for(words: dict, start: str, minutes: int 
     assert count == minutes
 
 
-def asked(options: dict) -> demo._Asked:
+def asked(options: dict[str, Any]) -> demo._Asked:
     """Return what the command line would say."""
-    unused = dict.fromkeys(demo._Asked.__dataclass_fields__)
+    unused: dict[str, Any] = dict.fromkeys(demo._Asked.__dataclass_fields__)
     return demo._Asked(**(unused | options))

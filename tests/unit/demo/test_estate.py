@@ -6,6 +6,7 @@ import json
 from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -37,7 +38,7 @@ def logs(commits: list[MinuteCommit]) -> Logs:
 
 
 @pytest.fixture(scope="module")
-def records(logs: Logs) -> dict[BlobId, list[dict]]:
+def records(logs: Logs) -> dict[BlobId, list[dict[str, Any]]]:
     """The records of every blob, read."""
     return {blob: [record for _, record in flow_text.records(data)] for blob, data in logs.blobs.items()}
 
@@ -49,7 +50,7 @@ def truth_equals_text(logs: Logs) -> bool:
     return sorted(values_of(logs.truth), key=position) == sorted(expected, key=position)
 
 
-def tuples_of(record: dict) -> list[str]:
+def tuples_of(record: dict[str, Any]) -> list[str]:
     """Return the text of all tuples of a record in document order."""
     inside = record["flowRecords"] if "flowRecords" in record else record["properties"]
     groups = [group for flow in inside["flows"] for group in flow.get("flowGroups", flow.get("flows"))]
@@ -124,7 +125,7 @@ def test_names_are_azures(logs: Logs) -> None:
             assert "/PROVIDERS/MICROSOFT.NETWORK/NETWORKSECURITYGROUPS/" in resource
 
 
-def test_records_decide_the_hour_of_their_blob(records: dict[BlobId, list[dict]]) -> None:
+def test_records_decide_the_hour_of_their_blob(records: dict[BlobId, list[dict[str, Any]]]) -> None:
     """A blob holds the records of its hour, whose flows are 3 to 65 seconds older and may be of the hour before."""
     older = 0
     for blob, inside in records.items():
@@ -187,7 +188,7 @@ def test_security_group_records_are_cut_near_32_kb() -> None:
     assert cut
 
 
-def test_every_peculiarity_of_the_format_occurs(records: dict[BlobId, list[dict]], logs: Logs) -> None:
+def test_every_peculiarity_of_the_format_occurs(records: dict[BlobId, list[dict[str, Any]]], logs: Logs) -> None:
     """A small estate has every case that readers stumble over."""
     inside = [record for of_blob in records.values() for record in of_blob]
     vnet = [record for record in inside if "flowRecords" in record]
@@ -230,7 +231,7 @@ def test_every_peculiarity_of_the_format_occurs(records: dict[BlobId, list[dict]
 _KINDS = {("FlowLogFlowEvent", 4), ("NetworkSecurityGroupFlowEvent", 2), ("NetworkSecurityGroupFlowEvent", 1)}
 
 
-def _category(record: dict) -> tuple[str, int]:
+def _category(record: dict[str, Any]) -> tuple[str, int]:
     return record["category"], record.get("flowLogVersion") or record["properties"]["Version"]
 
 
@@ -238,7 +239,7 @@ def _recurs(names: list[str]) -> bool:
     return any(name in names[: at - 1] and names[at - 1] != name for at, name in enumerate(names))
 
 
-def test_states_of_one_instant_come_in_any_order(records: dict[BlobId, list[dict]]) -> None:
+def test_states_of_one_instant_come_in_any_order(records: dict[BlobId, list[dict[str, Any]]]) -> None:
     """One 5-tuple ends before it begins, and begins, ends and begins, within one millisecond."""
     orders: set[str] = set()
     for inside in records.values():
@@ -253,7 +254,7 @@ def test_states_of_one_instant_come_in_any_order(records: dict[BlobId, list[dict
     assert {"EB", "BEB", "DD", "EE"} <= orders
 
 
-def test_long_flows_begin_continue_and_end(records: dict[BlobId, list[dict]]) -> None:
+def test_long_flows_begin_continue_and_end(records: dict[BlobId, list[dict[str, Any]]]) -> None:
     """Some flows live for a quarter of an hour over many blocks: begin, continuing every five minutes, end."""
     lives: dict[str, str] = defaultdict(str)
     for blob, inside in records.items():
@@ -321,7 +322,7 @@ def test_blobs_do_not_depend_on_how_many_interfaces_fit_in_memory() -> None:
         ({"start": datetime(2026, 5, 1)}, "no time zone"),  # noqa: DTZ001 - what is refused
     ],
 )
-def test_impossible_specs_are_refused(values: dict, words: str) -> None:
+def test_impossible_specs_are_refused(values: dict[str, Any], words: str) -> None:
     """A spec that cannot be generated is refused with the value and its bounds."""
     with pytest.raises(ConfigError, match=words):
         EstateSpec(**values)

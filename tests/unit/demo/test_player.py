@@ -45,7 +45,7 @@ class Shelf:
             self.commits += 1
             self.before_commit(self.commits)
             there = self.committed.get(target, {})
-            blocks = {block: self.staged.pop((target, block), None) or there[block] for block in block_ids}
+            blocks = {block: self.staged.pop((target, block), b"") or there[block] for block in block_ids}
             assert len(blocks) >= len(there), "a blob shrank"
             self.committed[target] = blocks
 
@@ -66,7 +66,8 @@ def play(shelf: Shelf, heard: list[MinuteCommit] | None = None, pace: Pace = Pac
 
 def test_storage_ends_up_with_the_estates_bytes() -> None:
     """Everything is committed, each blob in order, and heard of once, with the truth that belongs to it."""
-    shelf, heard = Shelf(), []
+    shelf = Shelf()
+    heard: list[MinuteCommit] = []
     played = play(shelf, heard)
     logs = collect(Estate(SPEC).commits())
     assert shelf.blobs() == logs.blobs
@@ -81,7 +82,8 @@ def test_a_second_run_changes_nothing_and_goes_on() -> None:
     shelf.before_commit = lambda number: stop.set() if number == 200 else None
     first = play(shelf, stop=stop)
     assert first.commits < 300
-    begun, heard = shelf.commits, []
+    begun = shelf.commits
+    heard: list[MinuteCommit] = []
     second = play(shelf, heard)
     assert shelf.blobs() == collect(Estate(SPEC).commits()).blobs
     assert second.already_there == first.commits == begun
@@ -112,11 +114,8 @@ def test_a_stop_does_not_wait_for_storage_that_is_away(monkeypatch: pytest.Monke
         away.wait()
         raise StorageUnavailable("gave up: closing")
 
-    def close() -> None:
-        away.set()
-
     shelf.before_commit = wait
-    shelf.close = close
+    monkeypatch.setattr(shelf, "close", away.set)
     with pytest.raises(StorageUnavailable, match="closing"):
         play(shelf, stop=stop)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from typing import Any
 
 import msgspec
 import pytest
@@ -33,7 +34,7 @@ from libs.common.settings import Settings
 from libs.common.settings.kafka import TopicSettings
 from libs.common.settings.services import IngestSettings
 from libs.common.settings.storage import Environment, Source, StorageAccount, Subscription
-from libs.common.storage.api import StorageUnavailable
+from libs.common.storage.api import Container, StorageUnavailable
 from services.ingest import intake
 from services.ingest.app import Ingest, Parts
 from services.ingest.checkpoints import Checkpoints
@@ -41,6 +42,7 @@ from services.ingest.main import build
 from services.ingest.plan import Limits
 from services.ingest.reader import Reader
 from services.ingest.sources import Sources
+from services.ingest.work import Step, Task
 from tests.blob_container import EPOCH, FakeContainer
 from tests.blob_reading import assert_tiles
 
@@ -117,7 +119,7 @@ class Site:
     stop: Stop = field(default_factory=Stop)
     done: Callable[[], bool] = lambda: False
 
-    def put(self, name: str, data: bytes, account: str = "s.e", **more: object) -> None:
+    def put(self, name: str, data: bytes, account: str = "s.e", **more: Any) -> None:
         """Write a blob and announce it."""
         container = self.containers[account]
         container.put(name, data)
@@ -126,7 +128,7 @@ class Site:
             str(BlobId(account, "logs", name)), "s", account[2:], Stream.FLOW_LOGS, blob.etag, len(data), "BlockBlob",
             EPOCH, blob.created, EPOCH,
         )  # fmt: skip
-        self.announce(replace(event, **more))  # type: ignore[arg-type]
+        self.announce(replace(event, **more))
 
     def announce(self, event: Event, key: bytes | None = None) -> None:
         """Append an event to the announcements."""
@@ -281,7 +283,7 @@ def test_a_blob_that_crashes_the_reader_is_named_and_the_others_go_on() -> None:
     """After two crashes the blob is dead-lettered by reference."""
 
     class Crashing(Reader):
-        def step(self, container, task):  # type: ignore[no-untyped-def]
+        def step(self, container: Container, task: Task) -> Step:
             if task.announcement.blob.name == "bad":
                 raise ZeroDivisionError
             return super().step(container, task)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -33,7 +34,7 @@ class BacklogMachine(RuleBasedStateMachine):
         super().__init__()
         self.now = 0.0
         self.backlog = Backlog(concurrency=2, clock=lambda: self.now)
-        self.next = defaultdict(lambda: 100)
+        self.next: defaultdict[TopicPartition, int] = defaultdict(lambda: 100)
         self.unfinished: dict[TopicPartition, dict[int, str]] = defaultdict(dict)  # offset: blob
         self.seen: set[TopicPartition] = set()
         self.taken: list[tuple[Pending, dict[TopicPartition, set[int]]]] = []
@@ -102,8 +103,8 @@ class BacklogMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """In the end everything can be taken and finished."""
-        for pending, _ in self.taken:
-            (self.backlog.finish if self.backlog.is_current(pending) else self.backlog.drop)(pending)
+        for taken, _ in self.taken:
+            (self.backlog.finish if self.backlog.is_current(taken) else self.backlog.drop)(taken)
         self.now += 10 * LONGEST_REST_SECONDS
         while (pending := self.backlog.take()) is not None:
             self.backlog.finish(pending)
@@ -135,7 +136,7 @@ def test_an_account_that_does_not_answer_rests_and_leaves_threads_to_others() ->
     assert lanes.succeeded("dead") is Answering.AGAIN
 
 
-def test_a_full_backlog_says_so_but_a_resting_account_may_hold_more(monkeypatch) -> None:
+def test_a_full_backlog_says_so_but_a_resting_account_may_hold_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each answering account has a bound; one that rests only has the bound of all together."""
     monkeypatch.setattr(module, "MOST_BLOBS_OF_ACCOUNT", 5)
     monkeypatch.setattr(module, "MOST_BLOBS", 12)

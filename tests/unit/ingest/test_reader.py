@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -34,10 +35,10 @@ def body(parts: list[tuple[str, bytes]]) -> bytes:
     return b"".join(data for _, data in parts[:-1])
 
 
-def text(desk: Desk, data: bytes, **more: object) -> Desk:
+def text(desk: Desk, data: bytes, **more: Any) -> Desk:
     """Put one blob without blocks and read it."""
     desk.container.put(desk.name, data)
-    desk.read(**more)  # type: ignore[arg-type]
+    desk.read(**more)
     return desk
 
 

@@ -142,13 +142,14 @@ def test_the_dead_letter_limit_stops_before_anything_is_committed() -> None:
 
 def test_a_stop_during_a_retry_commits_nothing() -> None:
     """A service that is stopped while its destination is down ends at once and leaves the batch to be read again."""
-    world = _World(_batch(0, 0, 3))
 
-    def handle(_: Sequence[Inbound]) -> Handled:
-        world.stop.set()
-        raise Retry("down", after=60)
+    class Stopped(_World):
+        def handle(self, batch: Sequence[Inbound]) -> Handled:
+            del batch
+            self.stop.set()
+            raise Retry("down", after=60)
 
-    world.handle = handle  # type: ignore[method-assign]
+    world = Stopped(_batch(0, 0, 3))
     world.run()
     assert world.committed == []
     assert world.now < 1

@@ -8,7 +8,7 @@ import pytest
 
 from libs.common.errors import DeadLetterLimit, ServerUnreachable
 from libs.common.kafka.failures import OutputRefused
-from libs.common.kafka.records import CommitResult, Inbound, Listener, Outbound, TopicPartition
+from libs.common.kafka.records import CommitResult, Inbound, Listener, NextOffsets, Outbound, TopicPartition
 from libs.common.kafka.testing import FakeSession, record
 from libs.common.kafka.transform_loop import PollPolicy, TransformLoop
 from libs.common.service import Health, Stop
@@ -125,10 +125,10 @@ def test_a_record_whose_output_kafka_refuses_is_found_and_dead_lettered() -> Non
     world = _World(40)
 
     class _Refusing(_StoppingSession):
-        def commit(self, outputs: list[Outbound], offsets: object) -> CommitResult:
+        def commit(self, outputs: list[Outbound], offsets: NextOffsets) -> CommitResult:
             if any(o.topic == "out" and o.value == b"13" for o in outputs):
                 self.endings.appendleft(OutputRefused("too large"))
-            return super().commit(outputs, offsets)  # type: ignore[arg-type]
+            return super().commit(outputs, offsets)
 
     def make(listener: Listener) -> FakeSession:
         world.session = _Refusing(listener, world.stop, world.count)

@@ -62,7 +62,7 @@ def part(content: list[dict[str, Any]] = CONTENT, shard: int = 3) -> list[FlowPa
         ({"format": "parquet", "compression": "snappy"}, "parquet"),
     ],
 )
-def test_every_format_holds_every_row(tmp_path: Path, options: dict[str, str], extension: str) -> None:
+def test_every_format_holds_every_row(tmp_path: Path, options: dict[str, Any], extension: str) -> None:
     """Each format and compression gives one file with all identities, readable with usual tools."""
     sink = make(tmp_path, **options)
     sink.write(part(CONTENT[:20]))
@@ -112,7 +112,7 @@ def test_columns_are_chosen_and_formulas_defused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("limit", "files"), [({"rotate_rows": 20}, 2), ({"rotate_rows": 21}, 1), ({"rotate_bytes": 1}, 4)])
-def test_a_file_is_complete_at_its_limit(tmp_path: Path, limit: dict[str, int], files: int) -> None:
+def test_a_file_is_complete_at_its_limit(tmp_path: Path, limit: dict[str, Any], files: int) -> None:
     """A file appears with the write that reaches the limit, not below it."""
     sink = make(tmp_path, flush_on_close=False, **limit)
     for at in range(0, 40, 10):
