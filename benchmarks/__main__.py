@@ -37,7 +37,7 @@ class Size:
     lasting_seconds: float
 
 
-_FULL: Final = Size(5, 3, 5_000, 5, 3, 90.0)
+_FULL: Final = Size(3, 2, 5_000, 5, 3, 60.0)
 _QUICK: Final = Size(1, 1, 1_000, 4, 1, 0.0)
 
 Stage = Callable[["Bench"], Iterator[Measured]]
@@ -82,9 +82,16 @@ def _sinks(bench: Bench) -> Iterator[Measured]:
 
 
 def _lasting(bench: Bench) -> Iterator[Measured]:
-    if bench.size.lasting_seconds:
-        with _running(LocalKafka, bench) as kafka:
-            yield from lasting.parser_and_file_sink(kafka, bench.data[0], bench.size.lasting_seconds)
+    seconds, data = bench.size.lasting_seconds, bench.data[0]
+    if not seconds:
+        return
+    with _running(LocalKafka, bench) as kafka:
+        measured, parsed = lasting.parser(kafka, data, seconds)
+        yield measured
+        for name in sinking.ENDS:
+            with sinking.destination(name, bench.directory / "lasting") as options:
+                if options is not None:
+                    yield lasting.sink(name, options, parsed, seconds)
 
 
 STAGES: Final[dict[str, Stage]] = {

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final
 
 from benchmarks.estates import Data
 from benchmarks.ingesting import INGEST, rounds
 from benchmarks.measured import Measured, Sample, Work
-from benchmarks.parsing import PARSER, Repeated
-from benchmarks.pipeline import row_count
-from benchmarks.site import Site, storage_settings, wait_until
+from benchmarks.parsing import PARSER, ROWS_COMMITTED, Repeated, worked_off
+from benchmarks.sinking import ENDS, sink_worker
+from benchmarks.site import Site, storage_settings
 from benchmarks.storage import container_of
 from benchmarks.worker import SERVICE, Worker, running
 from libs.local.azurite import LocalAzurite
 from libs.local.kafka import LocalKafka
 
-_TUPLES_A_SECOND: Final = 200_000  # what both processes and the broker reach together on two cores
+_TUPLES_A_SECOND: Final = 150_000  # what parser and broker reach together on two cores
+_ROWS: Final = "blobtide_sink_rows_total"
+_LOOK_SECONDS: Final = 0.5
 _LASTING: Final = ", lasting"
 
 
@@ -39,25 +41,34 @@ def ingest(kafka: LocalKafka, azurite: LocalAzurite, data: Data, seconds: float)
     return Measured(INGEST + _LASTING, data.name, work, (sample,), ends, memory=worker.memory())
 
 
-def parser_and_file_sink(kafka: LocalKafka, data: Data, seconds: float) -> Iterator[Measured]:
-    """Let parser and file sink work off a long backlog at the same time."""
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """Where the parser has written all rows of a load."""
+
+    site: Site
+    load: Repeated
+
+
+def parser(kafka: LocalKafka, data: Data, seconds: float) -> tuple[Measured, Parsed]:
+    """Let the parser work off a long backlog."""
     load = Repeated(data, math.ceil(seconds * _TUPLES_A_SECOND / data.tuples))
     site = Site.make(kafka)
-    files = site.directory / "flows"
-    site.extra["sinks"] = {"file": {"directory": str(files)}}
     site.write(load.records(site.topics.raw_flow_logs))
-    parser, sink = Worker((*SERVICE, "parser"), site), Worker((*SERVICE, "sink", "file"), site)
-    with running(sink, parser):
-        before, began = (parser.cpu(), sink.cpu()), time.monotonic()
+    sample, memory = worked_off(site, "parser", (*SERVICE, "parser"))
+    return Measured(PARSER + _LASTING, data.name, load.work, (sample,), ROWS_COMMITTED, memory=memory), Parsed(site, load)
 
-        def done() -> bool:
-            parser.check()
-            sink.check()
-            return row_count(files) >= load.work.tuples
 
-        wait_until(done, "all rows are in files", 20 * seconds)
-        wall = time.monotonic() - began
-        samples = [Sample(worker.cpu() - used, wall) for worker, used in zip((parser, sink), before, strict=True)]
-    for stage, worker, sample in zip((PARSER, "sink file"), (parser, sink), samples, strict=True):
-        ends = "last row in a complete file"
-        yield Measured(stage + _LASTING, data.name, load.work, (sample,), ends, memory=worker.memory())
+def sink(name: str, options: dict[str, Any], parsed: Parsed, seconds: float) -> Measured:
+    """Let one sink write what the parser wrote, for so long or until all is written."""
+    work = parsed.load.work
+    worker = sink_worker(parsed.site.again(), name, options)
+    with running(worker):
+        before, began = worker.cpu(), time.monotonic()
+        rows = 0
+        while rows < work.tuples and time.monotonic() - began < seconds:
+            time.sleep(_LOOK_SECONDS)
+            worker.check()
+            rows = int(worker.metric(_ROWS))
+        sample = Sample(worker.cpu() - before, time.monotonic() - began)
+    done = Work(rows, rows * work.bytes // work.tuples)
+    return Measured(f"sink {name}{_LASTING}", parsed.load.data.name, done, (sample,), ENDS[name], memory=worker.memory())

@@ -18,7 +18,7 @@ from libs.local.kafka import LocalKafka
 
 PARSER: Final = "parser process"
 COPIER: Final = "Kafka copy, no parsing"
-_ENDS: Final = "rows and offsets committed"
+ROWS_COMMITTED: Final = "rows and offsets committed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,29 +33,35 @@ class Repeated:
         """What one repetition processes."""
         return Work(self.times * self.data.tuples, self.times * self.data.segment_bytes)
 
+    def again(self) -> Iterator[Data]:
+        """Yield the data as often, each time as another generation."""
+        for number in range(self.times):
+            segments = tuple(replace(one, generation=f"{one.generation}.{number}") for one in self.data.segments)
+            yield replace(self.data, segments=segments)
+
     def records(self, topic: str) -> Iterator[Outbound]:
         """Yield the segments as ingest writes them."""
-        for number in range(self.times):
-            for segment in self.data.segments:
-                named = replace(segment, generation=f"{segment.generation}.{number}")
-                yield Outbound(topic, segment.data, segment.blob.encode(), named.headers())
+        for data in self.again():
+            for segment in data.segments:
+                yield Outbound(topic, segment.data, segment.blob.encode(), segment.headers())
 
 
 def measure(kafka: LocalKafka, load: Repeated, repeats: int) -> Iterator[Measured]:
     """Preload the raw topic, then let parser and copier work it off."""
     site = Site.make(kafka)
     site.write(load.records(site.topics.raw_flow_logs))
-    copied = [_worked_off(site.again(), COPY, ("-m", "benchmarks.copying")) for _ in range(repeats)]
-    parsed = [_worked_off(site.again(), "parser", (*SERVICE, "parser")) for _ in range(repeats)]
+    copied = [worked_off(site.again(), COPY, ("-m", "benchmarks.copying")) for _ in range(repeats)]
+    parsed = [worked_off(site.again(), "parser", (*SERVICE, "parser")) for _ in range(repeats)]
     _check(site, load, repeats)
     name = load.data.name
     for stage, results, against in ((PARSER, parsed, COPIER), (COPIER, copied, None)):
         samples = tuple(sample for sample, _ in results)
         memory = max((found for _, found in results), key=lambda one: one.peak)
-        yield Measured(stage, name, load.work, samples, _ENDS, against, memory)
+        yield Measured(stage, name, load.work, samples, ROWS_COMMITTED, against, memory)
 
 
-def _worked_off(site: Site, role: str, words: tuple[str, ...]) -> tuple[Sample, Memory]:
+def worked_off(site: Site, role: str, words: tuple[str, ...]) -> tuple[Sample, Memory]:
+    """Let a process read all of the raw topic; return what that took."""
     worker = Worker(words, site)
     with running(worker):
         before, began = worker.cpu(), time.monotonic()

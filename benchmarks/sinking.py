@@ -6,13 +6,15 @@ import contextlib
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from benchmarks.errors import BenchmarkFailed
 from benchmarks.estates import Data
-from benchmarks.measured import Measured, Memory, Sample, Work
+from benchmarks.measured import Measured, Memory, Sample
+from benchmarks.parsing import Repeated
 from benchmarks.site import Site, wait_until
 from benchmarks.worker import SERVICE, Worker, running
 from libs.common.blobs import partition_of
@@ -23,41 +25,72 @@ from libs.common.settings.services import ParserSettings
 from libs.local.errors import ServerMissing
 from libs.local.kafka import LocalKafka
 from libs.local.opensearch import LocalOpenSearch
+from libs.local.process import LocalServer
 from libs.local.redis import LocalRedis
 from services.parser.app import slices
 from services.parser.kernel import parse
 
-_ENDS: Final = {
+_Server = TypeVar("_Server", bound=LocalServer)
+
+ENDS: Final = {
     "file": "rows synced to disk, offsets committed",
+    "summary": "sums synced to disk, offsets committed",
     "redis": "commands answered, offsets committed",
     "elasticsearch": "documents answered, offsets committed",
 }
+# How often the data: a local sink would have written it once before the clock runs.
+_TIMES: Final = {"file": 5, "summary": 5, "redis": 1, "elasticsearch": 1}
+_OWN: Final = {"file": "directory", "summary": "directory", "redis": "prefix", "elasticsearch": "index_prefix"}
 
 
 def measure(kafka: LocalKafka, directory: Path, data: Data, repeats: int) -> Iterator[Measured]:
     """Preload flow batches, then let each sink work them off with a group and a destination of its own."""
-    site = Site.make(kafka)
-    site.write(_batches(site, data))
-    for name, options in (("file", _file), ("redis", _redis), ("elasticsearch", _opensearch)):
-        try:
-            with options(directory / name) as common:
-                results = [_worked_off(site, name, common) for _ in range(repeats)]
-        except ServerMissing as error:
-            print(f"no row for {name}: {error}", file=sys.stderr)
-            continue
+    sites = {times: _filled(kafka, Repeated(data, times)) for times in set(_TIMES.values())}
+    for name, times in _TIMES.items():
+        with destination(name, directory) as options:
+            if options is None:
+                continue
+            results = [_worked_off(sites[times], name, options) for _ in range(repeats)]
         samples = tuple(sample for sample, _ in results)
         memory = max((found for _, found in results), key=lambda one: one.peak)
-        yield Measured(f"sink {name}", data.name, Work(data.tuples, data.segment_bytes), samples, _ENDS[name], None, memory)
+        yield Measured(f"sink {name}", data.name, Repeated(data, times).work, samples, ENDS[name], None, memory)
 
 
-def _worked_off(site: Site, name: str, common: dict[str, Any]) -> tuple[Sample, Memory]:
-    again = site.again()
-    own = {"file": "directory", "redis": "prefix", "elasticsearch": "index_prefix"}[name]
-    place = str(again.directory / "flows") if name == "file" else again.kafka.group_prefix
-    again.extra["sinks"] = {name: {**common, own: place}}
+def _filled(kafka: LocalKafka, load: Repeated) -> Site:
+    site = Site.make(kafka)
+    site.write(_batches(site, load))
+    return site
+
+
+@contextlib.contextmanager
+def destination(name: str, directory: Path) -> Iterator[dict[str, Any] | None]:
+    """Run what sink `name` writes to and yield its options; None, and a line that says why, if that is missing."""
+    with contextlib.ExitStack() as stack:
+        options: dict[str, Any] | None = {}
+        try:
+            if name == "redis":
+                options = {"url": stack.enter_context(_running(LocalRedis(directory / name))).url}
+            elif name == "elasticsearch":
+                options = {"hosts": [stack.enter_context(_running(LocalOpenSearch(directory / name))).url]}
+        except ServerMissing as error:
+            print(f"no row for {name}: {error}", file=sys.stderr)
+            options = None
+        yield options
+
+
+def sink_worker(site: Site, name: str, options: dict[str, Any]) -> Worker:
+    """Return sink `name` with a group and a place of its own at `site`, set up and not started."""
+    place = site.kafka.group_prefix if name in {"redis", "elasticsearch"} else str(site.directory / name)
+    quiet = {"print_seconds": 0} if name == "summary" else {}
+    site.extra["sinks"] = {name: {**options, **quiet, _OWN[name]: place}}
     if name == "elasticsearch":
-        _set_up(again, name)
-    worker = Worker((*SERVICE, "sink", name), again)
+        _set_up(site, name)
+    return Worker((*SERVICE, "sink", name), site)
+
+
+def _worked_off(site: Site, name: str, options: dict[str, Any]) -> tuple[Sample, Memory]:
+    again = site.again()
+    worker = sink_worker(again, name, options)
     with running(worker):
         before, began = worker.cpu(), time.monotonic()
 
@@ -77,10 +110,10 @@ def _set_up(site: Site, name: str) -> None:
         raise BenchmarkFailed(f"sink-setup {name}: {done.stderr.strip()}")
 
 
-def _batches(site: Site, data: Data) -> Iterable[Outbound]:
+def _batches(site: Site, load: Repeated) -> Iterator[Outbound]:
     """Yield what the parser writes."""
     partitions = partition_count(site.kafka, site.topics.flows)
-    for piece in data.polls():
+    for piece in chain.from_iterable(repeated.polls() for repeated in load.again()):
         number = partition_of(piece[0].blob.encode(), partitions)
         for part in slices(parse(piece).batch, ParserSettings().batch_bytes):
             headers = (*FLOW_BATCH_HEADERS, ("rows", str(part.rows).encode()))
@@ -88,25 +121,9 @@ def _batches(site: Site, data: Data) -> Iterable[Outbound]:
 
 
 @contextlib.contextmanager
-def _file(_: Path) -> Iterator[dict[str, Any]]:
-    yield {}
-
-
-@contextlib.contextmanager
-def _redis(directory: Path) -> Iterator[dict[str, Any]]:
-    server = LocalRedis(directory)
+def _running(server: _Server) -> Iterator[_Server]:
     server.start()
     try:
-        yield {"url": server.url}
-    finally:
-        server.kill()
-
-
-@contextlib.contextmanager
-def _opensearch(directory: Path) -> Iterator[dict[str, Any]]:
-    server = LocalOpenSearch(directory)
-    server.start()
-    try:
-        yield {"hosts": [server.url]}
+        yield server
     finally:
         server.kill()

@@ -8,11 +8,13 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import psutil
+from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.errors import BenchmarkFailed
 from benchmarks.measured import Memory, memory_of
@@ -23,6 +25,7 @@ from services.cli.supervisor import is_ready, last_line, stop_process
 
 _START_SECONDS: Final = 60.0
 _SAMPLE_SECONDS: Final = 0.25
+_ANSWER_SECONDS: Final = 10.0
 SERVICE: Final = ("-m", "services.cli.main", "run")
 
 
@@ -70,6 +73,12 @@ class Worker:
             raise BenchmarkFailed(f"{self.name} does not run")
         times = self._process.cpu_times()
         return float(times.user + times.system)
+
+    def metric(self, name: str) -> float:
+        """Return the sum of a metric over its labels, as the process shows it now."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=_ANSWER_SECONDS) as answer:
+            families = text_string_to_metric_families(answer.read().decode())
+            return sum(sample.value for family in families for sample in family.samples if sample.name == name)
 
     def stop(self) -> None:
         """End the process. Idempotent."""
