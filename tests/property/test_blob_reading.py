@@ -38,7 +38,7 @@ def _cut(data: bytes, places: list[int]) -> list[bytes]:
     return [data[a:b] for a, b in zip([0, *ends], ends, strict=False) if a < b]
 
 
-@settings(deadline=None, max_examples=250)
+@settings(max_examples=250)
 @given(documents(), st.data())
 def test_any_way_of_cutting_a_document_gives_the_same_records(
     document: tuple[str, list[str], str], data: st.DataObject
@@ -104,7 +104,7 @@ def _is_too_large(record: object, limit: int) -> bool:
     return text > limit // 2 if not tuples else text - sum(len(str(t)) for t in tuples) > limit // 4
 
 
-@settings(deadline=None, max_examples=250)
+@settings(max_examples=250)
 @given(st.lists(st.binary(max_size=40), max_size=12), st.data())
 def test_any_way_of_cutting_lines_gives_the_same_lines(texts: list[bytes], data: st.DataObject) -> None:
     """Commits, reads and segment sizes of any kind leave the lines alone; over-long ones are named by position and length."""
@@ -138,7 +138,7 @@ def test_any_way_of_cutting_lines_gives_the_same_lines(texts: list[bytes], data:
     assert (desk.checkpoint.next_offset, desk.checkpoint.status) == (len(body), "complete")
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(st.data())
 def test_any_bytes_at_all_are_read_to_their_end(data: st.DataObject) -> None:
     """Whatever a blob holds, reading ends, and every byte below the cursor is in a segment or in a dead letter."""

@@ -70,7 +70,7 @@ def plain(table: pa.Table) -> pa.Table:
 
 @pytest.mark.parametrize("style", Style)
 @pytest.mark.parametrize("kind", Kind)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_any_way_of_cutting_a_blob_into_commits_and_reads_gives_the_same_rows(
     kind: Kind, style: Style, data: st.DataObject

@@ -57,7 +57,7 @@ class _Process:
             self._start()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(steps=STEPS, rotate_rows=st.integers(1, 20))
 def test_files_hold_every_row_once(steps: Sequence[tuple[int, int, Event]], rotate_rows: int) -> None:
     """Any batches, replays, restarts and rotations give files with exactly the rows that were written."""

@@ -119,7 +119,7 @@ def letters_of(parsed: Parsed) -> list[tuple[Any, ...]]:
     return sorted(found, key=lambda letter: (letter[1] or 0, -1 if letter[2] is None else letter[2]))
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(RECORDS, st.sampled_from([None, None, 2]), st.booleans())
 def test_rows_and_dead_letters_are_those_of_a_plain_parser(
     records: list[dict[str, Any]],
@@ -135,7 +135,7 @@ def test_rows_and_dead_letters_are_those_of_a_plain_parser(
     assert letters_of(parsed) == truth.letters
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(record(), min_size=1, max_size=6), st.data())
 def test_any_cut_into_segments_gives_the_same_rows(records: list[dict[str, Any]], data: st.DataObject) -> None:
     """However the records of a blob are spread over segments and calls, rows and dead letters are the same."""
@@ -151,7 +151,7 @@ def test_any_cut_into_segments_gives_the_same_rows(records: list[dict[str, Any]]
     assert [letter for part in parts for letter in letters_of(part)] == letters_of(whole)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(record(weird=False), min_size=1, max_size=4))
 def test_the_slow_path_gives_what_the_fast_path_gives(records: list[dict[str, Any]]) -> None:
     """Tuples that are examined one by one become the same rows as those that pass at once."""
@@ -164,7 +164,7 @@ def test_the_slow_path_gives_what_the_fast_path_gives(records: list[dict[str, An
     assert letters_of(slow) == letters_of(fast)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.binary(max_size=200), max_size=3), st.sampled_from(list(SegmentFormat)))
 def test_any_bytes_give_rows_or_dead_letters(blobs: list[bytes], form: SegmentFormat) -> None:
     """No bytes make the kernel raise."""
