@@ -150,7 +150,7 @@ class View:
             newest = self.sample.poll(0.2)[-1:]
             for record in newest:
                 table = decode_flows(record.value or b"")
-                for line in self._lines.text(table.slice(table.num_rows - SAMPLE_LINES)).decode().splitlines():
+                for line in self._lines.text(table.slice(max(0, table.num_rows - SAMPLE_LINES))).decode().splitlines():
                     self._say(f"  {fitted(line, self.width)}")
         except (BlobtideError, CodecError):
             return  # the view is not worth a failure

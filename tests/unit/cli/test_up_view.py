@@ -5,7 +5,16 @@ from __future__ import annotations
 from io import StringIO
 from pathlib import Path
 
-from services.cli.up_view import Count, View, fitted
+import pyarrow as pa
+import pytest
+
+from libs.common.flows.schema import FLOW_SCHEMA
+from libs.common.flows.wire import encode_flows
+from libs.common.kafka.follow import Follower, Newest
+from libs.common.kafka.records import Inbound
+from libs.common.settings.kafka import KafkaSettings
+from services.cli.up_view import SAMPLE_LINES, Count, View, fitted
+from tests.flows import rows
 
 
 def test_a_count_goes_on_when_its_process_starts_anew() -> None:
@@ -22,6 +31,28 @@ def test_a_flow_line_fits_the_terminal() -> None:
     assert fitted(line, None) == fitted(line, 200) == line
     assert fitted(line, 80) == "12:00:00.000Z inbound allow begin TCP 10.0.0.1:1 -> 10.0.0.2:443 sent 1p/60B"
     assert fitted(line, 40) == "12:00:00.000Z inbound allow begin TCP "
+
+
+class _Topic(Follower):
+    """A topic whose newest record is this one."""
+
+    def __init__(self, record: Inbound) -> None:
+        super().__init__(KafkaSettings(), ("flows",), Newest(0))
+        self._record = record
+
+    def poll(self, seconds: float) -> list[Inbound]:
+        """Return the record."""
+        del seconds
+        return [self._record]
+
+
+@pytest.mark.parametrize(("count", "shown"), [(0, 0), (1, 1), (3, 3), (SAMPLE_LINES + 2, SAMPLE_LINES)])
+def test_the_last_flows_of_the_newest_batch_are_shown(count: int, shown: int) -> None:
+    """At most five flows of the newest batch are shown, and all of them when it has fewer."""
+    batch = pa.RecordBatch.from_pylist(rows(blobs=1, records=1, tuples=count), schema=FLOW_SCHEMA)
+    out = StringIO()
+    View(out, sample=_Topic(Inbound("flows", 0, 0, 0, None, encode_flows(batch), ())))._show_sample()
+    assert len(out.getvalue().splitlines()) == shown
 
 
 def test_the_end_says_where_the_results_are(tmp_path: Path) -> None:
