@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -27,6 +27,7 @@ from libs.common.kafka.admin import apply_topics, load_topic_specs
 from libs.common.kafka.follow import Follower, Newest
 from libs.common.service import Stop
 from libs.common.settings import Settings, load_settings
+from libs.common.settings.loader import CONFIG_VARIABLE
 from libs.local.azurite import LocalAzurite
 from libs.local.kafka import LocalKafka
 from libs.local.ports import free_port
@@ -59,7 +60,9 @@ class UpOptions:
 
 @click.command()
 @config_option
-@click.option("--demo", is_flag=True, help="Also start Azurite with flow logs that grow while you watch.")
+@click.option(
+    "--demo", is_flag=True, help="Also start Azurite with flow logs that grow; no settings file but --config is read."
+)
 @click.option("--fresh", is_flag=True, help="Forget the data of earlier runs first.")
 @click.option("--start-over", is_flag=True, help="Read every blob again from its beginning (no row is written twice).")
 @click.option(
@@ -74,7 +77,7 @@ class UpOptions:
 @click.option("--for", "seconds", type=click.FloatRange(min=1), help="Stop by itself after so many seconds.")
 def command(**options: Any) -> None:
     """Run everything on this machine until Ctrl-C."""
-    asked = UpOptions(**options)
+    asked = _without_default_file(UpOptions(**options))
     settings = load_settings(asked.config)
     if not asked.demo and not settings.subscriptions:
         raise ConfigError("nothing to read: configure `subscriptions`, or try `blobtide up --demo`")
@@ -82,6 +85,11 @@ def command(**options: Any) -> None:
         if asked.fresh:
             _forget(asked.data_dir)
         _Up(asked, settings, View(sys.stdout)).run()
+
+
+def _without_default_file(asked: UpOptions) -> UpOptions:
+    """Keep the demo to itself: the default settings file may name accounts and destinations that are in earnest."""
+    return replace(asked, config=Path(os.devnull)) if asked.demo and asked.config is None else asked
 
 
 @dataclass(slots=True)
@@ -179,6 +187,8 @@ class _Up:
 
     def _programs(self, environ: dict[str, str]) -> Iterator[Program]:
         environ |= {"BLOBTIDE_SINKS": json.dumps(self._sinks()), "PYTHONUNBUFFERED": "1"}
+        if self.options.config is not None:
+            environ[CONFIG_VARIABLE] = str(self.options.config)
         if self.view.width is not None:
             environ["COLUMNS"] = str(self.view.width)  # what sinks print goes to a file first, then to our terminal
         services = [("blob-monitor",), ("ingest",), ("parser",), *(("sink", name) for name in self._sinks())]
@@ -189,10 +199,9 @@ class _Up:
 
     def _service(self, name: str, words: tuple[str, ...], environ: dict[str, str]) -> Program:
         port = free_port()
-        config = ("--config", str(self.options.config)) if self.options.config else ()
         return Program(
             name=name,
-            argv=(sys.executable, "-m", "services.cli.main", "run", *words, *config),
+            argv=(sys.executable, "-m", "services.cli.main", "run", *words),
             env={**environ, "BLOBTIDE_HTTP__PORT": str(port), "BLOBTIDE_HTTP__HOST": "127.0.0.1"},
             log=self.options.data_dir / "logs" / f"{name}.log",
             health_port=port,
