@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import click
 import yaml
 
-from libs.common.errors import BlobtideError
+from libs.common.errors import BlobtideError, ConfigError
 from libs.common.settings import Settings, load_settings, masked
 from libs.common.settings.storage import Environment, account_alias
 from services.cli.options import config_option
@@ -62,6 +63,7 @@ def _builds(settings: Settings) -> Iterator[Check]:
         yield name, partial(_build, module, settings)
     for name in settings.sinks:
         yield f"sink {name}", partial(_build_sink, settings, name)
+    yield "directories of sinks", partial(_check_directories, settings)
 
 
 def _build(module: str, settings: Settings) -> object:
@@ -72,6 +74,26 @@ def _build_sink(settings: Settings, name: str) -> object:
     from services.sinks.main import build
 
     return build(settings, name)
+
+
+def _check_directories(settings: Settings) -> None:
+    """Refuse a directory that two sinks keep their state in: each would take what the other wrote for its own."""
+    used: dict[Path, str] = {}
+    for name, directory in _directories(settings):
+        other = used.setdefault(directory.resolve(), name)
+        if other != name:
+            raise ConfigError(f"sinks.{other} and sinks.{name} have one directory, {directory}: give each its own")
+
+
+def _directories(settings: Settings) -> Iterator[tuple[str, Path]]:
+    from services.sinks.registry import configured_sink
+
+    for name in settings.sinks:
+        directory = None
+        with suppress(ConfigError):  # said by the check of this sink
+            directory = getattr(configured_sink(settings.sinks, name).settings, "directory", None)
+        if directory is not None:
+            yield name, directory
 
 
 def _connections(settings: Settings) -> Iterator[Check]:

@@ -104,7 +104,7 @@ class FileSink:
         encoding = settings.encoding()
         limits = Limits(settings.rotate_rows, settings.rotate_bytes, settings.rotate_seconds)
         outlet = Outlet(settings.directory, FLOW_SCHEMA, settings.template, encoding.extension, encoding.write, limits)
-        self._shards = Shards(ShardsSpec(outlet, self._prepare, settings.flush_on_close), clock)
+        self._shards = Shards(ShardsSpec("file", outlet, self._prepare, settings.flush_on_close), clock)
 
     def open(self) -> None:
         """Recover what a crash left. Raises ConfigError if the directory cannot be written to."""

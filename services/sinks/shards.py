@@ -5,16 +5,23 @@ full or broken disk stops the sink until it is repaired and loses nothing.
 
 A shard that nobody touches may still hold rows for a file, after a restart with other partitions for instance. They are swept
 up by time like all others, by any process that uses the directory.
+
+Sinks of different kinds would take each other's positions for their own, so a directory belongs to the kind that opened it
+first, whose name stands in ``.blobtide/kind``.
 """
 
 from __future__ import annotations
 
+import fcntl
+import os
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Final, TypeVar
 
 import structlog
@@ -30,12 +37,14 @@ FLUSH_SECONDS: Final = 4.0  # of the ten that a stop may take
 _DISK_RETRY_SECONDS: Final = 5.0
 _SWEEP_SECONDS: Final = 30.0
 _MAINTAIN_SECONDS: Final = 86_400.0
+_HOME = re.compile(r"p([0-9]+)")
 
 
 @dataclass(frozen=True, slots=True)
 class ShardsSpec:
     """What the shards of one sink have in common."""
 
+    kind: str
     outlet: Outlet
     prepare: Callable[[sqlite3.Connection], None]  # creates tables, forgets what is old; at opening and once a day
     flush_on_close: bool = True
@@ -55,16 +64,18 @@ class Shards:
         """Recover what is there.
 
         Raises:
-            ConfigError: if the directory cannot be written to.
+            ConfigError: if the directory cannot be written to, or is a sink's of another kind.
         """
-        home = self._spec.outlet.directory / HIDDEN
+        directory = self._spec.outlet.directory
         try:
-            home.mkdir(parents=True, exist_ok=True)
-            probe = home / "probe"
-            probe.touch()
-            probe.unlink(missing_ok=True)
+            (directory / HIDDEN).mkdir(parents=True, exist_ok=True)
+            owner = _owner(directory / HIDDEN / "kind", self._spec.kind)
         except OSError as error:
-            raise ConfigError(f"cannot write to directory {self._spec.outlet.directory}: {error.strerror}") from error
+            raise ConfigError(f"cannot write to directory {directory}: {error.strerror}") from error
+        if owner != self._spec.kind:
+            raise ConfigError(
+                f"directory {directory} belongs to a {owner} sink: give the {self._spec.kind} sink a directory of its own"
+            )
         self._sweep()
 
     @contextmanager
@@ -125,9 +136,9 @@ class Shards:
 
     def _sweep(self) -> None:
         """Make due files of shards that nobody has open."""
-        for home in sorted((self._spec.outlet.directory / HIDDEN).glob("p[0-9]*")):
-            shard = int(home.name[1:])
-            if shard not in self._open:
+        for home in sorted((self._spec.outlet.directory / HIDDEN).iterdir()):
+            name = _HOME.fullmatch(home.name)  # what else is there, a copy of a home for instance, is not ours
+            if name and (shard := int(name[1])) not in self._open:
                 self._try(shard, partial(self._settle, shard))
                 self._drop(shard)
 
@@ -172,3 +183,16 @@ class Shards:
         store = self._open.pop(shard, None)
         if store is not None:
             store.close()
+
+
+def _owner(path: Path, kind: str) -> str:
+    """Return the kind whose name stands in `path`; if none does, write `kind` there, durably."""
+    with path.open("a+", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # of two that start at the same time one is the first
+        file.seek(0)
+        if found := file.read():
+            return found
+        file.write(kind)
+        file.flush()
+        os.fsync(file.fileno())
+    return kind

@@ -92,7 +92,9 @@ class SummarySink:
         outlet = Outlet(
             settings.directory, SUMMARY_SCHEMA, "summary-p{shard:03}-{sequence:08}", encoding.extension, encoding.write, limits
         )
-        self._shards = Shards(ShardsSpec(outlet, self._prepare, settings.flush_on_close, self._close_quiet_minutes), clock)
+        self._shards = Shards(
+            ShardsSpec("summary", outlet, self._prepare, settings.flush_on_close, self._close_quiet_minutes), clock
+        )
         self._printed_at = clock()
         self._news = False
 

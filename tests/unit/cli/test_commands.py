@@ -79,6 +79,16 @@ def test_a_misspelt_setting_is_one_line_and_an_exit_code(tmp_path: Path) -> None
     assert "did you mean bootstrap_servers?" in done.stderr
 
 
+def test_two_sinks_with_one_directory_are_refused(tmp_path: Path) -> None:
+    """`config check` names both sinks, however the directory is written."""
+    file = tmp_path / "c.yaml"
+    sinks = {"file": {"directory": str(tmp_path)}, "cold": {"kind": "summary", "directory": str(tmp_path / "x" / "..")}}
+    file.write_text(json.dumps({"sinks": sinks}))
+    done = run("config", "check", "--config", str(file))
+    assert done.returncode == 2
+    assert "sinks.file and sinks.cold have one directory" in done.stderr
+
+
 def test_an_unreadable_file_is_one_line_and_an_exit_code(tmp_path: Path) -> None:
     """A YAML error names file, line and column."""
     file = tmp_path / "c.yaml"

@@ -19,6 +19,7 @@ from libs.common.errors import CodecError, ConfigError, Retry
 from services.sinks.contract import FlowPart, Outcome
 from services.sinks.file import FileSettings, FileSink
 from services.sinks.shard_store import ShardStore
+from services.sinks.summary import SummarySettings, SummarySink
 from tests.flows import by_identity, identity, rows, table
 
 CONTENT = rows()
@@ -232,6 +233,28 @@ def test_a_directory_that_cannot_be_made_is_a_setting_error(tmp_path: Path) -> N
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"cannot write to directory .*/file/sub: Not a directory"):
         make(tmp_path / "file" / "sub")
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_a_directory_belongs_to_one_kind_of_sink(tmp_path: Path, *, running: bool) -> None:
+    """A sink refuses the directory of another kind, whose positions are not its own, even while nobody works there."""
+    summary = SummarySink(SummarySettings(directory=tmp_path, print_seconds=0))
+    summary.open()
+    if not running:
+        summary.close()
+    with pytest.raises(ConfigError, match="belongs to a summary sink: give the file sink a directory of its own"):
+        make(tmp_path)
+    summary.close()
+
+
+def test_a_copy_of_a_shards_state_is_left_alone(tmp_path: Path) -> None:
+    """What somebody put beside the state of the shards does not keep the sink from starting."""
+    make(tmp_path).close()
+    (tmp_path / ".blobtide" / "p000.bak").mkdir()
+    sink = make(tmp_path)
+    sink.write(part())
+    sink.close()
+    assert len(names(tmp_path)) == 1
 
 
 @pytest.mark.parametrize(
