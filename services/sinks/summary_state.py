@@ -2,7 +2,8 @@
 
 Minutes close by event time: a minute is due when a flow `lateness` later than its end has been seen (a flow from the future
 does not count as seen). Due sums leave as rows of kind ``minute``. What comes for a minute that is closed is added up like the
-rest and leaves with the next due minutes as a ``correction``: the sum of all rows of a (minute, socket) is always the truth.
+rest and leaves with the next due minutes as a ``correction``, and so does what silence or want of room takes out of minutes in
+the future: the sum of all rows of a (minute, socket) is always the truth.
 """
 
 from __future__ import annotations
@@ -111,18 +112,20 @@ class SummaryState:
         clock = self.clock()
         due_before = (clock.newest_ms - self._bounds.lateness_ms) // MINUTE_MS * MINUTE_MS
         if due_before > clock.closed_before_ms:
-            yield from self._take(due_before, clock)
-            self._forget_sockets(clock.newest_ms)
+            yield from self._take(due_before, replace(clock, closed_before_ms=due_before))
         (open_rows,) = self._database.execute("SELECT count(*) FROM open_minute").fetchone()
         if open_rows > self._bounds.open_rows:
             yield from self.take_all()
 
     def take_all(self) -> Iterator[pa.Table]:
-        """Close all minutes: remove all sums and return them."""
+        """Remove all sums and return them, and close all minutes that event time has come to."""
         newest = self._newest_open()
         if newest is not None:
             clock = self.clock()
-            yield from self._take(max(clock.closed_before_ms, newest + MINUTE_MS), clock)
+            # Not those of flows from the future: all that comes until then would be late.
+            come_to = clock.newest_ms // MINUTE_MS * MINUTE_MS + MINUTE_MS
+            closed_before = min(max(clock.closed_before_ms, newest + MINUTE_MS), come_to)
+            yield from self._take(newest + MINUTE_MS, replace(clock, closed_before_ms=closed_before))
 
     def is_quiet(self, now: float) -> bool:
         """Tell whether minutes are open and nothing has come for the lateness."""
@@ -143,17 +146,19 @@ class SummaryState:
         newest: int | None = self._database.execute("SELECT max(minute) FROM open_minute").fetchone()[0]
         return newest
 
-    def _take(self, before_ms: int, clock: Clock) -> Iterator[pa.Table]:
+    def _take(self, before_ms: int, after: Clock) -> Iterator[pa.Table]:
+        """Remove the sums before a minute and return them, let the clock be `after`, and forget sockets."""
         cursor = self._database.execute(
-            "SELECT minute, CASE WHEN minute < ? THEN 'correction' ELSE 'minute' END,"  # noqa: S608
+            "SELECT minute, CASE WHEN minute >= ? AND minute < ? THEN 'minute' ELSE 'correction' END,"  # noqa: S608
             f" {', '.join((*SOCKET, *COUNTS))} FROM open_minute WHERE minute < ?",
-            (clock.closed_before_ms, before_ms),
+            (self.clock().closed_before_ms, after.closed_before_ms, before_ms),
         )
         while rows := cursor.fetchmany(_ROWS_AT_ONCE):
             columns = zip(*rows, strict=True)
             yield pa.table([pa.array(v, f.type) for v, f in zip(columns, SUMMARY_SCHEMA, strict=True)], schema=SUMMARY_SCHEMA)
         self._database.execute("DELETE FROM open_minute WHERE minute < ?", (before_ms,))
-        self._set(replace(clock, closed_before_ms=before_ms))
+        self._set(after)
+        self._forget_sockets(after.newest_ms)
 
     def _forget_sockets(self, newest_ms: int) -> None:
         self._database.execute("DELETE FROM socket WHERE last < ?", (newest_ms - self._bounds.forget_ms,))

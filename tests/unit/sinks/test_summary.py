@@ -106,11 +106,11 @@ def test_absurd_counters_cannot_overflow(tmp_path: Path) -> None:
 class World:
     """A summary sink with a clock that is moved by hand."""
 
-    def __init__(self, directory: Path, **options: Any) -> None:
+    def __init__(self, directory: Path, out: io.StringIO | None = None, **options: Any) -> None:
         self.now = START_MS / 1_000 + 60
         self.directory = directory
         settings = {"directory": directory, "print_seconds": 0, "rotate_seconds": 1, "lateness_seconds": 120, **options}
-        self.sink = SummarySink(SummarySettings.model_validate(settings), clock=lambda: self.now)
+        self.sink = SummarySink(SummarySettings.model_validate(settings), out, clock=lambda: self.now)
         self.sink.open()
 
     def write(self, *flows: dict[str, Any]) -> None:
@@ -156,6 +156,33 @@ def test_a_flow_from_the_future_does_not_close_minutes(tmp_path: Path) -> None:
     world.write(flow(2, 10))
     assert world.files() == []
     world.sink.close()
+
+
+def test_a_flow_from_the_future_does_not_close_the_minutes_before_it(tmp_path: Path) -> None:
+    """After a silence that wrote it as a correction, minutes close in time as before, and sockets are forgotten."""
+    out = io.StringIO()
+    world = World(tmp_path, forget_minutes=10, print_seconds=1, out=out)
+    world.write(flow(0, 0), flow(1, 1e7, dst_port=1), flow(2, 10))
+    world.now += 120
+    world.sink.tick()
+    world.write(flow(3, 800, dst_port=2))
+    world.write(flow(4, 1_000, dst_port=3))
+    (future,) = [content for content in world.files() if content[0] == "correction"]
+    assert future[2] == 1
+    assert [content for content in world.files() if content[0] == "minute"] == [("minute", 0, 2), ("minute", 13, 1)]
+    world.sink.close()
+    assert "late" not in out.getvalue()
+    assert "TCP/443" not in out.getvalue().split("SERVICE")[-1]
+
+
+def test_sockets_are_bounded_while_too_many_sums_are_open(tmp_path: Path) -> None:
+    """When every write closes all minutes early, the most silent sockets still leave."""
+    out = io.StringIO()
+    world = World(tmp_path, max_open_rows=3, max_sockets=2, print_seconds=1, out=out)
+    for at in range(3):
+        world.write(*(flow(n, at, dst_port=n) for n in range(at * 4, at * 4 + 4)))
+    world.sink.close()
+    assert len(out.getvalue().splitlines()[3:]) <= 2
 
 
 def test_open_sums_are_bounded(tmp_path: Path) -> None:
