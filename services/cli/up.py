@@ -27,6 +27,7 @@ from libs.common.kafka.admin import apply_topics, load_topic_specs
 from libs.common.kafka.follow import Follower, Newest
 from libs.common.service import Stop
 from libs.common.settings import Settings, load_settings
+from libs.common.settings.kafka import SecurityProtocol
 from libs.common.settings.loader import CONFIG_VARIABLE
 from libs.local.azurite import LocalAzurite
 from libs.local.kafka import LocalKafka
@@ -150,8 +151,10 @@ class _Up:
         stack.callback(kafka.stop)
         kafka.start()
         self.view.server("kafka", kafka.bootstrap_servers)
-        environ = {"BLOBTIDE_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers}
+        if "bootstrap_servers" in self.settings.kafka.model_fields_set:
+            self.view.not_used(f"kafka.bootstrap_servers {self.settings.kafka.bootstrap_servers}")
         self._prepare_topics(kafka.bootstrap_servers, stack)
+        environ = {f"BLOBTIDE_KAFKA__{name.upper()}": value for name, value in _connection(kafka.bootstrap_servers).items()}
         if self.options.demo:
             azurite = LocalAzurite(data / "azurite")
             self.view.starting("azurite")
@@ -167,7 +170,7 @@ class _Up:
         return environ
 
     def _prepare_topics(self, bootstrap_servers: str, stack: contextlib.ExitStack) -> None:
-        kafka = self.settings.kafka.model_copy(update={"bootstrap_servers": bootstrap_servers})
+        kafka = self.settings.kafka.model_copy(update=_connection(bootstrap_servers))
         apply_topics(kafka, self.settings.topics, load_topic_specs())
         self.view.sample = Follower(kafka, (self.settings.topics.flows,), Newest(0))
         stack.callback(self.view.sample.close)
@@ -227,6 +230,11 @@ class _Up:
                 raise BlobtideError(f"{failed.program.name} cannot run; see {failed.program.log}")
             self.view.refresh(supervisor)
             stop.wait(STEP_SECONDS)
+
+
+def _connection(bootstrap_servers: str) -> dict[str, str]:
+    """Return the settings that lead to our own Kafka, whichever other one is configured."""
+    return {"bootstrap_servers": bootstrap_servers, "security_protocol": SecurityProtocol.PLAINTEXT}
 
 
 def _demo_settings(connection_string: str) -> dict[str, str]:

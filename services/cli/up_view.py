@@ -83,6 +83,10 @@ class View:
         """Say where a server listens."""
         self._say(f"{name:14} ready     {address}")
 
+    def not_used(self, setting: str) -> None:
+        """Say that a setting has no effect here."""
+        self._say(f"{setting} is not used: `up` brings its own server")
+
     def started(self, results: Mapping[str, str]) -> None:
         """Say where results will be."""
         self._results = dict(results)

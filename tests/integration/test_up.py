@@ -17,6 +17,7 @@ import pytest
 
 from libs.local.azurite import LocalAzurite
 from libs.local.kafka import LocalKafka
+from services.cli.up import FOLDERS
 from tests.pipeline import read_rows, row_count
 
 pytestmark = [pytest.mark.kafka, pytest.mark.azurite, pytest.mark.timeout(600)]
@@ -102,8 +103,27 @@ def test_nothing_outlives_a_killed_up(kafka: LocalKafka, azurite: LocalAzurite, 
     gone, alive = psutil.wait_procs(children, timeout=30)
     assert alive == []
     assert len(gone) >= 6
+    for folder in FOLDERS:
+        (data / folder).mkdir(exist_ok=True)
+        (data / folder / "of-the-first-run").touch()
+    (data / "mine").touch()
     with up(data, "--fresh"):
         wait(lambda: (data / "flows").exists() and row_count(data / "flows") > 0, "rows in the next run", data)
+    assert [path.name for path in data.rglob("of-the-first-run")] == [], "--fresh has forgotten the first run"
+    assert (data / "mine").exists(), "--fresh deletes nothing that is not its own"
+
+
+def test_another_kafka_in_the_settings_is_not_used_and_said_so(
+    kafka: LocalKafka, azurite: LocalAzurite, tmp_path: Path
+) -> None:
+    """Settings for a cluster with TLS and SASL do not reach it, nor keep the services from the Kafka that `up` brings."""
+    del kafka, azurite
+    config = tmp_path / "my.yaml"
+    config.write_text("kafka: {bootstrap_servers: 'broker:9092', security_protocol: SASL_SSL, sasl_username: me}")
+    data = tmp_path / "data"
+    with up(data, "--config", str(config)):
+        wait(lambda: (data / "flows").exists() and row_count(data / "flows") > 0, "rows", data)
+    assert "kafka.bootstrap_servers broker:9092 is not used" in (tmp_path / "out.txt").read_text()
 
 
 def test_ctrl_c_while_kafka_starts_is_a_stop(kafka: LocalKafka, tmp_path: Path) -> None:

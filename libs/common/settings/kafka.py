@@ -48,6 +48,9 @@ class KafkaSettings(Group):
         for name in ("enable.auto.commit", "enable.auto.offset.store", "enable.idempotence", "isolation.level", "acks"):
             if name in self.librdkafka:
                 raise ValueError(f"kafka.librdkafka.{name} decides over delivery and cannot be changed")
+        for name in ("bootstrap.servers", "metadata.broker.list", "security.protocol"):
+            if name in self.librdkafka:
+                raise ValueError(f"kafka.librdkafka.{name} has a setting of its own: use bootstrap_servers, security_protocol")
         return self
 
 

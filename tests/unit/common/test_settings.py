@@ -47,6 +47,7 @@ def test_the_environment_wins_over_the_file(file: Path, monkeypatch: pytest.Monk
         ("monitor: {timezone: Mars/Olympus}", "unknown time zone"),
         ("monitor: {date_range: {days_back: 1, specific_date: 2026-01-01}}", "not both"),
         ("kafka: {librdkafka: {enable.auto.commit: 'true'}}", "enable.auto.commit decides over delivery"),
+        ("kafka: {librdkafka: {bootstrap.servers: 'other:9092'}}", "has a setting of its own"),
         ("subscriptions: {a/b: {environments: {}}}", "subscriptions"),
         ("subscriptions: {a: {environments: {e: {storage: {}, sources: [{container: c}]}}}}", "give connection_string"),
         ("kafka: [", "line 1, column 9: not valid YAML"),
