@@ -18,7 +18,7 @@ class ErrorCode(StrEnum):
     LONG_TUPLE = "long_tuple"  # more fields than the format has
     BAD_NUMBER = "bad_number"  # a time, port, protocol or counter that is no number or out of range
     BAD_ADDRESS = "bad_address"  # not an IP address
-    BAD_RECORD = "bad_record"  # JSON of the wrong shape
+    BAD_RECORD = "bad_record"  # JSON of the wrong shape: a key is missing, a value is of another type, a name is too long
     BAD_JSON = "bad_json"  # not JSON
     UNKNOWN_FORMAT = "unknown_format"  # a category or version no parser knows
     BAD_MESSAGE = "bad_message"  # headers or encoding of a Kafka message are broken

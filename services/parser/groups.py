@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated, Final
 
 import msgspec
+
+MAX_NAME: Final = 1_024
+"""Characters; ids of Azure resources stay below 400. What a record says once stands in each of its rows, as text too."""
+
+Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME)]
 
 
 @dataclass(slots=True)

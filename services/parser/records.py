@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from libs.common.dead_letters import ErrorCode
 from services.parser.formats import nsg, vnet
 from services.parser.formats.layout import Layout
-from services.parser.groups import Groups
+from services.parser.framing import NOT_JSON
+from services.parser.groups import Groups, Name
 
 
 class Record(msgspec.Struct, gc=False):
@@ -18,26 +19,40 @@ class Record(msgspec.Struct, gc=False):
     # Names are the log's own.
     category: str | None = None
     time: str | None = None
-    macAddress: str | None = None  # noqa: N815
-    systemId: str | None = None  # noqa: N815
-    resourceId: str | None = None  # noqa: N815
+    macAddress: Name | None = None  # noqa: N815
+    systemId: Name | None = None  # noqa: N815
+    resourceId: Name | None = None  # noqa: N815
     properties: nsg.Properties | None = None
     flowLogVersion: int | None = None  # noqa: N815
-    flowLogGUID: str | None = None  # noqa: N815
-    flowLogResourceID: str | None = None  # noqa: N815
-    targetResourceID: str | None = None  # noqa: N815
+    flowLogGUID: Name | None = None  # noqa: N815
+    flowLogResourceID: Name | None = None  # noqa: N815
+    targetResourceID: Name | None = None  # noqa: N815
     flowRecords: vnet.FlowRecords | None = None  # noqa: N815
     records: msgspec.Raw = msgspec.Raw()
 
     @property
     def is_envelope(self) -> bool:
         """Tell whether this is no record but an object that holds some."""
-        return self.category is None and len(self.records) > 0
+        return self.category is None and len(self.records) > 0 and self.properties is None and self.flowRecords is None
 
     @property
     def version(self) -> int | None:
         """The version that the record declares."""
-        return self.flowLogVersion if self.properties is None else self.properties.Version
+        if self.category != nsg.CATEGORY:
+            return self.flowLogVersion
+        return None if self.properties is None else self.properties.Version
+
+
+class _VnetRecord(Record, gc=False):
+    """One in which anything may stand where an NSG record has its body."""
+
+    properties: msgspec.Raw = msgspec.Raw()  # type: ignore[assignment]
+
+
+class _NsgRecord(Record, gc=False):
+    """One in which anything may stand where a VNet record has its body."""
+
+    flowRecords: msgspec.Raw = msgspec.Raw()  # type: ignore[assignment]  # noqa: N815
 
 
 class _Category(msgspec.Struct, gc=False):
@@ -55,7 +70,13 @@ class BadRecord(Exception):
 
 CATEGORIES: Final = frozenset({nsg.CATEGORY, vnet.CATEGORY})
 
+_NO_RECORDS: Final = frozenset({b"[]", b"null"})
+
 _record = msgspec.json.Decoder(Record)
+_of_category: Final[dict[str, msgspec.json.Decoder[Any]]] = {
+    vnet.CATEGORY: msgspec.json.Decoder(_VnetRecord),
+    nsg.CATEGORY: msgspec.json.Decoder(_NsgRecord),
+}
 _category = msgspec.json.Decoder(_Category)
 
 
@@ -67,16 +88,19 @@ def decode(value: msgspec.Raw | memoryview) -> Record:
     """
     try:
         return _record.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _explained(value, error) from None
+    except NOT_JSON as error:
+        return _decoded(value, error)
 
 
 def collect(record: Record, groups: Groups) -> Layout:
     """Add the tuple arrays of `record` to `groups` and return their columns.
 
     Raises:
-        BadRecord: if the record's category or version is unknown, or its body is missing; nothing is added then.
+        BadRecord: if the record's category or version is unknown, its body is missing, or it holds records beside a body;
+            nothing is added then.
     """
+    if record.category in CATEGORIES and len(record.records) and bytes(record.records) not in _NO_RECORDS:
+        raise BadRecord(ErrorCode.BAD_RECORD, f"{record.category} record that holds records itself")
     if record.category == vnet.CATEGORY and record.flowRecords is not None:
         layout = _known(vnet.layout_of(record.flowRecords, record.flowLogVersion), record)
         vnet.collect(record.flowRecords, record.macAddress, groups)
@@ -96,15 +120,18 @@ def _known(layout: Layout | None, record: Record) -> Layout:
     return layout
 
 
-def _explained(value: msgspec.Raw | memoryview, error: Exception) -> BadRecord:
-    """Tell a record of another log, whose fields may have any type, from a broken flow record."""
+def _decoded(value: msgspec.Raw | memoryview, error: Exception) -> Record:
+    """Read by its category what is of the wrong shape: fields that this does not have, and other logs, may be anything."""
+    wrong_shape = BadRecord(ErrorCode.BAD_RECORD, f"record of the wrong shape: {error}")
     try:
         found = _category.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        found = None
-    if found is None or found.category in CATEGORIES or len(found.records):
-        return BadRecord(ErrorCode.BAD_RECORD, f"record of the wrong shape: {error}")
-    return _unknown_category(found.category)
+        decoder = _of_category.get(found.category or "")
+        if decoder is not None:
+            record: Record = decoder.decode(value)
+            return record
+    except NOT_JSON:
+        raise wrong_shape from None
+    raise wrong_shape if len(found.records) else _unknown_category(found.category)
 
 
 def _unknown_category(category: str | None) -> BadRecord:

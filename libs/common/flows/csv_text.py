@@ -9,7 +9,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-_ROWS_AT_ONCE = 65_536
+CHUNK_ROWS = 16_384
 _NEEDS_QUOTES = r'^$|[",\r\n]'
 # A spreadsheet takes a cell that starts like this for a formula.
 _FORMULA_START = r"^[=+\-@\t\r]"
@@ -32,7 +32,7 @@ def csv_lines(table: pa.Table, *, header: bool = True, formula_safe: bool = Fals
         TypeError: if a column is neither text, number, boolean nor timestamp.
     """
     lines = [csv_header(table.schema)] if header else []
-    lines += [_batch_lines(batch, formula_safe) for batch in table.to_batches(max_chunksize=_ROWS_AT_ONCE)]
+    lines += [_batch_lines(batch, formula_safe) for batch in table.to_batches(max_chunksize=CHUNK_ROWS)]
     return b"".join(lines)
 
 

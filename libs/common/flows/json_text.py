@@ -24,7 +24,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-_CHUNK_ROWS: Final = 65_536  # bounds the working memory, and keeps the text of a chunk far below Arrow's 2 GiB
+CHUNK_ROWS: Final = 16_384
+"""Bounds the working memory. Rows with seven names of the greatest length, all escaped, still stay below Arrow's 2 GiB."""
+
 _MAX_CODE: Final = 2**62
 _BYTE_BITS: Final = 8
 _TIME_LENGTHS: Final = {"s": 19, "ms": 23, "us": 26, "ns": 27}  # without zone, as written
@@ -82,7 +84,7 @@ def text_bytes(values: pa.Array) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 def _documents(table: pa.Table, paths: list[tuple[str, ...]], end: str) -> pa.ChunkedArray:
     # Combined, because chunks of one column have other bounds and other dictionaries than chunks of the next.
-    batches = table.combine_chunks().to_batches(max_chunksize=_CHUNK_ROWS)
+    batches = table.combine_chunks().to_batches(max_chunksize=CHUNK_ROWS)
     return pa.chunked_array([_rows(batch, paths, end) for batch in batches if batch.num_rows], type=pa.string())
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from libs.common.flows.schema import WORD
 from services.parser.formats.layout import COUNTERS, DIRECTIONS, ENDPOINTS, Columns, Kind, Layout
-from services.parser.groups import Groups
+from services.parser.groups import Groups, Name
 from services.parser.words import recoded
 
 CATEGORY: Final = "NetworkSecurityGroupFlowEvent"
@@ -18,25 +18,28 @@ _DECISIONS = {"A": "allow", "D": "deny"}
 _STATES = {"B": "begin", "C": "continuing", "E": "end"}
 
 
-class InnerFlow(msgspec.Struct, gc=False):
+# What leads to tuples has no default: where such a key is missing, tuples may stand under another one.
+
+
+class InnerFlow(msgspec.Struct, gc=False, kw_only=True):
     """The tuples of one rule at one network interface."""
 
-    mac: str | None = None
-    flowTuples: msgspec.Raw = msgspec.Raw(b"[]")  # noqa: N815 - the log's spelling
+    mac: Name | None = None
+    flowTuples: msgspec.Raw  # noqa: N815 - the log's spelling
 
 
-class RuleFlow(msgspec.Struct, gc=False):
+class RuleFlow(msgspec.Struct, gc=False, kw_only=True):
     """One rule."""
 
-    rule: str | None = None
-    flows: list[InnerFlow] | None = None
+    rule: Name | None = None
+    flows: list[InnerFlow] | None
 
 
-class Properties(msgspec.Struct, gc=False):
+class Properties(msgspec.Struct, gc=False, kw_only=True):
     """The body of a record."""
 
     Version: int | None = None
-    flows: list[RuleFlow] | None = None
+    flows: list[RuleFlow] | None
 
 
 def collect(body: Properties, record_mac: str | None, group_id: str | None, groups: Groups) -> None:

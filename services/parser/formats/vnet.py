@@ -14,34 +14,38 @@ import pyarrow as pa
 
 from services.parser.formats import nsg
 from services.parser.formats.layout import COUNTERS, DIRECTIONS, ENDPOINTS, Columns, Kind, Layout
-from services.parser.groups import Groups
+from services.parser.groups import Groups, Name
 from services.parser.words import mapped, recoded
 
 CATEGORY: Final = "FlowLogFlowEvent"
 VERSION: Final = 4
 
 _STATES = {"B": "begin", "C": "continuing", "E": "end", "D": "deny"}
+_NO_TUPLES = frozenset({b"[]", b"null"})
 _LETTER_PROTOCOL = re.compile(rb'\[\s*"(?:[^",]*,){5}[A-Za-z]')
 
 
-class FlowGroup(msgspec.Struct, gc=False):
+# What leads to tuples has no default: where such a key is missing, tuples may stand under another one.
+
+
+class FlowGroup(msgspec.Struct, gc=False, kw_only=True):
     """The tuples of one rule."""
 
-    rule: str | None = None
-    flowTuples: msgspec.Raw = msgspec.Raw(b"[]")  # noqa: N815 - the log's spelling
+    rule: Name | None = None
+    flowTuples: msgspec.Raw  # noqa: N815 - the log's spelling
 
 
-class AclFlow(msgspec.Struct, gc=False):
+class AclFlow(msgspec.Struct, gc=False, kw_only=True):
     """One access control list."""
 
-    aclID: str | None = None  # noqa: N815 - the log's spelling
-    flowGroups: list[FlowGroup] | None = None  # noqa: N815 - the log's spelling
+    aclID: Name | None = None  # noqa: N815 - the log's spelling
+    flowGroups: list[FlowGroup] | None  # noqa: N815 - the log's spelling
 
 
 class FlowRecords(msgspec.Struct, gc=False):
     """The body of a record."""
 
-    flows: list[AclFlow] | None = None
+    flows: list[AclFlow] | None
 
 
 def collect(body: FlowRecords, record_mac: str | None, groups: Groups) -> None:
@@ -63,8 +67,8 @@ def layout_of(body: FlowRecords, version: int | None) -> Layout | None:
 
 
 def _first_tuples(body: FlowRecords) -> bytes:
-    arrays = (group.flowTuples for flow in body.flows or () for group in flow.flowGroups or ())
-    return next((bytes(array) for array in arrays if len(array) > len("[]")), b"")
+    arrays = (bytes(group.flowTuples) for flow in body.flows or () for group in flow.flowGroups or ())
+    return next((array for array in arrays if array not in _NO_TUPLES), b"")
 
 
 def _coded(fields: Columns) -> dict[str, pa.Array]:

@@ -12,7 +12,11 @@ import pyarrow.compute as pc
 import pytest
 
 from libs.common.dead_letters import ErrorCode
+from libs.common.flows import csv_text, json_text
+from libs.common.flows.csv_text import csv_lines
+from libs.common.flows.json_text import json_lines
 from libs.common.segments import Piece, Segment, SegmentFormat
+from services.parser.groups import MAX_NAME
 from services.parser.kernel import Parsed, parse
 from tests.parser_oracle import rows_of
 
@@ -189,6 +193,7 @@ def test_unknown_formats_and_broken_records_cost_only_themselves() -> None:
         (ErrorCode.UNKNOWN_FORMAT, {"category": "Other", "properties": "anything"}),
         (ErrorCode.UNKNOWN_FORMAT, vnet(GOOD, version=5)),
         (ErrorCode.UNKNOWN_FORMAT, {"a": 1}),
+        (ErrorCode.UNKNOWN_FORMAT, {"records": [vnet(GOOD)], "flowRecords": vnet(GOOD)["flowRecords"]}),
         (ErrorCode.BAD_RECORD, {"category": "FlowLogFlowEvent", "flowLogVersion": 4}),
         (ErrorCode.BAD_RECORD, vnet(flowRecords={"flows": {"not": "a list"}})),
         (ErrorCode.BAD_RECORD, 7),
@@ -200,6 +205,93 @@ def test_unknown_formats_and_broken_records_cost_only_themselves() -> None:
     assert codes(parsed) == [(code, None, text) for (code, _), text in zip(bad, texts, strict=True)]
     assert [letter.record_offset for letter in parsed.dead_letters] == [data.index(text) for text in texts]
     assert parsed.batch.num_rows == 2
+
+
+def _without(record: dict[str, Any], *path: str | int) -> dict[str, Any]:
+    """Return `record` with the last key of `path` renamed."""
+    record = json.loads(json.dumps(record))
+    inside: Any = record
+    for step in path[:-1]:
+        inside = inside[step]
+    inside["other"] = inside.pop(path[-1])
+    return record
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        _without(vnet(GOOD), "flowRecords"),
+        _without(vnet(GOOD), "flowRecords", "flows"),
+        _without(vnet(GOOD), "flowRecords", "flows", 0, "flowGroups"),
+        _without(vnet(GOOD), "flowRecords", "flows", 0, "flowGroups", 0, "flowTuples"),
+        _without(nsg(GOOD_NSG), "properties"),
+        _without(nsg(GOOD_NSG), "properties", "flows"),
+        _without(nsg(GOOD_NSG), "properties", "flows", 0, "flows"),
+        _without(nsg(GOOD_NSG), "properties", "flows", 0, "flows", 0, "flowTuples"),
+        vnet(GOOD, records=[vnet(GOOD)]),
+    ],
+)
+def test_a_record_whose_tuples_may_stand_under_another_key_is_not_taken_for_an_empty_one(record: dict[str, Any]) -> None:
+    """A key that Azure always writes is missing, or records stand beside a body: a dead letter with the whole record."""
+    for form in (SegmentFormat.RECORDS, SegmentFormat.JSON_LINES):
+        data = json.dumps(record).encode()
+        parsed = parse([segment(data, format=form)])
+        assert codes(parsed) == [(ErrorCode.BAD_RECORD, None, data)]
+        assert (parsed.batch.num_rows, parsed.records) == (0, 0)
+
+
+@pytest.mark.parametrize("nothing", [None, []])
+def test_a_record_without_tuples_is_an_empty_one(nothing: object) -> None:
+    """Null and the empty list, on any level, are what Azure writes when there is nothing to tell."""
+    group = {"rule": "r", "flowTuples": nothing}
+    records = [
+        vnet(flowRecords={"flows": nothing}),
+        vnet(flowRecords={"flows": [{"aclID": "a", "flowGroups": nothing}]}),
+        vnet(flowRecords={"flows": [{"aclID": "a", "flowGroups": [group]}]}, records=nothing),
+        nsg() | {"properties": {"Version": 2, "flows": nothing}},
+        nsg() | {"properties": {"Version": 2, "flows": [{"rule": "r", "flows": nothing}]}},
+        nsg() | {"properties": {"Version": 2, "flows": [{"rule": "r", "flows": [{"mac": "0", "flowTuples": nothing}]}]}},
+        vnet(
+            version=2, flowRecords={"flows": [{"aclID": "a", "flowGroups": [group, {"rule": "r", "flowTuples": [GOOD_NSG]}]}]}
+        ),
+    ]
+    parsed = parse([segment(envelope(*records))])
+    assert (codes(parsed), parsed.records, parsed.batch.num_rows) == ([], len(records), 1)
+
+
+@pytest.mark.parametrize("foreign", [{}, "x", 5, {"Version": 1, "flows": "x"}, {"Version": 2, "flows": []}])
+def test_the_body_of_the_other_category_is_a_field_like_any_unknown_one(foreign: object) -> None:
+    """What stands where only the other category has its body neither spoils a record nor lends it its version."""
+    parsed = parse([segment(envelope(vnet(GOOD, properties=foreign), nsg(GOOD_NSG) | {"flowRecords": foreign}))])
+    assert (codes(parsed), parsed.batch["flow_log_version"].to_pylist()) == ([], [4, 2])
+
+
+@pytest.mark.parametrize("name", ["rule", "acl", "mac", "flowLogGUID", "flowLogResourceID", "targetResourceID", "systemId"])
+def test_a_name_that_no_azure_name_is_as_long_as_is_refused(name: str) -> None:
+    """A name is repeated in every row, so one that is too long would make text of gigabytes: it costs its record."""
+
+    def record(length: int) -> dict[str, Any]:
+        word = "é" * length
+        if name in {"rule", "acl"}:
+            names = {"aclID": "acl", "rule": "r"} | ({"rule": word} if name == "rule" else {"aclID": word})
+            group = {"rule": names["rule"], "flowTuples": [GOOD]}
+            return vnet(flowRecords={"flows": [{"aclID": names["aclID"], "flowGroups": [group]}]})
+        return vnet(GOOD) | {"macAddress" if name == "mac" else name: word}
+
+    parsed = parse([segment(envelope(record(MAX_NAME), record(MAX_NAME + 1)))])
+    assert [letter.code for letter in parsed.dead_letters] == [ErrorCode.BAD_RECORD]
+    assert parsed.batch.num_rows == 1
+
+
+def test_rows_with_the_longest_names_can_be_written_as_text() -> None:
+    """However many rows repeat names of the greatest length, and whatever the names hold, JSON and CSV can be made of them."""
+    word = "\x01" * MAX_NAME
+    record = vnet(*[GOOD] * 1000) | dict.fromkeys(["flowLogGUID", "flowLogResourceID", "targetResourceID", "systemId"], word)
+    record["flowRecords"]["flows"][0] |= {"aclID": word}
+    record["flowRecords"]["flows"][0]["flowGroups"][0] |= {"rule": word}
+    table = pa.Table.from_batches([parse([segment(envelope(record))]).batch])
+    bytes_a_row = max(len(json_lines(table)), len(csv_lines(table, header=False))) / table.num_rows
+    assert bytes_a_row * max(json_text.CHUNK_ROWS, csv_text.CHUNK_ROWS) < 2**31
 
 
 def test_records_in_envelopes_in_envelopes_keep_their_offsets() -> None:
