@@ -50,7 +50,7 @@ from libs.common.flows.identity import Identities
 from libs.common.flows.json_text import json_documents
 from libs.common.settings.secrets import read_secret
 from services.sinks.contract import FlowPart, Outcome
-from services.sinks.redis_script import APPEND_ONCE, Rows
+from services.sinks.redis_script import APPEND_ONCE, Rows, nowhere
 from services.sinks.settings import DocumentBatchSettings, SinkSettings
 
 log = structlog.get_logger(__name__)
@@ -69,7 +69,8 @@ _PASSING: Final = (
     ClusterError,
     RedisClusterException,
 )
-_PASSING_WORDS: Final = ("MISCONF", "NOREPLICAS", "BUSY", "UNBLOCKED")
+_PASSING_WORDS: Final = ("MISCONF", "NOREPLICAS", "BUSY", "UNBLOCKED", "BEHIND")
+_OF_PIPELINE: Final = " of pipeline caused error: "  # what the client puts before it quotes the command, and so a flow
 
 Prefix = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9:_.-]{0,99}$")]
 
@@ -107,6 +108,7 @@ class RedisSettings(SinkSettings):
         parts = urlsplit(url)
         if parts.scheme not in {"redis", "rediss"} or not parts.hostname or parts.query or parts.fragment:
             raise ValueError("give redis://host:port/database, or rediss:// for TLS")
+        _ = parts.port  # raises ValueError unless it is one
         if "@" in parts.netloc:
             raise ValueError("give user and password as username and password (or password_file), not in the address")
         return url
@@ -115,6 +117,12 @@ class RedisSettings(SinkSettings):
     def _user_has_password(self) -> Self:
         if self.username is not None and self.password is None and self.password_file is None:
             raise ValueError("username goes with password or password_file")
+        return self
+
+    @model_validator(mode="after")
+    def _cluster_has_one_database(self) -> Self:
+        if self.cluster and urlsplit(self.url).path.strip("/") not in {"", "0"}:
+            raise ValueError("a cluster has database 0 only")
         return self
 
 
@@ -128,8 +136,8 @@ class RedisSink:
     def open(self) -> None:
         """Connect, and warn of a server that forgets."""
         self.close()
-        client = _client(self._settings)
         try:
+            client = _client(self._settings)
             client.ping()
             _warn_of_forgetting(client)
         except (RedisError, RedisClusterException) as error:
@@ -162,13 +170,16 @@ class RedisSink:
 
     def _write_stream(self, part: FlowPart) -> int:
         settings = self._settings
-        append = self._client.register_script(APPEND_ONCE)
         stream = f"{settings.prefix}:{{{part.shard}}}"
         limits = settings.remember_days * _DAY_SECONDS, settings.max_entries, settings.ttl_seconds
         added = 0
-        for rows in _calls(part.flows):
-            positions = [f"{stream}:{generation}" for generation in rows.generations.to_pylist()]
-            added += append(keys=[stream, *positions], args=[*limits, *rows.arguments()])
+        for calls in _calls(part.flows):
+            pipeline = self._client.pipeline(transaction=False)
+            for rows in calls:
+                keys = [stream, *(f"{stream}:{generation}" for generation in rows.generations.to_pylist())]
+                # With its text: in a pipeline it is too late to learn that the server does not know the script.
+                pipeline.execute_command("EVAL", APPEND_ONCE, len(keys), *keys, *limits, *rows.arguments())
+            added += sum(pipeline.execute())
         return added
 
     def _write_keys(self, part: FlowPart) -> int:
@@ -192,14 +203,16 @@ def _documents(flows: pa.Table) -> Iterator[pa.Array]:
         yield json_documents({name: columns.column(name) for name in columns.column_names}).combine_chunks()
 
 
-def _calls(flows: pa.Table) -> Iterator[Rows]:
-    """Cut the rows into calls of the script."""
+def _calls(flows: pa.Table) -> Iterator[list[Rows]]:
+    """Cut the rows into calls of the script, a bounded number at a time."""
     identities = Identities.of(flows)
+    reached = nowhere(identities)
     start = 0
     for documents in _documents(flows):
-        for first in range(0, len(documents), _CALL_ROWS):
-            some = documents.slice(first, _CALL_ROWS)
-            yield Rows.of(identities, some, slice(start + first, start + first + len(some)))
+        firsts = range(0, len(documents), _CALL_ROWS)
+        some = [documents.slice(first, _CALL_ROWS) for first in firsts]
+        places = [slice(start + first, start + first + len(own)) for first, own in zip(firsts, some, strict=True)]
+        yield [Rows.of(identities, own, chosen, reached) for own, chosen in zip(some, places, strict=True)]
         start += len(documents)
 
 
@@ -234,8 +247,8 @@ def _warn_of_forgetting(client: Any) -> None:
 
 def _translated(error: Exception) -> BlobtideError:
     """Say whether it is the world's fault (Retry) or the operator's; anything else is a bug and is raised as it is."""
-    text = str(error)
-    if isinstance(error, _REFUSED):
+    text = str(error).rpartition(_OF_PIPELINE)[2]
+    if isinstance(error, _REFUSED) or isinstance(error.__cause__, _REFUSED):  # a cluster's client hides it
         return ConfigError(f"redis does not accept our sign-in or our right to write: {type(error).__name__}")
     if isinstance(error, _PASSING) or text.startswith(_PASSING_WORDS):
         return Retry(f"redis: {type(error).__name__}: {text[:200]}")

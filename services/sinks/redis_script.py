@@ -4,11 +4,15 @@ A stream has no ids of ours to recognise rows by, so the script keeps how far ea
 one key a generation with its highest (record_offset, tuple_index). Order per blob holds, so a row at or below it was written
 before. Rows and positions move in one script, which Redis runs whole or not at all, also into its append-only file.
 
+Calls are sent without waiting for the answers of those before. If one of those failed, one behind it would raise the position
+above rows that are not there; so a call says how far its generations must have come, and fails if they have not.
+
 KEYS  1: the stream; 2...: the position keys of the generations in this call, all in the stream's slot
 ARGV  1: seconds to remember a position; 2: entries to keep, 0 for all; 3: seconds to keep entries, 0 for ever
       4: the rows, 24 bytes each: number of its position key, length of its document (uint32), offset, index (doubles)
       5: the documents, one after the other; one argument costs both sides less than one a row
-Returns how many entries were added.
+      6: how far each position key's generation must have come, 16 bytes each: offset, index (doubles), -1 for nowhere
+Returns how many entries were added, or the error BEHIND.
 """
 
 from __future__ import annotations
@@ -26,8 +30,10 @@ from libs.common.flows.json_text import text_bytes
 # Doubles, because that is what Lua counts in; offsets are exact up to 2^53.
 _ROW: Final = np.dtype([("key", "<u4"), ("length", "<u4"), ("offset", "<f8"), ("index", "<f8")])
 
+Positions = np.ndarray[tuple[int, int], np.dtype[np.int64]]  # a row each: record_offset, tuple_index
+
 APPEND_ONCE: Final = """
-local stream, rows, documents = KEYS[1], ARGV[4], ARGV[5]
+local stream, rows, documents, befores = KEYS[1], ARGV[4], ARGV[5], ARGV[6]
 local reached, moved, added = {}, {}, 0
 for i = 2, #KEYS do
   local offset, index = -1, -1
@@ -35,6 +41,10 @@ for i = 2, #KEYS do
   if position then
     offset, index = string.match(position, '^(%d+) (%d+)$')
     offset, index = tonumber(offset), tonumber(index)
+  end
+  local before, before_index = struct.unpack('<dd', befores, (i - 2) * 16 + 1)
+  if offset < before or (offset == before and index < before_index) then
+    return redis.error_reply('BEHIND the call before this one has not run')
   end
   reached[i - 1] = {offset, index}
 end
@@ -61,6 +71,8 @@ if added > 0 then
     local oldest = (redis.call('TIME')[1] - seconds) * 1000
     redis.call('XTRIM', stream, 'MINID', '~', string.format('%.0f', oldest))
     redis.call('EXPIRE', stream, seconds)
+  else
+    redis.call('PERSIST', stream)  -- an earlier setting may have given it an end
   end
 end
 return added
@@ -76,24 +88,41 @@ class Rows:
     record_offset: Ints
     tuple_index: Ints
     documents: pa.Array  # strings
+    before: Positions  # by generation: how far it must have come
 
     @classmethod
-    def of(cls, identities: Identities, documents: pa.Array, chosen: slice) -> Rows:
-        """Return the `chosen` rows with their documents; only their generations are named."""
-        used, generation = np.unique(identities.generation[chosen], return_inverse=True)
-        return cls(
-            identities.generations.take(pa.array(used)),
-            generation,
-            identities.record_offset[chosen],
-            identities.tuple_index[chosen],
-            documents,
-        )
+    def of(cls, identities: Identities, documents: pa.Array, chosen: slice, reached: Positions) -> Rows:
+        """Return the `chosen` rows with their documents; only their generations are named.
 
-    def arguments(self) -> tuple[bytes, bytes]:
-        """Return ``ARGV[4]`` and ``ARGV[5]``."""
+        `reached` says how far each generation of `identities` is after the calls before; it moves on to after this one.
+        """
+        generation = identities.generation[chosen]
+        offset, index = identities.record_offset[chosen], identities.tuple_index[chosen]
+        used, local = np.unique(generation, return_inverse=True)
+        before = reached[used]
+        _advance(reached, generation, np.column_stack((offset, index)))
+        return cls(identities.generations.take(pa.array(used)), local, offset, index, documents, before)
+
+    def arguments(self) -> tuple[bytes, bytes, bytes]:
+        """Return ``ARGV[4]`` to ``ARGV[6]``."""
         rows = np.empty(len(self.documents), _ROW)
         rows["key"] = self.generation + 1
         rows["length"] = pc.binary_length(self.documents).to_numpy()
         rows["offset"] = self.record_offset
         rows["index"] = self.tuple_index
-        return rows.tobytes(), text_bytes(self.documents).tobytes()
+        return rows.tobytes(), text_bytes(self.documents).tobytes(), self.before.astype("<f8").tobytes()
+
+
+def nowhere(identities: Identities) -> Positions:
+    """Return the positions of generations of which nothing is written yet."""
+    return np.full((len(identities.generations), 2), -1, np.int64)
+
+
+def _advance(reached: Positions, generation: Ints, places: Positions) -> None:
+    """Raise `reached` to the highest place of each generation."""
+    order = np.lexsort((places[:, 1], places[:, 0], generation))
+    highest = order[np.flatnonzero(np.diff(generation[order], append=-1))]
+    own, new = generation[highest], places[highest]
+    old = reached[own]
+    above = (new[:, 0] > old[:, 0]) | ((new[:, 0] == old[:, 0]) & (new[:, 1] > old[:, 1]))
+    reached[own[above]] = new[above]

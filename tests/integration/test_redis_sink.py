@@ -10,13 +10,16 @@ from uuid import uuid4
 
 import pytest
 from redis import Redis
+from redis.exceptions import ResponseError
 
 from libs.common.errors import ConfigError, Retry, ServerUnreachable
 from libs.local.redis import LocalRedis
 from services.sinks.contract import FlowPart, Outcome
-from services.sinks.redis import RedisSettings, RedisSink
+from services.sinks.redis import RedisSettings, RedisSink, _calls
+from services.sinks.redis_script import APPEND_ONCE
 from tests.documents import document_id, flat_document
-from tests.flows import Spot, row, rows, table
+from tests.fixtures.stores import LocalRedisCluster
+from tests.flows import Spot, by_identity, identity, row, rows, table
 
 pytestmark = pytest.mark.redis
 
@@ -43,6 +46,11 @@ def sink_of(server: LocalRedis, prefix: str, **options: Any) -> Iterator[RedisSi
     sink.close()
 
 
+def entries_of(client: Redis, stream: str) -> list[str | bytes]:
+    """Return the documents of a stream, in order."""
+    return [entry[b"flow"] for _, entry in client.xrange(stream) or () if entry]
+
+
 def test_keys_hold_each_flow_once_and_expire(redis_server: LocalRedis, client: Redis, prefix: str) -> None:
     """In keys mode each row is a key of its identity with a life time; a repeat changes nothing."""
     content = rows()
@@ -62,8 +70,7 @@ def test_positions_are_compared_as_two_numbers(redis_server: LocalRedis, client:
     with sink_of(redis_server, prefix) as sink:
         for at in range(len(content)):
             assert sink.write([FlowPart(0, table(content[: at + 1]))]) == Outcome(1, at)
-    found = client.xrange(f"{prefix}:{{0}}") or ()
-    entries = [json.loads(entry[b"flow"]) for _, entry in found if entry]
+    entries = [json.loads(document) for document in entries_of(client, f"{prefix}:{{0}}")]
     assert [(entry["record_offset"], entry["tuple_index"]) for entry in entries] == places
 
 
@@ -80,13 +87,38 @@ def test_streams_are_trimmed_and_positions_outlive_them(redis_server: LocalRedis
     assert all(86_400 < client.ttl(key) <= 2 * 86_400 for key in positions)
 
 
-def test_a_server_that_forgot_the_script_gets_it_again(redis_server: LocalRedis, client: Redis, prefix: str) -> None:
-    """Flushing the script cache, as a restart does, is not noticed."""
-    part = FlowPart(0, table(rows()))
+def test_a_stream_that_is_kept_for_ever_loses_its_end(redis_server: LocalRedis, client: Redis, prefix: str) -> None:
+    """When ttl_seconds is set to 0, a stream that had a life time is kept from the next flow on."""
+    with sink_of(redis_server, prefix, ttl_seconds=500) as sink:
+        sink.write([FlowPart(0, table([row(Spot(0, 0, 0))]))])
+    assert 0 < client.ttl(f"{prefix}:{{0}}") <= 500
+    with sink_of(redis_server, prefix, ttl_seconds=0) as sink:
+        sink.write([FlowPart(0, table([row(Spot(0, 1, 0))]))])
+    assert client.ttl(f"{prefix}:{{0}}") == -1
+
+
+def test_a_large_write_is_one_stream_in_order(redis_server: LocalRedis, client: Redis, prefix: str) -> None:
+    """Rows of many calls, in which a range comes twice, stand once and in order."""
+    content = rows(blobs=3, records=40, tuples=50)
+    part = FlowPart(0, table(content[:4_000] + content[1_000:]))
     with sink_of(redis_server, prefix) as sink:
-        sink.write([part])
-        client.script_flush()
-        assert sink.write([part]) == Outcome(0, part.flows.num_rows)
+        assert sink.write([part]) == Outcome(len(content), 3_000)
+    entries = [json.loads(document) for document in entries_of(client, f"{prefix}:{{0}}")]
+    assert [identity(entry) for entry in entries] == [identity(values) for values in content]
+
+
+def test_a_call_behind_one_that_failed_adds_nothing(redis_server: LocalRedis, client: Redis, prefix: str) -> None:
+    """Rows that the server took in spite of a failure before them would hide the rows that it did not take."""
+    (calls,) = _calls(table(rows(blobs=1, records=20, tuples=50)))
+    keys = [f"{prefix}:{{0}}", f"{prefix}:{{0}}:g"]
+    for number, expected in ((1, None), (0, 512), (1, 488), (0, 0), (1, 0)):
+        arguments: tuple[Any, ...] = (*keys, 1_000, 0, 0, *calls[number].arguments())
+        if expected is None:
+            with pytest.raises(ResponseError, match="BEHIND"):
+                client.eval(APPEND_ONCE, len(keys), *arguments)
+            assert client.xlen(keys[0]) == 0
+        else:
+            assert client.eval(APPEND_ONCE, len(keys), *arguments) == expected
 
 
 @pytest.mark.parametrize("mode", ["streams", "keys"])
@@ -100,6 +132,20 @@ def test_a_full_server_is_a_retry(redis_server: LocalRedis, client: Redis, prefi
                 sink.write([part])
         finally:
             client.config_set("maxmemory", "0")
+        assert sink.write([part]) == Outcome(part.flows.num_rows)
+
+
+@pytest.mark.parametrize("mode", ["streams", "keys"])
+def test_a_server_that_lacks_replicas_is_a_retry(redis_server: LocalRedis, client: Redis, prefix: str, mode: str) -> None:
+    """A server that takes no writes for a reason of its own is a Retry that says so and shows no flow."""
+    part = FlowPart(0, table(rows()))
+    with sink_of(redis_server, prefix, mode=mode) as sink:
+        client.config_set("min-replicas-to-write", "1")
+        try:
+            with pytest.raises(Retry, match="ResponseError: NOREPLICAS"):
+                sink.write([part])
+        finally:
+            client.config_set("min-replicas-to-write", "0")
         assert sink.write([part]) == Outcome(part.flows.num_rows)
 
 
@@ -136,3 +182,34 @@ def test_wrong_password_and_address_are_said_at_the_start(redis_server: LocalRed
         client.config_set("requirepass", "")
     with pytest.raises(ServerUnreachable, match=r"127\.0\.0\.1:1"):
         RedisSink(RedisSettings(url="redis://127.0.0.1:1")).open()
+    with pytest.raises(ServerUnreachable, match=r"127\.0\.0\.1:1"):
+        RedisSink(RedisSettings(url="redis://127.0.0.1:1", cluster=True)).open()
+
+
+@pytest.mark.parametrize("mode", ["streams", "keys"])
+def test_a_cluster_takes_each_flow_once(redis_cluster: LocalRedisCluster, prefix: str, mode: str) -> None:
+    """On a Redis Cluster rows of several shards are written, and a repeat adds nothing."""
+    content = rows(blobs=4, records=20, tuples=20)
+    parts = [FlowPart(shard, table(content[shard::2])) for shard in range(2)]
+    with sink_of(redis_cluster, prefix, cluster=True, mode=mode) as sink:
+        assert sink.write(parts) == Outcome(len(content))
+        assert sink.write(parts) == Outcome(0, len(content))
+    with Redis.from_url(redis_cluster.url) as client:
+        if mode == "keys":
+            documents = [client.get(key) or b"" for key in client.scan_iter(f"{prefix}:*")]
+        else:
+            documents = [document for shard in range(2) for document in entries_of(client, f"{prefix}:{{{shard}}}")]
+        found = [json.loads(document) for document in documents]
+    assert by_identity(found).keys() == by_identity(content).keys()
+
+
+def test_a_cluster_that_refuses_the_password_says_so(redis_cluster: LocalRedisCluster, prefix: str) -> None:
+    """A password that is missing or wrong stops the sink at the start, as without a cluster."""
+    with Redis.from_url(redis_cluster.url) as client:
+        client.config_set("requirepass", "right")
+        try:
+            for options in ({}, {"password": "wrong"}):
+                with pytest.raises(ConfigError, match="sign-in"), sink_of(redis_cluster, prefix, cluster=True, **options):
+                    pass
+        finally:
+            client.config_set("requirepass", "")
