@@ -25,7 +25,7 @@ class KafkaSettings(Group):
 
     bootstrap_servers: str = Field(default="127.0.0.1:9092", min_length=1, description="host:port, comma-separated.")
     security_protocol: SecurityProtocol = Field(default=SecurityProtocol.PLAINTEXT, description="Transport security.")
-    sasl_mechanism: str = Field(default="PLAIN", pattern=r"PLAIN|SCRAM-SHA-256|SCRAM-SHA-512|OAUTHBEARER")
+    sasl_mechanism: str = Field(default="PLAIN", pattern=r"^(?:PLAIN|SCRAM-SHA-256|SCRAM-SHA-512|OAUTHBEARER)$")
     sasl_username: str = Field(default="", description="SASL user; $ConnectionString for Event Hubs.")
     sasl_password: SecretStr = Field(default=SecretStr(""), description="SASL password.")
     sasl_password_file: Path | None = Field(default=None, description="File that holds the SASL password.")
@@ -33,13 +33,13 @@ class KafkaSettings(Group):
     ssl_certificate_location: Path | None = Field(default=None, description="Client certificate (PEM).")
     ssl_key_location: Path | None = Field(default=None, description="Client key (PEM).")
     group_prefix: str = Field(
-        default="blobtide", pattern=r"[A-Za-z0-9._-]+", description="Prefix of consumer groups and transactional ids."
+        default="blobtide", pattern=r"^[A-Za-z0-9._-]+$", description="Prefix of consumer groups and transactional ids."
     )
     session_timeout_ms: int = Field(default=10_000, ge=6_000, le=60_000, description="Consumer session timeout.")
     max_poll_interval_ms: int = Field(default=300_000, ge=10_000, description="Longest time between two polls.")
     transaction_timeout_ms: int = Field(default=15_000, ge=5_000, le=60_000, description="Transaction timeout.")
     message_max_bytes: int = Field(default=8_388_608, ge=100_000, description="Largest message a producer may send.")
-    compression: str = Field(default="lz4", pattern=r"none|lz4|zstd|snappy|gzip", description="Compression of batches.")
+    compression: str = Field(default="lz4", pattern=r"^(?:none|lz4|zstd|snappy|gzip)$", description="Compression of batches.")
     fetch_memory_kbytes: int = Field(default=8_192, ge=1_024, description="Prefetched data a consumer may hold.")
     librdkafka: dict[str, str] = Field(default_factory=dict, description="Further librdkafka options, passed as given.")
 
