@@ -21,7 +21,7 @@ from pydantic.fields import FieldInfo
 from libs.common.dead_letters import ErrorCode
 from libs.common.flows import schema
 from libs.common.settings import Settings
-from libs.common.settings.loader import PREFIX
+from libs.common.settings.variables import PREFIX
 from services.cli.main import COMMANDS, blobtide
 from services.sinks.registry import KINDS
 

@@ -1,5 +1,6 @@
 """Settings: one YAML file, environment variables over it, one group a file. `load_settings` is the only way in."""
 
-from libs.common.settings.loader import Settings, load_settings, masked
+from libs.common.settings.loader import Settings, load_settings
+from libs.common.settings.masking import masked
 
 __all__ = ["Settings", "load_settings", "masked"]

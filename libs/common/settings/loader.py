@@ -6,14 +6,12 @@ its path with ``__`` between groups: ``BLOBTIDE_KAFKA__BOOTSTRAP_SERVERS``. Ther
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from libs.common.errors import ConfigError
@@ -29,11 +27,8 @@ from libs.common.settings.services import (
     SinkOptions,
 )
 from libs.common.settings.storage import Subscriptions
-
-PREFIX = "BLOBTIDE_"
-CONFIG_VARIABLE = "BLOBTIDE_CONFIG"
-# Variables with our prefix that are no settings.
-_OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, "BLOBTIDE_HOME", "BLOBTIDE_CRASH_POINT"})
+from libs.common.settings.variables import CONFIG_VARIABLE, PREFIX, Variables, refuse_unknown_variables
+from libs.common.settings.yaml_file import read_yaml
 
 
 class Settings(BaseSettings):
@@ -64,8 +59,8 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Let the environment win over the file; read no .env file and no secrets folder."""
-        del settings_cls, dotenv_settings, file_secret_settings
-        return env_settings, init_settings
+        del env_settings, dotenv_settings, file_secret_settings
+        return Variables(settings_cls), init_settings
 
 
 def load_settings(path: Path | None = None) -> Settings:
@@ -74,7 +69,7 @@ def load_settings(path: Path | None = None) -> Settings:
     Raises:
         ConfigError: one message that names every wrong setting and says what is wrong with it.
     """
-    _refuse_unknown_variables(os.environ)
+    refuse_unknown_variables(os.environ, Settings.model_fields)
     file = path or _default_file(os.environ)
     values = _read_yaml(file) if file else {}
     try:
@@ -85,28 +80,6 @@ def load_settings(path: Path | None = None) -> Settings:
         raise ConfigError(f"{error}: give groups and lists in {PREFIX}... variables as JSON") from error
 
 
-def masked(settings: Settings) -> dict[str, Any]:
-    """Return the settings as plain data for display, every secret as asterisks."""
-    shown: dict[str, Any] = settings.model_dump(mode="json", exclude_none=True)
-    shown["sinks"] = {name: _mask(options) for name, options in shown["sinks"].items()}
-    return shown
-
-
-_SECRET_WORDS = ("password", "secret", "token", "key", "connection_string", "url")
-
-
-def _mask(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Hide what may be secret in options that only their sink can type: by name, and URLs that carry a password."""
-    return {
-        name: str(SecretStr("x"))
-        if any(word in name for word in _SECRET_WORDS)
-        and not name.endswith("_file")
-        and ("url" not in name or "@" in str(value))
-        else value
-        for name, value in options.items()
-    }
-
-
 def _default_file(environ: Mapping[str, str]) -> Path | None:
     if named := environ.get(CONFIG_VARIABLE):
         return Path(named)
@@ -115,31 +88,12 @@ def _default_file(environ: Mapping[str, str]) -> Path | None:
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read {file}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ConfigError(f"{file}{where}: not valid YAML: {getattr(error, 'problem', error)}") from error
+    values = read_yaml(file)
     if values is None:
         return {}
     if not isinstance(values, dict):
         raise ConfigError(f"{file}: expected groups such as 'kafka:', got a {type(values).__name__}")
     return {str(name): value for name, value in values.items()}
-
-
-def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
-    known = [f"{PREFIX}{name.upper()}" for name in Settings.model_fields]
-    for variable in sorted(environ):
-        if not variable.startswith(PREFIX) or variable in _OTHER_VARIABLES:
-            continue
-        group = variable.upper().split("__", 1)[0]
-        if group not in known:
-            close = difflib.get_close_matches(group, known, 1)
-            hint = f"; did you mean {close[0]}...?" if close else f"; groups are {', '.join(known)}"
-            raise ConfigError(f"unknown variable {variable}{hint}")
 
 
 def _explain(error: ValidationError, file: Path | None) -> str:

@@ -52,6 +52,14 @@ def test_the_environment_wins_over_the_file(file: Path, monkeypatch: pytest.Monk
         ("subscriptions: {a: {environments: {e: {storage: {}, sources: [{container: c}]}}}}", "give connection_string"),
         ("kafka: [", "line 1, column 9: not valid YAML"),
         ("- a", "expected groups"),
+        ("sinks: {stdout: {}}\nsinks: {file: {}}", "line 2, column 1: not valid YAML: sinks stands here a second time"),
+        ("kafka:\n  compression: lz4\n  'compression': none", "line 3, column 3: not valid YAML: compression stands here"),
+        ("monitor: {start_policy: from, start_from: 2026-02-30T00:00:00Z}", "column 43: not valid YAML: this is no timestamp"),
+        ("kafka: !!bool maybe", "this is no bool"),
+        ("kafka: \0", "unacceptable character"),
+        ("kafka: {compression: lz44}", "kafka.compression"),
+        ("kafka: {sasl_mechanism: XPLAINX}", "kafka.sasl_mechanism"),
+        ("kafka: {group_prefix: my group!}", "kafka.group_prefix"),
     ],
 )
 def test_a_wrong_setting_is_named_with_what_to_do(tmp_path: Path, text: str, message: str) -> None:
@@ -75,6 +83,51 @@ def test_an_unknown_variable_with_our_prefix_is_refused_by_name(monkeypatch: pyt
     monkeypatch.setenv("BLOBTIDE_KAFAK__COMPRESSION", "zstd")
     with pytest.raises(ConfigError, match="unknown variable BLOBTIDE_KAFAK__COMPRESSION; did you mean BLOBTIDE_KAFKA"):
         load_settings()
+
+
+def test_a_misspelt_variable_in_small_letters_is_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Variables count in any case, so the unknown ones do too."""
+    monkeypatch.setenv("blobtide_kafak__compression", "zstd")
+    with pytest.raises(ConfigError, match="unknown variable blobtide_kafak__compression; did you mean BLOBTIDE_KAFKA"):
+        load_settings()
+
+
+def test_lists_and_maps_of_a_sink_are_json_in_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable gives a sink a list, a map and a text; a text that only looks like JSON stays a text."""
+    monkeypatch.setenv("BLOBTIDE_SINKS__SEARCH__HOSTS", '["http://a:1", "http://b:1"]')
+    monkeypatch.setenv("BLOBTIDE_SINKS__SEARCH__BATCH", '{"messages": 3}')
+    monkeypatch.setenv("BLOBTIDE_SINKS__SEARCH__KIND", "elasticsearch")
+    monkeypatch.setenv("BLOBTIDE_SINKS__FILE__TEMPLATE", "{shard}-{sequence}")
+    assert load_settings().sinks == {
+        "search": {"hosts": ["http://a:1", "http://b:1"], "batch": {"messages": 3}, "kind": "elasticsearch"},
+        "file": {"template": "{shard}-{sequence}"},
+    }
+
+
+def test_a_name_may_stand_in_several_groups_and_over_what_is_merged_in(tmp_path: Path) -> None:
+    """Only a name that stands twice in one group is refused; a merged group may be changed in part."""
+    path = tmp_path / "config.yaml"
+    path.write_text("sinks:\n  a: &a {kind: file, directory: /a}\n  b: {<<: *a, directory: /b}\n")
+    assert load_settings(path).sinks["b"] == {"kind": "file", "directory": "/b"}
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("kafka: {librdkafka: {ssl.key.password: hunter2, linger.ms: '5'}}", "linger.ms': '5'"),
+        ("kafka: {librdkafka: {sasl.jaas.config: hunter2}}", "librdkafka"),
+        (GOOD.replace("account_name: logs,", "account_url: 'https://logs/?sv=1&sig=hunter2',"), "https://logs/?*"),
+        ("sinks: {elasticsearch: {hosts: ['https://u:hunter2@h:9200', 'https://i:9200']}}", "https://i:9200"),
+        ("sinks: {new: {nested: [{api_key: hunter2}], url: 'amqp://u:p@hunter2@mq/v', directory: ~/flows}}", "@mq/v"),
+    ],
+)
+def test_secrets_in_free_options_and_urls_are_not_shown(tmp_path: Path, text: str, shown: str) -> None:
+    """Whatever is a secret by its name, and user and query of any URL, are asterisks; the rest can be read."""
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    display = str(masked(load_settings(path)))
+    assert "hunter2" not in display
+    assert shown in display
 
 
 def test_no_secret_is_shown_or_repeated_in_an_error(file: Path, tmp_path: Path) -> None:
