@@ -101,7 +101,7 @@ def configured_sink(options: SinkOptions, name: str) -> ConfiguredSink:
     """
     own = dict(options.get(name, {}))
     kind_name = own.pop("kind", name)
-    kind = KINDS.get(kind_name)
+    kind = KINDS.get(str(kind_name))
     if kind is None:
         known = ", ".join(KINDS)
         raise ConfigError(f"sinks.{name}: unknown sink {kind_name!r}{did_you_mean(str(kind_name), KINDS)} (sinks are {known})")

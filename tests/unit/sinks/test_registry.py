@@ -32,6 +32,7 @@ def test_every_kind_is_where_the_table_says(kind: str) -> None:
     [
         ({}, "fiel", "sinks.fiel: unknown sink 'fiel'; did you mean file?"),
         ({"a": {"kind": "kafka"}}, "a", "sinks.a: unknown sink 'kafka'"),
+        ({"a": {"kind": ["file"]}}, "a", "sinks.a: unknown sink ['file']"),
         ({"a b": {"kind": "stdout"}}, "a b", "letters, digits"),
         ({}, "file", "sinks.file.directory: is missing"),
         ({"stdout": {"fromat": "csv"}}, "stdout", "sinks.stdout.fromat: unknown setting; did you mean format?"),
