@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _ALIAS: Final = "demo.local"
 _KINDS: Final = ("vnet", "nsg2", "nsg1", "mixed")
-_BACK: Final = re.compile(r"-(\d+)([hm])")
+_BACK: Final = re.compile(r"-(\d{1,9})([hm])")
 _FIRST_CONTACT_SECONDS: Final = 5.0
 _OUTAGE_SECONDS: Final = 120.0
 _SHOW_EVERY_SECONDS: Final = 0.2
@@ -109,7 +109,11 @@ def _account(asked: _Asked) -> tuple[StorageAccount, str]:
 def _spec(asked: _Asked, alias: str, now: datetime) -> EstateSpec:
     from services.demo.spec import EstateSpec, Style
 
-    start, minutes = _period(asked, now)
+    try:
+        start, minutes = _period(asked, now)
+        start + timedelta(minutes=minutes or 0, days=1)  # the last writes come after the last minute
+    except OverflowError:
+        raise ConfigError("no calendar has all these minutes: check --start, --minutes and --hours") from None
     return EstateSpec(
         seed=asked.seed,
         nics=asked.nics,
