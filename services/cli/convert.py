@@ -17,7 +17,8 @@ import pyarrow as pa
 from libs.common.dead_letters import DeadLetter
 from libs.common.segments import Segment
 from services.cli.convert_input import CHUNK_BYTES, STANDARD_INPUT, segments_of
-from services.cli.convert_output import Format, RowWriter, letter_line, replacing, row_writer
+from services.cli.convert_output import Format, RowWriter, letter_line, row_writer
+from services.cli.streams import result_file
 from services.parser.kernel import Parsed, parse
 
 DEAD_LETTERED: Final = 1
@@ -92,8 +93,8 @@ def command(files: tuple[str, ...], form: str, output: Path | None, errors: Path
     _refuse_overwriting(files, output, errors)
     tally = _Tally()
     with ExitStack() as stack:
+        refused = stack.enter_context(result_file(errors)) if errors else None
         writer = stack.enter_context(row_writer(Format(form), output))
-        refused = stack.enter_context(replacing(errors)) if errors else None
         _convert(files, writer, refused, tally)
     for line in tally.summary():
         click.echo(line, err=True)

@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from libs.common.dead_letters import DeadLetter
-from libs.common.errors import BlobtideError
 from libs.common.flows.csv_text import csv_header, csv_lines
 from libs.common.flows.json_text import json_lines
 from libs.common.flows.schema import FLOW_SCHEMA
+from services.cli.streams import result_file, standard_output
 
 _GAP: Final = "  "
 _NUMERIC: Final = ("proto", "packets", "bytes")
@@ -138,13 +138,9 @@ def row_writer(form: Format, output: Path | None) -> Iterator[RowWriter]:
     Raises:
         BlobtideError: if the file cannot be written.
     """
-    if output is None:
-        terminal = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        yield from _writing(form, sys.stdout.buffer, terminal)
-        sys.stdout.buffer.flush()
-        return
-    with replacing(output) as stream:
-        yield from _writing(form, stream, None)
+    terminal = shutil.get_terminal_size().columns if output is None and sys.stdout.isatty() else None
+    with result_file(output) if output else standard_output() as stream:
+        yield from _writing(form, stream, terminal)
 
 
 def _writing(form: Format, stream: BinaryIO, width: int | None) -> Iterator[RowWriter]:
@@ -158,24 +154,6 @@ def _writing(form: Format, stream: BinaryIO, width: int | None) -> Iterator[RowW
             writer = _Text(stream, form)
     yield writer
     writer.close()
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Give a file that takes the place of `path` when the block ends well, and disappears when it does not.
-
-    Raises:
-        BlobtideError: if it cannot be written.
-    """
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("wb") as stream:
-            yield stream
-        part.replace(path)
-    except OSError as error:
-        raise BlobtideError(f"{path}: cannot write: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def letter_line(letter: DeadLetter) -> bytes:

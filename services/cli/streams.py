@@ -1,0 +1,92 @@
+"""Where commands write results: standard output, files, devices. A failure is one line that names the place.
+
+Everything is buffered here and nothing is cut: Python's own standard output drops what one system call does not take if
+PYTHONUNBUFFERED is set, as in our image.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedWriter, FileIO, RawIOBase
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from libs.common.errors import BlobtideError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+
+class _Place(RawIOBase):
+    """Passes bytes on to `raw`, which stays open, and says which place failed, except by `expected` failures."""
+
+    def __init__(self, name: str, raw: RawIOBase, expected: tuple[type[OSError], ...] = ()) -> None:
+        self._name = name
+        self._raw = raw
+        self._expected = expected
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: ReadableBuffer, /) -> int | None:
+        try:
+            return self._raw.write(data)
+        except self._expected:
+            raise
+        except OSError as error:
+            raise _failed(self._name, error) from error
+
+
+@contextmanager
+def standard_output() -> Iterator[BinaryIO]:
+    """Give standard output as a stream of bytes.
+
+    Raises:
+        BrokenPipeError: when the reader goes away, which is its right.
+        BlobtideError: if it cannot be written.
+    """
+    raw = cast("RawIOBase", getattr(cast("object", sys.stdout.buffer), "raw", sys.stdout.buffer))
+    with BufferedWriter(_Place("standard output", raw, (BrokenPipeError,))) as stream:
+        yield stream
+
+
+@contextmanager
+def result_file(path: Path) -> Iterator[BinaryIO]:
+    """Give a file that appears as `path` when the block ends well, and disappears when it does not.
+
+    A link is followed. What is no regular file, such as a named pipe, is written in place.
+
+    Raises:
+        BlobtideError: if it cannot be written.
+    """
+    try:
+        in_place = path.exists() and not path.is_file()
+        target = path if in_place else Path(os.path.realpath(path))
+        # Two runs may write to one path.
+        part = path if in_place else target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+        raw = FileIO(part, "wb")
+    except OSError as error:
+        raise _failed(str(path), error) from error
+    try:
+        with raw, BufferedWriter(_Place(str(path), raw)) as stream:
+            yield stream
+        if not in_place:
+            _rename(part, target)
+    finally:
+        if not in_place:
+            part.unlink(missing_ok=True)
+
+
+def _rename(part: Path, target: Path) -> None:
+    try:
+        part.replace(target)
+    except OSError as error:
+        raise _failed(str(target), error) from error
+
+
+def _failed(place: str, error: OSError) -> BlobtideError:
+    return BlobtideError(f"{place}: cannot write: {error.strerror or error}")
