@@ -1,0 +1,65 @@
+"""The import contracts hold for every module, not only for those that somebody thought of."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+KAFKA = "only libs.common.kafka imports the Kafka client"
+AZURE = "only libs.common.storage imports the Azure SDK"
+FORMATS = "format modules of the parser do no I/O"
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """Copy what the contracts are about."""
+    for name in ("libs", "services"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+def broken(checkout: Path) -> set[str]:
+    """Return the contracts that do not hold."""
+    program = Path(sys.executable).with_name("lint-imports")
+    environ = {**os.environ, "PYTHONPATH": str(checkout)}
+    done = subprocess.run(
+        (program, "--no-logo", "--no-cache"), cwd=checkout, env=environ, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "Contracts: " in done.stdout, done.stdout + done.stderr
+    return set(re.findall(r"^(.*) BROKEN", done.stdout, re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "contract"),
+    [
+        ("libs/local/ports.py", "import confluent_kafka", KAFKA),
+        ("libs/common/signals.py", "from confluent_kafka import Producer", KAFKA),
+        ("libs/common/settings/kafka.py", "from confluent_kafka.admin import AdminClient", KAFKA),
+        ("services/demo/player.py", "from azure.storage.blob import BlobClient", AZURE),
+        ("libs/common/crash.py", "import azure.identity", AZURE),
+        ("services/parser/formats/vnet.py", "import subprocess", FORMATS),
+        ("services/parser/formats/vnet.py", "import sqlite3", FORMATS),
+        ("services/parser/formats/vnet.py", "import http.client", FORMATS),
+        ("services/parser/formats/nsg.py", "import redis", FORMATS),
+        ("services/parser/groups.py", "from pathlib import Path", FORMATS),
+    ],
+)
+def test_an_import_out_of_place_breaks_its_contract(checkout: Path, file: str, line: str, contract: str) -> None:
+    """Each library has its place; a module anywhere else that imports it is found, for formats also over others."""
+    with (checkout / file).open("a") as source:
+        source.write(f"\n{line}\n")
+    assert broken(checkout) == {contract}
+
+
+def test_a_new_module_is_covered(checkout: Path) -> None:
+    """A module that no contract names is held to them as well."""
+    (checkout / "libs" / "common" / "brand_new.py").write_text("import confluent_kafka\n")
+    assert broken(checkout) == {KAFKA}
