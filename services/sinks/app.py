@@ -21,7 +21,7 @@ from libs.common.kafka.dead_messages import coordinates, dead_message
 from libs.common.kafka.records import Inbound, TopicPartition
 from libs.common.kafka.sink_loop import Handled
 from libs.common.segments import Headers
-from services.sinks.contract import FlowPart, RejectedRow, Sink, Ticking
+from services.sinks.contract import FlowPart, RejectedRow, Sink, Ticking, Waiting
 from services.sinks.metrics import BAD_MESSAGES, BATCH_ROWS, LATENCY_SECONDS, RETRIES, ROWS, WRITE_SECONDS
 
 _ROWS_DIGITS: Final = 6  # more rows than these can count fit into no message
@@ -55,6 +55,11 @@ class FlowHandler:
     def open(self) -> None:
         """Open the sink."""
         self._sink.open()
+
+    def while_waiting(self, beat: Callable[[], None]) -> None:
+        """Give `beat` to a sink that waits."""
+        if isinstance(self._sink, Waiting):
+            self._sink.while_waiting(beat)
 
     def handle(self, batch: Sequence[Inbound]) -> Handled:
         """Write the rows of `batch` and return what cannot be written. Raises Retry: same batch again."""

@@ -12,13 +12,14 @@
 6. `release` is called when shards move to another process: forget all about them, give up their locks, start no more writes.
 7. Partial success is normal: `Outcome.rejected` names rows that the destination refuses for good; all others are durable.
 8. Memory is bounded by the batch.
-9. A sink that does things by time has a `tick` (`Ticking`); one whose destination needs preparing has a `setup` (`NeedsSetup`).
+9. A sink that does things by time has a `tick` (`Ticking`); one whose destination needs preparing has a `setup` (`NeedsSetup`);
+   one whose `write` may wait for a minute has a `while_waiting` (`Waiting`).
 10. All calls come from one thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
@@ -92,3 +93,14 @@ class NeedsSetup(Protocol):
 
     def setup(self) -> str:
         """Prepare the destination, idempotently, and return one line that says what was done. Raises `ServerUnreachable`."""
+
+
+@runtime_checkable
+class Waiting(Protocol):
+    """A sink whose `write` may wait long for its destination, though for each answer only a bounded time."""
+
+    def while_waiting(self, beat: Callable[[], None]) -> None:
+        """Take what `write` calls every few seconds, so that its process counts as alive and keeps its shards.
+
+        `beat` may call `release`: then the write goes on, and what it writes may be written by another process too.
+        """

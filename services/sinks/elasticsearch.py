@@ -40,6 +40,7 @@ log = structlog.get_logger(__name__)
 
 _SLICE_ROWS: Final = 8_192  # some 10 MB of documents: bounds the memory of a write
 _OUTSIDE: Final = "the day of this flow is outside the days that indexes are made for (past_days)"
+_BEAT_SECONDS: Final = 1.0
 _JSON: Final = {"Content-Type": "application/json"}
 _ADDRESS = re.compile(r"https?://[A-Za-z0-9.\[\]:_-]+(?:/[A-Za-z0-9._~/-]*)?")
 
@@ -113,6 +114,7 @@ class ElasticsearchSink:
             if settings.data_stream is not None
             else DailyIndexes(settings.index_prefix, settings.past_days)
         )
+        self._beat: Callable[[], None] = lambda: None
         self._client: HttpClient | None = None
         self._threads: ThreadPoolExecutor | None = None
 
@@ -149,6 +151,10 @@ class ElasticsearchSink:
             rejected += [RejectedRow(piece.part, int(row), ErrorCode.REFUSED, _OUTSIDE) for row in piece.outside]
         return Outcome(delivered.written, delivered.already_there, tuple(rejected))
 
+    def while_waiting(self, beat: Callable[[], None]) -> None:
+        """Call `beat` while requests have no answer."""
+        self._beat = beat
+
     def release(self, shards: Collection[int]) -> None:
         """Nothing is kept by shard, and no write outlives `write`."""
 
@@ -183,12 +189,22 @@ class ElasticsearchSink:
                 waiting.append((piece, threads.submit(writer.write, piece.operations)))
                 if len(waiting) >= self._settings.in_flight:
                     done, future = waiting.popleft()
-                    yield done, future.result()
+                    yield done, self._result(future)
             while waiting:
                 done, future = waiting.popleft()
-                yield done, future.result()
+                yield done, self._result(future)
         finally:
-            wait([future for _, future in waiting])
+            self._wait([future for _, future in waiting])
+
+    def _result(self, future: Future[Delivered]) -> Delivered:
+        self._wait([future])
+        return future.result()
+
+    def _wait(self, futures: list[Future[Delivered]]) -> None:
+        """Wait for all; that ends, since every request has its longest time."""
+        self._beat()
+        while wait(futures, _BEAT_SECONDS).not_done:
+            self._beat()
 
     def _opened(self) -> tuple[BulkWriter, ThreadPoolExecutor]:
         if self._client is None or self._threads is None:

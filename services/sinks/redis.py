@@ -13,7 +13,7 @@ positions when memory is short. After a failover, writes that the replica had no
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
@@ -93,7 +93,7 @@ class RedisSettings(SinkSettings):
     password_file: Path | None = None
     ca_file: Path | None = Field(default=None, description="PEM file with the authorities that sign the server's certificate.")
     verify: bool = Field(default=True, description="Check the server's certificate.")
-    timeout_seconds: float = Field(default=10.0, gt=0, le=300, description="Longest wait for an answer.")
+    timeout_seconds: float = Field(default=10.0, gt=0, le=50, description="Longest wait for an answer.")
     mode: Mode = Field(default=Mode.STREAMS, description="streams: entries of a stream a shard. keys: one key a flow.")
     prefix: Prefix = Field(default="blobtide:flows", description="What names of keys begin with.")
     ttl_seconds: int = Field(default=604_800, ge=0, description="How long flows are kept; 0: for ever.")
@@ -132,6 +132,7 @@ class RedisSink:
     def __init__(self, settings: RedisSettings) -> None:
         self._settings = settings
         self._client: Any = None
+        self._beat: Callable[[], None] = lambda: None
 
     def open(self) -> None:
         """Connect, and warn of a server that forgets."""
@@ -159,6 +160,10 @@ class RedisSink:
             raise _translated(error) from error
         return Outcome(added, rows - added)
 
+    def while_waiting(self, beat: Callable[[], None]) -> None:
+        """Call `beat` after each pipeline."""
+        self._beat = beat
+
     def release(self, shards: Collection[int]) -> None:
         """Nothing is kept by shard, and no write outlives `write`."""
 
@@ -180,6 +185,7 @@ class RedisSink:
                 # With its text: in a pipeline it is too late to learn that the server does not know the script.
                 pipeline.execute_command("EVAL", APPEND_ONCE, len(keys), *keys, *limits, *rows.arguments())
             added += sum(pipeline.execute())
+            self._beat()
         return added
 
     def _write_keys(self, part: FlowPart) -> int:
@@ -192,6 +198,7 @@ class RedisSink:
             for row, document in zip(ids.slice(start, len(documents)).to_pylist(), documents.to_pylist(), strict=True):
                 pipeline.execute_command("SET", f"{settings.prefix}:{row}", document, *options)
             added += sum(answer is not None for answer in pipeline.execute())
+            self._beat()
             start += len(documents)
         return added
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,7 +41,7 @@ class Naps(list[float]):
 @contextmanager
 def sink_of(*servers: str, naps: Naps | None = None, **options: Any) -> Iterator[ElasticsearchSink]:
     """Open a sink on some addresses; one request at a time."""
-    settings = ElasticsearchSettings(hosts=servers, require_template=False, timeout_seconds=5, **{"in_flight": 1, **options})
+    settings = ElasticsearchSettings(hosts=servers, require_template=False, **{"timeout_seconds": 5, "in_flight": 1, **options})
     sink = ElasticsearchSink(settings, Naps() if naps is None else naps)
     sink.open()
     yield sink
@@ -55,6 +56,19 @@ def part(content: Sequence[Mapping[str, Any]]) -> list[FlowPart]:
 def documents(content: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
     """Return what a cluster holds when the rows were written once."""
     return {("blobtide-flows-2026.05.01", document_id(values)): ecs_document(values) for values in content}
+
+
+def test_a_slow_cluster_is_waited_for_with_a_beat() -> None:
+    """While a request has no answer yet, and after each one, the process says that it is alive."""
+    beat = threading.Event()
+    with BulkServer() as server, sink_of(server.url, timeout_seconds=60) as sink:
+        sink.while_waiting(beat.set)
+        server.faults += [Fault(hold=beat)]
+        assert sink.write(part(ROWS)).written == len(ROWS)
+        assert beat.is_set()
+        beat.clear()
+        sink.write(part(ROWS))
+        assert beat.is_set()
 
 
 def test_errors_of_items_are_told_apart() -> None:

@@ -18,6 +18,7 @@ from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 MAX_ID_BYTES = 512
+HOLD_SECONDS = 20.0
 ItemError = tuple[int, str, str]  # status, type, reason
 
 
@@ -31,6 +32,7 @@ class Fault:
     reset: bool = False  # apply, then drop the connection without an answer
     keep_bytes: int | None = None  # apply, then send only so much of the announced answer
     forget_items: int = 0  # apply, then answer for so many documents too few
+    hold: threading.Event | None = None  # apply, then answer when it is set, or after some seconds
 
 
 class BulkServer:
@@ -145,6 +147,8 @@ class _Handler(BaseHTTPRequestHandler):
         return self.rfile.read(int(self.headers["Content-Length"]))
 
     def _answer(self, status: int, content: Any, fault: Fault) -> None:
+        if fault.hold is not None:
+            fault.hold.wait(HOLD_SECONDS)
         if fault.reset:
             # Lingering for no time makes the close a reset.
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

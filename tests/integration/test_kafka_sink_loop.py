@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import pytest
 from confluent_kafka import Producer
@@ -41,6 +41,8 @@ class _Destination:
         self.log.append("open")
 
     def tick(self) -> None: ...
+
+    def while_waiting(self, beat: Callable[[], None]) -> None: ...
 
     def handle(self, batch: Sequence[Inbound]) -> Handled:
         self.attempts.append(list(batch))

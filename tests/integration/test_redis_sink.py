@@ -98,12 +98,15 @@ def test_a_stream_that_is_kept_for_ever_loses_its_end(redis_server: LocalRedis, 
 
 
 def test_a_large_write_is_one_stream_in_order(redis_server: LocalRedis, client: Redis, prefix: str) -> None:
-    """Rows of many calls, in which a range comes twice, stand once and in order."""
-    content = rows(blobs=3, records=40, tuples=50)
+    """Rows of many calls, in which a range comes twice, stand once and in order; the process shows that it is alive."""
+    content = rows(blobs=3, records=60, tuples=50)
     part = FlowPart(0, table(content[:4_000] + content[1_000:]))
+    beats: list[None] = []
     with sink_of(redis_server, prefix) as sink:
+        sink.while_waiting(lambda: beats.append(None))
         assert sink.write([part]) == Outcome(len(content), 3_000)
     entries = [json.loads(document) for document in entries_of(client, f"{prefix}:{{0}}")]
+    assert len(beats) >= 2
     assert [identity(entry) for entry in entries] == [identity(values) for values in content]
 
 

@@ -2,7 +2,8 @@
 
 A batch is handled until it is durable. Then its dead letters are written and acknowledged, then its next offsets are committed.
 `Retry` from the handler pauses the partitions, keeps polling so that the group membership lives, and hands over the same batch
-again. A commit that fails because partitions move is no error: the records come again, here or elsewhere.
+again. A handler that waits long for its destination beats meanwhile, which keeps the membership likewise. A commit that fails
+because partitions move is no error: the records come again, here or elsewhere.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol, TypeVar
 
 import structlog
@@ -33,6 +35,8 @@ __all__ = ["BatchHandler", "Handled", "PollPolicy", "SinkLoop", "SinkLoopSpec"]
 log = structlog.get_logger(__name__)
 
 WAITING_SLICE_SECONDS: Final = 0.2
+# Half of the least that max_poll_interval_ms may be. Not at every beat: a pause throws away what was fetched ahead.
+_POLL_AT_LEAST_SECONDS: Final = 5.0
 
 T = TypeVar("T")
 
@@ -57,6 +61,9 @@ class BatchHandler(Protocol):
 
     def open(self) -> None:
         """Connect; may raise."""
+
+    def while_waiting(self, beat: Callable[[], None]) -> None:
+        """Take what `handle` calls every few seconds while it waits; it may call `revoked`. Called before the first batch."""
 
     def handle(self, batch: Sequence[Inbound]) -> Handled:
         """Make `batch` durable; it may have been handled before. Raises Retry if the world is at fault."""
@@ -187,10 +194,12 @@ class SinkWork:
         self._clock = clock
         self._limit = RejectionLimit(spec.dead_letter_limit)
         self._throttle = Throttle(clock)
+        self._polled_at = clock()
         self._collector = parts.held.collector = Collector(parts.source.poll, spec.policy, clock)
 
     def run(self, stop: Stop, health: Health) -> None:
         """Collect, settle, until `stop` is set."""
+        self._parts.handler.while_waiting(partial(self._stay, health))
         while not stop.is_set():
             health.beat()
             self._parts.handler.tick()
@@ -219,6 +228,7 @@ class SinkWork:
         """
         while self._parts.held.batch:
             health.beat()
+            self._polled_at = self._clock()
             try:
                 return action()
             except Retry as retry:
@@ -237,6 +247,15 @@ class SinkWork:
             health.beat()
             self._collector.add(self._parts.source.poll(1, min(WAITING_SLICE_SECONDS, max(0.0, until - self._clock()))))
         self._parts.source.resume()
+
+    def _stay(self, health: Health) -> None:
+        """Show that the process is alive, and stay in the group, from inside a long `handle`."""
+        health.beat()
+        if self._clock() - self._polled_at >= _POLL_AT_LEAST_SECONDS:
+            self._parts.source.pause()
+            self._collector.add(self._parts.source.poll(1, 0.0))
+            self._parts.source.resume()
+            self._polled_at = self._clock()
 
     def _tell(self, retry: Retry) -> None:
         if self._throttle.admits():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import pytest
 
@@ -33,6 +33,7 @@ class _World:
         self.reject: frozenset[bytes] = frozenset()
         self.revoke_while_paused: frozenset[TopicPartition] = frozenset()
         self.is_paused = False
+        self.alive: list[bool] = []
 
     def run(self) -> None:
         held = Held(self, self.health)
@@ -66,6 +67,9 @@ class _World:
     def open(self) -> None: ...
     def close(self) -> None: ...
     def tick(self) -> None: ...
+
+    def while_waiting(self, beat: Callable[[], None]) -> None:
+        self.beat = beat
 
     def handle(self, batch: Sequence[Inbound]) -> Handled:
         self.log.append("handle")
@@ -129,6 +133,26 @@ def test_a_revoked_partition_is_dropped_from_the_batch_that_waits() -> None:
     assert world.written == [_batch(0, 0, 2)]
     assert world.committed == [{TopicPartition("t", 0): 2}]
     assert "revoked [1]" in world.log
+
+
+def test_a_long_write_stays_alive_and_in_the_group() -> None:
+    """A handler that beats while it waits is alive and polls; a partition that leaves meanwhile is not committed."""
+
+    class Slow(_World):
+        def handle(self, batch: Sequence[Inbound]) -> Handled:
+            for _ in range(20):
+                self.now += 20
+                self.beat()
+                self.alive.append(self.health.alive())
+            return super().handle(batch)
+
+    world = Slow(_batch(0, 0, 2) + _batch(1, 0, 2))
+    world.health = Health(lambda: world.now)
+    world.revoke_while_paused = frozenset([TopicPartition("t", 1)])
+    world.run()
+    assert all(world.alive)
+    assert world.log.count("poll paused") == 20
+    assert world.committed == [{TopicPartition("t", 0): 2}]
 
 
 def test_the_dead_letter_limit_stops_before_anything_is_committed() -> None:

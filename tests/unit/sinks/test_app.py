@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import pyarrow as pa
 import pytest
@@ -47,6 +47,19 @@ class Memory:
 
     def close(self) -> None:
         """Close nothing."""
+
+
+class Patient(Memory):
+    """A sink that beats while it writes."""
+
+    def while_waiting(self, beat: Callable[[], None]) -> None:
+        """Remember."""
+        self.beat = beat
+
+    def write(self, parts: Sequence[FlowPart]) -> Outcome:
+        """Beat once."""
+        self.beat()
+        return super().write(parts)
 
 
 def message(partition: int, offset: int, content: Sequence[Row]) -> Inbound:
@@ -123,3 +136,13 @@ def test_revoked_partitions_are_released() -> None:
     sink = Memory()
     FlowHandler(sink, "memory").revoked([TopicPartition("Extracted.Flows", 1), TopicPartition("Extracted.Flows", 3)])
     assert sink.released == [{1, 3}]
+
+
+@pytest.mark.parametrize(("sink", "beats"), [(Patient(), 1), (Memory(), 0)])
+def test_a_sink_that_waits_gets_the_beat(sink: Memory, beats: int) -> None:
+    """What the loop wants called during a long write reaches the sink, if it wants it."""
+    heard: list[None] = []
+    handler = FlowHandler(sink, "memory")
+    handler.while_waiting(lambda: heard.append(None))
+    handler.handle([message(0, 0, CONTENT)])
+    assert len(heard) == beats
