@@ -13,11 +13,11 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from http.client import HTTPException
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +28,7 @@ FIRST_DELAY: Final = 1.0
 LONGEST_DELAY: Final = 30.0
 GOOD_RUN_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 10.0
+_DIRECT: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 SIGNALLED: Final = 128  # the guard exits with 128 + N for a child that signal N ended
 
 
@@ -183,11 +184,16 @@ def is_ready(port: int | None) -> bool:
     """Ask ``/readyz``; a program without a health port is ready as soon as it runs."""
     if port is None:
         return True
+    return ask(port, "/readyz") is not None
+
+
+def ask(port: int, path: str) -> str | None:
+    """Return what a program on this machine answers on its health port, never through a proxy; None if it is no success."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1) as answer:
-            return bool(answer.status == 200)  # noqa: PLR2004
-    except (urllib.error.URLError, OSError):
-        return False
+        with _DIRECT.open(f"http://127.0.0.1:{port}{path}", timeout=1) as answer:
+            return str(answer.read().decode())
+    except (OSError, HTTPException):
+        return None
 
 
 def last_line(log: Path) -> str:

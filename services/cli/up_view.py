@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 import time
-import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,7 @@ from libs.common.errors import BlobtideError, CodecError
 from libs.common.flows.line_text import FlowLines
 from libs.common.flows.wire import decode_flows
 from libs.common.kafka.follow import Follower
-from services.cli.supervisor import Change, Child, State, Supervisor
+from services.cli.supervisor import Change, Child, State, Supervisor, ask
 
 REFRESH_SECONDS: Final = 5.0
 SAMPLE_LINES: Final = 5
@@ -173,13 +172,8 @@ def _metrics(child: Child) -> Families:
     """Read a child's counters; none while it does not answer, or if it has none."""
     if child.program.health_port is None:
         return {}
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{child.program.health_port}/metrics", timeout=1) as answer:
-            text = answer.read().decode()
-    except OSError:
-        return {}
     families: Families = {}
-    for family in text_string_to_metric_families(text):
+    for family in text_string_to_metric_families(ask(child.program.health_port, "/metrics") or ""):
         for sample in family.samples:
             families.setdefault(sample.name, []).append((sample.labels, sample.value))
     return families

@@ -49,6 +49,19 @@ def through(proxy: FaultProxy, container: str) -> AzureContainer:
     return AzureContainer(BlobService(account, "sub.dev", QUICK), container)
 
 
+def test_an_emulator_is_reached_without_the_proxy_of_the_environment(
+    account: StorageAccount, container: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where HTTP_PROXY is set and NO_PROXY is not, storage on this machine is still read and written directly."""
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    writer = BlobWriter(account, "sub.dev", QUICK)
+    writer.put(Target(container, "direct"), b"hello")
+    writer.close()
+    check_container(account, "sub.dev", container)
+
+
 def test_listing_blocks_and_ranges(account: StorageAccount, container: str, writer: BlobWriter) -> None:
     """Names of any kind, committed blocks, append blobs and pinned ranges come as they are; versions agree everywhere."""
     strange = "x=/a b+c%&ü.json"

@@ -14,6 +14,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from functools import cache
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlsplit
@@ -129,6 +130,14 @@ class Endpoint:
     host: str
     port: int | None
     path: str  # "" or, for emulators, "/account"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Tell whether it is on this machine, where a proxy would look on its own."""
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost" or self.host.endswith(".localhost")
 
 
 @dataclass(frozen=True, slots=True)

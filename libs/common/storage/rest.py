@@ -129,7 +129,7 @@ def _short(error: Exception) -> str:
 
 
 def _connection_pool(endpoint: Endpoint) -> urllib3.HTTPConnectionPool:
-    """Return a pool for this one host, through the proxy of the environment if there is one."""
+    """Return a pool for this one host, through the proxy of the environment if there is one and it is not on this machine."""
     # Their DEBUG lines show signatures.
     for name in ("urllib3", "azure", "msal"):
         logger = logging.getLogger(name)
@@ -140,7 +140,7 @@ def _connection_pool(endpoint: Endpoint) -> urllib3.HTTPConnectionPool:
     proxy = urllib.request.getproxies().get(endpoint.scheme)
     manager: urllib3.PoolManager
     try:
-        if proxy and not urllib.request.proxy_bypass(endpoint.host):
+        if proxy and not endpoint.is_loopback and not urllib.request.proxy_bypass(endpoint.host):
             manager = urllib3.ProxyManager(proxy, **options)
         else:
             manager = urllib3.PoolManager(**options)

@@ -144,7 +144,8 @@ def _service(account: StorageAccount, alias: str) -> BlobServiceClient:
         from azure.storage.blob import BlobServiceClient
     except ModuleNotFoundError as error:
         raise ConfigError(f"writing blobs needs the extra 'azure' ({error.name} is missing): blobtide[azure]") from error
-    return BlobServiceClient(_url(login.endpoint), _credential(login.authoriser, account), **_OPTIONS)
+    options = {**_OPTIONS, "use_env_settings": not login.endpoint.is_loopback}  # that is: the proxy of the environment
+    return BlobServiceClient(_url(login.endpoint), _credential(login.authoriser, account), **options)
 
 
 def _url(endpoint: Endpoint) -> str:

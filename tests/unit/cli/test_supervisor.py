@@ -1,5 +1,7 @@
 """The supervisor over small real processes."""
 
+import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -91,6 +93,23 @@ def test_a_killed_guard_is_reported_in_the_same_way() -> None:
     """Whichever of the two processes a signal ended, and whatever the code, the text says what happened."""
     assert how_it_ended(-9) == how_it_ended(137) == "killed by SIGKILL"
     assert (how_it_ended(7), how_it_ended(255)) == ("exit code 7", "exit code 255")
+
+
+def test_a_proxy_of_the_environment_is_not_asked_for_a_program_on_this_machine() -> None:
+    """A ready service is ready also where HTTP_PROXY is set and NO_PROXY is not."""
+    code = (
+        "from libs.common.service import Health, HealthServer\n"
+        "from libs.common.settings.services import HttpSettings\n"
+        "from services.cli.supervisor import ask, is_ready\n"
+        "health = Health()\n"
+        "health.ready()\n"
+        "server = HealthServer(HttpSettings(port=0), health)\n"
+        "server.start()\n"
+        "print(is_ready(server.port), '# HELP' in ask(server.port, '/metrics'))\n"
+    )
+    environ = {"PATH": os.environ["PATH"], "http_proxy": "http://127.0.0.1:9"}
+    done = subprocess.run((sys.executable, "-c", code), env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "True True\n", done.stderr
 
 
 def test_stopping_asks_programs_to_end_in_order(supervise: Callable[..., Supervisor], tmp_path: Path) -> None:

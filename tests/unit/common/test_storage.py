@@ -59,6 +59,23 @@ def test_every_way_to_sign_in_gives_an_endpoint_and_an_authoriser(
     assert resolve(StorageAccount(**settings), "sub.dev") == Login(endpoint, authoriser)
 
 
+@pytest.mark.parametrize(
+    ("url", "loopback"),
+    [
+        ("http://127.0.0.1:10000/a", True),
+        ("http://[::1]:10000/a", True),
+        ("http://localhost:10000/a", True),
+        ("http://a.localhost:10000", True),
+        ("http://azurite:10000/a", False),
+        ("https://a.blob.core.windows.net", False),
+        ("http://10.0.0.1:10000/a", False),
+    ],
+)
+def test_an_endpoint_on_this_machine_is_known(url: str, loopback: bool) -> None:  # noqa: FBT001 - a parameter of the cases
+    """Only what can be nowhere else counts as on this machine; it is reached without a proxy."""
+    assert resolve(StorageAccount(account_url=url, account_key=SecretStr("a2V5")), "s.e").endpoint.is_loopback is loopback
+
+
 def test_the_emulators_short_connection_string_and_an_identity_are_understood() -> None:
     """UseDevelopmentStorage means the local emulator; without any secret the process's Azure identity signs in."""
     assert resolve(StorageAccount(connection_string=SecretStr("UseDevelopmentStorage=true")), "s.e").endpoint == EMULATOR
