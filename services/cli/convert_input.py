@@ -21,7 +21,7 @@ from services.ingest.framing import Rest, ends_document, frame, resync
 
 CHUNK_BYTES: Final = 8_388_608
 MAX_PENDING_BYTES: Final = 8 * CHUNK_BYTES
-"""A record without an end is given up after so much."""
+"""A record or line without an end is given up after so much."""
 STANDARD_INPUT: Final = "-"
 GENERATION: Final = "local"
 
@@ -68,7 +68,7 @@ def segments_of(name: str) -> Iterator[Segment]:
             case Content.ENVELOPE:
                 head = HEAD.match(data)
                 yield from _records(text, head.end() if head else 0)
-            case Content.JSON_LINES if _first_line_is_json(data):
+            case Content.JSON_LINES if _are_lines(data):
                 yield from _lines(text)
             case _:
                 # Records without an envelope, or a block from the middle of a blob, which begins with a comma.
@@ -102,6 +102,8 @@ def _records(text: _Text, begin: int) -> Iterator[Segment]:
 def _lines(text: _Text) -> Iterator[Segment]:
     while True:
         end = len(text.data) if text.whole else text.data.rfind(b"\n") + 1
+        if not end and len(text.data) >= MAX_PENDING_BYTES:
+            end = len(text.data)
         if end:
             yield text.take(end, SegmentFormat.JSON_LINES)
         if text.whole:
@@ -109,11 +111,36 @@ def _lines(text: _Text) -> Iterator[Segment]:
         text.read_on()
 
 
-def _first_line_is_json(data: bytes) -> bool:
-    lines = (line.strip() for line in data.removeprefix(BOM).split(b"\n", 64))
-    first = next((line for line in lines if line), b"")
+class _Known(msgspec.Struct):
+    """An object that is a record or a document, as far as keys tell; other keys are skipped."""
+
+    category: str | None = None
+    records: msgspec.Raw = msgspec.Raw()
+
+
+def _are_lines(data: bytes) -> bool:
+    """Tell values a line from records that take several lines or are separated by commas.
+
+    The first line tells if it is JSON. If it is not, it may be broken: then the first line that is a record tells.
+    """
+    lines = [line for line in map(bytes.strip, data.removeprefix(BOM).split(b"\n")) if line]
+    if _is_json(lines[0]):
+        return True
+    records = (line for line in lines if line.startswith(b"{") and _is_record(line.rstrip(b", \t")))
+    return not next(records, b",").endswith(b",")
+
+
+def _is_record(line: bytes) -> bool:
     try:
-        msgspec.json.decode(first, type=msgspec.Raw)
+        found = msgspec.json.decode(line, type=_Known)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+    return found.category is not None or len(found.records) > 0
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        msgspec.json.decode(line, type=msgspec.Raw)
     except (msgspec.MsgspecError, RecursionError):
         return False
     return True

@@ -77,6 +77,40 @@ def test_content_decides_what_a_file_is(tmp_path: Path) -> None:
     assert "files 6, records 9, tuples 13, rows 13, dead letters 0" in result.stderr
 
 
+def test_a_broken_line_costs_only_itself(tmp_path: Path) -> None:
+    """Lines are known as such by any line that is a record, not by the first one, which may be cut."""
+    record = json.dumps(vnet(GOOD)).encode()
+    for number, broken in enumerate((b'{"broken', record[:-1], b'{"a":[', b'{"category":"x",}', b"\xff{")):
+        file = tmp_path / str(number)
+        file.write_bytes(broken + b"\n" + record + b"\n\n" + record + b"\n")
+        result = run(file)
+        assert "records 2, tuples 2, rows 2, dead letters 1" in result.stderr, broken
+
+
+def test_a_broken_record_among_records_costs_only_itself(tmp_path: Path) -> None:
+    """Records separated by commas stay records, each on a line or over several, although the last of them looks like a line."""
+    record = json.dumps(vnet(GOOD)).encode()
+    file = tmp_path / "file"
+    for separator in (b",", b",\n", b"\n,"):
+        file.write_bytes(separator.join([record.replace(b'"category"', b"category", 1), record, record]))
+        assert "records 2, tuples 2, rows 2, dead letters 1" in run(file).stderr, separator
+    file.write_bytes(json.dumps(vnet(GOOD, "x"), indent=1).encode())
+    assert "records 1, tuples 2, rows 1, dead letters 1" in run(file).stderr
+
+
+def test_a_line_without_an_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So much text without a newline is handed on in bounded pieces, for the parser to refuse, and what follows is read."""
+    monkeypatch.setattr(convert_input, "CHUNK_BYTES", 100)
+    monkeypatch.setattr(convert_input, "MAX_PENDING_BYTES", 800)
+    record = json.dumps(vnet(GOOD)).encode()
+    file = tmp_path / "file"
+    file.write_bytes(b"x" * 5000 + b"\n" + record + b"\n")
+    segments = list(convert_input.segments_of(str(file)))
+    assert max(len(one.data) for one in segments) <= 800 + len(record)
+    assert b"".join(one.data for one in segments) == file.read_bytes()
+    assert sum(parse([one]).batch.num_rows for one in segments) == 1
+
+
 def test_dead_letters_go_to_a_file_and_give_exit_code_1(tmp_path: Path) -> None:
     """Bad tuples, records and bytes are written with place and content; good siblings still become rows."""
     file = tmp_path / "PT1H.json"
