@@ -7,8 +7,9 @@ quietly. Lines are made column by column.
 
 from __future__ import annotations
 
+import select
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from enum import StrEnum
 from io import FileIO, RawIOBase
 from typing import Final
@@ -24,6 +25,7 @@ from services.sinks.contract import FlowPart, Outcome
 from services.sinks.settings import SinkSettings
 
 _RETRY_SECONDS: Final = 5.0
+_WAIT_SECONDS: Final = 1.0
 
 
 class LineFormat(StrEnum):
@@ -49,6 +51,7 @@ class StdoutSink:
         self._out = out
         self._unsent = b""  # the rest of a text that was cut by a failure; goes first, so that no line is ever broken
         self._header_due = True
+        self._beat: Callable[[], None] = lambda: None
         self._flow_lines = FlowLines()
 
     def open(self) -> None:
@@ -69,6 +72,10 @@ class StdoutSink:
             raise Retry(f"cannot write to standard output: {error.strerror}", after=_RETRY_SECONDS) from error
         return Outcome(sum(part.flows.num_rows for part in parts))
 
+    def while_waiting(self, beat: Callable[[], None]) -> None:
+        """Call `beat` while an output that does not block is full."""
+        self._beat = beat
+
     def release(self, shards: Collection[int]) -> None:
         """Keep nothing of any shard."""
 
@@ -81,7 +88,12 @@ class StdoutSink:
         sent = 0
         try:
             while sent < len(text):
-                sent += self._out.write(memoryview(text)[sent:]) or 0
+                taken = self._out.write(memoryview(text)[sent:])
+                if taken is None:  # somebody made it non-blocking, and the reader is slow
+                    select.select([], [self._out], [], _WAIT_SECONDS)
+                    self._beat()
+                else:
+                    sent += taken
         finally:
             if sent:
                 self._unsent = text[sent:]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from typing import Any
 
 import pytest
@@ -81,3 +82,34 @@ def test_a_failing_output_is_retried() -> None:
     pipe.error = None
     sink.write([FlowPart(0, table(rows()))])
     assert pipe.data.startswith(b"time,src_ip,")
+
+
+def test_an_output_that_does_not_block_is_waited_for() -> None:
+    """When a pipe in non-blocking mode is full, it is tried again when there is room or a second later, not all the time."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    refusals: list[None] = []
+    received = b""
+
+    class Full(io.FileIO):
+        def write(self, data: Any) -> Any:
+            taken = super().write(data)
+            if taken is None:
+                refusals.append(None)
+            return taken
+
+    def read() -> None:
+        nonlocal received
+        received += os.read(reader, 1 << 20)
+        waits.append(None)
+
+    waits: list[None] = []
+    with Full(writer, "wb") as out, os.fdopen(reader, "rb"):
+        sink = StdoutSink(StdoutSettings(format=LineFormat.JSON), out)
+        sink.while_waiting(read)
+        sink.open()
+        sink.write([FlowPart(0, table(rows(records=20)))])
+        sink.close()
+        read()
+    assert len(received.splitlines()) == 240
+    assert 0 < len(refusals) < len(waits)
