@@ -30,6 +30,9 @@ class _Copy:
         """Return the records as they came, for the same partitions."""
         return [Outbound(self.topic, one.value, one.key, one.headers, one.partition) for one in batch]
 
+    def committed(self) -> None:
+        """Remember nothing."""
+
 
 def build(settings: Settings) -> Service:
     """Build the copier with the parser's own batches."""

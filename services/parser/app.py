@@ -6,10 +6,12 @@ The segments of one poll and partition are parsed together and leave as few batc
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 import pyarrow as pa
@@ -20,17 +22,20 @@ from libs.common.dead_letters import DeadLetter, ErrorCode
 from libs.common.errors import CodecError, DeadLetterLimit
 from libs.common.flows.wire import FLOW_BATCH_HEADERS, encode_flows
 from libs.common.kafka.dead_messages import coordinates, dead_message
-from libs.common.kafka.limit import RejectionLimit
+from libs.common.kafka.limit import WAY_PAST, RejectionLimit
 from libs.common.kafka.records import Inbound, Outbound
 from libs.common.segments import Segment
 from services.parser import metrics
-from services.parser.harvest import STAGE
+from services.parser.harvest import STAGE, TooManyLetters
 from services.parser.kernel import Parsed, parse
 from services.parser.words import trimmed
 
 log = structlog.get_logger(__name__)
 
 PARSE_BYTES: Final = 4_194_304
+
+MOST_LETTERS: Final = 100_000
+"""Of one poll, unless everything may be one: what is held of them must stay small beside a worker's memory."""
 
 _NANOSECONDS = 1_000_000_000
 _MAX_LATENCY_SECONDS = 86_400.0
@@ -53,6 +58,8 @@ class FlowParser:
         self._outlet = outlet
         self._clock = clock
         self._limit = RejectionLimit(outlet.dead_letter_limit)
+        self._most_letters = MOST_LETTERS if outlet.dead_letter_limit < 1 else math.inf
+        self._uncommitted = (0, 0)  # records and dead letters of the last `handle`
 
     def handle(self, batch: Sequence[Inbound]) -> list[Outbound]:
         """Parse one poll.
@@ -64,33 +71,38 @@ class FlowParser:
         letters: list[DeadLetter] = []
         rows = 0
         for messages in _pieces(batch):
-            result = _parse(messages)
+            try:
+                result = _parse(messages, self._most_letters - len(letters))
+            except TooManyLetters as error:
+                _show(error.letters[-1])
+                raise DeadLetterLimit(f"more than {MOST_LETTERS} dead letters at once; {WAY_PAST}") from None
             rows += result.parsed.batch.num_rows
             letters += result.letters
-            outputs += self._outputs(result)
-        self._check(rows, letters)
+            outputs += self._flows(result)
+        self._judge(rows, letters)
+        # A message takes several times the memory of a dead letter: made only of those that will be written.
+        outputs += [Outbound(self._outlet.errors_topic, letter.data, letter.key, letter.headers()) for letter in letters]
         return outputs
 
-    def _check(self, rows: int, letters: list[DeadLetter]) -> None:
+    def committed(self) -> None:
+        """Let the last batch count; one that comes again after an aborted transaction counts once."""
+        self._limit.count(*self._uncommitted)
+
+    def _judge(self, rows: int, letters: list[DeadLetter]) -> None:
+        self._uncommitted = (rows + len(letters), len(letters))
         try:
-            self._limit.check(rows + len(letters), len(letters))
+            self._limit.judge(*self._uncommitted)
         except DeadLetterLimit:
-            # The dead letters of this batch are not written either: say here what one of them looks like.
-            last = letters[-1]
-            log.error(  # noqa: TRY400 - the traceback says nothing
-                "too much input cannot be parsed", code=last.code, reason=last.reason, blob=last.blob, offset=last.record_offset
-            )
+            _show(letters[-1])
             raise
 
-    def _outputs(self, result: _Result) -> Iterator[Outbound]:
+    def _flows(self, result: _Result) -> Iterator[Outbound]:
         self._count(result)
         for part in slices(result.parsed.batch, self._outlet.batch_bytes):
             metrics.BATCH_ROWS.observe(part.rows)
             metrics.BATCH_BYTES.observe(len(part.data))
             headers = (*FLOW_BATCH_HEADERS, ("rows", str(part.rows).encode()))
             yield Outbound(self._outlet.flows_topic, part.data, headers=headers, partition=result.partition)
-        for letter in result.letters:
-            yield Outbound(self._outlet.errors_topic, letter.data, letter.key, letter.headers())
 
     def _count(self, result: _Result) -> None:
         batch = result.parsed.batch
@@ -104,6 +116,13 @@ class FlowParser:
         if newest is not None:
             age = self._clock() - newest / _NANOSECONDS
             metrics.LATENCY_SECONDS.observe(min(max(age, 0.0), _MAX_LATENCY_SECONDS))
+
+
+def _show(letter: DeadLetter) -> None:
+    """Say what a dead letter looks like that is not written, because there are too many."""
+    log.error(
+        "too much input cannot be parsed", code=letter.code, reason=letter.reason, blob=letter.blob, offset=letter.record_offset
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +150,7 @@ def _pieces(batch: Sequence[Inbound]) -> Iterator[list[Inbound]]:
                 start, size = end, 0
 
 
-def _parse(messages: list[Inbound]) -> _Result:
+def _parse(messages: list[Inbound], most_letters: float) -> _Result:
     segments: list[Segment] = []
     carriers: list[Inbound] = []
     letters: list[DeadLetter] = []
@@ -142,7 +161,7 @@ def _parse(messages: list[Inbound]) -> _Result:
         except CodecError as error:
             letters.append(dead_message(STAGE, ErrorCode.BAD_MESSAGE, str(error), message))
     with metrics.PARSE_SECONDS.time():
-        parsed = parse(segments, lambda number: coordinates(carriers[number]))
+        parsed = parse(segments, cache(lambda number: coordinates(carriers[number])), most_letters)
     return _Result(
         messages[0].partition, len(segments), sum(len(one.data) for one in segments), parsed, letters + parsed.dead_letters
     )

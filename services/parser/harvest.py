@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -34,6 +35,14 @@ class Refusal:
     tuple_index: int | None = None
 
 
+class TooManyLetters(Exception):
+    """More dead letters than the caller wants to hold in memory: `letters` are the first of them."""
+
+    def __init__(self, letters: list[DeadLetter]) -> None:
+        super().__init__(f"more than {len(letters)} dead letters")
+        self.letters = letters
+
+
 SourceOf = Callable[[int], Mapping[str, str]]
 
 
@@ -55,6 +64,7 @@ class Harvest:
     array_ends: list[int] = field(default_factory=list)
     groups: Groups = field(default_factory=Groups)
     letters: list[DeadLetter] = field(default_factory=list)
+    most_letters: float = math.inf
 
     def add_segment(self, number: int) -> None:
         """Add all records of one segment."""
@@ -88,7 +98,13 @@ class Harvest:
         return layout is not None
 
     def refuse(self, number: int, offset: int, refusal: Refusal) -> None:
-        """Add a dead letter for something at `offset` in the blob of segment `number`."""
+        """Add a dead letter for something at `offset` in the blob of segment `number`.
+
+        Raises:
+            TooManyLetters: if there are `most_letters` already.
+        """
+        if len(self.letters) >= self.most_letters:
+            raise TooManyLetters(self.letters)
         segment = self.segments[number]
         self.letters.append(
             DeadLetter(
@@ -137,9 +153,13 @@ class Harvest:
             self._add_value(number, offset + position, child, envelopes - 1)
 
 
-def harvest(segments: Sequence[Segment], source_of: SourceOf) -> Harvest:
-    """Gather the records of `segments`."""
-    result = Harvest(segments, source_of)
+def harvest(segments: Sequence[Segment], source_of: SourceOf, most_letters: float = math.inf) -> Harvest:
+    """Gather the records of `segments`.
+
+    Raises:
+        TooManyLetters: if more than `most_letters` would become dead letters.
+    """
+    result = Harvest(segments, source_of, most_letters=most_letters)
     for number in range(len(segments)):
         result.add_segment(number)
     return result

@@ -1,4 +1,4 @@
-"""The parser's kernel: segments in, one record batch and dead letters out. Pure; never raises on any bytes.
+"""The parser's kernel: segments in, one record batch and dead letters out. Pure; no bytes make it raise.
 
 All segments that one poll returned for one partition are one call, because the price of a call is fixed and most segments are
 small. Python touches records and tuple arrays; tuples exist only as text and as columns. A native kernel can take the place of
@@ -7,6 +7,7 @@ small. Python touches records and tuple arrays; tuples exist only as text and as
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -57,12 +58,15 @@ def no_source(_: int) -> Mapping[str, str]:
     return {}
 
 
-def parse(segments: Sequence[Segment], source_of: SourceOf = no_source) -> Parsed:
+def parse(segments: Sequence[Segment], source_of: SourceOf = no_source, most_letters: float = math.inf) -> Parsed:
     """Turn segments into rows and dead letters.
 
     `source_of` tells for the number of a segment the Kafka coordinates that its dead letters carry.
+
+    Raises:
+        TooManyLetters: if there would be more than `most_letters`.
     """
-    gathered = harvest(segments, source_of)
+    gathered = harvest(segments, source_of, most_letters)
     parts = _parts(gathered)
     counts = np.zeros(len(gathered.groups.tuples), np.int64)
     for part in parts:

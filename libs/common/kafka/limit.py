@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from dataclasses import dataclass
 from typing import Final
 
 from libs.common.errors import DeadLetterLimit
@@ -11,40 +13,73 @@ WINDOW_RECORDS: Final = 10_000
 SMALLEST_SAMPLE: Final = 100
 CONSECUTIVE: Final = 1_000
 
+NOT_COMMITTED: Final = "nothing of the last batch was committed"
+WAY_PAST: Final = (
+    f"{NOT_COMMITTED}; to let all of them pass to the errors topic set dead_letter_limit to 1 until they have, "
+    "see docs/how-to/dead-letters.md"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """What is known once a batch is counted."""
+
+    total: int
+    rejected: int
+    run: int
+    leaving: int  # the oldest batches that are then outside the window
+
 
 class RejectionLimit:
-    """Judges the share of rejected records over the last `WINDOW_RECORDS`, and a run of batches without any success."""
+    """Judges the share of rejected records over the last `WINDOW_RECORDS`, and a run of batches without any success.
 
-    def __init__(self, share: float, consecutive: int = CONSECUTIVE) -> None:
+    Without `consecutive` a share of 1 lets everything pass: then the operator wants it in the errors topic.
+    """
+
+    def __init__(self, share: float, consecutive: int | None = None) -> None:
         self._share = share
-        self._consecutive = consecutive
+        self._consecutive = consecutive or (CONSECUTIVE if share < 1 else math.inf)
+        self._advice = NOT_COMMITTED if consecutive else WAY_PAST
         self._window: deque[tuple[int, int]] = deque()
-        self._total = 0
-        self._rejected = 0
-        self._run = 0
+        self._sums = _Sums(0, 0, 0, 0)
 
     def check(self, total: int, rejected: int) -> None:
-        """Count a batch of `total` records, `rejected` of them bad; call it before anything is committed.
+        """Judge a batch and count it; call it before anything is committed.
 
         Raises:
             DeadLetterLimit: too many.
         """
-        total = max(total, rejected)
-        self._add(total, rejected)
-        self._run = self._run + rejected if rejected == total else 0
-        if self._run >= self._consecutive:
-            raise DeadLetterLimit(f"{self._run} records in a row were rejected; nothing of the last batch was committed")
-        if self._total >= SMALLEST_SAMPLE and self._rejected > self._share * self._total:
+        self.judge(total, rejected)
+        self.count(total, rejected)
+
+    def judge(self, total: int, rejected: int) -> None:
+        """Judge a batch of `total` records, `rejected` of them bad, together with those that were counted before.
+
+        Raises:
+            DeadLetterLimit: too many.
+        """
+        sums = self._sums_with(total, rejected)
+        if sums.run >= self._consecutive:
+            raise DeadLetterLimit(f"{sums.run} records in a row were rejected; {self._advice}")
+        if sums.total >= SMALLEST_SAMPLE and sums.rejected > self._share * sums.total:
             raise DeadLetterLimit(
-                f"{self._rejected} of the last {self._total} records were rejected, more than the share {self._share:g} that "
-                "dead_letter_limit allows; nothing of the last batch was committed"
+                f"{sums.rejected} of the last {sums.total} records were rejected, more than the share {self._share:g} that "
+                f"dead_letter_limit allows; {self._advice}"
             )
 
-    def _add(self, total: int, rejected: int) -> None:
-        self._window.append((total, rejected))
-        self._total += total
-        self._rejected += rejected
-        while self._total - self._window[0][0] >= WINDOW_RECORDS:
-            old_total, old_rejected = self._window.popleft()
-            self._total -= old_total
-            self._rejected -= old_rejected
+    def count(self, total: int, rejected: int) -> None:
+        """Count a batch, once: one that comes again counts when it was committed."""
+        self._sums = self._sums_with(total, rejected)
+        self._window.append((max(total, rejected), rejected))
+        for _ in range(self._sums.leaving):
+            self._window.popleft()
+
+    def _sums_with(self, total: int, rejected: int) -> _Sums:
+        total = max(total, rejected)
+        run = self._sums.run + rejected if rejected == total else 0
+        total, rejected, leaving = self._sums.total + total, self._sums.rejected + rejected, 0
+        for old_total, old_rejected in self._window:
+            if total - old_total < WINDOW_RECORDS:
+                break
+            total, rejected, leaving = total - old_total, rejected - old_rejected, leaving + 1
+        return _Sums(total, rejected, run, leaving)

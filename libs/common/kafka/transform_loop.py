@@ -36,10 +36,13 @@ CRASHES_IN_A_ROW: Final = 20
 
 
 class Transform(Protocol):
-    """What a service does with records. Pure: may be called twice with the same records, or with parts of a batch."""
+    """What a service does with records. May be called twice with the same records, or with parts of a batch."""
 
     def handle(self, batch: Sequence[Inbound]) -> list[Outbound]:
         """Return the outputs of `batch`. Raising is a bug, which costs the record that it happens on."""
+
+    def committed(self) -> None:
+        """Take note that what `handle` returned last is committed; without this the same records come again."""
 
 
 class _Result(Enum):
@@ -112,6 +115,8 @@ class TransformLoop:
                 case _Result.DONE:
                     if self._isolation.is_condemned(part):
                         metrics.DEAD_LETTERS.labels(self._stage, ErrorCode.HANDLER_CRASH.value).inc()
+                    else:
+                        self._transform.committed()
                     self._isolation.succeeded(part)
                     batch = batch[len(part) :]
                 case _Result.COMES_AGAIN:

@@ -25,11 +25,17 @@ class _Copy:
         self._bad = bad
         self._error = error
         self.sizes: list[int] = []
+        self._handled: list[bytes | None] = []
+        self.noted: list[bytes | None] = []
+
+    def committed(self) -> None:
+        self.noted += self._handled
 
     def handle(self, batch: Sequence[Inbound]) -> list[Outbound]:
         self.sizes.append(len(batch))
         if any(r.value in self._bad for r in batch):
             raise self._error("bad")
+        self._handled = [r.value for r in batch]
         return [Outbound("out", r.value) for r in batch]
 
 
@@ -118,6 +124,14 @@ def test_aborted_work_comes_again_and_is_never_given_up() -> None:
     assert _values(session.outputs("out")) == [b"%d" % i for i in range(20)]
     assert session.outputs("errors") == []
     assert world.transform.sizes[:4] == [16, 16, 8, 8]
+
+
+def test_the_transform_is_told_what_is_committed_and_nothing_else() -> None:
+    """Batches that abort or crash are handled again, but the transform hears of every record once, when it is committed."""
+    world = _World(20, bad=(b"7",))
+    world.prepare = lambda session: session.endings.extend([CommitResult.ABORTED] * 3)
+    session = world.run()
+    assert world.transform.noted == _values(session.outputs("out")) == [b"%d" % i for i in range(20) if i != 7]
 
 
 def test_a_record_whose_output_kafka_refuses_is_found_and_dead_lettered() -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
 
+from libs.common.dead_letters import DeadLetter
 from libs.common.errors import DeadLetterLimit
 from libs.common.flows.wire import decode_flows, encode_flows
 from libs.common.kafka.records import Inbound
 from libs.common.segments import Segment, SegmentFormat
+from services.parser import app, harvest
 from services.parser.app import FlowParser, Outlet, slices
 from services.parser.kernel import parse
 from tests.unit.parser.test_kernel import GOOD, vnet
@@ -70,9 +74,50 @@ def test_too_many_dead_letters_stop_the_service() -> None:
     """When more than the allowed share of a sensible number of tuples is bad, nothing is returned."""
     parser = FlowParser(OUTLET)
     assert parser.handle([message(0, 0, segment(0, "bad"))]), "one bad tuple says nothing yet"
+    parser.committed()
     assert parser.handle([message(0, 1, segment(0, *[GOOD] * 500, *["bad"] * 490))]), "below the limit"
+    parser.committed()
     with pytest.raises(DeadLetterLimit):
         parser.handle([message(0, 2, segment(0, *["bad"] * 300))])
+
+
+def test_what_aborted_transactions_bring_again_counts_once() -> None:
+    """The same bad tuples, however often they come, stop nothing that they would not stop when they come once."""
+    parser = FlowParser(OUTLET)
+    parser.handle([message(0, 0, segment(0, *[GOOD] * 9_000))])
+    parser.committed()
+    for _ in range(5):
+        assert len(parser.handle([message(0, 1, segment(0, *["bad"] * 600))])) == 600
+    parser.committed()
+    with pytest.raises(DeadLetterLimit, match="1200 records in a row"):
+        parser.handle([message(0, 2, segment(0, *["bad"] * 600))])
+
+
+def test_with_a_limit_of_one_everything_may_be_a_dead_letter() -> None:
+    """An operator who allows all of them gets all of them, however many come at once or in a row."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app, "MOST_LETTERS", 100)
+        parser = FlowParser(replace(OUTLET, dead_letter_limit=1.0))
+        for offset in range(3):
+            assert len(parser.handle([message(0, offset, segment(0, *["bad"] * 1_000))])) == 1_000
+            parser.committed()
+
+
+@pytest.mark.parametrize("data", [b"[1]," * 2_000, json.dumps(vnet(*[""] * 2_000)).encode()], ids=["records", "tuples"])
+def test_more_dead_letters_than_can_be_held_stop_the_service_before_they_are_made(data: bytes) -> None:
+    """Small bad records or tuples are so many that their letters would fill the memory: no more are made than may be held."""
+    made: list[DeadLetter] = []
+
+    def make(**values: Any) -> DeadLetter:
+        made.append(DeadLetter(**values))
+        return made[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app, "MOST_LETTERS", 500)
+        patch.setattr(harvest, "DeadLetter", make)
+        with pytest.raises(DeadLetterLimit, match="dead_letter_limit to 1"):
+            FlowParser(OUTLET).handle([message(0, 0, Segment("a.b/c", "g", 0, len(data), 0, SegmentFormat.RECORDS, data))])
+    assert len(made) == 500
 
 
 def test_metrics_move() -> None:
