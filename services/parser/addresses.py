@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 _OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_LONGEST = 64  # no address is; what is remembered must not grow with what somebody writes into a log
 _IPV4 = rf"^(?:{_OCTET}\.){{3}}{_OCTET}$"
 
 
@@ -21,7 +22,7 @@ def normalised(column: pa.Array) -> pa.Array:
     encoded = column.dictionary_encode()
     unusual = pc.invert(pc.match_substring_regex(encoded.dictionary, _IPV4))
     found = encoded.dictionary.filter(unusual)
-    canonical = [_canonical(text) for text in found.to_pylist()]
+    canonical = [_canonical(text) if len(text) <= _LONGEST else None for text in found.to_pylist()]
     if canonical == found.to_pylist():
         return column
     return pc.replace_with_mask(encoded.dictionary, unusual, pa.array(canonical, pa.string())).take(encoded.indices)

@@ -16,6 +16,7 @@ from libs.common.flows import csv_text, json_text
 from libs.common.flows.csv_text import csv_lines
 from libs.common.flows.json_text import json_lines
 from libs.common.segments import Piece, Segment, SegmentFormat
+from services.parser import addresses
 from services.parser.groups import MAX_NAME
 from services.parser.kernel import Parsed, parse
 from tests.parser_oracle import rows_of
@@ -163,6 +164,14 @@ def test_addresses_are_canonical() -> None:
     given = ["[2001:DB8:0:0::1]", "2001:db8::1", "::FFFF:a00:1", "10.0.0.6"]
     parsed = parse([segment(envelope(vnet(*(GOOD.replace("10.0.0.6", address) for address in given))))])
     assert parsed.batch["src_ip"].to_pylist() == ["2001:db8::1", "2001:db8::1", "::ffff:10.0.0.1", "10.0.0.6"]
+
+
+def test_what_is_too_long_for_an_address_is_not_remembered() -> None:
+    """Addresses are remembered because they come again; text of any length that is none takes no memory after its batch."""
+    remembered = addresses._canonical.cache_info().currsize
+    parsed = parse([segment(envelope(vnet(GOOD, GOOD.replace("10.0.0.6", "1" + ":" * 10_000), GOOD)))])
+    assert [letter.code for letter in parsed.dead_letters] == [ErrorCode.BAD_ADDRESS]
+    assert addresses._canonical.cache_info().currsize == remembered
 
 
 def test_columns_follow_category_and_version() -> None:
