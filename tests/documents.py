@@ -99,7 +99,8 @@ def _event_action(row: Mapping[str, Any]) -> str | None:
 
 
 def _sum(one: int | None, other: int | None) -> int | None:
-    return None if one is None or other is None else one + other
+    both = None if one is None or other is None else one + other
+    return None if both is None or both >= 2**63 else both
 
 
 def _subscription(resource_id: str | None) -> str | None:

@@ -124,10 +124,15 @@ def _network(flows: Columns) -> Columns:
         "network.transport": _mapped(protocol, _TRANSPORTS.get),
         "network.type": _network_type(flows["src_ip"]),
         "network.direction": _mapped(flows["direction"], lambda code: _DIRECTIONS.get(code, "unknown")),
-        # Null if either is: half of a sum would look like the whole.
-        "network.packets": pc.add(flows["packets_sent"], flows["packets_received"]),
-        "network.bytes": pc.add(flows["bytes_sent"], flows["bytes_received"]),
+        "network.packets": _sum(flows["packets_sent"], flows["packets_received"]),
+        "network.bytes": _sum(flows["bytes_sent"], flows["bytes_received"]),
     }
+
+
+def _sum(one: pa.Array, other: pa.Array) -> pa.Array:
+    """Add counters; null if either is, since half of a sum would look like the whole, or if the sum fits into no long."""
+    both = pc.add(one, other)
+    return pc.if_else(pc.less(both, 0), None, both)  # counters are not negative, so a sum that is has wrapped
 
 
 def _network_type(address: pa.Array) -> pa.Array:

@@ -17,7 +17,7 @@ from tests.documents import document_id, ecs_document
 from tests.flows import Spot, row, table
 
 SPOTS = st.builds(Spot, st.integers(0, 3), st.integers(0, 3), st.integers(0, 3), st.integers(0, 1))
-COUNTS = st.none() | st.integers(0, 2**40)
+COUNTS = st.none() | st.integers(0, 2**40) | st.integers(2**62, 2**63 - 1)
 CHANGES: Mapping[str, st.SearchStrategy[Any]] = {
     "src_ip": st.sampled_from(["10.0.0.4", "2001:db8::1"]),
     "protocol": st.integers(0, 255),
