@@ -16,7 +16,7 @@ import string
 import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -27,6 +27,8 @@ from services.sinks.positions import Positions
 from services.sinks.settings import SinkSettings
 from services.sinks.shard_store import Limits, Outlet
 from services.sinks.shards import Shards, ShardsSpec
+
+_LENGTHS: Final = (1, 11, 111, 1_111)  # alike but for their lengths: if names can be mixed up, then those of these numbers
 
 
 class FileSettings(SinkSettings):
@@ -79,6 +81,9 @@ class FileSettings(SinkSettings):
             raise ValueError("only {shard} and {sequence} can stand in a file name, for example {shard:03}") from error
         if fields != {"shard", "sequence"}:
             raise ValueError("a file name needs {shard} and {sequence}, or files would overwrite each other")
+        places = [(shard, sequence) for shard in _LENGTHS for sequence in _LENGTHS]
+        if len({template.format(shard=shard, sequence=sequence) for shard, sequence in places}) < len(places):
+            raise ValueError("names would be mixed up: put something between {shard} and {sequence}, or fix their widths")
         if "/" in name or "\0" in name or name.startswith("."):
             raise ValueError("a file name has no / and does not begin with a dot")
         return template

@@ -262,6 +262,8 @@ def test_a_copy_of_a_shards_state_is_left_alone(tmp_path: Path) -> None:
     [
         ({"columns": ["tim"]}, "unknown column 'tim'"),
         ({"template": "flows-{shard}"}, "needs {shard} and {sequence}"),
+        ({"template": "f{shard}{sequence}"}, "put something between"),
+        ({"template": "{shard:02}{sequence}"}, "put something between"),
         ({"template": "../{shard}-{sequence}"}, "has no /"),
         ({"template": "{shard.__class__}{sequence}"}, "needs {shard} and {sequence}"),
         ({"compression": "snappy", "format": "csv"}, "snappy is for Parquet"),
@@ -271,3 +273,11 @@ def test_wrong_options_are_refused(tmp_path: Path, wrong: dict[str, Any], messag
     """Options that cannot work are refused with a sentence."""
     with pytest.raises(ValidationError, match=message):
         FileSettings.model_validate({"directory": tmp_path, **wrong})
+
+
+@pytest.mark.parametrize(
+    "template", ["{shard:03}{sequence:08}", "{sequence:09}{shard}", "{shard}-{sequence}", "{shard}x{sequence}"]
+)
+def test_a_template_whose_names_differ_is_taken(tmp_path: Path, template: str) -> None:
+    """Numbers of a fixed width, or with something between them, cannot be mixed up."""
+    assert FileSettings(directory=tmp_path, template=template).template == template
