@@ -224,8 +224,8 @@ class ElasticsearchSink:
         match answer.status:
             case HTTPStatus.NOT_FOUND if self._settings.require_template:
                 raise ConfigError(
-                    f"there is no index template {self._template_name}: run `blobtide sink-setup elasticsearch` once,"
-                    " or set require_template: false if the mappings come from elsewhere"
+                    f"there is no index template {self._template_name}: run `blobtide sink-setup NAME` with the name of this"
+                    " sink once, or set require_template: false if the mappings come from elsewhere"
                 )
             case HTTPStatus.FORBIDDEN:  # the right to write documents need not come with the right to look at templates
                 log.warning("may not look whether the index template is there", template=self._template_name)
@@ -240,7 +240,7 @@ def _ask(client: HttpClient, request: Request) -> Answer:
     try:
         answer = client.send(request)
     except Retry as error:
-        raise ServerUnreachable(f"{error}; is the cluster running, and is sinks.elasticsearch.hosts right?") from error
+        raise ServerUnreachable(f"{error}; is the cluster running, and are the sink's hosts right?") from error
     if answer.status == HTTPStatus.UNAUTHORIZED:
         raise ConfigError("the cluster does not accept our sign-in; check username and password, api_key or bearer_token")
     return answer

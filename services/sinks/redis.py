@@ -145,7 +145,7 @@ class RedisSink:
             failure = _translated(error)
             if isinstance(failure, Retry):
                 raise ServerUnreachable(
-                    f"{self._settings.url}: {failure}; is Redis running, and is sinks.redis.url right?"
+                    f"{self._settings.url}: {failure}; is Redis running, and is the sink's url right?"
                 ) from error
             raise failure from error
         self._client = client
@@ -260,5 +260,5 @@ def _translated(error: Exception) -> BlobtideError:
     if isinstance(error, _PASSING) or text.startswith(_PASSING_WORDS):
         return Retry(f"redis: {type(error).__name__}: {text[:200]}")
     if text.startswith("WRONGTYPE"):
-        return ConfigError("a key under sinks.redis.prefix is of another type: give the sink a prefix of its own")
+        return ConfigError("a key under the sink's prefix is of another type: give the sink a prefix of its own")
     raise error

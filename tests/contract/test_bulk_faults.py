@@ -209,7 +209,7 @@ def test_the_template_comes_first() -> None:
     """Without its template the sink does not start and says what to run; after set-up it does."""
     with BulkServer() as server:
         sink = ElasticsearchSink(ElasticsearchSettings(hosts=(server.url,)))
-        with pytest.raises(ConfigError, match="blobtide sink-setup elasticsearch"):
+        with pytest.raises(ConfigError, match="blobtide sink-setup NAME` with the name of this sink once"):
             sink.open()
         assert "installed" in sink.setup()
         sink.open()
