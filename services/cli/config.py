@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import yaml
@@ -16,6 +17,10 @@ from libs.common.settings import Settings, load_settings, masked
 from libs.common.settings.storage import Environment, account_alias
 from services.cli.options import config_option
 from services.cli.run import SERVICES
+
+if TYPE_CHECKING:
+    from services.sinks.contract import Sink
+    from services.sinks.registry import ConfiguredSink
 
 
 @click.group()
@@ -32,11 +37,12 @@ def show(config: Path | None) -> None:
 
 @command.command()
 @config_option
-@click.option("--connect", is_flag=True, help="Also reach Kafka and every configured container.")
+@click.option("--connect", is_flag=True, help="Also look at Kafka, its topics, every container and every destination.")
 def check(config: Path | None, *, connect: bool) -> None:
     """Build every service and sink from the settings and exit.
 
-    All problems are listed, not only the first. The exit code is 0 when all is well.
+    All problems are listed, not only the first. The exit code is 0 when all is well. With --connect, sinks are opened as their
+    services open them: run it as the user and on the machine that the services run as and on.
     """
     settings = load_settings(config)
     checks = [*_builds(settings), *(_connections(settings) if connect else ())]
@@ -79,32 +85,40 @@ def _build_sink(settings: Settings, name: str) -> object:
 def _check_directories(settings: Settings) -> None:
     """Refuse a directory that two sinks keep their state in: each would take what the other wrote for its own."""
     used: dict[Path, str] = {}
-    for name, directory in _directories(settings):
-        other = used.setdefault(directory.resolve(), name)
-        if other != name:
-            raise ConfigError(f"sinks.{other} and sinks.{name} have one directory, {directory}: give each its own")
+    for sink in _sinks(settings):
+        directory = getattr(sink.settings, "directory", None)
+        if directory is not None and (other := used.setdefault(directory.resolve(), sink.name)) != sink.name:
+            raise ConfigError(f"sinks.{other} and sinks.{sink.name} have one directory, {directory}: give each its own")
 
 
-def _directories(settings: Settings) -> Iterator[tuple[str, Path]]:
+def _sinks(settings: Settings) -> Iterator[ConfiguredSink]:
     from services.sinks.registry import configured_sink
 
     for name in settings.sinks:
-        directory = None
         with suppress(ConfigError):  # said by the check of this sink
-            directory = getattr(configured_sink(settings.sinks, name).settings, "directory", None)
-        if directory is not None:
-            yield name, directory
+            yield configured_sink(settings.sinks, name)
 
 
 def _connections(settings: Settings) -> Iterator[Check]:
-    from libs.common.kafka.client import check_reachable
+    from libs.common.kafka.admin import check_topics, load_topic_specs
     from libs.common.storage.azure import check_container
 
-    yield f"Kafka at {settings.kafka.bootstrap_servers}", partial(check_reachable, settings.kafka)
+    kafka = partial(check_topics, settings.kafka, settings.topics, load_topic_specs())
+    yield f"Kafka at {settings.kafka.bootstrap_servers} and its topics", kafka
     for alias, environment in _environments(settings):
         for source in environment.sources:
             attempt = partial(check_container, environment.storage, alias, source.container)
             yield f"container {source.container} of {alias}", attempt
+    for sink in _sinks(settings):
+        yield f"destination of sink {sink.name}", partial(_open_and_close, sink.sink)
+
+
+def _open_and_close(sink: Sink) -> None:
+    """Open a sink as its service does at the start: that is when it connects, signs in and looks for what it needs."""
+    try:
+        sink.open()
+    finally:
+        sink.close()
 
 
 def _environments(settings: Settings) -> Iterator[tuple[str, Environment]]:

@@ -25,13 +25,22 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
-from libs.common.errors import ServerUnreachable
+from libs.common.errors import ConfigError, ServerUnreachable
 from libs.common.kafka.client import ANSWER_SECONDS, answer_of, check_reachable, make_admin, missing_topic
 from libs.common.kafka.failures import error_of, translated
 from libs.common.kafka.topic_specs import TopicSpec, load_topic_specs
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 
-__all__ = ["Change", "ChangeKind", "TopicSpec", "apply_topics", "load_topic_specs", "partition_count", "plan_topics"]
+__all__ = [
+    "Change",
+    "ChangeKind",
+    "TopicSpec",
+    "apply_topics",
+    "check_topics",
+    "load_topic_specs",
+    "partition_count",
+    "plan_topics",
+]
 
 
 class ChangeKind(StrEnum):
@@ -66,6 +75,25 @@ def partition_count(kafka: KafkaSettings, topic: str) -> int:
     if found is None:
         raise missing_topic(topic)
     return len(found.partitions)
+
+
+def check_topics(kafka: KafkaSettings, topics: TopicSettings, specs: Sequence[TopicSpec]) -> None:
+    """Return when every topic of `specs` is there, those that are joined by position with equally many partitions.
+
+    Raises:
+        ServerUnreachable: Kafka does not answer.
+        ConfigError: topics do not exist, or do not fit together.
+    """
+    check_reachable(kafka)
+    names = {spec.field: spec.name(topics) for spec in specs}
+    counts = {name: len(found.partitions) for name, found in _present(make_admin(kafka)).items()}
+    if missing := [name for name in names.values() if name not in counts]:
+        raise ConfigError(f"there is no topic {', '.join(missing)}; run `blobtide topics apply`")
+    for group in sorted({spec.joined for spec in specs}):
+        joined = {names[field]: counts[names[field]] for field in group if field in names}
+        if len(set(joined.values())) > 1:
+            listed = ", ".join(f"{name} {count}" for name, count in joined.items())
+            raise ConfigError(f"topics that belong together must have equally many partitions: {listed}")
 
 
 def plan_topics(kafka: KafkaSettings, topics: TopicSettings, specs: Sequence[TopicSpec]) -> list[Change]:

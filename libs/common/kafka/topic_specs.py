@@ -28,7 +28,8 @@ class TopicSpec:
     partitions: int
     replication_factor: int
     config: Mapping[str, str]
-    joined: bool = False  # by position with others: a blob must stay on its partition, so there can never be more of them
+    # By position, fields with its own: a blob must stay on its partition, so there can never be more of them.
+    joined: tuple[str, ...] = ()
 
     def name(self, topics: TopicSettings) -> str:
         """Return what the topic is called under `topics`."""
@@ -92,7 +93,7 @@ def _spec(field: str, topic: _Topic, declared: _File, replicas: int) -> TopicSpe
         partitions=topic.partitions or declared.partitions,
         replication_factor=replicas,
         config={name: _text(value) for name, value in config.items()},
-        joined=any(field in group for group in declared.joined_by_position),
+        joined=next((group for group in declared.joined_by_position if field in group), ()),
     )
 
 
