@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -28,12 +28,13 @@ from libs.common.kafka.follow import Follower, Newest
 from libs.common.service import Stop
 from libs.common.settings import Settings, load_settings
 from libs.common.settings.kafka import SecurityProtocol
-from libs.common.settings.loader import CONFIG_VARIABLE
+from libs.common.settings.variables import CONFIG_VARIABLE
 from libs.local.azurite import LocalAzurite
 from libs.local.kafka import LocalKafka
 from libs.local.ports import free_port
+from libs.local.process import LocalServer
 from services.cli.options import config_option
-from services.cli.supervisor import Program, Supervisor
+from services.cli.supervisor import Change, Program, State, Supervisor
 from services.cli.up_view import View
 
 STEP_SECONDS: Final = 0.2
@@ -100,6 +101,7 @@ class _Up:
     options: UpOptions
     settings: Settings
     view: View
+    servers: list[LocalServer] = field(default_factory=list)
 
     def run(self) -> None:
         stop = Stop()
@@ -112,24 +114,10 @@ class _Up:
         self.view.stopped(self.options.data_dir)
 
     def _servers(self, stack: contextlib.ExitStack, stop: Stop) -> dict[str, str] | None:
-        """Start the servers; return None if the end was asked for meanwhile, which must not wait for Java."""
-
-        def on_signal(*_: object) -> None:
-            if not stop.is_set():
-                stop.set()
-                raise KeyboardInterrupt
-
-        for number in STOP_SIGNALS:
-            signal.signal(number, on_signal)
-        try:
+        """Start the servers; return None if the end was asked for meanwhile."""
+        environ = None
+        with _interruptible(stop):
             environ = self._start_servers(stack)
-        except (KeyboardInterrupt, BlobtideError):
-            if not stop.is_set():
-                raise
-            return None  # what a tool says that got the same Ctrl-C is no news
-        finally:
-            for number in STOP_SIGNALS:
-                signal.signal(number, lambda *_: stop.set())
         return None if stop.is_set() else environ
 
     def _services(self, environ: dict[str, str], stack: contextlib.ExitStack, stop: Stop) -> None:
@@ -147,20 +135,16 @@ class _Up:
         """Start Kafka and Azurite, apply the topics; return the variables that lead the services there."""
         data = self.options.data_dir
         kafka = LocalKafka(data / "kafka")
-        self.view.starting("kafka")
-        stack.callback(kafka.stop)
-        kafka.start()
-        self.view.server("kafka", kafka.bootstrap_servers)
+        self._start_server(kafka, stack)
+        self.view.server(kafka.name, kafka.bootstrap_servers)
         if "bootstrap_servers" in self.settings.kafka.model_fields_set:
             self.view.not_used(f"kafka.bootstrap_servers {self.settings.kafka.bootstrap_servers}")
         self._prepare_topics(kafka.bootstrap_servers, stack)
         environ = {f"BLOBTIDE_KAFKA__{name.upper()}": value for name, value in _connection(kafka.bootstrap_servers).items()}
         if self.options.demo:
             azurite = LocalAzurite(data / "azurite")
-            self.view.starting("azurite")
-            stack.callback(azurite.stop)
-            azurite.start()
-            self.view.server("azurite", azurite.blob_endpoint)
+            self._start_server(azurite, stack)
+            self.view.server(azurite.name, azurite.blob_endpoint)
             environ |= _demo_settings(azurite.connection_string)
         if self.options.start_over:
             environ |= {
@@ -168,6 +152,12 @@ class _Up:
                 "BLOBTIDE_MONITOR__REPLAY_ID": secrets.token_hex(8),
             }
         return environ
+
+    def _start_server(self, server: LocalServer, stack: contextlib.ExitStack) -> None:
+        self.view.starting(server.name)
+        stack.callback(server.stop)
+        server.start()
+        self.servers.append(server)
 
     def _prepare_topics(self, bootstrap_servers: str, stack: contextlib.ExitStack) -> None:
         kafka = self.settings.kafka.model_copy(update=_connection(bootstrap_servers))
@@ -226,10 +216,43 @@ class _Up:
         while not stop.is_set() and time.monotonic() < until:
             for change in supervisor.step():
                 self.view.changed(change)
+            self._restart_servers(stop)
             if failed := supervisor.failed():
                 raise BlobtideError(f"{failed.program.name} cannot run; see {failed.program.log}")
             self.view.refresh(supervisor)
             stop.wait(STEP_SECONDS)
+
+    def _restart_servers(self, stop: Stop) -> None:
+        """Start a server again that has ended, where it was and with its data; the services wait for it."""
+        for server in self.servers:
+            if server.running:
+                continue
+            self.view.changed(Change(server.name, State.WAITING, f"it ended; see {server.log_path}"))
+            with _interruptible(stop):
+                server.kill()  # what is left of it
+                server.start()
+                self.view.changed(Change(server.name, State.READY))
+
+
+@contextlib.contextmanager
+def _interruptible(stop: Stop) -> Iterator[None]:
+    """Let a signal end the block, which may wait for Java, as well as set `stop`; outside of such a block it only sets it."""
+
+    def on_signal(*_: object) -> None:
+        if not stop.is_set():
+            stop.set()
+            raise KeyboardInterrupt
+
+    for number in STOP_SIGNALS:
+        signal.signal(number, on_signal)
+    try:
+        yield
+    except (KeyboardInterrupt, BlobtideError):
+        if not stop.is_set():  # what a tool says that got the same Ctrl-C is no news
+            raise
+    finally:
+        for number in STOP_SIGNALS:
+            signal.signal(number, lambda *_: stop.set())
 
 
 def _connection(bootstrap_servers: str) -> dict[str, str]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
+import pyarrow as pa
 import pytest
 
 from libs.local.azurite import LocalAzurite
@@ -44,7 +45,7 @@ def wait(done: Callable[[], object], what: str, data: Path) -> None:
     """Wait for a condition, and show the output if it does not come."""
     deadline = time.monotonic() + SECONDS
     while not done():
-        assert time.monotonic() < deadline, f"{what}\n{(data.parent / 'out.txt').read_text()[-3000:]}"
+        assert time.monotonic() < deadline, f"{what}\n{output(data)[-3000:]}"
         time.sleep(0.2)
 
 
@@ -67,24 +68,81 @@ def test_the_demo_shows_flows_survives_a_kill_and_goes_on_in_the_next_run(
     flows = data / "flows"
     with up(data) as process:
         wait(lambda: flows.exists() and row_count(flows) > 0, "rows in files", data)
-        victim = descendants(process, "parser")[0]
-        os.kill(victim.pid, signal.SIGKILL)
-        seen = row_count(flows)
-        wait(lambda: row_count(flows) > seen, "more rows after a kill", data)
+        os.kill(descendants(process, "parser")[0].pid, signal.SIGKILL)
+        wait_for_more_rows(data, "more rows after a kill")
+        wait(lambda: len(set(summed(data))) > 1, "a summary that grows", data)
     shown = (tmp_path / "out.txt").read_text()
     assert re.search(r"parser +restarting +killed by SIGKILL", shown)
     assert str(flows.absolute()) in shown
     assert re.search(r"bound (allow|deny) ", shown), "flows are shown"
-    assert "top 10 by bytes" in shown, "the summary is shown"
+    assert summed(data) == sorted(summed(data)), "the summary only grows"
     assert "Traceback" not in shown
 
     first = read_rows(flows)
     with up(data):
         wait(lambda: row_count(flows) > first.num_rows, "more rows in the second run", data)
-    rows = read_rows(flows)
+    second = read_rows(flows)
+    assert_each_once(second, first)
+    before = len(shown_parsed(data))
+    with up(data, "--start-over"):
+        wait(lambda: max(shown_parsed(data)[before:], default=0) >= second.num_rows, "every blob parsed again", data)
+    assert_each_once(read_rows(flows), second)
+
+
+def summed(data: Path) -> list[int]:
+    """Return the number of flows above each summary that was shown."""
+    return [
+        int(count.replace(",", "")) for count in re.findall(r"^([\d,]+) flows until .* by bytes$", output(data), re.MULTILINE)
+    ]
+
+
+def shown_parsed(data: Path) -> list[int]:
+    """Return the counts of parsed tuples that were shown."""
+    return [int(count.replace(",", "")) for count in re.findall(r"tuples parsed ([\d,]+)", output(data))]
+
+
+def output(data: Path) -> str:
+    """Return what was shown."""
+    return (data.parent / "out.txt").read_text()
+
+
+def assert_each_once(rows: pa.Table, earlier: pa.Table) -> None:
+    """No row stands twice, and none of the earlier ones is missing."""
     keys = ["blob", "generation", "record_offset", "tuple_index"]
     assert rows.group_by(keys).aggregate([]).num_rows == rows.num_rows, "no row twice"
-    assert first.select(keys).join(rows.select(keys), keys, join_type="left anti").num_rows == 0, "no row lost"
+    assert earlier.select(keys).join(rows.select(keys), keys, join_type="left anti").num_rows == 0, "no row lost"
+
+
+def test_servers_that_die_are_started_again(kafka: LocalKafka, azurite: LocalAzurite, tmp_path: Path) -> None:
+    """When Azurite or Kafka is killed, `up` says so and starts it again, and flows go on arriving."""
+    del kafka, azurite
+    data = tmp_path / "data"
+    flows = data / "flows"
+    with up(data) as process:
+        wait(lambda: flows.exists() and row_count(flows) > 0, "rows in files", data)
+        for name, word in (("azurite", "azurite"), ("kafka", "kafka.Kafka")):
+            server_process(process, word).kill()
+            wait_until_back(name, data)
+            wait_for_more_rows(data, f"more rows after {name} is back")
+    assert "Traceback" not in output(data)
+
+
+def wait_until_back(server: str, data: Path) -> None:
+    """Wait until the output says that a server ended and is ready again."""
+    said = re.compile(rf"^{server} +restarting .*\n(.*\n)*{server} +ready", re.MULTILINE)
+    wait(lambda: said.search(output(data)), f"{server} is back", data)
+
+
+def wait_for_more_rows(data: Path, what: str) -> None:
+    """Wait until there are more rows in files than now."""
+    seen = row_count(data / "flows")
+    wait(lambda: row_count(data / "flows") > seen, what, data)
+
+
+def server_process(process: subprocess.Popen[bytes], word: str) -> psutil.Process:
+    """Return the server under `process` whose command line holds `word`, not what guards it."""
+    found = psutil.Process(process.pid).children(recursive=True)
+    return next(child for child in found if any(word in part for part in child.cmdline()) and "-S" not in child.cmdline())
 
 
 def test_nothing_outlives_a_killed_up(kafka: LocalKafka, azurite: LocalAzurite, tmp_path: Path) -> None:
