@@ -1,4 +1,7 @@
-"""The monitor's decision about one listed blob. Pure: the same blob, memory, rules and time give the same decision."""
+"""The monitor's decision about one listed blob. Pure: the same blob, memory, rules and time give the same decision.
+
+How long a blob has been unwritten is told by storage's own clock where the listing has it: ours may be minutes off.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +88,7 @@ def evaluate(blob: BlobInfo, known: Known | None, now: datetime, rules: Rules) -
 
 
 def _changed(blob: BlobInfo, known: Known, now: datetime, rules: Rules, *, replay: bool) -> Decision:
-    if now - blob.last_modified < rules.minimum_age:
+    if _is_too_young(blob, now, rules):
         return Decision(Verdict.TOO_YOUNG)
     quiet = _is_quiet(blob, now, rules)
     steps = _steps(reopened=known.closed and blob.etag != known.etag, closed=quiet)
@@ -104,7 +107,7 @@ def _first_sight(blob: BlobInfo, now: datetime, rules: Rules) -> Decision:
     if _counts_as_read(blob, now, rules):
         # Closed until it grows: nobody waits for the end of what is not read.
         return Decision(Verdict.COUNTED_AS_READ, (), remember(closed=True, baseline=blob.size))
-    if now - blob.last_modified < rules.minimum_age:
+    if _is_too_young(blob, now, rules):
         return Decision(Verdict.TOO_YOUNG)
     quiet = _is_quiet(blob, now, rules)
     return Decision(Verdict.NEW, _steps(reopened=False, closed=quiet), remember(closed=quiet))
@@ -117,8 +120,17 @@ def _counts_as_read(blob: BlobInfo, now: datetime, rules: Rules) -> bool:
     return start is not None and created is not None and created < start and now < start + _SETTLING
 
 
+def _is_too_young(blob: BlobInfo, now: datetime, rules: Rules) -> bool:
+    # Without a minimum every blob is old enough, also one that seems to come from the future.
+    return bool(rules.minimum_age) and _unwritten(blob, now) < rules.minimum_age
+
+
 def _is_quiet(blob: BlobInfo, now: datetime, rules: Rules) -> bool:
-    return rules.closing_timeout is not None and now - blob.last_modified >= rules.closing_timeout
+    return rules.closing_timeout is not None and _unwritten(blob, now) >= rules.closing_timeout
+
+
+def _unwritten(blob: BlobInfo, now: datetime) -> timedelta:
+    return (blob.as_of or now) - blob.last_modified
 
 
 def _steps(*, reopened: bool, closed: bool) -> tuple[Step, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,8 @@ def test_listing_blocks_and_ranges(account: StorageAccount, container: str, writ
     assert list(store.list_directories("")) == ["x=/", "y/"]
     for name, blob in listed.items():
         assert store.info(name) == blob
+        assert blob.as_of is not None
+        assert timedelta(0) <= blob.as_of - blob.last_modified < timedelta(minutes=1)
         blocks = store.block_list(name)
         assert (blocks.etag, blocks.size) == (blob.etag, blob.size)
         assert [block.size for block in blocks.blocks] == ([4, 4] if name == "y/blocks" else [])
@@ -99,8 +102,12 @@ def test_changed_shrunk_and_missing_blobs_are_told_apart(account: StorageAccount
     for ask in (lambda: store.info("b"), lambda: store.block_list("b")):
         with pytest.raises(BlobGone):
             ask()
+    nowhere = open_container(account, "sub.dev", "no-such-container")
     with pytest.raises(BlobGone, match="no-such-container"):
-        list(open_container(account, "sub.dev", "no-such-container").list_blobs(""))
+        list(nowhere.list_blobs(""))
+    for ask in (lambda: nowhere.info("b"), lambda: nowhere.block_list("b")):  # that says nothing about the blob
+        with pytest.raises(StorageUnavailable, match="ContainerNotFound"):
+            ask()
     store.close()
 
 

@@ -7,7 +7,7 @@ whatever the SDK raised. Ranges are half-open ``[start, end)``.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -49,6 +49,7 @@ class BlobInfo:
     last_modified: datetime
     creation_time: datetime | None
     archived: bool = False
+    as_of: datetime | None = field(default=None, compare=False)  # of a listing: when it was made, by storage's own clock
 
 
 @dataclass(frozen=True, slots=True)

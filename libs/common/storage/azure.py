@@ -70,15 +70,15 @@ class AzureContainer:
 
     def list_blobs(self, prefix: str) -> Iterator[BlobInfo]:
         """Yield the blobs under `prefix` in name order, page by page."""
-        for page in self._pages({"prefix": prefix}):
+        for page, as_of in self._pages({"prefix": prefix}):
             for element in page.iterfind("Blobs/Blob"):
                 properties = element.find("Properties")
                 if properties is not None and properties.findtext("ResourceType") != "directory":
-                    yield _listed(_name(element), {p.tag: p.text or "" for p in properties})
+                    yield _listed(_name(element), {p.tag: p.text or "" for p in properties}, as_of)
 
     def list_directories(self, prefix: str) -> Iterator[str]:
         """Yield the virtual directories directly under `prefix`, each ending in ``/``."""
-        for page in self._pages({"prefix": prefix, "delimiter": "/"}):
+        for page, _ in self._pages({"prefix": prefix, "delimiter": "/"}):
             for element in page.iterfind("Blobs/BlobPrefix"):
                 yield _name(element)
 
@@ -127,15 +127,16 @@ class AzureContainer:
             raise BlobUnreadable(f"blob name with a dot segment: {name[:200]!r}")
         return f"{self._path}/{quote(name, safe='/~')}"
 
-    def _pages(self, query: Mapping[str, str]) -> Iterator[ET.Element]:
+    def _pages(self, query: Mapping[str, str]) -> Iterator[tuple[ET.Element, datetime | None]]:
+        """Yield every page of a listing, and when it was made by storage's clock."""
         marker = ""
         while True:
             asked = {"restype": "container", "comp": "list", **{k: v for k, v in query.items() if v}}
             if marker:
                 asked["marker"] = marker
-            page = self._service.send(Request("GET", self._path, asked), _xml)
+            page, as_of = self._service.send(Request("GET", self._path, asked), _page)
             marker = page.findtext("NextMarker") or ""
-            yield page
+            yield page, as_of
             if not marker:
                 return
 
@@ -145,6 +146,10 @@ def _xml(response: Response) -> ET.Element:
         return ET.fromstring(response.body)  # noqa: S314 - from the account that is read anyway; expat refuses entity bombs
     except ET.ParseError as error:
         raise Transient(f"storage answered something that is not XML: {error}") from error
+
+
+def _page(response: Response) -> tuple[ET.Element, datetime | None]:
+    return _xml(response), _time(response.headers.get("Date"))
 
 
 def _block_list(response: Response) -> BlockList | None:
@@ -179,7 +184,7 @@ def _name(element: ET.Element) -> str:
     return unquote(text) if name is not None and name.get("Encoded") == "true" else text
 
 
-def _listed(name: str, properties: Mapping[str, str]) -> BlobInfo:
+def _listed(name: str, properties: Mapping[str, str], as_of: datetime | None) -> BlobInfo:
     return BlobInfo(
         name=name,
         etag=properties["Etag"].strip('"'),
@@ -188,6 +193,7 @@ def _listed(name: str, properties: Mapping[str, str]) -> BlobInfo:
         last_modified=parsedate_to_datetime(properties["Last-Modified"]),
         creation_time=_time(properties.get("Creation-Time")),
         archived=properties.get("AccessTier") == "Archive",
+        as_of=as_of,
     )
 
 

@@ -71,6 +71,24 @@ def test_what_is_announced(known: Known | None, now: datetime, rules: Rules, ver
         assert evaluate(BLOB, decision.known, now, rules).known is None
 
 
+@pytest.mark.parametrize("off", [-90 * MINUTE, -2 * MINUTE, 0 * MINUTE, 20 * MINUTE])
+def test_how_long_a_blob_is_unwritten_is_told_by_the_clock_of_storage(off: timedelta) -> None:
+    """However wrong our clock is, a blob that is being written is announced and stays open, and a quiet one is closed."""
+    growing, quiet = replace(BLOB, as_of=SOON), replace(BLOB, as_of=LATE)
+    young = replace(RULES, minimum_age=2 * MINUTE)
+    for known in (None, OLDER):
+        assert evaluate(growing, known, SOON + off, RULES).steps == SEEN
+        assert evaluate(quiet, known, LATE + off, RULES).steps == GONE_QUIET
+        assert evaluate(growing, known, SOON + off, young).verdict is Verdict.TOO_YOUNG
+        assert evaluate(quiet, known, LATE + off, young).steps == GONE_QUIET
+
+
+@pytest.mark.parametrize("known", [None, OLDER])
+def test_without_a_minimum_age_no_blob_is_too_young(known: Known | None) -> None:
+    """Where storage does not tell its time, a blob written in our future is announced all the same."""
+    assert evaluate(BLOB, known, T0 - 2 * MINUTE, RULES).steps == SEEN
+
+
 def test_what_counts_as_read_stays_read_when_it_grows() -> None:
     """The size at first sight is the baseline of every later announcement, until a replay asks for everything."""
     registered = evaluate(BLOB, None, SOON, replace(RULES, read_before=LATE)).known
