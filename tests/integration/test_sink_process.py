@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import time
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 from confluent_kafka import Consumer, Producer
 
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
+from services.sinks.summary_fold import SOCKET
 from tests.flows import identity, rows
 from tests.sink_process import SECONDS, produce, sink_process, write_config
 
@@ -67,19 +71,58 @@ def dead_letter(kafka: KafkaSettings, topic: str) -> tuple[object, ...]:
 def test_summary_prints_a_table_and_writes_each_minute_once(
     kafka_settings: KafkaSettings, topics: TopicSettings, tmp_path: Path
 ) -> None:
-    """The growing table appears on standard output; after SIGTERM and a new start the files add up to the flows."""
+    """The growing table appears on standard output; after SIGTERM, a replay and a new start the files add up to the flows."""
     directory = tmp_path / "summary"
     options = {"directory": str(directory), "print_seconds": 0.2, "lateness_seconds": 1, "rotate_seconds": 0.5}
     config = write_config(tmp_path / "config.yaml", kafka_settings, topics, {"summary": options})
     produce(kafka_settings, topics.flows, CONTENT)
     with sink_process(config, "summary") as process:
         assert process.stdout is not None
-        while f"{len(CONTENT)} flows until" not in (line := process.stdout.readline().decode()):
-            assert line, (tmp_path / "sink.log").read_text()
+        read_until(process.stdout, f"{len(CONTENT)} flows until", config)
         assert process.stdout.readline().startswith(b"SERVICE")
-        process.terminate()
-        process.stdout.read()
-        assert process.wait(SECONDS) == 0
-    lines = [json.loads(line) for file in directory.glob("*.ndjson") for line in file.read_text().splitlines()]
-    assert sum(line["flows"] for line in lines if line["kind"] == "minute") <= len(CONTENT)
-    assert {line["minute"][:10] for line in lines} <= {"2026-05-01"}
+        stop(process)
+    # The blobs behind the replay tell when all of it was read.
+    more = rows(blobs=12, records=4, tuples=4)
+    produce(kafka_settings, topics.flows, CONTENT)
+    produce(kafka_settings, topics.flows, [row for row in more if row["blob"] not in {known["blob"] for known in CONTENT}])
+    with sink_process(config, "summary") as process:
+        assert process.stdout is not None
+        read_until(process.stdout, f"{len(more)} flows until", config)
+        wait_for_flows(directory, len(more))
+        stop(process)
+    lines = summary_rows(directory)
+    assert sum(line["flows"] for line in lines) == len(more)
+    minutes = [tuple(line[name] for name in ("shard", "minute", *SOCKET)) for line in lines if line["kind"] == "minute"]
+    assert len(set(minutes)) == len(minutes) > 0
+    assert {line["minute"][:10] for line in lines} == {"2026-05-01"}
+
+
+def read_until(output: IO[bytes], text: str, config: Path) -> None:
+    """Read lines up to one with `text`."""
+    while text not in (line := output.readline().decode()):
+        assert line, (config.parent / "sink.log").read_text()
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Stop a sink by SIGTERM."""
+    process.terminate()
+    assert process.stdout is not None
+    process.stdout.read()
+    assert process.wait(SECONDS) == 0
+
+
+def wait_for_flows(directory: Path, flows: int) -> None:
+    """Wait until the files of a summary add up to at least so many flows."""
+    deadline = time.monotonic() + SECONDS
+    while sum(row["flows"] for row in summary_rows(directory)) < flows:
+        assert time.monotonic() < deadline, "the files do not add up"
+        time.sleep(0.1)
+
+
+def summary_rows(directory: Path) -> list[dict[str, Any]]:
+    """Return the rows of all files, each with the shard that its file is of."""
+    return [
+        json.loads(line) | {"shard": file.name.split("-")[1]}
+        for file in directory.glob("*.ndjson")
+        for line in file.read_text().splitlines()
+    ]
