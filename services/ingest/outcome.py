@@ -105,6 +105,14 @@ def crashed(task: Task, reason: str) -> Step:
     return Step((), (_letter(task, ErrorCode.HANDLER_CRASH, reason),))
 
 
+def vanished(task: Task, now: datetime) -> Step:
+    """Say what was lost of a blob that is gone: what was not read of its open generation, or all of it."""
+    if task.checkpoint is not None or task.announcement.size <= (task.announcement.baseline or 0):
+        return ended(task, Ending.VANISHED, now) or Step(skipped=Skip.VANISHED)
+    reason = f"vanished before any of its {task.announcement.size} bytes was read"
+    return Step((), (_letter(task, ErrorCode.INCOMPLETE_BLOB, reason),), skipped=Skip.VANISHED)
+
+
 def ended(task: Task, ending: Ending, now: datetime) -> Step | None:
     """Close the generation of the checkpoint as incomplete; None if it has ended before."""
     checkpoint = task.checkpoint

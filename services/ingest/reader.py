@@ -20,7 +20,7 @@ from services.ingest import lines, records
 from services.ingest.content import Content
 from services.ingest.cursor import Cursor, Visit, begin
 from services.ingest.generation import Version, may_be_same, same_text
-from services.ingest.outcome import Reading, compressed, ended, published, unreadable
+from services.ingest.outcome import Reading, compressed, ended, published, unreadable, vanished
 from services.ingest.plan import REFERENCE_BYTES, Limits, Outlook, Progress, Window
 from services.ingest.work import Ending, Skip, Step, Task
 
@@ -54,7 +54,7 @@ class Reader:
         except BlobChanged:
             return Step(more=True)
         except BlobGone:
-            return ended(task, Ending.VANISHED, self._clock()) or Step(skipped=Skip.VANISHED)
+            return vanished(task, self._clock())
         except BlobUnreadable as error:
             return unreadable(task, str(error))
 

@@ -19,7 +19,7 @@ class StorageError(BlobtideError):
 
 
 class BlobGone(StorageError):
-    """404: the blob or container is not there."""
+    """404: the blob is not there, or the container that was to be listed."""
 
 
 class BlobChanged(StorageError):

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from libs.common.storage.api import BlobChanged, BlobGone, BlobUnreadable, StorageError, StorageUnavailable
 from libs.common.storage.retry import Transient
 
+_NOT_FOUND = 404
+_BLOB_NOT_FOUND = "BlobNotFound"
 _RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 _RETRIED_CODES = frozenset({"ServerBusy", "OperationTimedOut", "InternalError"})
 _LONGEST_RETRY_AFTER = 3600.0
@@ -22,7 +24,6 @@ class Refused(StorageUnavailable):
 
 _BY_STATUS: dict[int, tuple[type[StorageError], str]] = {
     304: (BlobChanged, "has changed"),
-    404: (BlobGone, "is not there"),
     412: (BlobChanged, "has changed"),
     416: (BlobChanged, "is shorter than it was"),
 }
@@ -50,6 +51,8 @@ def failure(alias: str, path: str, status: int, headers: Mapping[str, str]) -> S
     if known:
         kind, what = known
         return kind(f"{alias}{path[:300]} {what} ({said})")
+    if status == _NOT_FOUND:
+        return _missing(f"{alias}{path[:300]}", code, said, of_blob="/" in path[1:])
     if status in {401, 403}:
         return Refused(f"{alias}: {_REFUSALS.get(code, _OTHER_REFUSAL)} ({said})")
     if status in _RETRIED or code in _RETRIED_CODES:
@@ -57,6 +60,13 @@ def failure(alias: str, path: str, status: int, headers: Mapping[str, str]) -> S
     if "Location" in headers:
         return StorageUnavailable(f"{alias}: storage wants to redirect ({said}), which is refused; check account_url")
     return StorageUnavailable(f"{alias}{path[:300]}: storage answered {said}")
+
+
+def _missing(place: str, code: str, said: str, *, of_blob: bool) -> StorageError:
+    """Believe that a blob is gone only where storage says just that: a wrong address or container finds no blob either."""
+    if of_blob and code != _BLOB_NOT_FOUND:
+        return StorageUnavailable(f"{place}: not found, but not said to be gone ({said}); check account_url")
+    return BlobGone(f"{place} is not there ({said})")
 
 
 def _retry_after(value: str | None) -> float | None:

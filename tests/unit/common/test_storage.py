@@ -136,7 +136,9 @@ def _quoted(value: str) -> str:
     ("status", "code", "kind"),
     [
         (404, "BlobNotFound", BlobGone),
-        (404, "ContainerNotFound", BlobGone),
+        (404, "ContainerNotFound", StorageUnavailable),
+        (404, "AccountNotFound", StorageUnavailable),
+        (404, "", StorageUnavailable),
         (412, "ConditionNotMet", BlobChanged),
         (304, "", BlobChanged),
         (416, "InvalidRange", BlobChanged),
@@ -161,6 +163,12 @@ def test_every_answer_has_one_meaning(status: int, code: str, kind: type[Excepti
     assert "sub.dev" in str(error)
     if isinstance(error, Transient):
         assert error.after == 7
+
+
+def test_a_container_that_cannot_be_listed_is_gone_whatever_the_code() -> None:
+    """Whoever lists asks for the container itself, so every 404 is about it."""
+    for code in ("ContainerNotFound", "AccountNotFound", ""):
+        assert type(failure("s.e", "/c", 404, {"x-ms-error-code": code})) is BlobGone
 
 
 def test_refusals_say_what_to_do() -> None:
