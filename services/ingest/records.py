@@ -100,14 +100,14 @@ def _skip(window: Window, skip_from: int) -> Progress:
     """Look for the next record behind one whose end was not found."""
     data, start = window.data, window.start
     head = data if skip_from == start else b""  # the reader fetches what is not at hand
+    first = (0, len(data)) if skip_from == start else None
     found = resync(data, 0, _block_starts(window))
     if found is not None:
         bad = by_reference(skip_from, start + found, head, ErrorCode.TOO_LARGE, _NO_END)
-        return Progress(start + found, Outlook.MORE, bad=(bad,))
+        return Progress(start + found, Outlook.MORE, bad=(bad,), first=first)
     if window.at_end and window.closing:
         bad = by_reference(skip_from, window.end, head, ErrorCode.TOO_LARGE, _NO_END)
-        return Progress(window.end, Outlook.DONE, bad=(bad,))
-    first = (0, len(data)) if skip_from == start else None
+        return Progress(window.end, Outlook.DONE, bad=(bad,), first=first)
     # Half a window, so that a record across its end is found whole in the next one.
     step = len(data) // 2 if len(data) > _SHORTEST_SKIP else 0
     outlook = Outlook.DONE if window.at_end else Outlook.MORE

@@ -210,6 +210,18 @@ def test_a_vanished_blob_is_incomplete_unless_it_was_complete() -> None:
         assert desk.skipped[-1] is Skip.VANISHED
 
 
+def test_a_blob_that_vanishes_before_anything_was_read_is_named() -> None:
+    """What was announced and cannot be had any more is in the errors, unless there was nothing to have."""
+    for more, expected in (({}, ["incomplete_blob"]), ({"baseline": 10_000}, []), ({"size": 0}, [])):
+        desk = Desk()
+        desk.container.commit(desk.name, blocks(2))
+        seen = desk.announce(**more)
+        del desk.container.blobs[desk.name]
+        desk.read(seen)
+        assert [d.code for d in desk.dead_letters] == expected
+        assert desk.skipped == [Skip.VANISHED]
+
+
 def test_a_blob_that_comes_back_as_it_was_goes_on() -> None:
     """A blob that was gone for a while and is the same again continues its generation without a duplicate."""
     desk = Desk()
@@ -283,6 +295,19 @@ def test_broken_json_costs_only_itself() -> None:
     assert letter.data.rstrip(b",") == broken
     assert [json.loads(s.data.strip(b",").removeprefix(HEAD[1]))["time"] for s in desk.segments[:1]] == [0]
     assert b"".join(s.data for s in desk.segments[1:]).strip(b",") == block(2)[1].strip(b",") + block(3)[1]
+
+
+@pytest.mark.parametrize("records", [0, 500])
+def test_a_blob_whose_first_record_never_ends_is_read_on_behind_it(records: int) -> None:
+    """Longer than a record may be looked at, it is named by reference; the records behind it arrive; reading ends."""
+    desk = Desk(limits=SMALL, allowance=1000)
+    unclosed = b'{"flows":[1' + (b"" if records else b"z" * 30_000)
+    desk.container.commit(desk.name, [HEAD, ("D0", unclosed), *(block(n) for n in range(records)), TAIL])
+    desk.read(closed=True)
+    assert [(d.code, d.record_offset) for d in desk.dead_letters] == [("too_large", 0)]
+    assert desk.completions[-1].status is CheckpointStatus.COMPLETE
+    found = [value for _, value in records_of(desk.segments)]
+    assert found == [json.loads(block(n)[1][1:]) for n in range(records)]
 
 
 def test_a_closed_blob_without_its_tail_is_complete_and_leftovers_are_named() -> None:
