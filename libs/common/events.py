@@ -213,8 +213,11 @@ def decode_event(data: bytes) -> Event:
     if not isinstance(fields, dict):
         raise CodecError(f"broken {name} event: not a record")
     values: dict[str, Any] = {str(field): value for field, value in fields.items()}
-    for field, enum in _ENUMS.get(name, {}).items():
-        values[field] = None if values[field] is None else enum(values[field])
+    try:
+        for field, enum in _ENUMS.get(name, {}).items():
+            values[field] = None if values[field] is None else enum(values[field])
+    except ValueError as error:
+        raise CodecError(f"broken {name} event: {error}") from error
     event: Event = _TYPES[name](**values)
     return event
 

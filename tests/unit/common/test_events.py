@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -62,6 +63,13 @@ def test_broken_bytes_are_a_codec_error_or_an_event(noise: bytes, event: Event, 
     for data in (noise, encode_event(event)[:cut] + noise):
         with contextlib.suppress(CodecError):
             decode_event(data)
+
+
+def test_a_text_that_is_no_value_of_its_enum_is_a_codec_error() -> None:
+    """A stream or status that nobody knows does not end whoever reads it."""
+    unknown: Any = "carrier_pigeon"
+    with pytest.raises(CodecError, match="carrier_pigeon"):
+        decode_event(encode_event(replace(EVENTS[0], stream=unknown)))  # type: ignore[arg-type]
 
 
 def test_an_event_of_an_unknown_schema_is_named_as_such() -> None:
