@@ -22,6 +22,7 @@ from libs.common.kafka.records import Outbound
 from libs.common.settings.kafka import TopicSettings
 from libs.common.storage.api import BlobInfo
 from services.blob_monitor.evaluate import Known, Step
+from services.blob_monitor.memory import FULL_LISTING
 from services.blob_monitor.sources import Scope, Territory
 
 
@@ -91,18 +92,12 @@ class Announcer:
 
     def first_look(self, territory: Territory, now: datetime) -> Outbound:
         """Return the record that remembers when a territory was first looked at."""
-        event = BlobsListed(
-            account=territory.alias,
-            container=territory.container,
-            prefix=territory.prefix,
-            subscription=territory.subscription,
-            environment=territory.environment,
-            listing_started_at=now,
-            listing_ended_at=now,
-            blob_count=0,
-            total_bytes=0,
-        )
+        event = _look(Scope(territory, territory.prefix), now)
         return _record(self.topics.blob_state, _prefix_key(event), event)
+
+    def full_listing(self, scope: Scope, started_at: datetime) -> Outbound:
+        """Return the record that remembers that all of a scope has been listed."""
+        return _record(self.topics.blob_state, f"{FULL_LISTING}{scope.key}".encode(), _look(scope, started_at))
 
 
 def _observed(blob_id: str, seen: Seen, known: Known, now: datetime) -> BlobObserved:
@@ -120,6 +115,21 @@ def _observed(blob_id: str, seen: Seen, known: Known, now: datetime) -> BlobObse
         observed_at=now,
         baseline_offset=known.baseline,
         replay_id=known.replay_id,
+    )
+
+
+def _look(scope: Scope, at: datetime) -> BlobsListed:
+    territory = scope.territory
+    return BlobsListed(
+        account=territory.alias,
+        container=territory.container,
+        prefix=scope.prefix,
+        subscription=territory.subscription,
+        environment=territory.environment,
+        listing_started_at=at,
+        listing_ended_at=at,
+        blob_count=0,
+        total_bytes=0,
     )
 
 

@@ -242,8 +242,10 @@ class Monitor:
         """Commit the rest of a full listing and let go of what it has not seen; False if a transaction failed."""
         if not self._commit():
             return False
+        scope = done.task.scope
+        self._pending.add(scope.territory.alias, "FullListing", self._announcer.full_listing(scope, done.started_at))
         if not covers_everything(done.task.scope.territory.layout, self._settings):
-            return True
+            return self._commit()
         for name, known in self._memory.unseen(done.task.scope, done.task.listing_round):
             if known.first_seen < done.started_at:
                 self._let_go(done.task.scope, name, known)

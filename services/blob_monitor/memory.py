@@ -1,7 +1,7 @@
 """What the monitor remembers of every blob: the compacted state topic in memory, by scope so that prefixes are kept once.
 
-About half a kilobyte a blob. The topic also holds one `BlobsListed` a territory, written when it was first looked at: what
-start_fresh counts as existing.
+About half a kilobyte a blob. The topic also holds two kinds of `BlobsListed`: one a territory, written when it was first looked
+at (what start_fresh counts as existing), and one a scope, of its last full listing (what resume policy timestamp goes back to).
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from services.blob_monitor.sources import Atlas, Scope
 
 log = structlog.get_logger(__name__)
 
+# Before the key of a scope; no account alias begins so.
+FULL_LISTING = "full:"
+
 
 @dataclass(slots=True)
 class _Rows:
@@ -39,6 +42,7 @@ class Memory:
         self._atlas = atlas
         self._scopes: dict[str, _Rows] = {}
         self._first_looks: dict[str, datetime] = {}
+        self._full_listings: dict[str, datetime] = {}
 
     def apply(self, record: Inbound) -> None:
         """Take in one record of the state topic; one that cannot be read is counted and reported, never fatal."""
@@ -50,6 +54,8 @@ class Memory:
             event = decode_event(record.value)
             if isinstance(event, BlobState):
                 self._take(event)
+            elif isinstance(event, BlobsListed) and key.startswith(FULL_LISTING):
+                self._full_listings[key.removeprefix(FULL_LISTING)] = event.listing_started_at
             elif isinstance(event, BlobsListed):
                 self.look_first(key, event.listing_started_at)
         except (CodecError, UnicodeDecodeError) as error:
@@ -94,10 +100,13 @@ class Memory:
             if known.round != listing_round:
                 yield scope.prefix + rest, known
 
-    def newest(self, scope: Scope) -> datetime | None:
-        """Return when the most recently written blob of a scope was written, as far as is known."""
-        rows = self._scopes.get(scope.key)
-        return max((known.modified for known in rows.known.values()), default=None) if rows else None
+    def complete_until(self, scope: Scope) -> datetime | None:
+        """Return a time before which everything of a scope has been seen; None if it was never listed in full."""
+        rows, listed_at = self._scopes.get(scope.key), self._full_listings.get(scope.key)
+        if rows is None or listed_at is None:
+            return None
+        # Blob times are storage's, which our clock may be ahead of.
+        return min(listed_at, max((known.modified for known in rows.known.values()), default=listed_at))
 
     def counts(self) -> tuple[int, int]:
         """Return how many blobs are known, and how many of them are open."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from libs.common.settings.services import MonitorSettings, ResumePolicy, StartPolicy
 from services.blob_monitor.evaluate import Rules
 from services.blob_monitor.memory import Memory
 from services.blob_monitor.sources import Scope, Territory
 
-# Blobs of one scope are not written in the order of their times.
+# Clocks differ, and a listing takes its time.
 _RESUME_OVERLAP = timedelta(hours=1)
 
 
@@ -44,12 +44,19 @@ class RuleBook:
         settings = self._settings
         fresh = settings.start_policy is StartPolicy.START_FRESH
         first_look = self._memory.first_look(scope.territory.key) if fresh else None
-        newest = self._memory.newest(scope) if settings.resume_policy is ResumePolicy.TIMESTAMP else None
         return Rules(
             closing_timeout=timedelta(minutes=settings.closing_timeout_minutes) if settings.closing_enabled else None,
             minimum_age=timedelta(seconds=settings.minimum_age_seconds),
             replay_id=self._replay_id,
             read_before=settings.start_from or first_look,
             existing_at=first_look,
-            resume_after=newest - _RESUME_OVERLAP if newest else None,
+            resume_after=self._resume_after(scope),
         )
+
+    def _resume_after(self, scope: Scope) -> datetime | None:
+        """Without a full listing nothing is too old: newer blobs are found first and say nothing about older ones."""
+        if self._settings.resume_policy is not ResumePolicy.TIMESTAMP:
+            return None
+        seen = self._memory.complete_until(scope)
+        # What was too young then has not been announced.
+        return seen and seen - _RESUME_OVERLAP - timedelta(seconds=self._settings.minimum_age_seconds)

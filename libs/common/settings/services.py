@@ -25,7 +25,7 @@ class ResumePolicy(StrEnum):
     """By what a monitor knows what it has seen."""
 
     REGISTRY = "registry"  # the compacted state topic, per blob
-    TIMESTAMP = "timestamp"  # one time: only blobs written after the newest state entry are looked at
+    TIMESTAMP = "timestamp"  # one time: unknown blobs written before the last full listing are left alone
 
 
 class DateRange(Group):

@@ -174,6 +174,53 @@ def test_resume_policy_timestamp_leaves_older_unknown_blobs_alone() -> None:
     assert sorted(world.broker.said()) == [(OBSERVED, "known"), (OBSERVED, "new")]
 
 
+@pytest.mark.parametrize("how", ["abort", "rebalance", "restart"])
+def test_resume_policy_timestamp_loses_nothing_when_the_first_full_listing_is_disturbed(how: str) -> None:
+    """Older blobs are left alone only once everything has been listed: before that, newer ones say nothing about them."""
+    world = World()
+    world.storage.write(old := hour_blob("x=/R1", 3), 1)
+    aged(world.storage, old, 9 * HOUR)
+    world.storage.write(NAME, 1)
+    throttled, list_blobs = {"x=/R1/"}, world.storage.list_blobs
+
+    def limited(prefix: str) -> Iterator[BlobInfo]:
+        if prefix in throttled:
+            raise StorageUnavailable("too many requests", after=1.0)
+        return list_blobs(prefix)
+
+    setattr(world.storage, "list_blobs", limited)  # noqa: B010
+    monitor = world.monitor(resume_policy="timestamp", hours_back=1)
+    monitor.round()
+    assert world.broker.said() == [(OBSERVED, NAME)]
+    if how == "abort":
+        world.storage.write(NAME, 2)
+        world.broker.aborts = 1
+        monitor.round()
+    elif how == "rebalance":
+        monitor.session.give(range(PARTITIONS))
+    else:
+        monitor = world.monitor(resume_policy="timestamp", hours_back=1)
+    throttled.clear()
+    for _ in range(3):
+        monitor.round()
+    assert (OBSERVED, old) in world.broker.said()
+
+
+def test_resume_policy_timestamp_reaches_back_to_the_last_full_listing() -> None:
+    """What was written to an older hour since then is found after a restart, however new the newest known blob is."""
+    world = World()
+    world.storage.write(NAME, 1)
+    monitor = world.monitor(resume_policy="timestamp", hours_back=1, reconcile_seconds=100_000)
+    monitor.round()
+    world.storage.write(late := hour_blob("x=/R1", 3), 1)
+    world.time.advance(2 * 3600)
+    world.storage.write(new := hour_blob("x=/R1", 14), 1)
+    monitor.round()
+    assert (OBSERVED, new) in world.broker.said()
+    world.monitor(resume_policy="timestamp", hours_back=1).round()
+    assert (OBSERVED, late) in world.broker.said()
+
+
 def test_a_vanished_blob_is_closed_and_forgotten_in_the_end() -> None:
     """An open blob that is gone is closed at a full listing; state of one gone for long is removed."""
     world = World(layout=Layout.FLAT)
