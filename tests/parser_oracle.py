@@ -62,6 +62,9 @@ def _record(result: Expected, offset: int, record: dict[str, Any], identity: dic
     if not isinstance(body, dict):
         result.letters.append((ErrorCode.BAD_RECORD, offset, None))
         return
+    if not _is_whole(body, ["flows", "flows" if category == NSG else "flowGroups", "flowTuples"]):
+        result.letters.append((ErrorCode.BAD_RECORD, offset, None))
+        return
     version = body.get("Version") if category == NSG else record.get("flowLogVersion")
     arrays = list(_arrays(category, record, body))
     columns = _columns(category, version, arrays)
@@ -84,6 +87,14 @@ def _record(result: Expected, offset: int, record: dict[str, Any], identity: dic
             result.rows.append(facts | around | _tuple(columns, element) | {"tuple_index": index})
         except _Bad as bad:
             result.letters.append((bad.args[0], offset, index))
+
+
+def _is_whole(body: dict[str, Any], keys: list[str]) -> bool:
+    """Tell whether the keys that lead to tuples are there on every level."""
+    key, *below = keys
+    if key not in body:
+        return False
+    return not below or all(_is_whole(inside, below) for inside in body[key] or [])
 
 
 def _arrays(category: str, record: dict[str, Any], body: dict[str, Any]) -> Iterable[tuple[dict[str, Any], list[Any]]]:
