@@ -206,12 +206,12 @@ class World:
         running.session.give(range(PARTITIONS))
         return running
 
-    def place(self) -> Place:
+    def places(self) -> tuple[Place, ...]:
         """Return the one environment."""
         account = StorageAccount(account_name="account", account_key=SecretStr("a2V5"))
         environment = Environment(storage=account, sources=(self._source,))
         found = territories({"sub": Subscription(environments={"dev": environment})})
-        return Place("sub.dev", 30.0, found, {"logs": self.storage})
+        return (Place("sub.dev", 30.0, found, {"logs": self.storage}),)
 
 
 class Running:
@@ -224,7 +224,7 @@ class Running:
             make_session=self._make_session,
             make_table=lambda apply: FakeTable(world.broker, apply),
             partitions=lambda: PARTITIONS,
-            places=(world.place(),),
+            places=world.places(),
         )
         self.monitor = Monitor(settings, TOPICS, parts, Clock(lambda: time.now, lambda: time.seconds))
         self.monitor._open()

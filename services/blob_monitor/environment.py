@@ -1,7 +1,8 @@
 """One environment's rhythm: when its current blobs and when everything is listed, what is due, and how storage fares.
 
 Two works alternate independently, each in a thread of its own while it lasts, so that a long full listing does not hold up the
-current hour. A storage error delays only its environment; each change of condition is one log line.
+current hour. A storage error stops only its container, and delays its environment if storage asks for that; each change of
+condition is one log line.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from libs.common.events import BlobsListed
 from libs.common.settings.services import MonitorSettings
 from libs.common.settings.storage import Layout
 from libs.common.storage.api import Container, StorageError, StorageUnavailable
+from libs.common.storage.failures import Refused
 from services.blob_monitor import metrics
 from services.blob_monitor.listing import (
-    ContainerMissing,
+    ContainerFails,
     Found,
     Inbox,
     Job,
@@ -62,6 +64,7 @@ class _Lane:
     """One of the two works: when it is due and what is running."""
 
     due: float = 0.0
+    pause: float = 0.0  # what storage asked for during the job
     job: Job | None = None
     thread: threading.Thread | None = None
 
@@ -89,7 +92,7 @@ class Environment:
         self._scopes = {territory.key: _fixed_scopes(territory) for territory in place.territories}
         self._full_at: dict[str, float] = {}  # by scope key
         self._rounds = 0
-        self._trouble: dict[str, str] = {}  # by container, "" for the account: what kind of error
+        self._trouble: dict[str, str] = {}  # by container: what kind of error
 
     def due(self) -> list[Kind]:
         """Return the works that could start now."""
@@ -113,7 +116,7 @@ class Environment:
     def start(self, job: Job, inbox: Inbox) -> None:
         """Run `job` in a thread; its messages arrive in `inbox` and come back through `follow`."""
         lane = self._lanes[job.kind]
-        lane.due = self._clock.monotonic() + self.place.interval
+        lane.due, lane.pause = self._clock.monotonic() + self.place.interval, 0.0
         if not job.discover and not job.tasks:
             return
         lane.job = job
@@ -128,8 +131,9 @@ class Environment:
                 self._full_at[message.task.scope.key] = self._clock.monotonic() + self._settings.reconcile_seconds
             case PrefixListed(event):
                 self._listed(job, event)
-            case ContainerMissing(container, error):
+            case ContainerFails(container, error):
                 self._fails(container, error)
+                self._lanes[job.kind].pause = max(self._lanes[job.kind].pause, _pause(error))
             case JobEnded(error):
                 self._ended(job, error)
             case _:
@@ -178,6 +182,7 @@ class Environment:
                 yield Task(scope, tuple(prefixes), self._rounds)
 
     def _found(self, message: Found) -> None:
+        self._works(message.territory.container)
         scopes = self._scopes[message.territory.key]
         scopes.discover_at = self._clock.monotonic() + self._settings.discovery_seconds
         new = message.prefixes - scopes.found.keys()
@@ -199,28 +204,29 @@ class Environment:
     def _ended(self, job: Job, error: Exception | None) -> None:
         lane = self._lanes[job.kind]
         lane.job = None
-        if error is None:
-            metrics.LAST_ROUND.labels(job.account, job.kind).set(self._clock.now().timestamp())
-            self._works("")
-            return
-        if not isinstance(error, StorageError):
+        if error is not None:
             raise error
-        self._fails("", error)
-        pause = error.after if isinstance(error, StorageUnavailable) else 0.0
-        lane.due = self._clock.monotonic() + max(pause, self.place.interval)
+        if not self._trouble:
+            metrics.LAST_ROUND.labels(job.account, job.kind).set(self._clock.now().timestamp())
+        lane.due = max(lane.due, self._clock.monotonic() + lane.pause)
 
     def _fails(self, container: str, error: StorageError) -> None:
         metrics.STORAGE_ERRORS.labels(self.place.alias, type(error).__name__).inc()
         metrics.STORAGE_UP.labels(self.place.alias).set(0)
         if self._trouble.get(container) != type(error).__name__:
             self._trouble[container] = type(error).__name__
-            log.warning("storage fails; this environment waits", account=self.place.alias, error=str(error))
+            log.warning("storage fails; this container waits", account=self.place.alias, container=container, error=str(error))
 
     def _works(self, container: str) -> None:
         if self._trouble.pop(container, None) is not None:
-            log.info("storage works again", account=self.place.alias, container=container or "all")
+            log.info("storage works again", account=self.place.alias, container=container)
         if not self._trouble:
             metrics.STORAGE_UP.labels(self.place.alias).set(1)
+
+
+def _pause(error: StorageError) -> float:
+    """Return for how long the account is to be left alone: a container that may not be listed says nothing about the others."""
+    return error.after if isinstance(error, StorageUnavailable) and not isinstance(error, Refused) else 0.0
 
 
 def _fixed_scopes(territory: Territory) -> _Scopes:

@@ -1,7 +1,7 @@
 """What a worker thread does: discovers resource directories and lists prefixes, as a stream of messages to the main thread.
 
-Nothing here decides or remembers; a listing is never held in memory beyond a page. A container that is not there is reported
-and passed over; any other storage error ends the job.
+Nothing here decides or remembers; a listing is never held in memory beyond a page. A container that cannot be listed is
+reported and passed over; the others of the account go on.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from libs.common.events import BlobsListed
-from libs.common.storage.api import BlobGone, Container
+from libs.common.storage.api import Container, StorageError
 from services.blob_monitor.announce import Seen
 from services.blob_monitor.sources import Scope, Territory
 
@@ -85,21 +85,21 @@ class TaskDone:
 
 
 @dataclass(frozen=True, slots=True)
-class ContainerMissing:
-    """A container is not there; the others go on."""
+class ContainerFails:
+    """A container cannot be listed now: not there, refused, or no answer; the others go on."""
 
     container: str
-    error: BlobGone
+    error: StorageError
 
 
 @dataclass(frozen=True, slots=True)
 class JobEnded:
-    """The last message of a job, with what broke it off: storage, or a bug."""
+    """The last message of a job, with the bug that broke it off."""
 
     error: Exception | None = None
 
 
-Message = Found | Chunk | PrefixListed | TaskDone | ContainerMissing | JobEnded
+Message = Found | Chunk | PrefixListed | TaskDone | ContainerFails | JobEnded
 Inbox = queue.Queue[tuple[Job, Message]]
 
 
@@ -116,7 +116,7 @@ def _pump(job: Job, messages: Iterator[Message], inbox: Inbox) -> None:
         for message in messages:
             if not _put(job, message, inbox):
                 return
-    except Exception as error:  # noqa: BLE001 - the top of a thread; the main thread raises what is not a storage error
+    except Exception as error:  # noqa: BLE001 - the top of a thread; the main thread raises it
         ended = JobEnded(error)
     _put(job, ended, inbox)
 
@@ -133,27 +133,23 @@ def _put(job: Job, message: Message, inbox: Inbox) -> bool:
 
 
 def work(job: Job, containers: Mapping[str, Container], now: Callable[[], datetime]) -> Iterator[Message]:
-    """Yield what `job` finds.
-
-    Raises:
-        StorageError: if storage does not answer; what has been yielded is valid.
-    """
-    missing: set[str] = set()
+    """Yield what `job` finds; what has been yielded of a container that then fails is valid."""
+    failing: set[str] = set()
     for territory in job.discover:
         try:
             yield Found(territory, frozenset(_resource_directories(containers[territory.container], territory, job.known)))
-        except BlobGone as error:
-            missing.add(territory.container)
-            yield ContainerMissing(territory.container, error)
+        except StorageError as error:
+            failing.add(territory.container)
+            yield ContainerFails(territory.container, error)
     for task in job.tasks:
         container = task.scope.territory.container
-        if container in missing:
+        if container in failing:
             continue
         try:
             yield from _run(task, containers[container], now)
-        except BlobGone as error:
-            missing.add(container)
-            yield ContainerMissing(container, error)
+        except StorageError as error:
+            failing.add(container)
+            yield ContainerFails(container, error)
 
 
 def _resource_directories(container: Container, territory: Territory, known: frozenset[str]) -> Iterator[str]:

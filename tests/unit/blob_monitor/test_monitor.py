@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,10 +15,12 @@ from prometheus_client import REGISTRY
 from libs.common.events import BlobClosed, BlobObserved, BlobsListed, BlobStatus, Stream
 from libs.common.kafka.records import Outbound
 from libs.common.settings.storage import Layout
-from libs.common.storage.api import BlobGone, BlobInfo, StorageUnavailable
+from libs.common.storage.api import BlobChanged, BlobGone, BlobInfo, BlobUnreadable, StorageError, StorageUnavailable
+from libs.common.storage.failures import Refused
+from services.blob_monitor.environment import Place
 from services.blob_monitor.listing import Chunk, Job, Kind, Task, work
 from services.blob_monitor.sources import Scope
-from tests.monitor_world import PARTITIONS, START, TOPICS, World, aged, hour_blob
+from tests.monitor_world import PARTITIONS, START, TOPICS, Storage, World, aged, hour_blob
 
 NAME = hour_blob("x=/R1", 12)
 OBSERVED, CLOSED, REOPENED = "BlobObserved", "BlobClosed", "BlobReopened"
@@ -283,6 +286,64 @@ def test_a_missing_container_and_failing_storage_are_survived() -> None:
     assert world.broker.said() == [(OBSERVED, "a")]
 
 
+class Neighbours(World):
+    """One environment with two containers, of which the second can fail; it comes before or after the first."""
+
+    def __init__(self, other: str) -> None:
+        super().__init__(layout=Layout.FLAT)
+        self.other = Storage(self.time)
+        self._name = other
+
+    def places(self) -> tuple[Place, ...]:
+        """Return the environment."""
+        (place,) = super().places()
+        (logs,) = place.territories
+        territories = sorted((logs, replace(logs, container=self._name)), key=lambda territory: territory.container)
+        return (replace(place, territories=tuple(territories), containers={**place.containers, self._name: self.other}),)
+
+
+@pytest.mark.parametrize("other", ["before", "yonder"])
+@pytest.mark.parametrize(
+    "error", [BlobGone("?"), Refused("?"), StorageUnavailable("?", after=5.0), BlobUnreadable("?"), BlobChanged("?")]
+)
+def test_one_container_that_fails_does_not_stop_the_others(error: StorageError, other: str) -> None:
+    """Whatever storage says about a container, its neighbours are listed as ever, and it is again when it works."""
+    world = Neighbours(other)
+    world.other.write("b", 1)
+    world.other.before = _raiser(error)
+    monitor = world.monitor()
+    sizes = (1, 2, 3)
+    for size in sizes:
+        world.storage.write("a", size)
+        monitor.round()
+        assert _metric("storage_up", {"account": "sub.dev"}) == 0
+    assert [event.size for event in world.broker.events(BlobObserved)] == list(sizes)
+    world.other.before = lambda _: None
+    monitor.round()
+    assert world.broker.said()[len(sizes) :] == [(OBSERVED, "b")]
+    assert _metric("storage_up", {"account": "sub.dev"}) == 1
+
+
+def test_storage_that_asks_for_a_pause_gets_it() -> None:
+    """An environment whose storage says when to come back is left alone until then."""
+    world = World(layout=Layout.FLAT)
+    asked: list[str] = []
+
+    def throttled(prefix: str) -> None:
+        asked.append(prefix)
+        raise StorageUnavailable("too many requests", after=300.0)
+
+    world.storage.before = throttled
+    monitor = world.monitor()
+    monitor.round()
+    tries = len(asked)
+    for _ in range(5):
+        monitor.round()
+    assert len(asked) == tries
+    monitor.round(300)
+    assert len(asked) > tries
+
+
 def test_an_unreadable_state_record_is_counted_and_passed_over() -> None:
     """A broken or foreign record in the state topic costs nothing but a line and a count."""
     world = World(layout=Layout.FLAT)
@@ -360,7 +421,7 @@ def test_listing_a_hundred_thousand_blobs_takes_flat_memory() -> None:
 
     world = Endless(layout=Layout.FLAT)
     setattr(world.storage, "list_blobs", world.blobs)  # noqa: B010
-    place = world.place()
+    (place,) = world.places()
     task = Task(Scope(place.territories[0], ""), ("",))
     job = Job("sub.dev", Kind.FULL, 0, (), frozenset(), (task,))
     tracemalloc.start()
