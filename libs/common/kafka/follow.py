@@ -7,20 +7,24 @@ committed records are seen.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from heapq import nlargest
 from typing import Final
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as ClientPartition
 
 from libs.common.errors import ServerUnreachable
 from libs.common.kafka.client import check_reachable, consumer_config, make_client
 from libs.common.kafka.client_log import ClientLog
+from libs.common.kafka.consumer import inbound
+from libs.common.kafka.failures import is_passing, translated
 from libs.common.kafka.records import Inbound, TopicPartition
 from libs.common.settings.kafka import KafkaSettings
 
 _SECONDS: Final = 10.0
+_PATIENCE_SECONDS: Final = 30.0
 _RETRY_SECONDS: Final = 0.2
 _BATCH: Final = 500
 
@@ -42,10 +46,17 @@ class Since:
 class Follower:
     """Reads `topics` from `start`; from one thread."""
 
-    def __init__(self, kafka: KafkaSettings, topics: tuple[str, ...], start: Newest | Since) -> None:
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        topics: tuple[str, ...],
+        start: Newest | Since,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._kafka = kafka
         self._topics = topics
         self._start = start
+        self._clock = clock
         self._consumer: Consumer | None = None
         self._unfinished: set[TopicPartition] = set()
 
@@ -58,26 +69,46 @@ class Follower:
         check_reachable(self._kafka, self._topics)
         config = consumer_config(self._kafka, "not-a-group") | {"enable.partition.eof": True, "auto.offset.reset": "earliest"}
         self._consumer = make_client(Consumer, config, ClientLog("follow"))
-        start = self._starts(time.monotonic() + _SECONDS)
+        start = self._starts(self._clock() + _SECONDS)
         self._unfinished = {TopicPartition(partition.topic, partition.partition) for partition in start}
         self._consumer.assign(start)
 
     def backlog(self) -> Iterator[Inbound]:
-        """Yield what is there now, up to the ends of the topics; the newest `count` in order of time, if so asked."""
-        if not isinstance(self._start, Newest):
-            while self._unfinished:
-                yield from self.poll(_SECONDS)
-            return
-        records: list[Inbound] = []
+        """Yield what is there now, up to the ends of the topics; the newest `count` in order of time, if so asked.
+
+        Raises:
+            ServerUnreachable: for long nothing comes from a partition that has not been read to its end.
+            BlobtideError: Kafka refuses.
+        """
+        records = self._to_the_ends()
+        if isinstance(self._start, Newest):
+            records = reversed(nlargest(self._start.count, records, key=_age))
+        yield from records
+
+    def _to_the_ends(self) -> Iterator[Inbound]:
+        waited = 0.0
         while self._unfinished:
-            records += self.poll(_SECONDS)
-        records.sort(key=lambda record: (record.timestamp_ms, record.topic, record.partition, record.offset))
-        yield from records[len(records) - self._start.count :] if self._start.count else ()
+            unfinished = set(self._unfinished)
+            begun = self._clock()
+            records = self.poll(_SECONDS)
+            waited += self._clock() - begun
+            if self._unfinished < unfinished or any(record.source in unfinished for record in records):
+                waited = 0.0
+            elif waited > _PATIENCE_SECONDS:
+                silent = min(unfinished)
+                raise ServerUnreachable(
+                    f"Kafka sends nothing of partition {silent.partition} of {silent.topic}; is its leader up?"
+                )
+            yield from records
 
     def poll(self, seconds: float) -> list[Inbound]:
-        """Return what arrives within `seconds`, at once when something does."""
-        deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0:
+        """Return what arrives within `seconds`, at once when something does.
+
+        Raises:
+            BlobtideError: Kafka refuses.
+        """
+        deadline = self._clock() + seconds
+        while (left := deadline - self._clock()) > 0:
             got, ended = self._consume(min(left, 0.2))
             if got or ended:
                 return got
@@ -96,12 +127,12 @@ class Follower:
         for message in self._consumer.consume(_BATCH, seconds):
             error = message.error()
             if error is None:
-                got.append(_inbound(message))
+                got.append(inbound(message))
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
                 self._unfinished.discard(TopicPartition(str(message.topic()), int(message.partition() or 0)))
                 ended = True
-            elif error.fatal():
-                raise ServerUnreachable(f"Kafka: {error.str()}")
+            elif not is_passing(error):
+                raise translated(error, "reading topics")
         return got, ended
 
     def _starts(self, deadline: float) -> list[ClientPartition]:
@@ -110,7 +141,7 @@ class Follower:
             try:
                 return [partition for topic in self._topics for partition in self._start_of(topic)]
             except KafkaException as error:
-                if time.monotonic() > deadline:
+                if self._clock() > deadline:
                     reason = error.args[0].str()
                     raise ServerUnreachable(f"Kafka does not say where its topics start and end: {reason}") from error
                 time.sleep(_RETRY_SECONDS)
@@ -136,13 +167,5 @@ def _at(partition: ClientPartition, offset: int) -> ClientPartition:
     return ClientPartition(partition.topic, partition.partition, offset)
 
 
-def _inbound(message: Message) -> Inbound:
-    return Inbound(
-        topic=str(message.topic()),
-        partition=int(message.partition() or 0),
-        offset=int(message.offset() or 0),
-        timestamp_ms=message.timestamp()[1],
-        key=message.key(),
-        value=message.value(),
-        headers=tuple(message.headers() or ()),  # type: ignore[arg-type]
-    )
+def _age(record: Inbound) -> tuple[int, str, int, int]:
+    return record.timestamp_ms, record.topic, record.partition, record.offset
