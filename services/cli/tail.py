@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import click
 
@@ -18,10 +17,12 @@ from libs.common.errors import ConfigError
 from libs.common.flows.line_text import FlowLines
 from libs.common.kafka.follow import Follower, Newest, Since
 from libs.common.kafka.records import Inbound
+from libs.common.logs import configure_logging
 from libs.common.settings import load_settings
 from libs.common.settings.kafka import TopicSettings
 from libs.common.settings.problems import did_you_mean
 from services.cli.options import config_option
+from services.cli.streams import standard_output
 from services.cli.tail_render import Output, render
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -60,16 +61,17 @@ def command(config: Path | None, bootstrap_servers: str | None, **options: Any) 
     raw_proxy_logs. Without TOPICS: flows and errors.
     """
     settings = load_settings(config)
+    configure_logging(settings.log, service="tail")
     kafka = settings.kafka
     if bootstrap_servers:
         kafka = kafka.model_copy(update={"bootstrap_servers": bootstrap_servers})
     start = _start(options["count"], options["since"])
     follower = Follower(kafka, _names(options["topics"], settings.topics), start)
     show = _shown(options["patterns"], options["partition"], Output(options["output"]))
-    with closing(follower):
+    with standard_output() as out, closing(follower):
         _open(follower, options["topics"], settings.topics)
         try:
-            _print(_lines(follower, show, start, follow=options["follow"]), options["limit"])
+            _print(_lines(follower, show, start, follow=options["follow"]), options["limit"], out)
         except KeyboardInterrupt:
             return
     if not options["follow"] and options["limit"] is None:
@@ -131,15 +133,15 @@ def _shown(patterns: Iterable[str], partition: int | None, output: Output) -> Sh
     def show(records: Iterable[Inbound]) -> Iterator[str]:
         for record in records:
             if partition is None or record.partition == partition:
-                lines = render(record, output, lambda table: iter(flow_lines.text(table).decode().splitlines()))
+                lines = render(record, output, flow_lines)
                 yield from (line for line in lines if all(pattern.search(line) for pattern in wanted))
 
     return show
 
 
-def _print(lines: Iterator[str], limit: int | None) -> None:
+def _print(lines: Iterator[str], limit: int | None, out: BinaryIO) -> None:
     for number, line in enumerate(lines, start=1):
-        sys.stdout.write(line + "\n")
-        sys.stdout.flush()
+        out.write(f"{line}\n".encode())
+        out.flush()
         if number == limit:
             return

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
-
-import pyarrow as pa
 
 from libs.common.errors import CodecError
 from libs.common.events import decode_event
 from libs.common.flows.json_text import json_lines
+from libs.common.flows.line_text import FlowLines
 from libs.common.flows.wire import decode_flows
 from libs.common.kafka.records import Inbound
 from libs.common.segments import Segment
@@ -26,7 +25,9 @@ from libs.common.segments import Segment
 _EVENTS: Final = frozenset(
     ("BlobObserved", "BlobsListed", "BlobClosed", "BlobReopened", "BlobState", "BlobCheckpoint", "BlobCompletion")
 )
-_SHOWN_BYTES: Final = 300
+_SHOWN: Final = 300
+"""Characters of a value of bytes in a line for people."""
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Output(StrEnum):
@@ -36,25 +37,20 @@ class Output(StrEnum):
     JSON = "json"
 
 
-def render(record: Inbound, output: Output, flow_text: Callable[[pa.Table], Iterator[str]]) -> Iterator[str]:
-    """Yield the lines that show `record`."""
+def render(record: Inbound, output: Output, flow_lines: FlowLines) -> Iterator[str]:
+    """Yield the lines that show `record`; `flow_lines` makes those of a flow batch as text."""
     kind = dict(record.headers).get("type", b"").decode(errors="replace")
     try:
         if kind == "flow-batch":
-            yield from _flows(record, output, flow_text)
+            table = decode_flows(record.value or b"")
+            text = json_lines(table) if output is Output.JSON else flow_lines.text(table)
+            # Not splitlines(): it splits at characters that a rule's name may hold.
+            yield from text.decode().split("\n")[:-1]
             return
         shown = _decoded(record, kind)
     except CodecError as error:
-        shown = {"undecodable": str(error), "bytes": _bytes(record.value or b"")}
+        shown = {"undecodable": str(error), "bytes": record.value or b""}
     yield _as_json(record, kind, shown) if output is Output.JSON else _as_text(record, kind, shown)
-
-
-def _flows(record: Inbound, output: Output, flow_text: Callable[[pa.Table], Iterator[str]]) -> Iterator[str]:
-    table = decode_flows(record.value or b"")
-    if output is Output.JSON:
-        yield from json_lines(table).decode().splitlines()
-    else:
-        yield from flow_text(table)
 
 
 def _decoded(record: Inbound, kind: str) -> dict[str, Any]:
@@ -64,20 +60,17 @@ def _decoded(record: Inbound, kind: str) -> dict[str, Any]:
         return {name: value for name, value in asdict(decode_event(record.value)).items() if value not in (None, "")}
     if kind == "segment":
         segment = asdict(Segment.from_message(record.headers, record.value))
-        segment["data"] = _bytes(segment["data"])
         return {name: value for name, value in segment.items() if value is not None}
     headers = {name: value.decode(errors="replace") for name, value in record.headers if name != "type"}
-    return {**headers, "bytes": _bytes(record.value)}
+    return {**headers, "bytes": record.value}
 
 
 def _bytes(data: bytes) -> str:
-    """Show bytes as text where they are text, else as base64; long ones are cut, and say so."""
-    cut = data[:_SHOWN_BYTES]
+    """Show bytes as text where they are text, else as base64."""
     try:
-        text = cut.decode()
+        return data.decode()
     except UnicodeDecodeError:
-        text = "base64:" + base64.b64encode(cut).decode()
-    return text if len(data) == len(cut) else f"{text}… ({len(data)} bytes)"
+        return "base64:" + base64.b64encode(data).decode()
 
 
 def _as_json(record: Inbound, kind: str, shown: dict[str, Any]) -> str:
@@ -99,13 +92,20 @@ def _as_text(record: Inbound, kind: str, shown: dict[str, Any]) -> str:
 
 
 def _word(value: Any) -> str:
-    text = str(_plain(value) if isinstance(value, datetime) else value)
+    text = _plain(value)
+    if isinstance(value, bytes) and len(text) > _SHOWN:
+        text = f"{text[:_SHOWN]}… ({len(value)} bytes)"
     return json.dumps(text, ensure_ascii=False) if any(c.isspace() or not c.isprintable() for c in text) else text
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, bytes):
+        return _bytes(value)
     return value.isoformat(timespec="milliseconds").replace("+00:00", "Z") if isinstance(value, datetime) else str(value)
 
 
 def _time(timestamp_ms: int) -> str:
-    return _plain(datetime.fromtimestamp(timestamp_ms / 1000, tz=UTC))
+    try:
+        return _plain(_EPOCH + timedelta(milliseconds=timestamp_ms))
+    except OverflowError:
+        return str(timestamp_ms)

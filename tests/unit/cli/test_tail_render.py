@@ -1,0 +1,67 @@
+"""Any message as lines for people or as JSON."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+
+from libs.common.flows.line_text import FlowLines
+from libs.common.flows.wire import FLOW_BATCH_HEADERS, encode_flows
+from libs.common.kafka.records import Inbound
+from libs.common.segments import Headers
+from services.cli.tail_render import Output, render
+from tests.flows import Spot, row, table
+
+
+def message(value: bytes, headers: Headers = (), timestamp_ms: int = 1_777_636_800_000) -> Inbound:
+    """Return a message with `value`."""
+    return Inbound("t", 0, 7, timestamp_ms, b"k", value, headers)
+
+
+def lines(record: Inbound, output: Output) -> list[str]:
+    """Return the lines that show `record`."""
+    return list(render(record, output, FlowLines()))
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85", "\x0b", "\x1c"])
+@pytest.mark.parametrize("output", list(Output))
+def test_a_flow_is_one_line_whatever_its_rule_is_called(output: Output, separator: str) -> None:
+    """Only a newline ends a line: the other characters that some take for one stand inside it."""
+    flows = table([row(Spot(1, 1, 0), rule=f"one{separator}two"), row(Spot(1, 1, 1))]).combine_chunks().to_batches()[0]
+    shown = lines(message(encode_flows(flows), FLOW_BATCH_HEADERS), output)
+    assert len(shown) == 2
+    if output is Output.JSON:
+        assert json.loads(shown[0])["rule"] == f"one{separator}two"
+
+
+@pytest.mark.parametrize("timestamp_ms", [-1, 2**62, -(2**62)])
+@pytest.mark.parametrize("output", list(Output))
+def test_a_timestamp_that_is_no_date_is_shown_as_its_number(output: Output, timestamp_ms: int) -> None:
+    """A message that was written with an odd time does not end the tail."""
+    [shown] = lines(message(b"x", timestamp_ms=timestamp_ms), output)
+    assert ("1969-12-31T23:59:59.999Z" if timestamp_ms == -1 else str(timestamp_ms)) in shown
+
+
+# Values longer than a line for people shows, and how JSON shows them.
+LONG = [
+    (("x" + "€" * 500).encode(), "x" + "€" * 500),
+    (b"\xff" * 500, "base64:" + base64.b64encode(b"\xff" * 500).decode()),
+]
+
+
+@pytest.mark.parametrize(("value", "whole"), LONG)
+def test_json_shows_all_bytes(value: bytes, whole: str) -> None:
+    """A program that reads them can use the dead letter or segment as it is."""
+    [shown] = lines(message(value), Output.JSON)
+    assert json.loads(shown)["value"]["bytes"] == whole
+
+
+@pytest.mark.parametrize(("value", "whole"), LONG)
+def test_lines_for_people_are_cut_where_a_character_ends(value: bytes, whole: str) -> None:
+    """Text stays text when it is cut, and the size of the whole is told."""
+    [shown] = lines(message(value), Output.TEXT)
+    assert len(shown) < 600
+    assert whole[:100] in shown
+    assert f"… ({len(value)} bytes)" in shown
