@@ -108,7 +108,10 @@ class RedisSettings(SinkSettings):
         parts = urlsplit(url)
         if parts.scheme not in {"redis", "rediss"} or not parts.hostname or parts.query or parts.fragment:
             raise ValueError("give redis://host:port/database, or rediss:// for TLS")
-        _ = parts.port  # raises ValueError unless it is one
+        try:
+            _ = parts.port
+        except ValueError:  # whose text may quote a password that stands there
+            raise ValueError("the port is a number, at most 65535") from None
         if "@" in parts.netloc:
             raise ValueError("give user and password as username and password (or password_file), not in the address")
         return url
