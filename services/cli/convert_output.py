@@ -94,7 +94,8 @@ class _Aligned:
         padded = [
             (pc.utf8_lpad if name in _NUMERIC else pc.utf8_rpad)(column, self._widths[name]) for name, column in columns.items()
         ]
-        lines = pc.binary_join_element_wise(*padded, _GAP)
+        # Logs are untrusted, and a terminal obeys control characters.
+        lines = pc.replace_substring_regex(pc.binary_join_element_wise(*padded, _GAP), r"\p{Cc}", "?")
         if self._width is not None:
             lines = pc.utf8_slice_codeunits(lines, 0, self._width)
         lines = pc.utf8_rtrim_whitespace(lines)

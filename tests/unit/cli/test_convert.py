@@ -60,6 +60,17 @@ def test_all_formats_hold_the_same_rows(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["rows.parquet"]
 
 
+def test_a_table_holds_no_control_characters(tmp_path: Path) -> None:
+    """Logs are untrusted and a terminal obeys: what a rule's name holds of that is replaced, and a row stays a line."""
+    file = tmp_path / "file"
+    record = vnet(GOOD)
+    record["flowRecords"]["flows"][0]["flowGroups"][0]["rule"] = "a\x1b[2Jb\nc\u009bd"
+    file.write_bytes(envelope(record))
+    shown = run(file, "--format", "table").stdout
+    assert shown.count("\n") == 2
+    assert "a?[2Jb?c?d" in shown
+
+
 def test_content_decides_what_a_file_is(tmp_path: Path) -> None:
     """Gzip members, a byte order mark, a document a line, the content of a block and standard input are recognised."""
     document = envelope(vnet(GOOD, GOOD))
