@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from datetime import datetime, timedelta
 
 from libs.common.settings.services import MonitorSettings, ResumePolicy, StartPolicy
@@ -20,9 +19,7 @@ class RuleBook:
     def __init__(self, settings: MonitorSettings, memory: Memory) -> None:
         self._settings = settings
         self._memory = memory
-        self._replay_id = ""
-        if settings.start_policy is StartPolicy.START_OVER:
-            self._replay_id = settings.replay_id or uuid.uuid4().hex
+        self._replay_id = settings.replay_id if settings.start_policy is StartPolicy.START_OVER else ""
         self._rules: dict[str, Rules] = {}
 
     def forget(self) -> None:

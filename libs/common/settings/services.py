@@ -48,7 +48,7 @@ class MonitorSettings(Group):
     interval_seconds: float = Field(default=30.0, gt=0, description="Time between two scans of an environment.")
     start_policy: StartPolicy = Field(default=StartPolicy.RESUME, description="What becomes of what is there at the start.")
     start_from: datetime | None = Field(default=None, description="With start_policy from: RFC 3339 time with zone.")
-    replay_id: str = Field(default="", max_length=64, description="Makes one start_over idempotent over restarts.")
+    replay_id: str = Field(default="", max_length=64, description="With start_policy start_over: each new one replays once.")
     resume_policy: ResumePolicy = Field(default=ResumePolicy.REGISTRY, description="By what it knows what it has seen.")
     minimum_age_seconds: float = Field(default=0.0, ge=0, description="Blobs written less than this ago wait.")
     closing_timeout_minutes: float = Field(default=15.0, gt=0, description="Unwritten for so long: closed.")
@@ -69,6 +69,13 @@ class MonitorSettings(Group):
         except (ZoneInfoNotFoundError, ValueError) as error:
             raise ValueError(f"unknown time zone {value!r}; use an IANA name such as Europe/Amsterdam") from error
         return value
+
+    @model_validator(mode="after")
+    def _start_over_needs_a_name(self) -> Self:
+        # Restarts and other monitors must mean the same replay.
+        if self.start_policy is StartPolicy.START_OVER and not self.replay_id:
+            raise ValueError("start_policy: start_over needs replay_id, any new name, for example 2026-05-incident")
+        return self
 
     @model_validator(mode="after")
     def _from_needs_time(self) -> Self:

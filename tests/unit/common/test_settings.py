@@ -44,6 +44,7 @@ def test_the_environment_wins_over_the_file(file: Path, monkeypatch: pytest.Monk
         ("kafak: {}", "kafak: unknown setting; did you mean kafka"),
         ("monitor: {interval_seconds: 0}", "monitor.interval_seconds"),
         ("monitor: {start_policy: from}", "start_from go together"),
+        ("monitor: {start_policy: start_over}", "start_over needs replay_id"),
         ("monitor: {timezone: Mars/Olympus}", "unknown time zone"),
         ("monitor: {date_range: {days_back: 1, specific_date: 2026-01-01}}", "not both"),
         ("kafka: {librdkafka: {enable.auto.commit: 'true'}}", "enable.auto.commit decides over delivery"),
