@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 
 STALE_AFTER_SECONDS = 60.0
 
+NO_PARTITIONS = "waiting for partitions"
+
 
 class Stop:
     """Set once, by a signal or by a test; loops look at it and waits end early."""

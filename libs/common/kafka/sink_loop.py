@@ -27,7 +27,7 @@ from libs.common.kafka.limit import RejectionLimit
 from libs.common.kafka.offsets import next_offsets
 from libs.common.kafka.records import Inbound, NextOffsets, TopicPartition
 from libs.common.kafka.throttle import Throttle
-from libs.common.service import Health, Stop
+from libs.common.service import NO_PARTITIONS, Health, Stop
 from libs.common.settings.kafka import KafkaSettings
 
 __all__ = ["BatchHandler", "Handled", "PollPolicy", "SinkLoop", "SinkLoopSpec"]
@@ -111,7 +111,7 @@ class SinkLoop:
             ServerUnreachable, ConfigError: Kafka, a topic or the destination is not there at the start.
             DeadLetterLimit: the destination refuses too much.
         """
-        health.not_ready("waiting for partitions")
+        health.not_ready(NO_PARTITIONS)
         check_reachable(self._kafka, (*self._spec.topics, self._spec.errors_topic))
         listener = Held(self._handler, health)
         consumer = GroupConsumer(self._kafka, GroupSpec(self._spec.group, self._spec.topics), listener)
@@ -165,7 +165,8 @@ class Held:
         self._health.ready()
 
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
-        """Forget and tell the handler."""
+        """Forget and tell the handler; what stays is assigned anew, or Kafka is away."""
+        self._health.not_ready(NO_PARTITIONS)
         self.rewound(partitions)
         self._handler.revoked(partitions)
 

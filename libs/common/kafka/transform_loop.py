@@ -25,7 +25,7 @@ from libs.common.kafka.limit import RejectionLimit
 from libs.common.kafka.offsets import next_offsets
 from libs.common.kafka.records import CommitResult, Inbound, Listener, Outbound, Session, TopicPartition
 from libs.common.kafka.throttle import Throttle
-from libs.common.service import Health, Stop
+from libs.common.service import NO_PARTITIONS, Health, Stop
 
 __all__ = ["PollPolicy", "Transform", "TransformLoop"]
 
@@ -95,7 +95,7 @@ class TransformLoop:
             ServerUnreachable: Kafka is not there at the start.
             DeadLetterLimit: `handle` raises on record after record.
         """
-        health.not_ready("waiting for partitions")
+        health.not_ready(NO_PARTITIONS)
         listener = _Forgetting(health)
         session = self._make_session(listener)
         listener.collector = collector = Collector(session.poll, self._policy)
@@ -189,6 +189,7 @@ class _Forgetting:
         self._health.ready()
 
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
+        self._health.not_ready(NO_PARTITIONS)
         if self.collector is not None:
             self.collector.forget(partitions)
 

@@ -13,7 +13,7 @@ from libs.common.kafka.limit import RejectionLimit
 from libs.common.kafka.records import Inbound, NextOffsets, TopicPartition
 from libs.common.kafka.sink_loop import Handled, Held, SinkLoopSpec, SinkParts, SinkWork
 from libs.common.kafka.testing import record
-from libs.common.service import Health, Stop
+from libs.common.service import NO_PARTITIONS, Health, Stop
 
 SPEC = SinkLoopSpec("g", ("t",), "errors", PollPolicy(0.0, 100, 1 << 30), dead_letter_limit=0.5)
 
@@ -133,6 +133,9 @@ def test_a_revoked_partition_is_dropped_from_the_batch_that_waits() -> None:
     assert world.written == [_batch(0, 0, 2)]
     assert world.committed == [{TopicPartition("t", 0): 2}]
     assert "revoked [1]" in world.log
+    assert world.health.why_not_ready() == NO_PARTITIONS
+    world.held.assigned(frozenset())
+    assert world.health.why_not_ready() is None
 
 
 def test_a_long_write_stays_alive_and_in_the_group() -> None:

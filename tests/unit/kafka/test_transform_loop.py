@@ -11,7 +11,7 @@ from libs.common.kafka.failures import OutputRefused
 from libs.common.kafka.records import CommitResult, Inbound, Listener, NextOffsets, Outbound, TopicPartition
 from libs.common.kafka.testing import FakeSession, record
 from libs.common.kafka.transform_loop import PollPolicy, TransformLoop
-from libs.common.service import Health, Stop
+from libs.common.service import NO_PARTITIONS, Health, Stop
 
 TOPIC = TopicPartition("in", 0)
 
@@ -124,6 +124,29 @@ def test_aborted_work_comes_again_and_is_never_given_up() -> None:
     assert _values(session.outputs("out")) == [b"%d" % i for i in range(20)]
     assert session.outputs("errors") == []
     assert world.transform.sizes[:4] == [16, 16, 8, 8]
+
+
+def test_the_service_is_ready_only_while_it_has_an_assignment() -> None:
+    """Not before the first, nor after its partitions were taken or lost; an assignment of none is one."""
+    world = _World(0)
+    ready: list[str | None] = []
+
+    class _Rebalancing(_StoppingSession):
+        def poll(self, max_records: int, seconds: float) -> list[Inbound]:
+            ready.append(world.health.why_not_ready())
+            super().poll(max_records, seconds)
+            ready.append(world.health.why_not_ready())
+            self.revoke([TOPIC])
+            ready.append(world.health.why_not_ready())
+            self._listener.assigned(frozenset())
+            ready.append(world.health.why_not_ready())
+            world.stop.set()
+            return []
+
+    TransformLoop(
+        lambda listener: _Rebalancing(listener, world.stop, 0), world.transform, PollPolicy(0.0, 16, 1 << 30), "errors", "test"
+    ).run(world.stop, world.health)
+    assert ready == [NO_PARTITIONS, None, NO_PARTITIONS, None]
 
 
 def test_the_transform_is_told_what_is_committed_and_nothing_else() -> None:
