@@ -8,7 +8,9 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import threading
 from collections.abc import MutableMapping
+from types import TracebackType
 from typing import Any
 
 import structlog
@@ -49,6 +51,16 @@ def configure_logging(settings: LogSettings, *, service: str) -> None:
         cache_logger_on_first_use=False,
     )
     structlog.contextvars.bind_contextvars(service=service)
+    sys.excepthook = _log_uncaught
+    threading.excepthook = lambda args: _log_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None) -> None:
+    """Log what nobody caught: as a line like any other, without secrets."""
+    if not issubclass(kind, Exception):
+        sys.__excepthook__(kind, error or kind(), traceback)
+        return
+    structlog.get_logger(__name__).critical("a defect of blobtide", error_type=kind.__name__, exc_info=(kind, error, traceback))
 
 
 def _redact_event(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -28,6 +28,7 @@ from libs.common.signals import stop_on_signals
 log = structlog.get_logger(__name__)
 
 STALE_AFTER_SECONDS = 60.0
+IDLE_SECONDS = 10.0  # a probe asks at once; a connection that does not would keep its thread
 
 NO_PARTITIONS = "waiting for partitions"
 
@@ -131,6 +132,8 @@ class HealthServer:
         health, registry = self._health, self._registry
 
         class Handler(BaseHTTPRequestHandler):
+            timeout = IDLE_SECONDS
+
             def do_GET(self) -> None:
                 self._answer(*_respond(self.path, health, registry))
 
