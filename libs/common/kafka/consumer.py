@@ -297,15 +297,24 @@ class GroupConsumer:
             metrics.PARTITIONS.labels(topic).set(sum(p.topic == topic for p in self._phases))
 
     def _find_starts(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
-        """Return the offsets at which to begin, as far as Kafka tells them now."""
+        """Return the offsets at which to begin, as far as Kafka tells them now; it is waited for once."""
         client = self._open_client()
-        starts = {}
+        starts: dict[TopicPartition, int] = {}
         try:
-            for found in client.committed(_client_partitions(partitions), timeout=ANSWER_SECONDS):
-                _raise_for(found)
-                starts[TopicPartition(found.topic, found.partition)] = self._start(client, found)
+            answers = client.committed(_client_partitions(partitions), timeout=ANSWER_SECONDS)
         except KafkaException as exception:
             self._tolerate(error_of(exception), "reading committed offsets")
+            return starts
+        for found in answers:
+            partition = TopicPartition(found.topic, found.partition)
+            try:
+                _raise_for(found)
+                starts[partition] = self._start(client, found)
+            except KafkaException as exception:
+                self._tolerate(error_of(exception), "reading committed offsets")
+                # Its leader may be away for long: the next time all others come first.
+                self._phases[partition] = self._phases.pop(partition)
+                break
         return starts
 
     def _start(self, client: ConsumerClient, found: ClientPartition) -> int:

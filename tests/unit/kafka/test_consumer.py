@@ -195,6 +195,30 @@ def test_while_kafka_does_not_tell_offsets_nothing_is_delivered(world: _World) -
     assert world.poll([_message(0, 0)]) == [0]
 
 
+def test_a_partition_whose_leader_is_away_holds_up_no_other(world: _World) -> None:
+    """Partitions of which Kafka tells nothing wait; the others are placed soon, and each poll waits for one only."""
+    asked: list[int] = []
+    away = {0, 2}
+
+    def watermarks(partition: ClientPartition, timeout: float = 0) -> tuple[int, int]:
+        asked.append(partition.partition)
+        if partition.partition in away:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, retriable=True))
+        return (0, 100)
+
+    world.client.get_watermark_offsets = watermarks  # type: ignore[method-assign]
+    world.poll(("assign", [0, 1, 2, 3]))
+    for _ in range(4):
+        asked.clear()
+        world.poll()
+        assert len(away.intersection(asked)) <= 1
+    assert sorted(p.partition for p in world.consumer.readable()) == [1, 3]
+    away.clear()
+    world.poll()
+    assert sorted(p.partition for p in world.consumer.readable()) == [0, 1, 2, 3]
+    assert sorted(number for _, numbers in world.listener.log for number in numbers) == [0, 1, 2, 3]
+
+
 def test_a_pause_holds_for_partitions_that_arrive_later(world: _World) -> None:
     """Paused stays paused over a rebalance, until resume."""
     world.poll(("assign", [0]))
