@@ -49,7 +49,7 @@ class DeadLetterWriter:
             left = self._client.flush(FLUSH_SECONDS)
         except BufferError as error:
             self.close()
-            raise Retry("too many dead letters wait for Kafka") from error
+            raise Retry(f"Kafka took none of the dead letters that wait for it within {FLUSH_SECONDS:g} s") from error
         except KafkaException as error:
             self.close()
             raise self._problem(error_of(error)) from error
@@ -77,6 +77,14 @@ class DeadLetterWriter:
             self._send(dataclasses.replace(letter, data=b"", source=omitted))
 
     def _send(self, letter: DeadLetter) -> None:
+        try:
+            self._enqueue(letter)
+        except BufferError:
+            # More letters than the client holds: make room.
+            self._client.flush(FLUSH_SECONDS)
+            self._enqueue(letter)
+
+    def _enqueue(self, letter: DeadLetter) -> None:
         self._client.produce(
             self._topic, letter.data, letter.key, headers=list(letter.headers()), on_delivery=self._on_delivery
         )
