@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
     AlterConfigOpType,
@@ -25,7 +25,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
-from libs.common.errors import ConfigError, ServerUnreachable
+from libs.common.errors import BlobtideError, ConfigError, ServerUnreachable
 from libs.common.kafka.client import ANSWER_SECONDS, answer_of, check_reachable, make_admin, missing_topic
 from libs.common.kafka.failures import error_of, translated
 from libs.common.kafka.topic_specs import TopicSpec, load_topic_specs
@@ -191,7 +191,16 @@ def _make_so(admin: AdminClient, change: Change) -> None:
         case ChangeKind.REFUSED:
             return
     for future in answers.values():
-        answer_of(future, f"{change.kind} of topic {name}")
+        try:
+            answer_of(future, f"{change.kind} of topic {name}")
+        except BlobtideError as error:
+            if not _is_there_already(error.__cause__):
+                raise
+
+
+def _is_there_already(cause: BaseException | None) -> bool:
+    """Tell whether somebody else, who applies at the same time, was first."""
+    return isinstance(cause, KafkaException) and error_of(cause).code() == KafkaError.TOPIC_ALREADY_EXISTS
 
 
 def _alteration(change: Change) -> ConfigResource:
