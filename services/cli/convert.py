@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -19,10 +19,20 @@ from libs.common.segments import Segment
 from services.cli.convert_input import CHUNK_BYTES, STANDARD_INPUT, segments_of
 from services.cli.convert_output import Format, RowWriter, letter_line, row_writer
 from services.cli.streams import result_file
-from services.parser.kernel import Parsed, parse
+from services.parser.harvest import Harvest, harvest
+from services.parser.kernel import Parsed, no_source, parse_gathered
 
 DEAD_LETTERED: Final = 1
 _PROGRESS_SECONDS: Final = 0.5
+
+
+@dataclass(slots=True)
+class _Count:
+    """What became of the records of one version."""
+
+    records: int = 0
+    rows: int = 0
+    bad_tuples: int = 0
 
 
 @dataclass(slots=True)
@@ -31,29 +41,49 @@ class _Tally:
 
     files: int = 0
     bytes: int = 0
-    records: int = 0
-    rows: int = 0
-    bad_tuples: int = 0
     letters: Counter[str] = field(default_factory=Counter)
-    versions: Counter[str] = field(default_factory=Counter)
+    versions: defaultdict[str, _Count] = field(default_factory=lambda: defaultdict(_Count))
 
-    def add(self, parsed: Parsed) -> None:
+    @property
+    def rows(self) -> int:
+        """All rows."""
+        return sum(count.rows for count in self.versions.values())
+
+    def add(self, gathered: Harvest, parsed: Parsed) -> None:
         """Count one result."""
-        self.records += parsed.records
-        self.rows += parsed.batch.num_rows
-        self.bad_tuples += sum(letter.tuple_index is not None for letter in parsed.dead_letters)
         self.letters.update(letter.code.value for letter in parsed.dead_letters)
+        versions = [_version(record.category, record.version) for record in gathered.records]
+        for version, records in Counter(versions).items():
+            self.versions[version].records += records
         kinds = pa.table({"category": parsed.batch["category"].cast(pa.string()), "version": parsed.batch["flow_log_version"]})
         for kind in kinds.group_by(["category", "version"]).aggregate([([], "count_all")]).to_pylist():
-            self.versions[f"{kind['category']} version {kind['version']}"] += kind["count_all"]
+            self.versions[_version(kind["category"], kind["version"])].rows += kind["count_all"]
+        self._add_bad_tuples(gathered, parsed, versions)
+
+    def _add_bad_tuples(self, gathered: Harvest, parsed: Parsed, versions: list[str]) -> None:
+        bad = [(letter.blob, letter.record_offset) for letter in parsed.dead_letters if letter.tuple_index is not None]
+        if bad:
+            blobs = (gathered.segments[number].blob for number in gathered.segment_of)
+            places: Iterator[tuple[str | None, int | None]] = zip(blobs, gathered.offsets, strict=True)
+            version_at = dict(zip(places, versions, strict=True))
+            for place in bad:
+                self.versions[version_at[place]].bad_tuples += 1
 
     def summary(self) -> Iterator[str]:
         """Yield the lines of the summary."""
-        dead = self.letters.total()
-        tuples = self.rows + self.bad_tuples
-        yield f"files {self.files}, records {self.records}, tuples {tuples}, rows {self.rows}, dead letters {dead}"
-        yield from (f"  {version}: {count} rows" for version, count in sorted(self.versions.items()))
+        counts = self.versions.values()
+        total = _Count(sum(c.records for c in counts), self.rows, sum(c.bad_tuples for c in counts))
+        yield f"files {self.files}, {_counts(total, self.letters.total())}"
+        yield from (f"  {version}: {_counts(count, count.bad_tuples)}" for version, count in sorted(self.versions.items()))
         yield from (f"  dead letters {code}: {count}" for code, count in sorted(self.letters.items()))
+
+
+def _version(category: str | None, version: int | None) -> str:
+    return f"{category} version {version}"
+
+
+def _counts(count: _Count, dead: int) -> str:
+    return f"records {count.records}, tuples {count.rows + count.bad_tuples}, rows {count.rows}, dead letters {dead}"
 
 
 class _Progress:
@@ -114,8 +144,9 @@ def _refuse_overwriting(files: tuple[str, ...], output: Path | None, errors: Pat
 def _convert(files: Iterable[str], writer: RowWriter, refused: BinaryIO | None, tally: _Tally) -> None:
     progress = _Progress()
     for segments in _chunks(files, tally):
-        parsed = parse(segments)
-        tally.add(parsed)
+        gathered = harvest(segments, no_source)
+        parsed = parse_gathered(gathered)
+        tally.add(gathered, parsed)
         if parsed.batch.num_rows:
             writer.write(parsed.batch)
         if refused:

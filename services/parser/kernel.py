@@ -66,7 +66,15 @@ def parse(segments: Sequence[Segment], source_of: SourceOf = no_source, most_let
     Raises:
         TooManyLetters: if there would be more than `most_letters`.
     """
-    gathered = harvest(segments, source_of, most_letters)
+    return parse_gathered(harvest(segments, source_of, most_letters))
+
+
+def parse_gathered(gathered: Harvest) -> Parsed:
+    """Turn the records of segments into rows, and into dead letters beside those that `gathered` holds.
+
+    Raises:
+        TooManyLetters: if there would be more than `gathered` allows.
+    """
     parts = _parts(gathered)
     counts = np.zeros(len(gathered.groups.tuples), np.int64)
     for part in parts:

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+from collections import Counter
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -16,9 +17,8 @@ from services.cli import convert, convert_input
 from services.cli.convert import command
 from services.parser.kernel import parse
 from tests.parser_oracle import rows_of
-from tests.unit.parser.test_kernel import GOOD, envelope, segment, vnet
-
-SAMPLES = Path(__file__).parents[2] / "data" / "samples"
+from tests.samples import SAMPLES, TOTALS, document
+from tests.unit.parser.test_kernel import GOOD, envelope, nsg, segment, vnet
 
 
 def run(*arguments: object, given: bytes | None = None) -> Result:
@@ -26,23 +26,20 @@ def run(*arguments: object, given: bytes | None = None) -> Result:
     return CliRunner().invoke(command, [str(argument) for argument in arguments], input=given)
 
 
-@pytest.mark.parametrize(
-    ("name", "records", "tuples"),
-    [
-        ("nsg_v1_nested_records.json", 5, 21),
-        ("nsg_v1_empty_flows.json", 1, 40),
-        ("nsg_v2.json", 2, 11),
-        ("vnet_v4.json", 1, 19),
-        ("vnet_v4_bare_record.json", 1, 10),
-    ],
-)
-def test_samples_give_their_counts(name: str, records: int, tuples: int) -> None:
-    """Each published sample becomes as many rows as it has tuples, and the summary says so."""
-    result = run(SAMPLES / name)
+@pytest.mark.parametrize("name", TOTALS)
+def test_samples_give_their_published_totals(name: str, tmp_path: Path) -> None:
+    """Each published sample becomes as many rows as it has tuples, with its README's values and sums."""
+    totals = TOTALS[name]
+    file = tmp_path / "PT1H.json"
+    file.write_bytes(document(name))
+    result = run(file)
     assert result.exit_code == 0
-    assert f"files 1, records {records}, tuples {tuples}, rows {tuples}, dead letters 0" in result.stderr
+    counts = f"files 1, records {totals.records}, tuples {totals.tuples}, rows {totals.tuples}, dead letters 0"
+    assert counts in result.stderr
     rows = [json.loads(line) for line in result.stdout.splitlines()]
-    assert [row["blob"] for row in rows] == [str(SAMPLES / name)] * tuples
+    assert [row["blob"] for row in rows] == [str(file)] * totals.tuples
+    assert {column: Counter(row.get(column) for row in rows) for column in totals.values} == totals.values
+    assert {column: sum(row.get(column) or 0 for row in rows) for column in totals.sums} == totals.sums
 
 
 def test_all_formats_hold_the_same_rows(tmp_path: Path) -> None:
@@ -120,6 +117,22 @@ def test_a_line_without_an_end_is_given_up(tmp_path: Path, monkeypatch: pytest.M
     assert max(len(one.data) for one in segments) <= 800 + len(record)
     assert b"".join(one.data for one in segments) == file.read_bytes()
     assert sum(parse([one]).batch.num_rows for one in segments) == 1
+
+
+def test_the_summary_counts_per_version(tmp_path: Path) -> None:
+    """Records, tuples, rows and dead letters are told for every version that was read, also for one that gave no row."""
+    file = tmp_path / "PT1H.json"
+    file.write_bytes(
+        envelope(vnet(GOOD, "x", GOOD), vnet(GOOD), nsg("y"), nsg(version=1), {"category": "Other"}, vnet(GOOD, version=7))
+    )
+    assert run(file).stderr.splitlines()[:-1] == [
+        "files 1, records 4, tuples 5, rows 3, dead letters 4",
+        "  FlowLogFlowEvent version 4: records 2, tuples 4, rows 3, dead letters 1",
+        "  NetworkSecurityGroupFlowEvent version 1: records 1, tuples 0, rows 0, dead letters 0",
+        "  NetworkSecurityGroupFlowEvent version 2: records 1, tuples 1, rows 0, dead letters 1",
+        "  dead letters short_tuple: 2",
+        "  dead letters unknown_format: 2",
+    ]
 
 
 def test_dead_letters_go_to_a_file_and_give_exit_code_1(tmp_path: Path) -> None:
