@@ -30,7 +30,6 @@ from services.blob_monitor.evaluate import Known, Step, Verdict, evaluate
 from services.blob_monitor.listing import Chunk, Inbox, Job, JobEnded, Kind, Message, PrefixListed, Task, TaskDone
 from services.blob_monitor.memory import Memory
 from services.blob_monitor.pending import Pending
-from services.blob_monitor.prefixes import covers_everything
 from services.blob_monitor.rules import RuleBook
 from services.blob_monitor.sources import Atlas, Scope
 
@@ -244,11 +243,9 @@ class Monitor:
             return False
         scope = done.task.scope
         self._pending.add(scope.territory.alias, "FullListing", self._announcer.full_listing(scope, done.started_at))
-        if not covers_everything(done.task.scope.territory.layout, self._settings):
-            return self._commit()
-        for name, known in self._memory.unseen(done.task.scope, done.task.listing_round):
-            if known.first_seen < done.started_at:
-                self._let_go(done.task.scope, name, known)
+        for name, known in self._memory.unseen(scope, done.task.listing_round):
+            if known.first_seen < done.started_at and name.startswith(done.task.prefixes):
+                self._let_go(scope, name, known)
             if self._pending.is_due(self._clock.monotonic()) and not self._commit():
                 return False
         return self._commit()

@@ -163,13 +163,14 @@ class Environment:
         for scope in own:
             layout = scope.territory.layout
             prefixes = current_prefixes(layout, scope.prefix, now, self._settings)
-            if self._settings.closing_enabled:
-                prefixes += self._left_open(scope, tuple(prefixes))
+            prefixes += self._left_open(scope, tuple(prefixes))
             if prefixes:
                 yield Task(scope, tuple(prefixes))
 
     def _left_open(self, scope: Scope, covered: tuple[str, ...]) -> list[str]:
-        """Return the hours or days outside the current ones in which blobs wait to be closed."""
+        """Return the hours or days not `covered` in which blobs wait to be closed."""
+        if not self._settings.closing_enabled:
+            return []
         names = (name for name in self._memory.open_names(scope) if not name.startswith(covered))
         return sorted({time_prefix(scope.territory.layout, scope.prefix, name) for name in names})
 
@@ -179,6 +180,7 @@ class Environment:
             if self._clock.monotonic() >= self._full_at.get(scope.key, 0.0):
                 self._rounds += 1
                 prefixes = all_prefixes(scope.territory.layout, scope.prefix, now, self._settings)
+                prefixes += self._left_open(scope, tuple(prefixes))
                 yield Task(scope, tuple(prefixes), self._rounds)
 
     def _found(self, message: Found) -> None:

@@ -43,20 +43,11 @@ def all_prefixes(layout: Layout, prefix: str, now: datetime, settings: MonitorSe
     return [prefix + part for part in _cover(_hours_of(days, now, ZoneInfo(settings.timezone)))]
 
 
-def covers_everything(layout: Layout, settings: MonitorSettings) -> bool:
-    """Tell whether a full listing sees every blob of a scope, so that what it does not see is gone."""
-    return layout is Layout.FLAT or not _has_range(settings)
-
-
 def time_prefix(layout: Layout, prefix: str, name: str) -> str:
     """Return the prefix of one hour or day that `name` lies in; the name itself if it carries no time."""
     pattern = {Layout.HOURLY: _HOUR, Layout.DATED: _DAY}.get(layout)
     found = pattern.match(name, len(prefix)) if pattern else None
     return name if found is None else name[: found.end()]
-
-
-def _has_range(settings: MonitorSettings) -> bool:
-    return settings.date_range.specific_date is not None or settings.date_range.days_back is not None
 
 
 def _current_days(now: datetime, settings: MonitorSettings) -> list[date]:
@@ -69,9 +60,9 @@ def _current_days(now: datetime, settings: MonitorSettings) -> list[date]:
 
 def _configured_days(now: datetime, settings: MonitorSettings) -> list[date] | None:
     """Return the days of the date range, oldest first; None without one."""
-    if not _has_range(settings):
-        return None
     chosen = settings.date_range
+    if chosen.specific_date is None and chosen.days_back is None:
+        return None
     today = now.astimezone(ZoneInfo(settings.timezone)).date()
     days = {chosen.specific_date} if chosen.specific_date is not None else set[date | None]()
     days |= {today - timedelta(days=back) for back in range(1, (chosen.days_back or 0) + 1)}

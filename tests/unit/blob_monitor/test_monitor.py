@@ -14,6 +14,7 @@ from prometheus_client import REGISTRY
 
 from libs.common.events import BlobClosed, BlobObserved, BlobsListed, BlobStatus, Stream
 from libs.common.kafka.records import Outbound
+from libs.common.settings.services import DateRange
 from libs.common.settings.storage import Layout
 from libs.common.storage.api import BlobChanged, BlobGone, BlobInfo, BlobUnreadable, StorageError, StorageUnavailable
 from libs.common.storage.failures import Refused
@@ -238,6 +239,64 @@ def test_a_vanished_blob_is_closed_and_forgotten_in_the_end() -> None:
     monitor.round(16 * 60)
     assert [event.blob for event in world.broker.events(BlobClosed)][-1:] == ["sub.dev/logs/a"]
     assert world.broker.states() == {}
+
+
+@pytest.mark.parametrize("days_later", [0, 30])
+def test_a_blob_that_vanishes_while_a_date_range_is_set_is_closed(days_later: int) -> None:
+    """An open blob that is gone is closed and forgotten at a full listing, also when its day has left the range meanwhile."""
+    world = World()
+    world.storage.write(NAME, 1)
+    world.storage.write(hour_blob("x=/R1", 12, nic="B"), 1)
+    world.monitor(date_range=DateRange(days_back=2)).round()
+    del world.storage.blobs[NAME]
+    world.time.advance(days_later * 86_400)
+    world.monitor(date_range=DateRange(days_back=2)).round(16 * 60)
+    assert [said for said in world.broker.said() if said[1] == NAME] == [(OBSERVED, NAME), (CLOSED, NAME)]
+    assert f"sub.dev/logs/{NAME}" not in world.broker.states()
+
+
+def test_a_full_listing_of_a_date_range_says_nothing_about_other_days() -> None:
+    """What lies outside the range is not listed, and so not taken for gone, however old it is."""
+    world = World()
+    world.storage.write(NAME, 1)
+    monitor = world.monitor()
+    monitor.round()
+    monitor.round(16 * 60)
+    world.time.advance(30 * 86_400)
+    world.monitor(date_range=DateRange(days_back=2), forget_days=1).round()
+    assert world.broker.said() == [(OBSERVED, NAME), (CLOSED, NAME)]
+    assert list(world.broker.states()) == [f"sub.dev/logs/{NAME}"]
+
+
+def test_a_full_listing_lets_go_of_nothing_that_was_found_while_it_ran() -> None:
+    """A blob that appears behind the place which a long full listing has reached is not taken for gone."""
+    world = World()
+    world.storage.write(NAME, 1)
+    passed, found, list_blobs = threading.Event(), threading.Event(), world.storage.list_blobs
+
+    def slow(prefix: str) -> Iterator[BlobInfo]:
+        if prefix != "x=/R1/":
+            yield from list_blobs(prefix)
+            return
+        seen = list(list_blobs(prefix))
+        passed.set()
+        assert found.wait(10), "nothing is found meanwhile"
+        yield from seen
+
+    setattr(world.storage, "list_blobs", slow)  # noqa: B010
+    monitor = world.monitor(forget_days=1, closing_enabled=False)
+    new = hour_blob("x=/R1", 12, nic="0")
+    while not passed.is_set():
+        monitor.monitor.step()
+        world.time.advance(1)
+    world.storage.write(new, 1)
+    while (OBSERVED, new) not in world.broker.said():
+        monitor.monitor.step()
+        world.time.advance(1)
+    world.time.advance(2 * 86_400)
+    found.set()
+    monitor.round()
+    assert f"sub.dev/logs/{new}" in world.broker.states()
 
 
 def test_an_aborted_transaction_is_done_again_and_nothing_is_said_twice() -> None:
