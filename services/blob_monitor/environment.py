@@ -109,9 +109,8 @@ class Environment:
             # What was lost is forgotten, so that it is listed in full when it comes back.
             kept = {scope.key for scope in own}
             self._full_at = {key: at for key, at in self._full_at.items() if key in kept}
-            return Job(self.place.alias, kind, epoch, (), frozenset(), tuple(self._full_tasks(own)))
-        known = frozenset(scope.key for scope in scopes)
-        return Job(self.place.alias, kind, epoch, tuple(self._to_discover()), known, tuple(self._current_tasks(own)))
+            return Job(self.place.alias, kind, epoch, (), tuple(self._full_tasks(own)))
+        return Job(self.place.alias, kind, epoch, tuple(self._to_discover()), tuple(self._current_tasks(own)))
 
     def start(self, job: Job, inbox: Inbox) -> None:
         """Run `job` in a thread; its messages arrive in `inbox` and come back through `follow`."""

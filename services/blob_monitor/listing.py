@@ -48,7 +48,6 @@ class Job:
     kind: Kind
     epoch: int  # of the assignment it belongs to
     discover: tuple[Territory, ...]
-    known: frozenset[str]  # keys of scopes that discovery need not look into
     tasks: tuple[Task, ...]
     cancelled: threading.Event = field(default_factory=threading.Event)
 
@@ -137,7 +136,7 @@ def work(job: Job, containers: Mapping[str, Container], now: Callable[[], dateti
     failing: set[str] = set()
     for territory in job.discover:
         try:
-            yield Found(territory, frozenset(_resource_directories(containers[territory.container], territory, job.known)))
+            yield Found(territory, frozenset(_resource_directories(containers[territory.container], territory)))
         except StorageError as error:
             failing.add(territory.container)
             yield ContainerFails(territory.container, error)
@@ -152,15 +151,13 @@ def work(job: Job, containers: Mapping[str, Container], now: Callable[[], dateti
             yield ContainerFails(container, error)
 
 
-def _resource_directories(container: Container, territory: Territory, known: frozenset[str]) -> Iterator[str]:
-    """Yield the directories that stand directly above a year, known ones without looking into them."""
+def _resource_directories(container: Container, territory: Territory) -> Iterator[str]:
+    """Yield the directories that stand directly above a year; one may lie inside another."""
     waiting = [territory.prefix]
     while waiting:
         for child in container.list_directories(waiting.pop()):
             if year := _YEAR_DIRECTORY.search(child):
                 yield child[: year.start()]
-            elif Scope(territory, child).key in known:
-                yield child
             else:
                 waiting.append(child)
 
@@ -179,7 +176,7 @@ def _list(task: Task, prefix: str, container: Container, now: Callable[[], datet
     chunk: list[Seen] = []
     for blob in container.list_blobs(prefix):
         stream = territory.stream_of(blob.name)
-        if stream is None:
+        if stream is None or territory.scope_of(blob.name) != task.scope:
             continue
         chunk.append(Seen(task.scope, stream, blob))
         count, size = count + 1, size + blob.size

@@ -90,6 +90,31 @@ def test_in_the_steady_state_only_current_hours_are_listed() -> None:
     assert (OBSERVED, fresh) in world.broker.said()
 
 
+def test_a_resource_directory_inside_another_is_one_of_its_own() -> None:
+    """A resource that appears under a known one is discovered, and its blobs are said once, also after a restart."""
+    world = World()
+    parent, child = hour_blob("x=/R1", 12), hour_blob("x=/R1/DATABASES/D", 12)
+    world.storage.write(parent, 1)
+    monitor = world.monitor(discovery_seconds=60, reconcile_seconds=600)
+    monitor.round()
+    world.storage.write(child, 1)
+    monitor.round(61)
+    assert world.broker.said() == [(OBSERVED, parent), (OBSERVED, child)]
+    monitor.round(601)
+    world.monitor().round()
+    assert world.broker.said() == [(OBSERVED, parent), (OBSERVED, child)]
+    assert _metric("known_blobs") == 2
+
+
+def test_a_name_without_a_year_is_left_alone_in_the_hourly_layout() -> None:
+    """It falls into no scope, so that nobody could remember it."""
+    world = World()
+    world.storage.write(NAME, 1)
+    world.storage.write("x=/R1/readme.txt", 1)
+    world.monitor().round()
+    assert world.broker.said() == [(OBSERVED, NAME)]
+
+
 def test_open_blobs_of_older_hours_are_followed_until_they_are_closed() -> None:
     """A blob last written long after its hour is listed by its hour until it is quiet, then no more."""
     world = World()
@@ -482,7 +507,7 @@ def test_listing_a_hundred_thousand_blobs_takes_flat_memory() -> None:
     setattr(world.storage, "list_blobs", world.blobs)  # noqa: B010
     (place,) = world.places()
     task = Task(Scope(place.territories[0], ""), ("",))
-    job = Job("sub.dev", Kind.FULL, 0, (), frozenset(), (task,))
+    job = Job("sub.dev", Kind.FULL, 0, (), (task,))
     tracemalloc.start()
     try:
         listed = sum(len(m.blobs) for m in work(job, {"logs": world.storage}, lambda: START) if isinstance(m, Chunk))
