@@ -15,7 +15,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from libs.common.events import BlobCheckpoint
-from libs.common.storage.api import BlobChanged, BlobGone, BlobUnreadable, Container
+from libs.common.storage.api import BlobChanged, BlobGone, BlobInfo, BlobUnreadable, Container
 from services.ingest import lines, records
 from services.ingest.content import Content
 from services.ingest.cursor import Cursor, Visit, begin
@@ -25,6 +25,7 @@ from services.ingest.plan import REFERENCE_BYTES, Limits, Outlook, Progress, Win
 from services.ingest.work import Ending, Skip, Step, Task
 
 _PAGE_BLOB = "PageBlob"
+_NOT_LINES = "page blobs are not read"
 _APPEND_BLOB = "AppendBlob"
 
 
@@ -47,7 +48,7 @@ class Reader:
             StorageUnavailable: if storage does not answer; nothing has happened, do the same later.
         """
         if task.announcement.blob_type == _PAGE_BLOB:
-            return unreadable(task, "page blobs are not read")
+            return unreadable(task, _NOT_LINES)
         try:
             visit = Visit(container, task, _look(container, task), self._clock())
             return self._visit(visit)
@@ -106,7 +107,7 @@ def _look(container: Container, task: Task) -> Version:
     announced, checkpoint = task.announcement, task.checkpoint
     name = announced.blob.name
     if announced.blob_type == _APPEND_BLOB:
-        info = container.info(name)
+        info = _info(container, name)
         return replace(Version.of(info.etag, info.size, info.creation_time, ()), appended=True)
     listed = container.block_list(name)
     if announced.creation_etag == listed.etag:
@@ -114,12 +115,19 @@ def _look(container: Container, task: Task) -> Version:
     elif checkpoint is not None and checkpoint.etag == listed.etag:
         created = checkpoint.creation_time
     else:
-        info = container.info(name)
+        info = _info(container, name)
         if info.etag != listed.etag:
             raise BlobChanged("the blob changed between two looks")
         appended = info.blob_type == _APPEND_BLOB
         return replace(Version.of(info.etag, info.size, info.creation_time, listed.blocks), appended=appended)
     return Version.of(listed.etag, listed.size, created, listed.blocks)
+
+def _info(container: Container, name: str) -> BlobInfo:
+    info = container.info(name)
+    if info.blob_type == _PAGE_BLOB:
+        raise BlobUnreadable(_NOT_LINES)
+    return info
+
 
 
 def _resume(visit: Visit, checkpoint: BlobCheckpoint) -> Cursor:

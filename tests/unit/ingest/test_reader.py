@@ -212,10 +212,10 @@ def test_a_vanished_blob_is_incomplete_unless_it_was_complete() -> None:
 
 def test_a_blob_that_vanishes_before_anything_was_read_is_named() -> None:
     """What was announced and cannot be had any more is in the errors, unless there was nothing to have."""
-    for more, expected in (({}, ["incomplete_blob"]), ({"baseline": 10_000}, []), ({"size": 0}, [])):
+    for baseline, size, expected in ((None, 100, ["incomplete_blob"]), (100, 100, []), (None, 0, [])):
         desk = Desk()
         desk.container.commit(desk.name, blocks(2))
-        seen = desk.announce(**more)
+        seen = desk.announce(baseline=baseline, size=size)
         del desk.container.blobs[desk.name]
         desk.read(seen)
         assert [d.code for d in desk.dead_letters] == expected
@@ -429,6 +429,17 @@ def test_gzip_is_named_once_a_generation_and_not_read() -> None:
     assert len(desk.dead_letters) == 2
     text(desk, b"hello\n")
     assert desk.text == b"hello\n"
+
+
+def test_page_blobs_are_named_and_not_read() -> None:
+    """They are no logs: one dead letter for the announcement, none for a close that comes alone, and no segment."""
+    desk = Desk()
+    desk.container.put(desk.name, b"line\n" * 100, kind="PageBlob")
+    desk.read()
+    desk.read(closed=True, blob_type="", creation_etag="", creation_time=None)
+    assert [d.code for d in desk.dead_letters] == ["unsupported_blob"]
+    assert desk.skipped == [Skip.UNREADABLE] * 2
+    assert desk.segments == []
 
 
 def test_an_unreadable_blob_is_skipped_and_named() -> None:
