@@ -43,10 +43,10 @@ class Intake:
             announcement = self._announcement(record, event)
         except CodecError as error:
             return self._refuse(record, str(error))
-        self._refused = 0
         if announcement is None:
             self._backlog.pass_over(record.source, record.offset)
         else:
+            self._refused = 0
             self._backlog.announce(record.source, record.offset, announcement)
         return None
 
