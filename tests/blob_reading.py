@@ -36,6 +36,7 @@ class Desk:
     completions: list[BlobCompletion] = field(default_factory=list)
     skipped: list[Skip] = field(default_factory=list)
     steps: int = 0
+    wanted: int = 0
 
     def announce(self, *, closed: bool = False, **more: Any) -> Announcement:
         """Announce the blob as it is now."""
@@ -63,8 +64,9 @@ class Desk:
 
     def step(self, announcement: Announcement) -> Step:
         """Do one step and keep its outcome."""
-        task = Task(announcement, self.checkpoint, self.stream, self.allowance)
+        task = Task(announcement, self.checkpoint, self.stream, self.wanted or self.allowance)
         step = Reader(self.limits, clock=lambda: NOW).step(self.container, task)
+        self.wanted = step.wanted
         self.checkpoint = step.checkpoint or self.checkpoint
         self.segments += step.segments
         self.dead_letters += step.dead_letters

@@ -3,6 +3,7 @@
 One thread owns the session and all bookkeeping; workers only read blobs. Results that belong to partitions that have left, or
 to work that was rewound, are dropped when they arrive: the work comes again, from checkpoints that were loaded anew. Memory is
 bounded by reservations: a step is granted as many bytes as it may read, and what it has read counts until its transaction ends.
+A record that needs more than a step's share is read alone, since parsing costs many times its size.
 
 A blob on which our own code crashes twice is named in a dead letter; the others go on.
 """
@@ -22,7 +23,7 @@ from libs.common.kafka.records import CommitResult, Listener, NextOffsets, Sessi
 from libs.common.service import Health, Stop
 from libs.common.settings.kafka import TopicSettings
 from libs.common.settings.services import IngestSettings
-from libs.common.storage.api import Container, StorageUnavailable
+from libs.common.storage.api import Container, StorageRefused, StorageUnavailable
 from services.ingest import metrics
 from services.ingest.backlog import Backlog, Pending
 from services.ingest.batch import Batch
@@ -43,6 +44,7 @@ COLLECT_SECONDS: Final = 0.05
 STOP_SECONDS: Final = 3.0
 SMALLEST_GRANT: Final = 65_536
 MOST_CRASHES: Final = 2  # of our code on one blob
+MOST_CHANGES: Final = 5  # of a blob while it was read, in a row, before it waits
 MEMORY_COMMITS: Final = 2  # reservations may reach so many times what is committed at once
 SMALLEST_COMMIT: Final = 1_000_000
 COMMIT_STEPS: Final = 8  # successes after which transactions are as large again as they may be
@@ -66,6 +68,7 @@ class _Job:
     pending: Pending
     container: Container
     task: Task
+    wide: bool  # reads more than a step's share
 
 
 class Ingest:
@@ -81,6 +84,7 @@ class Ingest:
         self._workers: Workers[_Job, Step] = Workers(parts.settings.concurrency, self._work)
         self._session = make_session(self)
         self._reserved = 0  # granted to steps in flight
+        self._wide = False  # whether a step is in flight that reads more than its share: one at most
         self._held = 0  # granted to steps whose results wait for their transaction
         # A transaction has seconds to end: where Kafka takes less in that time than is allowed, it must hold less.
         self._commit_bytes = parts.settings.commit_bytes
@@ -152,6 +156,10 @@ class Ingest:
                 metrics.SKIPPED.labels(Skip.NOTHING_NEW).inc()
                 self._backlog.settle(pending)
                 continue
+            if job.wide and self._wide:
+                self._backlog.set_aside(pending)
+                continue
+            self._wide = self._wide or job.wide
             self._reserved += job.task.allowance
             self._workers.submit(job)
 
@@ -164,8 +172,9 @@ class Ingest:
         checkpoint = self._parts.checkpoints.get(pending.source.partition, blob.key)
         stream = announcement.stream or (checkpoint.stream if checkpoint else self._parts.sources.stream(blob))
         unread = announcement.size - (checkpoint.next_offset if checkpoint else 0)
-        allowance = max(SMALLEST_GRANT, min(self._settings.read_bytes, unread))
-        return _Job(pending, container, Task(announcement, checkpoint, stream, allowance))
+        share = self._settings.read_bytes
+        allowance = pending.wanted or max(SMALLEST_GRANT, min(share, unread))
+        return _Job(pending, container, Task(announcement, checkpoint, stream, allowance), wide=allowance > share)
 
     def _work(self, job: _Job) -> Step:
         return self._parts.reader.step(job.container, job.task)
@@ -173,13 +182,20 @@ class Ingest:
     def _collect(self, seconds: float) -> None:
         for job, result in self._workers.collect(seconds):
             self._reserved -= job.task.allowance
+            if job.wide:
+                self._wide = False
+                self._backlog.resume()
             match result:
+                case StorageRefused():
+                    self._turn_away(job.pending, result)
                 case StorageUnavailable():
                     self._put_off(job.pending, result)
                 case Exception():
                     self._crashed(job, result)
                 case BaseException():
                     raise result
+                case Step(skipped=Skip.CHANGED) if self._backlog.is_current(job.pending):
+                    self._changed(job.pending)
                 case _ if self._backlog.is_current(job.pending):
                     self._publish(job, result)
                 case _:
@@ -190,9 +206,23 @@ class Ingest:
         if self._backlog.put_off(pending, error.after) is Answering.NO:
             log.warning("storage account does not answer", account=pending.announcement.blob.account, error=str(error))
 
+    def _turn_away(self, pending: Pending, error: StorageRefused) -> None:
+        metrics.STORAGE_FAILURES.inc()
+        if self._backlog.turn_away(pending, error.after) is Answering.REFUSES:
+            log.warning("storage refuses a blob; others go on", blob=str(pending.announcement.blob), error=str(error))
+
+    def _changed(self, pending: Pending) -> None:
+        metrics.SKIPPED.labels(Skip.CHANGED).inc()
+        if pending.failures >= MOST_CHANGES:
+            self._turn_away(pending, StorageRefused("it changes whenever it is read", after=0.0))
+        else:
+            pending.failures += 1
+            self._backlog.go_on(pending)
+
     def _publish(self, job: _Job, step: Step) -> None:
         pending, stream = job.pending, job.task.stream
         key = pending.announcement.blob.key
+        pending.failures, pending.wanted = 0, step.wanted
         checkpoint = self._batch.add(pending.source, key, stream, step)
         if checkpoint is not None:
             self._parts.checkpoints.put(pending.source.partition, key, checkpoint)

@@ -18,6 +18,7 @@ from services.ingest.work import Announcement
 
 MOST_BLOBS: Final = 50_000
 MOST_BLOBS_OF_ACCOUNT: Final = 5_000
+LONGEST_WAIT_SECONDS: Final = 300.0  # of one blob, unless storage asks for more
 
 
 @dataclass(slots=True, eq=False)
@@ -30,6 +31,8 @@ class Pending:
     newer: int | None = None  # offset of the first event that came after it was taken
     taken: bool = False
     crashes: int = 0  # of our own code, on this blob
+    failures: int = 0  # in a row: refusals of storage, and versions that changed under the reader
+    wanted: int = 0  # bytes that the next step must read at once; 0: as many as it may
 
 
 class Backlog:
@@ -39,6 +42,7 @@ class Backlog:
         self._clock = clock
         self._lanes = Lanes(concurrency)
         self._pending: dict[bytes, Pending] = {}
+        self._aside: list[Pending] = []
         self._accounts: Counter[str] = Counter()
         self._positions: dict[TopicPartition, int] = {}
 
@@ -64,15 +68,17 @@ class Backlog:
         self._positions[source] = offset + 1
 
     def take(self) -> Pending | None:
-        """Return the next blob to work on; it must come back by `finish`, `go_on`, `put_off` or `drop`, once."""
-        while (key := self._lanes.take(self._clock())) is not None:
-            pending = self._pending.get(key)
-            if pending is not None and not pending.taken:
-                pending.taken = True
-                pending.newer = None
-                return pending
-            self._lanes.release(key.partition(b"/")[0].decode())  # forgotten meanwhile
-        return None
+        """Return the next blob to work on.
+
+        It must come back once, by `finish`, `settle`, `go_on`, `set_aside`, `put_off`, `turn_away` or `drop`.
+        """
+        key = self._lanes.take(self._clock())
+        if key is None:
+            return None
+        pending = self._pending[key]
+        pending.taken = True
+        pending.newer = None
+        return pending
 
     def is_current(self, pending: Pending) -> bool:
         """Tell whether `pending` has not been forgotten since it was taken."""
@@ -95,15 +101,30 @@ class Backlog:
         self._lanes.put(blob.account, blob.key)
         return self._lanes.succeeded(blob.account)
 
+    def set_aside(self, pending: Pending) -> None:
+        """Give back a blob whose turn comes with `resume`; storage was not asked."""
+        pending.taken = False
+        self._aside.append(pending)
+        self._lanes.release(pending.announcement.blob.account)
+
+    def resume(self) -> None:
+        """Queue what was set aside."""
+        for pending in self._aside:
+            if self.is_current(pending):
+                self._lanes.put(pending.announcement.blob.account, pending.announcement.blob.key)
+        self._aside.clear()
+
     def put_off(self, pending: Pending, after: float) -> Answering:
         """Give back a blob that storage did not answer for."""
-        blob = pending.announcement.blob
-        now = self._clock()
-        seconds = self._lanes.failed(blob.account, now, after)
-        if self.is_current(pending):
-            pending.taken = False
-            self._lanes.put_later(blob.account, blob.key, now + seconds)
-        return Answering.NO if self._lanes.resting(blob.account) else Answering.DOUBTFUL
+        account = pending.announcement.blob.account
+        self._later(pending, self._lanes.failed(account, self._clock(), after))
+        return Answering.NO if self._lanes.resting(account) else Answering.DOUBTFUL
+
+    def turn_away(self, pending: Pending, after: float) -> Answering:
+        """Give back a blob that cannot be read now although storage answers; the others of its account go on."""
+        pending.failures += 1
+        self._later(pending, max(after, min(LONGEST_WAIT_SECONDS, 2.0 ** min(pending.failures, 9))))
+        return self._lanes.refused(pending.announcement.blob.account, self._clock())
 
     def drop(self, pending: Pending) -> None:
         """Give back a blob that was forgotten meanwhile."""
@@ -113,14 +134,19 @@ class Backlog:
         """Forget all about these partitions."""
         for source in partitions:
             self._positions.pop(source, None)
-        for pending in [p for p in self._pending.values() if p.source in partitions]:
+        gone = [pending for pending in self._pending.values() if pending.source in partitions]
+        for pending in gone:
             self._remove(pending)
+        self._lanes.forget({pending.announcement.blob.key for pending in gone})
 
     def full(self) -> bool:
-        """Tell whether to take in nothing more now. An account that rests may fill more of the room than others."""
+        """Tell whether to take in nothing more now. What rests or waits may fill more of the room than others."""
         if len(self._pending) >= MOST_BLOBS:
             return True
-        return any(n >= MOST_BLOBS_OF_ACCOUNT and not self._lanes.resting(account) for account, n in self._accounts.items())
+        return any(
+            n - self._lanes.waiting(account) >= MOST_BLOBS_OF_ACCOUNT and not self._lanes.resting(account)
+            for account, n in self._accounts.items()
+        )
 
     def next_offsets(self) -> dict[TopicPartition, int]:
         """Return what may be committed: per partition, the first unfinished event."""
@@ -128,6 +154,12 @@ class Backlog:
         for pending in self._pending.values():
             offsets[pending.source] = min(offsets[pending.source], pending.oldest)
         return offsets
+
+    def _later(self, pending: Pending, seconds: float) -> None:
+        blob = pending.announcement.blob
+        if self.is_current(pending):
+            pending.taken = False
+            self._lanes.put_later(blob.account, blob.key, self._clock() + seconds)
 
     def _settle(self, pending: Pending) -> None:
         pending.taken = False

@@ -1,19 +1,22 @@
 """Which blob is read next: one lane an account, round robin between lanes and within each, so that nobody waits for ever. Pure.
 
 An account that fails is tried with one blob at a time; after three failures in a row it rests, longer each time. Several
-accounts share the slots so that one that hangs leaves some to the others.
+accounts share the slots so that one that hangs leaves some to the others. What an account refuses is no failure of it: only
+that blob waits.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from enum import StrEnum
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Final
 
 FAILURES_BEFORE_REST: Final = 3
-LONGEST_REST_SECONDS: Final = 60.0
+LONGEST_REST_SECONDS: Final = 60.0  # unless storage asks for more
+REFUSALS_EVERY_SECONDS: Final = 60.0  # are they told
 
 
 class Answering(StrEnum):
@@ -23,6 +26,7 @@ class Answering(StrEnum):
     AGAIN = "again"  # for the first time after a rest
     DOUBTFUL = "doubtful"  # a few failures
     NO = "no"  # it rests
+    REFUSES = "refuses"  # one blob; for the first time in a while
 
 
 @dataclass(slots=True)
@@ -32,6 +36,7 @@ class _Lane:
     running: int = 0
     failures: int = 0  # in a row
     rests_until: float = 0.0
+    quiet_until: float = 0.0  # refusals are not told again
 
     def wake(self, now: float) -> None:
         while self.later and self.later[0][0] <= now:
@@ -76,6 +81,15 @@ class Lanes:
         lane.rests_until = 0.0
         return Answering.AGAIN if rested else Answering.YES
 
+    def refused(self, account: str, now: float) -> Answering:
+        """Give back a key of `account` for which storage answered that it will not."""
+        self.succeeded(account)
+        lane = self._lane(account)
+        if now < lane.quiet_until:
+            return Answering.YES
+        lane.quiet_until = now + REFUSALS_EVERY_SECONDS
+        return Answering.REFUSES
+
     def release(self, account: str) -> None:
         """Give back a key of `account` that nothing was done with."""
         self._lane(account).running -= 1
@@ -85,10 +99,21 @@ class Lanes:
         lane = self._lane(account)
         lane.running -= 1
         lane.failures += 1
-        seconds = min(LONGEST_REST_SECONDS, max(after, 2.0 ** min(lane.failures, 6)))
+        seconds = max(after, min(LONGEST_REST_SECONDS, 2.0 ** min(lane.failures, 6)))
         if lane.failures >= FAILURES_BEFORE_REST:
             lane.rests_until = now + seconds
         return seconds
+
+    def forget(self, keys: AbstractSet[bytes]) -> None:
+        """Drop keys that wait."""
+        for lane in self._lanes.values():
+            lane.queue = deque(key for key in lane.queue if key not in keys)
+            lane.later = [entry for entry in lane.later if entry[1] not in keys]
+            heapify(lane.later)
+
+    def waiting(self, account: str) -> int:
+        """Return how many keys of the account wait for a time to come."""
+        return len(self._lane(account).later)
 
     def resting(self, account: str) -> bool:
         """Tell whether the account has failed so often that nothing is expected of it."""

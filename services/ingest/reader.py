@@ -53,7 +53,7 @@ class Reader:
             visit = Visit(container, task, _look(container, task), self._clock())
             return self._visit(visit)
         except BlobChanged:
-            return Step(more=True)
+            return Step(more=True, skipped=Skip.CHANGED)
         except BlobGone:
             return vanished(task, self._clock())
         except BlobUnreadable as error:
@@ -70,30 +70,29 @@ class Reader:
             return ended(visit.task, Ending.REPLACED, visit.now) or self._read(visit, fresh)
 
     def _read(self, visit: Visit, cursor: Cursor) -> Step:
-        wanted = visit.task.allowance
-        while True:
-            end = _window_end(visit.version, cursor.offset, wanted)
-            data = visit.read(cursor.offset - cursor.look_back, end)
-            _check_text(visit, cursor, data)
-            window_data = data[cursor.look_back :]
-            content = cursor.content or visit.detect(window_data, end)
-            if content is Content.GZIP:
-                return compressed(visit, window_data)
-            if content is not None:
-                progress = self._advance(visit, cursor, window_data, content, wanted)
-                if progress.outlook is not Outlook.WIDEN:
-                    return published(Reading(visit, cursor, content, data, _with_first_bytes(visit, progress)))
-            elif end == visit.version.size:
-                return Step()  # too few bytes to tell what this is; more will come
-            wanted *= 2
+        allowance = visit.task.allowance
+        end = _window_end(visit.version, cursor.offset, allowance)
+        data = visit.read(cursor.offset - cursor.look_back, end)
+        _check_text(visit, cursor, data)
+        window_data = data[cursor.look_back :]
+        content = cursor.content or visit.detect(window_data, end)
+        if content is Content.GZIP:
+            return compressed(visit, window_data)
+        if content is not None:
+            progress = self._advance(visit, cursor, window_data, content)
+            if progress.outlook is not Outlook.WIDEN:
+                return published(Reading(visit, cursor, content, data, _with_first_bytes(visit, progress)))
+        elif end == visit.version.size:
+            return Step()  # too few bytes to tell what this is; more will come
+        return Step(more=True, wanted=2 * allowance)
 
-    def _advance(self, visit: Visit, cursor: Cursor, data: bytes, content: Content, wanted: int) -> Progress:
+    def _advance(self, visit: Visit, cursor: Cursor, data: bytes, content: Content) -> Progress:
         window = Window(
             data=data,
             start=cursor.offset,
             blob_end=visit.version.size,
             closing=visit.closing,
-            widest=wanted >= self._widest,
+            widest=visit.task.allowance >= self._widest,
             skip_from=cursor.skip_from,
             block_ends=visit.version.block_ends,
         )
@@ -122,12 +121,12 @@ def _look(container: Container, task: Task) -> Version:
         return replace(Version.of(info.etag, info.size, info.creation_time, listed.blocks), appended=appended)
     return Version.of(listed.etag, listed.size, created, listed.blocks)
 
+
 def _info(container: Container, name: str) -> BlobInfo:
     info = container.info(name)
     if info.blob_type == _PAGE_BLOB:
         raise BlobUnreadable(_NOT_LINES)
     return info
-
 
 
 def _resume(visit: Visit, checkpoint: BlobCheckpoint) -> Cursor:

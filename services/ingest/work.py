@@ -84,6 +84,7 @@ class Skip(StrEnum):
     NOTHING_NEW = "nothing_new"  # the announced version has been read
     EMPTY = "empty"  # no bytes, or no record in it
     VANISHED = "vanished"
+    CHANGED = "changed"  # while it was read: look again
     UNREADABLE = "unreadable"  # archived, encrypted, or access is denied
     UNSUPPORTED = "unsupported"  # gzip, page blobs
 
@@ -104,6 +105,7 @@ class Step:
     completion: BlobCompletion | None = None
     checkpoint: BlobCheckpoint | None = None  # None: as it was
     more: bool = False  # there is more to do now
+    wanted: int = 0  # bytes to read at once next time, if this many were too few to find an end
     skipped: Skip | None = None
     ended: Ending | None = None
 

@@ -38,6 +38,10 @@ class StorageUnavailable(StorageError):
         self.after = after
 
 
+class StorageRefused(StorageUnavailable):
+    """Storage answered that it will not do this: access is denied, or something is wrong with it. Others may fare better."""
+
+
 @dataclass(frozen=True, slots=True)
 class BlobInfo:
     """One blob as a listing or a HEAD request shows it."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from libs.common.storage.api import BlobChanged, BlobGone, BlobUnreadable, StorageError, StorageUnavailable
+from libs.common.storage.api import BlobChanged, BlobGone, BlobUnreadable, StorageError, StorageRefused, StorageUnavailable
 from libs.common.storage.retry import Transient
 
 _NOT_FOUND = 404
+_SERVER_ERRORS = 500
 _BLOB_NOT_FOUND = "BlobNotFound"
 _RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 _RETRIED_CODES = frozenset({"ServerBusy", "OperationTimedOut", "InternalError"})
@@ -18,7 +19,7 @@ class WrongBlobType(StorageError):
     """The operation does not exist for this type of blob."""
 
 
-class Refused(StorageUnavailable):
+class Refused(StorageRefused):
     """401 or 403: the secret is not accepted, or not for this."""
 
 
@@ -49,8 +50,8 @@ def failure(alias: str, path: str, status: int, headers: Mapping[str, str]) -> S
     said = f"{status} {code}".strip()
     known = _BY_CODE.get(code) or _BY_STATUS.get(status)
     if known:
-        kind, what = known
-        return kind(f"{alias}{path[:300]} {what} ({said})")
+        meaning, what = known
+        return meaning(f"{alias}{path[:300]} {what} ({said})")
     if status == _NOT_FOUND:
         return _missing(f"{alias}{path[:300]}", code, said, of_blob="/" in path[1:])
     if status in {401, 403}:
@@ -59,13 +60,14 @@ def failure(alias: str, path: str, status: int, headers: Mapping[str, str]) -> S
         return Transient(f"{alias}: storage answered {said}", after=_retry_after(headers.get("Retry-After")))
     if "Location" in headers:
         return StorageUnavailable(f"{alias}: storage wants to redirect ({said}), which is refused; check account_url")
-    return StorageUnavailable(f"{alias}{path[:300]}: storage answered {said}")
+    kind = StorageRefused if status < _SERVER_ERRORS else StorageUnavailable
+    return kind(f"{alias}{path[:300]}: storage answered {said}")
 
 
 def _missing(place: str, code: str, said: str, *, of_blob: bool) -> StorageError:
     """Believe that a blob is gone only where storage says just that: a wrong address or container finds no blob either."""
     if of_blob and code != _BLOB_NOT_FOUND:
-        return StorageUnavailable(f"{place}: not found, but not said to be gone ({said}); check account_url")
+        return StorageRefused(f"{place}: not found, but not said to be gone ({said}); check account_url")
     return BlobGone(f"{place} is not there ({said})")
 
 

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from libs.common.errors import ConfigError
 from libs.common.settings.storage import StorageAccount
-from libs.common.storage.api import BlobChanged, BlobGone, BlobUnreadable, StorageUnavailable
+from libs.common.storage.api import BlobChanged, BlobGone, BlobUnreadable, StorageRefused, StorageUnavailable
 from libs.common.storage.azure import AzureContainer
 from libs.common.storage.credentials import (
     Authoriser,
@@ -136,9 +136,9 @@ def _quoted(value: str) -> str:
     ("status", "code", "kind"),
     [
         (404, "BlobNotFound", BlobGone),
-        (404, "ContainerNotFound", StorageUnavailable),
-        (404, "AccountNotFound", StorageUnavailable),
-        (404, "", StorageUnavailable),
+        (404, "ContainerNotFound", StorageRefused),
+        (404, "AccountNotFound", StorageRefused),
+        (404, "", StorageRefused),
         (412, "ConditionNotMet", BlobChanged),
         (304, "", BlobChanged),
         (416, "InvalidRange", BlobChanged),
@@ -152,8 +152,9 @@ def _quoted(value: str) -> str:
         (408, "", Transient),
         (500, "InternalError", Transient),
         (503, "ServerBusy", Transient),
-        (400, "InvalidUri", StorageUnavailable),
-        (409, "ContainerBeingDeleted", StorageUnavailable),
+        (400, "InvalidUri", StorageRefused),
+        (409, "ContainerBeingDeleted", StorageRefused),
+        (501, "", StorageUnavailable),
     ],
 )
 def test_every_answer_has_one_meaning(status: int, code: str, kind: type[Exception]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from threading import Lock
 from typing import Any
 
 import msgspec
@@ -34,9 +35,9 @@ from libs.common.settings import Settings
 from libs.common.settings.kafka import TopicSettings
 from libs.common.settings.services import IngestSettings
 from libs.common.settings.storage import Environment, Source, StorageAccount, Subscription
-from libs.common.storage.api import Container, StorageUnavailable
+from libs.common.storage.api import BlobChanged, Container, StorageUnavailable
 from services.ingest import intake
-from services.ingest.app import Ingest, Parts
+from services.ingest.app import MOST_CHANGES, Ingest, Parts
 from services.ingest.checkpoints import Checkpoints
 from services.ingest.main import build
 from services.ingest.plan import Limits
@@ -116,6 +117,7 @@ class Site:
     aborts: int = 0
     aborted: int = 0
     most_bytes: int = 1_000_000_000  # larger transactions do not end in time
+    read_bytes: int = 4_194_304
     stop: Stop = field(default_factory=Stop)
     done: Callable[[], bool] = lambda: False
 
@@ -147,7 +149,7 @@ class Site:
         environment = Environment(storage=storage, sources=(Source(container="logs"),))
         subscriptions = {"s": Subscription(environments={"e": environment, "f": environment})}
         parts = Parts(
-            settings=IngestSettings(commit_seconds=commit_seconds, concurrency=2),
+            settings=IngestSettings(commit_seconds=commit_seconds, concurrency=2, read_bytes=self.read_bytes),
             topics=TOPICS,
             sources=Sources(subscriptions, lambda _account, alias, _container: self.containers[alias]),
             reader=reader or Reader(LIMITS),
@@ -277,6 +279,76 @@ def test_many_refused_messages_in_a_row_stop_the_service(monkeypatch: pytest.Mon
         site.put("a", lines(1), blob="s.missing/logs/a")
     with pytest.raises(DeadLetterLimit, match=r"s\.missing"):
         site.run()
+
+
+def test_what_reads_nothing_does_not_hide_refused_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Listings between them are no sign that the configuration is right."""
+    monkeypatch.setattr(intake, "MOST_REFUSED_IN_A_ROW", 5)
+    site = Site()
+    for _ in range(10):
+        site.put("a", lines(1), blob="s.missing/logs/a")
+        site.announce(BlobsListed("s.missing", "logs", "", "s", "e", EPOCH, EPOCH, 1, 1), b"s.missing/logs/")
+    with pytest.raises(DeadLetterLimit, match=r"s\.missing"):
+        site.run()
+
+
+def test_a_disabled_environment_is_not_read() -> None:
+    """Its containers are as unknown as those of no environment."""
+    storage = StorageAccount(connection_string=SecretStr("x"))
+    on = Environment(storage=storage, sources=(Source(container="logs"),))
+    off = on.model_copy(update={"enabled": False})
+    sources = Sources({"s": Subscription(environments={"on": on, "off": off})}, lambda *_: FakeContainer())
+    assert sources.container(BlobId("s.on", "logs", "a")) is not None
+    assert sources.container(BlobId("s.off", "logs", "a")) is None
+
+
+def test_a_blob_that_always_changes_while_it_is_read_waits_longer_and_longer() -> None:
+    """After a few looks it is left alone for a while, and the other blobs are read."""
+    site = Site()
+    rounds, looks = 0, 0
+
+    def change(request: str) -> None:
+        nonlocal looks
+        if request == "read":
+            looks += 1
+            raise BlobChanged("412")
+
+    def done() -> bool:
+        nonlocal rounds
+        rounds += 1
+        return rounds > 3_000
+
+    site.containers["s.e"].before = change
+    site.put("restless", lines(1))
+    site.put("quiet", lines(1), account="s.f")
+    site.run(done=done)
+    assert looks == MOST_CHANGES + 1
+    assert len(site.segments("quiet", "s.f")) == 1
+
+
+def test_what_needs_more_than_a_steps_share_is_read_one_at_a_time() -> None:
+    """Long lines of many blobs are granted what they need, one blob after the other."""
+    share, wide, most = 65_536, 0, 0
+    lock = Lock()
+
+    class Watched(Reader):
+        def step(self, container: Container, task: Task) -> Step:
+            nonlocal wide, most
+            with lock:
+                wide += task.allowance > share
+                most = max(most, wide)
+            step = super().step(container, task)
+            with lock:
+                wide -= task.allowance > share
+            return step
+
+    site = Site(read_bytes=share)
+    for number in range(6):
+        site.put(f"b{number}", b"x" * 90_000 + b"\n")
+    site.run(Watched(LIMITS))
+    assert most == 1
+    for number in range(6):
+        assert [len(s.data) for s in site.segments(f"b{number}")] == [90_001]
 
 
 def test_a_blob_that_crashes_the_reader_is_named_and_the_others_go_on() -> None:

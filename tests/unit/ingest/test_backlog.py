@@ -68,19 +68,24 @@ class BacklogMachine(RuleBasedStateMachine):
             self.taken.append((pending, covered))
 
     @precondition(lambda self: self.taken)
-    @rule(data=st.data(), how=st.sampled_from(["finish", "settle", "go_on", "put_off"]))
+    @rule(data=st.data(), how=st.sampled_from(["finish", "settle", "go_on", "put_off", "turn_away", "set_aside"]))
     def give_back(self, data: st.DataObject, how: str) -> None:
         """A worker is done with a blob, for now or for good."""
         pending, covered = self.taken.pop(data.draw(st.integers(0, len(self.taken) - 1)))
         if not self.backlog.is_current(pending):
             self.backlog.drop(pending)
-        elif how == "put_off":
-            self.backlog.put_off(pending, 1.0)
+        elif how in {"put_off", "turn_away"}:
+            getattr(self.backlog, how)(pending, 1.0)
         else:
             getattr(self.backlog, how)(pending)
-            for source, offsets in covered.items() if how != "go_on" else ():
+            for source, offsets in covered.items() if how in {"finish", "settle"} else ():
                 for offset in offsets:
                     self.unfinished[source].pop(offset, None)
+
+    @rule()
+    def resume(self) -> None:
+        """The turn of what was set aside has come."""
+        self.backlog.resume()
 
     @rule(number=st.integers(0, 1))
     def revoke(self, number: int) -> None:
@@ -105,6 +110,7 @@ class BacklogMachine(RuleBasedStateMachine):
         """In the end everything can be taken and finished."""
         for taken, _ in self.taken:
             (self.backlog.finish if self.backlog.is_current(taken) else self.backlog.drop)(taken)
+        self.backlog.resume()
         self.now += 10 * LONGEST_REST_SECONDS
         while (pending := self.backlog.take()) is not None:
             self.backlog.finish(pending)
@@ -152,3 +158,60 @@ def test_a_full_backlog_says_so_but_a_resting_account_may_hold_more(monkeypatch:
     for number in range(5, 12):
         backlog.announce(partition(0), number, announcement(number))
     assert backlog.full()
+
+
+def fill(backlog: Backlog, *names: str) -> None:
+    """Announce blobs in this order."""
+    for offset, name in enumerate(names):
+        backlog.announce(partition(0), offset, Announcement(BlobId("s.e", "logs", name), "0x1", 10))
+
+
+def test_blobs_that_storage_refuses_hold_up_no_others_of_their_account() -> None:
+    """However many are refused, the rest of the account is read without waiting; the refused ones come again, ever later."""
+    now = [0.0]
+    backlog = Backlog(concurrency=4, clock=lambda: now[0])
+    fill(backlog, *(f"denied{n}" for n in range(30)), *(f"good{n}" for n in range(100)))
+    told = 0
+    while (pending := backlog.take()) is not None:
+        if pending.announcement.blob.name.startswith("good"):
+            backlog.finish(pending)
+        else:
+            told += backlog.turn_away(pending, 30.0) is Answering.REFUSES
+    assert (len(backlog), told) == (30, 1)
+    now[0] = 30.0
+    assert sum(backlog.take() is not None for _ in range(8)) == 8
+
+
+def test_refused_blobs_leave_the_room_of_their_account_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits counts only against the room of all accounts together."""
+    monkeypatch.setattr(module, "MOST_BLOBS_OF_ACCOUNT", 5)
+    backlog = Backlog(concurrency=8, clock=lambda: 0.0)
+    fill(backlog, *(f"denied{n}" for n in range(5)))
+    assert backlog.full()
+    pending = backlog.take()
+    assert pending is not None
+    backlog.turn_away(pending, 30.0)
+    assert not backlog.full()
+
+
+def test_an_account_rests_as_long_as_storage_asks_for() -> None:
+    """Only our own steps have a limit."""
+    lanes = Lanes(concurrency=4)
+    lanes.put("a", b"a")
+    for _ in range(20):
+        lanes.failed("a", 0.0, after=1.0)
+    assert lanes.failed("a", 0.0, after=1.0) == LONGEST_REST_SECONDS
+    assert lanes.failed("a", 0.0, after=3600.0) == 3600.0
+    assert lanes.take(3599.0) is None
+
+
+def test_forgotten_blobs_leave_nothing_behind() -> None:
+    """Partitions that are rewound again and again while an account rests do not make its queue longer."""
+    backlog = Backlog(concurrency=4, clock=lambda: 0.0)
+    for _ in range(5):
+        fill(backlog, "a", "b", "c")
+        if (pending := backlog.take()) is not None:
+            backlog.put_off(pending, 1.0)
+        backlog.forget([partition(0)])
+    assert backlog._lanes.waiting("s.e") == 0
+    assert not backlog._lanes._lane("s.e").queue
