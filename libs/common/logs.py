@@ -47,7 +47,7 @@ def configure_logging(settings: LogSettings, *, service: str) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # as it is then: a test may have replaced it
         cache_logger_on_first_use=False,
     )
     structlog.contextvars.bind_contextvars(service=service)

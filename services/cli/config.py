@@ -15,7 +15,7 @@ import yaml
 from libs.common.errors import BlobtideError, ConfigError
 from libs.common.settings import Settings, load_settings, masked
 from libs.common.settings.storage import Environment, account_alias
-from services.cli.options import config_option
+from services.cli.options import config_option, load_logged
 from services.cli.run import SERVICES
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def check(config: Path | None, *, connect: bool) -> None:
     All problems are listed, not only the first. The exit code is 0 when all is well. With --connect, sinks are opened as their
     services open them: run it as the user and on the machine that the services run as and on.
     """
-    settings = load_settings(config)
+    settings = load_logged(config, "config")
     checks = [*_builds(settings), *(_connections(settings) if connect else ())]
     problems = [problem for what, attempt in checks if (problem := _tried(what, attempt)) is not None]
     if problems:

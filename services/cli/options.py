@@ -1,4 +1,4 @@
-"""Options that several sub-commands share."""
+"""Options that several sub-commands share, and what follows from them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import TypeVar
 
 import click
 
+from libs.common.logs import configure_logging
+from libs.common.settings import Settings, load_settings
+
 F = TypeVar("F", bound=Callable[..., object])
 
 config_option: Callable[[F], F] = click.option(
@@ -16,3 +19,14 @@ config_option: Callable[[F], F] = click.option(
     type=click.Path(path_type=Path, dir_okay=False),
     help="Settings file (YAML). Default: $BLOBTIDE_CONFIG, else ~/.blobtide/config.yaml if it exists.",
 )
+
+
+def load_logged(config: Path | None, command: str) -> Settings:
+    """Load the settings and send the log of `command` where it belongs: not among its results.
+
+    Raises:
+        ConfigError: as `load_settings`.
+    """
+    settings = load_settings(config)
+    configure_logging(settings.log, service=command)
+    return settings

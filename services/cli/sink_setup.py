@@ -6,8 +6,7 @@ from pathlib import Path
 
 import click
 
-from libs.common.settings import load_settings
-from services.cli.options import config_option
+from services.cli.options import config_option, load_logged
 from services.sinks.contract import NeedsSetup
 from services.sinks.registry import configured_sink
 
@@ -17,5 +16,5 @@ from services.sinks.registry import configured_sink
 @config_option
 def command(name: str, config: Path | None) -> None:
     """Install what the sink NAME needs at its destination."""
-    sink = configured_sink(load_settings(config).sinks, name).sink
+    sink = configured_sink(load_logged(config, "sink-setup").sinks, name).sink
     click.echo(sink.setup() if isinstance(sink, NeedsSetup) else f"{name}: needs no set-up")

@@ -17,11 +17,9 @@ from libs.common.errors import ConfigError
 from libs.common.flows.line_text import FlowLines
 from libs.common.kafka.follow import Follower, Newest, Since
 from libs.common.kafka.records import Inbound
-from libs.common.logs import configure_logging
-from libs.common.settings import load_settings
 from libs.common.settings.kafka import TopicSettings
 from libs.common.settings.problems import did_you_mean
-from services.cli.options import config_option
+from services.cli.options import config_option, load_logged
 from services.cli.streams import standard_output
 from services.cli.tail_render import Output, render
 
@@ -60,8 +58,7 @@ def command(config: Path | None, bootstrap_servers: str | None, **options: Any) 
     Short names: flows, errors, blobs, blob_state, checkpoints, completions, raw_flow_logs, raw_application_logs,
     raw_proxy_logs. Without TOPICS: flows and errors.
     """
-    settings = load_settings(config)
-    configure_logging(settings.log, service="tail")
+    settings = load_logged(config, "tail")
     kafka = settings.kafka
     if bootstrap_servers:
         kafka = kafka.model_copy(update={"bootstrap_servers": bootstrap_servers})

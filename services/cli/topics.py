@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from libs.common.settings import load_settings
-from services.cli.options import config_option
+from services.cli.options import config_option, load_logged
 
 if TYPE_CHECKING:
     from libs.common.kafka.admin import Change, TopicSpec
@@ -83,7 +82,7 @@ def _declared(
 ) -> tuple[KafkaSettings, TopicSettings, list[TopicSpec]]:
     from libs.common.kafka.admin import load_topic_specs
 
-    settings = load_settings(config)
+    settings = load_logged(config, "topics")
     kafka = settings.kafka
     if bootstrap_servers:
         kafka = kafka.model_copy(update={"bootstrap_servers": bootstrap_servers})

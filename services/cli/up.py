@@ -26,14 +26,14 @@ from libs.common.errors import BlobtideError, ConfigError
 from libs.common.kafka.admin import apply_topics, load_topic_specs
 from libs.common.kafka.follow import Follower, Newest
 from libs.common.service import Stop
-from libs.common.settings import Settings, load_settings
+from libs.common.settings import Settings
 from libs.common.settings.kafka import SecurityProtocol
 from libs.common.settings.variables import CONFIG_VARIABLE
 from libs.local.azurite import LocalAzurite
 from libs.local.kafka import LocalKafka
 from libs.local.ports import free_port
 from libs.local.process import LocalServer
-from services.cli.options import config_option
+from services.cli.options import config_option, load_logged
 from services.cli.supervisor import Change, Program, State, Supervisor
 from services.cli.up_view import View
 
@@ -80,7 +80,7 @@ class UpOptions:
 def command(**options: Any) -> None:
     """Run everything on this machine until Ctrl-C."""
     asked = _without_default_file(UpOptions(**options))
-    settings = load_settings(asked.config)
+    settings = load_logged(asked.config, "up")
     if not asked.demo and not settings.subscriptions:
         raise ConfigError("nothing to read: configure `subscriptions`, or try `blobtide up --demo`")
     with _locked(asked.data_dir):
