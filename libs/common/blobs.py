@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from libs.common.errors import CodecError
 
 _ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
-_CONTAINER = re.compile(r"\$logs|\$root|[a-z0-9](?:-?[a-z0-9]){2,62}")
+CONTAINER_PATTERN = r"^(?:\$logs|\$root|[a-z0-9](?:-?[a-z0-9]){2,62})$"
+_CONTAINER = re.compile(CONTAINER_PATTERN)
 _MAX_BLOB_NAME = 1024
 
 _MURMUR_SEED = 0x9747B28C

@@ -8,4 +8,6 @@ from pydantic import BaseModel, ConfigDict
 class Group(BaseModel):
     """A group of settings. Unknown names are refused; values do not change after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False, hide_input_in_errors=True
+    )

@@ -28,10 +28,14 @@ class ResumePolicy(StrEnum):
     TIMESTAMP = "timestamp"  # one time: unknown blobs written before the last full listing are left alone
 
 
+# So far that no arithmetic with hours and time zones ends beyond what a date can be.
+_FIRST_DAY, _LAST_DAY = date(1970, 1, 2), date(9998, 12, 31)
+
+
 class DateRange(Group):
     """Which days are scanned, in layouts whose names carry a date."""
 
-    specific_date: date | None = Field(default=None, description="Only this day.")
+    specific_date: date | None = Field(default=None, ge=_FIRST_DAY, le=_LAST_DAY, description="Only this day.")
     days_back: int | None = Field(default=None, ge=0, le=3650, description="This many days before today as well.")
     monitor_current_day: bool = Field(default=True, description="Also today, as it goes on.")
 
@@ -50,8 +54,8 @@ class MonitorSettings(Group):
     start_from: datetime | None = Field(default=None, description="With start_policy from: RFC 3339 time with zone.")
     replay_id: str = Field(default="", max_length=64, description="With start_policy start_over: each new one replays once.")
     resume_policy: ResumePolicy = Field(default=ResumePolicy.REGISTRY, description="By what it knows what it has seen.")
-    minimum_age_seconds: float = Field(default=0.0, ge=0, description="Blobs written less than this ago wait.")
-    closing_timeout_minutes: float = Field(default=15.0, gt=0, description="Unwritten for so long: closed.")
+    minimum_age_seconds: float = Field(default=0.0, ge=0, le=2_592_000, description="Blobs written less than this ago wait.")
+    closing_timeout_minutes: float = Field(default=15.0, gt=0, le=525_600, description="Unwritten for so long: closed.")
     closing_enabled: bool = Field(default=True, description="Close blobs at all.")
     end_of_day_overlap_minutes: int = Field(default=60, ge=0, le=1440, description="Yesterday is scanned so long.")
     hours_back: int = Field(default=2, ge=1, le=48, description="Hourly layout: hours scanned besides the current.")
@@ -59,7 +63,9 @@ class MonitorSettings(Group):
     date_range: DateRange = DateRange()
     discovery_seconds: float = Field(default=300.0, gt=0, description="Hourly layout: time between directory listings.")
     reconcile_seconds: float = Field(default=3600.0, gt=0, description="Time between two full listings.")
-    forget_days: int = Field(default=400, ge=1, description="State of closed blobs no longer listed is kept so long.")
+    forget_days: int = Field(
+        default=400, ge=1, le=36_500, description="State of closed blobs no longer listed is kept so long."
+    )
 
     @field_validator("timezone")
     @classmethod

@@ -8,6 +8,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, SecretStr, StringConstraints, model_validator
 
+from libs.common.blobs import CONTAINER_PATTERN
 from libs.common.events import Stream
 from libs.common.settings.base import Group
 
@@ -53,7 +54,7 @@ class StorageAccount(Group):
 class Source(Group):
     """One container (or a prefix of it) to follow."""
 
-    container: str = Field(description="Container name.")
+    container: str = Field(pattern=CONTAINER_PATTERN, description="Container name.")
     stream: Stream = Field(default=Stream.FLOW_LOGS, description="Which raw topic the content goes to.")
     layout: Layout = Field(default=Layout.HOURLY, description="How names carry time.")
     prefix: str = Field(default="", description="Server-side name prefix.")

@@ -59,10 +59,10 @@ def test_a_blob_falls_into_the_scope_above_its_year_or_its_configured_prefix(
 @pytest.mark.parametrize(
     ("sources", "says"),
     [
-        ([{"container": "a", "prefix": "x/"}, {"container": "a", "prefix": "x/y/"}], "lies inside"),
-        ([{"container": "a", "layout": "flat"}, {"container": "a", "layout": "hourly"}], "differ in layout"),
-        ([{"container": "a", "prefix": "x/y=2026/"}], "reaches into the hours"),
-        ([{"container": "a", "include": ["{x"]}], "never closed"),
+        ([{"container": "logs", "prefix": "x/"}, {"container": "logs", "prefix": "x/y/"}], "lies inside"),
+        ([{"container": "logs", "layout": "flat"}, {"container": "logs", "layout": "hourly"}], "differ in layout"),
+        ([{"container": "logs", "prefix": "x/y=2026/"}], "reaches into the hours"),
+        ([{"container": "logs", "include": ["{x"]}], "never closed"),
     ],
 )
 def test_sources_that_cannot_work_are_refused(sources: list[dict[str, Any]], says: str) -> None:
@@ -75,7 +75,7 @@ def test_building_the_service_checks_the_configuration_without_any_request() -> 
     """Unusable credentials are found before anything is connected; no subscriptions are no error."""
     build(Settings())
     account = StorageAccount(connection_string=SecretStr("nonsense"))
-    broken = Environment(storage=account, sources=(Source(container="a"),))
+    broken = Environment(storage=account, sources=(Source(container="logs"),))
     subscriptions = {"sub": Subscription(environments={"dev": broken})}
     with pytest.raises(ConfigError, match=r"sub\.dev"):
         build(Settings(subscriptions=subscriptions))

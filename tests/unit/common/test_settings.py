@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
+from libs.common.blobs import BlobId
 from libs.common.errors import ConfigError
 from libs.common.settings import load_settings, masked
+from libs.common.settings.storage import Source
 
 GOOD = """
 kafka:
@@ -45,6 +48,13 @@ def test_the_environment_wins_over_the_file(file: Path, monkeypatch: pytest.Monk
         ("monitor: {interval_seconds: 0}", "monitor.interval_seconds"),
         ("monitor: {start_policy: from}", "start_from go together"),
         ("monitor: {start_policy: start_over}", "start_over needs replay_id"),
+        ("monitor: {interval_seconds: .inf}", "monitor.interval_seconds: Input should be a finite number"),
+        ("monitor: {closing_timeout_minutes: .inf}", "monitor.closing_timeout_minutes"),
+        ("monitor: {closing_timeout_minutes: 1.0e+15}", "monitor.closing_timeout_minutes"),
+        ("monitor: {minimum_age_seconds: 1.0e+15}", "monitor.minimum_age_seconds"),
+        ("monitor: {forget_days: 1000000000000}", "monitor.forget_days"),
+        ("monitor: {date_range: {specific_date: 9999-12-31}}", "monitor.date_range.specific_date"),
+        ("monitor: {date_range: {specific_date: 0001-01-01}}", "monitor.date_range.specific_date"),
         ("monitor: {timezone: Mars/Olympus}", "unknown time zone"),
         ("monitor: {date_range: {days_back: 1, specific_date: 2026-01-01}}", "not both"),
         ("kafka: {librdkafka: {enable.auto.commit: 'true'}}", "enable.auto.commit decides over delivery"),
@@ -71,6 +81,19 @@ def test_a_wrong_setting_is_named_with_what_to_do(tmp_path: Path, text: str, mes
         load_settings(path)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("container", ["$web", "Insights_Logs", "logs ", "logs\n", "", "ab", "a--b", "-ab"])
+def test_a_container_that_cannot_be_is_refused(container: str) -> None:
+    """A name that storage does not allow is named at once, rather than asked for again and again."""
+    with pytest.raises(ValidationError, match="container"):
+        Source(container=container)
+
+
+@pytest.mark.parametrize("container", ["insights-logs-flowlogflowevent", "abc", "a1-b2", "$logs", "$root"])
+def test_a_container_is_named_as_storage_allows(container: str) -> None:
+    """What passes as a setting also passes in the id of a blob."""
+    assert BlobId.parse(f"sub.dev/{Source(container=container).container}/x").container == container
 
 
 def test_a_missing_file_is_one_clear_line(tmp_path: Path) -> None:
