@@ -33,11 +33,11 @@ _FIRST_DAY, _LAST_DAY = date(1970, 1, 2), date(9998, 12, 31)
 
 
 class DateRange(Group):
-    """Which days are scanned, in layouts whose names carry a date."""
+    """Which days are listed, in layouts whose names carry a date. Each choice adds its days; without the first two: all."""
 
-    specific_date: date | None = Field(default=None, ge=_FIRST_DAY, le=_LAST_DAY, description="Only this day.")
-    days_back: int | None = Field(default=None, ge=0, le=3650, description="This many days before today as well.")
-    monitor_current_day: bool = Field(default=True, description="Also today, as it goes on.")
+    specific_date: date | None = Field(default=None, ge=_FIRST_DAY, le=_LAST_DAY, description="List this day in full listings.")
+    days_back: int | None = Field(default=None, ge=0, le=3650, description="List this many days before today.")
+    monitor_current_day: bool = Field(default=True, description="List today too, at every interval.")
 
     @model_validator(mode="after")
     def _one(self) -> Self:

@@ -83,6 +83,23 @@ def test_a_local_day_is_listed_by_the_utc_hours_it_overlaps(day: date, zone: str
     assert current_prefixes(Layout.HOURLY, "x/", later, chosen) == []
 
 
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        ({"specific_date": date(2026, 4, 1)}, ["k/20260401", "k/20260502"]),
+        ({"specific_date": date(2026, 4, 1), "monitor_current_day": False}, ["k/20260401"]),
+        ({"days_back": 1, "monitor_current_day": False}, ["k/20260501"]),
+        ({"days_back": 0}, ["k/20260502"]),
+        ({"monitor_current_day": False}, ["k/"]),
+    ],
+)
+def test_a_day_days_back_and_today_are_separate_choices(chosen: dict[str, Any], expected: list[str]) -> None:
+    """Each adds its days to a full listing, and only today is listed at every interval."""
+    assert all_prefixes(Layout.DATED, "k/", NOON, settings(date_range=chosen)) == expected
+    today = [] if "monitor_current_day" in chosen else ["k/20260502"]
+    assert current_prefixes(Layout.DATED, "k/", NOON, settings(date_range=chosen)) == today
+
+
 def test_the_dated_layout_lists_the_days_of_the_range() -> None:
     """Days back are counted from today in the configured zone."""
     assert all_prefixes(Layout.DATED, "k/", NOON, settings(date_range={"days_back": 2})) == [
