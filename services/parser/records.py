@@ -99,7 +99,7 @@ def collect(record: Record, groups: Groups) -> Layout:
         BadRecord: if the record's category or version is unknown, its body is missing, or it holds records beside a body;
             nothing is added then.
     """
-    if record.category in CATEGORIES and len(record.records) and bytes(record.records) not in _NO_RECORDS:
+    if len(record.records) and bytes(record.records) not in _NO_RECORDS and record.category in CATEGORIES:
         raise BadRecord(ErrorCode.BAD_RECORD, f"{record.category} record that holds records itself")
     if record.category == vnet.CATEGORY and record.flowRecords is not None:
         layout = _known(vnet.layout_of(record.flowRecords, record.flowLogVersion), record)
