@@ -26,12 +26,13 @@ def build(settings: Settings) -> Service:
         make_session=lambda listener: TransactionalSession(kafka, spec, listener),
         make_table=lambda apply: CompactedTable(kafka, topic, apply),
         partitions=lambda: partition_count(kafka, topic),
-        places=_places(settings),
+        places=places(settings),
     )
     return Monitor(settings.monitor, settings.topics, parts, utc_clock())
 
 
-def _places(settings: Settings) -> tuple[Place, ...]:
+def places(settings: Settings) -> tuple[Place, ...]:
+    """Return the enabled environments with their containers; nothing is asked of storage yet."""
     by_alias: dict[str, list[Territory]] = {}
     for territory in territories(settings.subscriptions):
         by_alias.setdefault(territory.alias, []).append(territory)

@@ -370,6 +370,67 @@ def test_a_missing_container_and_failing_storage_are_survived() -> None:
     assert world.broker.said() == [(OBSERVED, "a")]
 
 
+def test_a_minimum_age_holds_back_what_was_just_written() -> None:
+    """A blob is announced once it has been left alone for so long."""
+    world = World()
+    world.storage.write(NAME, 14)
+    monitor = world.monitor(minimum_age_seconds=120)
+    monitor.round()
+    assert world.broker.said() == []
+    monitor.round(120)
+    assert world.broker.said() == [(OBSERVED, NAME)]
+
+
+def test_with_closing_switched_off_nothing_is_closed_or_followed_until_it_is() -> None:
+    """Quiet blobs and vanished ones stay open, and hours other than the current ones are listed in full listings only."""
+    world = World()
+    world.storage.write(NAME, 14)
+    world.storage.write(gone := hour_blob("x=/R1", 3), 14)
+    monitor = world.monitor(closing_enabled=False, hours_back=1, reconcile_seconds=3600)
+    monitor.round()
+    del world.storage.blobs[gone]
+    world.storage.listed.clear()
+    monitor.round(60)
+    assert sorted(world.storage.listed) == ["x=/R1/y=2026/m=05/d=01/h=11/", "x=/R1/y=2026/m=05/d=01/h=12/"]
+    monitor.round(DAY.total_seconds())
+    assert sorted(world.broker.said()) == sorted([(OBSERVED, NAME), (OBSERVED, gone)])
+
+
+class TwoEnvironments(World):
+    """A second environment, with storage and an interval of its own."""
+
+    def __init__(self, interval: float) -> None:
+        super().__init__(layout=Layout.FLAT)
+        self.other = Storage(self.time)
+        self._interval = interval
+
+    def places(self) -> tuple[Place, ...]:
+        """Return both."""
+        (first,) = super().places()
+        territory = replace(first.territories[0], environment="ops")
+        return first, Place("sub.ops", self._interval, (territory,), {"logs": self.other})
+
+
+def test_environments_are_listed_each_at_its_own_interval_and_fail_alone() -> None:
+    """The same container name in two accounts is two containers; an account that fails holds up no other."""
+    world = TwoEnvironments(interval=300)
+    world.storage.write("a", 1)
+    world.other.write("a", 2)
+    monitor = world.monitor(reconcile_seconds=10_000)
+    monitor.round()
+    found = {event.blob: (event.size, event.environment) for event in world.broker.events(BlobObserved)}
+    assert found == {"sub.dev/logs/a": (1, "dev"), "sub.ops/logs/a": (2, "ops")}
+    world.storage.listed.clear()
+    world.other.listed.clear()
+    for _ in range(4):
+        monitor.round()
+    assert (len(world.storage.listed), len(world.other.listed)) == (4, 0)
+    world.other.before = _raiser(StorageUnavailable("no answer", after=5.0))
+    world.storage.write("a", 3)
+    monitor.round(301)
+    assert world.broker.said()[2:] == [(OBSERVED, "a")]
+
+
 class Neighbours(World):
     """One environment with two containers, of which the second can fail; it comes before or after the first."""
 

@@ -11,8 +11,9 @@ from libs.common.blobs import BlobId
 from libs.common.errors import ConfigError
 from libs.common.events import Stream
 from libs.common.settings import Settings
+from libs.common.settings.services import MonitorSettings
 from libs.common.settings.storage import Environment, Source, StorageAccount, Subscription
-from services.blob_monitor.main import build
+from services.blob_monitor.main import build, places
 from services.blob_monitor.sources import Atlas, Territory, territories
 
 ACCOUNT = StorageAccount(account_name="account", account_key=SecretStr("a2V5"))
@@ -69,6 +70,37 @@ def test_sources_that_cannot_work_are_refused(sources: list[dict[str, Any]], say
     """Overlapping prefixes, mixed layouts, prefixes within hours and broken globs are named."""
     with pytest.raises(ConfigError, match=says):
         of(*sources)
+
+
+def test_a_disabled_environment_is_not_followed() -> None:
+    """Its sources stay in the settings and are neither listed nor opened."""
+    assert of({"container": "logs"}, enabled=False) == ()
+    subscriptions = {
+        "sub": Subscription(
+            environments={
+                "dev": Environment(storage=ACCOUNT, sources=(Source(container="logs"),)),
+                "off": Environment(storage=ACCOUNT, sources=(Source(container="logs"),), enabled=False),
+            }
+        )
+    }
+    assert [territory.alias for territory in territories(subscriptions)] == ["sub.dev"]
+    assert [place.alias for place in places(Settings(subscriptions=subscriptions))] == ["sub.dev"]
+
+
+def test_every_environment_has_its_own_storage_containers_and_interval() -> None:
+    """Several subscriptions and environments are followed side by side; an interval of its own wins over the monitor's."""
+    quick = Environment(storage=ACCOUNT, sources=(Source(container="logs"), Source(container="more")), interval_seconds=5)
+    usual = Environment(storage=ACCOUNT, sources=(Source(container="logs"),))
+    subscriptions = {
+        "a": Subscription(environments={"dev": quick, "ops": usual}),
+        "b": Subscription(environments={"dev": usual}),
+    }
+    found = places(Settings(subscriptions=subscriptions, monitor=MonitorSettings(interval_seconds=70)))
+    assert [(place.alias, place.interval, sorted(place.containers)) for place in found] == [
+        ("a.dev", 5, ["logs", "more"]),
+        ("a.ops", 70, ["logs"]),
+        ("b.dev", 70, ["logs"]),
+    ]
 
 
 def test_building_the_service_checks_the_configuration_without_any_request() -> None:
