@@ -142,20 +142,15 @@ def test_any_way_of_cutting_lines_gives_the_same_lines(texts: list[bytes], data:
 @given(st.data())
 def test_any_bytes_at_all_are_read_to_their_end(data: st.DataObject) -> None:
     """Whatever a blob holds, reading ends, and every byte below the cursor is in a segment or in a dead letter."""
-    tokens = [
-        b'{"records":[',
-        b',{"category":"x","a":[1,2]}',
-        b"]}",
-        b'{"a":"',
-        b",{",
-        b'"',
-        b"\n",
-        b'{"category":1}',
-        b"z" * 400,
-    ]
-    noise = st.lists(st.binary(max_size=12) | st.sampled_from(tokens))
+    noise = st.lists(
+        st.binary(max_size=12)
+        | st.sampled_from(
+            [b'{"records":[', b',{"category":"x","a":[1,2]}', b"]}", b'{"a":"', b",{", b'"', b"\n", b'{"category":1}']
+        )
+    )
     body = b"".join(data.draw(noise))
-    body = data.draw(st.sampled_from([b"", b'{"records":[', b'{"records":[{"flows":[1'])) + body
+    if data.draw(st.booleans()):
+        body = b'{"records":[' + body
     desk = Desk(limits=Limits(segment=64, line=50, record=300), allowance=data.draw(st.integers(1, 200)))
     cuts = _cut(body, data.draw(st.lists(st.integers(0, len(body)), max_size=4)))
     blocks = [(f"{i}", block) for i, block in enumerate(cuts)]
