@@ -123,6 +123,8 @@ class FakeSession:
         self._listener = listener
         self._owned: frozenset[TopicPartition] = frozenset()
         self.is_paused = False
+        self.polls = 0
+        self.on_poll: Callable[[], None] = lambda: None
 
     def open(self) -> None:
         """Nothing to connect."""
@@ -130,6 +132,8 @@ class FakeSession:
     def poll(self, max_records: int, seconds: float) -> list[Inbound]:
         """Deliver nothing."""
         del max_records, seconds
+        self.polls += 1
+        self.on_poll()
         return []
 
     def commit(self, outputs: list[Outbound], offsets: NextOffsets) -> CommitResult:
@@ -177,10 +181,12 @@ class FakeTable:
     def open(self) -> None:
         """Nothing to connect."""
 
-    def catch_up(self, timeout: float = 60.0) -> None:
-        """Apply everything new."""
+    def catch_up(self, timeout: float, between: Callable[[], None]) -> None:
+        """Apply everything up to the present end."""
         del timeout
-        while self._next < len(self._broker.log):
+        end = len(self._broker.log)
+        while self._next < end:
+            between()
             record = self._broker.log[self._next]
             self._next += 1
             if record.topic == TOPICS.blob_state:

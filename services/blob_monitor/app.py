@@ -49,8 +49,8 @@ class Table(Protocol):
     def open(self) -> None:
         """Connect."""
 
-    def catch_up(self, timeout: float = ...) -> None:
-        """Apply everything up to the present end. Raises `ServerUnreachable`."""
+    def catch_up(self, timeout: float, between: Callable[[], None]) -> None:
+        """Apply everything up to the present end, calling `between` now and then. Raises `ServerUnreachable`."""
 
     def close(self) -> None:
         """Disconnect."""
@@ -87,17 +87,19 @@ class Monitor:
         self._is_stale = True  # the state topic may hold what memory does not
         self._caught_up_at = clock.monotonic()
         self._is_waiting = False  # for Kafka, and has said so
+        self._beat: Callable[[], None] = lambda: None
 
     def run(self, stop: Stop, health: Health) -> None:
         """Work until `stop` is set."""
         if not self._environments:
             log.warning("nothing to monitor: 'subscriptions' has no enabled environment")
+        self._beat = health.beat
         try:
             self._open()
             health.ready()
             while not stop.is_set():
                 self.step()
-                health.beat()
+                self._beat()
         finally:
             self._close()
 
@@ -158,17 +160,24 @@ class Monitor:
         return not self._is_stale and self._clock.monotonic() - self._caught_up_at < _CATCH_UP_EVERY_SECONDS
 
     def _catch_up(self) -> bool:
-        """Read the state topic to its end; False if Kafka does not answer now."""
+        """Read the state topic to its end; False if Kafka does not answer now, or partitions came or went meanwhile."""
+        epoch = self._epoch
         try:
-            self._table.catch_up(_CATCH_UP_SECONDS)
+            self._table.catch_up(_CATCH_UP_SECONDS, self._keep_alive)
         except (ServerUnreachable, Retry) as error:
             if not self._is_waiting:
                 log.warning("cannot read the state topic to its end; waiting", error=str(error))
             self._is_stale = self._is_waiting = True
             return False
-        self._is_stale = self._is_waiting = False
+        self._is_waiting = False
+        self._is_stale = epoch != self._epoch
         self._caught_up_at = self._clock.monotonic()
-        return True
+        return not self._is_stale
+
+    def _keep_alive(self) -> None:
+        """Stay alive and in the group while millions of records are read."""
+        self._beat()
+        self._session.poll(_POLL_RECORDS, 0.0)
 
     def _owns(self, key: str) -> bool:
         return TopicPartition(self._state_topic, partition_of(key.encode(), self._partitions)) in self._session.owned()

@@ -56,13 +56,13 @@ class CompactedTable:
         """Begin at the beginning. Raises ServerUnreachable, or ConfigError if the topic does not exist."""
         self._follower.open(range(partition_count(self._kafka, self._topic)))
 
-    def catch_up(self, timeout: float = 60.0) -> None:
-        """Apply everything up to the ends as they are now.
+    def catch_up(self, timeout: float = 60.0, between: Callable[[], None] = lambda: None) -> None:
+        """Apply everything up to the ends as they are now; call `between` every thousand records, since it may take long.
 
         Raises:
             ServerUnreachable: nothing came for `timeout` seconds although the end is not reached.
         """
-        for record in self._follower.read_to(self._follower.ends(), timeout):
+        for record in self._follower.read_to(self._follower.ends(), timeout, between):
             self._apply(record)
 
     def close(self) -> None:
@@ -105,12 +105,15 @@ class _Follower:
         doing = f"asking for the ends of {self._topic}"
         return {partition.partition: answer_of(future, doing).offset for partition, future in answers.items()}
 
-    def read_to(self, ends: Mapping[int, int], patience: float) -> Iterator[Inbound]:
+    def read_to(
+        self, ends: Mapping[int, int], patience: float, between: Callable[[], None] = lambda: None
+    ) -> Iterator[Inbound]:
         """Yield records until `ends` are reached; they are reached past aborted and removed records, too."""
         if self._consumer is None:
             raise RuntimeError("the reader is not open")
         deadline = time.monotonic() + patience
         while any(self._reached[number] < end for number, end in ends.items()):
+            between()  # here, where no record is lost if it raises
             messages = self._consumer.consume(_SLICE_RECORDS, _SLICE_SECONDS)
             if any(message.error() is None for message in messages):
                 deadline = time.monotonic() + patience

@@ -64,7 +64,7 @@ class MonitorSettings(Group):
     discovery_seconds: float = Field(default=300.0, gt=0, description="Hourly layout: time between directory listings.")
     reconcile_seconds: float = Field(default=3600.0, gt=0, description="Time between two full listings.")
     forget_days: int = Field(
-        default=400, ge=1, le=36_500, description="State of closed blobs no longer listed is kept so long."
+        default=400, ge=1, le=36_500, description="State of blobs that are gone is kept so long after the last write."
     )
 
     @field_validator("timezone")

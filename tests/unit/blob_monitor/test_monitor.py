@@ -14,6 +14,7 @@ from prometheus_client import REGISTRY
 
 from libs.common.events import BlobClosed, BlobObserved, BlobsListed, BlobStatus, Stream
 from libs.common.kafka.records import Outbound
+from libs.common.service import Health, Stop
 from libs.common.settings.services import DateRange
 from libs.common.settings.storage import Layout
 from libs.common.storage.api import BlobChanged, BlobGone, BlobInfo, BlobUnreadable, StorageError, StorageUnavailable
@@ -487,6 +488,64 @@ def test_storage_that_asks_for_a_pause_gets_it() -> None:
     assert len(asked) == tries
     monitor.round(300)
     assert len(asked) > tries
+
+
+class OneStep(Stop):
+    """Lets a service go round once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._asked = 0
+
+    def is_set(self) -> bool:
+        """Answer no the first time."""
+        self._asked += 1
+        return self._asked > 1
+
+
+class Beats(Health):
+    """Counts heartbeats."""
+
+    count = 0
+
+    def beat(self) -> None:
+        """Count one."""
+        self.count += 1
+
+
+def test_a_long_state_topic_is_read_with_heartbeats_and_polls() -> None:
+    """However long it takes, the process counts as alive and stays in its group."""
+    world = World(layout=Layout.FLAT)
+    for number in range(50):
+        world.storage.write(f"{number}", 1)
+    world.monitor().round()
+    successor, health = world.monitor(), Beats()
+    successor.monitor.run(OneStep(), health)
+    assert health.count > 50
+    assert successor.session.polls > 50
+
+
+def test_partitions_that_come_while_the_state_topic_is_read_are_read_again() -> None:
+    """What their former owner wrote last may stand behind the end that was asked for before."""
+    world = World(layout=Layout.FLAT)
+    world.storage.write("a", 1)
+    former = world.monitor()
+    former.round()
+    end = len(world.broker.log)
+    world.storage.write("b", 1)
+    former.round()
+    last = world.broker.log[end:]
+    del world.broker.log[end:]
+    successor = world.monitor()
+
+    def take_over() -> None:
+        if successor.session.polls == 2:  # the first one comes before the reading
+            world.broker.log += last
+            successor.session.give(range(PARTITIONS))
+
+    successor.session.on_poll = take_over
+    successor.round()
+    assert world.broker.said() == [(OBSERVED, "a"), (OBSERVED, "b")]
 
 
 def test_an_unreadable_state_record_is_counted_and_passed_over() -> None:
