@@ -7,10 +7,10 @@ once it has been yielded. Snapshots, old versions and soft-deleted blobs are not
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote, unquote
 
 from libs.common.errors import ConfigError, ServerUnreachable
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from libs.common.storage.rest import BlobService, Response
 
 _CHECK_SECONDS = 3.0
+_LISTING = "EnumerationResults"
+
+T = TypeVar("T")
 
 
 def open_container(account: StorageAccount, alias: str, container: str) -> Container:
@@ -70,17 +73,11 @@ class AzureContainer:
 
     def list_blobs(self, prefix: str) -> Iterator[BlobInfo]:
         """Yield the blobs under `prefix` in name order, page by page."""
-        for page, as_of in self._pages({"prefix": prefix}):
-            for element in page.iterfind("Blobs/Blob"):
-                properties = element.find("Properties")
-                if properties is not None and properties.findtext("ResourceType") != "directory":
-                    yield _listed(_name(element), {p.tag: p.text or "" for p in properties}, as_of)
+        yield from self._pages({"prefix": prefix}, _blobs)
 
     def list_directories(self, prefix: str) -> Iterator[str]:
         """Yield the virtual directories directly under `prefix`, each ending in ``/``."""
-        for page, _ in self._pages({"prefix": prefix, "delimiter": "/"}):
-            for element in page.iterfind("Blobs/BlobPrefix"):
-                yield _name(element)
+        yield from self._pages({"prefix": prefix, "delimiter": "/"}, _directories)
 
     def info(self, name: str) -> BlobInfo:
         """Return the current state of one blob."""
@@ -115,7 +112,8 @@ class AzureContainer:
 
     def probe(self) -> None:
         """Ask for one name."""
-        self._service.send(Request("GET", self._path, {"restype": "container", "comp": "list", "maxresults": "1"}), _xml)
+        query = {"restype": "container", "comp": "list", "maxresults": "1"}
+        self._service.send(Request("GET", self._path, query), lambda response: _xml(response, _LISTING))
 
     def close(self) -> None:
         """Close connections."""
@@ -127,36 +125,52 @@ class AzureContainer:
             raise BlobUnreadable(f"blob name with a dot segment: {name[:200]!r}")
         return f"{self._path}/{quote(name, safe='/~')}"
 
-    def _pages(self, query: Mapping[str, str]) -> Iterator[tuple[ET.Element, datetime | None]]:
-        """Yield every page of a listing, and when it was made by storage's clock."""
+    def _pages(self, query: Mapping[str, str], read: Callable[[ET.Element, datetime | None], list[T]]) -> Iterator[T]:
+        """Yield what `read` finds in every page of a listing; it is told when the page was made by storage's clock."""
+
+        def decode(response: Response) -> tuple[list[T], str]:
+            page = _xml(response, _LISTING)
+            return read(page, _time(response.headers.get("Date"))), page.findtext("NextMarker") or ""
+
         marker = ""
         while True:
             asked = {"restype": "container", "comp": "list", **{k: v for k, v in query.items() if v}}
             if marker:
                 asked["marker"] = marker
-            page, as_of = self._service.send(Request("GET", self._path, asked), _page)
-            marker = page.findtext("NextMarker") or ""
-            yield page, as_of
+            found, marker = self._service.send(Request("GET", self._path, asked), decode)
+            yield from found
             if not marker:
                 return
 
 
-def _xml(response: Response) -> ET.Element:
+def _xml(response: Response, root: str) -> ET.Element:
     try:
-        return ET.fromstring(response.body)  # noqa: S314 - from the account that is read anyway; expat refuses entity bombs
+        element = ET.fromstring(response.body)  # noqa: S314 - from the account that is read anyway; expat refuses entity bombs
     except ET.ParseError as error:
         raise Transient(f"storage answered something that is not XML: {error}") from error
+    if element.tag != root:  # a page of something on the way would look like an empty list
+        raise Transient(f"storage answered {element.tag[:100]!r} instead of {root!r}")
+    return element
 
 
-def _page(response: Response) -> tuple[ET.Element, datetime | None]:
-    return _xml(response), _time(response.headers.get("Date"))
+def _blobs(page: ET.Element, as_of: datetime | None) -> list[BlobInfo]:
+    found = []
+    for element in page.iterfind("Blobs/Blob"):
+        properties = element.find("Properties")
+        if properties is not None and properties.findtext("ResourceType") != "directory":
+            found.append(_listed(_name(element), {p.tag: p.text or "" for p in properties}, as_of))
+    return found
+
+
+def _directories(page: ET.Element, _: datetime | None) -> list[str]:
+    return [_name(element) for element in page.iterfind("Blobs/BlobPrefix")]
 
 
 def _block_list(response: Response) -> BlockList | None:
     """Read a block list; None if there are no blocks."""
     blocks = tuple(
         Block(element.findtext("Name", ""), int(element.findtext("Size", "0")))
-        for element in _xml(response).iterfind("CommittedBlocks/Block")
+        for element in _xml(response, "BlockList").iterfind("CommittedBlocks/Block")
     )
     if not blocks:
         return None

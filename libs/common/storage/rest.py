@@ -62,18 +62,19 @@ class BlobService:
     def send(self, request: Request, decode: Callable[[Response], T]) -> T:
         """Return what `decode` makes of the answer to `request`, whose path begins at the container.
 
-        `decode` is part of the attempt: it raises `Transient` for an answer that was damaged on its way.
+        `decode` is part of the attempt: it raises `Transient`, or what missing and broken values raise, for an answer that
+        was damaged on its way.
 
         Raises:
             BlobGone, BlobChanged, BlobUnreadable, StorageUnavailable: see `storage.api`.
         """
         used = self._login
         try:
-            return self._retrier.call(lambda: decode(self._attempt(request)))
+            return self._retrier.call(lambda: self._decoded(request, decode))
         except Refused:
             if not self._renew(used):
                 raise
-        return self._retrier.call(lambda: decode(self._attempt(request)))
+        return self._retrier.call(lambda: self._decoded(request, decode))
 
     def close(self) -> None:
         """End waits and close idle connections."""
@@ -96,6 +97,13 @@ class BlobService:
     def _attempt(self, request: Request) -> Response:
         login = self._login
         headers = {"x-ms-date": formatdate(usegmt=True), "x-ms-version": _API_VERSION, **request.headers}
+    def _decoded(self, request: Request, decode: Callable[[Response], T]) -> T:
+        response = self._attempt(request)
+        try:
+            return decode(response)
+        except (KeyError, ValueError, OverflowError) as error:  # no header, no number, no date
+            raise Transient(f"{self._alias}: storage answered something broken: {error!r:.200}") from error
+
         signed = Request(request.method, login.endpoint.path + request.path, dict(request.query), headers)
         login.authoriser.authorise(signed)
         response = self._exchange(signed)
