@@ -132,6 +132,12 @@ class Endpoint:
     path: str  # "" or, for emulators, "/account"
 
     @property
+    def origin(self) -> str:
+        """The address without the path."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}" if self.port else f"{self.scheme}://{host}"
+
+    @property
     def is_loopback(self) -> bool:
         """Tell whether it is on this machine, where a proxy would look on its own."""
         try:

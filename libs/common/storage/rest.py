@@ -16,11 +16,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Any, TypeVar
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode
 
 import certifi
 import urllib3
-from urllib3.exceptions import HTTPError, LocationParseError, NameResolutionError, SSLError
+from urllib3.exceptions import HTTPError, LocationValueError, NameResolutionError, SSLError
+from urllib3.util import make_headers, parse_url
 
 from libs.common.errors import ConfigError
 from libs.common.settings.storage import StorageAccount
@@ -55,6 +56,8 @@ class BlobService:
         self._alias = alias
         self._login = resolve(account, alias)
         self._pool = _connection_pool(self._login.endpoint)
+        # A proxy is told in the request where a plain request goes; for TLS it only opens the tunnel.
+        self._origin = self._login.endpoint.origin if self._pool.proxy and self._pool.scheme == "http" else ""
         self._closing = threading.Event()
         self._retrier = Retrier(policy or RetryPolicy(), self._closing.wait, metrics.RETRIES.labels(alias).inc)
         self._requests = metrics.REQUESTS.labels(alias)
@@ -94,9 +97,6 @@ class BlobService:
         self._login = fresh
         return True
 
-    def _attempt(self, request: Request) -> Response:
-        login = self._login
-        headers = {"x-ms-date": formatdate(usegmt=True), "x-ms-version": _API_VERSION, **request.headers}
     def _decoded(self, request: Request, decode: Callable[[Response], T]) -> T:
         response = self._attempt(request)
         try:
@@ -104,6 +104,9 @@ class BlobService:
         except (KeyError, ValueError, OverflowError) as error:  # no header, no number, no date
             raise Transient(f"{self._alias}: storage answered something broken: {error!r:.200}") from error
 
+    def _attempt(self, request: Request) -> Response:
+        login = self._login
+        headers = {"x-ms-date": formatdate(usegmt=True), "x-ms-version": _API_VERSION, **request.headers}
         signed = Request(request.method, login.endpoint.path + request.path, dict(request.query), headers)
         login.authoriser.authorise(signed)
         response = self._exchange(signed)
@@ -112,11 +115,17 @@ class BlobService:
         return Response(response.headers, response.data)
 
     def _exchange(self, request: Request) -> urllib3.BaseHTTPResponse:
-        target = f"{request.path}?{urlencode(request.query)}" if request.query else request.path
+        target = self._origin + (f"{request.path}?{urlencode(request.query)}" if request.query else request.path)
         self._requests.inc()
         try:
             return self._pool.urlopen(
-                request.method, target, headers=request.headers, retries=False, redirect=False, decode_content=False
+                request.method,
+                target,
+                headers=request.headers,
+                retries=False,
+                redirect=False,
+                assert_same_host=False,  # with a proxy, the pool's host is the proxy
+                decode_content=False,
             )
         except NameResolutionError as error:
             raise StorageUnavailable(
@@ -146,15 +155,26 @@ def _connection_pool(endpoint: Endpoint) -> urllib3.HTTPConnectionPool:
     if endpoint.scheme == "https":
         options["ssl_context"] = _trust()
     proxy = urllib.request.getproxies().get(endpoint.scheme)
-    manager: urllib3.PoolManager
+    if proxy and not endpoint.is_loopback and not urllib.request.proxy_bypass(endpoint.host):
+        manager = _proxy_manager(proxy, endpoint.scheme, options)
+    else:
+        manager = urllib3.PoolManager(**options)
     try:
-        if proxy and not endpoint.is_loopback and not urllib.request.proxy_bypass(endpoint.host):
-            manager = urllib3.ProxyManager(proxy, **options)
-        else:
-            manager = urllib3.PoolManager(**options)
         return manager.connection_from_host(endpoint.host, endpoint.port, endpoint.scheme)
-    except LocationParseError as error:
-        raise ConfigError(f"neither an address nor a proxy: {error}") from error
+    except LocationValueError as error:
+        raise ConfigError(f"not an address of a storage account: {error}") from error
+
+
+def _proxy_manager(proxy: str, scheme: str, options: Mapping[str, Any]) -> urllib3.PoolManager:
+    try:
+        user = parse_url(proxy).auth
+        headers = make_headers(proxy_basic_auth=unquote(user)) if user else None
+        return urllib3.ProxyManager(proxy, proxy_headers=headers, **options)
+    except LocationValueError:
+        what = (
+            f"{scheme}_proxy of the environment is no address of a proxy, as http://host:port or http://user:password@host:port"
+        )
+        raise ConfigError(f"{what}, with special characters of the password percent-encoded") from None  # it has the password
 
 
 def _trust() -> ssl.SSLContext:

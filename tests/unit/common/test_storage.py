@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +19,7 @@ from pydantic import SecretStr
 from libs.common.errors import ConfigError
 from libs.common.settings.storage import StorageAccount
 from libs.common.storage.api import BlobChanged, BlobGone, BlobUnreadable, StorageRefused, StorageUnavailable
-from libs.common.storage.azure import AzureContainer
+from libs.common.storage.azure import AzureContainer, open_container
 from libs.common.storage.credentials import (
     Authoriser,
     Endpoint,
@@ -242,3 +247,89 @@ def test_secrets_are_not_shown(tmp_path: Path) -> None:
     login = resolve(StorageAccount(account_name="account", account_key_file=tmp_path / "key"), "s.e")
     assert "secret" not in repr(login)
     assert KEY not in repr(login)
+
+
+@contextmanager
+def answering(*answers: bytes) -> Iterator[tuple[str, list[bytes]]]:
+    """Serve these answers, one a connection, on this machine; give host and port, and what was asked."""
+    asked: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            for answer in answers:
+                with server.accept()[0] as connection:
+                    asked.append(connection.recv(65_536))
+                    connection.sendall(answer)
+
+        thread = Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"127.0.0.1:{server.getsockname()[1]}", asked
+
+
+def answer(body: bytes, *headers: str) -> bytes:
+    """Return an answer with status 200."""
+    lines = ["HTTP/1.1 200 OK", f"Content-Length: {len(body)}", "Connection: close", *headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+EMPTY_LIST = answer(b"<EnumerationResults><Blobs/></EnumerationResults>")
+PROPERTIES = b"<Etag>0x1</Etag><Content-Length>1</Content-Length><Last-Modified>%s</Last-Modified>"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html><body>please sign in</body></html>",
+        b"no xml",
+        b"<EnumerationResults><Blobs><Blob><Name>a</Name><Properties/></Blob></Blobs></EnumerationResults>",
+        b"<EnumerationResults><Blobs><Blob><Name>a</Name><Properties>"
+        + PROPERTIES % b"yesterday"
+        + b"</Properties></Blob></Blobs></EnumerationResults>",
+    ],
+)
+def test_an_answer_that_is_no_listing_is_asked_for_again(body: bytes) -> None:
+    """A page of something on the way is no empty container, and a missing or broken value ends nobody."""
+    with answering(answer(body), EMPTY_LIST) as (address, asked):
+        account = StorageAccount(account_url=f"http://{address}/a", account_key=SecretStr(KEY))
+        assert list(open_container(account, "s.e", "logs").list_blobs("")) == []
+        assert len(asked) == 2
+
+
+def test_an_answer_without_its_headers_is_asked_for_again() -> None:
+    """So are block lists and properties that lack what they must say."""
+    blocks = b"<BlockList><CommittedBlocks><Block><Name>A</Name><Size>1</Size></Block></CommittedBlocks></BlockList>"
+    when = "Last-Modified: Fri, 01 May 2026 12:00:00 GMT"
+    whole = answer(blocks, "ETag: 0x1", "x-ms-blob-content-length: 1", when)
+    with answering(answer(blocks), answer(b"<html/>"), whole) as (address, asked):
+        account = StorageAccount(account_url=f"http://{address}/a", account_key=SecretStr(KEY))
+        assert open_container(account, "s.e", "logs").block_list("a").size == 1
+        assert len(asked) == 3
+
+
+def test_a_proxy_is_told_where_to_go_and_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plain request carries the whole address, the proxy's credentials, and the host that is meant."""
+    with answering(EMPTY_LIST) as (address, asked):
+        monkeypatch.setenv("http_proxy", f"http://us%40er:pass@{address}")
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        account = StorageAccount(account_url="http://azurite:10000/a", account_key=SecretStr(KEY))
+        assert list(open_container(account, "s.e", "logs").list_blobs("")) == []
+    (request,) = asked
+    assert request.startswith(b"GET http://azurite:10000/a/logs?restype=container&comp=list HTTP/1.1")
+    headers = request.lower().split(b"\r\n")
+    assert b"host: azurite:10000" in headers
+    assert b"proxy-authorization: basic " + base64.b64encode(b"us@er:pass").lower() in headers
+
+
+@pytest.mark.parametrize(
+    "proxy", ["proxy:3128", "socks5://proxy:1080", "http://user:S3/cret@proxy:3128", "http://user:cret@:x"]
+)
+def test_a_proxy_that_is_no_address_is_one_clear_line_without_its_password(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says which variable is meant and how it should look, and shows nothing of it."""
+    monkeypatch.setenv("https_proxy", proxy)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with pytest.raises(ConfigError, match="https_proxy") as caught:
+        open_container(StorageAccount(account_name="account", account_key=SecretStr(KEY)), "s.e", "logs")
+    assert "cret" not in str(caught.value)
+    assert "S3" not in str(caught.value)
