@@ -83,6 +83,7 @@ class Ingest:
         self._intake = Intake(self._backlog, parts.sources)
         self._workers: Workers[_Job, Step] = Workers(parts.settings.concurrency, self._work)
         self._session = make_session(self)
+        self._beat: Callable[[], None] = lambda: None  # of the run's health
         self._reserved = 0  # granted to steps in flight
         self._wide = False  # whether a step is in flight that reads more than its share: one at most
         self._held = 0  # granted to steps whose results wait for their transaction
@@ -94,13 +95,14 @@ class Ingest:
 
     def run(self, stop: Stop, health: Health) -> None:
         """Work until `stop` is set; commit what is ready; return."""
+        self._beat = health.beat
         self._parts.check()
         self._session.open()
         self._workers.start()
         try:
             health.ready()
             while not stop.is_set():
-                health.beat()
+                self._beat()
                 self._round()
             self._wind_up()
         finally:
@@ -111,7 +113,7 @@ class Ingest:
     def assigned(self, partitions: Collection[TopicPartition]) -> None:
         """Load what is known of the blobs of new partitions."""
         self._forget(partitions)
-        blobs = self._parts.checkpoints.load([source.partition for source in partitions])
+        blobs = self._parts.checkpoints.load([source.partition for source in partitions], self._beat)
         log.info("partitions assigned", partitions=sorted(source.partition for source in partitions), known_blobs=blobs)
 
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
@@ -122,7 +124,7 @@ class Ingest:
     def rewound(self, partitions: Collection[TopicPartition]) -> None:
         """Begin again from what is committed."""
         self._forget(partitions)
-        self._parts.checkpoints.load([source.partition for source in partitions])
+        self._parts.checkpoints.load([source.partition for source in partitions], self._beat)
 
     def _forget(self, partitions: Collection[TopicPartition]) -> None:
         self._backlog.forget(partitions)

@@ -22,12 +22,16 @@ class Checkpoints:
         self._read = read
         self._partitions: dict[int, dict[bytes, bytes]] = {}
 
-    def load(self, partitions: Collection[int]) -> int:
-        """Read these partitions anew; return how many blobs they know. Blocks until their ends are reached."""
+    def load(self, partitions: Collection[int], beat: Callable[[], None]) -> int:
+        """Read these partitions anew; return how many blobs they know.
+
+        Blocks until their ends are reached, which may take minutes, and calls `beat` all the while.
+        """
         self.forget(partitions)
         for number in partitions:
             self._partitions[number] = {}
         for record in self._read(partitions):
+            beat()
             table = self._partitions[record.partition]
             if record.value is None:
                 table.pop(_digest(record.key or b""), None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from threading import Lock
@@ -30,7 +30,7 @@ from libs.common.events import (
 )
 from libs.common.kafka.records import CommitResult, Inbound, Listener, NextOffsets, Outbound, TopicPartition
 from libs.common.segments import Segment
-from libs.common.service import Health, Stop
+from libs.common.service import STALE_AFTER_SECONDS, Health, Stop
 from libs.common.settings import Settings
 from libs.common.settings.kafka import TopicSettings
 from libs.common.settings.services import IngestSettings
@@ -235,6 +235,20 @@ def test_a_restart_goes_on_from_the_checkpoints() -> None:
     assert statuses.count(CheckpointStatus.COMPLETE) == 1
 
 
+def test_a_long_load_of_checkpoints_is_no_standstill() -> None:
+    """With every record the heartbeat goes on, so that a large topic does not get the process killed."""
+    now = [0.0]
+    health = Health(clock=lambda: now[0])
+
+    def slow(_: Collection[int]) -> Iterator[Inbound]:
+        for number in range(10):
+            now[0] += STALE_AFTER_SECONDS - 1
+            yield Inbound(TOPICS.checkpoints, 0, number, 0, b"%d" % number, b"", ())
+
+    assert Checkpoints(slow).load([0], health.beat) == 10
+    assert health.alive()
+
+
 def test_an_account_that_does_not_answer_holds_its_offsets_but_not_the_others() -> None:
     """Blobs of other accounts go on behind it; its announcement stays uncommitted and comes again."""
     site = Site()
@@ -290,16 +304,6 @@ def test_what_reads_nothing_does_not_hide_refused_messages(monkeypatch: pytest.M
         site.announce(BlobsListed("s.missing", "logs", "", "s", "e", EPOCH, EPOCH, 1, 1), b"s.missing/logs/")
     with pytest.raises(DeadLetterLimit, match=r"s\.missing"):
         site.run()
-
-
-def test_a_disabled_environment_is_not_read() -> None:
-    """Its containers are as unknown as those of no environment."""
-    storage = StorageAccount(connection_string=SecretStr("x"))
-    on = Environment(storage=storage, sources=(Source(container="logs"),))
-    off = on.model_copy(update={"enabled": False})
-    sources = Sources({"s": Subscription(environments={"on": on, "off": off})}, lambda *_: FakeContainer())
-    assert sources.container(BlobId("s.on", "logs", "a")) is not None
-    assert sources.container(BlobId("s.off", "logs", "a")) is None
 
 
 def test_a_blob_that_always_changes_while_it_is_read_waits_longer_and_longer() -> None:
