@@ -24,7 +24,7 @@ class ErrorCode(StrEnum):
     BAD_MESSAGE = "bad_message"  # headers or encoding of a Kafka message are broken
     TOO_LARGE = "too_large"  # over a configured limit; by reference
     UNSUPPORTED_BLOB = "unsupported_blob"  # archived, encrypted, or of a kind that is not read; by reference
-    INCOMPLETE_BLOB = "incomplete_blob"  # a generation ended before its content was complete; by reference
+    INCOMPLETE_BLOB = "incomplete_blob"  # a blob vanished or was replaced before it was read to its end; by reference
     REFUSED = "refused"  # the destination refuses this record
     HANDLER_CRASH = "handler_crash"  # our code raised on this record
 
