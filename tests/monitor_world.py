@@ -59,7 +59,8 @@ class Storage:
         """Yield blobs in name order."""
         self.before(prefix)
         self.listed.append(prefix)
-        yield from (self.blobs[name] for name in sorted(self.blobs) if name.startswith(prefix))
+        as_of = self._time.now
+        yield from (replace(self.blobs[name], as_of=as_of) for name in sorted(self.blobs) if name.startswith(prefix))
 
     def list_directories(self, prefix: str) -> Iterator[str]:
         """Yield what stands before the next slash."""
@@ -204,6 +205,7 @@ class World:
         self.time = Time()
         self.storage = Storage(self.time)
         self.broker = Broker()
+        self.clock_off = timedelta(0)  # the monitor's clock against that of storage
         self._source = Source(container="logs", **source)
 
     def monitor(self, **settings: Any) -> Running:
@@ -232,7 +234,7 @@ class Running:
             partitions=lambda: PARTITIONS,
             places=world.places(),
         )
-        self.monitor = Monitor(settings, TOPICS, parts, Clock(lambda: time.now, lambda: time.seconds))
+        self.monitor = Monitor(settings, TOPICS, parts, Clock(lambda: time.now + world.clock_off, lambda: time.seconds))
         self.monitor._open()
 
     def _make_session(self, listener: Listener) -> FakeSession:

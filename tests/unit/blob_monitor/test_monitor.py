@@ -51,6 +51,20 @@ def test_a_blob_is_announced_on_change_only_closed_once_and_reopened() -> None:
     assert world.broker.states()[last.blob].status is BlobStatus.OPEN
 
 
+@pytest.mark.parametrize("off", [timedelta(seconds=-90), timedelta(minutes=20)])
+def test_a_growing_blob_is_announced_and_stays_open_however_wrong_the_clock_is(off: timedelta) -> None:
+    """The monitor's own clock may be behind or ahead of storage's; every growth is said, and no end before there is one."""
+    world = World()
+    world.clock_off = off
+    monitor = world.monitor()
+    for size in range(1, 6):
+        world.storage.write(NAME, size)
+        monitor.round(60)
+    assert world.broker.said() == [(OBSERVED, NAME)] * 5
+    monitor.round(16 * 60)
+    assert world.broker.said()[5:] == [(CLOSED, NAME)]
+
+
 def test_every_listing_ends_with_its_counts_and_a_time_before_its_first_request() -> None:
     """BlobsListed follows the announcements of its prefix."""
     world = World(layout=Layout.FLAT, prefix="p/", exclude=("**/no",))
