@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from prometheus_client import REGISTRY
 from pydantic import SecretStr
 
 from libs.common.blobs import partition_of
@@ -266,3 +267,17 @@ def aged(storage: Storage, name: str, age: timedelta) -> None:
     """Pretend that a blob was created and last written long ago."""
     blob = storage.blobs[name]
     storage.blobs[name] = replace(blob, last_modified=blob.last_modified - age, creation_time=blob.last_modified - age)
+
+
+def raiser(error: Exception) -> Callable[[str], None]:
+    """Return what `Storage.before` may be to fail every request."""
+
+    def fail(_: str) -> None:
+        raise error
+
+    return fail
+
+
+def metric(name: str, labels: dict[str, str] | None = None) -> float:
+    """Return the value of one of the monitor's metrics."""
+    return REGISTRY.get_sample_value(f"blobtide_blob_monitor_{name}", labels or {}) or 0.0
