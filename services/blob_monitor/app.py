@@ -20,7 +20,7 @@ import structlog
 from libs.common.blobs import partition_of
 from libs.common.errors import Retry, ServerUnreachable
 from libs.common.kafka.records import CommitResult, Inbound, Listener, Session, TopicPartition
-from libs.common.service import Health, Stop
+from libs.common.service import NO_PARTITIONS, Health, Stop
 from libs.common.settings.kafka import TopicSettings
 from libs.common.settings.services import MonitorSettings
 from services.blob_monitor import metrics
@@ -87,30 +87,32 @@ class Monitor:
         self._is_stale = True  # the state topic may hold what memory does not
         self._caught_up_at = clock.monotonic()
         self._is_waiting = False  # for Kafka, and has said so
-        self._beat: Callable[[], None] = lambda: None
+        self._health = Health()  # until `run` is given one
 
     def run(self, stop: Stop, health: Health) -> None:
         """Work until `stop` is set."""
         if not self._environments:
             log.warning("nothing to monitor: 'subscriptions' has no enabled environment")
-        self._beat = health.beat
+        self._health = health
+        health.not_ready(NO_PARTITIONS)
         try:
             self._open()
-            health.ready()
             while not stop.is_set():
                 self.step()
-                self._beat()
+                health.beat()
         finally:
             self._close()
 
     def assigned(self, partitions: Collection[TopicPartition]) -> None:
         """Take over: read what others have written before anything is listed."""
         log.info("partitions assigned", count=len(partitions))
+        self._health.ready()
         self._start_again()
 
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
         """Drop what is running; who owns what is seen anew."""
         log.info("partitions revoked", count=len(partitions))
+        self._health.not_ready(NO_PARTITIONS)
         self._start_again()
 
     def rewound(self, partitions: Collection[TopicPartition]) -> None:
@@ -176,7 +178,7 @@ class Monitor:
 
     def _keep_alive(self) -> None:
         """Stay alive and in the group while millions of records are read."""
-        self._beat()
+        self._health.beat()
         self._session.poll(_POLL_RECORDS, 0.0)
 
     def _owns(self, key: str) -> bool:

@@ -20,7 +20,7 @@ import structlog
 from libs.common.crash import crash_point
 from libs.common.events import CheckpointStatus
 from libs.common.kafka.records import CommitResult, Listener, NextOffsets, Session, TopicPartition
-from libs.common.service import Health, Stop
+from libs.common.service import NO_PARTITIONS, Health, Stop
 from libs.common.settings.kafka import TopicSettings
 from libs.common.settings.services import IngestSettings
 from libs.common.storage.api import Container, StorageRefused, StorageUnavailable
@@ -83,7 +83,7 @@ class Ingest:
         self._intake = Intake(self._backlog, parts.sources)
         self._workers: Workers[_Job, Step] = Workers(parts.settings.concurrency, self._work)
         self._session = make_session(self)
-        self._beat: Callable[[], None] = lambda: None  # of the run's health
+        self._health = Health()  # until `run` is given one
         self._reserved = 0  # granted to steps in flight
         self._wide = False  # whether a step is in flight that reads more than its share: one at most
         self._held = 0  # granted to steps whose results wait for their transaction
@@ -95,14 +95,14 @@ class Ingest:
 
     def run(self, stop: Stop, health: Health) -> None:
         """Work until `stop` is set; commit what is ready; return."""
-        self._beat = health.beat
+        self._health = health
+        health.not_ready(NO_PARTITIONS)
         self._parts.check()
         self._session.open()
         self._workers.start()
         try:
-            health.ready()
             while not stop.is_set():
-                self._beat()
+                health.beat()
                 self._round()
             self._wind_up()
         finally:
@@ -113,18 +113,20 @@ class Ingest:
     def assigned(self, partitions: Collection[TopicPartition]) -> None:
         """Load what is known of the blobs of new partitions."""
         self._forget(partitions)
-        blobs = self._parts.checkpoints.load([source.partition for source in partitions], self._beat)
+        blobs = self._parts.checkpoints.load([source.partition for source in partitions], self._health.beat)
+        self._health.ready()
         log.info("partitions assigned", partitions=sorted(source.partition for source in partitions), known_blobs=blobs)
 
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
-        """Forget all about partitions that left."""
+        """Forget all about partitions that left; what stays is assigned anew."""
+        self._health.not_ready(NO_PARTITIONS)
         self._forget(partitions)
         self._parts.checkpoints.forget([source.partition for source in partitions])
 
     def rewound(self, partitions: Collection[TopicPartition]) -> None:
         """Begin again from what is committed."""
         self._forget(partitions)
-        self._parts.checkpoints.load([source.partition for source in partitions], self._beat)
+        self._parts.checkpoints.load([source.partition for source in partitions], self._health.beat)
 
     def _forget(self, partitions: Collection[TopicPartition]) -> None:
         self._backlog.forget(partitions)

@@ -11,13 +11,13 @@ import pytest
 
 from libs.common.events import BlobClosed, BlobObserved, BlobsListed, BlobStatus
 from libs.common.kafka.records import Outbound
-from libs.common.service import Health, Stop
-from libs.common.settings.services import DateRange
+from libs.common.service import NO_PARTITIONS, Health, Stop
+from libs.common.settings.services import DateRange, MonitorSettings
 from libs.common.settings.storage import Layout
 from libs.common.storage.api import BlobInfo
 from services.blob_monitor.listing import Chunk, Job, Kind, Task, work
 from services.blob_monitor.sources import Scope
-from tests.monitor_world import PARTITIONS, START, TOPICS, World, aged, hour_blob, metric
+from tests.monitor_world import PARTITIONS, START, TOPICS, Running, World, aged, hour_blob, metric
 
 NAME = hour_blob("x=/R1", 12)
 OBSERVED, CLOSED, REOPENED = "BlobObserved", "BlobClosed", "BlobReopened"
@@ -396,6 +396,27 @@ def test_a_long_full_listing_does_not_hold_up_the_current_hour() -> None:
             break
     monitor.round()
     assert world.broker.said() == [(OBSERVED, NAME)]
+
+
+def test_a_monitor_is_ready_only_while_it_has_an_assignment() -> None:
+    """Not before the first, nor after its partitions were taken or lost; an assignment of none is one."""
+    stop, health = Stop(), Health()
+    running = Running(World(), MonitorSettings())
+    ready: list[str | None] = []
+
+    def rebalance() -> None:
+        ready.append(health.why_not_ready())
+        running.session.give(range(PARTITIONS))
+        ready.append(health.why_not_ready())
+        running.monitor.revoked(running.session.owned())
+        ready.append(health.why_not_ready())
+        running.session.give(())
+        ready.append(health.why_not_ready())
+        stop.set()
+
+    running.session.on_poll = rebalance
+    running.monitor.run(stop, health)
+    assert ready == [NO_PARTITIONS, None, NO_PARTITIONS, None]
 
 
 def test_listing_a_hundred_thousand_blobs_takes_flat_memory() -> None:

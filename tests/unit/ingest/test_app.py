@@ -30,7 +30,7 @@ from libs.common.events import (
 )
 from libs.common.kafka.records import CommitResult, Inbound, Listener, NextOffsets, Outbound, TopicPartition
 from libs.common.segments import Segment
-from libs.common.service import STALE_AFTER_SECONDS, Health, Stop
+from libs.common.service import NO_PARTITIONS, STALE_AFTER_SECONDS, Health, Stop
 from libs.common.settings import Settings
 from libs.common.settings.kafka import TopicSettings
 from libs.common.settings.services import IngestSettings
@@ -119,6 +119,8 @@ class Site:
     most_bytes: int = 1_000_000_000  # larger transactions do not end in time
     read_bytes: int = 4_194_304
     stop: Stop = field(default_factory=Stop)
+    health: Health = field(default_factory=Health)
+    session: type[FakeSession] = FakeSession
     done: Callable[[], bool] = lambda: False
 
     def put(self, name: str, data: bytes, account: str = "s.e", **more: Any) -> None:
@@ -156,7 +158,7 @@ class Site:
             checkpoints=Checkpoints(lambda _partitions: iter(self.of(TOPICS.checkpoints))),
             check=lambda: None,
         )
-        Ingest(parts, lambda listener: FakeSession(self, listener)).run(self.stop, Health())
+        Ingest(parts, lambda listener: self.session(self, listener)).run(self.stop, self.health)
 
     def of(self, topic: str) -> list[Inbound]:
         """Return what was committed to a topic."""
@@ -414,6 +416,24 @@ def test_a_close_that_comes_alone_keeps_the_baseline_and_the_stream() -> None:
     site.announce(BlobClosed(name, blob.etag, len(blob.data), EPOCH, EPOCH, 60, Stream.PROXY_LOGS, 7))
     site.run()
     assert [r.value for r in site.of(TOPICS.raw_proxy_logs)] == [b"new"]
+
+
+def test_ingest_is_ready_only_while_it_has_an_assignment() -> None:
+    """Not before the first, nor after its partitions were taken or lost."""
+    ready: list[str | None] = []
+
+    class Rebalancing(FakeSession):
+        def poll(self, max_records: int, seconds: float) -> list[Inbound]:
+            ready.append(self._site.health.why_not_ready())
+            records = super().poll(max_records, seconds)
+            ready.append(self._site.health.why_not_ready())
+            self._listener.revoked([PARTITION])
+            ready.append(self._site.health.why_not_ready())
+            self._site.stop.set()
+            return records
+
+    Site(session=Rebalancing).run()
+    assert ready == [NO_PARTITIONS, None, NO_PARTITIONS]
 
 
 def test_settings_that_cannot_work_are_refused_with_what_to_do() -> None:
