@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 # How long an example takes says more about the machine than about the code.
@@ -15,3 +21,12 @@ pytest_plugins = (
     "tests.fixtures.stores",
     "tests.fixtures.long",
 )
+
+
+@pytest.fixture(autouse=True)
+def log_as_it_was() -> Iterator[None]:
+    """Undo what a command that runs in this process does to its log."""
+    yield
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+    sys.excepthook, threading.excepthook = sys.__excepthook__, threading.__excepthook__

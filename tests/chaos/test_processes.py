@@ -35,7 +35,7 @@ def test_frozen_processes_are_replaced_and_double_nothing_when_they_go_on(
     """An ingester, a parser and a file sink frozen beyond their session lose their partitions, go on, and join again."""
     plan = plan_of(kafka_settings, topics, own_azurite, tmp_path, ingesters=2, parsers=2, file_sinks=2)
     services = ("ingest", "parser", "sink-file")
-    with generating(own_azurite, estate(10, 120, seed=31), speed=100) as played, Pipeline(plan).running() as pipeline:
+    with generating(own_azurite, estate(10, 80, seed=31), speed=100) as played, Pipeline(plan).running() as pipeline:
         for service in services:
             wait_for_share(pipeline, f"{service}-0", 1, PARTITIONS - 1)
         pipeline.wait(lambda: row_count(plan.rows_directory) > 0, ARRIVES_WITHIN_SECONDS, "first rows")

@@ -100,7 +100,7 @@ def test_nothing_is_lost_or_doubled_by_storage_that_fails(
         proxy.otherwise = lambda: dice.choice(FAULTS) if dice.random() < 0.1 else None
         account = Account(own_azurite.connection_string.replace(own_azurite.blob_endpoint, proxy.url))
         plan = plan_of(kafka_settings, topics, account, tmp_path)
-        with generating(own_azurite, estate(10, 60, seed=22), speed=100) as played, Pipeline(plan).running() as pipeline:
+        with generating(own_azurite, estate(10, 40, seed=22), speed=100) as played, Pipeline(plan).running() as pipeline:
             wait_for_progress(pipeline, played)
             be_away(pipeline, own_azurite, own_azurite.stop)
             wait_for_progress(pipeline, played)
