@@ -119,7 +119,7 @@ def _running(kind: type[_Server], bench: Bench) -> Iterator[_Server]:
 @click.option("--only", "names", multiple=True, type=click.Choice(list(STAGES)), help="Only this stage; may be repeated.")
 @click.option("--write", is_flag=True, help="Keep table and machine in docs/benchmarks.md.")
 def main(*, quick: bool, names: tuple[str, ...], write: bool) -> None:
-    """Measure what every stage costs on this machine, and print one table."""
+    """Measure what every stage costs on this machine, and print one table. It takes half an hour."""
     try:
         rows, busy = run(_QUICK if quick else _FULL, names or tuple(STAGES))
     except BlobtideError as error:
