@@ -124,32 +124,32 @@ def test_a_call_behind_one_that_failed_adds_nothing(redis_server: LocalRedis, cl
             assert client.eval(APPEND_ONCE, len(keys), *arguments) == expected
 
 
-@pytest.mark.parametrize("mode", ["streams", "keys"])
-def test_a_full_server_is_a_retry(redis_server: LocalRedis, client: Redis, prefix: str, mode: str) -> None:
-    """When Redis is out of memory the write is a Retry that says so, and goes through once there is room."""
-    part = FlowPart(0, table(rows()))
-    with sink_of(redis_server, prefix, mode=mode) as sink:
-        client.config_set("maxmemory", "1")
-        try:
-            with pytest.raises(Retry, match="OutOfMemory"):
-                sink.write([part])
-        finally:
-            client.config_set("maxmemory", "0")
-        assert sink.write([part]) == Outcome(part.flows.num_rows)
+@pytest.fixture(params=["streams", "keys"])
+def sink(redis_server: LocalRedis, prefix: str, request: pytest.FixtureRequest) -> Iterator[RedisSink]:
+    """Open a sink in each of its modes."""
+    with sink_of(redis_server, prefix, mode=request.param) as opened:
+        yield opened
 
 
-@pytest.mark.parametrize("mode", ["streams", "keys"])
-def test_a_server_that_lacks_replicas_is_a_retry(redis_server: LocalRedis, client: Redis, prefix: str, mode: str) -> None:
-    """A server that takes no writes for a reason of its own is a Retry that says so and shows no flow."""
+@contextmanager
+def set_to(client: Redis, option: str, value: str) -> Iterator[None]:
+    """Give an option of the server, 0 by default, another value for a while."""
+    client.config_set(option, value)
+    try:
+        yield
+    finally:
+        client.config_set(option, "0")
+
+
+@pytest.mark.parametrize(
+    ("option", "said"), [("maxmemory", "OutOfMemory"), ("min-replicas-to-write", "ResponseError: NOREPLICAS")]
+)
+def test_a_server_that_takes_no_writes_is_a_retry(sink: RedisSink, client: Redis, option: str, said: str) -> None:
+    """A write to a server without memory or replicas is a Retry that says so and shows no flow, and goes through afterwards."""
     part = FlowPart(0, table(rows()))
-    with sink_of(redis_server, prefix, mode=mode) as sink:
-        client.config_set("min-replicas-to-write", "1")
-        try:
-            with pytest.raises(Retry, match="ResponseError: NOREPLICAS"):
-                sink.write([part])
-        finally:
-            client.config_set("min-replicas-to-write", "0")
-        assert sink.write([part]) == Outcome(part.flows.num_rows)
+    with set_to(client, option, "1"), pytest.raises(Retry, match=said):
+        sink.write([part])
+    assert sink.write([part]) == Outcome(part.flows.num_rows)
 
 
 def test_a_read_only_server_is_a_retry(redis_server: LocalRedis, client: Redis, prefix: str) -> None:
