@@ -68,7 +68,7 @@ def sink(name: str, options: dict[str, Any], parsed: Parsed, seconds: float) -> 
         while rows < work.tuples and time.monotonic() - began < seconds:
             time.sleep(_LOOK_SECONDS)
             worker.check()
-            rows = int(worker.metric(_ROWS))
+            rows = max(rows, int(worker.metric(_ROWS)))  # 0 while it does not answer
         sample = Sample(worker.cpu() - before, time.monotonic() - began)
     done = Work(rows, rows * work.bytes // work.tuples)
     return Measured(f"sink {name}{_LASTING}", parsed.load.data.name, done, (sample,), ENDS[name], memory=worker.memory())

@@ -8,24 +8,22 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import psutil
-from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.errors import BenchmarkFailed
 from benchmarks.measured import Memory, memory_of
 from benchmarks.site import Site, wait_until
 from libs.local import guard
 from libs.local.ports import free_port
-from services.cli.supervisor import is_ready, last_line, stop_process
+from services.cli.probe import is_ready, metrics_of, total
+from services.cli.supervisor import last_line, stop_process
 
 _START_SECONDS: Final = 60.0
 _SAMPLE_SECONDS: Final = 0.25
-_ANSWER_SECONDS: Final = 10.0
 SERVICE: Final = ("-m", "services.cli.main", "run")
 
 
@@ -76,9 +74,7 @@ class Worker:
 
     def metric(self, name: str) -> float:
         """Return the sum of a metric over its labels, as the process shows it now."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=_ANSWER_SECONDS) as answer:
-            families = text_string_to_metric_families(answer.read().decode())
-            return sum(sample.value for family in families for sample in family.samples if sample.name == name)
+        return total(metrics_of(self._port), name)
 
     def stop(self) -> None:
         """End the process. Idempotent."""

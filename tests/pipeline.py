@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +17,10 @@ import psutil
 import pyarrow as pa
 import pyarrow.dataset as ds
 import yaml
-from prometheus_client.parser import text_string_to_metric_families
 
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.local.ports import free_port
+from services.cli.probe import metrics_of, total
 from services.cli.supervisor import Child, Program, State, Supervisor, stop_process
 
 STEP_SECONDS = 0.1
@@ -228,13 +227,7 @@ class Pipeline:
     def metric(self, name: str, metric: str) -> float:
         """Return the sum of a metric over its labels, as one process shows it now; 0 while it does not answer."""
         port = self.child(name).program.health_port
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=1) as answer:
-                text = answer.read().decode()
-        except OSError:
-            return 0.0
-        families = [family for family in text_string_to_metric_families(text) if family.name == metric.removesuffix("_total")]
-        return sum(sample.value for family in families for sample in family.samples if sample.name == metric)
+        return total(metrics_of(port), metric) if port is not None else 0.0
 
     def names(self) -> list[str]:
         """Return the names of all processes."""

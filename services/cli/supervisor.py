@@ -13,22 +13,20 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from http.client import HTTPException
 from pathlib import Path
 from typing import Final
 
 from libs.common.errors import ConfigError
 from libs.local import guard
+from services.cli.probe import is_ready
 
 FIRST_DELAY: Final = 1.0
 LONGEST_DELAY: Final = 30.0
 GOOD_RUN_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 10.0
-_DIRECT: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 SIGNALLED: Final = 128  # the guard exits with 128 + N for a child that signal N ended
 
 
@@ -178,22 +176,6 @@ def _let_go(process: subprocess.Popen[bytes]) -> None:
     if process.stdin is not None:
         process.stdin.close()
     process.wait()
-
-
-def is_ready(port: int | None) -> bool:
-    """Ask ``/readyz``; a program without a health port is ready as soon as it runs."""
-    if port is None:
-        return True
-    return ask(port, "/readyz") is not None
-
-
-def ask(port: int, path: str) -> str | None:
-    """Return what a program on this machine answers on its health port, never through a proxy; None if it is no success."""
-    try:
-        with _DIRECT.open(f"http://127.0.0.1:{port}{path}", timeout=1) as answer:
-            return str(answer.read().decode())
-    except (OSError, HTTPException):
-        return None
 
 
 def last_line(log: Path) -> str:

@@ -13,13 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TextIO
 
-from prometheus_client.parser import text_string_to_metric_families
-
 from libs.common.errors import BlobtideError, CodecError
 from libs.common.flows.line_text import FlowLines
 from libs.common.flows.wire import decode_flows
 from libs.common.kafka.follow import Follower
-from services.cli.supervisor import Change, Child, State, Supervisor, ask
+from services.cli.probe import Families, metrics_of, total
+from services.cli.supervisor import Change, State, Supervisor
 
 REFRESH_SECONDS: Final = 5.0
 SAMPLE_LINES: Final = 5
@@ -31,7 +30,6 @@ COUNTS: Final[tuple[tuple[str, str, str, dict[str, str]], ...]] = (
 )
 _INDENT: Final = 2
 _WRITTEN: Final = "blobtide_sink_rows_total"
-Families = dict[str, list[tuple[dict[str, str], float]]]
 
 
 def fitted(line: str, width: int | None) -> str:
@@ -117,7 +115,11 @@ class View:
         self._say(f"stopped; the data stay in {data_dir.absolute()}: the next run goes on, --fresh forgets them")
 
     def _status(self, supervisor: Supervisor) -> str:
-        metrics = {child.program.name: _metrics(child) for child in supervisor.children if child.state is State.READY}
+        metrics = {
+            child.program.name: metrics_of(child.program.health_port)
+            for child in supervisor.children
+            if child.state is State.READY and child.program.health_port is not None
+        }
         for label, name, metric, wanted in COUNTS:
             self._count(label, metrics.get(name), metric, wanted)
         for name, families in metrics.items():
@@ -130,7 +132,7 @@ class View:
     def _count(self, label: str, families: Families | None, metric: str, wanted: Mapping[str, str]) -> None:
         count = self._counts.setdefault(label, Count())
         if families:  # a process that does not answer now has not lost its count
-            count.seen(_total(families, metric, wanted))
+            count.seen(total(families, metric, wanted))
 
     def _relay(self, supervisor: Supervisor) -> None:
         """Pass on what children printed on their standard output since the last time."""
@@ -166,18 +168,3 @@ class View:
     def _say(self, line: str) -> None:
         self.out.write(line + "\n")
         self.out.flush()
-
-
-def _metrics(child: Child) -> Families:
-    """Read a child's counters; none while it does not answer, or if it has none."""
-    if child.program.health_port is None:
-        return {}
-    families: Families = {}
-    for family in text_string_to_metric_families(ask(child.program.health_port, "/metrics") or ""):
-        for sample in family.samples:
-            families.setdefault(sample.name, []).append((sample.labels, sample.value))
-    return families
-
-
-def _total(families: Families, metric: str, wanted: Mapping[str, str]) -> float:
-    return sum(value for labels, value in families.get(metric, ()) if wanted.items() <= labels.items())

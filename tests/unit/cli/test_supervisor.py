@@ -100,7 +100,7 @@ def test_a_proxy_of_the_environment_is_not_asked_for_a_program_on_this_machine()
     code = (
         "from libs.common.service import Health, HealthServer\n"
         "from libs.common.settings.services import HttpSettings\n"
-        "from services.cli.supervisor import ask, is_ready\n"
+        "from services.cli.probe import ask, is_ready\n"
         "health = Health()\n"
         "health.ready()\n"
         "server = HealthServer(HttpSettings(port=0), health)\n"

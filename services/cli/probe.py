@@ -1,0 +1,45 @@
+"""What a service on this machine says on its health port: whether it is ready, and its metrics."""
+
+from __future__ import annotations
+
+import urllib.request
+from collections.abc import Mapping
+from http.client import HTTPException
+from typing import Final
+
+from prometheus_client.parser import text_string_to_metric_families
+
+_DIRECT: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+Families = dict[str, list[tuple[Mapping[str, str], float]]]
+"""Samples by metric: labels and value."""
+
+
+def is_ready(port: int | None) -> bool:
+    """Ask ``/readyz``; a program without a health port is ready as soon as it runs."""
+    if port is None:
+        return True
+    return ask(port, "/readyz") is not None
+
+
+def ask(port: int, path: str) -> str | None:
+    """Return what a program on this machine answers on its health port, never through a proxy; None if it is no success."""
+    try:
+        with _DIRECT.open(f"http://127.0.0.1:{port}{path}", timeout=1) as answer:
+            return str(answer.read().decode())
+    except (OSError, HTTPException):
+        return None
+
+
+def metrics_of(port: int) -> Families:
+    """Return the metrics of a service; none while it does not answer."""
+    families: Families = {}
+    for family in text_string_to_metric_families(ask(port, "/metrics") or ""):
+        for sample in family.samples:
+            families.setdefault(sample.name, []).append((sample.labels, sample.value))
+    return families
+
+
+def total(families: Families, metric: str, wanted: Mapping[str, str] | None = None) -> float:
+    """Return the sum of a metric over the samples that have the `wanted` labels."""
+    return sum(value for labels, value in families.get(metric, ()) if (wanted or {}).items() <= labels.items())
