@@ -14,18 +14,37 @@ FLOW_BATCH_HEADERS: Headers = (
     ("content-type", b"application/vnd.apache.arrow.stream"),
 )
 
+# Schema, a message a dictionary, the batch's own, and padding to eight bytes a buffer.
+_MOST_FRAMING = 65_536
+
+_NO_ROWS = pa.RecordBatch.from_pylist([], schema=FLOW_SCHEMA)
+
 _NEVER_NULL = tuple(field.name for field in FLOW_SCHEMA if not field.nullable)
 
 
-def encode_flows(batch: pa.RecordBatch) -> bytes:
-    """Return `batch` (schema `FLOW_SCHEMA`) as one Arrow IPC stream, uncompressed: the Kafka client compresses."""
-    out = pa.BufferOutputStream()
-    with pa.ipc.new_stream(out, FLOW_SCHEMA) as writer:
-        writer.write_batch(batch)
-    return bytes(out.getvalue())
+def encode_flows(batch: pa.RecordBatch) -> pa.Buffer:
+    """Return `batch` (schema `FLOW_SCHEMA`) as one Arrow IPC stream, uncompressed: the Kafka client compresses.
+
+    The buffer is read-only to whoever takes bytes: a copy as `bytes` would cost as much as the encoding.
+    """
+    if not batch.num_rows:
+        batch = _NO_ROWS  # what a slice without rows writes of the buffers behind it is no matter of its size
+    # A stream that grows copies what it has again and again, into memory that is new each time.
+    buffer = pa.allocate_buffer(sum(map(_size, batch.columns)) + _MOST_FRAMING)
+    with pa.FixedSizeBufferWriter(buffer) as out:
+        with pa.ipc.new_stream(out, FLOW_SCHEMA) as writer:
+            writer.write_batch(batch)
+        size = out.tell()
+    return buffer.slice(0, size)
 
 
-def decode_flows(data: bytes) -> pa.Table:
+def _size(column: pa.Array) -> int:
+    # What an array itself states leaves out values of a dictionary that a slice does not use, but they are written.
+    size: int = column.nbytes
+    return size + column.dictionary.nbytes if pa.types.is_dictionary(column.type) else size
+
+
+def decode_flows(data: bytes | pa.Buffer) -> pa.Table:
     """Read one flow batch; zero-copy on `data`.
 
     Raises:
