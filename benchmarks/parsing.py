@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
+from msgspec import structs
+
 from benchmarks.copying import ROLE as COPY
 from benchmarks.errors import BenchmarkFailed
 from benchmarks.estates import Data
@@ -36,7 +38,7 @@ class Repeated:
     def again(self) -> Iterator[Data]:
         """Yield the data as often, each time as another generation."""
         for number in range(self.times):
-            segments = tuple(replace(one, generation=f"{one.generation}.{number}") for one in self.data.segments)
+            segments = tuple(structs.replace(one, generation=f"{one.generation}.{number}") for one in self.data.segments)
             yield replace(self.data, segments=segments)
 
     def records(self, topic: str) -> Iterator[Outbound]:

@@ -16,6 +16,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+import msgspec
+
 from libs.common.errors import CodecError
 
 Headers = tuple[tuple[str, bytes], ...]
@@ -40,9 +42,11 @@ class Piece:
     first_tuple: int  # index, in the whole record, of the first tuple in this piece
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """Bytes ``[start, end)`` of `generation` of `blob`, or a piece of the one record that has this range."""
+class Segment(msgspec.Struct, frozen=True, gc=False):
+    """Bytes ``[start, end)`` of `generation` of `blob`, or a piece of the one record that has this range.
+
+    A `msgspec.Struct` like all that is made once a message: see `libs.common.kafka.records`.
+    """
 
     blob: str
     generation: str
@@ -84,7 +88,7 @@ class Segment:
                 start=int(h["start"]),
                 end=int(h["end"]),
                 ordinal=int(h["ordinal"]),
-                format=SegmentFormat(h["format"].decode()),
+                format=_format(h["format"]),
                 data=value,
                 piece=_piece(h["piece"]) if "piece" in h else None,
             )
@@ -92,6 +96,7 @@ class Segment:
             raise CodecError(f"not a segment: header {error}") from error
 
 
+_FORMATS = {form.value.encode(): form for form in SegmentFormat}
 _CONTENT_TYPES = {
     SegmentFormat.VNET: "application/json",
     SegmentFormat.NSG: "application/json",
@@ -99,6 +104,13 @@ _CONTENT_TYPES = {
     SegmentFormat.JSON_LINES: "application/x-ndjson",
     SegmentFormat.LINES: "text/plain",
 }
+
+
+def _format(text: bytes) -> SegmentFormat:
+    form = _FORMATS.get(text)
+    if form is None:
+        raise ValueError(f"format: {text!r} is none")
+    return form
 
 
 def _piece(text: bytes) -> Piece:
