@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from functools import lru_cache
 
 import pyarrow as pa
@@ -13,19 +14,21 @@ _LONGEST = 64  # no address is; what is remembered must not grow with what someb
 _IPV4 = rf"^(?:{_OCTET}\.){{3}}{_OCTET}$"
 
 
-def normalised(column: pa.Array) -> pa.Array:
-    """Return the strings of `column` in canonical form; what is no IP address becomes null.
+def normalised(columns: Sequence[pa.Array]) -> list[pa.Array]:
+    """Return the strings of `columns` in canonical form; what is no IP address becomes null.
 
     IPv4 is dotted decimal without leading zeros. IPv6 may stand in brackets; zones are refused.
     """
-    # Addresses come again and again: finding the different ones costs less than matching all of them.
-    encoded = column.dictionary_encode()
-    unusual = pc.invert(pc.match_substring_regex(encoded.dictionary, _IPV4))
-    found = encoded.dictionary.filter(unusual)
-    canonical = [_canonical(text) if len(text) <= _LONGEST else None for text in found.to_pylist()]
-    if canonical == found.to_pylist():
-        return column
-    return pc.replace_with_mask(encoded.dictionary, unusual, pa.array(canonical, pa.string())).take(encoded.indices)
+    # Addresses come again and again, as source and as destination: finding the different ones costs less than matching all.
+    encoded = pa.chunked_array(columns).dictionary_encode().chunks
+    addresses = encoded[-1].dictionary  # that of all chunks
+    unusual = pc.invert(pc.match_substring_regex(addresses, _IPV4))
+    found = addresses.filter(unusual).to_pylist()
+    canonical = [_canonical(text) if len(text) <= _LONGEST else None for text in found]
+    if canonical == found:
+        return list(columns)
+    replaced = pc.replace_with_mask(addresses, unusual, pa.array(canonical, pa.string()))
+    return [replaced.take(column.indices) for column in encoded]
 
 
 @lru_cache(maxsize=65_536)

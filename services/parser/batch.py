@@ -10,7 +10,7 @@ from libs.common.flows.schema import FLOW_SCHEMA
 from services.parser.formats import nsg
 from services.parser.harvest import Harvest
 from services.parser.positions import Origin
-from services.parser.words import spread
+from services.parser.words import mapped, spread
 
 _RECORD_TIME = FLOW_SCHEMA.field("record_time").type
 _STRING = pa.string()
@@ -24,12 +24,18 @@ def flow_batch(columns: dict[str, pa.Array], origin: Origin, harvest: Harvest) -
 
 def _array_columns(origin: Origin, harvest: Harvest) -> dict[str, pa.Array]:
     groups = harvest.groups
-    macs = pc.utf8_upper(pc.replace_substring_regex(pa.array(groups.macs, _STRING), "[-:]", ""))
     return {
         "rule": spread(pa.array(groups.rules, _STRING), origin.array),
         "acl_id": spread(pa.array(groups.acls, _STRING), origin.array),
-        "mac": spread(macs, origin.array),
+        "mac": spread(_macs(groups.macs), origin.array),
     }
+
+
+def _macs(texts: list[str | None]) -> pa.Array:
+    """Return hardware addresses as words of twelve hex digits, without the separators that some logs write."""
+    encoded = pa.array(texts, _STRING).dictionary_encode()
+    digits = pc.utf8_upper(pc.replace_substring_regex(encoded.dictionary, "[-:]", ""))
+    return mapped(encoded, digits.to_pylist())
 
 
 def _record_columns(origin: Origin, harvest: Harvest) -> dict[str, pa.Array]:

@@ -6,6 +6,7 @@ The pass takes all or nothing: if one tuple is not as it should be it returns No
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -71,8 +72,7 @@ def flow_columns(text: bytearray | pa.Buffer, rows: int, layout: Layout) -> dict
         return None
     checked = {
         "time": _times(fields["time"]),
-        "src_ip": _addresses(fields["src_ip"]),
-        "dst_ip": _addresses(fields["dst_ip"]),
+        **_addresses({name: fields[name] for name in layout.of_kind(Kind.ADDRESS)}),
         "src_port": fields["src_port"],
         "dst_port": fields["dst_port"],
         "protocol": _protocols(fields["protocol"]),
@@ -104,9 +104,9 @@ def _times(column: pa.Array) -> pa.Array | None:
     return column.view(FLOW_SCHEMA.field("time").type)
 
 
-def _addresses(column: pa.Array) -> pa.Array | None:
-    addresses = normalised(column)
-    return None if addresses.null_count else addresses
+def _addresses(columns: Mapping[str, pa.Array]) -> dict[str, pa.Array | None]:
+    addresses = normalised(list(columns.values()))
+    return {name: None if found.null_count else found for name, found in zip(columns, addresses, strict=True)}
 
 
 def _protocols(column: pa.Array) -> pa.Array | None:

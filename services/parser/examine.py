@@ -118,7 +118,7 @@ def _wrong_fields(lines: pa.Array, layout: Layout) -> Iterator[tuple[ErrorCode, 
             case Kind.WORD:
                 continue
             case Kind.ADDRESS:
-                wrong = normalised(column).is_null().to_numpy(zero_copy_only=False)
+                wrong = normalised([column])[0].is_null().to_numpy(zero_copy_only=False)
                 yield ErrorCode.BAD_ADDRESS, f"{name} is no IP address", wrong
             case Kind.PROTOCOL_LETTER:
                 yield ErrorCode.BAD_NUMBER, f"{name} is neither T, U nor a number from 0 to 255", ~_protocols(column)

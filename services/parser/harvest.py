@@ -23,6 +23,7 @@ MAX_ENVELOPES: Final = 16
 
 LONE_FORMATS: Final = frozenset({SegmentFormat.VNET, SegmentFormat.NSG, SegmentFormat.RECORDS})
 _WHOLE = Piece(0, 1, 0)
+_CATEGORY = b'"category"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ class Harvest:
         also knows what to do with anything unusual, so here it is enough to say no.
         """
         data = segment.data
-        if segment.format not in LONE_FORMATS or data.count(b'"category"') != 1 or not data.isascii():
+        if segment.format not in LONE_FORMATS or _has_several(data) or not data.isascii():
             return False
         start = first_record(data)
         try:
@@ -163,6 +164,11 @@ def harvest(segments: Sequence[Segment], source_of: SourceOf, most_letters: floa
     for number in range(len(segments)):
         result.add_segment(number)
     return result
+
+
+def _has_several(data: bytes) -> bool:
+    """Tell whether there seem to be several records, looking no further than to the second."""
+    return data.find(_CATEGORY, data.find(_CATEGORY) + 1) >= 0
 
 
 def _address(value: msgspec.Raw) -> int:

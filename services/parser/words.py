@@ -23,16 +23,28 @@ def mapped(column: pa.DictionaryArray, targets: Sequence[str | None]) -> pa.Dict
     """Return `column` with the i-th value of its dictionary replaced by ``targets[i]``; equal targets become one value."""
     words = {target: None for target in targets if target is not None}
     numbers = {word: number for number, word in enumerate(words)}
-    renumbered = pa.array([numbers.get(target) if target is not None else None for target in targets], pa.int32())
-    return pa.DictionaryArray.from_arrays(renumbered.take(column.indices), pa.array(list(words), pa.string()))
+    renumbered = [numbers.get(target) if target is not None else None for target in targets]
+    indices = column.indices
+    if renumbered != list(range(len(targets))):
+        indices = pc.take(pa.array(renumbered, pa.int32()), indices, boundscheck=False)
+    return _words(indices, pa.array(list(words), pa.string()))
 
 
 def spread(values: pa.Array, rows: Rows) -> pa.Array:
     """Return a word column that has at row i the string ``values[rows[i]]``."""
     if values.null_count == len(values):
         return pa.nulls(len(rows), WORD)
-    encoded = values.dictionary_encode()
-    return pa.DictionaryArray.from_arrays(encoded.indices.take(pa.array(rows)), encoded.dictionary)
+    encoded = values if pa.types.is_dictionary(values.type) else values.dictionary_encode()
+    if encoded.null_count:
+        return _words(encoded.indices.take(pa.array(rows)), encoded.dictionary)
+    if len(encoded.dictionary) == 1:
+        return _words(pa.array(np.zeros(len(rows), np.int32)), encoded.dictionary)
+    return _words(pa.array(encoded.indices.to_numpy()[rows]), encoded.dictionary)
+
+
+def _words(indices: pa.Array, dictionary: pa.Array) -> pa.DictionaryArray:
+    # Indices that come out of a dictionary need not be compared with its size, which costs as much as making them.
+    return pa.DictionaryArray.from_arrays(indices, dictionary, safe=False)
 
 
 def trimmed(column: pa.Array) -> pa.Array:
