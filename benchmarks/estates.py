@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Final
 
 from libs.common.blobs import BlobId, partition_of
@@ -41,6 +42,14 @@ class FlowBlob:
 
 
 @dataclass(frozen=True, slots=True)
+class Piece:
+    """Segments that are parsed together, and the partition of each."""
+
+    segments: tuple[Segment, ...]
+    partitions: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Data:
     """The logs of an estate.
 
@@ -65,8 +74,8 @@ class Data:
         """Bytes of all blobs."""
         return sum(blob.size for blob in self.blobs)
 
-    def polls(self) -> Iterator[list[Segment]]:
-        """Yield what the parser parses as one piece while it catches up: a poll's segments of one partition."""
+    def pieces(self) -> Iterator[Piece]:
+        """Yield what the parser parses as one piece while it catches up: a poll's segments, by partition, some megabytes."""
         limits = ParserSettings()
         poll: list[Segment] = []
         size = 0
@@ -74,9 +83,9 @@ class Data:
             poll.append(segment)
             size += len(segment.data)
             if size >= limits.poll_bytes or len(poll) >= limits.poll_messages:
-                yield from _by_partition(poll)
+                yield from _cut(poll)
                 poll, size = [], 0
-        yield from _by_partition(poll)
+        yield from _cut(poll)
 
 
 def busy(minutes: int) -> Data:
@@ -89,16 +98,16 @@ def quiet(minutes: int, nics: int = 5_000) -> Data:
     return _data("quiet", EstateSpec(seed=2, nics=nics, tuples_per_minute=_QUIET_TUPLES, minutes=minutes))
 
 
-def _by_partition(poll: list[Segment]) -> Iterator[list[Segment]]:
-    partitions = next(spec.partitions for spec in load_topic_specs() if spec.field == "raw_flow_logs")
-    pieces: dict[int, list[Segment]] = {}
-    for segment in poll:
-        number = partition_of(segment.blob.encode(), partitions)
-        piece = pieces.setdefault(number, [])
-        piece.append(segment)
-        if sum(len(one.data) for one in piece) >= PARSE_BYTES:
-            yield pieces.pop(number)
-    yield from pieces.values()
+def _cut(poll: list[Segment]) -> Iterator[Piece]:
+    count = next(spec.partitions for spec in load_topic_specs() if spec.field == "raw_flow_logs")
+    placed = sorted(((partition_of(segment.blob.encode(), count), segment) for segment in poll), key=itemgetter(0))
+    start = size = 0
+    for end, (_, segment) in enumerate(placed, 1):
+        size += len(segment.data)
+        if size >= PARSE_BYTES or end == len(placed):
+            partitions, segments = zip(*placed[start:end], strict=True)
+            yield Piece(segments, partitions)
+            start, size = end, 0
 
 
 def _data(name: str, spec: EstateSpec) -> Data:

@@ -10,11 +10,11 @@ from typing import Any, Final
 
 from benchmarks import plain
 from benchmarks.errors import BenchmarkFailed
-from benchmarks.estates import Data
+from benchmarks.estates import Data, Piece
 from benchmarks.measured import Measured, Sample, Work
 from libs.common.segments import Segment
 from libs.common.settings.services import ParserSettings
-from services.parser.app import slices
+from services.parser.app import encoded
 from services.parser.harvest import harvest
 from services.parser.kernel import no_source, parse
 
@@ -34,7 +34,7 @@ class _Phases:
 
 def measure(data: Data, repeats: int) -> Iterator[Measured]:
     """Measure the kernel and its peers."""
-    pieces = list(data.polls())
+    pieces = list(data.pieces())
     passes = [_pass(pieces, data.tuples) for _ in range(repeats)]
     work = Work(data.tuples, data.segment_bytes)
 
@@ -48,20 +48,20 @@ def measure(data: Data, repeats: int) -> Iterator[Measured]:
     yield from _peers(data, repeats)
 
 
-def _pass(pieces: list[list[Segment]], tuples: int) -> _Phases:
+def _pass(pieces: list[Piece], tuples: int) -> _Phases:
     """Go through all pieces once; decoding is measured on its own, since parsing is one call."""
     decode = parsing = encode = 0.0
     rows = 0
     limit = ParserSettings().batch_bytes
     for piece in pieces:
         started = time.process_time()
-        harvest(piece, no_source)
+        harvest(piece.segments, no_source)
         decoded = time.process_time()
-        parsed = parse(piece)
+        parsed = parse(piece.segments)
         columns = time.process_time()
-        rows += sum(part.rows for part in slices(parsed.batch, limit))
-        encoded = time.process_time()
-        decode, parsing, encode = decode + decoded - started, parsing + columns - decoded, encode + encoded - columns
+        rows += sum(part.rows for _, part in encoded(parsed, piece.partitions, limit))
+        ended = time.process_time()
+        decode, parsing, encode = decode + decoded - started, parsing + columns - decoded, encode + ended - columns
     if rows != tuples:
         raise BenchmarkFailed(f"{rows} rows came of {tuples} tuples")
     return _Phases(decode, parsing - decode, encode)

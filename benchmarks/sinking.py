@@ -17,9 +17,7 @@ from benchmarks.measured import Measured, Memory, Sample
 from benchmarks.parsing import Repeated
 from benchmarks.site import Site, wait_until
 from benchmarks.worker import SERVICE, Worker, running
-from libs.common.blobs import partition_of
 from libs.common.flows.wire import FLOW_BATCH_HEADERS
-from libs.common.kafka.admin import partition_count
 from libs.common.kafka.records import Outbound
 from libs.common.settings.services import ParserSettings
 from libs.local.errors import ServerMissing
@@ -27,7 +25,7 @@ from libs.local.kafka import LocalKafka
 from libs.local.opensearch import LocalOpenSearch
 from libs.local.process import LocalServer
 from libs.local.redis import LocalRedis
-from services.parser.app import slices
+from services.parser.app import encoded
 from services.parser.kernel import parse
 
 _Server = TypeVar("_Server", bound=LocalServer)
@@ -112,12 +110,10 @@ def _set_up(site: Site, name: str) -> None:
 
 def _batches(site: Site, load: Repeated) -> Iterator[Outbound]:
     """Yield what the parser writes."""
-    partitions = partition_count(site.kafka, site.topics.flows)
-    for piece in chain.from_iterable(repeated.polls() for repeated in load.again()):
-        number = partition_of(piece[0].blob.encode(), partitions)
-        for part in slices(parse(piece).batch, ParserSettings().batch_bytes):
+    for piece in chain.from_iterable(repeated.pieces() for repeated in load.again()):
+        for partition, part in encoded(parse(piece.segments), piece.partitions, ParserSettings().batch_bytes):
             headers = (*FLOW_BATCH_HEADERS, ("rows", str(part.rows).encode()))
-            yield Outbound(site.topics.flows, part.data, headers=headers, partition=number)
+            yield Outbound(site.topics.flows, part.data, headers=headers, partition=partition)
 
 
 @contextlib.contextmanager

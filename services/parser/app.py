@@ -1,7 +1,7 @@
 """Segments to flow batches: the transform that runs between reading and committing.
 
-The segments of one poll and partition are parsed together and leave as few batches, on the partition they came from. Beyond
-`PARSE_BYTES` a larger piece costs memory and gains nothing.
+The segments of one poll are parsed together, whatever partition they came from, because each parse has a fixed price; the rows
+of each partition leave as few batches, on that partition. Beyond `PARSE_BYTES` a larger piece costs memory and gains nothing.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import groupby
+from operator import attrgetter, itemgetter
 from typing import Final
 
 import pyarrow as pa
@@ -98,15 +100,15 @@ class FlowParser:
 
     def _flows(self, result: _Result) -> Iterator[Outbound]:
         self._count(result)
-        for part in slices(result.parsed.batch, self._outlet.batch_bytes):
+        for partition, part in encoded(result.parsed, result.partitions, self._outlet.batch_bytes):
             metrics.BATCH_ROWS.observe(part.rows)
             metrics.BATCH_BYTES.observe(len(part.data))
             headers = (*FLOW_BATCH_HEADERS, ("rows", str(part.rows).encode()))
-            yield Outbound(self._outlet.flows_topic, part.data, headers=headers, partition=result.partition)
+            yield Outbound(self._outlet.flows_topic, part.data, headers=headers, partition=partition)
 
     def _count(self, result: _Result) -> None:
         batch = result.parsed.batch
-        metrics.SEGMENTS.inc(result.segments)
+        metrics.SEGMENTS.inc(len(result.partitions))
         metrics.SEGMENT_BYTES.inc(result.bytes)
         metrics.RECORDS.inc(result.parsed.records)
         metrics.TUPLES.inc(batch.num_rows)
@@ -127,27 +129,23 @@ def _show(letter: DeadLetter) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Result:
-    """What became of some messages of one partition."""
+    """What became of some messages: `partitions` is that of each segment, in order."""
 
-    partition: int
-    segments: int
+    partitions: list[int]
     bytes: int
     parsed: Parsed
     letters: list[DeadLetter]
 
 
 def _pieces(batch: Sequence[Inbound]) -> Iterator[list[Inbound]]:
-    """Yield the messages of each partition in order, `PARSE_BYTES` at a time."""
-    by_partition: dict[int, list[Inbound]] = {}
-    for message in batch:
-        by_partition.setdefault(message.partition, []).append(message)
-    for messages in by_partition.values():
-        start = size = 0
-        for end, message in enumerate(messages, 1):
-            size += len(message.value or b"")
-            if size >= PARSE_BYTES or end == len(messages):
-                yield messages[start:end]
-                start, size = end, 0
+    """Yield the messages, those of each partition together and in order, `PARSE_BYTES` at a time."""
+    messages = sorted(batch, key=attrgetter("partition"))
+    start = size = 0
+    for end, message in enumerate(messages, 1):
+        size += len(message.value or b"")
+        if size >= PARSE_BYTES or end == len(messages):
+            yield messages[start:end]
+            start, size = end, 0
 
 
 def _parse(messages: list[Inbound], most_letters: float) -> _Result:
@@ -162,9 +160,8 @@ def _parse(messages: list[Inbound], most_letters: float) -> _Result:
             letters.append(dead_message(STAGE, ErrorCode.BAD_MESSAGE, str(error), message))
     with metrics.PARSE_SECONDS.time():
         parsed = parse(segments, cache(lambda number: coordinates(carriers[number])), most_letters)
-    return _Result(
-        messages[0].partition, len(segments), sum(len(one.data) for one in segments), parsed, letters + parsed.dead_letters
-    )
+    size = sum(len(one.data) for one in segments)
+    return _Result([message.partition for message in carriers], size, parsed, letters + parsed.dead_letters)
 
 
 def _segment(message: Inbound) -> Segment:
@@ -178,7 +175,17 @@ class Encoded:
     """A flow batch as bytes, and its rows."""
 
     rows: int
-    data: bytes
+    data: pa.Buffer
+
+
+def encoded(parsed: Parsed, partitions: Sequence[int], limit: int) -> Iterator[tuple[int, Encoded]]:
+    """Encode rows as flow batches of at most `limit` bytes, each with its partition; `partitions` is that of each segment."""
+    start = 0
+    for partition, segments in groupby(zip(partitions, parsed.segment_rows.tolist(), strict=True), key=itemgetter(0)):
+        rows = sum(count for _, count in segments)
+        for part in slices(parsed.batch.slice(start, rows), limit):
+            yield partition, part
+        start += rows
 
 
 def slices(batch: pa.RecordBatch, limit: int) -> Iterator[Encoded]:

@@ -1,6 +1,6 @@
 """The parser's kernel: segments in, one record batch and dead letters out. Pure; no bytes make it raise.
 
-All segments that one poll returned for one partition are one call, because the price of a call is fixed and most segments are
+All segments that one poll returned are one call, because the price of a call is fixed and most segments are
 small. Python touches records and tuple arrays; tuples exist only as text and as columns. A native kernel can take the place of
 `parse` without anyone noticing.
 """
@@ -35,9 +35,11 @@ class Parsed:
         batch: rows of schema `FLOW_SCHEMA`; within a blob in order of record and tuple if the segments are.
         dead_letters: what could not become rows: tuples, records, or bytes that are no JSON.
         records: how many records were read (those in `dead_letters` not counted).
+        segment_rows: for each segment, in order, how many rows of the batch come from it.
     """
 
     batch: pa.RecordBatch
+    segment_rows: Rows
     dead_letters: list[DeadLetter]
     records: int
 
@@ -82,8 +84,12 @@ def parse_gathered(gathered: Harvest) -> Parsed:
     positions = Positions(gathered, counts)
     for part in parts:
         _refuse(part, positions, gathered)
-    batch = _batch([part for part in parts if len(part.good)], positions, gathered)
-    return Parsed(batch, gathered.letters, len(gathered.records))
+    numbers, columns = _in_order([part for part in parts if len(part.good)], positions)
+    origin = positions.origin(numbers)
+    segments = np.array(gathered.segment_of, np.int64)[origin.record]
+    segment_rows = np.bincount(segments, minlength=len(gathered.segments))
+    batch = flow_batch(columns, origin, gathered) if columns else pa.RecordBatch.from_pylist([], schema=FLOW_SCHEMA)
+    return Parsed(batch, segment_rows, gathered.letters, len(gathered.records))
 
 
 def _parts(gathered: Harvest) -> list[_Part]:
@@ -125,17 +131,16 @@ def _refuse(part: _Part, positions: Positions, gathered: Harvest) -> None:
         gathered.refuse(segment, offset, Refusal(bad.code, bad.reason, bad.data, index))
 
 
-def _batch(parts: list[_Part], positions: Positions, gathered: Harvest) -> pa.RecordBatch:
+def _in_order(parts: list[_Part], positions: Positions) -> tuple[Rows, dict[str, pa.Array]]:
+    """Return the numbers of the good tuples, ascending, and their columns."""
     if not parts:
-        return pa.RecordBatch.from_pylist([], schema=FLOW_SCHEMA)
+        return np.arange(0), {}
     numbers = np.concatenate([positions.of_arrays(part.arrays)[part.good] for part in parts])
-    columns = parts[0].columns
-    if len(parts) > 1:
-        # Records of several formats take turns: bring their rows back into the order of the text.
-        order = np.argsort(numbers)
-        numbers = numbers[order]
-        columns = _concatenated([part.columns for part in parts], order)
-    return flow_batch(columns, positions.origin(numbers), gathered)
+    if len(parts) == 1:
+        return numbers, parts[0].columns
+    # Records of several formats take turns: bring their rows back into the order of the text.
+    order = np.argsort(numbers)
+    return numbers[order], _concatenated([part.columns for part in parts], order)
 
 
 def _concatenated(parts: list[dict[str, pa.Array]], order: Rows) -> dict[str, pa.Array]:

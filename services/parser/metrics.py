@@ -13,7 +13,7 @@ TUPLES: Final = Counter("blobtide_parser_tuples_total", "Flow tuples that became
 DEAD_LETTERS: Final = Counter("blobtide_parser_dead_letters_total", "What could not become rows, by reason code.", ["code"])
 PARSE_SECONDS: Final = Histogram(
     "blobtide_parser_parse_duration_seconds",
-    "Time for all segments of one poll and partition.",
+    "Time for all segments of one poll, or for as many as are parsed together.",
     buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
 BATCH_ROWS: Final = Histogram(

@@ -45,6 +45,23 @@ def test_a_poll_leaves_one_batch_a_partition_on_its_own_partition() -> None:
     assert blobs == [f"a.b/logs/{number}" for number in (0, 0, 2, 2, 4, 4)]
 
 
+def test_rows_stay_on_their_partition_whatever_becomes_of_other_rows() -> None:
+    """Partitions are parsed together; bad tuples, partitions without a row and messages that are no segments move nothing."""
+    broken = Inbound("Raw", 0, 0, 0, b"key", b"value", ())
+    polled = [
+        message(2, 0, segment(5, GOOD, "bad", GOOD)),
+        broken,
+        message(0, 1, segment(1, "bad", GOOD)),
+        message(1, 0, segment(4, "bad")),
+        message(2, 1, segment(6, "bad")),
+        message(0, 2, segment(2, GOOD, GOOD, GOOD)),
+        message(2, 2, segment(7, GOOD)),
+    ]
+    outputs = [out for out in FlowParser(OUTLET).handle(polled) if out.topic == "Flows"]
+    found = [(out.partition, decode_flows(out.value or b"")["blob"].to_pylist()) for out in outputs]
+    assert [(partition, [int(blob[-1]) for blob in blobs]) for partition, blobs in found] == [(0, [1, 2, 2, 2]), (2, [5, 5, 7])]
+
+
 def test_what_cannot_be_parsed_goes_to_the_errors_topic_with_its_coordinates() -> None:
     """Bad tuples and messages that are no segments become dead letters beside the rows of the others."""
     broken = Inbound("Raw", 3, 7, 0, b"key", b"value", (("type", b"segment"),))
