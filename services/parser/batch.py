@@ -34,8 +34,8 @@ def _array_columns(origin: Origin, harvest: Harvest) -> dict[str, pa.Array]:
 def _macs(texts: list[str | None]) -> pa.Array:
     """Return hardware addresses as words of twelve hex digits, without the separators that some logs write."""
     encoded = pa.array(texts, _STRING).dictionary_encode()
-    digits = pc.utf8_upper(pc.replace_substring_regex(encoded.dictionary, "[-:]", ""))
-    return mapped(encoded, digits.to_pylist())
+    digits = pc.utf8_upper(pc.replace_substring(pc.replace_substring(encoded.dictionary, "-", ""), ":", ""))
+    return encoded if digits.equals(encoded.dictionary) else mapped(encoded, digits.to_pylist())
 
 
 def _record_columns(origin: Origin, harvest: Harvest) -> dict[str, pa.Array]:

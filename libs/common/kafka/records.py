@@ -42,7 +42,10 @@ class Inbound(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Outbound:
-    """A record to write. Without `partition` the key decides (murmur2)."""
+    """A record to write. Without `partition` the key decides (murmur2).
+
+    `value` may be anything else that the client can take bytes from, such as a `pyarrow.Buffer`: it is not copied before.
+    """
 
     topic: str
     value: bytes | None
