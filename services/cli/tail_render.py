@@ -14,6 +14,8 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
+import msgspec
+
 from libs.common.errors import CodecError
 from libs.common.events import decode_event
 from libs.common.flows.json_text import json_lines
@@ -59,7 +61,7 @@ def _decoded(record: Inbound, kind: str) -> dict[str, Any]:
     if kind in _EVENTS:
         return {name: value for name, value in asdict(decode_event(record.value)).items() if value not in (None, "")}
     if kind == "segment":
-        segment = asdict(Segment.from_message(record.headers, record.value))
+        segment = msgspec.to_builtins(Segment.from_message(record.headers, record.value), builtin_types=(bytes,))
         return {name: value for name, value in segment.items() if value is not None}
     headers = {name: value.decode(errors="replace") for name, value in record.headers if name != "type"}
     return {**headers, "bytes": record.value}

@@ -1,8 +1,8 @@
 """The parser's kernel: segments in, one record batch and dead letters out. Pure; no bytes make it raise.
 
-All segments that one poll returned are one call, because the price of a call is fixed and most segments are small. Python touches
-records and tuple arrays; tuples exist only as text and as columns. A native kernel can take the place of `parse` without anyone
-noticing.
+All segments that one poll returned are one call, because the price of a call is fixed and most segments are small. Python
+touches records and tuple arrays; tuples exist only as text and as columns. A native kernel can take the place of `parse`
+without anyone noticing.
 """
 
 from __future__ import annotations

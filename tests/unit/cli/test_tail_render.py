@@ -10,7 +10,7 @@ import pytest
 from libs.common.flows.line_text import FlowLines
 from libs.common.flows.wire import FLOW_BATCH_HEADERS, encode_flows
 from libs.common.kafka.records import Inbound
-from libs.common.segments import Headers
+from libs.common.segments import Headers, Piece, Segment, SegmentFormat
 from services.cli.tail_render import Output, render
 from tests.flows import Spot, row, table
 
@@ -34,6 +34,18 @@ def test_a_flow_is_one_line_whatever_its_rule_is_called(output: Output, separato
     assert len(shown) == 2
     if output is Output.JSON:
         assert json.loads(shown[0])["rule"] == f"one{separator}two"
+
+
+@pytest.mark.parametrize("piece", [None, Piece(1, 3, 20)])
+def test_a_segment_shows_where_it_stands(piece: Piece | None) -> None:
+    """Everything that its headers say is there, and which part of a cut record it is if it is one."""
+    segment = Segment("a.b/logs/c", "g", 14, 17, 2, SegmentFormat.VNET, b"{}", piece)
+    [shown] = lines(message(segment.data, segment.headers()), Output.JSON)
+    expected = {"blob": "a.b/logs/c", "generation": "g", "start": 14, "end": 17, "ordinal": 2, "format": "vnet", "data": "{}"}
+    cut = {} if piece is None else {"piece": {"number": 1, "count": 3, "first_tuple": 20}}
+    assert json.loads(shown)["value"] == expected | cut
+    [line] = lines(message(segment.data, segment.headers()), Output.TEXT)
+    assert "a.b/logs/c" in line
 
 
 @pytest.mark.parametrize("timestamp_ms", [-1, 2**62, -(2**62)])
