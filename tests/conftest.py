@@ -15,6 +15,7 @@ settings.register_profile("untimed", settings.default, deadline=None, suppress_h
 settings.load_profile("untimed")
 
 pytest_plugins = (
+    "tests.fixtures.alone",
     "tests.fixtures.servers",
     "tests.fixtures.kafka",
     "tests.fixtures.azurite",

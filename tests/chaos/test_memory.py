@@ -18,7 +18,7 @@ from tests.estates import ARRIVES_WITHIN_SECONDS, estate, generating, plan_of, w
 from tests.fixtures.long import Scale
 from tests.pipeline import Pipeline, assert_same_rows, read_rows
 
-pytestmark = [pytest.mark.kafka, pytest.mark.azurite, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.kafka, pytest.mark.azurite, pytest.mark.alone, pytest.mark.timeout(1800)]
 
 MIB = 1024 * 1024
 MOST_MIB = 256

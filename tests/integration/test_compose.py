@@ -18,7 +18,7 @@ COMPOSE = ("docker", "compose", "--file", str(ROOT / "deploy" / "compose.yaml"))
 BASES = ("python:3.11-slim", "node:22-slim", "apache/kafka:4.2.1")
 MADE_OFFLINE = "blobtide-offline/python"
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.alone]
 
 
 def _succeeds(*command: str) -> bool:

@@ -1,4 +1,4 @@
-"""`./dev test` where a server cannot be had."""
+"""`./dev test`: what it runs, and what it says where a server cannot be had."""
 
 from __future__ import annotations
 
@@ -25,6 +25,23 @@ def dev(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setattr(module, "install_program", lambda *_: None)
     monkeypatch.setattr(module, "run", lambda argv: 3 if "libs.local" in argv else 0)
     return module
+
+
+@pytest.mark.parametrize("arguments", [(), ("tests/unit", "-k", "segment")], ids=["everything", "arguments"])
+def test_only_a_run_of_everything_is_spread_over_workers(
+    arguments: tuple[str, ...], dev: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All tests run on two workers; with arguments, pytest gets those and nothing else."""
+    commands: list[tuple[str, ...]] = []
+
+    def run(argv: tuple[str, ...]) -> int:
+        commands.append(argv[1:])
+        return 0
+
+    monkeypatch.setattr(dev, "run", run)
+    monkeypatch.setattr(dev, "make_environment", lambda: None)
+    assert dev.main(["test", *arguments]) == 0
+    assert commands[-1] == ("-m", "pytest", *(arguments or ("-n", "2", "--maxschedchunk", "1")))
 
 
 @pytest.mark.parametrize(("ci", "code", "end"), [("", 0, "all is well"), ("true", 1, "failed: servers")])
