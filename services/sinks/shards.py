@@ -118,8 +118,11 @@ class Shards:
         self.release(list(self._open))
 
     def look(self, at: Callable[[ShardStore], T]) -> list[T]:
-        """Return what `at` reads in each open shard; shards whose disk fails are left out."""
-        found = [self._try(shard, partial(at, store)) for shard, store in list(self._open.items())]
+        """Return what `at` reads in each shard that no other process has; those whose disk fails are left out.
+
+        Not only in open ones: after a restart, or when partitions move, most are closed until something comes for them.
+        """
+        found = [self._seen(shard, at) for shard in self._known()]
         return [value for value in found if value is not None]
 
     def _opened(self, shard: int) -> ShardStore:
@@ -136,11 +139,25 @@ class Shards:
 
     def _sweep(self) -> None:
         """Make due files of shards that nobody has open."""
-        for home in sorted((self._spec.outlet.directory / HIDDEN).iterdir()):
-            name = _HOME.fullmatch(home.name)  # what else is there, a copy of a home for instance, is not ours
-            if name and (shard := int(name[1])) not in self._open:
+        for shard in self._known():
+            if shard not in self._open:
                 self._try(shard, partial(self._settle, shard))
                 self._drop(shard)
+
+    def _known(self) -> list[int]:
+        """Return the shards that the directory holds anything of; none while it cannot be read, which a write will tell."""
+        try:
+            homes = [_HOME.fullmatch(home.name) for home in (self._spec.outlet.directory / HIDDEN).iterdir()]
+        except OSError:
+            return []
+        return sorted(int(name[1]) for name in homes if name)  # what else is there, a copy of a home for instance, is not ours
+
+    def _seen(self, shard: int, at: Callable[[ShardStore], T]) -> T | None:
+        was_open = shard in self._open
+        value = self._try(shard, lambda: at(self._opened(shard)))
+        if not was_open:
+            self._drop(shard)
+        return value
 
     def _settle(self, shard: int) -> None:
         store = self._opened(shard)

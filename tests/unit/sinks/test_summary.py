@@ -175,6 +175,26 @@ def test_a_flow_from_the_future_does_not_close_the_minutes_before_it(tmp_path: P
     assert "TCP/443" not in out.getvalue().split("SERVICE")[-1]
 
 
+def test_the_table_counts_what_was_counted_before_partitions_moved(tmp_path: Path) -> None:
+    """The total only grows: over a rebalance and a restart, before anything comes for most partitions again."""
+    out = io.StringIO()
+    before = World(tmp_path, print_seconds=1)
+    for shard in range(3):
+        before.sink.write([FlowPart(shard, table([row(Spot(shard, 0, 0))]))])
+    before.sink.release([0, 1])
+    before.sink.close()
+    world = World(tmp_path, print_seconds=1, out=out)
+    world.sink.write([FlowPart(1, table([row(Spot(1, 1, 0))]))])
+    world.now += 2
+    world.sink.tick()
+    assert "4 flows until" in out.getvalue()
+    other = World(tmp_path, print_seconds=1, out=out)
+    other.sink.write([FlowPart(2, table([row(Spot(2, 1, 0))]))])
+    other.sink.close()
+    assert "3 flows until" in out.getvalue(), "what another process counts is shown there"
+    world.sink.close()
+
+
 def test_sockets_are_bounded_while_too_many_sums_are_open(tmp_path: Path) -> None:
     """When every write closes all minutes early, the most silent sockets still leave."""
     out = io.StringIO()
