@@ -39,6 +39,22 @@ def test_errors_of_one_record_are_told_from_errors_of_the_world() -> None:
     assert not is_passing(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
 
 
+# The column "retriable" of the error codes in Kafka's protocol guide, as of 4.2, without the corrupt message (2).
+RETRIABLE_FOR_THE_PROTOCOL = (
+    *(3, 5, 6, 7, 9, 13, 14, 15, 16, 19, 20, 41, 51, 56),
+    *(70, 71, 72, 74, 75, 78, 80, 83, 88, 89, 100, 103),
+)
+
+
+@pytest.mark.parametrize("code", RETRIABLE_FOR_THE_PROTOCOL, ids=lambda code: KafkaError(code).name())
+def test_what_the_protocol_calls_retriable_ends_no_process(code: int) -> None:
+    """The client hands broker errors on without its own flag: by their numbers they are known to pass."""
+    error = KafkaError(code)
+    assert not error.retriable()
+    assert is_passing(error)
+    assert isinstance(translated(error, "x"), ServerUnreachable)
+
+
 def test_translation_says_what_was_done_and_what_to_check() -> None:
     """Denied, unreachable and other errors become one line each, of the class the command line exits with."""
     denied = translated(KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED, "no"), "joining g")
