@@ -160,6 +160,8 @@ class Pipeline:
         while not done():
             assert time.monotonic() < deadline, f"after {seconds:.0f} s still not: {what}"
             self.step()
+            failed = self._supervisor.failed()
+            assert failed is None, f"waiting for {what}, a process ended for good: {failed}"
             time.sleep(STEP_SECONDS)
 
     def go_on_for(self, seconds: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import socket
 from contextlib import closing
@@ -13,13 +14,28 @@ _RANGE = range(20_000, 32_000)
 _ATTEMPTS = 200
 
 
+class Ports:
+    """Hands out the ports of a range in random order, none twice before all have been: who got one may not listen yet."""
+
+    def __init__(self, ports: range) -> None:
+        self._ports = ports
+        # In random order, so that processes that ask at the same time get different ones.
+        self._order = itertools.cycle(random.sample(ports, len(ports)))
+
+    def free(self) -> int:
+        """Return a port nobody listens on. Raises OSError if none is found."""
+        for port in itertools.islice(self._order, _ATTEMPTS):
+            if _is_free(port):
+                return port
+        raise OSError(f"no free port on {LOOPBACK} between {self._ports.start} and {self._ports.stop - 1}")
+
+
+_PORTS = Ports(_RANGE)
+
+
 def free_port() -> int:
-    """Return a port nobody listens on. Raises OSError if none is found."""
-    for _ in range(_ATTEMPTS):
-        port = random.choice(_RANGE)  # noqa: S311 - spreads processes that ask at the same time
-        if _is_free(port):
-            return port
-    raise OSError(f"no free port on {LOOPBACK} between {_RANGE.start} and {_RANGE.stop - 1}")
+    """Return a port nobody listens on, and that was not given before by this process. Raises OSError if none is found."""
+    return _PORTS.free()
 
 
 def accepts(port: int) -> bool:

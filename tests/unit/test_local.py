@@ -16,7 +16,7 @@ from libs.local.errors import ServerMissing
 from libs.local.java import find_java
 from libs.local.maven import find_maven, jars
 from libs.local.node import find_node
-from libs.local.ports import accepts, free_port
+from libs.local.ports import Ports, accepts, free_port
 from libs.local.process import Launch, LocalServer
 from libs.local.redis import find_redis
 from libs.local.resources import resource
@@ -158,6 +158,13 @@ def test_two_fetchers_fetch_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_free_port_is_not_listened_on() -> None:
     """A port that was found free accepts no connection."""
     assert not accepts(free_port())
+
+
+def test_no_port_is_given_twice_before_all_were() -> None:
+    """Whoever asked may not listen yet: two who ask one after the other get different ports."""
+    ports = Ports(range(20_000, 20_100))
+    given = [ports.free() for _ in range(80)]  # some of the hundred may be in use here
+    assert len(set(given)) == len(given)
 
 
 @pytest.mark.parametrize(
