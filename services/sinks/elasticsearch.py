@@ -38,7 +38,7 @@ from services.sinks.settings import DocumentBatchSettings, SinkSettings
 
 log = structlog.get_logger(__name__)
 
-_SLICE_ROWS: Final = 8_192  # some 10 MB of documents: bounds the memory of a write
+_SLICE_ROWS: Final = 4_096  # some 5 MB of documents: bounds the memory of a write
 _OUTSIDE: Final = "the day of this flow is outside the days that indexes are made for (past_days)"
 _BEAT_SECONDS: Final = 1.0
 _JSON: Final = {"Content-Type": "application/json"}
