@@ -1,7 +1,7 @@
 """compose.yaml on a real Docker engine.
 
-Nothing else needs Docker, and CI may have none: these tests skip where no engine answers, in CI too. tests/unit/test_compose.py
-holds the files against the program everywhere.
+Nothing else needs Docker. CI starts an engine where it may (.ci/with-docker); where none answers these tests skip, in CI too.
+tests/unit/test_compose.py holds the files against the program everywhere.
 """
 
 from __future__ import annotations
