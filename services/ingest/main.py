@@ -21,7 +21,6 @@ from services.ingest.sources import Sources
 
 ROLE: Final = "ingest"
 MOST_RECORD_BYTES: Final = 16_777_216
-_MESSAGE_ROOM: Final = 16_384  # for key and headers
 
 
 def build(settings: Settings) -> Service:
@@ -31,11 +30,9 @@ def build(settings: Settings) -> Service:
         ConfigError: if there is nothing to read, or sizes do not fit together.
     """
     limits = Limits(settings.ingest.segment_bytes, settings.ingest.max_line_bytes, MOST_RECORD_BYTES)
-    room = settings.kafka.message_max_bytes - _MESSAGE_ROOM
+    room = settings.kafka.value_max_bytes
     if max(limits.segment, limits.line) > room:
-        raise ConfigError(
-            f"ingest.segment_bytes and ingest.max_line_bytes must stay below kafka.message_max_bytes by {_MESSAGE_ROOM}: {room}"
-        )
+        raise ConfigError(f"ingest.segment_bytes and ingest.max_line_bytes must fit kafka.message_max_bytes: at most {room}")
     parts = Parts(
         settings=settings.ingest,
         topics=settings.topics,

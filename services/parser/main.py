@@ -13,8 +13,14 @@ from services.parser.app import FlowParser, Outlet
 
 
 def build(settings: Settings) -> Service:
-    """Build the parser; nothing is connected yet."""
+    """Build the parser; nothing is connected yet.
+
+    Raises:
+        ConfigError: if a flow batch may be larger than a message.
+    """
     topics, parser = settings.topics, settings.parser
+    if parser.batch_bytes > settings.kafka.value_max_bytes:
+        raise ConfigError(f"parser.batch_bytes must fit kafka.message_max_bytes: at most {settings.kafka.value_max_bytes}")
     spec = SessionSpec("parser", settings.instance.ordinal, (topics.raw_flow_logs,))
 
     def make_session(listener: Listener) -> Session:

@@ -273,7 +273,8 @@ class TransactionalProducer:
             self._count_fence()
         if is_refusal(failed.error):
             topics = ", ".join(sorted({output.topic for output in work.outputs}))
-            raise OutputRefused(f"a record for {topics} cannot be written: {failed.error.str()}; see kafka.message_max_bytes")
+            sizes = "kafka.message_max_bytes and the topic's max.message.bytes"
+            raise OutputRefused(f"a record for {topics} cannot be written: {failed.error.str()}; see {sizes}")
         broken = failed.failure is Failure.FATAL or is_out_of_group(failed.error)
         return Ending.LEFT_GROUP if broken else Ending.ABORTED
 

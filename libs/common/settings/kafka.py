@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from pydantic import Field, SecretStr, model_validator
 
 from libs.common.settings.base import Group
+
+_KEY_AND_HEADERS_BYTES: Final = 16_384
 
 
 class SecurityProtocol(StrEnum):
@@ -42,6 +44,11 @@ class KafkaSettings(Group):
     compression: str = Field(default="lz4", pattern=r"^(?:none|lz4|zstd|snappy|gzip)$", description="Compression of batches.")
     fetch_memory_kbytes: int = Field(default=8_192, ge=1_024, description="Prefetched data a consumer may hold.")
     librdkafka: dict[str, str] = Field(default_factory=dict, description="Further librdkafka options, passed as given.")
+
+    @property
+    def value_max_bytes(self) -> int:
+        """How large a message's value may be, so that key and headers fit beside it."""
+        return self.message_max_bytes - _KEY_AND_HEADERS_BYTES
 
     @model_validator(mode="after")
     def _safe(self) -> Self:

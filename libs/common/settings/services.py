@@ -100,7 +100,9 @@ class IngestSettings(Group):
     read_bytes: int = Field(default=4_194_304, ge=65_536, description="Bytes of one blob read in one step.")
     commit_seconds: float = Field(default=1.0, gt=0, le=5, description="Longest time between two transactions.")
     commit_bytes: int = Field(default=16_777_216, ge=1_000_000, description="Bytes after which a transaction is closed.")
-    max_line_bytes: int = Field(default=1_048_576, ge=1_000, description="Longer lines go to Errors by reference.")
+    max_line_bytes: int = Field(
+        default=1_048_576, ge=1_000, le=4_000_000, description="Longer lines go to Errors by reference."
+    )
 
 
 class ParserSettings(Group):
@@ -109,7 +111,7 @@ class ParserSettings(Group):
     poll_seconds: float = Field(default=1.0, gt=0, le=5, description="How long one poll collects.")
     poll_messages: int = Field(default=2_000, ge=1, description="Segments after which a poll ends early.")
     poll_bytes: int = Field(default=8_388_608, ge=1_000_000, description="Bytes after which a poll ends early.")
-    batch_bytes: int = Field(default=4_000_000, ge=100_000, description="Largest flow batch, uncompressed.")
+    batch_bytes: int = Field(default=4_000_000, ge=80_000, le=8_000_000, description="Largest flow batch, uncompressed.")
     dead_letter_limit: float = Field(default=0.5, gt=0, le=1, description="Share of tuples that may be dead-lettered; 1: all.")
 
 

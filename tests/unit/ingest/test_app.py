@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 from prometheus_client import REGISTRY
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from libs.common.blobs import BlobId
 from libs.common.errors import ConfigError, DeadLetterLimit
@@ -32,7 +32,7 @@ from libs.common.kafka.records import CommitResult, Inbound, Listener, NextOffse
 from libs.common.segments import Segment
 from libs.common.service import NO_PARTITIONS, STALE_AFTER_SECONDS, Health, Stop
 from libs.common.settings import Settings
-from libs.common.settings.kafka import TopicSettings
+from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.common.settings.services import IngestSettings
 from libs.common.settings.storage import Environment, Source, StorageAccount, Subscription
 from libs.common.storage.api import BlobChanged, Container, StorageUnavailable
@@ -437,8 +437,10 @@ def test_ingest_is_ready_only_while_it_has_an_assignment() -> None:
 
 
 def test_settings_that_cannot_work_are_refused_with_what_to_do() -> None:
-    """Nothing to read, and segments larger than a message may be."""
+    """Nothing to read, segments larger than a message may be, lines larger than the topics take."""
     with pytest.raises(ConfigError, match="give subscriptions"):
         build(Settings())
     with pytest.raises(ConfigError, match="max_line_bytes"):
-        build(Settings(ingest=IngestSettings(max_line_bytes=50_000_000)))
+        build(Settings(kafka=KafkaSettings(message_max_bytes=2_000_000), ingest=IngestSettings(max_line_bytes=3_000_000)))
+    with pytest.raises(ValidationError, match="max_line_bytes"):
+        IngestSettings(max_line_bytes=50_000_000)

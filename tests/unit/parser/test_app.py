@@ -10,13 +10,17 @@ import pytest
 from prometheus_client import REGISTRY
 
 from libs.common.dead_letters import DeadLetter
-from libs.common.errors import DeadLetterLimit
+from libs.common.errors import ConfigError, DeadLetterLimit
 from libs.common.flows.wire import decode_flows, encode_flows
 from libs.common.kafka.records import Inbound
 from libs.common.segments import Segment, SegmentFormat
+from libs.common.settings import Settings
+from libs.common.settings.kafka import KafkaSettings
+from libs.common.settings.services import ParserSettings
 from services.parser import app, harvest
 from services.parser.app import FlowParser, Outlet, slices
 from services.parser.kernel import parse
+from services.parser.main import build
 from tests.unit.parser.test_kernel import GOOD, vnet
 
 OUTLET = Outlet("Flows", "Errors", batch_bytes=1_000_000, dead_letter_limit=0.5)
@@ -31,6 +35,14 @@ def segment(blob: int, *tuples: object) -> Segment:
 def message(partition: int, offset: int, content: Segment) -> Inbound:
     """Return a segment as a message."""
     return Inbound("Raw", partition, offset, 0, content.blob.encode(), content.data, content.headers())
+
+
+def test_batches_larger_than_messages_are_refused_at_the_start() -> None:
+    """The setting and what it must fit are named."""
+    small = Settings(kafka=KafkaSettings(message_max_bytes=1_000_000))
+    with pytest.raises(ConfigError, match="batch_bytes must fit kafka"):
+        build(small)
+    build(small.model_copy(update={"parser": ParserSettings(batch_bytes=900_000)}))
 
 
 def test_a_poll_leaves_one_batch_a_partition_on_its_own_partition() -> None:
