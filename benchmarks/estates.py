@@ -20,7 +20,7 @@ from services.demo.spec import EstateSpec, Kind
 from services.ingest.main import MOST_RECORD_BYTES
 from services.ingest.plan import Limits, Window
 from services.ingest.records import advance
-from services.parser.app import PARSE_BYTES
+from services.parser.app import pieces
 
 SUBSCRIPTION: Final = "bench"
 ENVIRONMENT: Final = "local"
@@ -101,13 +101,9 @@ def quiet(minutes: int, nics: int = 5_000) -> Data:
 def _cut(poll: list[Segment]) -> Iterator[Piece]:
     count = next(spec.partitions for spec in load_topic_specs() if spec.field == "raw_flow_logs")
     placed = sorted(((partition_of(segment.blob.encode(), count), segment) for segment in poll), key=itemgetter(0))
-    start = size = 0
-    for end, (_, segment) in enumerate(placed, 1):
-        size += len(segment.data)
-        if size >= PARSE_BYTES or end == len(placed):
-            partitions, segments = zip(*placed[start:end], strict=True)
-            yield Piece(segments, partitions)
-            start, size = end, 0
+    for piece in pieces([len(segment.data) for _, segment in placed]):
+        partitions, segments = zip(*placed[piece], strict=True)
+        yield Piece(segments, partitions)
 
 
 def _data(name: str, spec: EstateSpec) -> Data:

@@ -1,7 +1,7 @@
 """Segments to flow batches: the transform that runs between reading and committing.
 
 The segments of one poll are parsed together, whatever partition they came from, because each parse has a fixed price; the rows
-of each partition leave as few batches, on that partition. Beyond `PARSE_BYTES` a larger piece costs memory and gains nothing.
+of each partition leave as few batches, on that partition. A piece beyond `PARSE_BYTES` costs memory and gains nothing.
 """
 
 from __future__ import annotations
@@ -72,9 +72,10 @@ class FlowParser:
         outputs: list[Outbound] = []
         letters: list[DeadLetter] = []
         rows = 0
-        for messages in _pieces(batch):
+        messages = sorted(batch, key=attrgetter("partition"))  # those of each together, in order
+        for piece in pieces([len(message.value or b"") for message in messages]):
             try:
-                result = _parse(messages, self._most_letters - len(letters))
+                result = _parse(messages[piece], self._most_letters - len(letters))
             except TooManyLetters as error:
                 _show(error.letters[-1])
                 raise DeadLetterLimit(f"more than {MOST_LETTERS} dead letters at once; {WAY_PAST}") from None
@@ -137,14 +138,13 @@ class _Result:
     letters: list[DeadLetter]
 
 
-def _pieces(batch: Sequence[Inbound]) -> Iterator[list[Inbound]]:
-    """Yield the messages, those of each partition together and in order, `PARSE_BYTES` at a time."""
-    messages = sorted(batch, key=attrgetter("partition"))
+def pieces(sizes: Sequence[int]) -> Iterator[slice]:
+    """Cut what has these `sizes` into stretches of some `PARSE_BYTES`."""
     start = size = 0
-    for end, message in enumerate(messages, 1):
-        size += len(message.value or b"")
-        if size >= PARSE_BYTES or end == len(messages):
-            yield messages[start:end]
+    for end, one in enumerate(sizes, 1):
+        size += one
+        if size >= PARSE_BYTES or end == len(sizes):
+            yield slice(start, end)
             start, size = end, 0
 
 
