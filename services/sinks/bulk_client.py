@@ -23,6 +23,7 @@ from libs.common.errors import ConfigError, Retry
 _SICK: Final = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 60.0
+_MOST_DOUBLINGS: Final = 6  # then the longest pause is reached; after days a larger number would be no float any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ class Hosts:
     def failed(self, address: str) -> None:
         """Leave a host alone for a while."""
         with self._lock:
-            pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** self._failures[address])
+            pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(self._failures[address], _MOST_DOUBLINGS))
             self._failures[address] += 1
             self._back_at[address] = self._clock() + pause
 

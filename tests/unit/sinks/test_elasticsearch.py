@@ -55,6 +55,18 @@ def test_a_failed_host_is_left_alone_for_longer_each_time() -> None:
     assert A in hosts.candidates()
 
 
+def test_a_host_may_fail_for_days() -> None:
+    """However often it has failed, it is asked again after a minute."""
+    clock = Clock()
+    hosts = Hosts((A,), clock)
+    for _ in range(2_000):
+        hosts.failed(A)
+        clock.now += hosts.pause()
+    assert hosts.pause() == 1.0
+    hosts.failed(A)
+    assert hosts.pause() == 60.0
+
+
 def test_when_all_hosts_failed_the_first_to_be_back_is_tried() -> None:
     """With every host out, one is asked all the same, and the wait is until the first is back."""
     clock = Clock()
