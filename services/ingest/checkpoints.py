@@ -36,11 +36,11 @@ class Checkpoints:
             self._partitions[number] = {}
         for record in self._read(partitions):
             beat()
-            table = self._partitions[record.partition]
+            key = record.key or b""
             if record.value is None:
-                table.pop(_digest(record.key or b""), None)
+                self._partitions[record.partition].pop(_digest(key), None)
             else:
-                table[_digest(record.key or b"")] = without(record.key or b"", record.value)
+                self.put(record.partition, key, record.value)
         return sum(len(self._partitions[number]) for number in partitions)
 
     def forget(self, partitions: Collection[int]) -> None:

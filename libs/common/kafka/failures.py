@@ -51,7 +51,6 @@ _RETRIABLE_FOR_THE_PROTOCOL = frozenset(
         KafkaError.LEADER_NOT_AVAILABLE,
         KafkaError.NOT_LEADER_FOR_PARTITION,
         KafkaError.REQUEST_TIMED_OUT,
-        KafkaError.BROKER_NOT_AVAILABLE,
         KafkaError.REPLICA_NOT_AVAILABLE,
         KafkaError.NETWORK_EXCEPTION,
         KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
@@ -59,7 +58,6 @@ _RETRIABLE_FOR_THE_PROTOCOL = frozenset(
         KafkaError.NOT_COORDINATOR,
         KafkaError.NOT_ENOUGH_REPLICAS,
         KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
-        KafkaError.REBALANCE_IN_PROGRESS,
         KafkaError.NOT_CONTROLLER,
         KafkaError.CONCURRENT_TRANSACTIONS,
         KafkaError.KAFKA_STORAGE_ERROR,
@@ -75,11 +73,14 @@ _RETRIABLE_FOR_THE_PROTOCOL = frozenset(
         KafkaError.THROTTLING_QUOTA_EXCEEDED,
         KafkaError.UNKNOWN_TOPIC_ID,
         KafkaError.INCONSISTENT_TOPIC_ID,
-        KafkaError.REBOOTSTRAP_REQUIRED,
     }
 )
-# The client's own: the connection, and waiting for what it looks up. Informational for a consumer, which goes on by itself.
+# With those that a client answers by asking elsewhere or joining again, and its own: the connection, and waiting for what it
+# looks up. Informational for a consumer, which goes on by itself.
 _PASSING = _RETRIABLE_FOR_THE_PROTOCOL | {
+    KafkaError.BROKER_NOT_AVAILABLE,
+    KafkaError.REBALANCE_IN_PROGRESS,
+    KafkaError.REBOOTSTRAP_REQUIRED,
     KafkaError._TRANSPORT,  # noqa: SLF001
     KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
     KafkaError._TIMED_OUT,  # noqa: SLF001

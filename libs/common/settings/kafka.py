@@ -40,7 +40,7 @@ class KafkaSettings(Group):
     session_timeout_ms: int = Field(default=10_000, ge=6_000, le=60_000, description="Consumer session timeout.")
     max_poll_interval_ms: int = Field(default=300_000, ge=10_000, description="Longest time between two polls.")
     transaction_timeout_ms: int = Field(default=15_000, ge=5_000, le=60_000, description="Transaction timeout.")
-    message_max_bytes: int = Field(default=8_388_608, ge=100_000, description="Largest message a producer may send.")
+    message_max_bytes: int = Field(default=8_388_608, ge=120_000, description="Largest message a producer may send.")
     compression: str = Field(default="lz4", pattern=r"^(?:none|lz4|zstd|snappy|gzip)$", description="Compression of batches.")
     fetch_memory_kbytes: int = Field(default=8_192, ge=1_024, description="Prefetched data a consumer may hold.")
     librdkafka: dict[str, str] = Field(default_factory=dict, description="Further librdkafka options, passed as given.")

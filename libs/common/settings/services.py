@@ -111,7 +111,7 @@ class ParserSettings(Group):
     poll_seconds: float = Field(default=1.0, gt=0, le=5, description="How long one poll collects.")
     poll_messages: int = Field(default=2_000, ge=1, description="Segments after which a poll ends early.")
     poll_bytes: int = Field(default=8_388_608, ge=1_000_000, description="Bytes after which a poll ends early.")
-    batch_bytes: int = Field(default=4_000_000, ge=80_000, le=8_000_000, description="Largest flow batch, uncompressed.")
+    batch_bytes: int = Field(default=4_000_000, ge=100_000, le=8_000_000, description="Largest flow batch, uncompressed.")
     dead_letter_limit: float = Field(default=0.5, gt=0, le=1, description="Share of tuples that may be dead-lettered; 1: all.")
 
 
