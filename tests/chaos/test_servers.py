@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import psutil
 import pytest
 
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
@@ -24,6 +22,7 @@ from tests.audit import assert_all_is_well, unread, wait_until_consumed
 from tests.estates import ARRIVES_WITHIN_SECONDS, Played, estate, generating, plan_of
 from tests.fault_proxy import Fault, Reset, Short, Status, fault_proxy
 from tests.fixtures.long import Scale
+from tests.freezing import frozen
 from tests.pipeline import Account, Pipeline, Plan, row_count
 from tests.stores import Identity, opensearch_identities, redis_identities
 
@@ -50,20 +49,6 @@ def be_away(pipeline: Pipeline, server: LocalServer, end: Callable[[], None], se
     back = time.monotonic() + seconds
     pipeline.wait(lambda: time.monotonic() > back, 60, "the outage's end")
     server.start()
-
-
-@contextlib.contextmanager
-def frozen(*servers: LocalServer) -> Iterator[None]:
-    """Suspend servers: their connections stay open and nothing answers."""
-    guards = [psutil.Process(server._process.pid) for server in servers if server._process is not None]
-    processes = [child for guard in guards for child in guard.children(recursive=True)]
-    for process in processes:
-        process.suspend()
-    try:
-        yield
-    finally:
-        for process in processes:
-            process.resume()
 
 
 def test_nothing_is_lost_or_doubled_when_the_broker_is_killed(

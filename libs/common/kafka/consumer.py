@@ -7,6 +7,11 @@ listener) happens in `poll`, in the caller's thread, before a record is delivere
 * none: start at the beginning, and say so if that is no longer offset 0;
 * outside what the topic holds: count and log the exact gap, start at the earliest record there is. Never skip silently.
 
+The client only ever gets absolute positions, and only by `assign`. A logical one (BEGINNING) makes it ask the broker in the
+background, and it asks again half a second after a pause or a seek came between: that late answer replaces the position sought
+since (librdkafka 2.16, `rd_kafka_toppar_handle_Offset`), and everything is read twice. For the same reason a placed partition
+delivers each offset once and in order, whatever the client does: going back means joining the group again.
+
 A broker outage is not an error here: `poll` returns nothing, says so once a minute, and goes on when the broker is back.
 """
 
@@ -22,7 +27,7 @@ from enum import StrEnum
 from typing import Any, cast
 
 import structlog
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as ClientPartition
 
 from libs.common.errors import BlobtideError, ServerUnreachable
@@ -83,7 +88,8 @@ class GroupConsumer:
         self._events: list[_Event] = []
         self._callback_error: KafkaException | None = None
         self._phases: dict[TopicPartition, _Phase] = {}
-        self._starts: dict[TopicPartition, int] = {}
+        self._starts: dict[TopicPartition, int] = {}  # committed
+        self._expected: dict[tuple[str, int], int] = {}  # next to be delivered, of partitions that are read
         self._stable_ends: str | None = None
         self._unanswered = 0
         self._commit_errors: list[KafkaError] = []
@@ -117,15 +123,15 @@ class GroupConsumer:
         return self._accepted(messages)
 
     def place(self) -> None:
-        """Seek every partition that waits for it to its committed offset, then tell the listener; those that cannot, later."""
+        """Begin each partition that waits for it at its committed offset, then tell the listener; those that cannot, later."""
         waiting = [partition for partition, phase in self._phases.items() if phase is not _Phase.READING]
-        if not waiting:
+        starts = self._find_starts(waiting) if waiting else {}
+        if not starts or not self._begin_at(starts):
             return
-        placed = self._seek_all(self._find_starts(waiting))
-        arrived = frozenset(p for p in placed if self._phases[p] is _Phase.ARRIVED)
-        rewound = frozenset(placed) - arrived
-        self._starts.update(placed)
-        self._phases.update(dict.fromkeys(placed, _Phase.READING))
+        arrived = frozenset(p for p in starts if self._phases[p] is _Phase.ARRIVED)
+        rewound = frozenset(starts) - arrived
+        self._starts.update(starts)
+        self._phases.update(dict.fromkeys(starts, _Phase.READING))
         (self.pause if self._paused else self.resume)()
         if arrived:
             self._tell(self._listener.assigned, arrived, _Phase.ARRIVED)
@@ -151,7 +157,7 @@ class GroupConsumer:
 
     def rewind(self) -> None:
         """Throw away what was delivered and not committed; `place` goes back to the committed offsets."""
-        self._phases.update(dict.fromkeys(self.readable(), _Phase.REWINDING))
+        self._stop_reading(self.readable(), _Phase.REWINDING)
 
     def group_metadata(self) -> bytes | None:
         """Return what proves membership, or None while there is none: a commit without it would not be fenced."""
@@ -242,11 +248,8 @@ class GroupConsumer:
 
     def _on_assign(self, client: ConsumerClient, partitions: list[ClientPartition]) -> None:
         self._events.append(_Event(arrived=True, partitions=_own_partitions(partitions)))
-        # With auto.offset.reset=error a partition without a committed offset would stop, and a stopped one cannot be seeked.
-        # So it gets a valid position here; it stays paused, and its records are dropped, until `place` has set the true one.
         try:
-            client.assign([ClientPartition(p.topic, p.partition, OFFSET_BEGINNING) for p in partitions])
-            client.pause(partitions)
+            client.assign([])  # nothing is read before `place` knows where to begin
         except KafkaException as exception:
             self._callback_error = exception
 
@@ -288,6 +291,7 @@ class GroupConsumer:
         gone = {p: self._phases.pop(p) for p in partitions if p in self._phases}
         for partition in gone:
             self._starts.pop(partition, None)
+            self._expected.pop((partition.topic, partition.partition), None)
         announced = frozenset(p for p, phase in gone.items() if phase is not _Phase.ARRIVED)
         if announced:
             self._listener.revoked(announced)
@@ -353,26 +357,30 @@ class GroupConsumer:
         try:
             hear(partitions)
         except ServerUnreachable as error:
-            self._phases.update(dict.fromkeys(partitions, phase))
+            self._stop_reading(partitions, phase)
             if self._throttle.admits():
                 log.warning("Kafka does not answer; trying again", doing="loading state of partitions", error=str(error))
 
-    def _seek_all(self, starts: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-        placed = {}
-        for partition, start in starts.items():
-            try:
-                self._open_client().seek(ClientPartition(partition.topic, partition.partition, start))
-            except KafkaException as exception:
-                # The assignment has not reached the fetcher yet, or a revocation is under way: next time.
-                if error_of(exception).code() != KafkaError._STATE:  # noqa: SLF001
-                    self._tolerate(error_of(exception), f"seeking in {partition.topic}")
-            else:
-                placed[partition] = start
-        return placed
+    def _begin_at(self, starts: Mapping[TopicPartition, int]) -> bool:
+        """Let the client read from `starts`, and go on where it is with what it reads; return whether it does."""
+        expected = self._expected | {(p.topic, p.partition): offset for p, offset in starts.items()}
+        try:
+            self._open_client().assign([ClientPartition(*source, offset) for source, offset in expected.items()])
+        except KafkaException as exception:
+            self._tolerate(error_of(exception), "setting positions")
+            return False
+        self._expected = expected
+        return True
+
+    def _stop_reading(self, partitions: Iterable[TopicPartition], phase: _Phase) -> None:
+        """Drop what comes of `partitions` until they are placed again."""
+        for partition in partitions:
+            self._phases[partition] = phase
+            self._expected.pop((partition.topic, partition.partition), None)
 
     def _accepted(self, messages: Iterable[Message]) -> list[Inbound]:
         """Return the records of placed partitions. Runs once a message: nothing here that can be done once a poll."""
-        reading = {(p.topic, p.partition) for p in self.readable()}
+        expected = self._expected
         records = []
         for message in messages:
             error = message.error()
@@ -380,10 +388,27 @@ class GroupConsumer:
                 self._judge(error, message)
                 continue
             record = inbound(message)
-            if (record.topic, record.partition) in reading:
-                records.append(record)
+            source = (record.topic, record.partition)
+            if source not in expected:
+                continue
+            if record.offset < expected[source]:
+                self._went_back(record, expected[source])
+                continue
+            expected[source] = record.offset + 1
+            records.append(record)
         self._count(records)
         return records
+
+    def _went_back(self, record: Inbound, expected: int) -> None:
+        if not self._must_rejoin:
+            log.warning(
+                "the client went back to records that were delivered; joining again",
+                topic=record.topic,
+                partition=record.partition,
+                offset=record.offset,
+                expected=expected,
+            )
+        self._must_rejoin = True
 
     def _count(self, records: Iterable[Inbound]) -> None:
         sizes: dict[str, list[int]] = {}
@@ -397,7 +422,7 @@ class GroupConsumer:
         partition = message.partition()
         source = TopicPartition(message.topic() or "", -1 if partition is None else partition)
         if is_out_of_range(error):
-            # A stopped partition cannot be seeked; joining again places it, and `_start` tells the gap.
+            # Joining again places it, and `_start` tells the gap.
             self._must_rejoin |= self._phases.get(source) is _Phase.READING
         elif error.fatal():
             log.warning("consumer failed; joining again", error=error.str(), error_code=error.name())

@@ -146,8 +146,9 @@ def is_moved(error: KafkaError) -> bool:
 
 
 def is_out_of_range(error: KafkaError) -> bool:
-    """Tell whether the position asked for does not exist on the broker."""
-    return error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001
+    """Tell whether the position asked for does not exist on the broker, or not with what it held."""
+    gone = (KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001
+    return error.code() in gone
 
 
 def translated(error: KafkaError, doing: str) -> BlobtideError:

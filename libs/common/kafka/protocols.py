@@ -51,16 +51,13 @@ class ConsumerClient(Protocol):
         """Wait the full time unless the number is reached; serve callbacks."""
 
     def assign(self, partitions: list[TopicPartition], /) -> None:
-        """Set positions; only within the assign callback."""
+        """Set what is read, and from where."""
 
     def committed(self, partitions: list[TopicPartition], timeout: float = ...) -> list[TopicPartition]:
         """Read committed offsets; waits for open transactions of the group."""
 
     def get_watermark_offsets(self, partition: TopicPartition, timeout: float = ...) -> tuple[int, int]:
         """Read the first offset and the end."""
-
-    def seek(self, partition: TopicPartition, /) -> None:
-        """Set the position."""
 
     def pause(self, partitions: list[TopicPartition], /) -> None:
         """Stop fetching."""

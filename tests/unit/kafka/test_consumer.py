@@ -31,7 +31,8 @@ class _Client:
         self.offsets: dict[int, int] = {}
         self.watermarks: dict[int, tuple[int, int]] = {}
         self.committed_error: KafkaError | None = None
-        self.seeks: list[tuple[int, int]] = []
+        self.assign_error: KafkaError | None = None
+        self.assigned: list[dict[int, int]] = []
         self.paused: set[int] = set()
         self.generation = 1
         self.closed = False
@@ -50,7 +51,10 @@ class _Client:
             (self.on_assign if kind == "assign" else self.on_revoke)(self, [ClientPartition("t", p) for p in partitions])
         return messages
 
-    def assign(self, partitions: list[ClientPartition]) -> None: ...
+    def assign(self, partitions: list[ClientPartition]) -> None:
+        if self.assign_error is not None:
+            raise KafkaException(self.assign_error)
+        self.assigned.append({p.partition: p.offset for p in partitions})
 
     def committed(self, partitions: list[ClientPartition], timeout: float = 0) -> list[ClientPartition]:
         if self.committed_error is not None:
@@ -59,9 +63,6 @@ class _Client:
 
     def get_watermark_offsets(self, partition: ClientPartition, timeout: float = 0) -> tuple[int, int]:
         return self.watermarks.get(partition.partition, (0, 100))
-
-    def seek(self, partition: ClientPartition) -> None:
-        self.seeks.append((partition.partition, partition.offset))
 
     def pause(self, partitions: list[ClientPartition]) -> None:
         self.paused |= {p.partition for p in partitions}
@@ -143,11 +144,11 @@ def test_partitions_start_at_the_committed_offset_or_at_the_beginning(world: _Wo
     world.client.offsets = {0: 40}
     world.client.watermarks = {1: (7, 100)}
     assert world.poll(("assign", [0, 1]), [_message(0, 0), _message(1, 0)]) == []
-    assert world.client.paused == {0, 1}
+    assert world.client.assigned == [{}]
     with capture_logs() as logs:
         assert world.poll([_message(0, 40), _message(1, 7)]) == [40, 7]
     assert [(line["partition"], line["first"]) for line in logs] == [(1, 7)]
-    assert sorted(world.client.seeks) == [(0, 40), (1, 7)]
+    assert world.client.assigned == [{}, {0: 40, 1: 7}]
     assert world.listener.log == [("assigned", [0, 1])]
     assert world.client.paused == set()
 
@@ -159,7 +160,7 @@ def test_an_offset_outside_the_topic_is_counted_and_goes_on_at_the_earliest(worl
     world.client.offsets, world.client.watermarks = {0: committed}, {0: (10, 100)}
     world.poll(("assign", [0]))
     world.poll()
-    assert world.client.seeks == [(0, 10)]
+    assert world.client.assigned[-1] == {0: 10}
     assert metrics.GAP_RECORDS.labels("t")._value.get() - before == lost
 
 
@@ -174,14 +175,14 @@ def test_records_of_partitions_that_left_are_dropped(world: _World) -> None:
 
 
 def test_a_rewind_goes_back_to_the_committed_offsets(world: _World) -> None:
-    """After a rewind nothing is delivered until every partition was sought to its committed offset; then the listener knows."""
+    """After a rewind nothing is delivered until every partition is back at its committed offset; then the listener knows."""
     world.client.offsets = {0: 5}
     world.poll(("assign", [0]))
     assert world.poll([_message(0, 5)]) == [5]
     world.consumer.rewind()
     assert world.consumer.readable() == frozenset()
     assert world.poll([_message(0, 5)]) == [5]
-    assert world.client.seeks == [(0, 5), (0, 5)]
+    assert world.client.assigned == [{}, {0: 5}, {0: 5}]
     assert world.listener.log[-1] == ("rewound", [0])
 
 
@@ -217,6 +218,47 @@ def test_a_partition_whose_leader_is_away_holds_up_no_other(world: _World) -> No
     world.poll()
     assert sorted(p.partition for p in world.consumer.readable()) == [0, 1, 2, 3]
     assert sorted(number for _, numbers in world.listener.log for number in numbers) == [0, 1, 2, 3]
+
+
+def test_a_partition_that_is_placed_later_leaves_the_others_where_they_are(world: _World) -> None:
+    """The client gets absolute positions only; what it reads already goes on behind the last record that was delivered."""
+    world.client.offsets = {0: 5, 1: 50}
+
+    def watermarks(partition: ClientPartition, timeout: float = 0) -> tuple[int, int]:
+        if partition.partition == 1:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, retriable=True))
+        return (0, 100)
+
+    world.client.get_watermark_offsets = watermarks  # type: ignore[method-assign]
+    world.poll(("assign", [0, 1]))
+    assert world.poll([_message(0, 5), _message(0, 8), _message(1, 0)]) == [5, 8]
+    del world.client.get_watermark_offsets
+    assert world.poll([_message(0, 9), _message(1, 50)]) == [9, 50]
+    assert world.client.assigned == [{}, {0: 5}, {0: 9, 1: 50}]
+    assert world.listener.log == [("assigned", [0]), ("assigned", [1])]
+
+
+def test_a_client_that_cannot_set_positions_now_is_asked_again(world: _World) -> None:
+    """Nothing counts as placed before the client has its positions."""
+    world.poll(("assign", [0]))
+    world.client.assign_error = KafkaError(KafkaError._TIMED_OUT, retriable=True)
+    assert world.poll([_message(0, 0)]) == []
+    assert world.listener.log == []
+    world.client.assign_error = None
+    assert world.poll([_message(0, 0)]) == [0]
+
+
+def test_a_client_that_goes_back_delivers_nothing_twice(world: _World) -> None:
+    """Records below the next one expected are dropped and named in the log; then the group is joined again."""
+    world.client.offsets = {0: 5}
+    world.poll(("assign", [0]))
+    with capture_logs() as logs:
+        assert world.poll([_message(0, 5), _message(0, 6), _message(0, 0), _message(0, 1), _message(0, 6)]) == [5, 6]
+    assert [(line["offset"], line["expected"]) for line in logs] == [(0, 7)]
+    world.poll()
+    assert world.made == 2
+    assert world.clients[0].closed
+    assert world.listener.log == [("assigned", [0]), ("revoked", [0])]
 
 
 def test_a_pause_holds_for_partitions_that_arrive_later(world: _World) -> None:
@@ -255,14 +297,15 @@ def test_a_listener_for_whom_kafka_is_away_is_called_again_before_any_record(wor
     world.listener.error = None
     assert world.poll([_message(0, 40)]) == [40]
     assert world.listener.log[2:] == [("rewound", [0]), ("rewound", [0])]
-    assert world.client.seeks == [(0, 40)] * 4
+    assert world.client.assigned == [{}, *[{0: 40}] * 4]
 
 
-def test_a_position_that_left_the_topic_while_reading_joins_again(world: _World) -> None:
-    """When retention overtakes a reader, it joins again and is placed anew; held work is revoked."""
+@pytest.mark.parametrize("code", [KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION])
+def test_a_position_that_left_the_topic_while_reading_joins_again(world: _World, code: int) -> None:
+    """When retention overtakes a reader, or the topic lost its end, it joins again and is placed anew; held work is revoked."""
     world.poll(("assign", [0]))
     world.poll()
-    world.poll([_error(KafkaError._AUTO_OFFSET_RESET)])
+    world.poll([_error(code)])
     world.poll()
     assert world.made == 2
     assert world.clients[0].closed
