@@ -87,13 +87,13 @@ class Monitor:
         self._is_stale = True  # the state topic may hold what memory does not
         self._caught_up_at = clock.monotonic()
         self._is_waiting = False  # for Kafka, and has said so
-        self._health = Health()  # until `run` is given one
+        self._stop, self._health = Stop(), Health()  # until `run` is given them
 
     def run(self, stop: Stop, health: Health) -> None:
         """Work until `stop` is set."""
         if not self._environments:
             log.warning("nothing to monitor: 'subscriptions' has no enabled environment")
-        self._health = health
+        self._stop, self._health = stop, health
         health.not_ready(NO_PARTITIONS)
         try:
             self._open()
@@ -167,7 +167,7 @@ class Monitor:
         try:
             self._table.catch_up(_CATCH_UP_SECONDS, self._keep_alive)
         except (ServerUnreachable, Retry) as error:
-            if not self._is_waiting:
+            if not self._is_waiting and not self._stop.is_set():
                 log.warning("cannot read the state topic to its end; waiting", error=str(error))
             self._is_stale = self._is_waiting = True
             return False
@@ -177,7 +177,9 @@ class Monitor:
         return not self._is_stale
 
     def _keep_alive(self) -> None:
-        """Stay alive and in the group while millions of records are read."""
+        """Stay alive and in the group while millions of records are read, or until the process is to end."""
+        if self._stop.is_set():
+            raise Retry("the monitor ends")
         self._health.beat()
         self._session.poll(_POLL_RECORDS, 0.0)
 

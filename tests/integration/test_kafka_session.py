@@ -14,7 +14,7 @@ from typing import Any, Self
 import pytest
 from confluent_kafka import Producer
 
-from libs.common.errors import BlobtideError, ConfigError
+from libs.common.errors import BlobtideError, ConfigError, Retry
 from libs.common.kafka.admin import TopicSpec, apply_topics
 from libs.common.kafka.client import producer_config
 from libs.common.kafka.compacted import CompactedTable, read_compacted
@@ -26,6 +26,7 @@ from libs.common.kafka.records import CommitResult, Inbound, Outbound, TopicPart
 from libs.common.kafka.session import SessionSpec, TransactionalSession
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.local.kafka import LocalKafka
+from tests.freezing import frozen
 
 pytestmark = pytest.mark.kafka
 
@@ -217,6 +218,30 @@ def test_a_compacted_topic_is_read_past_what_a_killed_predecessor_left(
         reader.close()
     assert table == {b"k": b"1"}
     assert [r.value for r in read_compacted(kafka, topics.checkpoints, PARTITIONS)] == [b"1"]
+
+
+def test_waiting_for_a_broker_that_is_away_can_be_left(
+    kafka: LocalKafka, kafka_settings: KafkaSettings, topics: TopicSettings
+) -> None:
+    """Who catches up with a topic is asked many times a second whether to go on, also while Kafka does not answer."""
+    seen: list[bytes | None] = []
+    reader = CompactedTable(kafka_settings, topics.raw_flow_logs, lambda record: seen.append(record.value))
+    _fill(kafka_settings, topics.raw_flow_logs, 4)
+    reader.open()
+    asked = 0
+
+    def leave() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 3:
+            raise Retry("leave")
+
+    with frozen(kafka), pytest.raises(Retry, match="leave"):
+        reader.catch_up(between=leave)
+    assert seen == []
+    reader.catch_up()
+    reader.close()
+    assert sorted(value or b"" for value in seen) == [b"0", b"1", b"2", b"3"]
 
 
 def test_a_missing_topic_is_named_at_the_start(kafka_settings: KafkaSettings) -> None:

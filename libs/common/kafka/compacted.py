@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import wait
 from typing import Any, Final
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, IsolationLevel, KafkaError, Message
@@ -57,12 +58,14 @@ class CompactedTable:
         self._follower.open(range(partition_count(self._kafka, self._topic)))
 
     def catch_up(self, timeout: float = 60.0, between: Callable[[], None] = lambda: None) -> None:
-        """Apply everything up to the ends as they are now; call `between` every thousand records, since it may take long.
+        """Apply everything up to the ends as they are now; call `between` many times a second, since it may take long.
+
+        What `between` raises is raised; the next call goes on from there.
 
         Raises:
             ServerUnreachable: nothing came for `timeout` seconds although the end is not reached.
         """
-        for record in self._follower.read_to(self._follower.ends(), timeout, between):
+        for record in self._follower.read_to(self._follower.ends(between), timeout, between):
             self._apply(record)
 
     def close(self) -> None:
@@ -94,7 +97,7 @@ class _Follower:
             self._consumer.close()
             self._consumer = None
 
-    def ends(self) -> dict[int, int]:
+    def ends(self, between: Callable[[], None] = lambda: None) -> dict[int, int]:
         """Return the high watermarks: what is written, also by transactions that are open."""
         if not self._reached:
             return {}
@@ -102,6 +105,10 @@ class _Follower:
         wanted = {ClientPartition(self._topic, number): latest() for number in self._reached}
         admin = make_admin(self._kafka)
         answers = admin.list_offsets(wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=ANSWER_SECONDS)
+        waiting = set(answers.values())
+        while waiting:
+            between()
+            waiting = wait(waiting, _SLICE_SECONDS).not_done
         doing = f"asking for the ends of {self._topic}"
         return {partition.partition: answer_of(future, doing).offset for partition, future in answers.items()}
 

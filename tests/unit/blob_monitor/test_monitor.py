@@ -286,19 +286,6 @@ def test_with_closing_switched_off_nothing_is_closed_or_followed_until_it_is() -
     assert sorted(world.broker.said()) == sorted([(OBSERVED, NAME), (OBSERVED, gone)])
 
 
-class OneStep(Stop):
-    """Lets a service go round once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._asked = 0
-
-    def is_set(self) -> bool:
-        """Answer no the first time."""
-        self._asked += 1
-        return self._asked > 1
-
-
 class Beats(Health):
     """Counts heartbeats."""
 
@@ -316,9 +303,29 @@ def test_a_long_state_topic_is_read_with_heartbeats_and_polls() -> None:
         world.storage.write(f"{number}", 1)
     world.monitor().round()
     successor, health = world.monitor(), Beats()
-    successor.monitor.run(OneStep(), health)
+    successor.monitor._health = health
+    successor.monitor.step()
     assert health.count > 50
     assert successor.session.polls > 50
+
+
+def test_a_long_state_topic_is_left_when_the_process_is_to_end() -> None:
+    """A stop does not wait until millions of records are read, or until Kafka answers."""
+    world = World(layout=Layout.FLAT)
+    for number in range(50):
+        world.storage.write(f"{number}", 1)
+    world.monitor().round()
+    successor, stop = world.monitor(), Stop()
+    said = len(world.broker.log)
+
+    def end() -> None:
+        if successor.session.polls == 10:
+            stop.set()
+
+    successor.session.on_poll = end
+    successor.monitor.run(stop, Health())
+    assert successor.session.polls == 10
+    assert len(world.broker.log) == said
 
 
 def test_partitions_that_come_while_the_state_topic_is_read_are_read_again() -> None:
