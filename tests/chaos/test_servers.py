@@ -76,6 +76,28 @@ def test_nothing_is_lost_or_doubled_when_the_broker_is_killed(
         kafka.start()
 
 
+def test_nothing_is_lost_or_doubled_when_the_broker_hangs(
+    kafka: LocalKafka,
+    kafka_settings: KafkaSettings,
+    topics: TopicSettings,
+    own_azurite: LocalAzurite,
+    tmp_path: Path,
+    scale: Scale,
+) -> None:
+    """With a broker that stops answering for moments and for longer than sessions live, every row arrives once."""
+    dice = random.Random(SEED)
+    plan = plan_of(kafka_settings, topics, own_azurite, tmp_path)
+    hangs = 40 if scale is Scale.LONG else 5
+    with generating(own_azurite, estate(10, 12 * hangs, seed=25), speed=100) as played, Pipeline(plan).running() as pipeline:
+        pipeline.wait_until_ready()
+        for _ in range(hangs):
+            wait_for_progress(pipeline, played, rows=50)
+            with frozen(kafka):
+                time.sleep(dice.choice((0.3, 0.7, 1.5, 4.0, 12.0)))
+        assert_all_is_well(pipeline, played)
+        assert pipeline.restarts() == 0
+
+
 def test_nothing_is_lost_or_doubled_by_storage_that_fails(
     kafka_settings: KafkaSettings, topics: TopicSettings, own_azurite: LocalAzurite, tmp_path: Path
 ) -> None:
