@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -94,6 +94,19 @@ def plan_of(kafka: KafkaSettings, topics: TopicSettings, storage: Storage, direc
 
 def wait_for_all(pipeline: Pipeline, played: Played) -> None:
     """Wait until the generator is done and as many rows as it wrote are in files."""
-    pipeline.wait(played.is_done, ARRIVES_WITHIN_SECONDS, "the generator's end")
     directory = pipeline.plan.rows_directory
-    pipeline.wait(lambda: row_count(directory) >= played.count(), ARRIVES_WITHIN_SECONDS, f"all {played.count()} rows in files")
+    wait_while_it_grows(pipeline, played.is_done, played.count, "the generator's end")
+    wait_while_it_grows(
+        pipeline, lambda: row_count(directory) >= played.count(), lambda: row_count(directory), "all rows in files"
+    )
+
+
+def wait_while_it_grows(pipeline: Pipeline, done: Callable[[], bool], count: Callable[[], int], what: str) -> None:
+    """Wait until `done`, however slow the machine is.
+
+    Raises:
+        AssertionError: with `what`, if `count` stands still for `ARRIVES_WITHIN_SECONDS`.
+    """
+    while not done():
+        before = count()
+        pipeline.wait(lambda: done() or count() > before, ARRIVES_WITHIN_SECONDS, f"{what}; {before} so far")  # noqa: B023
