@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -113,6 +114,16 @@ def run_service(name: str, settings: Settings, build: Callable[[Settings], Servi
     return 0
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, _request: object, client_address: object) -> None:
+        """Log what is ours; a probe that goes away before its answer is no news."""
+        error = sys.exception()
+        if not isinstance(error, ConnectionError | TimeoutError):
+            log.error("cannot answer a probe", client=str(client_address), exc_info=error)
+
+
 class HealthServer:
     """Serve ``/metrics``, ``/livez``, ``/readyz`` from a daemon thread."""
 
@@ -147,8 +158,7 @@ class HealthServer:
             def log_message(self, *_: object) -> None:
                 """Probes are no news."""
 
-        self._server = ThreadingHTTPServer((self._settings.host, self._settings.port), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server((self._settings.host, self._settings.port), Handler)
         threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
 
     def stop(self) -> None:

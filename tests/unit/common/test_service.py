@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 
 import pytest
+from prometheus_client import CollectorRegistry, Metric
+from structlog.testing import capture_logs
 
 from libs.common import service
 from libs.common.service import Health, HealthServer
@@ -53,3 +58,43 @@ def test_a_connection_that_asks_nothing_is_closed(monkeypatch: pytest.MonkeyPatc
             assert silent.recv(1) == b""
     finally:
         server.stop()
+
+
+class _Answers:
+    """A metric that takes as long as the test wants, and may fail."""
+
+    def __init__(self) -> None:
+        self.asked, self.go_on = threading.Event(), threading.Event()
+        self.error: Exception | None = None
+
+    def collect(self) -> Iterator[Metric]:
+        """Wait, then have nothing to say."""
+        self.asked.set()
+        self.go_on.wait(30)
+        if self.error is not None:
+            raise self.error
+        yield from ()
+
+
+@pytest.mark.parametrize(("error", "logged"), [(None, []), (ValueError("a defect"), ["cannot answer a probe"])])
+def test_a_probe_that_goes_away_is_no_news_and_a_defect_is(
+    error: Exception | None, logged: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever does not wait for the answer leaves nothing in the log; a defect in answering is one line."""
+    registry, answers = CollectorRegistry(auto_describe=False), _Answers()
+    registry.register(answers)
+    server = HealthServer(HttpSettings(port=0), Health(), registry)
+    server.start()
+    with capture_logs() as lines:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as probe:
+            probe.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            assert answers.asked.wait(30)
+            # Closing without lingering resets the connection at once.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        answers.error = error
+        answers.go_on.set()
+        for thread in [one for one in threading.enumerate() if "process_request_thread" in one.name]:
+            thread.join(30)
+    server.stop()
+    assert [line["event"] for line in lines] == logged
+    assert capfd.readouterr().err == ""
