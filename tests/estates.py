@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from libs.common.service import Stop
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.common.settings.storage import StorageAccount
+from libs.common.storage.retry import RetryPolicy
 from libs.common.storage.writer import BlobWriter
 from libs.local.azurite import LocalAzurite
 from services.demo.estate import Estate
@@ -27,6 +28,8 @@ from tests.pipeline import Pipeline, Plan, Storage, row_count
 
 ARRIVES_WITHIN_SECONDS = 240.0
 ALIAS = "test.local"
+# The generator waits until storage is back, however long a test keeps it away.
+PATIENT = RetryPolicy(deadline=ARRIVES_WITHIN_SECONDS, longest_wait=1.0)
 
 
 @dataclass(slots=True)
@@ -62,7 +65,7 @@ def estate(nics: int, minutes: int, seed: int, tuples_per_minute: float = 28) ->
 @contextmanager
 def generating(azurite: LocalAzurite, spec: EstateSpec, speed: float) -> Iterator[Played]:
     """Play an estate against Azurite in the background."""
-    writer = BlobWriter(StorageAccount(connection_string=SecretStr(azurite.connection_string)), ALIAS)
+    writer = BlobWriter(StorageAccount(connection_string=SecretStr(azurite.connection_string)), ALIAS, PATIENT)
     for container in sorted({container_of(kind) for kind in spec.kinds}):
         writer.create_container(container)
     played, stop = Played([]), Stop()
