@@ -18,6 +18,7 @@ from typing import Final
 import structlog
 
 from libs.common.crash import crash_point
+from libs.common.errors import Retry
 from libs.common.events import CheckpointStatus
 from libs.common.kafka.records import CommitResult, Listener, NextOffsets, Session, TopicPartition
 from libs.common.service import NO_PARTITIONS, Health, Stop
@@ -83,7 +84,7 @@ class Ingest:
         self._intake = Intake(self._backlog, parts.sources)
         self._workers: Workers[_Job, Step] = Workers(parts.settings.concurrency, self._work)
         self._session = make_session(self)
-        self._health = Health()  # until `run` is given one
+        self._stop, self._health = Stop(), Health()  # until `run` is given them
         self._reserved = 0  # granted to steps in flight
         self._wide = False  # whether a step is in flight that reads more than its share: one at most
         self._held = 0  # granted to steps whose results wait for their transaction
@@ -95,7 +96,7 @@ class Ingest:
 
     def run(self, stop: Stop, health: Health) -> None:
         """Work until `stop` is set; commit what is ready; return."""
-        self._health = health
+        self._stop, self._health = stop, health
         health.not_ready(NO_PARTITIONS)
         self._parts.check()
         self._session.open()
@@ -113,7 +114,7 @@ class Ingest:
     def assigned(self, partitions: Collection[TopicPartition]) -> None:
         """Load what is known of the blobs of new partitions."""
         self._forget(partitions)
-        blobs = self._parts.checkpoints.load([source.partition for source in partitions], self._health.beat)
+        blobs = self._parts.checkpoints.load([source.partition for source in partitions], self._keep_alive)
         self._health.ready()
         log.info("partitions assigned", partitions=sorted(source.partition for source in partitions), known_blobs=blobs)
 
@@ -126,7 +127,13 @@ class Ingest:
     def rewound(self, partitions: Collection[TopicPartition]) -> None:
         """Begin again from what is committed."""
         self._forget(partitions)
-        self._parts.checkpoints.load([source.partition for source in partitions], self._health.beat)
+        self._parts.checkpoints.load([source.partition for source in partitions], self._keep_alive)
+
+    def _keep_alive(self) -> None:
+        """Stay alive while checkpoints are loaded, or leave them when the process is to end."""
+        if self._stop.is_set():
+            raise Retry("ingest ends")
+        self._health.beat()
 
     def _forget(self, partitions: Collection[TopicPartition]) -> None:
         self._backlog.forget(partitions)

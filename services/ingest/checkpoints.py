@@ -16,7 +16,8 @@ from libs.common.kafka.records import Inbound
 
 _NOWHERE: Final = 255  # a name stands near the beginning
 
-ReadPartitions = Callable[[Collection[int]], Iterator[Inbound]]
+# Reads partitions to their ends; calls its second argument many times a second meanwhile.
+ReadPartitions = Callable[[Collection[int], Callable[[], None]], Iterator[Inbound]]
 
 
 class Checkpoints:
@@ -29,13 +30,13 @@ class Checkpoints:
     def load(self, partitions: Collection[int], beat: Callable[[], None]) -> int:
         """Read these partitions anew; return how many blobs they know.
 
-        Blocks until their ends are reached, which may take minutes, and calls `beat` all the while.
+        Blocks until their ends are reached, which may take minutes, and calls `beat` all the while. What `beat` raises is
+        raised, and the partitions have to be loaded again.
         """
         self.forget(partitions)
         for number in partitions:
             self._partitions[number] = {}
-        for record in self._read(partitions):
-            beat()
+        for record in self._read(partitions, beat):
             key = record.key or b""
             if record.value is None:
                 self._partitions[record.partition].pop(_digest(key), None)

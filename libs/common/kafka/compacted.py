@@ -30,8 +30,12 @@ _SLICE_SECONDS = 0.1
 _SLICE_RECORDS = 1_000
 
 
-def read_compacted(kafka: KafkaSettings, topic: str, partitions: Collection[int]) -> Iterator[Inbound]:
+def read_compacted(
+    kafka: KafkaSettings, topic: str, partitions: Collection[int], between: Callable[[], None] = lambda: None
+) -> Iterator[Inbound]:
     """Yield all committed records of `partitions`, in order per partition; the last one of a key is what holds.
+
+    It may wait for a minute until a transaction ends; `between` is called many times a second, and what it raises is raised.
 
     Raises:
         ServerUnreachable: Kafka does not answer, or a transaction stays open beyond its timeout.
@@ -39,7 +43,8 @@ def read_compacted(kafka: KafkaSettings, topic: str, partitions: Collection[int]
     follower = _Follower(kafka, topic)
     follower.open(partitions)
     try:
-        yield from follower.read_to(follower.ends(), kafka.transaction_timeout_ms / 1000 + CLEAN_UP_SECONDS)
+        patience = kafka.transaction_timeout_ms / 1000 + CLEAN_UP_SECONDS
+        yield from follower.read_to(follower.ends(between), patience, between)
     finally:
         follower.close()
 
@@ -97,7 +102,7 @@ class _Follower:
             self._consumer.close()
             self._consumer = None
 
-    def ends(self, between: Callable[[], None] = lambda: None) -> dict[int, int]:
+    def ends(self, between: Callable[[], None]) -> dict[int, int]:
         """Return the high watermarks: what is written, also by transactions that are open."""
         if not self._reached:
             return {}
@@ -112,9 +117,7 @@ class _Follower:
         doing = f"asking for the ends of {self._topic}"
         return {partition.partition: answer_of(future, doing).offset for partition, future in answers.items()}
 
-    def read_to(
-        self, ends: Mapping[int, int], patience: float, between: Callable[[], None] = lambda: None
-    ) -> Iterator[Inbound]:
+    def read_to(self, ends: Mapping[int, int], patience: float, between: Callable[[], None]) -> Iterator[Inbound]:
         """Yield records until `ends` are reached; they are reached past aborted and removed records, too."""
         if self._consumer is None:
             raise RuntimeError("the reader is not open")

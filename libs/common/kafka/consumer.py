@@ -30,7 +30,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as ClientPartition
 
-from libs.common.errors import BlobtideError, ServerUnreachable
+from libs.common.errors import BlobtideError, Retry, ServerUnreachable
 from libs.common.kafka import metrics
 from libs.common.kafka.client import consumer_config, make_client
 from libs.common.kafka.client_log import ClientLog
@@ -353,12 +353,12 @@ class GroupConsumer:
     def _tell(
         self, hear: Callable[[Collection[TopicPartition]], None], partitions: Collection[TopicPartition], phase: _Phase
     ) -> None:
-        """Call the listener; if Kafka goes away while it loads its state, these partitions are placed again."""
+        """Call the listener; if Kafka goes away while it loads its state, or it wants to, these partitions are placed again."""
         try:
             hear(partitions)
-        except ServerUnreachable as error:
+        except (ServerUnreachable, Retry) as error:
             self._stop_reading(partitions, phase)
-            if self._throttle.admits():
+            if isinstance(error, ServerUnreachable) and self._throttle.admits():
                 log.warning("Kafka does not answer; trying again", doing="loading state of partitions", error=str(error))
 
     def _begin_at(self, starts: Mapping[TopicPartition, int]) -> bool:

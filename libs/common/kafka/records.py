@@ -70,7 +70,8 @@ class CommitResult(StrEnum):
 class Listener(Protocol):
     """Who wants to know about partitions. Calls come from `Session.poll` and `Session.commit`, in the caller's thread.
 
-    `assigned` and `rewound` may raise `ServerUnreachable`: they are called again when Kafka answers, before any record comes.
+    `assigned` and `rewound` may raise `ServerUnreachable`, or `Retry` to leave at once: a later `poll` calls them again, before
+    any record comes.
     """
 
     def assigned(self, partitions: Collection[TopicPartition]) -> None:

@@ -14,7 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as ClientPartition
 from structlog.testing import capture_logs
 
-from libs.common.errors import BlobtideError, ServerUnreachable
+from libs.common.errors import BlobtideError, Retry, ServerUnreachable
 from libs.common.kafka import metrics
 from libs.common.kafka.consumer import GroupConsumer, GroupSpec
 from libs.common.kafka.records import TopicPartition
@@ -281,10 +281,11 @@ def test_exceptions_of_the_listener_reach_the_caller(world: _World) -> None:
         world.poll()
 
 
-def test_a_listener_for_whom_kafka_is_away_is_called_again_before_any_record(world: _World) -> None:
-    """State that cannot be loaded since Kafka went away ends nothing: the partition is placed, and the listener told, again."""
+@pytest.mark.parametrize("error", [ServerUnreachable("Kafka did not answer"), Retry("leaves")])
+def test_a_listener_that_cannot_load_its_state_now_is_called_again_before_any_record(world: _World, error: Exception) -> None:
+    """State that is not loaded, since Kafka went away or the process ends, ends nothing: placed, and told, again."""
     world.client.offsets = {0: 40}
-    world.listener.error = ServerUnreachable("Kafka did not answer")
+    world.listener.error = error
     world.poll(("assign", [0]))
     assert world.poll([_message(0, 40)]) == []
     assert world.consumer.readable() == frozenset()
@@ -292,7 +293,7 @@ def test_a_listener_for_whom_kafka_is_away_is_called_again_before_any_record(wor
     assert world.poll([_message(0, 40)]) == [40]
     assert world.listener.log == [("assigned", [0]), ("assigned", [0])]
     world.consumer.rewind()
-    world.listener.error = ServerUnreachable("Kafka did not answer")
+    world.listener.error = error
     assert world.poll([_message(0, 41)]) == []
     world.listener.error = None
     assert world.poll([_message(0, 40)]) == [40]
