@@ -14,6 +14,7 @@ from libs.local import java, node
 from libs.local.cache import Recipe, cache_dir, fetched
 from libs.local.errors import ServerMissing
 from libs.local.java import find_java
+from libs.local.kafka import groups_work
 from libs.local.maven import find_maven, jars
 from libs.local.node import find_node
 from libs.local.ports import Ports, accepts, free_port
@@ -203,3 +204,26 @@ def test_a_missing_server_skips_here_and_fails_in_ci(
     monkeypatch.setenv("CI", ci)
     with pytest.raises(outcome, match="install it"), serving(_Missing(tmp_path)):
         pytest.fail("there is no server")
+
+
+ABOUT = "metadata from __consumer_offsets-0 with epoch"
+BEGUN = f"INFO  CoordinatorRuntime: [GroupCoordinator id=1] Scheduling loading of {ABOUT} "
+DONE = f"INFO  CoordinatorRuntime: [GroupCoordinator id=1] Finished loading of {ABOUT} "
+LOST = "INFO  CoordinatorRuntime: Ignored load completion from __consumer_offsets-0 because context is in ACTIVE state."
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ([], True),
+        ([BEGUN + "30"], None),
+        ([BEGUN + "30", DONE + "30 in 6ms"], True),
+        ([BEGUN + "3", BEGUN + "30", DONE + "3 in 6ms"], None),
+        ([BEGUN + "30", BEGUN + "32", DONE + "30 in 6ms"], None),
+        ([BEGUN + "30", BEGUN + "32", DONE + "30 in 6ms", LOST], False),
+        ([BEGUN + "30", DONE + "30 in 6ms", BEGUN + "32", DONE + "32 in 6ms"], True),
+    ],
+)
+def test_kafkas_groups_work_when_the_last_load_has_ended_as_itself(lines: list[str], *, expected: bool | None) -> None:
+    """A load that ended in the place of another leaves a broker on which no group works; its log tells."""
+    assert groups_work("\n".join(lines)) is expected
