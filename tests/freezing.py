@@ -8,12 +8,13 @@ from collections.abc import Iterator
 import psutil
 
 from libs.local.process import LocalServer
+from tests.processes import below
 
 
 def suspended(*servers: LocalServer) -> list[psutil.Process]:
     """Suspend servers and return their processes, to be resumed."""
-    guards = [psutil.Process(server._process.pid) for server in servers if server._process is not None]
-    processes = [child for guard in guards for child in guard.children(recursive=True)]
+    guards = [server._process.pid for server in servers if server._process is not None]
+    processes = [child for guard in guards for child in below(guard)]
     for process in processes:
         process.suspend()
     return processes

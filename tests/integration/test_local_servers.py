@@ -23,6 +23,7 @@ from libs.local.kafka import LocalKafka
 from libs.local.opensearch import LocalOpenSearch
 from libs.local.process import Launch, LocalServer
 from libs.local.redis import LocalRedis
+from tests.processes import below, command_of, is_alive
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 30.0
@@ -88,10 +89,10 @@ def test_a_server_dies_with_its_parent(tmp_path: Path, redis_server: LocalRedis)
     with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         assert parent.stdout.readline() == "up\n"
-        servers = psutil.Process(parent.pid).children(recursive=True)
-        assert any(str(tmp_path) in process.cmdline() for process in servers)
+        servers = below(parent.pid)
+        assert any(str(tmp_path) in command_of(process) for process in servers)
         parent.kill()
-    _eventually(lambda: not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in servers))
+    _eventually(lambda: not any(is_alive(process) for process in servers))
 
 
 class _Script(LocalServer):

@@ -20,6 +20,7 @@ from libs.local.azurite import LocalAzurite
 from libs.local.kafka import LocalKafka
 from services.cli.up import FOLDERS
 from tests.pipeline import read_rows, row_count
+from tests.processes import below, command_of
 
 pytestmark = [pytest.mark.kafka, pytest.mark.azurite, pytest.mark.timeout(600)]
 
@@ -51,12 +52,8 @@ def wait(done: Callable[[], object], what: str, data: Path) -> None:
 
 def descendants(process: subprocess.Popen[bytes], word: str) -> list[psutil.Process]:
     """Return the service processes under `process` whose command line holds `word`."""
-    found = psutil.Process(process.pid).children(recursive=True)
-    return [
-        child
-        for child in found
-        if "services.cli.main" in child.cmdline() and word in child.cmdline() and "-S" not in child.cmdline()
-    ]
+    commands = {child: command_of(child) for child in below(process.pid)}
+    return [child for child, argv in commands.items() if "services.cli.main" in argv and word in argv and "-S" not in argv]
 
 
 def test_the_demo_shows_flows_survives_kills_and_goes_on_in_the_next_run(
@@ -131,8 +128,8 @@ def wait_for_more_rows(data: Path, what: str) -> None:
 
 def server_process(process: subprocess.Popen[bytes], word: str) -> psutil.Process:
     """Return the server under `process` whose command line holds `word`, not what guards it."""
-    found = psutil.Process(process.pid).children(recursive=True)
-    return next(child for child in found if any(word in part for part in child.cmdline()) and "-S" not in child.cmdline())
+    commands = {child: command_of(child) for child in below(process.pid)}
+    return next(child for child, argv in commands.items() if any(word in part for part in argv) and "-S" not in argv)
 
 
 def test_nothing_outlives_a_killed_up(kafka: LocalKafka, azurite: LocalAzurite, tmp_path: Path) -> None:
@@ -147,7 +144,7 @@ def test_nothing_outlives_a_killed_up(kafka: LocalKafka, azurite: LocalAzurite, 
         process = subprocess.Popen(argv, stdout=out, stderr=subprocess.STDOUT)
     try:
         wait(lambda: bool(descendants(process, "parser")), "services", data)
-        children = psutil.Process(process.pid).children(recursive=True)
+        children = below(process.pid)
     finally:
         process.kill()
         process.wait()
