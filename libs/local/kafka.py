@@ -7,6 +7,7 @@ import re
 import subprocess
 import time
 import uuid
+from enum import Enum, auto
 from functools import cached_property
 from pathlib import Path
 from string import Template
@@ -25,6 +26,14 @@ _LOADING = re.compile(r"Scheduling loading of metadata from __consumer_offsets-0
 _LOST = "Ignored load completion from __consumer_offsets"
 _GROUPS_SECONDS: Final = 5.0
 _POLL_SECONDS: Final = 0.1
+
+
+class Groups(Enum):
+    """Whether consumer groups can work on a broker that has started."""
+
+    LOADING = auto()
+    WORK = auto()
+    LOST = auto()  # until the broker is stopped and started
 
 
 class LocalKafka(LocalServer):
@@ -48,12 +57,12 @@ class LocalKafka(LocalServer):
         return free_port()
 
     def start(self) -> None:
-        """Start as every server does, and once more if groups would not work. See `groups_work`."""
+        """Start as every server does, and once more if groups are lost. See `groups_in`."""
         if self.running:
             return
         super().start()
         try:
-            if self._groups_work():
+            if self._loaded_groups() is not Groups.LOST:
                 return
             self.stop()
         except BaseException:  # Ctrl-C too: nobody else knows of this process
@@ -61,11 +70,11 @@ class LocalKafka(LocalServer):
             raise
         super().start()
 
-    def _groups_work(self) -> bool:
+    def _loaded_groups(self) -> Groups:
         deadline = time.monotonic() + _GROUPS_SECONDS
-        while (works := groups_work(self.output())) is None and time.monotonic() < deadline:
+        while (groups := groups_in(self.output())) is Groups.LOADING and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
-        return works is not False
+        return groups
 
     @property
     def bootstrap_servers(self) -> str:
@@ -99,14 +108,15 @@ class LocalKafka(LocalServer):
             raise ServerFailed(f"kafka: {self._log_dir} could not be formatted: {(done.stderr or done.stdout).strip()}")
 
 
-def groups_work(log: str) -> bool | None:
-    """Tell from a broker's log since its start whether groups work; None while it loads what they have committed.
+def groups_in(log: str) -> Groups:
+    """Tell from a broker's log since its start how its groups are.
 
-    After a power cut a broker (4.2.1) begins to load for the epoch in which it led before, and then for its new one. If the
-    first load ends after the second was begun, it is taken for it, and no group works until the broker is stopped and started.
+    After a power cut a broker (4.2.1) begins to load them for the epoch in which it led before, and then for its new one. If
+    the first load ends after the second was begun, it is taken for it, and no group works until the broker is started anew.
     """
     if _LOST in log:
-        return False
+        return Groups.LOST
     epochs = _LOADING.findall(log)
-    has_ended = not epochs or f"Finished loading of metadata from __consumer_offsets-0 with epoch {epochs[-1]} " in log
-    return True if has_ended else None
+    if not epochs or f"Finished loading of metadata from __consumer_offsets-0 with epoch {epochs[-1]} " in log:
+        return Groups.WORK
+    return Groups.LOADING

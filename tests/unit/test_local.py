@@ -14,7 +14,7 @@ from libs.local import java, node
 from libs.local.cache import Recipe, cache_dir, fetched
 from libs.local.errors import ServerMissing
 from libs.local.java import find_java
-from libs.local.kafka import groups_work
+from libs.local.kafka import Groups, groups_in
 from libs.local.maven import find_maven, jars
 from libs.local.node import find_node
 from libs.local.ports import Ports, accepts, free_port
@@ -215,15 +215,15 @@ LOST = "INFO  CoordinatorRuntime: Ignored load completion from __consumer_offset
 @pytest.mark.parametrize(
     ("lines", "expected"),
     [
-        ([], True),
-        ([BEGUN + "30"], None),
-        ([BEGUN + "30", DONE + "30 in 6ms"], True),
-        ([BEGUN + "3", BEGUN + "30", DONE + "3 in 6ms"], None),
-        ([BEGUN + "30", BEGUN + "32", DONE + "30 in 6ms"], None),
-        ([BEGUN + "30", BEGUN + "32", DONE + "30 in 6ms", LOST], False),
-        ([BEGUN + "30", DONE + "30 in 6ms", BEGUN + "32", DONE + "32 in 6ms"], True),
+        ([], Groups.WORK),
+        ([BEGUN + "30"], Groups.LOADING),
+        ([BEGUN + "30", DONE + "30 in 6ms"], Groups.WORK),
+        ([BEGUN + "3", BEGUN + "30", DONE + "3 in 6ms"], Groups.LOADING),
+        ([BEGUN + "30", BEGUN + "32", DONE + "30 in 6ms"], Groups.LOADING),
+        ([BEGUN + "30", BEGUN + "32", DONE + "30 in 6ms", LOST], Groups.LOST),
+        ([BEGUN + "30", DONE + "30 in 6ms", BEGUN + "32", DONE + "32 in 6ms"], Groups.WORK),
     ],
 )
-def test_kafkas_groups_work_when_the_last_load_has_ended_as_itself(lines: list[str], *, expected: bool | None) -> None:
+def test_kafkas_groups_work_when_the_last_load_has_ended_as_itself(lines: list[str], expected: Groups) -> None:
     """A load that ended in the place of another leaves a broker on which no group works; its log tells."""
-    assert groups_work("\n".join(lines)) is expected
+    assert groups_in("\n".join(lines)) is expected

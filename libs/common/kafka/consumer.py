@@ -126,13 +126,10 @@ class GroupConsumer:
         """Begin each partition that waits for it at its committed offset, then tell the listener; those that cannot, later."""
         waiting = [partition for partition, phase in self._phases.items() if phase is not _Phase.READING]
         starts = self._find_starts(waiting) if waiting else {}
-        if not starts or not self._begin_at(starts):
-            return
         arrived = frozenset(p for p in starts if self._phases[p] is _Phase.ARRIVED)
         rewound = frozenset(starts) - arrived
-        self._starts.update(starts)
-        self._phases.update(dict.fromkeys(starts, _Phase.READING))
-        (self.pause if self._paused else self.resume)()
+        if not starts or not self._begin_at(starts):
+            return
         if arrived:
             self._tell(self._listener.assigned, arrived, _Phase.ARRIVED)
         if rewound:
@@ -370,6 +367,9 @@ class GroupConsumer:
             self._tolerate(error_of(exception), "setting positions")
             return False
         self._expected = expected
+        self._starts.update(starts)
+        self._phases.update(dict.fromkeys(starts, _Phase.READING))
+        (self.pause if self._paused else self.resume)()
         return True
 
     def _stop_reading(self, partitions: Iterable[TopicPartition], phase: _Phase) -> None:
