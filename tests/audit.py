@@ -8,7 +8,7 @@ from itertools import groupby, pairwise
 from typing import Any
 
 import pyarrow as pa
-from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, TopicPartition
+from confluent_kafka import IsolationLevel, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from libs.common.events import BlobCheckpoint, decode_event
@@ -17,11 +17,11 @@ from libs.common.kafka.records import Inbound
 from libs.common.segments import Segment
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from tests.estates import ARRIVES_WITHIN_SECONDS, Played, wait_for_all
-from tests.pipeline import STEP_SECONDS, Pipeline, assert_same_rows, plain, read_rows
-from tests.topic_tools import SECONDS, committed_records
+from tests.pipeline import Pipeline, assert_same_rows, plain, read_rows
+from tests.topic_tools import SECONDS, committed_offsets, committed_records
 
-# A living process ends its transactions sooner; one that was abandoned stays for twice as long, until the broker ends it.
-TRANSACTION_SECONDS = 5.0
+# A living process ends its transactions sooner; one that was abandoned stays until the broker ends it, after eleven.
+TRANSACTION_SECONDS = 9.0
 
 Ends = dict[tuple[str, int], int]  # by topic and partition
 
@@ -36,7 +36,7 @@ def assert_all_is_well(pipeline: Pipeline, played: Played) -> None:
     assert_same_rows(extracted_rows(kafka, topics), truth)
     assert_tiled(committed_records(kafka, topics.raw_flow_logs), checkpoints(kafka, topics))
     assert committed_records(kafka, topics.errors) == []
-    assert_nothing_open(kafka, topics)
+    assert_nothing_open(pipeline)
 
 
 def wait_until_consumed(pipeline: Pipeline, sinks: Iterable[str] = ("file",)) -> None:
@@ -56,13 +56,7 @@ def wait_until_read(pipeline: Pipeline, group: str, topic: str) -> None:
 def unread(kafka: KafkaSettings, group: str, topic: str) -> int:
     """Count the committed records that the group has not committed; unlike a lag, aborted records and markers do not count."""
     records = committed_records(kafka, topic)
-    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
-    partitions = [TopicPartition(topic, number) for number in {record.partition for record in records}]
-    if not partitions:
-        return 0
-    asked = ConsumerGroupTopicPartitions(f"{kafka.group_prefix}.{group}", partitions)
-    committed = admin.list_consumer_group_offsets([asked])[asked.group_id].result(SECONDS).topic_partitions
-    offsets = {partition.partition: partition.offset for partition in committed}
+    offsets = committed_offsets(kafka, group, topic, {record.partition for record in records})
     return sum(record.offset >= offsets[record.partition] for record in records)
 
 
@@ -95,20 +89,20 @@ def assert_tiled(records: Iterable[Inbound], reached: dict[tuple[str, str], int]
     assert {key: end for key, end in ends.items() if last[key[0]] == key[1]} == {key: reached[key] for key in last.items()}
 
 
-def assert_nothing_open(kafka: KafkaSettings, topics: TopicSettings) -> None:
+def assert_nothing_open(pipeline: Pipeline) -> None:
     """Check that no transaction stays open in any topic: all that is written now is soon before the last stable offset.
 
     At any moment one may be open, since the monitor writes its listings all the time.
     """
-    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    admin = AdminClient({"bootstrap.servers": pipeline.plan.kafka.bootstrap_servers})
     present = admin.list_topics(timeout=SECONDS).topics
-    names = [name for name in topics.model_dump().values() if name in present]
+    names = [name for name in pipeline.plan.topics.model_dump().values() if name in present]
     partitions = [TopicPartition(name, number) for name in names for number in present[name].partitions]
     written = _ends(admin, partitions, IsolationLevel.READ_UNCOMMITTED)
     deadline = time.monotonic() + TRANSACTION_SECONDS
     while still_open := _behind(_ends(admin, partitions, IsolationLevel.READ_COMMITTED), written):
         assert time.monotonic() < deadline, f"transactions are open at (stable, written): {still_open}"
-        time.sleep(STEP_SECONDS)
+        pipeline.step()
 
 
 def _ends(admin: AdminClient, partitions: Iterable[TopicPartition], level: IsolationLevel) -> Ends:

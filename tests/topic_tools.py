@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from contextlib import closing
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from libs.common.kafka.follow import Follower, Since
@@ -25,21 +26,30 @@ def committed_records(kafka: KafkaSettings, topic: str) -> list[Inbound]:
         follower.close()
 
 
+def committed_offsets(kafka: KafkaSettings, group: str, topic: str, partitions: Collection[int]) -> dict[int, int]:
+    """Return what the group has committed by partition, negative where nothing.
+
+    A consumer that never joins asks: with an admin client's request the client library ends the process when the
+    coordinator moves at that moment (librdkafka's issue 3663).
+    """
+    with closing(_asker(kafka, group)) as consumer:
+        found = consumer.committed([TopicPartition(topic, number) for number in partitions], timeout=SECONDS)
+        return {partition.partition: partition.offset for partition in found}
+
+
 def lag(kafka: KafkaSettings, group: str, topic: str) -> int:
     """Return how many offsets of `topic` the group has not committed; transaction markers count, the last one excepted."""
-    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
-    consumer = Consumer({"bootstrap.servers": kafka.bootstrap_servers, "group.id": "lag", "isolation.level": "read_committed"})
-    try:
-        partitions = [TopicPartition(topic, n) for n in admin.list_topics(topic, timeout=SECONDS).topics[topic].partitions]
-        asked = ConsumerGroupTopicPartitions(f"{kafka.group_prefix}.{group}", partitions)
-        committed = admin.list_consumer_group_offsets([asked])[asked.group_id].result(SECONDS).topic_partitions
-        total = 0
-        for partition in committed:
-            low, high = consumer.get_watermark_offsets(partition, timeout=SECONDS)
-            total += max(0, high - 1 - max(partition.offset, low)) if high > low else 0
-        return total
-    finally:
-        consumer.close()
+    total = 0
+    with closing(_asker(kafka, group)) as consumer:
+        numbers = consumer.list_topics(topic, timeout=SECONDS).topics[topic].partitions
+        for number, offset in committed_offsets(kafka, group, topic, numbers).items():
+            low, high = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=SECONDS)
+            total += max(0, high - 1 - max(offset, low)) if high > low else 0
+    return total
+
+
+def _asker(kafka: KafkaSettings, group: str) -> Consumer:
+    return Consumer({"bootstrap.servers": kafka.bootstrap_servers, "group.id": f"{kafka.group_prefix}.{group}"})
 
 
 def recreate(kafka: KafkaSettings, topic: str) -> None:
@@ -59,8 +69,14 @@ def recreate(kafka: KafkaSettings, topic: str) -> None:
 
 
 def forget_groups(kafka: KafkaSettings, groups: Iterable[str]) -> None:
-    """Delete consumer groups, so that they begin at the beginning."""
+    """Delete consumer groups, so that they begin at the beginning; members that left without a word are in them for a while."""
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
-    names = [f"{kafka.group_prefix}.{group}" for group in groups]
-    for future in admin.delete_consumer_groups(names).values():
-        future.result(SECONDS)
+    deadline = time.monotonic() + SECONDS
+    waiting: Collection[str] = [f"{kafka.group_prefix}.{group}" for group in groups]
+    while waiting := {
+        name: future.exception(SECONDS)
+        for name, future in admin.delete_consumer_groups(sorted(waiting)).items()
+        if future.exception(SECONDS) is not None
+    }:
+        assert time.monotonic() < deadline, f"groups stay: {waiting}"
+        time.sleep(0.2)

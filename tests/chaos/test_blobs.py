@@ -131,7 +131,7 @@ def test_the_last_generation_of_every_blob_is_whole_whatever_happened_to_it(
         assert_each_row_once(plan)
         assert_ended_generations_are_named(plan)
         assert_tiled(committed_records(kafka_settings, topics.raw_flow_logs), checkpoints(kafka_settings, topics))
-        assert_nothing_open(kafka_settings, topics)
+        assert_nothing_open(pipeline)
         assert pipeline.restarts() == 0
     writer.close()
 

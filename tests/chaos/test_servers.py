@@ -72,7 +72,7 @@ def test_nothing_is_lost_or_doubled_when_the_broker_is_killed(
         assert pipeline.restarts() == 0
         kafka.kill()
         ended = pipeline.take_out(*pipeline.names())
-        assert {one.exit_code for one in ended.values()} == {0}, "a stop without Kafka"
+        assert {one.exit_code for one in ended.values()} <= {0, 128 + signal.SIGTERM}, "a stop without Kafka"
         kafka.start()
 
 
@@ -174,7 +174,7 @@ def test_a_dead_destination_delays_only_its_own_sink(
 ) -> None:
     """While Redis and OpenSearch are dead, files get all rows; when they are back, they get each row once."""
     pipeline = stores.pipeline(plan_of(kafka_settings, topics, own_azurite, tmp_path))
-    with generating(own_azurite, estate(10, 45, seed=23), speed=100) as played, pipeline.running():
+    with generating(own_azurite, estate(10, 120, seed=23), speed=100) as played, pipeline.running():
         stores.wait_for_first_rows(pipeline)
         stores.redis.kill()
         stores.opensearch.kill()

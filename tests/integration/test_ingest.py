@@ -61,7 +61,7 @@ class Site:
     container: str
 
     def __post_init__(self) -> None:
-        self.service = BlobServiceClient.from_connection_string(self.connection_string)
+        self.service = BlobServiceClient.from_connection_string(self.connection_string, use_env_settings=False)
         from confluent_kafka import Producer
 
         self.producer = Producer({"bootstrap.servers": self.kafka.bootstrap_servers, "partitioner": "murmur2_random"})
@@ -405,7 +405,7 @@ def test_sigterm_commits_what_was_read_and_ends_with_zero(site: Site, tmp_path: 
     with process(site, tmp_path, read_bytes=200_000, commit_seconds=0.05) as child:
         site.until(name, lambda c: c.next_offset > 0)
         child.terminate()
-        assert child.wait(15) == 0
+        assert child.wait(30) == 0
     with process(site, tmp_path):
         site.close(name)
         site.until_closed(name)

@@ -64,7 +64,7 @@ class _Destination:
 
 def _run(kafka: KafkaSettings, topics: TopicSettings, destination: _Destination, limit: float = 0.5) -> None:
     spec = SinkLoopSpec(
-        f"{kafka.group_prefix}.sink.test", (topics.flows,), topics.errors, PollPolicy(0.3, 1_000, 1 << 20), limit
+        f"{kafka.group_prefix}.sink.test", (topics.flows,), topics.errors, PollPolicy(2.0, 1_000, 1 << 20), limit
     )
     timer = threading.Timer(SECONDS, destination.stop.set)
     timer.start()

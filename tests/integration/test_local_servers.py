@@ -48,7 +48,7 @@ def test_kafka_comes_back_with_its_topics(kafka: LocalKafka, kafka_settings: Kaf
 @pytest.mark.azurite
 def test_azurite_comes_back_with_its_blobs(azurite: LocalAzurite, container: str) -> None:
     """A stopped Azurite is back on the same port, with the blob written just before."""
-    with BlobServiceClient.from_connection_string(azurite.connection_string) as service:
+    with BlobServiceClient.from_connection_string(azurite.connection_string, use_env_settings=False) as service:
         blob = service.get_blob_client(container, "a")
         blob.upload_blob(b"content")
         azurite.stop()
@@ -123,7 +123,7 @@ def test_a_server_that_never_gets_ready_is_killed(tmp_path: Path) -> None:
     """A server that is not ready in time is reported, and nothing of it remains."""
     server = _Script(tmp_path)
     server.line = f"echo $$ > {tmp_path}/pid; exec sleep 600"
-    server.seconds = 0.5
+    server.seconds = 5.0
     with pytest.raises(ServerFailed, match="was not ready after"):
         server.start()
     assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))

@@ -262,7 +262,7 @@ def test_a_client_that_hangs_is_left_behind() -> None:
         world.clients.append(ModelClient(world) if world.clients else Hanging(world))
         return world.clients[-1]
 
-    producer = TransactionalProducer("id", make, Limits(grace=0.05, call=0.05), clock=lambda: world.now)
+    producer = TransactionalProducer("id", make, Limits(grace=1.0, call=0.05), clock=lambda: world.now)
     work = Transaction((Outbound("t", b"a"),), {TopicPartition("in", 0): 1}, b"member")
     assert producer.prepare(1.0)
     assert producer.commit(work) is Ending.LEFT_GROUP

@@ -69,5 +69,6 @@ def test_stages_without_servers_run() -> None:
     for data in (estates.busy(1), estates.quiet(1, nics=200)):
         rows = list(kernel.measure(data, repeats=1))
         assert [one.stage for one in rows][:4] == ["decode", "columns", "encode", "decode, columns, encode"]
-        assert all(one.work.tuples > 0 and one.cpu > 0 for one in rows)
+        assert all(one.work.tuples > 0 for one in rows)
+        assert all(one.cpu > 0 for one in rows if one.stage != "columns"), "columns are what a difference leaves"
         assert sum(len(segment.data) for segment in data.segments) == data.blob_bytes - len(b"]}") * len(data.blobs)

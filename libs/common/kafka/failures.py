@@ -98,6 +98,7 @@ _PASSING = _RETRIABLE_FOR_THE_PROTOCOL | {
     KafkaError._PARTITION_EOF,  # noqa: SLF001
     KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001
     KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
+    KafkaError._NOENT,  # noqa: SLF001 - no partition that was asked for has a leader now
 }
 # A commit outside a transaction that meets these was not made; the records come again, perhaps to another process.
 _MOVED = _NOT_IN_GROUP | {KafkaError.REBALANCE_IN_PROGRESS, KafkaError._STATE, KafkaError._ASSIGNMENT_LOST}  # noqa: SLF001

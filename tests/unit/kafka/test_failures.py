@@ -35,6 +35,7 @@ def test_errors_of_one_record_are_told_from_errors_of_the_world() -> None:
     assert is_moved(KafkaError(KafkaError.ILLEGAL_GENERATION))
     assert is_moved(KafkaError(KafkaError.REBALANCE_IN_PROGRESS))
     assert is_passing(KafkaError(KafkaError._ALL_BROKERS_DOWN))
+    assert is_passing(KafkaError(KafkaError._NOENT, "Failed to query partition leaders: No leaders found"))
     assert not is_passing(KafkaError(KafkaError._TRANSPORT, fatal=True))
     assert not is_passing(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
 
