@@ -34,7 +34,7 @@ from libs.common.errors import BlobtideError, Retry, ServerUnreachable
 from libs.common.kafka import metrics
 from libs.common.kafka.client import consumer_config, make_client
 from libs.common.kafka.client_log import ClientLog
-from libs.common.kafka.failures import error_of, is_moved, is_out_of_range, is_passing, translated
+from libs.common.kafka.failures import error_of, is_moved, is_out_of_range, is_passing, raise_for, translated
 from libs.common.kafka.protocols import ConsumerClient, RebalanceCallback
 from libs.common.kafka.records import Inbound, Listener, TopicPartition
 from libs.common.kafka.throttle import Throttle
@@ -309,7 +309,7 @@ class GroupConsumer:
         for found in answers:
             partition = TopicPartition(found.topic, found.partition)
             try:
-                _raise_for(found)
+                raise_for(found)
                 starts[partition] = self._start(client, found)
             except KafkaException as exception:
                 self._tolerate(error_of(exception), "reading committed offsets")
@@ -469,11 +469,6 @@ def _headers(message: Message) -> Headers:
     if None in [value for _, value in pairs]:
         return tuple((name, value or b"") for name, value in pairs)
     return tuple(pairs)
-
-
-def _raise_for(answer: ClientPartition) -> None:
-    if answer.error is not None:
-        raise KafkaException(answer.error)
 
 
 def _own_partitions(partitions: Iterable[ClientPartition]) -> tuple[TopicPartition, ...]:

@@ -7,6 +7,7 @@ client, an *abort* error ends the transaction, a *retriable* one asks for the sa
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Protocol
 
 from confluent_kafka import KafkaError, KafkaException
 
@@ -108,6 +109,20 @@ def error_of(exception: KafkaException) -> KafkaError:
     """Return the client error inside `exception`."""
     error = exception.args[0] if exception.args else None
     return error if isinstance(error, KafkaError) else KafkaError(KafkaError._FAIL, str(exception))  # noqa: SLF001
+
+
+class Answer(Protocol):
+    """What the client tells of one topic or partition."""
+
+    @property
+    def error(self) -> KafkaError | None:
+        """Why it tells nothing."""
+
+
+def raise_for(answer: Answer) -> None:
+    """Raise KafkaException if a request succeeded, but not for this topic or partition."""
+    if answer.error is not None:
+        raise KafkaException(answer.error)
 
 
 def classify(error: KafkaError) -> Failure:

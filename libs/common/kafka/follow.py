@@ -19,7 +19,7 @@ from libs.common.errors import ServerUnreachable
 from libs.common.kafka.client import check_reachable, consumer_config, make_client
 from libs.common.kafka.client_log import ClientLog
 from libs.common.kafka.consumer import inbound
-from libs.common.kafka.failures import is_passing, translated
+from libs.common.kafka.failures import is_passing, raise_for, translated
 from libs.common.kafka.records import Inbound, TopicPartition
 from libs.common.settings.kafka import KafkaSettings
 
@@ -148,12 +148,15 @@ class Follower:
 
     def _start_of(self, topic: str) -> list[ClientPartition]:
         assert self._consumer is not None, "open first"  # noqa: S101
-        numbers = self._consumer.list_topics(topic, timeout=_SECONDS).topics[topic].partitions
+        about = self._consumer.list_topics(topic, timeout=_SECONDS).topics[topic]
+        raise_for(about)
         if isinstance(self._start, Since):
-            asked = [ClientPartition(topic, number, self._start.timestamp_ms) for number in numbers]
+            asked = [ClientPartition(topic, number, self._start.timestamp_ms) for number in about.partitions]
             found: list[ClientPartition] = self._consumer.offsets_for_times(asked, timeout=_SECONDS)
+            for partition in found:
+                raise_for(partition)  # it has no offset then, which is not "nothing since"
             return [partition if partition.offset >= 0 else _at(partition, OFFSET_END) for partition in found]
-        return [self._newest(topic, number, self._start.count) for number in numbers]
+        return [self._newest(topic, number, self._start.count) for number in about.partitions]
 
     def _newest(self, topic: str, number: int, count: int) -> ClientPartition:
         assert self._consumer is not None, "open first"  # noqa: S101

@@ -74,7 +74,7 @@ class _Client:
         self.now = 0.0
 
     def list_topics(self, topic: str, timeout: float) -> Any:
-        return SimpleNamespace(topics={topic: SimpleNamespace(partitions=range(2))})
+        return SimpleNamespace(topics={topic: SimpleNamespace(partitions=range(2), error=None)})
 
     def get_watermark_offsets(self, partition: ClientPartition, timeout: float) -> tuple[int, int]:
         return 0, 1000
@@ -147,3 +147,20 @@ def test_a_header_without_a_value_is_empty(monkeypatch: pytest.MonkeyPatch) -> N
     """Kafka allows it, and readers of headers need not know."""
     client = _Client(iter([[_Message(0, 1), _end(0), _end(1)]]))
     assert [record.headers for record in following(client, Since(0), monkeypatch).backlog()] == [(("type", b""),)]
+
+
+def test_an_answer_that_does_not_know_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While leaders move, no partitions and no offset do not mean that there is nothing: records would be passed over."""
+    moving = KafkaError(KafkaError.NOT_LEADER_FOR_PARTITION)
+    client = _Client(iter([[_Message(0, 7), _end(0), _end(1)]]))
+    no_topic = SimpleNamespace(topics={"t": SimpleNamespace(partitions={}, error=moving)})
+    topics = iter([no_topic, *[client.list_topics("t", 1.0)] * 2])
+    no_offset = SimpleNamespace(topic="t", partition=0, offset=-1001, error=moving)
+    offsets = iter([[no_offset], [ClientPartition("t", number, 7) for number in range(2)]])
+    begun: list[ClientPartition] = []
+    monkeypatch.setattr(follow, "_RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(client, "list_topics", lambda *_, **__: next(topics))
+    monkeypatch.setattr(client, "offsets_for_times", lambda *_, **__: next(offsets))
+    monkeypatch.setattr(client, "assign", begun.extend)
+    assert [record.offset for record in following(client, Since(0), monkeypatch).backlog()] == [7]
+    assert [(one.partition, one.offset) for one in begun] == [(0, 7), (1, 7)]
