@@ -9,6 +9,7 @@ from enum import StrEnum
 from libs.common.segments import Headers
 
 MAX_REASON = 500
+_TYPE = "dead-letter"
 
 
 class ErrorCode(StrEnum):
@@ -58,7 +59,7 @@ class DeadLetter:
     def headers(self) -> Headers:
         """Return the headers of the ``Errors`` message."""
         fields: list[tuple[str, object]] = [
-            ("type", "dead-letter"),
+            ("type", _TYPE),
             ("stage", self.stage),
             ("code", self.code.value),
             ("reason", self.reason[:MAX_REASON]),
@@ -70,3 +71,11 @@ class DeadLetter:
         ]
         own = tuple((name, str(value).encode()) for name, value in fields if value is not None)
         return own + tuple((f"original-{name}", value) for name, value in self.original)
+
+
+def stage_and_code(headers: Headers) -> tuple[str, str] | None:
+    """Return who gave up and why, if these are headers of an ``Errors`` message, as `DeadLetter.headers` makes them."""
+    if not headers or headers[0] != ("type", _TYPE.encode()):
+        return None
+    (_, stage), (_, code) = headers[1:3]
+    return stage.decode(), code.decode()

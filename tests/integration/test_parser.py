@@ -24,6 +24,7 @@ from libs.common.settings import Settings
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.common.settings.services import ParserSettings
 from services.parser.main import build
+from tests.metric_values import since_now
 from tests.unit.parser.test_kernel import GOOD, vnet
 
 pytestmark = pytest.mark.kafka
@@ -74,6 +75,7 @@ def test_every_tuple_comes_out_once_in_order_also_after_a_restart(kafka_settings
     """Two parsers one after the other leave each row once, in order, on its blob's partition, and each bad tuple in Errors."""
     expected = write_segments(kafka_settings, topics)
     # Small polls, so that the first parser has not read everything when it stops.
+    counted = since_now("blobtide_kafka_dead_letters_total", stage="parser", code="short_tuple")
     parser = ParserSettings(poll_messages=40, poll_seconds=0.2, dead_letter_limit=1.0)
     settings = Settings(kafka=kafka_settings, topics=topics, parser=parser)
     deadline = time.monotonic() + 60
@@ -95,6 +97,7 @@ def test_every_tuple_comes_out_once_in_order_also_after_a_restart(kafka_settings
     letters = results(kafka_settings, topics.errors)
     assert len(letters) == BLOBS * RECORDS
     assert {letter.value for letter in letters} == {b"bad"}
+    assert counted() == len(letters)
 
 
 def test_rows_without_a_partition_to_go_to_are_noticed_at_the_start(

@@ -14,11 +14,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from libs.common.dead_letters import DeadLetter, ErrorCode
 from libs.common.errors import BlobtideError
 from libs.common.kafka.client_log import ClientLog
 from libs.common.kafka.failures import OutputRefused
 from libs.common.kafka.producer import Ending, Limits, State, Transaction, TransactionalProducer
 from libs.common.kafka.records import Outbound, TopicPartition
+from tests.metric_values import since_now
 
 
 class Fault(StrEnum):
@@ -248,6 +250,37 @@ def test_two_fences_within_a_minute_name_the_setting_that_is_wrong() -> None:
     with pytest.raises(BlobtideError, match=r"blobtide\.ingest\.0: .* BLOBTIDE_INSTANCE__ORDINAL"):
         fenced()
     assert producer.state is State.EXIT
+
+
+def test_what_is_committed_counts_once_and_dead_letters_by_their_stage_and_code() -> None:
+    """An aborted transaction counts only as such; when its work is committed, each record and each dead letter counts once."""
+    world = World()
+
+    def make(_log: ClientLog) -> ModelClient:
+        world.clients.append(ModelClient(world))
+        return world.clients[-1]
+
+    def letter(stage: str, code: ErrorCode) -> Outbound:
+        made = DeadLetter(stage, code, "why", b"bad", key=b"k", original=(("type", b"x"), ("stage", b"y")))
+        return Outbound("Errors.counted", made.data, made.key, made.headers())
+
+    codes = (("parser", ErrorCode.BAD_JSON), ("parser", ErrorCode.SHORT_TUPLE), ("ingest", ErrorCode.BAD_JSON))
+    letters = (letter(*codes[0]), letter(*codes[1]), letter(*codes[0]), letter(*codes[2]))
+    other = Outbound("counted", b"a", headers=(("type", b"flow-batch"), ("stage", b"parser"), ("code", b"bad_json")))
+    work = Transaction((other, *letters), {TopicPartition("in", 0): 1}, b"member")
+    committed, aborted = (since_now("blobtide_kafka_transactions_total", outcome=how) for how in ("committed", "aborted"))
+    timed = since_now("blobtide_kafka_transaction_duration_seconds_count")
+    recycled = since_now("blobtide_kafka_producer_recycles_total", reason="aborted")
+    written = [since_now("blobtide_kafka_records_written_total", topic=topic) for topic in ("counted", "Errors.counted")]
+    dead = [since_now("blobtide_kafka_dead_letters_total", stage=stage, code=code) for stage, code in codes]
+    producer = TransactionalProducer("id", make, clock=lambda: world.now)
+    assert producer.prepare(1.0)
+    world.fault = ("flush", Fault.ABORT)
+    assert producer.commit(work) is Ending.ABORTED
+    assert [moved() for moved in (aborted, recycled, committed, timed, *written, *dead)] == [1, 1, 0, 0, 0, 0, 0, 0, 0]
+    assert producer.prepare(1.0)
+    assert producer.commit(work) is Ending.COMMITTED
+    assert [moved() for moved in (aborted, recycled, committed, timed, *written, *dead)] == [1, 1, 1, 1, 1, 4, 2, 1, 1]
 
 
 def test_a_client_that_hangs_is_left_behind() -> None:

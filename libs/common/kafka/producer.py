@@ -28,6 +28,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import TopicPartition as ClientPartition
 
+from libs.common.dead_letters import stage_and_code
 from libs.common.errors import BlobtideError
 from libs.common.kafka import metrics
 from libs.common.kafka.bounded_calls import BoundedCalls, CallHangs
@@ -174,8 +175,7 @@ class TransactionalProducer:
             return self._end(client, failed, work)
         metrics.TRANSACTION_SECONDS.observe(self._clock() - started)
         metrics.TRANSACTIONS.labels("committed").inc()
-        for topic, count in Counter(output.topic for output in work.outputs).items():
-            metrics.RECORDS_WRITTEN.labels(topic).inc(count)
+        _count(work.outputs)
         self._settle_success(client, committing)
         return Ending.COMMITTED
 
@@ -338,3 +338,12 @@ class TransactionalProducer:
                 error_code=error.name(),
                 similar_lines=self._throttle.take_swallowed(),
             )
+
+
+def _count(outputs: Sequence[Outbound]) -> None:
+    """Count what was committed; dead letters here, so that each one counts once and every service's do."""
+    for topic, count in Counter(output.topic for output in outputs).items():
+        metrics.RECORDS_WRITTEN.labels(topic).inc(count)
+    for letter, count in Counter(stage_and_code(output.headers) for output in outputs).items():
+        if letter is not None:
+            metrics.DEAD_LETTERS.labels(*letter).inc(count)

@@ -16,7 +16,6 @@ import structlog
 
 from libs.common.dead_letters import ErrorCode
 from libs.common.errors import ConfigError, DeadLetterLimit, ServerUnreachable
-from libs.common.kafka import metrics
 from libs.common.kafka.batching import Collector, PollPolicy
 from libs.common.kafka.dead_messages import dead_message
 from libs.common.kafka.failures import OutputRefused
@@ -113,9 +112,7 @@ class TransformLoop:
             part = self._isolation.next_part(batch)
             match self._attempt(run.session, part):
                 case _Result.DONE:
-                    if self._isolation.is_condemned(part):
-                        metrics.DEAD_LETTERS.labels(self._stage, ErrorCode.HANDLER_CRASH.value).inc()
-                    else:
+                    if not self._isolation.is_condemned(part):
                         self._transform.committed()
                     self._isolation.succeeded(part)
                     batch = batch[len(part) :]

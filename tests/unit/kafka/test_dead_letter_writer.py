@@ -13,6 +13,7 @@ from libs.common.errors import Retry
 from libs.common.kafka import dead_letter_writer
 from libs.common.kafka.dead_letter_writer import DeadLetterWriter
 from libs.common.settings.kafka import KafkaSettings
+from tests.metric_values import since_now
 
 
 class _Producer:
@@ -47,13 +48,17 @@ LETTERS = [DeadLetter("s", ErrorCode.REFUSED, "r", b"%d" % number) for number in
 
 
 def test_more_letters_than_the_client_holds_are_written(producer: _Producer) -> None:
-    """A full queue is waited for; every letter is written once, in order."""
+    """A full queue is waited for; every letter is written once, in order, and counts."""
+    counted = since_now("blobtide_kafka_dead_letters_total", stage="s", code="refused")
     DeadLetterWriter(KafkaSettings(), "errors").write(LETTERS)
     assert producer.written == [letter.data for letter in LETTERS]
+    assert counted() == len(LETTERS)
 
 
 def test_a_full_queue_of_which_kafka_takes_nothing_is_tried_again_later(producer: _Producer) -> None:
     """While Kafka is away, the letters wait outside of the client."""
     producer.away = True
+    counted = since_now("blobtide_kafka_dead_letters_total", stage="s", code="refused")
     with pytest.raises(Retry, match="Kafka took none"):
         DeadLetterWriter(KafkaSettings(), "errors").write(LETTERS)
+    assert counted() == 0
