@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from libs.common.kafka.admin import partition_count
 from libs.common.kafka.compacted import CompactedTable
+from libs.common.kafka.consumer import Use
 from libs.common.kafka.session import SessionSpec, TransactionalSession
 from libs.common.service import Service
 from libs.common.settings import Settings
@@ -21,7 +22,7 @@ def build(settings: Settings) -> Service:
         ConfigError: if an environment's sources or credentials cannot work.
     """
     kafka, topic = settings.kafka, settings.topics.blob_state
-    spec = SessionSpec("blob-monitor", settings.instance.ordinal, (topic,))
+    spec = SessionSpec("blob-monitor", settings.instance.ordinal, (topic,), Use.OWN)
     parts = Parts(
         make_session=lambda listener: TransactionalSession(kafka, spec, listener),
         make_table=lambda apply: CompactedTable(kafka, topic, apply),

@@ -192,7 +192,7 @@ def check_reachable(kafka: KafkaSettings, topics: tuple[str, ...] = (), seconds:
         ConfigError: a topic does not exist.
     """
     problems: list[KafkaError] = []
-    client_log = _Silent("check")
+    client_log = SilentLog("check")
     admin = make_client(AdminClient, {**admin_config(kafka), "error_cb": problems.append}, client_log)
     try:
         present = admin.list_topics(timeout=seconds).topics
@@ -209,8 +209,8 @@ def missing_topic(topic: str) -> ConfigError:
     return ConfigError(f"topic {topic} does not exist; run `blobtide topics apply`")
 
 
-class _Silent(ClientLog):
-    """Keeps the reason and logs nothing: the caller raises it."""
+class SilentLog(ClientLog):
+    """Keeps the reason and logs nothing: the caller raises it, or another client says it."""
 
     def _tell(self) -> None:
         pass

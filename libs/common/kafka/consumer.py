@@ -17,7 +17,6 @@ A broker outage is not an error here: `poll` returns nothing, says so once a min
 
 from __future__ import annotations
 
-import json
 import os
 import struct
 import time
@@ -34,7 +33,8 @@ from libs.common.errors import BlobtideError, Retry, ServerUnreachable
 from libs.common.kafka import metrics
 from libs.common.kafka.client import consumer_config, make_client
 from libs.common.kafka.client_log import ClientLog
-from libs.common.kafka.failures import error_of, is_moved, is_out_of_range, is_passing, raise_for, translated
+from libs.common.kafka.failures import error_of, is_end, is_moved, is_out_of_range, is_passing, raise_for, translated
+from libs.common.kafka.lag import Lag
 from libs.common.kafka.protocols import ConsumerClient, RebalanceCallback
 from libs.common.kafka.records import Inbound, Listener, TopicPartition
 from libs.common.kafka.throttle import Throttle
@@ -44,8 +44,14 @@ from libs.common.settings.kafka import KafkaSettings
 log = structlog.get_logger(__name__)
 
 ANSWER_SECONDS = 2.0
-STATISTICS_MS = 10_000
 _METADATA_MAGIC = b"CGMDv2:"
+
+
+class Use(StrEnum):
+    """What the partitions of a group are for."""
+
+    READ = "read"
+    OWN = "own"  # they divide work; the positions never move, so there is no lag
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,7 @@ class GroupSpec:
 
     group: str
     topics: tuple[str, ...]
+    use: Use = Use.READ
 
 
 class _Phase(StrEnum):
@@ -90,7 +97,7 @@ class GroupConsumer:
         self._phases: dict[TopicPartition, _Phase] = {}
         self._starts: dict[TopicPartition, int] = {}  # committed
         self._expected: dict[tuple[str, int], int] = {}  # next to be delivered, of partitions that are read
-        self._stable_ends: str | None = None
+        self._lag = Lag(kafka, clock)
         self._unanswered = 0
         self._commit_errors: list[KafkaError] = []
         self._paused = False
@@ -119,7 +126,8 @@ class GroupConsumer:
         self._last_poll = self._clock()
         self._apply_events()
         self._judge_commits()
-        self._publish_lag()
+        if self._spec.use is Use.READ:
+            self._lag.publish(self._starts)
         return self._accepted(messages)
 
     def place(self) -> None:
@@ -213,11 +221,13 @@ class GroupConsumer:
     def abandon(self) -> None:
         """Drop the client without leaving the group, which would wait for a broker that is away. Idempotent."""
         self._client = None
+        self._lag.close()
         self._forget(tuple(self._phases))
 
     def _leave(self) -> None:
         client, self._client = self._open_client(), None
         self._must_rejoin = False
+        self._lag.close()
         client.close()
         self._apply_events()
         self._forget(tuple(self._phases))
@@ -231,12 +241,12 @@ class GroupConsumer:
 
     def _made_from(self, kafka: KafkaSettings) -> Callable[[ClientLog], ConsumerClient]:
         def make(client_log: ClientLog) -> ConsumerClient:
-            callbacks = {
-                "statistics.interval.ms": STATISTICS_MS,
-                "stats_cb": self._on_statistics,
+            config = {
+                **consumer_config(kafka, self._spec.group),
+                "enable.partition.eof": True,
                 "on_commit": self._on_commit,
             }
-            client: Any = make_client(Consumer, {**consumer_config(kafka, self._spec.group), **callbacks}, client_log)
+            client: Any = make_client(Consumer, config, client_log)
             return cast("ConsumerClient", client)
 
         return make
@@ -256,9 +266,6 @@ class GroupConsumer:
     def _on_commit(self, error: KafkaError | None, partitions: list[ClientPartition]) -> None:
         self._unanswered -= 1
         self._commit_errors += [found for found in (error, *(p.error for p in partitions)) if found is not None]
-
-    def _on_statistics(self, text: str) -> None:
-        self._stable_ends = text
 
     def _apply_events(self) -> None:
         if self._callback_error is not None:
@@ -289,6 +296,7 @@ class GroupConsumer:
         for partition in gone:
             self._starts.pop(partition, None)
             self._expected.pop((partition.topic, partition.partition), None)
+        self._lag.forget(gone)
         announced = frozenset(p for p, phase in gone.items() if phase is not _Phase.ARRIVED)
         if announced:
             self._listener.revoked(announced)
@@ -421,7 +429,10 @@ class GroupConsumer:
     def _judge(self, error: KafkaError, message: Message) -> None:
         partition = message.partition()
         source = TopicPartition(message.topic() or "", -1 if partition is None else partition)
-        if is_out_of_range(error):
+        if is_end(error):
+            if (position := self._expected.get((source.topic, source.partition))) is not None:
+                self._lag.read_out(source, position, message.offset() or 0)
+        elif is_out_of_range(error):
             # Joining again places it, and `_start` tells the gap.
             self._must_rejoin |= self._phases.get(source) is _Phase.READING
         elif error.fatal():
@@ -436,18 +447,6 @@ class GroupConsumer:
             raise translated(error, doing)
         if self._throttle.admits():
             log.warning("Kafka does not answer; trying again", doing=doing, error=error.str())
-
-    def _publish_lag(self) -> None:
-        if self._stable_ends is None:
-            return
-        statistics, self._stable_ends = json.loads(self._stable_ends), None
-        for partition, start in self._starts.items():
-            known = (
-                statistics.get("topics", {}).get(partition.topic, {}).get("partitions", {}).get(str(partition.partition), {})
-            )
-            end = known.get("ls_offset", -1)
-            if end >= 0:
-                metrics.LAG.labels(partition.topic, str(partition.partition)).set(max(0, end - start))
 
 
 def inbound(message: Message) -> Inbound:

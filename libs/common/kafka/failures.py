@@ -161,6 +161,11 @@ def is_moved(error: KafkaError) -> bool:
     return error.code() in _MOVED
 
 
+def is_end(error: KafkaError) -> bool:
+    """Tell whether this is no error but the news that a partition was read to its end."""
+    return error.code() == KafkaError._PARTITION_EOF  # noqa: SLF001
+
+
 def is_out_of_range(error: KafkaError) -> bool:
     """Tell whether the position asked for does not exist on the broker, or not with what it held."""
     gone = (KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001

@@ -18,7 +18,9 @@ REWINDS = Counter("blobtide_kafka_rewinds_total", "Times that reading went back 
 REJOINS = Counter("blobtide_kafka_rejoins_total", "Consumers that were replaced by a new one.")
 GAP_RECORDS = Counter("blobtide_kafka_offset_gap_records_total", "Records deleted before they were read.", ["topic"])
 LAG = Gauge(
-    "blobtide_kafka_consumer_lag_records", "Committed records that wait, up to the last stable offset.", ["topic", "partition"]
+    "blobtide_kafka_consumer_lag_records",
+    "Offsets between what the group and what producers have committed: records, and the markers between them.",
+    ["topic", "partition"],
 )
 PARTITIONS = Gauge("blobtide_kafka_assigned_partitions", "Partitions that this process owns.", ["topic"])
 DEAD_LETTERS = Counter("blobtide_kafka_dead_letters_total", "Records written to the errors topic.", ["stage", "code"])

@@ -23,7 +23,7 @@ from confluent_kafka import Producer
 from libs.common.errors import ServerUnreachable
 from libs.common.kafka.client import check_reachable, make_client, transactional_config
 from libs.common.kafka.client_log import ClientLog
-from libs.common.kafka.consumer import GroupConsumer, GroupSpec
+from libs.common.kafka.consumer import GroupConsumer, GroupSpec, Use
 from libs.common.kafka.failures import OutputRefused
 from libs.common.kafka.producer import Ending, State, Transaction, TransactionalProducer
 from libs.common.kafka.protocols import TransactionalClient
@@ -44,11 +44,13 @@ class SessionSpec:
         role: group is ``<group_prefix>.<role>``, transactional id ``<group_prefix>.<role>.<ordinal>``.
         ordinal: number of this process among its equals; two with the same one fence each other.
         topics: subscribed together; topics joined by position have equal partition counts (eager range assignment).
+        use: what the partitions are for.
     """
 
     role: str
     ordinal: int
     topics: tuple[str, ...]
+    use: Use = Use.READ
 
 
 class TransactionalSession:
@@ -58,7 +60,7 @@ class TransactionalSession:
         self._kafka = kafka
         self._spec = spec
         group = f"{kafka.group_prefix}.{spec.role}"
-        self._consumer = GroupConsumer(kafka, GroupSpec(group, spec.topics), listener)
+        self._consumer = GroupConsumer(kafka, GroupSpec(group, spec.topics, spec.use), listener)
         self._producer = TransactionalProducer(f"{group}.{spec.ordinal}", self._make_producer)
 
     def open(self) -> None:

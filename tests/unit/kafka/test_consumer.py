@@ -6,19 +6,23 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as ClientPartition
+from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from libs.common.errors import BlobtideError, Retry, ServerUnreachable
-from libs.common.kafka import metrics
-from libs.common.kafka.consumer import GroupConsumer, GroupSpec
+from libs.common.kafka import lag
+from libs.common.kafka.consumer import GroupConsumer, GroupSpec, Use
+from libs.common.kafka.lag import ASK_SECONDS
 from libs.common.kafka.records import TopicPartition
 from libs.common.settings.kafka import KafkaSettings
+from tests.metric_values import since_now
 
 P0, P1 = TopicPartition("t", 0), TopicPartition("t", 1)
 
@@ -79,6 +83,37 @@ class _Client:
         self.closed = True
 
 
+class _End:
+    """What Kafka answers about one partition."""
+
+    def __init__(self, offset: int) -> None:
+        self.offset = offset
+
+
+class _Admin:
+    """Is asked for the ends of partitions; answers when `answer` is called."""
+
+    def __init__(self) -> None:
+        self.asked: dict[ClientPartition, Future[_End]] = {}
+        self.questions = 0
+
+    def poll(self, timeout: float) -> int:
+        return 0
+
+    def list_offsets(self, wanted: Iterable[ClientPartition], **_: Any) -> dict[ClientPartition, Future[_End]]:
+        self.questions += 1
+        self.asked = {partition: Future() for partition in wanted}
+        return self.asked
+
+    def answer(self, ends: dict[int, int]) -> None:
+        """Answer what was asked last; a partition that is not in `ends` has no leader."""
+        for partition, future in self.asked.items():
+            if partition.partition in ends:
+                future.set_result(_End(ends[partition.partition]))
+            else:
+                future.set_exception(KafkaException(KafkaError(KafkaError._TIMED_OUT, retriable=True)))
+
+
 class _Listener:
     def __init__(self) -> None:
         self.log: list[tuple[str, list[int]]] = []
@@ -100,12 +135,13 @@ class _Listener:
 
 
 class _World:
-    def __init__(self) -> None:
+    def __init__(self, use: Use = Use.READ) -> None:
         self.clients: list[_Client] = [_Client()]
+        self.admin = _Admin()
         self.made = 0
         self.now = 0.0
         self.listener = _Listener()
-        spec = GroupSpec("g", ("t",))
+        spec = GroupSpec("g", ("t",), use)
         self.consumer = GroupConsumer(KafkaSettings(), spec, self.listener, lambda _: self._make(), lambda: self.now)
 
     @property
@@ -124,9 +160,10 @@ class _World:
 
 
 @pytest.fixture
-def world() -> _World:
+def world(monkeypatch: pytest.MonkeyPatch) -> _World:
     """Return a consumer that has subscribed, over a fake client."""
     world = _World()
+    monkeypatch.setattr(lag, "make_client", lambda *_: world.admin)
     world.consumer.open()
     return world
 
@@ -156,12 +193,12 @@ def test_partitions_start_at_the_committed_offset_or_at_the_beginning(world: _Wo
 @pytest.mark.parametrize(("committed", "lost"), [(3, 7.0), (9, 1.0), (101, 0.0)])
 def test_an_offset_outside_the_topic_is_counted_and_goes_on_at_the_earliest(world: _World, committed: int, lost: float) -> None:
     """Records deleted before they were read are counted exactly; reading goes on at the earliest one, never silently."""
-    before = metrics.GAP_RECORDS.labels("t")._value.get()
+    gap = since_now("blobtide_kafka_offset_gap_records_total", topic="t")
     world.client.offsets, world.client.watermarks = {0: committed}, {0: (10, 100)}
     world.poll(("assign", [0]))
     world.poll()
     assert world.client.assigned[-1] == {0: 10}
-    assert metrics.GAP_RECORDS.labels("t")._value.get() - before == lost
+    assert gap() == lost
 
 
 def test_records_of_partitions_that_left_are_dropped(world: _World) -> None:
@@ -176,6 +213,7 @@ def test_records_of_partitions_that_left_are_dropped(world: _World) -> None:
 
 def test_a_rewind_goes_back_to_the_committed_offsets(world: _World) -> None:
     """After a rewind nothing is delivered until every partition is back at its committed offset; then the listener knows."""
+    rewinds = since_now("blobtide_kafka_rewinds_total")
     world.client.offsets = {0: 5}
     world.poll(("assign", [0]))
     assert world.poll([_message(0, 5)]) == [5]
@@ -184,6 +222,7 @@ def test_a_rewind_goes_back_to_the_committed_offsets(world: _World) -> None:
     assert world.poll([_message(0, 5)]) == [5]
     assert world.client.assigned == [{}, {0: 5}, {0: 5}]
     assert world.listener.log[-1] == ("rewound", [0])
+    assert rewinds() == 1
 
 
 def test_while_kafka_does_not_tell_offsets_nothing_is_delivered(world: _World) -> None:
@@ -250,6 +289,7 @@ def test_a_client_that_cannot_set_positions_now_is_asked_again(world: _World) ->
 
 def test_a_client_that_goes_back_delivers_nothing_twice(world: _World) -> None:
     """Records below the next one expected are dropped and named in the log; then the group is joined again."""
+    rejoins = since_now("blobtide_kafka_rejoins_total")
     world.client.offsets = {0: 5}
     world.poll(("assign", [0]))
     with capture_logs() as logs:
@@ -259,6 +299,15 @@ def test_a_client_that_goes_back_delivers_nothing_twice(world: _World) -> None:
     assert world.made == 2
     assert world.clients[0].closed
     assert world.listener.log == [("assigned", [0]), ("revoked", [0])]
+    assert rejoins() == 1
+
+
+def test_what_is_delivered_counts_by_topic(world: _World) -> None:
+    """Each record that is handed over counts, with the bytes of its value; what is dropped does not."""
+    count, size = (since_now(f"blobtide_kafka_{name}_total", topic="t") for name in ("records_read", "read_bytes"))
+    world.poll(("assign", [0]))
+    world.poll([_message(0, 0), _message(0, 1), _message(1, 0)])
+    assert (count(), size()) == (2, 2)
 
 
 def test_a_pause_holds_for_partitions_that_arrive_later(world: _World) -> None:
@@ -339,3 +388,76 @@ def test_an_empty_transaction_repeats_the_committed_offset_not_the_position(worl
     assert world.consumer.unmoved() == {P0: 5}
     world.consumer.moved({P0: 7})
     assert world.consumer.unmoved() == {P0: 7}
+
+
+def _lag(partition: int) -> float | None:
+    return REGISTRY.get_sample_value("blobtide_kafka_consumer_lag_records", {"topic": "t", "partition": str(partition)})
+
+
+def _end(partition: int, offset: int) -> Message:
+    return Message(topic="t", partition=partition, offset=offset, error=KafkaError(KafkaError._PARTITION_EOF))
+
+
+def test_lag_is_asked_for_and_shown_while_paused_and_gone_with_the_partition(world: _World) -> None:
+    """The end is asked of Kafka now and then, whatever is read; no poll waits for the answer, and what leaves shows nothing."""
+    world.client.offsets = {0: 5, 1: 7}
+    world.poll(("assign", [0, 1]))
+    world.poll()
+    world.poll()
+    assert (world.admin.questions, _lag(0), _lag(1)) == (1, None, None)
+    world.admin.answer({0: 9})
+    world.poll()
+    assert (_lag(0), _lag(1)) == (4, None)  # the leader of the other one is away
+    world.consumer.pause()
+    world.now += ASK_SECONDS
+    world.poll()
+    world.admin.answer({0: 30, 1: 7})
+    world.poll()
+    assert (world.admin.questions, _lag(0), _lag(1)) == (2, 25, 0)
+    world.consumer.moved({P0: 28})
+    world.now += ASK_SECONDS
+    world.poll()
+    world.poll(("revoke", [0, 1]), ("assign", [1]))
+    world.admin.answer({0: 30, 1: 8})
+    world.poll()
+    assert (_lag(0), _lag(1)) == (None, 1)
+    world.consumer.abandon()
+    assert _lag(1) is None
+
+
+def test_a_question_that_is_not_answered_is_not_asked_twice(world: _World) -> None:
+    """While Kafka is away nothing piles up."""
+    world.poll(("assign", [0]))
+    for _ in range(5):
+        world.now += ASK_SECONDS
+        world.poll()
+    assert world.admin.questions == 1
+
+
+@pytest.mark.parametrize(("committed", "shown"), [(6, 4), (8, 0)])
+def test_what_is_behind_the_last_record_and_is_none_is_no_lag(world: _World, committed: int, shown: float) -> None:
+    """A marker or aborted records at the end of a partition count only while a record before them waits."""
+    world.client.offsets = {0: 5}
+    world.poll(("assign", [0]))
+    assert world.poll([_message(0, 5), _message(0, 7), _end(0, 10)]) == [5, 7]
+    world.consumer.moved({P0: committed})
+    world.admin.answer({0: 10})
+    world.poll()
+    assert _lag(0) == shown
+    world.now += ASK_SECONDS
+    world.poll()
+    world.admin.answer({0: 13})
+    world.poll()
+    assert _lag(0) == shown + 3
+    world.consumer.abandon()
+
+
+def test_a_group_that_only_divides_work_has_no_lag(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose positions never move asks nothing and shows nothing: it would grow for ever."""
+    world = _World(Use.OWN)
+    monkeypatch.setattr(lag, "make_client", lambda *_: world.admin)
+    world.consumer.open()
+    world.poll(("assign", [0]))
+    world.poll()
+    world.poll()
+    assert (world.admin.questions, _lag(0)) == (0, None)
