@@ -11,7 +11,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from enum import StrEnum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Protocol
 
@@ -20,7 +21,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from libs.common.errors import BlobtideError, ConfigError
-from libs.common.logs import configure_logging
+from libs.common.logs import configure_logging, redact
 from libs.common.memory import collect_cycles_seldom
 from libs.common.settings import Settings
 from libs.common.settings.services import HttpSettings
@@ -32,6 +33,15 @@ STALE_AFTER_SECONDS = 60.0
 IDLE_SECONDS = 10.0  # a probe asks at once; a connection that does not would keep its thread
 
 NO_PARTITIONS = "waiting for partitions"
+DRAINING = "draining: told to end"
+
+
+class Need(StrEnum):
+    """What a process cannot work without."""
+
+    PARTITIONS = "partitions"
+    STORAGE = "storage"
+    DESTINATION = "destination"
 
 
 class Stop:
@@ -54,24 +64,30 @@ class Stop:
 
 
 class Health:
-    """Liveness (the loop's heartbeat is young) and readiness (everything it needs is there), for probes."""
+    """Liveness (the loop's heartbeat is young) and readiness (everything it needs is there, and it goes on), for probes."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._last_beat = clock()
-        self._not_ready: str | None = "starting"
+        # By what is missing. Replaced as a whole: a probe's thread reads it.
+        self._reasons: Mapping[Need, str] = {Need.PARTITIONS: "starting"}
+        self._is_draining = False
 
     def beat(self) -> None:
         """Say that the main loop is going round; call it at least every few seconds, also while waiting."""
         self._last_beat = self._clock()
 
-    def ready(self) -> None:
-        """Say that work can be done."""
-        self._not_ready = None
+    def ready(self, need: Need = Need.PARTITIONS) -> None:
+        """Say that `need` is there."""
+        self._reasons = {other: reason for other, reason in self._reasons.items() if other is not need}
 
-    def not_ready(self, reason: str) -> None:
-        """Say why work cannot be done now."""
-        self._not_ready = reason
+    def not_ready(self, reason: str, need: Need = Need.PARTITIONS) -> None:
+        """Say why work cannot be done now: `need` is missing."""
+        self._reasons = {**self._reasons, need: reason}
+
+    def drain(self) -> None:
+        """Say that the process was told to end: it takes nothing new, whatever it has."""
+        self._is_draining = True
 
     def alive(self) -> bool:
         """Tell whether the heartbeat is young enough."""
@@ -79,7 +95,9 @@ class Health:
 
     def why_not_ready(self) -> str | None:
         """Return None when ready."""
-        return self._not_ready
+        if self._is_draining:
+            return DRAINING
+        return "; ".join(self._reasons.values()) or None
 
 
 class Service(Protocol):
@@ -93,7 +111,12 @@ def run_service(name: str, settings: Settings, build: Callable[[Settings], Servi
     """Run one service in the foreground and return the process's exit code."""
     configure_logging(settings.log, service=name)
     stop, health = Stop(), Health()
-    stop_on_signals(stop.set)
+
+    def end() -> None:
+        health.drain()
+        stop.set()
+
+    stop_on_signals(end)
     try:
         with_http = HealthServer(settings.http, health)
         with_http.start()
@@ -178,7 +201,7 @@ def _respond(path: str, health: Health, registry: CollectorRegistry) -> tuple[in
             return (200 if alive else 503), "application/json", json.dumps({"alive": alive}).encode()
         case "/readyz":
             reason = health.why_not_ready()
-            body = json.dumps({"ready": reason is None, "reason": reason}).encode()
+            body = json.dumps({"ready": reason is None, "reason": redact(reason) if reason else None}).encode()
             return (200 if reason is None else 503), "application/json", body
         case _:
             return 404, "text/plain", b"see /metrics, /livez, /readyz\n"

@@ -20,7 +20,7 @@ import structlog
 from libs.common.blobs import partition_of
 from libs.common.errors import Retry, ServerUnreachable
 from libs.common.kafka.records import CommitResult, Inbound, Listener, Session, TopicPartition
-from libs.common.service import NO_PARTITIONS, Health, Stop
+from libs.common.service import NO_PARTITIONS, Health, Need, Stop
 from libs.common.settings.kafka import TopicSettings
 from libs.common.settings.services import MonitorSettings
 from services.blob_monitor import metrics
@@ -154,6 +154,7 @@ class Monitor:
         self._pending = Pending(self._clock.monotonic())
         self._rules.forget()
         self._is_stale = True
+        self._health.ready(Need.STORAGE)  # as far as is known
         for environment in self._environments.values():
             environment.cancel()
 
@@ -227,6 +228,16 @@ class Monitor:
             case _:
                 pass
         self._environments[job.account].follow(job, message)
+        self._tell_storage()
+
+    def _tell_storage(self) -> None:
+        """Say so where nothing can be listed in any environment."""
+        troubles = [environment.trouble() for environment in self._environments.values()]
+        if None in troubles:
+            self._health.ready(Need.STORAGE)
+        else:
+            accounts = ", ".join(filter(None, troubles))
+            self._health.not_ready(f"no container can be listed: {accounts}; the log says why", Need.STORAGE)
 
     def _decide(self, task: Task, blobs: Sequence[Seen]) -> None:
         now, rules = self._clock.now(), self._rules.rules(task.scope)

@@ -138,6 +138,12 @@ class Environment:
             case _:
                 pass
 
+    def trouble(self) -> str | None:
+        """Say what kinds of errors the last listings met if no container of the environment can be listed; else None."""
+        if not self.place.containers or self.place.containers.keys() - self._trouble.keys():
+            return None
+        return f"{self.place.alias} ({', '.join(sorted(set(self._trouble.values())))})"
+
     def cancel(self) -> None:
         """Drop what is running and do it again soon: ownership or what was committed has changed."""
         for lane in self._lanes.values():

@@ -21,7 +21,7 @@ from libs.common.crash import crash_point
 from libs.common.errors import Retry
 from libs.common.events import CheckpointStatus
 from libs.common.kafka.records import CommitResult, Listener, NextOffsets, Session, TopicPartition
-from libs.common.service import NO_PARTITIONS, Health, Stop
+from libs.common.service import NO_PARTITIONS, Health, Need, Stop
 from libs.common.settings.kafka import TopicSettings
 from libs.common.settings.services import IngestSettings
 from libs.common.storage.api import Container, StorageRefused, StorageUnavailable
@@ -144,6 +144,7 @@ class Ingest:
         self._take_in(0.0 if self._workers.running else POLL_IDLE_SECONDS)
         self._dispatch()
         self._collect(COLLECT_SECONDS if self._workers.running else 0.0)
+        self._tell_storage()
         now = self._clock()
         if self._batch.bytes >= self._commit_bytes or now - self._last_commit >= self._settings.commit_seconds:
             self._commit()
@@ -221,6 +222,13 @@ class Ingest:
         metrics.STORAGE_FAILURES.inc()
         if self._backlog.turn_away(pending, error.after) is Answering.REFUSES:
             log.warning("storage refuses a blob; others go on", blob=str(pending.announcement.blob), error=str(error))
+
+    def _tell_storage(self) -> None:
+        """Say so where nothing can be read: every account with announced blobs is away or refuses them."""
+        if accounts := self._backlog.starved_by():
+            self._health.not_ready(f"waiting for storage: {', '.join(accounts)}; the log says why", Need.STORAGE)
+        else:
+            self._health.ready(Need.STORAGE)
 
     def _changed(self, pending: Pending) -> None:
         metrics.SKIPPED.labels(Skip.CHANGED).inc()

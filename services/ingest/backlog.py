@@ -148,6 +148,11 @@ class Backlog:
             for account, n in self._accounts.items()
         )
 
+    def starved_by(self) -> list[str]:
+        """Return the accounts of all announced blobs if none of them gives anything now; else none."""
+        accounts = sorted(account for account, blobs in self._accounts.items() if blobs)
+        return accounts if all(self._lanes.gives_nothing(account) for account in accounts) else []
+
     def next_offsets(self) -> dict[TopicPartition, int]:
         """Return what may be committed: per partition, the first unfinished event."""
         offsets = dict(self._positions)

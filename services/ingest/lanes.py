@@ -37,6 +37,7 @@ class _Lane:
     failures: int = 0  # in a row
     rests_until: float = 0.0
     quiet_until: float = 0.0  # refusals are not told again
+    refuses: bool = False  # the last blob
 
     def wake(self, now: float) -> None:
         while self.later and self.later[0][0] <= now:
@@ -79,12 +80,14 @@ class Lanes:
         lane.running -= 1
         lane.failures = 0
         lane.rests_until = 0.0
+        lane.refuses = False
         return Answering.AGAIN if rested else Answering.YES
 
     def refused(self, account: str, now: float) -> Answering:
         """Give back a key of `account` for which storage answered that it will not."""
         self.succeeded(account)
         lane = self._lane(account)
+        lane.refuses = True
         if now < lane.quiet_until:
             return Answering.YES
         lane.quiet_until = now + REFUSALS_EVERY_SECONDS
@@ -118,6 +121,11 @@ class Lanes:
     def resting(self, account: str) -> bool:
         """Tell whether the account has failed so often that nothing is expected of it."""
         return self._lane(account).failures >= FAILURES_BEFORE_REST
+
+    def gives_nothing(self, account: str) -> bool:
+        """Tell whether there is nothing to try: the account rests, or it refused the last blob and all others wait."""
+        lane = self._lane(account)
+        return self.resting(account) or (lane.refuses and not lane.queue)
 
     def _share(self, lane: _Lane) -> int:
         if lane.failures:

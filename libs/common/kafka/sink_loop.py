@@ -27,7 +27,7 @@ from libs.common.kafka.limit import RejectionLimit
 from libs.common.kafka.offsets import next_offsets
 from libs.common.kafka.records import Inbound, NextOffsets, TopicPartition
 from libs.common.kafka.throttle import Throttle
-from libs.common.service import NO_PARTITIONS, Health, Stop
+from libs.common.service import NO_PARTITIONS, Health, Need, Stop
 from libs.common.settings.kafka import KafkaSettings
 
 __all__ = ["BatchHandler", "Handled", "PollPolicy", "SinkLoop", "SinkLoopSpec"]
@@ -231,13 +231,18 @@ class SinkWork:
             health.beat()
             self._polled_at = self._clock()
             try:
-                return action()
+                done = action()
             except Retry as retry:
                 metrics.RETRIES.inc()
                 self._tell(retry)
+                health.not_ready(f"batch waits for its destination: {retry}", Need.DESTINATION)
                 self._wait(retry.after, stop, health)
                 if stop.is_set():
                     return None
+            else:
+                health.ready(Need.DESTINATION)
+                return done
+        health.ready(Need.DESTINATION)  # as far as is known
         return None
 
     def _wait(self, seconds: float, stop: Stop, health: Health) -> None:

@@ -65,6 +65,29 @@ def test_environments_are_listed_each_at_its_own_interval_and_fail_alone() -> No
     assert world.broker.said()[2:] == [(OBSERVED, "a")]
 
 
+def test_a_monitor_that_can_list_nothing_is_not_ready() -> None:
+    """Readiness names the accounts while all of them fail, not while one works, and says nothing of what left."""
+    world = TwoEnvironments(interval=30)
+    monitor = world.monitor()
+    ready = monitor.monitor._health.why_not_ready
+    world.other.before = raiser(StorageUnavailable("no answer", after=5.0))
+    monitor.round()
+    assert ready() is None
+    refused = metric("storage_errors_total", {"account": "sub.dev", "error": "Refused"})
+    world.storage.before = raiser(Refused("wrong key"))
+    monitor.round()
+    assert ready() == "no container can be listed: sub.dev (Refused), sub.ops (StorageUnavailable); the log says why"
+    assert metric("storage_errors_total", {"account": "sub.dev", "error": "Refused"}) > refused
+    world.storage.before = lambda _: None
+    monitor.round()
+    assert ready() is None
+    world.storage.before = raiser(Refused("wrong key"))
+    monitor.round()
+    assert ready() is not None
+    monitor.session.give(())
+    assert ready() is None
+
+
 class Neighbours(World):
     """One environment with two containers, of which the second can fail; it comes before or after the first."""
 

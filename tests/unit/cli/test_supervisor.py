@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from libs.local.ports import free_port
+from services.cli.probe import is_ready
 from services.cli.supervisor import FIRST_DELAY, Change, Program, State, Supervisor, how_it_ended
 
 SECONDS = 20.0
@@ -93,6 +95,36 @@ def test_a_killed_guard_is_reported_in_the_same_way() -> None:
     """Whichever of the two processes a signal ended, and whatever the code, the text says what happened."""
     assert how_it_ended(-9) == how_it_ended(137) == "killed by SIGKILL"
     assert (how_it_ended(7), how_it_ended(255)) == ("exit code 7", "exit code 255")
+
+
+def test_a_program_that_is_not_ready_for_a_while_is_left_alone(tmp_path: Path) -> None:
+    """What waits for its destination or for storage was ready once and still runs: no news, no restart."""
+    port = free_port()
+    code = (
+        "import os, time\n"
+        "from libs.common.service import Health, HealthServer\n"
+        "from libs.common.settings.services import HttpSettings\n"
+        "health = Health()\n"
+        "health.ready()\n"
+        f"HealthServer(HttpSettings(port={port}), health).start()\n"
+        "while not os.path.exists(os.environ['MARK']): time.sleep(0.01)\n"
+        "health.not_ready('away')\n"
+        "time.sleep(600)\n"
+    )
+    mark = tmp_path / "away"
+    program = Program("p", (sys.executable, "-c", code), {"MARK": str(mark)}, tmp_path / "log", health_port=port)
+    supervisor = Supervisor([program])
+    supervisor.start()
+    try:
+        changes_until(supervisor, State.READY)
+        mark.touch()
+        deadline = time.monotonic() + SECONDS
+        while is_ready(port):
+            assert time.monotonic() < deadline
+        assert supervisor.step() == []
+        assert (supervisor.children[0].state, supervisor.children[0].restarts) == (State.READY, 0)
+    finally:
+        supervisor.stop()
 
 
 def test_a_proxy_of_the_environment_is_not_asked_for_a_program_on_this_machine() -> None:

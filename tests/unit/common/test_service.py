@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
 import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, Metric
 from structlog.testing import capture_logs
 
 from libs.common import service
-from libs.common.service import Health, HealthServer
+from libs.common.service import DRAINING, NO_PARTITIONS, STALE_AFTER_SECONDS, Health, HealthServer, Need
 from libs.common.settings.services import HttpSettings
+from libs.local.ports import free_port
 
 _DEFECTIVE = """
 import threading
@@ -46,6 +50,77 @@ def test_what_nobody_caught_is_a_log_line_without_secrets() -> None:
     assert [line["error_type"] for line in found] == ["RuntimeError"] * 2
     assert all("Traceback" in line["exception"] and "sig=*** failed" in line["exception"] for line in found)
     assert "SECRET" not in ended.stderr + ended.stdout
+
+
+@contextmanager
+def _served(health: Health) -> Iterator[Callable[[str], tuple[int, Any]]]:
+    """Serve `health`; yield what asks for a path and returns status and document."""
+    server = HealthServer(HttpSettings(port=0), health)
+    server.start()
+
+    def ask(path: str) -> tuple[int, Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+
+    try:
+        yield ask
+    finally:
+        server.stop()
+
+
+def test_a_loop_that_stands_still_is_not_alive_until_it_goes_on() -> None:
+    """`/livez` answers 503 as soon as the heartbeat is a minute old, and 200 after the next beat, ready or not."""
+    now = [0.0]
+    health = Health(lambda: now[0])
+    with _served(health) as ask:
+        now[0] = STALE_AFTER_SECONDS - 1
+        assert ask("/livez") == (200, {"alive": True})
+        now[0] = STALE_AFTER_SECONDS
+        assert ask("/livez") == (503, {"alive": False})
+        health.beat()
+        assert ask("/livez") == (200, {"alive": True})
+
+
+def test_readiness_names_everything_that_is_missing() -> None:
+    """`/readyz` answers 503 with each reason while one is left, without secrets, and 200 when there is none."""
+    health = Health()
+    with _served(health) as ask:
+        assert ask("/readyz") == (503, {"ready": False, "reason": "starting"})
+        health.not_ready(NO_PARTITIONS)
+        health.not_ready("https://u:secret@host/ is away", Need.DESTINATION)
+        assert ask("/readyz")[1]["reason"] == f"{NO_PARTITIONS}; https://***@host/ is away"
+        health.ready()
+        assert ask("/readyz") == (503, {"ready": False, "reason": "https://***@host/ is away"})
+        health.ready(Need.DESTINATION)
+        assert ask("/readyz") == (200, {"ready": True, "reason": None})
+
+
+_DRAINING = """
+import os, signal, sys
+from libs.common.service import run_service
+from libs.common.settings import Settings
+from services.cli.health import command
+
+class Busy:
+    def run(self, stop, health):
+        health.ready()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.wait(30)
+        command(["--port", sys.argv[1]], standalone_mode=False)
+
+run_service("x", Settings(http={"port": int(sys.argv[1])}), lambda _: Busy())
+"""
+
+
+def test_a_process_that_was_told_to_end_is_not_ready() -> None:
+    """From SIGTERM on, while it finishes what is open, `/readyz` says that it is draining."""
+    asked = subprocess.run(
+        [sys.executable, "-c", _DRAINING, str(free_port())], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert DRAINING in asked.stderr.splitlines()
+    assert asked.returncode == 1
 
 
 def test_a_connection_that_asks_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ from libs.common.settings import Settings
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.common.settings.services import IngestSettings
 from libs.common.settings.storage import Environment, Source, StorageAccount, Subscription
-from libs.common.storage.api import BlobChanged, Container, StorageUnavailable
+from libs.common.storage.api import BlobChanged, Container, StorageRefused, StorageUnavailable
 from services.ingest import intake
 from services.ingest.app import MOST_CHANGES, Ingest, Parts
 from services.ingest.checkpoints import Checkpoints
@@ -46,6 +46,7 @@ from services.ingest.sources import Sources
 from services.ingest.work import Step, Task
 from tests.blob_container import EPOCH, FakeContainer
 from tests.blob_reading import assert_tiles
+from tests.metric_values import since_now
 
 TOPICS = TopicSettings()
 PARTITION = TopicPartition(TOPICS.blobs, 0)
@@ -269,6 +270,27 @@ def test_an_account_that_does_not_answer_holds_its_offsets_but_not_the_others() 
     site.run()
     assert len(site.of(TOPICS.raw_flow_logs)) == 21
     assert site.committed == len(site.records)
+
+
+@pytest.mark.parametrize("error", [StorageUnavailable("away"), StorageRefused("denied")])
+def test_ingest_is_not_ready_while_nothing_can_be_read(error: StorageUnavailable) -> None:
+    """Where every account with announced blobs is away or refuses them, readiness says which, until there is something."""
+    site = Site()
+
+    def fail(_: str) -> None:
+        raise error
+
+    site.containers["s.e"].before = fail
+    for number in range(4):
+        site.put(f"b{number}", lines(3))
+    failures = since_now("blobtide_ingest_storage_failures_total")
+    starved = "waiting for storage: s.e; the log says why"
+    site.run(done=lambda: site.health.why_not_ready() == starved)
+    assert site.health.why_not_ready() == starved
+    assert failures() >= 3
+    site.containers["s.e"].before = lambda _: None
+    site.run()
+    assert site.health.why_not_ready() is None
 
 
 def test_messages_that_name_no_configured_blob_are_dead_lettered_with_their_bytes() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 
 import pytest
 from hypothesis import settings
@@ -180,6 +181,30 @@ def test_blobs_that_storage_refuses_hold_up_no_others_of_their_account() -> None
     assert (len(backlog), told) == (30, 1)
     now[0] = 30.0
     assert sum(backlog.take() is not None for _ in range(8)) == 8
+
+
+def test_it_is_starved_only_while_no_account_gives_anything() -> None:
+    """An account that rests, or refuses all it is asked for, starves the backlog if no other has blobs to try."""
+    backlog = Backlog(concurrency=4, clock=lambda: 0.0)
+    assert backlog.starved_by() == []
+    fill(backlog, "a", "b")
+    for _ in range(2):
+        assert backlog.starved_by() == []
+        pending = backlog.take()
+        assert pending is not None
+        backlog.turn_away(pending, 30.0)
+    assert backlog.starved_by() == ["s.e"]
+    other = Announcement(BlobId("s.f", "logs", "c"), "0x1", 10)
+    backlog.announce(partition(0), 2, other)
+    assert backlog.starved_by() == []
+    for offset in (3, 4):
+        backlog.announce(partition(0), offset, replace(other, blob=BlobId("s.f", "logs", f"c{offset}")))
+    for pending in [backlog.take() for _ in range(3)]:
+        assert pending is not None
+        backlog.put_off(pending, 30.0)
+    assert backlog.starved_by() == ["s.e", "s.f"]
+    backlog.forget([partition(0)])
+    assert backlog.starved_by() == []
 
 
 def test_refused_blobs_leave_the_room_of_their_account_to_others(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from libs.common.kafka.records import Inbound, NextOffsets, TopicPartition
 from libs.common.kafka.sink_loop import Handled, Held, SinkLoopSpec, SinkParts, SinkWork
 from libs.common.kafka.testing import record
 from libs.common.service import NO_PARTITIONS, Health, Stop
+from tests.metric_values import since_now
 
 SPEC = SinkLoopSpec("g", ("t",), "errors", PollPolicy(0.0, 100, 1 << 30), dead_letter_limit=0.5)
 
@@ -113,6 +114,34 @@ def test_retry_hands_over_the_same_batch_while_polling_paused() -> None:
     assert world.log == ["handle", *["poll paused"] * 3, "handle", *["poll paused"] * 3, "handle", "commit"]
     assert world.written == [_batch(0, 0, 3)]
     assert not world.is_paused
+
+
+def test_a_sink_whose_destination_is_away_is_not_ready_until_it_takes_the_batch() -> None:
+    """While a batch waits, readiness says for what; after the write it is ready again, and retries are counted."""
+    ready: list[str | None] = []
+
+    class Watched(_World):
+        def handle(self, batch: Sequence[Inbound]) -> Handled:
+            ready.append(self.health.why_not_ready())
+            return super().handle(batch)
+
+    retries = since_now("blobtide_kafka_sink_retries_total")
+    world = Watched(_batch(0, 0, 3))
+    world.health.ready()
+    world.faults = [Retry("no route"), Retry("no route")]
+    world.run()
+    assert ready == [None, *["batch waits for its destination: no route"] * 2]
+    assert world.health.why_not_ready() is None
+    assert retries() == 2
+
+
+def test_a_batch_that_left_while_it_waited_leaves_no_reason_behind() -> None:
+    """A process that has nothing to write does not know that the destination is away."""
+    world = _World(_batch(0, 0, 2))
+    world.faults = [Retry("down", after=0.2)]
+    world.revoke_while_paused = frozenset([TopicPartition("t", 0)])
+    world.run()
+    assert world.health.why_not_ready() == NO_PARTITIONS
 
 
 def test_dead_letters_that_cannot_be_written_hold_the_commit_back() -> None:
