@@ -121,7 +121,12 @@ def run_service(name: str, settings: Settings, build: Callable[[Settings], Servi
         with_http = HealthServer(settings.http, health)
         with_http.start()
     except OSError as error:
-        log.error("cannot listen", host=settings.http.host, port=settings.http.port, error=error.strerror)  # noqa: TRY400
+        log.error(  # noqa: TRY400 - says all there is to say
+            "cannot listen for probes; give each process of this machine a port of its own: http.port, BLOBTIDE_HTTP__PORT",
+            host=settings.http.host,
+            port=settings.http.port,
+            error=error.strerror,
+        )
         return ConfigError.exit_code
     try:
         log.info("started", service=name, pid=os.getpid(), health_port=with_http.port)

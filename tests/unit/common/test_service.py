@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry, Metric
 from structlog.testing import capture_logs
 
 from libs.common import service
+from libs.common.errors import ConfigError
 from libs.common.service import DRAINING, NO_PARTITIONS, STALE_AFTER_SECONDS, Health, HealthServer, Need
 from libs.common.settings.services import HttpSettings
 from libs.local.ports import free_port
@@ -121,6 +122,25 @@ def test_a_process_that_was_told_to_end_is_not_ready() -> None:
     )
     assert DRAINING in asked.stderr.splitlines()
     assert asked.returncode == 1
+
+
+_TAKEN = """
+import sys
+from libs.common.service import run_service
+from libs.common.settings import Settings
+
+sys.exit(run_service("x", Settings(http={"port": int(sys.argv[1])}), lambda _: None))
+"""
+
+
+def test_a_health_port_that_is_taken_names_the_setting() -> None:
+    """A second service with the same port ends with the code of wrong settings and one line that says what to change."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        ended = subprocess.run([sys.executable, "-c", _TAKEN, port], capture_output=True, text=True, check=False, timeout=60)
+    (line,) = ended.stderr.splitlines()
+    assert ended.returncode == ConfigError.exit_code
+    assert all(word in line for word in (port, "Address already in use", "http.port", "BLOBTIDE_HTTP__PORT"))
 
 
 def test_a_connection_that_asks_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
