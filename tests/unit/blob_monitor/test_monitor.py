@@ -15,6 +15,7 @@ from libs.common.service import NO_PARTITIONS, Health, Stop
 from libs.common.settings.services import DateRange, MonitorSettings
 from libs.common.settings.storage import Layout
 from libs.common.storage.api import BlobInfo
+from services.blob_monitor import metrics
 from services.blob_monitor.listing import Chunk, Job, Kind, Task, work
 from services.blob_monitor.sources import Scope
 from tests.monitor_world import PARTITIONS, START, TOPICS, Running, World, aged, hour_blob, metric
@@ -366,19 +367,27 @@ def test_an_unreadable_state_record_is_counted_and_passed_over() -> None:
 
 
 def test_what_moves_is_counted() -> None:
-    """Listed blobs, events, listings and what is known are visible as metrics."""
+    """Listed blobs, events, listings and how long they take, scopes and what is known are visible as metrics."""
+    metrics.SCOPES.clear()
+    metrics.LAST_ROUND.clear()
     names = {
         "blobs_total": {"account": "sub.dev", "verdict": "new"},
         "events_total": {"account": "sub.dev", "type": "BlobObserved"},
         "listings_total": {"account": "sub.dev", "kind": "full"},
+        "listing_seconds_total": {"account": "sub.dev", "kind": "full"},
         "transactions_total": {"result": "committed"},
     }
     before = {name: metric(name, labels) for name, labels in names.items()}
     world = World(layout=Layout.FLAT)
     world.storage.write("a", 1)
+    world.storage.before = lambda _: world.time.advance(2)
+    began = world.time.now.timestamp()
     world.monitor().round()
     assert all(metric(name, labels) > before[name] for name, labels in names.items())
     assert (metric("known_blobs"), metric("open_blobs")) == (1, 1)
+    assert [metric("scopes", {"account": "sub.dev", "share": share}) for share in ("found", "owned")] == [1, 1]
+    last = metric("last_round_timestamp_seconds", {"account": "sub.dev", "kind": "full"})
+    assert began < last <= world.time.now.timestamp()
     assert metric("storage_up", {"account": "sub.dev"}) == 1
 
 

@@ -33,6 +33,7 @@ from libs.common.storage.credentials import (
 from libs.common.storage.failures import Refused, WrongBlobType, failure
 from libs.common.storage.rest import BlobService
 from libs.common.storage.retry import Retrier, RetryPolicy, Transient
+from tests.metric_values import since_now
 
 KEY = "c2VjcmV0LWtleQ=="
 CLOUD = Endpoint("https", "account.blob.core.windows.net", None, "")
@@ -288,11 +289,13 @@ PROPERTIES = b"<Etag>0x1</Etag><Content-Length>1</Content-Length><Last-Modified>
     ],
 )
 def test_an_answer_that_is_no_listing_is_asked_for_again(body: bytes) -> None:
-    """A page of something on the way is no empty container, and a missing or broken value ends nobody."""
+    """A page of something on the way is no empty container, and a missing or broken value ends nobody; it is counted."""
+    counted = [since_now(f"blobtide_storage_{name}_total", account="s.e") for name in ("requests", "retries")]
     with answering(answer(body), EMPTY_LIST) as (address, asked):
         account = StorageAccount(account_url=f"http://{address}/a", account_key=SecretStr(KEY))
         assert list(open_container(account, "s.e", "logs").list_blobs("")) == []
         assert len(asked) == 2
+    assert [moved() for moved in counted] == [2, 1]
 
 
 def test_an_answer_without_its_headers_is_asked_for_again() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from threading import Event as Signal
 from threading import Lock
 from typing import Any
 
@@ -36,7 +37,7 @@ from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.common.settings.services import IngestSettings
 from libs.common.settings.storage import Environment, Source, StorageAccount, Subscription
 from libs.common.storage.api import BlobChanged, Container, StorageRefused, StorageUnavailable
-from services.ingest import intake
+from services.ingest import backlog, intake
 from services.ingest.app import MOST_CHANGES, Ingest, Parts
 from services.ingest.checkpoints import Checkpoints
 from services.ingest.main import build
@@ -46,7 +47,7 @@ from services.ingest.sources import Sources
 from services.ingest.work import Step, Task
 from tests.blob_container import EPOCH, FakeContainer
 from tests.blob_reading import assert_tiles
-from tests.metric_values import since_now
+from tests.metric_values import since_now, value
 
 TOPICS = TopicSettings()
 PARTITION = TopicPartition(TOPICS.blobs, 0)
@@ -199,7 +200,8 @@ def test_segments_checkpoint_completion_and_offset_are_one_transaction() -> None
 
 
 def test_aborted_work_comes_again_without_a_gap_or_a_duplicate() -> None:
-    """After an abort everything uncommitted is forgotten, also results that are still being read."""
+    """After an abort everything uncommitted is forgotten, also results that are still being read; transactions are counted."""
+    committed, aborted = (since_now("blobtide_ingest_transactions_total", result=how) for how in ("committed", "aborted"))
     site = Site(aborts=3)
     for number in range(6):
         site.put(f"b{number}", lines(30_000))
@@ -207,6 +209,7 @@ def test_aborted_work_comes_again_without_a_gap_or_a_duplicate() -> None:
     for number in range(6):
         assert_tiles(site.segments(f"b{number}"))
         assert b"".join(s.data for s in site.segments(f"b{number}")) == lines(30_000)
+    assert (committed(), aborted()) == (len(site.transactions), 3)
 
 
 def test_transactions_that_are_too_large_for_the_way_to_kafka_become_smaller() -> None:
@@ -410,6 +413,48 @@ def test_metrics_move() -> None:
     site.put("a", lines(5))
     site.run()
     assert [b - a for a, b in zip(before, values(), strict=True)] == [len(lines(5)), 1, 5]
+
+
+def test_the_ends_of_blobs_are_counted() -> None:
+    """A closed blob that is read to its end counts as completed, one that vanishes before as ended."""
+    completed = since_now("blobtide_ingest_completed_blobs_total", stream="flow_logs")
+    vanished = since_now("blobtide_ingest_ended_generations_total", reason="vanished")
+    site = Site()
+    site.put("closed", lines(1))
+    site.put("gone", lines(1))
+    site.run()
+    assert (completed(), vanished()) == (0, 0)
+    container = site.containers["s.e"]
+    blob, name = container.blobs["closed"], str(BlobId("s.e", "logs", "closed"))
+    site.announce(BlobClosed(name, blob.etag, len(blob.data), EPOCH, EPOCH, 60))
+    site.put("gone", lines(2))
+    del container.blobs["gone"]
+    site.run()
+    assert (completed(), vanished()) == (1, 1)
+
+
+def test_what_waits_and_what_is_held_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While blobs are read, their number, the memory granted and the pause of a full backlog are visible, and not after."""
+    monkeypatch.setattr(backlog, "MOST_BLOBS", 1)
+    names = ("backlog_blobs", "reserved_bytes", "paused_info")
+    site, shown = Site(), Signal()
+
+    def gauges() -> list[float]:
+        return [value(f"blobtide_ingest_{name}") for name in names]
+
+    def done() -> bool:
+        if min(gauges()) > 0:
+            shown.set()
+        return site.committed == len(site.records)
+
+    def wait(_: str) -> None:
+        shown.wait(30)
+
+    site.containers["s.e"].before = wait
+    site.put("a", lines(1))
+    site.run(done=done)
+    assert shown.is_set()
+    assert gauges() == [0, 0, 0]
 
 
 def test_checkpoints_carry_the_stream_for_events_that_do_not() -> None:

@@ -461,3 +461,20 @@ def test_a_group_that_only_divides_work_has_no_lag(monkeypatch: pytest.MonkeyPat
     world.poll()
     world.poll()
     assert (world.admin.questions, _lag(0)) == (0, None)
+
+
+@pytest.mark.parametrize(("code", "reason"), [(KafkaError.REBALANCE_IN_PROGRESS, "moved"), (KafkaError._TIMED_OUT, "failed")])
+def test_commits_that_fail_are_counted_by_whether_partitions_moved(world: _World, code: int, reason: str) -> None:
+    """A commit that Kafka did not take is no exception while that passes, but it counts."""
+    lost = {why: since_now("blobtide_kafka_sink_lost_commits_total", reason=why) for why in ("moved", "failed")}
+
+    def refuse(**_: Any) -> None:
+        raise KafkaException(KafkaError(code, retriable=True))
+
+    world.client.commit = refuse  # type: ignore[method-assign]
+    world.poll(("assign", [0]))
+    world.poll([_message(0, 0)])
+    world.consumer.commit({P0: 1})
+    assert sum(count() for count in lost.values()) == 0
+    world.poll()
+    assert {why: count() for why, count in lost.items()} == {"moved": 0, "failed": 0} | {reason: 1}
