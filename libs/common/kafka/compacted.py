@@ -81,9 +81,10 @@ class CompactedTable:
 class _Follower:
     """A consumer without a group. Knows how far each partition has been read, also past records that were aborted."""
 
-    def __init__(self, kafka: KafkaSettings, topic: str) -> None:
+    def __init__(self, kafka: KafkaSettings, topic: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._kafka = kafka
         self._topic = topic
+        self._clock = clock
         self._consumer: Consumer | None = None
         self._reached: dict[int, int] = {}
 
@@ -121,21 +122,24 @@ class _Follower:
         """Yield records until `ends` are reached; they are reached past aborted and removed records, too."""
         if self._consumer is None:
             raise RuntimeError("the reader is not open")
-        deadline = time.monotonic() + patience
+        deadline = self._clock() + patience
         while any(self._reached[number] < end for number, end in ends.items()):
-            between()  # here, where no record is lost if it raises
-            messages = self._consumer.consume(_SLICE_RECORDS, _SLICE_SECONDS)
-            if any(message.error() is None for message in messages):
-                deadline = time.monotonic() + patience
-            elif time.monotonic() > deadline:
+            # Here, where no record is lost if something raises, and no end: the client tells each end once.
+            if self._clock() > deadline:
                 raise ServerUnreachable(self._stuck(ends, patience))
+            between()
+            messages = self._consumer.consume(_SLICE_RECORDS, _SLICE_SECONDS)
             for message in messages:
                 if self._note(message):
                     yield inbound(message)
+            if any(message.error() is None for message in messages):
+                deadline = self._clock() + patience
 
     def _note(self, message: Message) -> bool:
         """Remember how far the partition has been read; return whether `message` is a record."""
         error, partition, offset = message.error(), message.partition(), message.offset()
+        if error is not None and not is_passing(error):
+            raise translated(error, f"reading {self._topic}")
         if partition is None or offset is None:
             return False
         if error is None:
@@ -143,8 +147,6 @@ class _Follower:
             return True
         if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
             self._reached[partition] = max(self._reached[partition], offset)
-        elif not is_passing(error):
-            raise translated(error, f"reading {self._topic}")
         return False
 
     def _stuck(self, ends: Mapping[int, int], patience: float) -> str:
