@@ -56,6 +56,11 @@ class Storage:
         created = old.creation_time if old else self._time.now
         self.blobs[name] = BlobInfo(name, f"0x{self._writes:X}", size, "BlockBlob", self._time.now, created)
 
+    def probe(self) -> datetime | None:
+        """Tell the time."""
+        self.before("")
+        return self._time.now
+
     def list_blobs(self, prefix: str) -> Iterator[BlobInfo]:
         """Yield blobs in name order."""
         self.before(prefix)

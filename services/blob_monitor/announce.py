@@ -90,9 +90,9 @@ class Announcer:
         """Return the record of a finished listing."""
         return _record(self.topics.blobs, _prefix_key(event), event)
 
-    def first_look(self, territory: Territory, now: datetime) -> Outbound:
+    def first_look(self, territory: Territory, at: datetime) -> Outbound:
         """Return the record that remembers when a territory was first looked at."""
-        event = _look(Scope(territory, territory.prefix), now)
+        event = _look(Scope(territory, territory.prefix), at)
         return _record(self.topics.blob_state, _prefix_key(event), event)
 
     def full_listing(self, scope: Scope, started_at: datetime) -> Outbound:

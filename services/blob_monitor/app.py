@@ -27,11 +27,11 @@ from services.blob_monitor import metrics
 from services.blob_monitor.announce import Announcer, Seen
 from services.blob_monitor.environment import Clock, Environment, Place
 from services.blob_monitor.evaluate import Known, Step, Verdict, evaluate
-from services.blob_monitor.listing import Chunk, Inbox, Job, JobEnded, Kind, Message, PrefixListed, Task, TaskDone
+from services.blob_monitor.listing import Chunk, Inbox, Job, JobEnded, Kind, Looked, Message, PrefixListed, Task, TaskDone
 from services.blob_monitor.memory import Memory
 from services.blob_monitor.pending import Pending
 from services.blob_monitor.rules import RuleBook
-from services.blob_monitor.sources import Atlas, Scope
+from services.blob_monitor.sources import Atlas, Scope, Territory
 
 log = structlog.get_logger(__name__)
 
@@ -131,11 +131,9 @@ class Monitor:
             self._commit()
 
     def _start_jobs(self, due: Sequence[tuple[Environment, Kind]]) -> None:
-        self._take_first_looks()
-        if self._is_stale:
-            return
         for environment, kind in due:
-            environment.start(environment.plan(kind, self._is_mine, self._epoch), self._inbox)
+            looks = tuple(filter(self._is_to_look, environment.place.territories))
+            environment.start(environment.plan(kind, self._is_mine, self._epoch, looks), self._inbox)
 
     def _open(self) -> None:
         self._partitions = self._count_partitions()
@@ -190,15 +188,16 @@ class Monitor:
     def _is_mine(self, scope: Scope) -> bool:
         return self._owns(scope.key) and not self._rules.awaits_first_look(scope.territory)
 
-    def _take_first_looks(self) -> None:
-        """Note since when territories are looked at; each by the owner of its key, the others wait to read it."""
-        for environment in self._environments.values():
-            for territory in environment.place.territories:
-                if not self._rules.awaits_first_look(territory) or not self._owns(territory.key):
-                    continue
-                now = self._clock.now()
-                if self._session.commit([self._announcer.first_look(territory, now)], {}) is CommitResult.COMMITTED:
-                    self._memory.look_first(territory.key, now)
+    def _is_to_look(self, territory: Territory) -> bool:
+        """Tell whether to note since when `territory` is looked at: the owner of its key does, the others wait to read it."""
+        return self._rules.awaits_first_look(territory) and self._owns(territory.key)
+
+    def _look_first(self, looked: Looked) -> bool:
+        """Write the first look down; False if it was aborted."""
+        if self._session.commit([self._announcer.first_look(looked.territory, looked.at)], {}) is CommitResult.ABORTED:
+            return False
+        self._memory.look_first(looked.territory.key, looked.at)
+        return True
 
     def _receive(self) -> None:
         """Handle what the threads have found, not too much at once; wait a little if there is nothing."""
@@ -215,6 +214,8 @@ class Monitor:
         if job.epoch != self._epoch:
             return
         match message:
+            case Looked() if not self._look_first(message):
+                return
             case Chunk(task, blobs):
                 self._decide(task, blobs)
             case PrefixListed(event):

@@ -27,6 +27,7 @@ from services.blob_monitor.listing import (
     Job,
     JobEnded,
     Kind,
+    Looked,
     Message,
     PrefixListed,
     Task,
@@ -99,8 +100,8 @@ class Environment:
         now = self._clock.monotonic()
         return [kind for kind, lane in self._lanes.items() if lane.is_free() and now >= lane.due]
 
-    def plan(self, kind: Kind, mine: Callable[[Scope], bool], epoch: int) -> Job:
-        """Return the job of `kind` that is due, on the scopes that are `mine`."""
+    def plan(self, kind: Kind, mine: Callable[[Scope], bool], epoch: int, looks: tuple[Territory, ...]) -> Job:
+        """Return the job of `kind` that is due, on the scopes that are `mine`; the current one also takes first looks."""
         scopes = [scope for group in self._scopes.values() for scope in group.found.values()]
         own = [scope for scope in scopes if mine(scope)]
         metrics.SCOPES.labels(self.place.alias, "found").set(len(scopes))
@@ -110,13 +111,13 @@ class Environment:
             kept = {scope.key for scope in own}
             self._full_at = {key: at for key, at in self._full_at.items() if key in kept}
             return Job(self.place.alias, kind, epoch, (), tuple(self._full_tasks(own)))
-        return Job(self.place.alias, kind, epoch, tuple(self._to_discover()), tuple(self._current_tasks(own)))
+        return Job(self.place.alias, kind, epoch, tuple(self._to_discover()), tuple(self._current_tasks(own)), looks)
 
     def start(self, job: Job, inbox: Inbox) -> None:
         """Run `job` in a thread; its messages arrive in `inbox` and come back through `follow`."""
         lane = self._lanes[job.kind]
         lane.due, lane.pause = self._clock.monotonic() + self.place.interval, 0.0
-        if not job.discover and not job.tasks:
+        if not job.looks and not job.discover and not job.tasks:
             return
         lane.job = job
         lane.thread = start_job(job, work(job, self.place.containers, self._clock.now), inbox)
@@ -124,6 +125,9 @@ class Environment:
     def follow(self, job: Job, message: Message) -> None:
         """Take note of how `job` goes on."""
         match message:
+            case Looked(territory):
+                self._works(territory.container)
+                self._hurry()
             case Found():
                 self._found(message)
             case TaskDone() if job.kind is Kind.FULL:
@@ -199,8 +203,12 @@ class Environment:
             log.info(
                 "resource directories found", account=self.place.alias, container=message.territory.container, new=len(new)
             )
-            for lane in self._lanes.values():
-                lane.due = 0.0
+            self._hurry()
+
+    def _hurry(self) -> None:
+        """Begin again as soon as what runs has ended: there is more to list than before."""
+        for lane in self._lanes.values():
+            lane.due = 0.0
 
     def _listed(self, job: Job, event: BlobsListed) -> None:
         seconds = (event.listing_ended_at - event.listing_started_at).total_seconds()

@@ -1,6 +1,7 @@
 """The monitor's decision about one listed blob. Pure: the same blob, memory, rules and time give the same decision.
 
-How long a blob has been unwritten is told by storage's own clock where the listing has it: ours may be minutes off.
+How long a blob has been unwritten, and how soon after a start it is seen, is told by storage's own clock where the listing has
+it: ours may be minutes off.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class Rules:
     closing_timeout: timedelta | None = None  # None: blobs are never closed
     minimum_age: timedelta = timedelta(0)
     replay_id: str = ""  # announce everything once under this id
+    # Both by storage's clock.
     read_before: datetime | None = None  # unknown blobs last written before count as read
     existing_at: datetime | None = None  # start_fresh: unknown blobs created before, seen soon after, count as read
     resume_after: datetime | None = None  # unknown blobs last written before are left alone
@@ -117,7 +119,7 @@ def _counts_as_read(blob: BlobInfo, now: datetime, rules: Rules) -> bool:
     if rules.read_before is not None and blob.last_modified < rules.read_before:
         return True
     start, created = rules.existing_at, blob.creation_time
-    return start is not None and created is not None and created < start and now < start + _SETTLING
+    return start is not None and created is not None and created < start and (blob.as_of or now) < start + _SETTLING
 
 
 def _is_too_young(blob: BlobInfo, now: datetime, rules: Rules) -> bool:

@@ -1,4 +1,4 @@
-"""What a worker thread does: discovers resource directories and lists prefixes, as a stream of messages to the main thread.
+"""What a worker thread does: asks for the time, discovers resource directories and lists prefixes, as a stream of messages.
 
 Nothing here decides or remembers; a listing is never held in memory beyond a page. A container that cannot be listed is
 reported and passed over; the others of the account go on.
@@ -49,7 +49,16 @@ class Job:
     epoch: int  # of the assignment it belongs to
     discover: tuple[Territory, ...]
     tasks: tuple[Task, ...]
+    looks: tuple[Territory, ...] = ()  # to note since when they are looked at
     cancelled: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """A territory was looked at. What is listed from now on is at least as new as `at`."""
+
+    territory: Territory
+    at: datetime  # by storage's clock, unless it tells no time
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +107,7 @@ class JobEnded:
     error: Exception | None = None
 
 
-Message = Found | Chunk | PrefixListed | TaskDone | ContainerFails | JobEnded
+Message = Looked | Found | Chunk | PrefixListed | TaskDone | ContainerFails | JobEnded
 Inbox = queue.Queue[tuple[Job, Message]]
 
 
@@ -134,21 +143,33 @@ def _put(job: Job, message: Message, inbox: Inbox) -> bool:
 def work(job: Job, containers: Mapping[str, Container], now: Callable[[], datetime]) -> Iterator[Message]:
     """Yield what `job` finds; what has been yielded of a container that then fails is valid."""
     failing: set[str] = set()
+    for territory in job.looks:
+        name = territory.container
+        yield from _attempt(name, _look(territory, containers[name], now), failing)
     for territory in job.discover:
-        try:
-            yield Found(territory, frozenset(_resource_directories(containers[territory.container], territory)))
-        except StorageError as error:
-            failing.add(territory.container)
-            yield ContainerFails(territory.container, error)
+        name = territory.container
+        yield from _attempt(name, _discover(territory, containers[name]), failing)
     for task in job.tasks:
-        container = task.scope.territory.container
-        if container in failing:
-            continue
-        try:
-            yield from _run(task, containers[container], now)
-        except StorageError as error:
-            failing.add(container)
-            yield ContainerFails(container, error)
+        name = task.scope.territory.container
+        if name not in failing:
+            yield from _attempt(name, _run(task, containers[name], now), failing)
+
+
+def _attempt(container: str, messages: Iterator[Message], failing: set[str]) -> Iterator[Message]:
+    """Yield `messages`; when storage fails, say so in place of the rest and add `container` to `failing`."""
+    try:
+        yield from messages
+    except StorageError as error:
+        failing.add(container)
+        yield ContainerFails(container, error)
+
+
+def _look(territory: Territory, container: Container, now: Callable[[], datetime]) -> Iterator[Message]:
+    yield Looked(territory, container.probe() or now())
+
+
+def _discover(territory: Territory, container: Container) -> Iterator[Message]:
+    yield Found(territory, frozenset(_resource_directories(container, territory)))
 
 
 def _resource_directories(container: Container, territory: Territory) -> Iterator[str]:

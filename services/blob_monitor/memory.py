@@ -84,9 +84,9 @@ class Memory:
         """Return when the territory `key` was first looked at under start_fresh."""
         return self._first_looks.get(key)
 
-    def look_first(self, key: str, now: datetime) -> None:
-        """Note when the territory `key` was first looked at."""
-        self._first_looks[key] = now
+    def look_first(self, key: str, at: datetime) -> None:
+        """Note when the territory `key` was first looked at, by storage's clock: blob times are compared with it."""
+        self._first_looks[key] = at
 
     def open_names(self, scope: Scope) -> list[str]:
         """Name the blobs of a scope that are not closed."""

@@ -86,6 +86,9 @@ def test_listing_blocks_and_ranges(account: StorageAccount, container: str, writ
         assert [block.size for block in blocks.blocks] == ([4, 4] if name == "y/blocks" else [])
         assert store.read(name, 1, blob.size, blob.etag) == {5: b"ello", 3: b"yz", 8: b"eadtail"}[blob.size]
     assert store.read("y/blocks", 3, 3, "any") == b""
+    told, newest = store.probe(), max(blob.last_modified for blob in listed.values())
+    assert told is not None
+    assert timedelta(0) <= told - newest < timedelta(minutes=1)
     store.close()
 
 

@@ -77,6 +77,9 @@ class BlockList:
 class Container(Protocol):
     """One container of one account."""
 
+    def probe(self) -> datetime | None:
+        """See that the container can be listed; return the time by storage's own clock, None if the answer has none."""
+
     def list_blobs(self, prefix: str) -> Iterator[BlobInfo]:
         """Yield the blobs under `prefix` in name order, page by page."""
 

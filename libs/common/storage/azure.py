@@ -71,6 +71,16 @@ class AzureContainer:
         self._service = service
         self._path = f"/{quote(name, safe='$')}"
 
+    def probe(self) -> datetime | None:
+        """Ask for one name; return when storage answered, by its own clock."""
+
+        def made_at(response: Response) -> datetime | None:
+            _xml(response, _LISTING)
+            return _time(response.headers.get("Date"))
+
+        query = {"restype": "container", "comp": "list", "maxresults": "1"}
+        return self._service.send(Request("GET", self._path, query), made_at)
+
     def list_blobs(self, prefix: str) -> Iterator[BlobInfo]:
         """Yield the blobs under `prefix` in name order, page by page."""
         yield from self._pages({"prefix": prefix}, _blobs)
@@ -109,11 +119,6 @@ class AzureContainer:
 
         headers = {"x-ms-range": f"bytes={start}-{end - 1}", "If-Match": f'"{etag}"'}
         return self._service.send(Request("GET", self._blob_path(name), headers=headers), whole)
-
-    def probe(self) -> None:
-        """Ask for one name."""
-        query = {"restype": "container", "comp": "list", "maxresults": "1"}
-        self._service.send(Request("GET", self._path, query), lambda response: _xml(response, _LISTING))
 
     def close(self) -> None:
         """Close connections."""

@@ -83,6 +83,14 @@ def test_how_long_a_blob_is_unwritten_is_told_by_the_clock_of_storage(off: timed
         assert evaluate(quiet, known, LATE + off, young).steps == GONE_QUIET
 
 
+def test_how_soon_after_a_start_a_blob_is_seen_is_told_by_the_clock_of_storage() -> None:
+    """However wrong our clock is, what is seen soon after a start_fresh counts as read, and what is seen later does not."""
+    fresh = replace(NEVER, existing_at=T0 - MINUTE)
+    for off in (-90 * MINUTE, 90 * MINUTE):
+        assert evaluate(replace(BLOB, as_of=SOON), None, SOON + off, fresh).verdict is Verdict.COUNTED_AS_READ
+        assert evaluate(replace(BLOB, as_of=T0 + 20 * MINUTE), None, T0 + off, fresh).verdict is Verdict.NEW
+
+
 @pytest.mark.parametrize("known", [None, OLDER])
 def test_without_a_minimum_age_no_blob_is_too_young(known: Known | None) -> None:
     """Where storage does not tell its time, a blob written in our future is announced all the same."""

@@ -10,7 +10,7 @@ import pytest
 from libs.common.events import BlobClosed, BlobObserved, Stream
 from libs.common.settings.storage import Layout
 from libs.common.storage.api import BlobInfo, StorageUnavailable
-from tests.monitor_world import PARTITIONS, World, aged, hour_blob
+from tests.monitor_world import PARTITIONS, World, aged, hour_blob, raiser
 
 NAME = hour_blob("x=/R1", 12)
 OBSERVED = "BlobObserved"
@@ -121,3 +121,46 @@ def test_resume_policy_timestamp_reaches_back_to_the_last_full_listing() -> None
     assert (OBSERVED, new) in world.broker.said()
     world.monitor(resume_policy="timestamp", hours_back=1).round()
     assert (OBSERVED, late) in world.broker.said()
+
+
+@pytest.mark.parametrize("off", [HOUR, -HOUR])
+def test_start_fresh_goes_by_the_clock_of_storage(off: timedelta) -> None:
+    """However wrong the monitor's clock is: what was there at its first look counts as read, what comes after is read whole."""
+    world = World()
+    world.clock_off = off
+    world.storage.write(NAME, 14)
+    monitor = world.monitor(start_policy="start_fresh", reconcile_seconds=60)
+    monitor.round()
+    assert world.broker.said() == []
+    world.storage.write(new := hour_blob("x=/R1", 12, nic="B"), 30)
+    world.storage.write(NAME, 20)
+    for _ in range(3):
+        monitor.round(61)
+    found = {event.blob.split("/", 2)[2]: event.baseline_offset for event in world.broker.events(BlobObserved)}
+    assert found == {NAME: 14, new: None}
+
+
+def test_start_fresh_begins_before_the_first_blob() -> None:
+    """Where nothing is at the first look, everything that comes is read whole."""
+    world = World(layout=Layout.FLAT)
+    monitor = world.monitor(start_policy="start_fresh")
+    monitor.round()
+    world.storage.write("first", 5)
+    monitor.round()
+    assert [(event.size, event.baseline_offset) for event in world.broker.events(BlobObserved)] == [(5, None)]
+
+
+def test_a_first_look_that_fails_is_taken_again() -> None:
+    """Storage may be away, or the transaction abort, when a start_fresh begins: nothing is listed before it is written down."""
+    world = World(layout=Layout.FLAT)
+    world.storage.write("there", 5)
+    world.storage.before = raiser(StorageUnavailable("away", after=1.0))
+    monitor = world.monitor(start_policy="start_fresh")
+    monitor.round()
+    world.storage.before, world.broker.aborts = lambda _: None, 1
+    world.storage.write("there", 6)
+    for _ in range(2):
+        monitor.round()
+    world.storage.write("there", 9)
+    monitor.round()
+    assert [(event.size, event.baseline_offset) for event in world.broker.events(BlobObserved)] == [(9, 6)]

@@ -84,10 +84,19 @@ def test_records_extend_the_patience_and_nothing_ends_it(world: _World) -> None:
         world.read(end=5)
 
 
-@pytest.mark.parametrize("place", [{}, {"partition": 0}, {"partition": 0, "offset": 1}])
-def test_an_error_is_raised_wherever_it_happened(world: _World, place: dict[str, int]) -> None:
+_DENIED = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED, "no")
+
+
+@pytest.mark.parametrize(
+    "denied",
+    [
+        Message(error=_DENIED),
+        Message(topic="t", partition=0, error=_DENIED),
+        Message(topic="t", partition=0, offset=1, error=_DENIED),
+    ],
+)
+def test_an_error_is_raised_wherever_it_happened(world: _World, denied: Message) -> None:
     """What Kafka refuses is said at once, also by an error that names no partition or no offset."""
-    denied = Message(topic="t", error=KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED, "no"), **place)
     with pytest.raises(BlobtideError, match="Kafka denied reading t"):
         world.read((0.1, [denied]), end=1)
 
