@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from ipaddress import ip_address
@@ -32,6 +33,7 @@ _EMULATOR = (
     "K1SZFPTOtr/KBHBeksoGMGw==;BlobEndpoint=http://127.0.0.1:10000/devstoreaccount1"
 )
 _REFRESH_SECONDS_BEFORE_EXPIRY = 300
+_SECONDS_BETWEEN_REFRESHES = 30  # that fail while the token still holds: an attempt may take seconds
 
 
 @dataclass(slots=True)
@@ -96,26 +98,43 @@ class SharedAccessSignature:
 
 
 class Identity:
-    """A token of a managed identity, workload identity or service principal, kept until shortly before it expires."""
+    """A token of a managed identity, workload identity or service principal, renewed shortly before it expires.
 
-    def __init__(self, credential: Any) -> None:
+    While it cannot be renewed it is used until it expires.
+    """
+
+    def __init__(self, credential: Any, clock: Callable[[], float] = time.time) -> None:
         self._credential = credential
+        self._clock = clock
         self._lock = threading.Lock()
         self._token: Any = None
+        self._renew_at = 0.0
 
     def authorise(self, request: Request) -> None:
         """Add the bearer token. Raises `StorageUnavailable` when no identity is to be had."""
         with self._lock:
-            if self._token is None or self._token.expires_on - time.time() < _REFRESH_SECONDS_BEFORE_EXPIRY:
-                self._token = self._fetch()
+            now = self._clock()
+            if now >= self._renew_at or now >= self._token.expires_on:
+                self._renew(now)
             request.headers["Authorization"] = f"Bearer {self._token.token}"
+
+    def _renew(self, now: float) -> None:
+        try:
+            self._token = self._fetch()
+        except StorageUnavailable:
+            if self._token is None or now >= self._token.expires_on:
+                raise
+            self._renew_at = now + _SECONDS_BETWEEN_REFRESHES
+        else:
+            self._renew_at = self._token.expires_on - _REFRESH_SECONDS_BEFORE_EXPIRY
 
     def _fetch(self) -> Any:
         from azure.core.exceptions import AzureError
 
         try:
             return self._credential.get_token(_TOKEN_SCOPE)
-        except AzureError as error:
+        # After a first success the library hands on what it meets: a token file that is being replaced, an answer that is none.
+        except (AzureError, OSError, ValueError) as error:
             first_line = str(error).partition("\n")[0]
             raise StorageUnavailable(
                 f"no token from Azure identity (managed, workload, service principal): {first_line}"

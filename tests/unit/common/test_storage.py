@@ -12,6 +12,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from azure.core.credentials import AccessToken
+from azure.core.exceptions import ClientAuthenticationError
 from azure.core.pipeline.transport import HttpRequest
 from azure.storage.blob import ContainerClient
 from pydantic import SecretStr
@@ -86,6 +88,55 @@ def test_the_emulators_short_connection_string_and_an_identity_are_understood() 
     """UseDevelopmentStorage means the local emulator; without any secret the process's Azure identity signs in."""
     assert resolve(StorageAccount(connection_string=SecretStr("UseDevelopmentStorage=true")), "s.e").endpoint == EMULATOR
     assert isinstance(resolve(StorageAccount(account_name="account"), "s.e").authoriser, Identity)
+
+
+class _Credential:
+    """An Azure identity whose tokens last for an hour, or that fails."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.error: Exception | None = None
+        self.asked = 0
+
+    def get_token(self, _: str) -> AccessToken:
+        self.asked += 1
+        if self.error is not None:
+            raise self.error
+        return AccessToken(f"token{self.asked}", int(self.now) + 3600)
+
+
+def _bearer(identity: Identity) -> str:
+    request = Request("GET", "/")
+    identity.authorise(request)
+    return request.headers["Authorization"]
+
+
+@pytest.mark.parametrize("error", [OSError("no token file"), ValueError("no JSON"), ClientAuthenticationError("no")])
+def test_an_identity_that_fails_is_storage_that_is_away(error: Exception) -> None:
+    """Whatever the identity library raises, for example while its token file is replaced, passes and is asked for again."""
+    credential = _Credential()
+    identity = Identity(credential, lambda: credential.now)
+    credential.error = error
+    with pytest.raises(StorageUnavailable, match=f"no token from Azure identity .*: {error}"):
+        _bearer(identity)
+    credential.error = None
+    assert _bearer(identity) == "Bearer token2"
+
+
+def test_a_token_is_used_until_it_expires_while_it_cannot_be_renewed() -> None:
+    """A token is renewed before it expires; if that fails it serves on, and the next try is not that of the next request."""
+    credential = _Credential()
+    identity = Identity(credential, lambda: credential.now)
+    assert _bearer(identity) == "Bearer token1"
+    credential.now, credential.error = 3400.0, OSError("no token file")
+    assert [_bearer(identity) for _ in range(3)] == ["Bearer token1"] * 3
+    assert credential.asked == 2
+    credential.now = 3600.0
+    with pytest.raises(StorageUnavailable):
+        _bearer(identity)
+    credential.error = None
+    assert _bearer(identity) == "Bearer token4"
+    assert [_bearer(identity) for _ in range(3)] == ["Bearer token4"] * 3
 
 
 @pytest.mark.parametrize(
