@@ -75,7 +75,7 @@ class Stage:
         environment = {"storage": {"connection_string": self.azurite.connection_string}, "sources": [source]}
         return {
             "kafka": self.kafka.model_dump(mode="json", exclude_defaults=True)
-            | {"session_timeout_ms": 6000, "transaction_timeout_ms": 5000},
+            | {"session_timeout_ms": 6000, "transaction_timeout_ms": 10000},
             "topics": self.topics.model_dump(),
             "subscriptions": {"sub": {"environments": {"dev": environment}}},
             "monitor": {"interval_seconds": 0.3, "discovery_seconds": 1, "reconcile_seconds": 3600, **monitor},

@@ -117,7 +117,7 @@ class Site:
                 "bootstrap_servers": self.kafka.bootstrap_servers,
                 "group_prefix": self.kafka.group_prefix,
                 "session_timeout_ms": 6000,
-                "transaction_timeout_ms": 5000,
+                "transaction_timeout_ms": 10000,
             },
             "topics": self.topics.model_dump(),
             "subscriptions": {"s": {"environments": {"e": environment}}},

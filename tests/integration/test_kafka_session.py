@@ -197,7 +197,7 @@ def test_a_compacted_topic_is_read_past_what_a_killed_predecessor_left(
     kafka_settings: KafkaSettings, topics: TopicSettings
 ) -> None:
     """The reader waits for a transaction that is open: its records are seen if it commits and gone if it was abandoned."""
-    kafka = kafka_settings.model_copy(update={"transaction_timeout_ms": 5_000})
+    kafka = kafka_settings.model_copy(update={"transaction_timeout_ms": 10_000})
     table: dict[bytes | None, bytes | None] = {}
     reader = CompactedTable(kafka, topics.checkpoints, lambda r: table.update({r.key: r.value}))
     _fill(kafka, topics.raw_flow_logs, 4)

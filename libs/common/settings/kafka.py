@@ -11,6 +11,8 @@ from pydantic import Field, SecretStr, model_validator
 from libs.common.settings.base import Group
 
 _KEY_AND_HEADERS_BYTES: Final = 16_384
+# What a commit may take before we give it up ourselves, and some more: Kafka must not end a transaction that is alive.
+_LONGEST_COMMIT_MS: Final = 10_000
 
 
 class SecurityProtocol(StrEnum):
@@ -39,7 +41,7 @@ class KafkaSettings(Group):
     )
     session_timeout_ms: int = Field(default=10_000, ge=6_000, le=60_000, description="Consumer session timeout.")
     max_poll_interval_ms: int = Field(default=300_000, ge=10_000, description="Longest time between two polls.")
-    transaction_timeout_ms: int = Field(default=15_000, ge=5_000, le=60_000, description="Transaction timeout.")
+    transaction_timeout_ms: int = Field(default=15_000, ge=_LONGEST_COMMIT_MS, le=60_000, description="Transaction timeout.")
     message_max_bytes: int = Field(default=8_388_608, ge=120_000, description="Largest message a producer may send.")
     compression: str = Field(default="lz4", pattern=r"^(?:none|lz4|zstd|snappy|gzip)$", description="Compression of batches.")
     fetch_memory_kbytes: int = Field(default=8_192, ge=1_024, description="Prefetched data a consumer may hold.")

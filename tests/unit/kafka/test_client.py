@@ -7,10 +7,12 @@ from pathlib import Path
 
 import confluent_kafka
 import pytest
+from pydantic import ValidationError
 
 from libs.common.errors import ConfigError, ServerUnreachable
 from libs.common.kafka.client import check_reachable, consumer_config, producer_config, transactional_config
 from libs.common.kafka.client_log import ClientLog, reason_in
+from libs.common.kafka.producer import Limits
 from libs.common.settings.kafka import KafkaSettings, SecurityProtocol
 
 
@@ -26,12 +28,21 @@ def test_a_consumer_reads_committed_records_and_never_moves_offsets_by_itself() 
 
 def test_producers_are_idempotent_and_give_up_before_their_transaction() -> None:
     """Producers are idempotent, place keys as the whole pipeline does, and time out before the transaction would."""
-    config = transactional_config(KafkaSettings(transaction_timeout_ms=9_000), "p.ingest.0")
+    config = transactional_config(KafkaSettings(transaction_timeout_ms=12_000), "p.ingest.0")
     assert config["transactional.id"] == "p.ingest.0"
-    assert config["message.timeout.ms"] < config["transaction.timeout.ms"] == 9_000
+    assert config["message.timeout.ms"] < config["transaction.timeout.ms"] == 12_000
     assert config["socket.timeout.ms"] < config["transaction.timeout.ms"]
     assert config["partitioner"] == producer_config(KafkaSettings())["partitioner"] == "murmur2_random"
     assert config["acks"] == "all"
+
+
+def test_kafka_ends_no_transaction_before_we_do() -> None:
+    """The transaction timeout cannot be set below what a commit may take until it is given up."""
+    limits = Limits()
+    longest = limits.commit + limits.grace + limits.abort
+    with pytest.raises(ValidationError, match="transaction_timeout_ms"):
+        KafkaSettings(transaction_timeout_ms=round(longest * 1000))
+    assert KafkaSettings(transaction_timeout_ms=10_000).transaction_timeout_ms > longest * 1000
 
 
 def test_options_that_decide_over_delivery_are_refused_and_others_win() -> None:
