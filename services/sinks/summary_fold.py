@@ -9,8 +9,8 @@ When both ends log, each end has its own socket, so nothing counts double within
 Sums are additive: any number of partial sums of one (minute, socket) may be added in any order. A counter that the log did
 not state adds nothing; one that no network could reach in a minute counts as `MOST`, so that sums cannot overflow.
 
-A *session* is what a socket did lately: it starts anew at a TCP tuple with state begin, and for all other protocols when
-nothing came for the timeout.
+A *session* is what a socket did lately: it starts anew at an allowed TCP tuple with state begin, and for all other protocols
+when nothing came for the timeout.
 """
 
 from __future__ import annotations
@@ -84,12 +84,14 @@ class _Rows:
             ],
             names=list(SOCKET),
         )
-        begins, tcp = _true(pc.equal(column["state"], "begin")), _true(pc.equal(column["protocol"], TCP))
+        tcp, denied = _true(pc.equal(column["protocol"], TCP)), _true(pc.equal(column["action"], "deny"))
+        # A denied NSG tuple carries the state "begin", but nothing began.
+        begins = _true(pc.equal(column["state"], "begin")) & tcp & ~denied
         counts = pa.table(
             [
                 pa.array(np.ones(len(flows), np.int64)),
-                pa.array((begins & tcp).astype(np.int64)),
-                pa.array(_true(pc.equal(column["action"], "deny")).astype(np.int64)),
+                pa.array(begins.astype(np.int64)),
+                pa.array(denied.astype(np.int64)),
                 counted("packets_sent", "packets_received"),
                 counted("packets_received", "packets_sent"),
                 counted("bytes_sent", "bytes_received"),

@@ -51,7 +51,7 @@ class SummaryHarness(LocalDiskHarness):
             came, left = ("sent", "received") if inbound else ("received", "sent")
             counts = [
                 1,
-                row["state"] == "begin" and row["protocol"] == 6,
+                row["state"] == "begin" and row["protocol"] == 6 and row["action"] != "deny",
                 row["action"] == "deny",
                 *(row[f"{unit}_{way}"] or 0 for unit in ("packets", "bytes") for way in (came, left)),
             ]

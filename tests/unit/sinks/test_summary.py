@@ -62,8 +62,8 @@ def test_inbound_flips() -> None:
 
 
 def test_sums_are_by_minute_and_denied_and_begun_flows_are_counted() -> None:
-    """A flow counts in the minute of its own time; denied flows and TCP begins are counted beside."""
-    sums = minutes(flow(0, 59.9, state="begin"), flow(1, 60.0, action="deny"))
+    """A flow counts in the minute of its own time; denied flows and allowed TCP begins are counted beside."""
+    sums = minutes(flow(0, 59.9, state="begin"), flow(1, 60.0, action="deny", state="begin"))
     assert [(s["minute"] - START_MS, s["begins"], s["denied"]) for s in sums] == [(0, 1, 0), (MINUTE_MS, 0, 1)]
 
 
@@ -72,6 +72,8 @@ def test_sums_are_by_minute_and_denied_and_begun_flows_are_counted() -> None:
     [
         ([flow(0), flow(1, 600)], 2),  # TCP does not expire
         ([flow(0), flow(1, state="begin"), flow(2)], 2),  # but starts anew at begin
+        ([flow(0), flow(1, state="begin", action="deny")], 2),  # an NSG deny says begin, but nothing began
+        ([flow(0), flow(1, state="deny", action="deny")], 2),
         ([flow(0, protocol=17), flow(1, 120, protocol=17)], 2),  # at the timeout
         ([flow(0, protocol=17), flow(1, 120.001, protocol=17)], 1),  # above it
         ([flow(0, protocol=17, state="begin"), flow(1, 1, protocol=17, state="begin")], 2),  # a begin of UDP is none
@@ -79,7 +81,7 @@ def test_sums_are_by_minute_and_denied_and_begun_flows_are_counted() -> None:
 )
 @pytest.mark.parametrize("batch", [1, 9])
 def test_a_session_starts_anew(tmp_path: Path, flows: list[dict[str, Any]], in_session: int, batch: int) -> None:
-    """TCP sessions start anew at begin, others after silence, within a batch and between batches; totals go on."""
+    """TCP sessions start anew at an allowed begin, others after silence, within a batch and between batches; totals go on."""
     out = io.StringIO()
     sink = SummarySink(SummarySettings(directory=tmp_path), out, clock=lambda: START_MS / 1_000 + 900)
     sink.open()
