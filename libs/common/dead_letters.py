@@ -10,6 +10,7 @@ from libs.common.segments import Headers
 
 MAX_REASON = 500
 _TYPE = "dead-letter"
+OMITTED_BYTES = "omitted-bytes"  # in `DeadLetter.source`: how many of the original bytes are not in `data`
 
 
 class ErrorCode(StrEnum):
@@ -38,9 +39,10 @@ class DeadLetter:
         stage: who gave up: ``ingest``, ``parser``, ``sink.<name>``.
         code: bounded reason.
         reason: one human sentence without secrets; cut at 500 characters.
-        data: the original bytes (empty when the record is named by reference only).
+        data: the original bytes; their beginning or nothing where they are named by reference only.
         blob, generation, record_offset, tuple_index: where it stands in its source, as far as known.
-        source: Kafka coordinates of the message it came in, as ``topic``, ``partition``, ``offset``.
+        source: Kafka coordinates of the message it came in, as ``topic``, ``partition``, ``offset``; of a range that was read
+            from a blob, its ``length``; `OMITTED_BYTES` where `data` is not all of it.
         original: the headers of that message, if the message as a whole is given up.
     """
 

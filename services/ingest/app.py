@@ -245,7 +245,7 @@ class Ingest:
         checkpoint = self._batch.add(pending.source, key, stream, step)
         if checkpoint is not None:
             self._parts.checkpoints.put(pending.source.partition, key, checkpoint)
-        self._held += step.bytes
+        self._held += step.weight
         _count(stream, step)
         answering = self._backlog.go_on(pending) if step.more else self._backlog.finish(pending)
         if answering is Answering.AGAIN:

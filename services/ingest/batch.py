@@ -26,7 +26,7 @@ class _Share:
 
 
 class Batch:
-    """Collects steps. `bytes` is what the segments weigh."""
+    """Collects steps. `bytes` is what segments and dead letters weigh."""
 
     def __init__(self, topics: TopicSettings) -> None:
         self._topics = topics
@@ -49,7 +49,7 @@ class Batch:
         topic = self._raw[stream]
         share.records += [Outbound(topic, segment.data, key, segment.headers()) for segment in step.segments]
         share.records += [self._dead_letter(letter) for letter in step.dead_letters]
-        self.bytes += step.bytes
+        self.bytes += step.weight
         if step.completion:
             _append(share.completions.setdefault(key, []), step.completion)
         return self._checkpoint(share, key, step.checkpoint) if step.checkpoint else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from libs.common.dead_letters import DeadLetter, ErrorCode
+from libs.common.dead_letters import OMITTED_BYTES, DeadLetter, ErrorCode
 from libs.common.events import BlobCheckpoint, BlobCompletion, CheckpointStatus
 from libs.common.segments import Piece, Segment
 from services.ingest.content import Content
@@ -159,6 +159,8 @@ def _completion(checkpoint: BlobCheckpoint, begin: int, segments: int, found: in
 
 
 def _dead_letter(task: Task, generation: str, bad: Bad) -> DeadLetter:
+    length = bad.end - bad.start
+    omitted = {OMITTED_BYTES: str(length - len(bad.data))} if length > len(bad.data) else {}
     return DeadLetter(
         stage=STAGE,
         code=bad.code,
@@ -168,7 +170,7 @@ def _dead_letter(task: Task, generation: str, bad: Bad) -> DeadLetter:
         blob=str(task.announcement.blob),
         generation=generation,
         record_offset=bad.start,
-        source={"length": str(bad.end - bad.start)},
+        source={"length": str(length), **omitted},
     )
 
 

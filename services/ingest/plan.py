@@ -92,7 +92,7 @@ class Progress:
     first: tuple[int, int] | None = None
 
 
-REFERENCE_BYTES = 256  # of an unreadable range that is named by reference
+REFERENCE_BYTES = 256  # of an unreadable range that is named by reference: enough to see what it is
 
 
 def by_reference(start: int, end: int, data: bytes, code: ErrorCode, what: str) -> Bad:

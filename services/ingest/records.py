@@ -23,7 +23,6 @@ _CATEGORY = re.compile(rb'"category"[ \t\r\n]*:[ \t\r\n]*"(FlowLogFlowEvent|Netw
 _FORMATS = {b"FlowLogFlowEvent": SegmentFormat.VNET, b"NetworkSecurityGroupFlowEvent": SegmentFormat.NSG}
 
 _SHORTEST_SKIP = 32_768
-_LONGEST_TAIL = 256
 
 _NOT_A_RECORD = "no JSON record can begin or go on here; reading goes on at the next record"
 _NO_END = "record without an end"
@@ -66,7 +65,7 @@ def _outlook(window: Window, framed: Framed) -> Outlook:
 
 def _no_whole_record(window: Window, rest: Rest, begin: int, limits: Limits) -> Progress:
     if rest is Rest.TAIL:
-        return _at_tail(window, begin)
+        return _at_tail(window, begin, limits)
     if rest is Rest.NOTHING and window.at_end:
         return Progress(window.start, Outlook.DONE)
     if rest is Rest.BROKEN or (window.at_end and window.closing):
@@ -77,23 +76,28 @@ def _no_whole_record(window: Window, rest: Rest, begin: int, limits: Limits) -> 
     if not window.at_end and not window.widest:
         return Progress(window.start, Outlook.WIDEN)
     if window.at_end and len(window.data) < limits.record:
-        return _leftover(window, begin) if window.closing else Progress(window.start, Outlook.DONE)
+        return _leftover(window, begin, limits) if window.closing else Progress(window.start, Outlook.DONE)
     return _skip(window, window.start)
 
 
-def _at_tail(window: Window, begin: int) -> Progress:
+def _at_tail(window: Window, begin: int, limits: Limits) -> Progress:
     """Wait at the tail; when the blob is closed, see that it is one."""
     if not window.closing or (window.at_end and ends_document(window.data, begin)):
         return Progress(window.start, Outlook.DONE)
-    if not window.at_end and len(window.data) < _LONGEST_TAIL:
+    if not window.at_end and not window.widest:
         return Progress(window.start, Outlook.WIDEN)
-    return _leftover(window, begin)
+    return _leftover(window, begin, limits)
 
 
-def _leftover(window: Window, begin: int) -> Progress:
-    """Name what a closed blob ends with; the cursor stays, so that a blob that reopens can still finish its record."""
-    bad = by_reference(window.start, window.blob_end, window.data, ErrorCode.BAD_JSON, _LEFTOVER)
-    return Progress(window.start, Outlook.DONE, bad=(bad,), first=(begin, len(window.data)))
+def _leftover(window: Window, begin: int, limits: Limits) -> Progress:
+    """Carry what a closed blob ends with, and name what is too long to look at; the cursor stays.
+
+    So a blob that reopens can still finish its record.
+    """
+    bad = with_bytes(window.start, window.data, limits.segment, _LEFTOVER)
+    if not window.at_end:
+        bad += (by_reference(window.end, window.blob_end, b"", ErrorCode.BAD_JSON, _LEFTOVER),)  # the reader fetches the first
+    return Progress(window.start, Outlook.DONE, bad=bad, first=(begin, len(window.data)))
 
 
 def _skip(window: Window, skip_from: int) -> Progress:

@@ -113,3 +113,8 @@ class Step:
     def bytes(self) -> int:
         """What the segments weigh."""
         return sum(len(segment.data) for segment in self.segments)
+
+    @property
+    def weight(self) -> int:
+        """What is held in memory until it is committed."""
+        return self.bytes + sum(len(letter.data) for letter in self.dead_letters)

@@ -9,7 +9,7 @@ from typing import Any, Final
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from libs.common.dead_letters import DeadLetter
+from libs.common.dead_letters import OMITTED_BYTES, DeadLetter
 from libs.common.errors import Retry
 from libs.common.kafka import metrics
 from libs.common.kafka.client import make_client, producer_config
@@ -73,7 +73,7 @@ class DeadLetterWriter:
             if error_of(error).code() != KafkaError.MSG_SIZE_TOO_LARGE:
                 raise
             # Larger than a message may be: named by its position only.
-            omitted = {**letter.source, "omitted-bytes": str(len(letter.data))}
+            omitted = {**letter.source, OMITTED_BYTES: str(len(letter.data))}
             self._send(dataclasses.replace(letter, data=b"", source=omitted))
 
     def _send(self, letter: DeadLetter) -> None:
