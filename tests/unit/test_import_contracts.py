@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+SERVICES = "services never import each other; the command line may start any of them"
+SHARED = "services stand above shared code"
 KAFKA = "only libs.common.kafka imports the Kafka client"
 AZURE = "only libs.common.storage imports the Azure SDK"
 FORMATS = "format modules of the parser do no I/O"
@@ -40,6 +42,8 @@ def broken(checkout: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("file", "line", "contract"),
     [
+        ("services/parser/app.py", "from services.sinks.contract import Sink", SERVICES),
+        ("services/demo/player.py", "from services.cli.probe import total", SERVICES),
         ("libs/local/ports.py", "import confluent_kafka", KAFKA),
         ("libs/common/signals.py", "from confluent_kafka import Producer", KAFKA),
         ("libs/common/settings/kafka.py", "from confluent_kafka.admin import AdminClient", KAFKA),
@@ -53,13 +57,41 @@ def broken(checkout: Path) -> set[str]:
     ],
 )
 def test_an_import_out_of_place_breaks_its_contract(checkout: Path, file: str, line: str, contract: str) -> None:
-    """Each library has its place; a module anywhere else that imports it is found, for formats also over others."""
+    """Each service and library has its place; a module anywhere else that imports it is found, for formats also over others."""
     with (checkout / file).open("a") as source:
         source.write(f"\n{line}\n")
     assert broken(checkout) == {contract}
+
+
+def test_shared_code_that_imports_a_service_is_found(checkout: Path) -> None:
+    """It breaks the contract on layers, and joins every service that uses it with that one."""
+    with (checkout / "libs" / "common" / "crash.py").open("a") as source:
+        source.write("\nimport services.sinks.contract\n")
+    assert broken(checkout) == {SHARED, SERVICES}
 
 
 def test_a_new_module_is_covered(checkout: Path) -> None:
     """A module that no contract names is held to them as well."""
     (checkout / "libs" / "common" / "brand_new.py").write_text("import confluent_kafka\n")
     assert broken(checkout) == {KAFKA}
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("services/brand_new/app.py", "import services.parser.kernel"),
+        ("services/brand_new/app.py", "from services.cli.probe import total"),
+        ("services/parser/app.py", "import services.brand_new"),
+    ],
+)
+def test_a_new_service_is_covered(checkout: Path, file: str, line: str) -> None:
+    """A service that no contract names imports no other and is imported by none; the command line may start it."""
+    (checkout / "services" / "brand_new").mkdir()
+    for name in ("__init__.py", "app.py"):
+        (checkout / "services" / "brand_new" / name).touch()
+    with (checkout / "services" / "cli" / "run.py").open("a") as source:
+        source.write("\nimport services.brand_new.app\n")
+    assert broken(checkout) == set()
+    with (checkout / file).open("a") as source:
+        source.write(f"\n{line}\n")
+    assert broken(checkout) == {SERVICES}
