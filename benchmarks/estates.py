@@ -101,7 +101,7 @@ def quiet(minutes: int, nics: int = 5_000) -> Data:
 def _cut(poll: list[Segment]) -> Iterator[Piece]:
     count = next(spec.partitions for spec in load_topic_specs() if spec.field == "raw_flow_logs")
     placed = sorted(((partition_of(segment.blob.encode(), count), segment) for segment in poll), key=itemgetter(0))
-    for piece in pieces([len(segment.data) for _, segment in placed]):
+    for piece in pieces([(partition, len(segment.data)) for partition, segment in placed]):
         partitions, segments = zip(*placed[piece], strict=True)
         yield Piece(segments, partitions)
 

@@ -1,7 +1,8 @@
 """Segments to flow batches: the transform that runs between reading and committing.
 
 The segments of one poll are parsed together, whatever partition they came from, because each parse has a fixed price; the rows
-of each partition leave as few batches, on that partition. A piece beyond `PARSE_BYTES` costs memory and gains nothing.
+of each partition leave as one batch, on that partition, or as few if there are many. A piece beyond `PARSE_BYTES` costs memory
+and gains nothing, so a poll may be several; a partition is in two only if it alone is larger than a piece.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class FlowParser:
         letters: list[DeadLetter] = []
         rows = 0
         messages = sorted(batch, key=attrgetter("partition"))  # those of each together, in order
-        for piece in pieces([len(message.value or b"") for message in messages]):
+        for piece in pieces([(message.partition, len(message.value or b"")) for message in messages]):
             try:
                 result = _parse(messages[piece], self._most_letters - len(letters))
             except TooManyLetters as error:
@@ -138,14 +139,24 @@ class _Result:
     letters: list[DeadLetter]
 
 
-def pieces(sizes: Sequence[int]) -> Iterator[slice]:
-    """Cut what has these `sizes` into stretches of some `PARSE_BYTES`."""
-    start = size = 0
-    for end, one in enumerate(sizes, 1):
-        size += one
-        if size >= PARSE_BYTES or end == len(sizes):
+def pieces(messages: Sequence[tuple[int, int]]) -> Iterator[slice]:
+    """Cut messages, given as (partition, bytes) with those of a partition together, into stretches of some `PARSE_BYTES`.
+
+    A partition is cut only if it alone is larger: otherwise its rows would leave as two batches for nothing.
+    """
+    start = end = size = 0
+    for _, group in groupby(messages, key=itemgetter(0)):
+        sizes = [one for _, one in group]
+        if size and size + sum(sizes) > PARSE_BYTES:
             yield slice(start, end)
             start, size = end, 0
+        for one in sizes:
+            end, size = end + 1, size + one
+            if size >= PARSE_BYTES:
+                yield slice(start, end)
+                start, size = end, 0
+    if start < end:
+        yield slice(start, end)
 
 
 def _parse(messages: list[Inbound], most_letters: float) -> _Result:

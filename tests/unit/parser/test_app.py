@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from operator import itemgetter
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
 from libs.common.dead_letters import DeadLetter
@@ -18,7 +21,7 @@ from libs.common.settings import Settings
 from libs.common.settings.kafka import KafkaSettings
 from libs.common.settings.services import ParserSettings
 from services.parser import app, harvest
-from services.parser.app import FlowParser, Outlet, slices
+from services.parser.app import FlowParser, Outlet, pieces, slices
 from services.parser.kernel import parse
 from services.parser.main import build
 from tests.unit.parser.test_kernel import GOOD, vnet
@@ -72,6 +75,31 @@ def test_rows_stay_on_their_partition_whatever_becomes_of_other_rows() -> None:
     outputs = [out for out in FlowParser(OUTLET).handle(polled) if out.topic == "Flows"]
     found = [(out.partition, decode_flows(out.value or b"")["blob"].to_pylist()) for out in outputs]
     assert [(partition, [int(blob[-1]) for blob in blobs]) for partition, blobs in found] == [(0, [1, 2, 2, 2]), (2, [5, 5, 7])]
+
+
+def test_a_partition_is_cut_only_if_it_is_larger_than_a_piece() -> None:
+    """Many pieces change no batch of a partition that fits in one; a larger one leaves as several, in order."""
+    one = len(segment(0, GOOD).data)
+    polled = [message(number // 3, number, segment(number % 10, GOOD)) for number in range(9)]
+    polled += [message(3, number, segment(number % 10, GOOD)) for number in range(9, 19)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app, "PARSE_BYTES", 4 * one)
+        outputs = FlowParser(OUTLET).handle(polled)
+    rows = [(out.partition, int(dict(out.headers)["rows"])) for out in outputs]
+    assert rows == [(0, 3), (1, 3), (2, 3), (3, 4), (3, 4), (3, 2)]
+    blobs = [int(blob[-1]) for out in outputs for blob in decode_flows(out.value or b"")["blob"].to_pylist()]
+    assert blobs == [number % 10 for number in range(19)]
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9))))
+def test_pieces_tile_what_is_cut_and_are_bounded(found: list[tuple[int, int]]) -> None:
+    """Whatever the sizes, nothing is left out or stands twice, and no piece is larger than the limit and one message."""
+    messages = sorted(found, key=itemgetter(0))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app, "PARSE_BYTES", 20)
+        cuts = list(pieces(messages))
+    assert [messages[n] for cut in cuts for n in range(cut.start, cut.stop)] == messages
+    assert all(sum(size for _, size in messages[cut][:-1]) < 20 for cut in cuts)
 
 
 def test_what_cannot_be_parsed_goes_to_the_errors_topic_with_its_coordinates() -> None:
