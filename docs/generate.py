@@ -159,9 +159,9 @@ def _flow_batch() -> str:
         "# Flow batch",
         "",
         f"The value of a message in `Extracted.Flows`: one Arrow IPC stream with one record batch, schema version {schema.FLOW_SCHEMA_VERSION}. One row is one",
-        "flow tuple. A null counter means that the log did not state it, which is not zero. A row is identified by "
-        + ", ".join(f"`{name}`" for name in schema.IDENTITY_COLUMNS)
-        + ".",
+        "flow tuple. Source is the side that opened the flow, whichever of the two logged it. Counters count what passed since the tuple before",
+        "of the same flow, so a flow's total is their sum; null means that the log did not state it, which is not zero. A row is identified by",
+        ", ".join(f"`{name}`" for name in schema.IDENTITY_COLUMNS) + ".",
         "",
         "| column | Arrow type | null | meaning |",
         "|---|---|---|---|",

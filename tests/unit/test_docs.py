@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from libs.common.flows.schema import FLOW_SCHEMA
+
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
@@ -16,6 +18,14 @@ def test_the_generated_reference_pages_are_what_the_definitions_say(tmp_path: Pa
     subprocess.run((sys.executable, str(ROOT / "docs" / "generate.py"), str(tmp_path)), cwd=ROOT, check=True, timeout=120)
     for page in tmp_path.iterdir():
         assert (ROOT / "docs" / "reference" / page.name).read_text() == page.read_text(), "run python docs/generate.py"
+
+
+def test_every_column_of_a_flow_batch_has_a_meaning() -> None:
+    """The reference page says of each column what it holds."""
+    lines = (ROOT / "docs" / "reference" / "flow-batch.md").read_text().splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `")]
+    assert [cell[0].strip("`") for cell in cells] == FLOW_SCHEMA.names
+    assert [cell[0] for cell in cells if not cell[3]] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
