@@ -86,12 +86,11 @@ def _lasting(bench: Bench) -> Iterator[Measured]:
     if not seconds:
         return
     with _running(LocalKafka, bench) as kafka:
-        measured, parsed = lasting.parser(kafka, data, seconds)
-        yield measured
+        yield lasting.parser(kafka, data, seconds)
         for name in sinking.ENDS:
             with sinking.destination(name, bench.directory / "lasting") as options:
                 if options is not None:
-                    yield lasting.sink(name, options, parsed, seconds)
+                    yield lasting.sink(kafka, name, options, data, seconds)
 
 
 STAGES: Final[dict[str, Stage]] = {

@@ -1,27 +1,37 @@
-"""Longer runs that show whether memory stays flat: a process that works without a pause, sampled all the time."""
+"""Longer runs that show whether memory stays flat: a process that works without a pause, sampled all the time.
+
+Input is written while the process works, so that it lasts for as long as is asked on a machine of any speed.
+"""
 
 from __future__ import annotations
 
-import math
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from benchmarks.estates import Data
+from benchmarks.feeding import Feed
 from benchmarks.ingesting import INGEST, rounds
 from benchmarks.measured import Measured, Sample, Work
-from benchmarks.parsing import PARSER, ROWS_COMMITTED, Repeated, worked_off
-from benchmarks.sinking import ENDS, sink_worker
-from benchmarks.site import Site, storage_settings
+from benchmarks.parsing import PARSER, ROWS_COMMITTED, another, raw_records
+from benchmarks.sinking import ENDS, flow_batches, sink_worker
+from benchmarks.site import Site, storage_settings, wait_until
 from benchmarks.storage import container_of
 from benchmarks.worker import SERVICE, Worker, running
+from libs.common.kafka.records import Outbound
 from libs.local.azurite import LocalAzurite
 from libs.local.kafka import LocalKafka
+from services.parser.kernel import Parsed, parse
 
-_TUPLES_A_SECOND: Final = 150_000  # what parser and broker reach together on two cores
 _ROWS: Final = "blobtide_sink_rows_total"
-_LOOK_SECONDS: Final = 0.5
 _LASTING: Final = ", lasting"
+
+Round = Callable[[int], Iterable[Outbound]]  # its records, by number
 
 
 def ingest(kafka: LocalKafka, azurite: LocalAzurite, data: Data, seconds: float) -> Measured:
@@ -41,34 +51,67 @@ def ingest(kafka: LocalKafka, azurite: LocalAzurite, data: Data, seconds: float)
     return Measured(INGEST + _LASTING, data.name, work, (sample,), ends, memory=worker.memory())
 
 
-@dataclass(frozen=True, slots=True)
-class Parsed:
-    """Where the parser has written all rows of a load."""
-
-    site: Site
-    load: Repeated
-
-
-def parser(kafka: LocalKafka, data: Data, seconds: float) -> tuple[Measured, Parsed]:
-    """Let the parser work off a long backlog."""
-    load = Repeated(data, math.ceil(seconds * _TUPLES_A_SECOND / data.tuples))
+def parser(kafka: LocalKafka, data: Data, seconds: float) -> Measured:
+    """Let the parser work for so long, and finish what was written meanwhile."""
     site = Site.make(kafka)
-    site.write(load.records(site.topics.raw_flow_logs))
-    sample, memory = worked_off(site, "parser", (*SERVICE, "parser"))
-    return Measured(PARSER + _LASTING, data.name, load.work, (sample,), ROWS_COMMITTED, memory=memory), Parsed(site, load)
-
-
-def sink(name: str, options: dict[str, Any], parsed: Parsed, seconds: float) -> Measured:
-    """Let one sink write what the parser wrote, for so long or until all is written."""
-    work = parsed.load.work
-    worker = sink_worker(parsed.site.again(), name, options)
+    worker = Worker((*SERVICE, "parser"), site)
+    feed = _feed(worker, (site, "parser", site.topics.raw_flow_logs), partial(_segments, data, site.topics.raw_flow_logs))
+    feed.prepare()
     with running(worker):
         before, began = worker.cpu(), time.monotonic()
-        rows = 0
-        while rows < work.tuples and time.monotonic() - began < seconds:
-            time.sleep(_LOOK_SECONDS)
-            worker.check()
-            rows = max(rows, int(worker.metric(_ROWS)))  # 0 while it does not answer
+        count = feed.keep_up(seconds)
+        wait_until(lambda: feed.waiting() == 0, "the parser has read all segments")
         sample = Sample(worker.cpu() - before, time.monotonic() - began)
-    done = Work(rows, rows * work.bytes // work.tuples)
-    return Measured(f"sink {name}{_LASTING}", parsed.load.data.name, done, (sample,), ENDS[name], memory=worker.memory())
+    work = Work(count * data.tuples, count * data.segment_bytes)
+    return Measured(PARSER + _LASTING, data.name, work, (sample,), ROWS_COMMITTED, memory=worker.memory())
+
+
+def sink(kafka: LocalKafka, name: str, options: dict[str, Any], data: Data, seconds: float) -> Measured:
+    """Let one sink write for so long what the parser makes of `data`."""
+    site = Site.make(kafka)
+    worker = sink_worker(site, name, options)
+    feed = _feed(worker, (site, f"sink.{name}", site.topics.flows), FlowRounds(data, site.topics.flows))
+    feed.prepare()
+    with running(worker):
+        before, began = worker.cpu(), time.monotonic()
+        feed.keep_up(seconds)
+        sample = Sample(worker.cpu() - before, time.monotonic() - began)
+        rows = int(worker.metric(_ROWS))
+    done = Work(rows, rows * data.segment_bytes // data.tuples)
+    return Measured(f"sink {name}{_LASTING}", data.name, done, (sample,), ENDS[name], memory=worker.memory())
+
+
+def _segments(data: Data, topic: str, number: int) -> Iterable[Outbound]:
+    return raw_records(another(data, number), topic)
+
+
+class FlowRounds:
+    """The flow batches of a round: parsed once, given the name of another generation for each round."""
+
+    def __init__(self, data: Data, topic: str) -> None:
+        self._parsed = [(parse(piece.segments), piece.partitions) for piece in data.pieces()]
+        self._topic = topic
+
+    def __call__(self, number: int) -> Iterable[Outbound]:
+        """Yield the records of a round."""
+        for parsed, partitions in self._parsed:
+            yield from flow_batches(_renamed(parsed, number), partitions, self._topic)
+
+
+def _renamed(parsed: Parsed, number: int) -> Parsed:
+    place = parsed.batch.schema.get_field_index("generation")
+    column = parsed.batch.column(place)
+    words = pc.binary_join_element_wise(column.dictionary, str(number), ".")
+    renamed = pa.DictionaryArray.from_arrays(column.indices, words)
+    return replace(parsed, batch=parsed.batch.set_column(place, parsed.batch.schema.field(place), renamed))
+
+
+def _feed(worker: Worker, reading: tuple[Site, str, str], of_round: Round) -> Feed:
+    """Return the feed of a process that reads, as (site, role, topic) say."""
+    site, role, topic = reading
+
+    def waiting() -> int | None:
+        worker.check()
+        return site.lag(role, topic)
+
+    return Feed(lambda number: site.write(of_round(number)), waiting, sum(1 for _ in of_round(0)))

@@ -38,14 +38,24 @@ class Repeated:
     def again(self) -> Iterator[Data]:
         """Yield the data as often, each time as another generation."""
         for number in range(self.times):
-            segments = tuple(structs.replace(one, generation=f"{one.generation}.{number}") for one in self.data.segments)
-            yield replace(self.data, segments=segments)
+            yield another(self.data, number)
 
     def records(self, topic: str) -> Iterator[Outbound]:
         """Yield the segments as ingest writes them."""
         for data in self.again():
-            for segment in data.segments:
-                yield Outbound(topic, segment.data, segment.blob.encode(), segment.headers())
+            yield from raw_records(data, topic)
+
+
+def another(data: Data, number: int) -> Data:
+    """Return the data as generation `number` of the same blobs."""
+    segments = tuple(structs.replace(one, generation=f"{one.generation}.{number}") for one in data.segments)
+    return replace(data, segments=segments)
+
+
+def raw_records(data: Data, topic: str) -> Iterator[Outbound]:
+    """Yield the segments as ingest writes them."""
+    for segment in data.segments:
+        yield Outbound(topic, segment.data, segment.blob.encode(), segment.headers())
 
 
 def measure(kafka: LocalKafka, load: Repeated, repeats: int) -> Iterator[Measured]:

@@ -6,7 +6,7 @@ import contextlib
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -26,7 +26,7 @@ from libs.local.opensearch import LocalOpenSearch
 from libs.local.process import LocalServer
 from libs.local.redis import LocalRedis
 from services.parser.app import encoded
-from services.parser.kernel import parse
+from services.parser.kernel import Parsed, parse
 
 _Server = TypeVar("_Server", bound=LocalServer)
 
@@ -109,11 +109,15 @@ def _set_up(site: Site, name: str) -> None:
 
 
 def _batches(site: Site, load: Repeated) -> Iterator[Outbound]:
-    """Yield what the parser writes."""
     for piece in chain.from_iterable(repeated.pieces() for repeated in load.again()):
-        for partition, part in encoded(parse(piece.segments), piece.partitions, ParserSettings().batch_bytes):
-            headers = (*FLOW_BATCH_HEADERS, ("rows", str(part.rows).encode()))
-            yield Outbound(site.topics.flows, part.data, headers=headers, partition=partition)
+        yield from flow_batches(parse(piece.segments), piece.partitions, site.topics.flows)
+
+
+def flow_batches(parsed: Parsed, partitions: Sequence[int], topic: str) -> Iterator[Outbound]:
+    """Yield what the parser writes; `partitions` is that of each segment."""
+    for partition, part in encoded(parsed, partitions, ParserSettings().batch_bytes):
+        headers = (*FLOW_BATCH_HEADERS, ("rows", str(part.rows).encode()))
+        yield Outbound(topic, part.data, headers=headers, partition=partition)
 
 
 @contextlib.contextmanager

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from benchmarks import estates, kernel
+from benchmarks.feeding import AHEAD, Feed
+from benchmarks.lasting import FlowRounds
 from benchmarks.measured import Measured, Memory, Sample, Work, memory_of
 from benchmarks.table import render
+from libs.common.flows.schema import FLOW_SCHEMA
+from libs.common.flows.wire import decode_flows
+from tests.pipeline import plain
 
 MIB = 1024 * 1024
 
@@ -62,6 +69,59 @@ def test_growth_is_the_slope_behind_the_start() -> None:
     samples = [(float(second), (100 if second < 20 else 200 + second) * MIB) for second in range(61)]
     assert memory_of(samples, 300 * MIB).growth == pytest.approx(60 * MIB)
     assert memory_of(samples[:20], 300 * MIB).growth is None
+
+
+@pytest.mark.parametrize("rounds_a_second", [0.01, 1.0, 15.0])
+def test_input_lasts_as_long_as_the_time_whatever_the_speed(rounds_a_second: float) -> None:
+    """A process finds input all the time, and little more is written than it reads."""
+    process = Process(rounds_a_second * ROUND)
+    feed = Feed(process.write, lambda: math.ceil(process.waiting), ROUND)
+    feed.prepare()
+    count = feed.keep_up(60.0, lambda: process.now, process.work)
+    assert process.now >= 60.0
+    assert process.idle == 0.0
+    assert process.numbers == list(range(count))
+    assert process.waiting <= (AHEAD + 1) * ROUND
+
+
+ROUND = 60
+
+
+class Process:
+    """A process that reads records while its clock moves, which it does when somebody writes or sleeps."""
+
+    def __init__(self, records_a_second: float) -> None:
+        self.speed = records_a_second
+        self.now = 0.0
+        self.idle = 0.0
+        self.waiting = 0.0
+        self.numbers: list[int] = []
+
+    def write(self, number: int) -> None:
+        """Take a round; the process, once it runs, reads half of one meanwhile."""
+        self.waiting += ROUND
+        self.numbers.append(number)
+        if number >= AHEAD:
+            self.work(ROUND / self.speed / 2)
+
+    def work(self, seconds: float) -> None:
+        """Read what there is."""
+        self.now += seconds
+        left = self.waiting - seconds * self.speed
+        self.waiting = max(0.0, left)
+        self.idle += max(0.0, -left) / self.speed
+
+
+def test_each_round_is_another_generation_of_all_rows() -> None:
+    """What a sink is fed with has every row of the logs in each round, under an identity of its own: none is a replay."""
+    data = estates.busy(1)
+    rounds = FlowRounds(data, "Flows")
+    tables = [pa.concat_tables(decode_flows(one.value or b"") for one in rounds(number)) for number in range(2)]
+    assert [flows.num_rows for flows in tables] == [data.tuples] * 2
+    names = [set(flows.unify_dictionaries()["generation"].unique().to_pylist()) for flows in tables]
+    assert names[0].isdisjoint(names[1])
+    same = [name for name in FLOW_SCHEMA.names if name != "generation"]
+    assert plain(tables[0].select(same)).equals(plain(tables[1].select(same)))
 
 
 def test_stages_without_servers_run() -> None:
