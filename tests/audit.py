@@ -17,7 +17,7 @@ from libs.common.kafka.records import Inbound
 from libs.common.segments import Segment
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from tests.estates import ARRIVES_WITHIN_SECONDS, Played, wait_for_all
-from tests.pipeline import Pipeline, assert_same_rows, plain, read_rows
+from tests.pipeline import Pipeline, assert_same_rows_in_order, plain, read_rows
 from tests.topic_tools import SECONDS, committed_offsets, committed_records
 
 # A living process ends its transactions sooner; one that was abandoned stays until the broker ends it, after eleven.
@@ -27,13 +27,13 @@ Ends = dict[tuple[str, int], int]  # by topic and partition
 
 
 def assert_all_is_well(pipeline: Pipeline, played: Played) -> None:
-    """Wait until everything has arrived, then check rows, segments, flow batches, groups and transactions."""
+    """Wait until everything has arrived, then check rows and their order, segments, flow batches, groups and transactions."""
     kafka, topics = pipeline.plan.kafka, pipeline.plan.topics
     wait_for_all(pipeline, played)
     wait_until_consumed(pipeline)
     truth = played.truth()
-    assert_same_rows(read_rows(pipeline.plan.rows_directory), truth)
-    assert_same_rows(extracted_rows(kafka, topics), truth)
+    assert_same_rows_in_order(read_rows(pipeline.plan.rows_directory), truth)
+    assert_same_rows_in_order(extracted_rows(kafka, topics), truth)
     assert_tiled(committed_records(kafka, topics.raw_flow_logs), checkpoints(kafka, topics))
     assert committed_records(kafka, topics.errors) == []
     assert_nothing_open(pipeline)

@@ -27,6 +27,7 @@ STEP_SECONDS = 0.1
 START_SECONDS = 90.0
 # What a stop may take is ten; beyond this, on a machine that does much else, it hangs.
 STOP_SECONDS = 30.0
+POSITION = ("record_offset", "tuple_index")  # of a row in its blob
 
 
 class Storage(Protocol):
@@ -252,7 +253,7 @@ class Pipeline:
 
 
 def read_rows(directory: Path) -> pa.Table:
-    """Return all rows of the Parquet files in `directory`, dictionary columns as plain strings."""
+    """Return all rows of the Parquet files in `directory`, file by file in their order, dictionary columns as plain strings."""
     files = sorted(directory.glob("*.parquet"))
     if not files:
         return pa.table({})
@@ -273,7 +274,36 @@ def row_count(directory: Path) -> int:
     return sum(ds.dataset(file, format="parquet").count_rows() for file in directory.glob("*.parquet"))
 
 
-def assert_same_rows(rows: pa.Table, truth: pa.Table, keys: Sequence[str] = ("blob", "record_offset", "tuple_index")) -> None:
+def assert_in_order(rows: pa.Table) -> None:
+    """Check that `rows`, in the order in which they stand at a destination, go up in each blob generation.
+
+    Raises:
+        AssertionError: with the first row that does not come after the one before it.
+    """
+    source = ["blob", "generation"]
+    numbered = rows.select([*source, *POSITION]).append_column("at", pa.array(range(rows.num_rows)))
+    ordered = numbered.sort_by([(name, "ascending") for name in [*source, "at"]])
+    before, after = ordered.slice(0, max(rows.num_rows - 1, 0)), ordered.slice(1)
+    same = pa.compute.and_(*(pa.compute.equal(before[name], after[name]) for name in source))
+    (offset, index), (next_offset, next_index) = ([part[name] for name in POSITION] for part in (before, after))
+    higher_index = pa.compute.and_(pa.compute.equal(next_offset, offset), pa.compute.greater(next_index, index))
+    rises = pa.compute.or_(pa.compute.greater(next_offset, offset), higher_index)
+    falls = pa.compute.and_(same, pa.compute.invert(rises))
+    if pa.compute.any(falls).as_py():
+        raise AssertionError(f"{after.filter(falls).to_pylist()[0]} stands behind {before.filter(falls).to_pylist()[0]}")
+
+
+def assert_same_rows_in_order(rows: pa.Table, truth: pa.Table) -> None:
+    """Check that `rows` are exactly `truth`, and that those of each blob stand in the order of the blob.
+
+    Raises:
+        AssertionError: as `assert_same_rows` and `assert_in_order`.
+    """
+    assert_same_rows(rows, truth)
+    assert_in_order(rows)
+
+
+def assert_same_rows(rows: pa.Table, truth: pa.Table, keys: Sequence[str] = ("blob", *POSITION)) -> None:
     """Check that `rows` are exactly `truth`: every row once, every value equal, one generation a blob.
 
     Raises:

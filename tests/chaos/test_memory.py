@@ -16,7 +16,7 @@ from libs.local.azurite import LocalAzurite
 from tests.audit import wait_until_consumed
 from tests.estates import ARRIVES_WITHIN_SECONDS, estate, generating, plan_of, wait_for_all
 from tests.fixtures.long import Scale
-from tests.pipeline import Pipeline, assert_same_rows, read_rows
+from tests.pipeline import Pipeline, assert_same_rows_in_order, read_rows
 
 pytestmark = [pytest.mark.kafka, pytest.mark.azurite, pytest.mark.alone, pytest.mark.timeout(1800)]
 
@@ -68,6 +68,6 @@ def test_memory_is_bounded_while_a_big_backlog_is_worked_off(
             wait_for_all(pipeline, played)
             wait_until_consumed(pipeline)
         memory.show()
-        assert_same_rows(read_rows(plan.rows_directory), played.truth())
+        assert_same_rows_in_order(read_rows(plan.rows_directory), played.truth())
     assert {name: peak for name, peak in memory.peaks().items() if peak > MOST_MIB} == {}
     assert pipeline.restarts() == 0
