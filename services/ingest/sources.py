@@ -28,7 +28,7 @@ class Sources:
                     if place not in self._containers:
                         self._containers[place] = open_container(settings.storage, *place)
         if not self._containers:
-            raise ConfigError("nothing to read: give subscriptions with environments and their storage accounts")
+            raise ConfigError("nothing to read, so it does not start: give `subscriptions` with an enabled environment")
 
     def container(self, blob: BlobId) -> Container | None:
         """Return the container of `blob`, or None if it is not configured."""

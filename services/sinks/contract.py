@@ -13,7 +13,8 @@
 7. Partial success is normal: `Outcome.rejected` names rows that the destination refuses for good; all others are durable.
 8. Memory is bounded by the batch.
 9. A sink that does things by time has a `tick` (`Ticking`); one whose destination needs preparing has a `setup` (`NeedsSetup`);
-   one whose `write` may wait for a minute has a `while_waiting` (`Waiting`).
+   one whose `write` may wait for a minute has a `while_waiting` (`Waiting`); one whose settings name files that `open` reads,
+   such as of secrets, has a `read_files` (`ReadsFiles`).
 10. All calls come from one thread.
 """
 
@@ -93,6 +94,14 @@ class NeedsSetup(Protocol):
 
     def setup(self) -> str:
         """Prepare the destination, idempotently, and return one line that says what was done. Raises `ServerUnreachable`."""
+
+
+@runtime_checkable
+class ReadsFiles(Protocol):
+    """A sink whose settings name files that `open` reads, such as of secrets."""
+
+    def read_files(self) -> None:
+        """Read them and keep nothing, to see that they are right without connecting. Raises `ConfigError`."""
 
 
 @runtime_checkable

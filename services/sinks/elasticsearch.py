@@ -126,6 +126,10 @@ class ElasticsearchSink:
         self._client = client
         self._threads = ThreadPoolExecutor(self._settings.in_flight, thread_name_prefix="bulk")
 
+    def read_files(self) -> None:
+        """Read the secrets and look for the authorities."""
+        _cluster(self._settings)
+
     def setup(self) -> str:
         """Install or renew the index template; indexes that exist keep their mappings."""
         client = HttpClient(_cluster(self._settings))

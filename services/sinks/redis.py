@@ -153,6 +153,10 @@ class RedisSink:
             raise failure from error
         self._client = client
 
+    def read_files(self) -> None:
+        """Read the password and look for the authorities."""
+        _options(self._settings)
+
     def write(self, parts: Sequence[FlowPart]) -> Outcome:
         """Add the rows that are not there yet."""
         write = self._write_stream if self._settings.mode is Mode.STREAMS else self._write_keys
@@ -227,6 +231,12 @@ def _calls(flows: pa.Table) -> Iterator[list[Rows]]:
 
 
 def _client(settings: RedisSettings) -> Any:
+    options = _options(settings)
+    return RedisCluster.from_url(settings.url, **options) if settings.cluster else Redis.from_url(settings.url, **options)
+
+
+def _options(settings: RedisSettings) -> dict[str, Any]:
+    """Read the password and say how the client is to connect. Raises `ConfigError`."""
     options: dict[str, Any] = {
         "username": settings.username,
         "password": read_secret("password", settings.password, settings.password_file),
@@ -240,7 +250,7 @@ def _client(settings: RedisSettings) -> Any:
             raise ConfigError(f"ca_file {settings.ca_file} is not there")
         options |= {"ssl_cert_reqs": "required" if settings.verify else "none", "ssl_check_hostname": settings.verify}
         options |= {"ssl_ca_certs": str(settings.ca_file)} if settings.ca_file else {}
-    return RedisCluster.from_url(settings.url, **options) if settings.cluster else Redis.from_url(settings.url, **options)
+    return options
 
 
 def _warn_of_forgetting(client: Any) -> None:

@@ -11,13 +11,14 @@ from concurrent.futures import Future
 from typing import Any, Final, TypeVar
 
 import confluent_kafka
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from libs.common.errors import ConfigError, ServerUnreachable
 from libs.common.kafka.client_log import ClientLog, reason_in
 from libs.common.kafka.failures import error_of, translated
 from libs.common.settings.kafka import KafkaSettings
+from libs.common.settings.secrets import read_secret
 
 Config = dict[str, Any]
 Client = TypeVar("Client")
@@ -130,14 +131,8 @@ def _connection(kafka: KafkaSettings) -> Config:
 
 
 def _password(kafka: KafkaSettings) -> str:
-    if kafka.sasl_password_file is None:
-        return kafka.sasl_password.get_secret_value()
-    if kafka.sasl_password.get_secret_value():
-        raise ConfigError("give kafka.sasl_password or kafka.sasl_password_file, not both")
-    try:
-        return kafka.sasl_password_file.read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read kafka.sasl_password_file {kafka.sasl_password_file}: {error}") from error
+    value = kafka.sasl_password if kafka.sasl_password.get_secret_value() else None
+    return read_secret("kafka.sasl_password", value, kafka.sasl_password_file) or ""
 
 
 def _refuse_old_client() -> None:
@@ -167,6 +162,25 @@ def make_client(kind: Callable[..., Client], config: Config, log: ClientLog) -> 
     except (KafkaException, ValueError, TypeError) as error:
         reason = error.args[0].str() if error.args and isinstance(error.args[0], KafkaError) else str(error)
         raise ConfigError(f"the kafka settings are not usable: {reason}") from error
+
+
+def check_clients(kafka: KafkaSettings) -> None:
+    """Make one client of each kind that services use, without an address: nothing is connected.
+
+    Raises:
+        ConfigError: if a secret or certificate cannot be read, or librdkafka does not know or accept an option.
+    """
+    role = f"{kafka.group_prefix}.check"
+    log = _Silent("check")
+    consumer: Consumer = make_client(Consumer, _without_address(consumer_config(kafka, role)), log)
+    consumer.close()
+    for config in (producer_config(kafka), transactional_config(kafka, role)):
+        make_client(Producer, _without_address(config), log)
+    make_client(AdminClient, _without_address(admin_config(kafka)), log)
+
+
+def _without_address(config: Config) -> Config:
+    return {name: value for name, value in config.items() if name != "bootstrap.servers"}
 
 
 def answer_of(future: Future[Answer], doing: str) -> Answer:

@@ -7,7 +7,6 @@ its path with ``__`` between groups: ``BLOBTIDE_KAFKA__BOOTSTRAP_SERVERS``. Ther
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +69,7 @@ def load_settings(path: Path | None = None) -> Settings:
         ConfigError: one message that names every wrong setting and says what is wrong with it.
     """
     refuse_unknown_variables(os.environ, Settings.model_fields)
-    file = path or _default_file(os.environ)
+    file = settings_file(path)
     values = _read_yaml(file) if file else {}
     try:
         return Settings(**values)
@@ -80,8 +79,11 @@ def load_settings(path: Path | None = None) -> Settings:
         raise ConfigError(f"{error}: give groups and lists in {PREFIX}... variables as JSON") from error
 
 
-def _default_file(environ: Mapping[str, str]) -> Path | None:
-    if named := environ.get(CONFIG_VARIABLE):
+def settings_file(path: Path | None = None) -> Path | None:
+    """Return the file that `load_settings` reads if it is given `path`; None if it reads none."""
+    if path is not None:
+        return path
+    if named := os.environ.get(CONFIG_VARIABLE):
         return Path(named)
     home = Path.home() / ".blobtide" / "config.yaml"
     return home if home.exists() else None

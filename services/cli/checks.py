@@ -1,0 +1,160 @@
+"""What settings are checked for, in the order in which problems are best read.
+
+`builds` connects to nothing, but builds everything, reads every secret and makes every kind of Kafka client. `connections`
+also looks at the servers, as far as what leads to them could be built.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from libs.common.errors import BlobtideError, ConfigError
+from libs.common.settings import Settings
+from libs.common.settings.storage import Environment, account_alias
+from services.cli.run import SERVICES
+
+if TYPE_CHECKING:
+    from services.sinks.contract import Sink
+    from services.sinks.registry import ConfiguredSink
+
+MONITOR: Final = "blob-monitor"
+IDLE: Final = "it starts and finds nothing, since no environment of `subscriptions` is enabled"
+_KAFKA: Final = "Kafka clients"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing to try. `attempt` raises `BlobtideError`, or returns a string if there is something to say of the success."""
+
+    what: str
+    attempt: Callable[[], object]
+    needs: str = ""  # the check without which this one would only say the same again
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How a check went."""
+
+    what: str
+    remark: str = ""
+    error: BlobtideError | None = None
+    is_new: bool = True  # no other check has failed for the same reason
+
+
+def tried(checks: Iterable[Check]) -> Iterator[Verdict]:
+    """Make the checks and say how each went; one whose need has failed is left out."""
+    failed: set[str] = set()
+    said: set[str] = set()
+    for check in checks:
+        if check.needs in failed:
+            continue
+        try:
+            remark = check.attempt()
+        except BlobtideError as error:
+            yield Verdict(check.what, error=error, is_new=str(error) not in said)
+            failed.add(check.what)
+            said.add(str(error))
+        else:
+            yield Verdict(check.what, remark if isinstance(remark, str) else "")
+
+
+def builds(settings: Settings) -> Iterator[Check]:
+    """Return the checks that need no server."""
+    yield Check(_KAFKA, partial(_make_clients, settings))
+    for alias, environment in _environments(settings):
+        yield Check(_storage(alias), partial(_open_containers, alias, environment))
+    for name in SERVICES:
+        yield Check(name, partial(_build, name, settings))
+    for name in settings.sinks:
+        yield Check(_sink(name), partial(_build_sink, settings, name))
+    yield Check("directories of sinks", partial(_check_directories, settings))
+
+
+def connections(settings: Settings) -> Iterator[Check]:
+    """Return the checks of servers; they come behind those of `builds`."""
+    from libs.common.kafka.admin import check_topics, load_topic_specs
+    from libs.common.storage.azure import check_container
+
+    kafka = partial(check_topics, settings.kafka, settings.topics, load_topic_specs())
+    yield Check(f"Kafka at {settings.kafka.bootstrap_servers} and its topics", kafka, _KAFKA)
+    for alias, environment in _environments(settings):
+        for source in environment.sources:
+            attempt = partial(check_container, environment.storage, alias, source.container)
+            yield Check(f"container {source.container} of {alias}", attempt, _storage(alias))
+    for sink in _sinks(settings):
+        yield Check(f"destination of sink {sink.name}", partial(_open_and_close, sink.sink), _sink(sink.name))
+
+
+def _storage(alias: str) -> str:
+    return f"storage of {alias}"
+
+
+def _sink(name: str) -> str:
+    return f"sink {name}"
+
+
+def _make_clients(settings: Settings) -> None:
+    from libs.common.kafka.client import check_clients
+
+    check_clients(settings.kafka)
+
+
+def _open_containers(alias: str, environment: Environment) -> None:
+    from libs.common.storage.azure import open_container
+
+    for source in environment.sources:
+        open_container(environment.storage, alias, source.container).close()
+
+
+def _build(name: str, settings: Settings) -> str:
+    importlib.import_module(SERVICES[name]).build(settings)
+    return IDLE if name == MONITOR and not any(_environments(settings)) else ""
+
+
+def _build_sink(settings: Settings, name: str) -> None:
+    from services.sinks.contract import ReadsFiles
+    from services.sinks.main import build
+    from services.sinks.registry import configured_sink
+
+    build(settings, name)
+    sink = configured_sink(settings.sinks, name).sink
+    if isinstance(sink, ReadsFiles):
+        sink.read_files()
+
+
+def _check_directories(settings: Settings) -> None:
+    """Refuse a directory that two sinks keep their state in: each would take what the other wrote for its own."""
+    used: dict[Path, str] = {}
+    for sink in _sinks(settings):
+        directory = getattr(sink.settings, "directory", None)
+        if directory is not None and (other := used.setdefault(directory.resolve(), sink.name)) != sink.name:
+            raise ConfigError(f"sinks.{other} and sinks.{sink.name} have one directory, {directory}: give each its own")
+
+
+def _sinks(settings: Settings) -> Iterator[ConfiguredSink]:
+    from services.sinks.registry import configured_sink
+
+    for name in settings.sinks:
+        with suppress(ConfigError):  # said by the check of this sink
+            yield configured_sink(settings.sinks, name)
+
+
+def _open_and_close(sink: Sink) -> None:
+    """Open a sink as its service does at the start: that is when it connects, signs in and looks for what it needs."""
+    try:
+        sink.open()
+    finally:
+        sink.close()
+
+
+def _environments(settings: Settings) -> Iterator[tuple[str, Environment]]:
+    for subscription, inside in settings.subscriptions.items():
+        for name, environment in inside.environments.items():
+            if environment.enabled:
+                yield account_alias(subscription, name), environment
