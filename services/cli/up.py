@@ -27,7 +27,7 @@ from libs.common.kafka.admin import apply_topics, load_topic_specs
 from libs.common.kafka.follow import Follower, Newest
 from libs.common.service import Stop
 from libs.common.settings import Settings
-from libs.common.settings.kafka import SecurityProtocol
+from libs.common.settings.services import SinkOptions
 from libs.common.settings.variables import CONFIG_VARIABLE
 from libs.local.azurite import LocalAzurite
 from libs.local.kafka import LocalKafka
@@ -35,15 +35,14 @@ from libs.local.ports import free_port
 from libs.local.process import LocalServer
 from services.cli.options import config_option, load_logged
 from services.cli.supervisor import Change, Program, State, Supervisor
+from services.cli.up_settings import DEMO_SUBSCRIPTION, connection, demo_variables, refuse_what_cannot_run, sinks_of
 from services.cli.up_view import View
 
 STEP_SECONDS: Final = 0.2
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 # What `up` keeps in its data directory, and what --fresh deletes: nothing else.
 FOLDERS: Final = ("kafka", "azurite", "flows", "summary", "logs")
-DEMO_START: Final = "-3h"  # well within the hours that the monitor scans closely, see _demo_settings
-DEMO_SUBSCRIPTION: Final = "demo"
-DEMO_CONTAINERS: Final = ("insights-logs-flowlogflowevent", "insights-logs-networksecuritygroupflowevent")
+DEMO_START: Final = "-3h"  # well within the hours that the monitor scans closely, see demo_variables
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +82,7 @@ def command(**options: Any) -> None:
     settings = load_logged(asked.config, "up")
     if not asked.demo and not settings.subscriptions:
         raise ConfigError("nothing to read: configure `subscriptions`, or try `blobtide up --demo`")
+    refuse_what_cannot_run(settings, asked.data_dir, demo=asked.demo)
     with _locked(asked.data_dir):
         if asked.fresh:
             _forget(asked.data_dir)
@@ -140,12 +140,12 @@ class _Up:
         if "bootstrap_servers" in self.settings.kafka.model_fields_set:
             self.view.not_used(f"kafka.bootstrap_servers {self.settings.kafka.bootstrap_servers}")
         self._prepare_topics(kafka.bootstrap_servers, stack)
-        environ = {f"BLOBTIDE_KAFKA__{name.upper()}": value for name, value in _connection(kafka.bootstrap_servers).items()}
+        environ = {f"BLOBTIDE_KAFKA__{name.upper()}": value for name, value in connection(kafka.bootstrap_servers).items()}
         if self.options.demo:
             azurite = LocalAzurite(data / "azurite")
             self._start_server(azurite, stack)
             self.view.server(azurite.name, azurite.blob_endpoint)
-            environ |= _demo_settings(azurite.connection_string)
+            environ |= demo_variables(azurite.connection_string)
         if self.options.start_over:
             environ |= {
                 "BLOBTIDE_MONITOR__START_POLICY": "start_over",
@@ -160,19 +160,14 @@ class _Up:
         self.servers.append(server)
 
     def _prepare_topics(self, bootstrap_servers: str, stack: contextlib.ExitStack) -> None:
-        kafka = self.settings.kafka.model_copy(update=_connection(bootstrap_servers))
+        kafka = self.settings.kafka.model_copy(update=connection(bootstrap_servers))
         apply_topics(kafka, self.settings.topics, load_topic_specs())
         self.view.sample = Follower(kafka, (self.settings.topics.flows,), Newest(0))
         stack.callback(self.view.sample.close)
         self.view.sample.open()
 
-    def _sinks(self) -> dict[str, dict[str, Any]]:
-        """Return the configured sinks, or files and a summary where none are configured."""
-        data = self.options.data_dir.absolute()
-        return self.settings.sinks or {
-            "file": {"directory": str(data / "flows"), "format": "parquet", "rotate_seconds": 10},
-            "summary": {"directory": str(data / "summary"), "top": 10},
-        }
+    def _sinks(self) -> SinkOptions:
+        return sinks_of(self.settings, self.options.data_dir)
 
     def _results(self) -> dict[str, str]:
         """Say where each sink writes, as far as it is a place on this machine."""
@@ -184,7 +179,12 @@ class _Up:
             environ[CONFIG_VARIABLE] = str(self.options.config)
         if self.view.width is not None:
             environ["COLUMNS"] = str(self.view.width)  # what sinks print goes to a file first, then to our terminal
-        services = [("blob-monitor",), ("ingest",), ("parser",), *(("sink", name) for name in self._sinks())]
+        services = [
+            ("blob-monitor",),
+            ("ingest",),
+            ("parser",),
+            *(("sink", name) for name in self._sinks()),
+        ]
         for words in services:
             yield self._service("-".join(words), words, environ)
         if self.options.demo:
@@ -218,7 +218,7 @@ class _Up:
                 self.view.changed(change)
             self._restart_servers(stop)
             if failed := supervisor.failed():
-                raise BlobtideError(f"{failed.program.name} cannot run; see {failed.program.log}")
+                raise ConfigError(f"{failed.program.name} cannot run; see {failed.program.log}")
             self.view.refresh(supervisor)
             stop.wait(STEP_SECONDS)
 
@@ -253,25 +253,6 @@ def _interruptible(stop: Stop) -> Iterator[None]:
     finally:
         for number in STOP_SIGNALS:
             signal.signal(number, lambda *_: stop.set())
-
-
-def _connection(bootstrap_servers: str) -> dict[str, str]:
-    """Return the settings that lead to our own Kafka, whichever other one is configured."""
-    return {"bootstrap_servers": bootstrap_servers, "security_protocol": SecurityProtocol.PLAINTEXT}
-
-
-def _demo_settings(connection_string: str) -> dict[str, str]:
-    """Return the variables that make the monitor follow Azurite's demo containers closely."""
-    environment = {
-        "storage": {"connection_string": connection_string},
-        "sources": [{"container": name} for name in DEMO_CONTAINERS],
-        "interval_seconds": 1,
-    }
-    return {
-        "BLOBTIDE_SUBSCRIPTIONS": json.dumps({DEMO_SUBSCRIPTION: {"environments": {DEMO_SUBSCRIPTION: environment}}}),
-        "BLOBTIDE_MONITOR__DISCOVERY_SECONDS": "2",
-        "BLOBTIDE_MONITOR__HOURS_BACK": "6",
-    }
 
 
 def _forget(data_dir: Path) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import sys
 from io import StringIO
 from pathlib import Path
 
 import pytest
 
+from libs.common.errors import ConfigError
+from libs.common.service import Stop
 from libs.common.settings import Settings, load_settings
 from services.cli import up
-from services.cli.supervisor import Program
+from services.cli.supervisor import Program, Supervisor
+from services.cli.up_settings import demo_variables, refuse_what_cannot_run
 from services.cli.up_view import View
+from tests.unit.cli.test_commands import run
 
 EARNEST = """
 subscriptions:
@@ -59,7 +64,7 @@ def test_the_demo_leaves_the_default_settings_file_alone(
     """Without --config, neither the accounts nor the destinations of ~/.blobtide/config.yaml take part in the demo."""
     del earnest
     asked = up._without_default_file(options(tmp_path, demo=True, config=None))
-    started = programs(asked, up._demo_settings("UseDevelopmentStorage=true"))
+    started = programs(asked, demo_variables("UseDevelopmentStorage=true"))
     assert [program.name for program in started] == ["blob-monitor", "ingest", "parser", "sink-file", "sink-summary", "demo"]
     for program in started:
         settings = loaded_by(program, monkeypatch)
@@ -77,3 +82,53 @@ def test_a_named_settings_file_reaches_every_program(
     for program in programs(asked, {}):
         assert os.fspath(named) == program.env["BLOBTIDE_CONFIG"]
         assert list(loaded_by(program, monkeypatch).sinks) == ["elasticsearch"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("hosts:", "host:"), "sink elasticsearch: sinks.elasticsearch.host: unknown setting; did you mean hosts?"),
+        (("elasticsearch:", "elastic:"), "sink elastic: sinks.elastic: unknown sink 'elastic'; did you mean elasticsearch?"),
+        (
+            ("account_name: logs, account_key: a2V5", "connection_string: hunter2"),
+            "storage of production.eu: storage of environment production.eu: connection_string",
+        ),
+    ],
+    ids=["option", "sink", "storage"],
+)
+def test_settings_that_cannot_work_are_refused_before_anything_is_done(
+    change: tuple[str, str], said: str, tmp_path: Path
+) -> None:
+    """A sink or an account that a service would refuse ends `up` in one line, with nothing deleted and nothing started."""
+    config = tmp_path / "my.yaml"
+    config.write_text(EARNEST.replace(*change))
+    kept = tmp_path / "data" / "flows" / "of-the-first-run"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    done = run("up", "--config", str(config), "--fresh", "--data-dir", str(tmp_path / "data"))
+    assert (done.returncode, done.stderr.count("\n")) == (ConfigError.exit_code, 1)
+    assert said in done.stderr
+    assert "hunter2" not in done.stderr
+    assert "starting" not in done.stdout
+    assert kept.exists()
+
+
+@pytest.mark.parametrize("demo", [True, False])
+def test_settings_that_can_work_are_not_refused(*, demo: bool, earnest: Path, tmp_path: Path) -> None:
+    """Neither the accounts of the demo, which do not run yet, nor the login of a Kafka that is not used are in the way."""
+    with earnest.open("a") as file:
+        file.write("kafka: {security_protocol: SASL_SSL, sasl_username: me, sasl_password_file: /none}")
+    refuse_what_cannot_run(load_settings(earnest), tmp_path, demo=demo)
+    refuse_what_cannot_run(load_settings(Path(os.devnull)), tmp_path, demo=True)
+
+
+def test_a_program_that_refuses_its_settings_ends_up_with_the_code_for_that(tmp_path: Path) -> None:
+    """What only a running service can find wrong, such as a missing index template, has the exit code of wrong settings."""
+    refusing = Program("sink-x", (sys.executable, "-c", f"raise SystemExit({ConfigError.exit_code})"), {}, tmp_path / "x.log")
+    supervisor = Supervisor([refusing])
+    supervisor.start()
+    try:
+        with pytest.raises(ConfigError, match=r"sink-x cannot run; see .*x\.log"):
+            up._Up(options(tmp_path, demo=True, config=None), Settings(), View(StringIO()))._watch(supervisor, Stop())
+    finally:
+        supervisor.stop()
