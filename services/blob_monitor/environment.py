@@ -229,14 +229,23 @@ class Environment:
         metrics.STORAGE_ERRORS.labels(self.place.alias, type(error).__name__).inc()
         metrics.STORAGE_UP.labels(self.place.alias).set(0)
         if self._trouble.get(container) != type(error).__name__:
+            self._forget_trouble(container)
             self._trouble[container] = type(error).__name__
+            metrics.STORAGE_TROUBLE.labels(self.place.alias, container, type(error).__name__).set(1)
             log.warning("storage fails; this container waits", account=self.place.alias, container=container, error=str(error))
 
     def _works(self, container: str) -> None:
-        if self._trouble.pop(container, None) is not None:
+        if self._forget_trouble(container):
             log.info("storage works again", account=self.place.alias, container=container)
         if not self._trouble:
             metrics.STORAGE_UP.labels(self.place.alias).set(1)
+
+    def _forget_trouble(self, container: str) -> bool:
+        """Tell whether there was any."""
+        kind = self._trouble.pop(container, None)
+        if kind is not None:
+            metrics.STORAGE_TROUBLE.remove(self.place.alias, container, kind)
+        return kind is not None
 
 
 def _pause(error: StorageError) -> float:

@@ -9,6 +9,11 @@ LISTING_SECONDS = Counter("blobtide_blob_monitor_listing_seconds_total", "Time s
 LAST_ROUND = Gauge("blobtide_blob_monitor_last_round_timestamp_seconds", "End of the last complete round.", ["account", "kind"])
 STORAGE_ERRORS = Counter("blobtide_blob_monitor_storage_errors_total", "Failed rounds of a container.", ["account", "error"])
 STORAGE_UP = Gauge("blobtide_blob_monitor_storage_up", "1 while the environment's storage answers.", ["account"])
+STORAGE_TROUBLE = Gauge(
+    "blobtide_blob_monitor_storage_trouble",
+    "1 while a container cannot be listed, by error.",
+    ["account", "container", "error"],
+)
 SCOPES = Gauge("blobtide_blob_monitor_scopes", "Scopes found, and owned by this process.", ["account", "share"])
 KNOWN = Gauge("blobtide_blob_monitor_known_blobs", "Blobs remembered.")
 OPEN = Gauge("blobtide_blob_monitor_open_blobs", "Remembered blobs that are not closed.")

@@ -17,14 +17,16 @@ from libs.common.errors import BlobtideError, CodecError
 from libs.common.flows.line_text import FlowLines
 from libs.common.flows.wire import decode_flows
 from libs.common.kafka.follow import Follower
+from services.cli.checks import MONITOR
 from services.cli.probe import Families, metrics_of, total
 from services.cli.supervisor import Change, State, Supervisor
+from services.cli.up_storage import storage_trouble
 
 REFRESH_SECONDS: Final = 5.0
 SAMPLE_LINES: Final = 5
 # What is counted: label, service, metric, and which of its labels must have which value.
 COUNTS: Final[tuple[tuple[str, str, str, dict[str, str]], ...]] = (
-    ("blobs announced", "blob-monitor", "blobtide_blob_monitor_events_total", {"type": "BlobObserved"}),
+    ("blobs announced", MONITOR, "blobtide_blob_monitor_events_total", {"type": "BlobObserved"}),
     ("tuples parsed", "parser", "blobtide_parser_tuples_total", {}),
     ("dead letters", "parser", "blobtide_parser_dead_letters_total", {}),
 )
@@ -57,6 +59,15 @@ class Count:
     def total(self) -> float:
         """The count over all its lives."""
         return self.before + self.newest
+
+
+def _metrics(supervisor: Supervisor) -> dict[str, Families]:
+    """Return the metrics of the programs that are ready, by name."""
+    return {
+        child.program.name: metrics_of(child.program.health_port)
+        for child in supervisor.children
+        if child.state is State.READY and child.program.health_port is not None
+    }
 
 
 @dataclass(slots=True)
@@ -101,8 +112,12 @@ class View:
         if self.clock() - self._last < REFRESH_SECONDS:
             return
         self._last = self.clock()
+        metrics = _metrics(supervisor)
         self._show_sample()
-        self._say(self._status(supervisor))
+        self._say(self._status(metrics))
+        for child in supervisor.children:
+            if child.program.name == MONITOR and (line := storage_trouble(metrics.get(MONITOR, {}), child.program.log)):
+                self._say(line)
 
     def stopping(self) -> None:
         """Say that the end has begun."""
@@ -114,12 +129,7 @@ class View:
             self._say(f"sink {name:9} wrote to {place}")
         self._say(f"stopped; the data stay in {data_dir.absolute()}: the next run goes on, --fresh forgets them")
 
-    def _status(self, supervisor: Supervisor) -> str:
-        metrics = {
-            child.program.name: metrics_of(child.program.health_port)
-            for child in supervisor.children
-            if child.state is State.READY and child.program.health_port is not None
-        }
+    def _status(self, metrics: Mapping[str, Families]) -> str:
         for label, name, metric, wanted in COUNTS:
             self._count(label, metrics.get(name), metric, wanted)
         for name, families in metrics.items():

@@ -115,15 +115,30 @@ def test_one_container_that_fails_does_not_stop_the_others(error: StorageError, 
     world.other.before = raiser(error)
     monitor = world.monitor()
     sizes = (1, 2, 3)
+    trouble = {"account": "sub.dev", "container": other, "error": type(error).__name__}
     for size in sizes:
         world.storage.write("a", size)
         monitor.round()
         assert metric("storage_up", {"account": "sub.dev"}) == 0
+        assert metric("storage_trouble", trouble) == 1
     assert [event.size for event in world.broker.events(BlobObserved)] == list(sizes)
     world.other.before = lambda _: None
     monitor.round()
     assert world.broker.said()[len(sizes) :] == [(OBSERVED, "b")]
     assert metric("storage_up", {"account": "sub.dev"}) == 1
+    assert metric("storage_trouble", trouble) == 0
+
+
+def test_a_container_is_in_one_kind_of_trouble_at_a_time() -> None:
+    """When storage fails in another way than before, the metric says the new one only."""
+    world = World(layout=Layout.FLAT)
+    monitor = world.monitor()
+    place = {"account": "sub.dev", "container": "logs"}
+    for error, other in ((BlobGone("?"), Refused), (Refused("?"), BlobGone)):
+        world.storage.before = raiser(error)
+        monitor.round()
+        assert metric("storage_trouble", {**place, "error": type(error).__name__}) == 1
+        assert metric("storage_trouble", {**place, "error": other.__name__}) == 0
 
 
 def test_storage_that_asks_for_a_pause_gets_it() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from io import StringIO
 from pathlib import Path
 
@@ -13,7 +14,10 @@ from libs.common.flows.wire import encode_flows
 from libs.common.kafka.follow import Follower, Newest
 from libs.common.kafka.records import Inbound
 from libs.common.settings.kafka import KafkaSettings
-from services.cli.up_view import SAMPLE_LINES, Count, View, fitted
+from services.cli import up_view
+from services.cli.probe import Families
+from services.cli.supervisor import Child, Program, State, Supervisor
+from services.cli.up_view import REFRESH_SECONDS, SAMPLE_LINES, Count, View, fitted
 from tests.flows import rows
 
 
@@ -65,3 +69,31 @@ def test_the_end_says_where_the_results_are(tmp_path: Path) -> None:
         "sink file      wrote to /data/flows",
         f"stopped; the data stay in {tmp_path}: the next run goes on, --fresh forgets them",
     ]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("BlobGone", "container logs of prod.eu is not there: check `container`"),
+        ("Refused", "container logs of prod.eu may not be listed: check the login"),
+        ("StorageRefused", "container logs of prod.eu is refused: check the account's address"),
+        ("StorageUnavailable", "container logs of prod.eu cannot be reached: check the account's name"),
+        ("Unheard", "container logs of prod.eu cannot be listed (Unheard)"),
+    ],
+)
+def test_storage_that_cannot_be_listed_is_shown(error: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as the monitor says so, one line says where, what is wrong and what to do; once it works it is gone."""
+    labels = {"account": "prod.eu", "container": "logs", "error": error}
+    trouble = {"blobtide_blob_monitor_storage_trouble": [(labels, 1.0), (labels | {"container": "more"}, 1.0)]}
+    answers: list[Families] = [trouble, trouble, {}]
+    monkeypatch.setattr(up_view, "metrics_of", lambda _: answers.pop(0))
+    program = Program("blob-monitor", (), {}, tmp_path / "blob-monitor.log", health_port=1)
+    supervisor = Supervisor([program], children=[Child(program, state=State.READY)])
+    out, clock = StringIO(), itertools.count(step=int(REFRESH_SECONDS))
+    view = View(out, clock=lambda: float(next(clock)))
+    while answers:
+        view.refresh(supervisor)
+    lines = [line for line in out.getvalue().splitlines() if "storage" in line]
+    assert len(lines) == 2
+    assert said in lines[0]
+    assert lines[0].endswith(f"see {program.log} (and 1 more)")
