@@ -28,6 +28,7 @@ from libs.common.dead_letters import ErrorCode
 from libs.common.errors import ConfigError, Retry, ServerUnreachable
 from libs.common.flows.identity import Identities
 from libs.common.flows.json_text import json_documents
+from libs.common.settings.base import listed
 from libs.common.settings.secrets import read_secret
 from services.sinks.bulk import BulkLimits, BulkWriter, Delivered, create_operations
 from services.sinks.bulk_client import Answer, Cluster, HttpClient, Request, Tls, authorization
@@ -54,7 +55,9 @@ class ElasticsearchSettings(SinkSettings):
     """sinks.elasticsearch. Sign in by at most one of username with password, api_key, bearer_token."""
 
     batch: DocumentBatchSettings = DocumentBatchSettings()
-    hosts: tuple[str, ...] = Field(default=("http://127.0.0.1:9200",), min_length=1, description="Addresses, asked in turn.")
+    hosts: tuple[str, ...] = Field(
+        default=("http://127.0.0.1:9200",), min_length=1, description="Addresses, asked in turn; a list or comma-separated."
+    )
     username: str | None = None
     password: SecretStr | None = None
     password_file: Path | None = None
@@ -71,6 +74,11 @@ class ElasticsearchSettings(SinkSettings):
     body_bytes: int = Field(default=8_000_000, ge=100_000, le=90_000_000, description="Largest request before compression.")
     in_flight: int = Field(default=2, ge=1, le=16, description="Requests at the same time.")
     require_template: bool = Field(default=True, description="Do not start without the template of sink-setup.")
+
+    @field_validator("hosts", mode="before")
+    @classmethod
+    def _listed(cls, hosts: object) -> object:
+        return listed(hosts)
 
     @field_validator("hosts")
     @classmethod

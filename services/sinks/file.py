@@ -21,6 +21,7 @@ from typing import Final, Self
 from pydantic import Field, field_validator, model_validator
 
 from libs.common.flows.schema import FLOW_SCHEMA
+from libs.common.settings.base import listed
 from services.sinks.contract import FlowPart, Outcome
 from services.sinks.file_formats import Compression, Encoding, FileFormat
 from services.sinks.positions import Positions
@@ -59,7 +60,7 @@ class FileSettings(SinkSettings):
     @field_validator("columns", mode="before")
     @classmethod
     def _listed(cls, columns: object) -> object:
-        return [name.strip() for name in columns.split(",")] if isinstance(columns, str) else columns
+        return listed(columns)
 
     @field_validator("columns")
     @classmethod

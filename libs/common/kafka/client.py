@@ -99,7 +99,7 @@ def _producer_limits(kafka: KafkaSettings) -> Config:
         "message.timeout.ms": give_up_ms,
         "socket.timeout.ms": give_up_ms,
         "message.max.bytes": kafka.message_max_bytes,
-        "compression.type": kafka.compression,
+        "compression.type": str(kafka.compression),
         "queue.buffering.max.kbytes": max(64 * 1024, 2 * kafka.message_max_bytes // 1024),
     }
 

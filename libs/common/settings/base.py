@@ -11,3 +11,8 @@ class Group(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False, hide_input_in_errors=True
     )
+
+
+def listed(value: object) -> object:
+    """Return text as the list that its commas make of it, anything else as it is; for validators before that of the type."""
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value

@@ -24,12 +24,33 @@ class SecurityProtocol(StrEnum):
     SASL_SSL = "SASL_SSL"
 
 
+class SaslMechanism(StrEnum):
+    """How a login is proved."""
+
+    PLAIN = "PLAIN"
+    SCRAM_SHA_256 = "SCRAM-SHA-256"
+    SCRAM_SHA_512 = "SCRAM-SHA-512"
+    OAUTHBEARER = "OAUTHBEARER"
+
+
+class Compression(StrEnum):
+    """How batches are compressed."""
+
+    NONE = "none"
+    LZ4 = "lz4"
+    ZSTD = "zstd"
+    SNAPPY = "snappy"
+    GZIP = "gzip"
+
+
 class KafkaSettings(Group):
     """The Kafka cluster."""
 
     bootstrap_servers: str = Field(default="127.0.0.1:9092", min_length=1, description="host:port, comma-separated.")
     security_protocol: SecurityProtocol = Field(default=SecurityProtocol.PLAINTEXT, description="Transport security.")
-    sasl_mechanism: str = Field(default="PLAIN", pattern=r"^(?:PLAIN|SCRAM-SHA-256|SCRAM-SHA-512|OAUTHBEARER)$")
+    sasl_mechanism: SaslMechanism = Field(
+        default=SaslMechanism.PLAIN, description="How to sign in; used if security_protocol begins with SASL."
+    )
     sasl_username: str = Field(default="", description="SASL user; $ConnectionString for Event Hubs.")
     sasl_password: SecretStr = Field(default=SecretStr(""), description="SASL password.")
     sasl_password_file: Path | None = Field(default=None, description="File that holds the SASL password.")
@@ -43,7 +64,7 @@ class KafkaSettings(Group):
     max_poll_interval_ms: int = Field(default=300_000, ge=10_000, description="Longest time between two polls.")
     transaction_timeout_ms: int = Field(default=15_000, ge=_LONGEST_COMMIT_MS, le=60_000, description="Transaction timeout.")
     message_max_bytes: int = Field(default=8_388_608, ge=120_000, description="Largest message a producer may send.")
-    compression: str = Field(default="lz4", pattern=r"^(?:none|lz4|zstd|snappy|gzip)$", description="Compression of batches.")
+    compression: Compression = Field(default=Compression.LZ4, description="Compression of batches.")
     fetch_memory_kbytes: int = Field(default=8_192, ge=1_024, description="Prefetched data a consumer may hold.")
     librdkafka: dict[str, str] = Field(default_factory=dict, description="Further librdkafka options, passed as given.")
 

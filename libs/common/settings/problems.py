@@ -3,36 +3,72 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+
+_Location = tuple[int | str, ...]
+
+# In place of what the library says of its own types.
+_WANTED: Final = {
+    "tuple_type": "give a list, such as [a, b]",
+    "dict_type": "give settings below it, such as name: value",
+    "model_type": "give settings below it, such as name: value",
+    "string_type": "give text (what looks like a number, a date or true needs quotes)",
+}
 
 
 def describe_problems(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:
     """Return every problem of `error`, named by its path under `prefix` (``sinks.file.``); no values, they may be secrets."""
-    return "; ".join(_describe(problem, model, prefix) for problem in error.errors())
+    return "; ".join(_described(error.errors(), model, prefix))
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``; did you mean X?`` for the closest of `known`, or nothing if none is close."""
-    close = difflib.get_close_matches(name, list(known), 1)
-    return f"; did you mean {close[0]}?" if close else ""
+    close = _closest(name, known)
+    return f"; did you mean {close}?" if close else ""
+
+
+def _described(problems: list[Any], model: type[BaseModel], prefix: str) -> Iterator[str]:
+    wrong_parts = {problem["loc"][:end] for problem in problems for end in range(len(problem["loc"]))}
+    misspelt = {
+        (*location[:-1], _closest(str(location[-1]), _fields_at(model, location[:-1])))
+        for location in (problem["loc"] for problem in problems if problem["type"] == "extra_forbidden")
+    }
+    for problem in problems:
+        location: _Location = problem["loc"]
+        if problem["type"] == "missing" and location in misspelt:
+            continue  # it stands there under a wrong name
+        if problem["type"] == "too_short" and location in wrong_parts:
+            continue  # it is short only because what is wrong in it does not count
+        yield _describe(problem, model, prefix)
 
 
 def _describe(problem: Any, model: type[BaseModel], prefix: str) -> str:
-    location: tuple[int | str, ...] = problem["loc"]
+    location: _Location = problem["loc"]
     path = prefix + ".".join(str(part) for part in location)
     if problem["type"] == "extra_forbidden":
         return f"{path}: unknown setting{did_you_mean(str(location[-1]), _fields_at(model, location[:-1]))}"
     if problem["type"] == "missing":
         return f"{path}: is missing"
-    message = problem["msg"].removeprefix("Value error, ")
+    message = _WANTED.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
     return f"{path.rstrip('.')}: {message}" if path else message
 
 
-def _fields_at(model: Any, location: tuple[int | str, ...]) -> Iterable[str]:
+def _closest(name: str, known: Iterable[str]) -> str:
+    return next(iter(difflib.get_close_matches(name, list(known), 1)), "")
+
+
+def _fields_at(model: Any, location: _Location) -> Iterable[str]:
     for part in location:
-        fields = getattr(model, "model_fields", {})
-        model = getattr(fields.get(part), "annotation", None)
+        model = _inside(model, part)
     return getattr(model, "model_fields", {})
+
+
+def _inside(annotation: Any, part: int | str) -> Any:
+    """Return what is wanted at `part` of a group, of a dictionary or of a tuple of any length; None if that cannot be said."""
+    if fields := getattr(annotation, "model_fields", None):
+        return getattr(fields.get(part), "annotation", None)
+    inner = get_args(annotation) or (None,)
+    return inner[-1] if get_origin(annotation) is dict else inner[0]

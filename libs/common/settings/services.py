@@ -129,11 +129,25 @@ class LogFormat(StrEnum):
     JSON = "json"
 
 
+class LogLevel(StrEnum):
+    """From where on something is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
 class LogSettings(Group):
     """Logging."""
 
-    level: str = Field(default="info", pattern=r"^(debug|info|warning|error)$", description="debug, info, warning or error.")
+    level: LogLevel = Field(default=LogLevel.INFO, description="From where on something is logged; in any case.")
     format: LogFormat = Field(default=LogFormat.CONSOLE, description="console: for people. json: an object a line.")
+
+    @field_validator("level", mode="before")
+    @classmethod
+    def _in_any_case(cls, level: object) -> object:
+        return level.lower() if isinstance(level, str) else level
 
 
 class InstanceSettings(Group):

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from libs.common.blobs import BlobId
 from libs.common.errors import ConfigError
 from libs.common.settings import load_settings, masked
+from libs.common.settings.services import LogLevel
 from libs.common.settings.storage import Source
 
 GOOD = """
@@ -23,6 +24,11 @@ subscriptions:
 sinks:
   redis: {url: "redis://user:hunter2@cache:6379/0", password: hunter2, prefix: flows}
 """
+
+
+def environment(inside: str) -> str:
+    """Return settings with one environment that has a storage and, `inside`, what else it has."""
+    return f"subscriptions: {{a: {{environments: {{e: {{storage: {{account_name: logs}}, {inside}}}}}}}}}"
 
 
 @pytest.fixture
@@ -71,6 +77,14 @@ def test_the_environment_wins_over_the_file(file: Path, monkeypatch: pytest.Monk
         ("kafka: {compression: lz44}", "kafka.compression"),
         ("kafka: {sasl_mechanism: XPLAINX}", "kafka.sasl_mechanism"),
         ("kafka: {group_prefix: my group!}", "kafka.group_prefix"),
+        ("kafka: {compression: lz44}", "should be 'none', 'lz4', 'zstd', 'snappy' or 'gzip'"),
+        ("kafka: {sasl_mechanism: plain}", "should be 'PLAIN', 'SCRAM-SHA-256', 'SCRAM-SHA-512' or 'OAUTHBEARER'"),
+        ("kafka: {librdkafka: {linger.ms: 5}}", "kafka.librdkafka.linger.ms: give text (what looks like a number"),
+        ("log: {level: loud}", "log.level: Input should be 'debug', 'info', 'warning' or 'error'"),
+        ("http: []", "http: give settings below it"),
+        ("sinks: {file: parquet}", "sinks.file: give settings below it"),
+        (environment("sources: {container: logs}"), "environments.e.sources: give a list"),
+        (environment("sources: [{container: logs, include: '**'}]"), "sources.0.include: give a list"),
     ],
 )
 def test_a_wrong_setting_is_named_with_what_to_do(tmp_path: Path, text: str, message: str) -> None:
@@ -94,6 +108,33 @@ def test_a_container_that_cannot_be_is_refused(container: str) -> None:
 def test_a_container_is_named_as_storage_allows(container: str) -> None:
     """What passes as a setting also passes in the id of a blob."""
     assert BlobId.parse(f"sub.dev/{Source(container=container).container}/x").container == container
+
+
+@pytest.mark.parametrize(
+    ("inside", "problem"),
+    [
+        ("sources: [{container: logs, includ: [a]}]", "sources.0.includ: unknown setting; did you mean include?"),
+        ("source: [{container: logs}]", "source: unknown setting; did you mean sources?"),
+        ("sources: [{container: logs}], enable: false", "enable: unknown setting; did you mean enabled?"),
+        ("sources: []", "sources: Tuple should have at least 1 item after validation, not 0"),
+        ("interval_seconds: 1", "sources: is missing"),
+    ],
+)
+def test_one_mistake_in_an_environment_is_one_problem(tmp_path: Path, inside: str, problem: str) -> None:
+    """What stands in lists and named groups is known as well, and what only follows from a mistake is not said."""
+    path = tmp_path / "config.yaml"
+    path.write_text(environment(inside))
+    with pytest.raises(ConfigError) as caught:
+        load_settings(path)
+    assert str(caught.value) == f"in {path} or BLOBTIDE_... variables: subscriptions.a.environments.e.{problem}"
+
+
+@pytest.mark.parametrize("level", ["warning", "WARNING", "Warning"])
+def test_a_level_is_taken_in_any_case(tmp_path: Path, level: str) -> None:
+    """Levels are often written in capitals."""
+    path = tmp_path / "config.yaml"
+    path.write_text(f"log: {{level: {level}}}")
+    assert load_settings(path).log.level is LogLevel.WARNING
 
 
 def test_a_missing_file_is_one_clear_line(tmp_path: Path) -> None:

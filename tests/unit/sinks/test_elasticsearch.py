@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from libs.common.errors import CodecError
 from services.sinks.bulk_client import Hosts
@@ -31,6 +32,15 @@ class Clock:
     def __call__(self) -> float:
         """Return the time."""
         return self.now
+
+
+@pytest.mark.parametrize("hosts", ["http://a:1, http://b:2/es", ["http://a:1", "http://b:2/es"]])
+def test_hosts_are_a_list_or_comma_separated(hosts: object) -> None:
+    """One address, or several with commas, need no brackets."""
+    assert ElasticsearchSettings.model_validate({"hosts": hosts}).hosts == ("http://a:1", "http://b:2/es")
+    assert ElasticsearchSettings.model_validate({"hosts": "http://a:1"}).hosts == ("http://a:1",)
+    with pytest.raises(ValidationError, match="give addresses as"):
+        ElasticsearchSettings.model_validate({"hosts": "http://a:1,"})
 
 
 def test_hosts_take_turns() -> None:
