@@ -58,13 +58,13 @@ class ElasticsearchSettings(SinkSettings):
     hosts: tuple[str, ...] = Field(
         default=("http://127.0.0.1:9200",), min_length=1, description="Addresses, asked in turn; a list or comma-separated."
     )
-    username: str | None = None
-    password: SecretStr | None = None
-    password_file: Path | None = None
-    api_key: SecretStr | None = Field(default=None, description="id:key, or that in base64.")
-    api_key_file: Path | None = None
-    bearer_token: SecretStr | None = None
-    bearer_token_file: Path | None = None
+    username: str | None = Field(default=None, description="User of the cluster; goes with a password.")
+    password: SecretStr | None = Field(default=None, description="Password of the user.")
+    password_file: Path | None = Field(default=None, description="File that holds the password.")
+    api_key: SecretStr | None = Field(default=None, description="API key: id:key, or that in base64.")
+    api_key_file: Path | None = Field(default=None, description="File that holds the API key.")
+    bearer_token: SecretStr | None = Field(default=None, description="Token of a service account or a JWT.")
+    bearer_token_file: Path | None = Field(default=None, description="File that holds the bearer token.")
     ca_file: Path | None = Field(default=None, description="PEM file with the authorities that sign the servers' certificates.")
     verify: bool = Field(default=True, description="Check the servers' certificates.")
     timeout_seconds: float = Field(default=30.0, gt=0, le=300, description="Longest wait for an answer.")

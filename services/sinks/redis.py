@@ -88,9 +88,9 @@ class RedisSettings(SinkSettings):
     batch: DocumentBatchSettings = DocumentBatchSettings()
     url: str = Field(default="redis://127.0.0.1:6379/0", description="redis(s)://host[:port][/database]; rediss is TLS.")
     cluster: bool = Field(default=False, description="The server is a Redis Cluster; it has database 0 only.")
-    username: str | None = None
-    password: SecretStr | None = None
-    password_file: Path | None = None
+    username: str | None = Field(default=None, description="User of the server; goes with a password.")
+    password: SecretStr | None = Field(default=None, description="Password, with or without a username.")
+    password_file: Path | None = Field(default=None, description="File that holds the password.")
     ca_file: Path | None = Field(default=None, description="PEM file with the authorities that sign the server's certificate.")
     verify: bool = Field(default=True, description="Check the server's certificate.")
     timeout_seconds: float = Field(default=10.0, gt=0, le=50, description="Longest wait for an answer.")

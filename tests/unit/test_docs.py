@@ -28,6 +28,13 @@ def test_every_column_of_a_flow_batch_has_a_meaning() -> None:
     assert [cell[0] for cell in cells if not cell[3]] == []
 
 
+def test_every_setting_has_a_sentence() -> None:
+    """No setting stands in the reference without its meaning."""
+    rows = re.findall(r"^\| `(\S+)` \|.*\| (.*) \|$", (ROOT / "docs" / "reference" / "settings.md").read_text(), re.MULTILINE)
+    assert [name for name, meaning in rows if not meaning.strip()] == []
+    assert len(rows) > 100, "the page is read as it is written"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_relative_link_leads_to_a_file(page: Path) -> None:
     """No page links to one that is not there."""

@@ -87,12 +87,23 @@ class KafkaSettings(Group):
 class TopicSettings(Group):
     """Names of the topics; change them only for all services together."""
 
-    blobs: str = "Ingestion.Blobs"
-    blob_state: str = "Ingestion.BlobState"
-    checkpoints: str = "Ingestion.Checkpoints"
-    completions: str = "Ingestion.Completions"
-    raw_flow_logs: str = "Raw.FlowLogs"
-    raw_application_logs: str = "Raw.ApplicationLogs"
-    raw_proxy_logs: str = "Raw.ProxyLogs"
-    flows: str = "Extracted.Flows"
-    errors: str = "Errors"
+    blobs: str = Field(
+        default="Ingestion.Blobs",
+        description="Announcements: blobs that are new, have grown or are closed, from blob-monitor to ingest.",
+    )
+    blob_state: str = Field(
+        default="Ingestion.BlobState", description="What blob-monitor has seen, the newest a blob; compacted."
+    )
+    checkpoints: str = Field(
+        default="Ingestion.Checkpoints", description="How far ingest has read, the newest a blob; compacted."
+    )
+    completions: str = Field(
+        default="Ingestion.Completions", description="Closed blobs that have been read to their end, from ingest."
+    )
+    raw_flow_logs: str = Field(default="Raw.FlowLogs", description="Segments of flow logs, from ingest to the parser.")
+    raw_application_logs: str = Field(
+        default="Raw.ApplicationLogs", description="Lines of sources with stream application_logs."
+    )
+    raw_proxy_logs: str = Field(default="Raw.ProxyLogs", description="Lines of sources with stream proxy_logs.")
+    flows: str = Field(default="Extracted.Flows", description="Flow batches, from the parser to the sinks.")
+    errors: str = Field(default="Errors", description="Dead letters of all services.")

@@ -29,12 +29,12 @@ class StorageAccount(Group):
     account_url: str | None = Field(default=None, description="https://NAME.blob.core.windows.net or an emulator's URL.")
     account_name: str | None = Field(default=None, pattern=r"^[a-z0-9]{3,24}$", description="Short for account_url.")
     dns_suffix: str = Field(default="core.windows.net", description="DNS suffix of the cloud, with account_name.")
-    connection_string: SecretStr | None = None
-    connection_string_file: Path | None = None
-    account_key: SecretStr | None = None
-    account_key_file: Path | None = None
-    sas_token: SecretStr | None = None
-    sas_token_file: Path | None = None
+    connection_string: SecretStr | None = Field(default=None, description="Connection string of the account, with key or SAS.")
+    connection_string_file: Path | None = Field(default=None, description="File that holds the connection string.")
+    account_key: SecretStr | None = Field(default=None, description="Key of the account, in base64.")
+    account_key_file: Path | None = Field(default=None, description="File that holds the account key.")
+    sas_token: SecretStr | None = Field(default=None, description="Shared access signature with the permissions read and list.")
+    sas_token_file: Path | None = Field(default=None, description="File that holds the shared access signature.")
     managed_identity_client_id: str | None = Field(default=None, description="User-assigned identity to use.")
 
     @model_validator(mode="after")
@@ -65,7 +65,7 @@ class Source(Group):
 class Environment(Group):
     """One environment of a subscription."""
 
-    enabled: bool = True
+    enabled: bool = Field(default=True, description="Whether it is listed and read.")
     storage: StorageAccount
     sources: tuple[Source, ...] = Field(min_length=1)
     interval_seconds: float | None = Field(default=None, gt=0, description="Overrides monitor.interval_seconds.")
