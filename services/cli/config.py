@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 import yaml
 
-from libs.common.settings import load_settings, masked, settings_file
+from libs.common.settings import Settings, load_settings, masked, masked_options, settings_file
 from services.cli.checks import Verdict, builds, connections, tried
 from services.cli.options import config_option, load_logged
 
@@ -20,8 +21,18 @@ def command() -> None:
 @command.command()
 @config_option
 def show(config: Path | None) -> None:
-    """Print the effective settings as YAML, secrets masked."""
-    click.echo(yaml.safe_dump(masked(load_settings(config)), sort_keys=False, allow_unicode=True), nl=False)
+    """Print the effective settings as YAML, defaults included, secrets masked."""
+    settings = load_settings(config)
+    shown = masked(settings) | {"sinks": {name: _sink(settings, name) for name in settings.sinks}}
+    click.echo(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True), nl=False)
+
+
+def _sink(settings: Settings, name: str) -> dict[str, Any]:
+    """Return the options of a sink as they are in force. Raises `ConfigError`."""
+    from services.sinks.registry import configured_sink
+
+    kind = settings.sinks[name].get("kind", name)
+    return {"kind": str(kind), **masked_options(configured_sink(settings.sinks, name).settings)}
 
 
 @command.command()

@@ -14,6 +14,12 @@ _USER_INFO: Final = re.compile(r"://.*@", re.DOTALL)
 _QUERY: Final = re.compile(r"\?.*", re.DOTALL)
 
 
+def masked_options(options: BaseModel) -> dict[str, Any]:
+    """Return the options of one sink as plain data for display, every secret as asterisks."""
+    shown: dict[str, Any] = _masked_by_name(_masked_urls(options.model_dump(mode="json", exclude_none=True)))
+    return shown
+
+
 def masked(settings: BaseModel) -> dict[str, Any]:
     """Return the settings as plain data for display, every secret as asterisks."""
     shown: dict[str, Any] = _masked_urls(settings.model_dump(mode="json", exclude_none=True))

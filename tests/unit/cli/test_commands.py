@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from services.cli.main import COMMANDS
 
@@ -77,6 +78,41 @@ def test_a_misspelt_setting_is_one_line_and_an_exit_code(tmp_path: Path) -> None
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "did you mean bootstrap_servers?" in done.stderr
+
+
+def test_what_is_shown_of_sinks_is_what_is_in_force(tmp_path: Path) -> None:
+    """`config show` prints the kind and all defaults of a sink, and its secrets as asterisks."""
+    file = tmp_path / "c.yaml"
+    search = {"kind": "elasticsearch", "hosts": "http://a:1", "username": "me", "password": "hunter2", "batch": {"messages": 3}}
+    cache = {"kind": "redis", "url": "redis://h:1", "password": "hunter2"}
+    file.write_text(json.dumps({"sinks": {"search": search, "cache": cache, "stdout": {}}}))
+    done = run("config", "show", "--config", str(file))
+    assert "hunter2" not in done.stdout
+    sinks = yaml.safe_load(done.stdout)["sinks"]
+    assert sinks["stdout"] | {"kind": "stdout", "format": "text", "dead_letter_limit": 0.5} == sinks["stdout"]
+    assert sinks["search"] | {"hosts": ["http://a:1"], "in_flight": 2, "password": "**********"} == sinks["search"]
+    assert sinks["search"]["batch"] == {"seconds": 1.0, "messages": 3, "bytes": 4_194_304}
+    assert sinks["cache"] | {"kind": "redis", "mode": "streams", "password": "**********"} == sinks["cache"]
+
+
+@pytest.mark.parametrize(
+    ("sink", "said"),
+    [
+        (
+            {"file": {"directory": "/data", "rotate_row": 3}},
+            "sinks.file.rotate_row: unknown setting; did you mean rotate_rows?",
+        ),
+        ({"hot": {"kind": "rediss"}}, "sinks.hot: unknown sink 'rediss'; did you mean redis?"),
+    ],
+    ids=["option", "kind"],
+)
+def test_a_sink_that_cannot_be_is_not_shown(sink: object, said: str, tmp_path: Path) -> None:
+    """`config show` refuses in one line what the sink's service would refuse."""
+    file = tmp_path / "c.yaml"
+    file.write_text(json.dumps({"sinks": sink}))
+    done = run("config", "show", "--config", str(file))
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert said in done.stderr
 
 
 def test_two_sinks_with_one_directory_are_refused(tmp_path: Path) -> None:
