@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from functools import cached_property
 from pathlib import Path
 from typing import Final
 
 from libs.local.cache import Recipe, fetched
 from libs.local.node import Node, find_node
-from libs.local.ports import LOOPBACK, accepts, free_port
+from libs.local.ports import LOOPBACK, accepts
 from libs.local.process import Launch, LocalServer
 from libs.local.resources import resource
 from libs.local.tools import run_tool
@@ -32,11 +31,6 @@ class LocalAzurite(LocalServer):
     def install(cls) -> None:
         """Fetch the npm packages and look for Node.js."""
         _packages(find_node())
-
-    @cached_property
-    def port(self) -> int:
-        """The blob service's port."""
-        return free_port()
 
     @property
     def blob_endpoint(self) -> str:

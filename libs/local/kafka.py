@@ -48,11 +48,6 @@ class LocalKafka(LocalServer):
         jars("kafka")
 
     @cached_property
-    def port(self) -> int:
-        """The broker's port."""
-        return free_port()
-
-    @cached_property
     def _controller_port(self) -> int:
         return free_port()
 

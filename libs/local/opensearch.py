@@ -49,11 +49,6 @@ class LocalOpenSearch(LocalServer):
         jars("opensearch")
 
     @cached_property
-    def port(self) -> int:
-        """The HTTP port."""
-        return free_port()
-
-    @cached_property
     def _transport_port(self) -> int:
         return free_port()
 

@@ -25,7 +25,7 @@ class Ports:
     def free(self) -> int:
         """Return a port nobody listens on. Raises OSError if none is found."""
         for port in itertools.islice(self._order, _ATTEMPTS):
-            if _is_free(port):
+            if is_free(port):
                 return port
         raise OSError(f"no free port on {LOOPBACK} between {self._ports.start} and {self._ports.stop - 1}")
 
@@ -45,8 +45,11 @@ def accepts(port: int) -> bool:
         return probe.connect_ex((LOOPBACK, port)) == 0
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Tell whether a server of ours could listen on a loopback port."""
     with closing(socket.socket()) as probe:
+        # As servers do: connections that are just over do not keep a new server from their port.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
         except OSError:

@@ -14,11 +14,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
 from libs.local import guard
 from libs.local.errors import ServerFailed
+from libs.local.ports import free_port
 
 STOP_SECONDS: Final = 10.0
 _LOG_LINES_SHOWN = 15
@@ -42,10 +44,16 @@ class LocalServer(ABC):
 
     name: str
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, port: int | None = None) -> None:
         self.data_dir = data_dir
+        self._asked_port = port
         self._process: subprocess.Popen[bytes] | None = None
         self._log_start = 0
+
+    @cached_property
+    def port(self) -> int:
+        """The port for clients: the one that was asked for, or a free one."""
+        return self._asked_port or free_port()
 
     @classmethod
     @abstractmethod

@@ -7,10 +7,9 @@ import shutil
 import socket
 from collections.abc import Mapping
 from contextlib import closing
-from functools import cached_property
 
 from libs.local.errors import ServerMissing
-from libs.local.ports import LOOPBACK, free_port
+from libs.local.ports import LOOPBACK
 from libs.local.process import Launch, LocalServer
 
 
@@ -23,11 +22,6 @@ class LocalRedis(LocalServer):
     def install(cls) -> None:
         """Look for the program; it is not fetched."""
         find_redis()
-
-    @cached_property
-    def port(self) -> int:
-        """The port."""
-        return free_port()
 
     @property
     def url(self) -> str:

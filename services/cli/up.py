@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 import click
+from click.core import ParameterSource
 
 from libs.common.errors import BlobtideError, ConfigError
 from libs.common.kafka.admin import apply_topics, load_topic_specs
@@ -31,10 +32,12 @@ from libs.common.settings.services import SinkOptions
 from libs.common.settings.variables import CONFIG_VARIABLE
 from libs.local.azurite import LocalAzurite
 from libs.local.kafka import LocalKafka
-from libs.local.ports import free_port
+from libs.local.ports import free_port, is_free
 from libs.local.process import LocalServer
 from services.cli.options import config_option, load_logged
 from services.cli.supervisor import Change, Program, State, Supervisor
+from services.cli.up_hints import storage_line, tail_line
+from services.cli.up_ports import last_port, remember_port
 from services.cli.up_settings import DEMO_SUBSCRIPTION, connection, demo_variables, refuse_what_cannot_run, sinks_of
 from services.cli.up_view import View
 
@@ -57,6 +60,7 @@ class UpOptions:
     nics: int
     speed: float
     seconds: float | None
+    kafka_port: int | None
 
 
 @click.command()
@@ -73,20 +77,35 @@ class UpOptions:
     show_default=True,
     help="Where Kafka, Azurite, logs and results are kept.",
 )
+@click.option(
+    "--kafka-port",
+    type=click.IntRange(1, 65535),
+    help="Where Kafka listens. Default: where it did in the last run, if that port is free, else a free one.",
+)
 @click.option("--nics", type=click.IntRange(1, 1000), default=4, show_default=True, help="Demo: network interfaces.")
 @click.option("--speed", type=click.FloatRange(1, 3600), default=60, show_default=True, help="Demo: logged seconds per second.")
 @click.option("--for", "seconds", type=click.FloatRange(min=1), help="Stop by itself after so many seconds.")
-def command(**options: Any) -> None:
+@click.pass_context
+def command(context: click.Context, **options: Any) -> None:
     """Run everything on this machine until Ctrl-C."""
+    _refuse_demo_options(context)
     asked = _without_default_file(UpOptions(**options))
     settings = load_logged(asked.config, "up")
     if not asked.demo and not settings.subscriptions:
         raise ConfigError("nothing to read: configure `subscriptions`, or try `blobtide up --demo`")
     refuse_what_cannot_run(settings, asked.data_dir, demo=asked.demo)
     with _locked(asked.data_dir):
+        if asked.kafka_port is not None and not is_free(asked.kafka_port):
+            raise ConfigError(f"--kafka-port {asked.kafka_port}: somebody listens there, or nobody may; give another")
         if asked.fresh:
             _forget(asked.data_dir)
         _Up(asked, settings, View(sys.stdout)).run()
+
+
+def _refuse_demo_options(context: click.Context) -> None:
+    for name in ("nics", "speed"):
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE and not context.params["demo"]:
+            raise click.UsageError(f"--{name} is for the demo: give --demo too, or leave it out.", context)
 
 
 def _without_default_file(asked: UpOptions) -> UpOptions:
@@ -134,17 +153,19 @@ class _Up:
     def _start_servers(self, stack: contextlib.ExitStack) -> dict[str, str]:
         """Start Kafka and Azurite, apply the topics; return the variables that lead the services there."""
         data = self.options.data_dir
-        kafka = LocalKafka(data / "kafka")
+        kafka = LocalKafka(data / "kafka", self.options.kafka_port or last_port(data, LocalKafka.name))
         self._start_server(kafka, stack)
         self.view.server(kafka.name, kafka.bootstrap_servers)
         if "bootstrap_servers" in self.settings.kafka.model_fields_set:
             self.view.not_used(f"kafka.bootstrap_servers {self.settings.kafka.bootstrap_servers}")
         self._prepare_topics(kafka.bootstrap_servers, stack)
+        self.view.to_copy("look with", tail_line(self.settings, self.options.config, kafka.bootstrap_servers))
         environ = {f"BLOBTIDE_KAFKA__{name.upper()}": value for name, value in connection(kafka.bootstrap_servers).items()}
         if self.options.demo:
-            azurite = LocalAzurite(data / "azurite")
+            azurite = LocalAzurite(data / "azurite", last_port(data, LocalAzurite.name))
             self._start_server(azurite, stack)
             self.view.server(azurite.name, azurite.blob_endpoint)
+            self.view.to_copy("reach it with", storage_line(azurite.connection_string))
             environ |= demo_variables(azurite.connection_string)
         if self.options.start_over:
             environ |= {
@@ -157,6 +178,7 @@ class _Up:
         self.view.starting(server.name)
         stack.callback(server.stop)
         server.start()
+        remember_port(self.options.data_dir, server.name, server.port)
         self.servers.append(server)
 
     def _prepare_topics(self, bootstrap_servers: str, stack: contextlib.ExitStack) -> None:

@@ -91,6 +91,10 @@ class View:
         """Say where a server listens."""
         self._say(f"{name:14} ready     {address}")
 
+    def to_copy(self, what: str, line: str) -> None:
+        """Show a command for another terminal."""
+        self._say(f"{what:14} {line}")
+
     def not_used(self, setting: str) -> None:
         """Say that a setting has no effect here."""
         self._say(f"{setting} is not used: `up` brings its own server")

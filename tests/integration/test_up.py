@@ -85,6 +85,10 @@ def test_the_demo_shows_flows_survives_kills_and_goes_on_in_the_next_run(
     second = read_rows(flows)
     assert_each_once(second, first)
     before = len(shown_parsed(data))
+    for server in ("kafka", "azurite"):
+        addresses = re.findall(rf"^{server} +ready +(\S+)$", output(data), re.MULTILINE)
+        assert len(addresses) == 2
+        assert len(set(addresses)) == 1, "the second run listens where the first did"
     with up(data, "--start-over"):
         wait(lambda: max(shown_parsed(data)[before:], default=0) >= second.num_rows, "every blob parsed again", data)
     assert_each_once(read_rows(flows), second)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import socket
 import threading
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,14 @@ from typing import Any
 import pytest
 
 from libs.local import java, node
+from libs.local.azurite import LocalAzurite
 from libs.local.cache import Recipe, cache_dir, fetched
 from libs.local.errors import ServerMissing
 from libs.local.java import find_java
-from libs.local.kafka import Groups, groups_in
+from libs.local.kafka import Groups, LocalKafka, groups_in
 from libs.local.maven import find_maven, jars
 from libs.local.node import find_node
-from libs.local.ports import Ports, accepts, free_port
+from libs.local.ports import LOOPBACK, Ports, accepts, free_port, is_free
 from libs.local.process import Launch, LocalServer
 from libs.local.redis import find_redis
 from libs.local.resources import resource
@@ -159,6 +161,25 @@ def test_two_fetchers_fetch_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_free_port_is_not_listened_on() -> None:
     """A port that was found free accepts no connection."""
     assert not accepts(free_port())
+
+
+def test_a_port_whose_connections_are_just_over_is_free() -> None:
+    """A server that has just ended can have its port again, while one that somebody listens on is not free."""
+    with socket.create_server((LOOPBACK, 0)) as server:
+        port = server.getsockname()[1]
+        assert not is_free(port)
+        with socket.create_connection((LOOPBACK, port)) as client:
+            server.accept()[0].close()  # whoever closes first keeps the connection in mind for a minute
+            assert client.recv(1) == b""
+    assert is_free(port)
+
+
+def test_a_server_listens_where_it_is_told_to(tmp_path: Path) -> None:
+    """A port that is asked for is taken, and stays; without one it is a free one."""
+    assert LocalKafka(tmp_path, 1234).bootstrap_servers == "127.0.0.1:1234"
+    assert LocalAzurite(tmp_path, 1234).blob_endpoint.startswith("http://127.0.0.1:1234/")
+    server = LocalKafka(tmp_path)
+    assert server.port == server.port
 
 
 def test_no_port_is_given_twice_before_all_were() -> None:

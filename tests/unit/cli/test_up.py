@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from io import StringIO
 from pathlib import Path
@@ -12,8 +13,11 @@ import pytest
 from libs.common.errors import ConfigError
 from libs.common.service import Stop
 from libs.common.settings import Settings, load_settings
+from libs.local.ports import LOOPBACK
 from services.cli import up
 from services.cli.supervisor import Program, Supervisor
+from services.cli.up_hints import tail_line
+from services.cli.up_ports import last_port, remember_port
 from services.cli.up_settings import demo_variables, refuse_what_cannot_run
 from services.cli.up_view import View
 from tests.unit.cli.test_commands import run
@@ -31,7 +35,15 @@ sinks:
 def options(tmp_path: Path, *, demo: bool, config: Path | None) -> up.UpOptions:
     """Return what the command line would say."""
     return up.UpOptions(
-        config=config, data_dir=tmp_path, demo=demo, fresh=False, start_over=False, nics=1, speed=60, seconds=None
+        config=config,
+        data_dir=tmp_path,
+        demo=demo,
+        fresh=False,
+        start_over=False,
+        nics=1,
+        speed=60,
+        seconds=None,
+        kafka_port=None,
     )
 
 
@@ -111,6 +123,77 @@ def test_settings_that_cannot_work_are_refused_before_anything_is_done(
     assert "hunter2" not in done.stderr
     assert "starting" not in done.stdout
     assert kept.exists()
+
+
+@pytest.mark.parametrize("option", ["--nics", "--speed"])
+def test_options_of_the_demo_are_refused_without_it(option: str, earnest: Path, tmp_path: Path) -> None:
+    """What would have no effect is not taken in silence, not even with its default value."""
+    value = "4" if option == "--nics" else "60"
+    done = run("up", option, value, "--config", str(earnest), "--data-dir", str(tmp_path / "data"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert (
+        done.stderr == f"blobtide up: {option} is for the demo: give --demo too, or leave it out. See `blobtide up --help`.\n"
+    )
+
+
+def test_a_port_that_is_taken_is_refused_before_anything_is_done(tmp_path: Path) -> None:
+    """--kafka-port where somebody listens is one line and exit code 2; --fresh has deleted nothing."""
+    kept = tmp_path / "flows" / "of-the-first-run"
+    kept.parent.mkdir()
+    kept.touch()
+    with socket.create_server((LOOPBACK, 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = run("up", "--demo", "--fresh", "--kafka-port", port, "--data-dir", str(tmp_path))
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert f"--kafka-port {port}: somebody listens there" in done.stderr
+    assert kept.exists()
+
+
+def test_a_port_is_taken_again_if_it_is_free(tmp_path: Path) -> None:
+    """A server gets the port of its last run, unless somebody listens there or what was written down is broken."""
+    assert last_port(tmp_path, "kafka") is None
+    with socket.create_server((LOOPBACK, 0)) as other:
+        port = other.getsockname()[1]
+        remember_port(tmp_path, "kafka", port)
+        remember_port(tmp_path, "azurite", port + 1)
+        assert last_port(tmp_path, "kafka") is None
+    assert last_port(tmp_path, "kafka") == port
+    for broken in ("", "[]", '{"kafka": "x"}'):
+        (tmp_path / "ports.json").write_text(broken)
+        assert last_port(tmp_path, "kafka") is None
+
+
+@pytest.mark.parametrize(
+    ("program", "config", "login", "line"),
+    [
+        ("/x/blobtide", None, {}, "/x/blobtide tail -f flows --bootstrap-servers h:1"),
+        ("/x/main.py", None, {}, "blobtide tail -f flows --bootstrap-servers h:1"),
+        ("/x/main.py", "/my file.yaml", {}, "blobtide tail -f flows --bootstrap-servers h:1 --config '/my file.yaml'"),
+        ("/x/main.py", os.devnull, {}, f"blobtide tail -f flows --bootstrap-servers h:1 --config {os.devnull}"),
+        (
+            "/x/main.py",
+            None,
+            {"security_protocol": "SASL_SSL"},
+            "BLOBTIDE_KAFKA__SECURITY_PROTOCOL=PLAINTEXT blobtide tail -f flows --bootstrap-servers h:1",
+        ),
+    ],
+    ids=["by its path", "as a module", "a file", "the demo", "another Kafka"],
+)
+@pytest.mark.usefixtures("earnest")
+def test_the_line_that_follows_the_flows_can_be_copied(
+    program: str, config: str | None, login: dict[str, str], line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It calls the same program, reads the same settings, and reaches the Kafka of this run whichever one they name."""
+    monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.setattr(sys, "argv", [program, "up"])
+    settings = Settings.model_validate({"kafka": login})
+    assert tail_line(settings, None if config is None else Path(config), "h:1") == line
+
+
+def test_the_demo_needs_no_settings_file_to_be_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no default settings file, `tail` reads as little as the demo does."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert "--config" not in tail_line(Settings(), Path(os.devnull), "h:1")
 
 
 @pytest.mark.parametrize("demo", [True, False])

@@ -1,0 +1,40 @@
+"""Lines that `up` prints to be copied into another terminal."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import Final
+
+from libs.common.settings import Settings, settings_file
+from libs.common.settings.kafka import SecurityProtocol
+
+_PROGRAM: Final = "blobtide"
+
+
+def tail_line(settings: Settings, config: Path | None, bootstrap_servers: str) -> str:
+    """Return the command that follows the flows of this run, whatever Kafka the settings that `tail` reads name.
+
+    `config` is the file that `up` itself has read; None if that is the one that `tail` finds as well.
+    """
+    words = [_own_program(), "tail", "-f", "flows", "--bootstrap-servers", bootstrap_servers]
+    if config is not None and config != (settings_file() or Path(os.devnull)):
+        words += ["--config", str(config.absolute())]
+    line = shlex.join(words)
+    if settings.kafka.security_protocol is not SecurityProtocol.PLAINTEXT:
+        return f"BLOBTIDE_KAFKA__SECURITY_PROTOCOL={SecurityProtocol.PLAINTEXT} {line}"
+    return line
+
+
+def storage_line(connection_string: str) -> str:
+    """Return the command that lets Azure's own tools find a storage account."""
+    return f"export AZURE_STORAGE_CONNECTION_STRING={shlex.quote(connection_string)}"
+
+
+def _own_program() -> str:
+    """Return how this program was called if it was by a path that the shell would not find by itself."""
+    called = Path(sys.argv[0])
+    return str(called) if called.name == _PROGRAM and shutil.which(_PROGRAM) is None else _PROGRAM
