@@ -1,8 +1,10 @@
-"""`./dev test`: what it runs, and what it says where a server cannot be had."""
+"""`./dev`: what it runs, what it passes on to blobtide, and what it says where a server cannot be had."""
 
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
@@ -42,6 +44,30 @@ def test_only_a_run_of_everything_is_spread_over_workers(
     monkeypatch.setattr(dev, "make_environment", lambda: None)
     assert dev.main(["test", *arguments]) == 0
     assert commands[-1] == ("-m", "pytest", *(arguments or ("-n", "2", "--maxschedchunk", "1")))
+
+
+@pytest.mark.parametrize(
+    "words", [("up", "--demo"), ("up", "--demo", "--for", "30"), ("tail", "-f", "flows"), ("up", "--help")]
+)
+def test_other_words_are_those_of_blobtide(words: tuple[str, ...], dev: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`./dev up --demo` makes the environment, then is `blobtide up --demo` of that one; `up` alone gets Maven, for Kafka."""
+    steps: list[tuple[object, ...]] = []
+    monkeypatch.setattr(dev, "make_environment", lambda: steps.append(("environment",)))
+    monkeypatch.setattr(dev, "install_program", lambda *names: steps.append(names))
+    monkeypatch.setattr(dev, "become", lambda *argv: steps.append(argv))
+    dev.main([*words])
+    maven = [("mvn", "maven")] if words[0] == "up" else []
+    assert steps == [("environment",), *maven, (ROOT / ".venv" / "bin" / "blobtide", *words)]
+
+
+def test_becoming_blobtide_passes_its_words_on(tmp_path: Path) -> None:
+    """The program gets the words as they are, and its exit code is that of `dev`."""
+    program = tmp_path / "blobtide"
+    program.write_text('#!/bin/sh\nprintf "%s|" "$@"\nexit 7\n')
+    program.chmod(0o755)
+    code = f"import runpy; runpy.run_path({str(ROOT / 'dev')!r})['become']({str(program)!r}, 'up', '--data-dir', 'a b')"
+    done = subprocess.run((sys.executable, "-B", "-c", code), capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (7, "up|--data-dir|a b|")
 
 
 @pytest.mark.parametrize(("ci", "code", "end"), [("", 0, "all is well"), ("true", 1, "failed: servers")])
