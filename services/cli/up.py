@@ -85,10 +85,9 @@ class UpOptions:
 @click.option("--nics", type=click.IntRange(1, 1000), default=4, show_default=True, help="Demo: network interfaces.")
 @click.option("--speed", type=click.FloatRange(1, 3600), default=60, show_default=True, help="Demo: logged seconds per second.")
 @click.option("--for", "seconds", type=click.FloatRange(min=1), help="Stop by itself after so many seconds.")
-@click.pass_context
-def command(context: click.Context, **options: Any) -> None:
+def command(**options: Any) -> None:
     """Run everything on this machine until Ctrl-C."""
-    _refuse_demo_options(context)
+    _refuse_demo_options(click.get_current_context())
     asked = _without_default_file(UpOptions(**options))
     settings = load_logged(asked.config, "up")
     if not asked.demo and not settings.subscriptions:

@@ -82,6 +82,7 @@ class View:
     _relayed: dict[Path, int] = field(default_factory=dict)
     _results: dict[str, str] = field(default_factory=dict)
     _counts: dict[str, Count] = field(default_factory=dict)
+    _trouble: str | None = None
 
     def starting(self, name: str) -> None:
         """Say that a server is being started."""
@@ -119,9 +120,7 @@ class View:
         metrics = _metrics(supervisor)
         self._show_sample()
         self._say(self._status(metrics))
-        for child in supervisor.children:
-            if child.program.name == MONITOR and (line := storage_trouble(metrics.get(MONITOR, {}), child.program.log)):
-                self._say(line)
+        self._show_trouble(supervisor, metrics.get(MONITOR, {}))
 
     def stopping(self) -> None:
         """Say that the end has begun."""
@@ -161,6 +160,13 @@ class View:
             if text:
                 self.out.write(text.decode(errors="replace"))
                 self.out.flush()
+
+    def _show_trouble(self, supervisor: Supervisor, metrics: Families) -> None:
+        """Say what is wrong with storage, once it was so the last time too: the demo's containers are only just being made."""
+        log = next((child.program.log for child in supervisor.children if child.program.name == MONITOR), Path())
+        before, self._trouble = self._trouble, storage_trouble(metrics, log)
+        if self._trouble is not None and self._trouble == before:
+            self._say(self._trouble)
 
     def _show_sample(self) -> None:
         if self.sample is None:

@@ -82,10 +82,10 @@ def test_the_end_says_where_the_results_are(tmp_path: Path) -> None:
     ],
 )
 def test_storage_that_cannot_be_listed_is_shown(error: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As long as the monitor says so, one line says where, what is wrong and what to do; once it works it is gone."""
+    """From the second look on one line says where, what is wrong and what to do, as long as the monitor says that it is so."""
     labels = {"account": "prod.eu", "container": "logs", "error": error}
-    trouble = {"blobtide_blob_monitor_storage_trouble": [(labels, 1.0), (labels | {"container": "more"}, 1.0)]}
-    answers: list[Families] = [trouble, trouble, {}]
+    trouble: Families = {"blobtide_blob_monitor_storage_trouble": [(labels, 1.0), (labels | {"container": "more"}, 1.0)]}
+    answers: list[Families] = [trouble, {}, trouble, trouble, trouble, {}]
     monkeypatch.setattr(up_view, "metrics_of", lambda _: answers.pop(0))
     program = Program("blob-monitor", (), {}, tmp_path / "blob-monitor.log", health_port=1)
     supervisor = Supervisor([program], children=[Child(program, state=State.READY)])
