@@ -27,6 +27,8 @@ class ErrorCode(StrEnum):
     TOO_LARGE = "too_large"  # over a configured limit; by reference
     UNSUPPORTED_BLOB = "unsupported_blob"  # archived, encrypted, or of a kind that is not read; by reference
     INCOMPLETE_BLOB = "incomplete_blob"  # a blob vanished or was replaced before it was read to its end; by reference
+    CUT_FILE = "cut_file"  # `convert`: a local file is truncated, damaged, or fails while it is read
+    TRAILING_BYTES = "trailing_bytes"  # `convert`: something that is no gzip follows a whole gzip member
     REFUSED = "refused"  # the destination refuses this record
     HANDLER_CRASH = "handler_crash"  # our code raised on this record
 
@@ -36,7 +38,7 @@ class DeadLetter:
     """One record that cannot be processed.
 
     Attributes:
-        stage: who gave up: ``ingest``, ``parser``, ``sink.<name>``.
+        stage: who gave up: ``ingest``, ``parser``, ``sink.<name>``, ``convert``.
         code: bounded reason.
         reason: one human sentence without secrets; cut at 500 characters.
         data: the original bytes; their beginning or nothing where they are named by reference only.

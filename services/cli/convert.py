@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +16,11 @@ import click
 import pyarrow as pa
 
 from libs.common.dead_letters import DeadLetter
+from libs.common.errors import BlobtideError
 from libs.common.segments import Segment
-from services.cli.convert_input import CHUNK_BYTES, STANDARD_INPUT, segments_of
+from services.cli.convert_input import CHUNK_BYTES, segments_of
 from services.cli.convert_output import Format, RowWriter, letter_line, row_writer
+from services.cli.local_file import STANDARD_INPUT
 from services.cli.streams import result_file
 from services.parser.harvest import Harvest, harvest
 from services.parser.kernel import Parsed, no_source, parse_gathered
@@ -40,6 +43,7 @@ class _Tally:
     """What was read and what became of it."""
 
     files: int = 0
+    unopened: int = 0
     bytes: int = 0
     letters: Counter[str] = field(default_factory=Counter)
     versions: defaultdict[str, _Count] = field(default_factory=lambda: defaultdict(_Count))
@@ -51,7 +55,7 @@ class _Tally:
 
     def add(self, gathered: Harvest, parsed: Parsed) -> None:
         """Count one result."""
-        self.letters.update(letter.code.value for letter in parsed.dead_letters)
+        self.refuse(parsed.dead_letters)
         versions = [_version(record.category, record.version) for record in gathered.records]
         for version, records in Counter(versions).items():
             self.versions[version].records += records
@@ -59,6 +63,10 @@ class _Tally:
         for kind in kinds.group_by(["category", "version"]).aggregate([([], "count_all")]).to_pylist():
             self.versions[_version(kind["category"], kind["version"])].rows += kind["count_all"]
         self._add_bad_tuples(gathered, parsed, versions)
+
+    def refuse(self, letters: Iterable[DeadLetter]) -> None:
+        """Count dead letters."""
+        self.letters.update(letter.code.value for letter in letters)
 
     def _add_bad_tuples(self, gathered: Harvest, parsed: Parsed, versions: list[str]) -> None:
         bad = [(letter.blob, letter.record_offset) for letter in parsed.dead_letters if letter.tuple_index is not None]
@@ -76,6 +84,8 @@ class _Tally:
         yield f"files {self.files}, {_counts(total, self.letters.total())}"
         yield from (f"  {version}: {_counts(count, count.bad_tuples)}" for version, count in sorted(self.versions.items()))
         yield from (f"  dead letters {code}: {count}" for code, count in sorted(self.letters.items()))
+        if self.unopened:
+            yield f"  files that cannot be read: {self.unopened}"
 
 
 def _version(category: str | None, version: int | None) -> str:
@@ -86,8 +96,8 @@ def _counts(count: _Count, dead: int) -> str:
     return f"records {count.records}, tuples {count.rows + count.bad_tuples}, rows {count.rows}, dead letters {dead}"
 
 
-class _Progress:
-    """One line on a terminal that says how far it is; nothing elsewhere."""
+class _Screen:
+    """What people see meanwhile: one line on a terminal that says how far it is, and complaints, everywhere."""
 
     def __init__(self) -> None:
         self._shown = False
@@ -101,14 +111,20 @@ class _Progress:
             self._shown = True
             click.echo(f"\r{tally.bytes / 1e6:,.0f} MB read, {tally.rows:,} rows", nl=False, err=True)
 
+    def complain(self, text: str) -> None:
+        """Say what is wrong with a file."""
+        self.clear()
+        click.echo(f"blobtide convert: {text}", err=True)
+
     def clear(self) -> None:
         """Take the line away."""
         if self._shown:
+            self._shown = False
             click.echo("\r\x1b[K", nl=False, err=True)
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(dir_okay=False, exists=True, allow_dash=True))
+@click.argument("files", nargs=-1, required=True, type=click.Path(allow_dash=True))
 @click.option("--format", "form", type=click.Choice([f.value for f in Format]), default="ndjson", show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Rows go to this file.")
 @click.option("--errors", type=click.Path(path_type=Path, dir_okay=False), help="Dead letters go to this file, as NDJSON.")
@@ -116,7 +132,8 @@ def command(files: tuple[str, ...], form: str, output: Path | None, errors: Path
     """Turn local flow-log files (or standard input, -) into rows, without any server.
 
     NSG version 1 and 2 and VNet version 4, as whole blobs, single records or lines, plain or gzip: the content decides.
-    Rows go to standard output, a summary to standard error. Exit code 1 if anything could not be read.
+    Rows go to standard output, a summary to standard error. What is broken, such as a truncated gzip file, is a dead
+    letter, and the rest goes on; so it does when a file cannot be opened. Exit code 1 if anything could not be read.
     """
     if form == Format.PARQUET and output is None and sys.stdout.isatty():
         raise click.UsageError("parquet is not for terminals: give --output FILE or redirect standard output")
@@ -126,52 +143,81 @@ def command(files: tuple[str, ...], form: str, output: Path | None, errors: Path
         refused = stack.enter_context(result_file(errors)) if errors else None
         writer = stack.enter_context(row_writer(Format(form), output))
         _convert(files, writer, refused, tally)
+        if not tally.files:
+            _tell(tally, errors)
+            raise BlobtideError("none of the files can be read: no result was written")
+    _tell(tally, errors)
+    sys.exit(DEAD_LETTERED if tally.letters or tally.unopened else 0)
+
+
+def _tell(tally: _Tally, errors: Path | None) -> None:
     for line in tally.summary():
         click.echo(line, err=True)
     if tally.letters and not errors:
         click.echo("  --errors FILE keeps the dead letters, with position and reason", err=True)
-    sys.exit(DEAD_LETTERED if tally.letters else 0)
 
 
 def _refuse_overwriting(files: tuple[str, ...], output: Path | None, errors: Path | None) -> None:
-    given = [Path(name).resolve() for name in files if name != STANDARD_INPUT]
-    results = [path.resolve() for path in (output, errors) if path]
+    # Not Path.resolve(), which raises for a link to itself.
+    given = [os.path.realpath(name) for name in files if name != STANDARD_INPUT]
+    results = [os.path.realpath(path) for path in (output, errors) if path]
     for path in results:
         if path in given or results.count(path) > 1:
             raise click.UsageError(f"{path} is given twice: rows, errors and input must be different files")
 
 
-def _convert(files: Iterable[str], writer: RowWriter, refused: BinaryIO | None, tally: _Tally) -> None:
-    progress = _Progress()
-    for segments in _chunks(files, tally):
-        gathered = harvest(segments, no_source)
+def _convert(files: Sequence[str], writer: RowWriter, refused: BinaryIO | None, tally: _Tally) -> None:
+    screen = _Screen()
+    places: dict[str | None, int] = {name: number for number, name in enumerate(files)}
+    for chunk in _chunks(files, tally, screen):
+        gathered = harvest(chunk.segments, no_source)
         parsed = parse_gathered(gathered)
         tally.add(gathered, parsed)
+        tally.refuse(chunk.letters)
         if parsed.batch.num_rows:
             writer.write(parsed.batch)
         if refused:
-            refused.writelines(letter_line(letter) for letter in _in_order(parsed.dead_letters, segments))
-        progress.show(tally)
-    progress.clear()
+            refused.writelines(letter_line(letter) for letter in _in_order([*parsed.dead_letters, *chunk.letters], places))
+        screen.show(tally)
+    screen.clear()
 
 
-def _in_order(letters: list[DeadLetter], segments: list[Segment]) -> list[DeadLetter]:
-    files: dict[str | None, int] = {segment.blob: number for number, segment in enumerate(segments)}
-    return sorted(letters, key=lambda one: (files[one.blob], one.record_offset or 0, one.tuple_index or 0))
+def _in_order(letters: list[DeadLetter], places: Mapping[str | None, int]) -> list[DeadLetter]:
+    return sorted(letters, key=lambda one: (places[one.blob], one.record_offset or 0, one.tuple_index or 0))
 
 
-def _chunks(files: Iterable[str], tally: _Tally) -> Iterator[list[Segment]]:
-    """Yield segments, many small ones together."""
-    held: list[Segment] = []
-    size = 0
+@dataclass(slots=True)
+class _Chunk:
+    """What is parsed at once: segments of one or many files, and the dead letters of files that break off in between."""
+
+    segments: list[Segment] = field(default_factory=list)
+    letters: list[DeadLetter] = field(default_factory=list)
+    size: int = 0
+
+
+def _chunks(files: Iterable[str], tally: _Tally, screen: _Screen) -> Iterator[_Chunk]:
+    """Yield segments, many small ones together; what cannot be read is told and left out."""
+    chunk = _Chunk()
+    for found in _found(files, tally, screen):
+        if isinstance(found, DeadLetter):
+            screen.complain(f"{found.blob}: {found.reason}")
+            chunk.letters.append(found)
+            continue
+        chunk.segments.append(found)
+        chunk.size += len(found.data)
+        tally.bytes += len(found.data)
+        if chunk.size >= CHUNK_BYTES:
+            yield chunk
+            chunk = _Chunk()
+    yield chunk
+
+
+def _found(files: Iterable[str], tally: _Tally, screen: _Screen) -> Iterator[Segment | DeadLetter]:
     for name in files:
-        tally.files += 1
-        for segment in segments_of(name):
-            held.append(segment)
-            size += len(segment.data)
-            tally.bytes += len(segment.data)
-            if size >= CHUNK_BYTES:
-                yield held
-                held, size = [], 0
-    if held:
-        yield held
+        try:
+            yield from segments_of(name)
+        except BlobtideError as error:
+            tally.unopened += 1
+            screen.complain(str(error))
+        else:
+            tally.files += 1

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from gzip import BadGzipFile
-from io import BufferedReader, RawIOBase
-from pathlib import Path
-from typing import BinaryIO, Final, cast
+from typing import Final
 
 import msgspec
-from isal import igzip, igzip_lib
 
-from libs.common.errors import BlobtideError
+from libs.common.dead_letters import DeadLetter, ErrorCode
 from libs.common.segments import Segment, SegmentFormat
+from services.cli.local_file import Broken, CutText, Pieces, TrailingBytes, opened, text_pieces
 from services.ingest.content import BOM, HEAD, Content, Sample, detect
 from services.ingest.framing import Rest, ends_document, frame, resync
 
 CHUNK_BYTES: Final = 8_388_608
 MAX_PENDING_BYTES: Final = 8 * CHUNK_BYTES
 """A record or line without an end is given up after so much."""
-STANDARD_INPUT: Final = "-"
 GENERATION: Final = "local"
+STAGE: Final = "convert"
 
-_GZIP = b"\x1f\x8b"
-_BAD_GZIP: Final[tuple[type[Exception], ...]] = (EOFError, BadGzipFile, cast("type[Exception]", igzip_lib.IsalError))
+_PIECE_BYTES: Final = 65_536
 _SEPARATORS = b" \t\r\n,"
 
 
@@ -35,17 +29,33 @@ class _Text:
     """The text of one file that has not been handed on: `data` stands at offset `start`; `whole` if nothing follows it."""
 
     name: str
-    stream: BinaryIO
+    pieces: Pieces
     data: bytes = b""
     start: int = 0
     number: int = 0
     whole: bool = False
+    broken: Broken | None = None
 
     def read_on(self) -> None:
         """Add the next chunk, at least as much as is there already, so that a long record is looked at seldom."""
-        more = _read(self.stream, max(CHUNK_BYTES, len(self.data)), self.name)
-        self.whole = not more
-        self.data += more
+        wanted = max(CHUNK_BYTES, len(self.data))
+        parts = [self.data]
+        for piece in self.pieces:
+            if not isinstance(piece, bytes):
+                self.broken = piece
+                continue
+            parts.append(piece)
+            wanted -= len(piece)
+            if wanted <= 0:
+                break
+        else:
+            self.whole = True
+        self.data = b"".join(parts)
+
+    @property
+    def is_cut(self) -> bool:
+        """Tell whether the text may end in the middle of a record, which is then nobody's fault but the file's."""
+        return isinstance(self.broken, CutText)
 
     def take(self, end: int, form: SegmentFormat) -> Segment:
         """Hand on the text up to index `end`."""
@@ -54,30 +64,54 @@ class _Text:
         return segment
 
 
-def segments_of(name: str) -> Iterator[Segment]:
+def segments_of(name: str) -> Iterator[Segment | DeadLetter]:
     """Yield the content of a file, or of standard input for ``-``, as segments in order.
 
+    If the file is broken, all its whole records come as segments, and one dead letter at the end has what is left of it.
+
     Raises:
-        BlobtideError: if it cannot be read or is broken gzip.
+        BlobtideError: if it cannot be opened.
     """
-    with _opened(name) as stream:
-        text = _Text(name, stream)
-        text.read_on()
-        data = text.data
-        match detect(Sample(data, whole=True, appended=True)):
-            case Content.ENVELOPE:
-                head = HEAD.match(data)
-                yield from _records(text, head.end() if head else 0)
-            case Content.JSON_LINES if _are_lines(data):
-                yield from _lines(text)
-            case _:
-                # Records without an envelope, or a block from the middle of a blob, which begins with a comma.
-                body = data.removeprefix(BOM).lstrip(_SEPARATORS)
-                yield from _records(text, len(data) - len(body)) if body.startswith(b"{") else _lines(text)
+    with opened(name) as stream:
+        text = _Text(name, text_pieces(stream, min(CHUNK_BYTES, _PIECE_BYTES)))
+        yield from _segments(text)
+        if text.broken:
+            yield _letter(text, text.broken)
+
+
+def _segments(text: _Text) -> Iterator[Segment]:
+    text.read_on()
+    data = text.data
+    match detect(Sample(data, whole=True, appended=True)):
+        case Content.ENVELOPE:
+            yield from _records(text, _head_end(data))
+        case Content.JSON_LINES if _are_lines(data):
+            yield from _lines(text)
+        case _:
+            # Records without an envelope, or a block from the middle of a blob, which begins with a comma.
+            body = data.removeprefix(BOM).lstrip(_SEPARATORS)
+            yield from _records(text, len(data) - len(body)) if body.startswith(b"{") else _lines(text)
+
+
+def _letter(text: _Text, broken: Broken) -> DeadLetter:
+    match broken:
+        case CutText():
+            data = b"" if ends_document(text.data, 0) else text.data
+            code, offset = ErrorCode.CUT_FILE, text.start
+        case TrailingBytes():
+            code, data, offset = ErrorCode.TRAILING_BYTES, broken.data, text.start + len(text.data)
+    return DeadLetter(
+        STAGE, code, broken.reason, data, key=text.name.encode(), blob=text.name, generation=GENERATION, record_offset=offset
+    )
+
+
+def _head_end(data: bytes) -> int:
+    head = HEAD.match(data)
+    return head.end() if head else 0
 
 
 def _records(text: _Text, begin: int) -> Iterator[Segment]:
-    """Yield whole records; what is none goes along, for the parser to judge."""
+    """Yield whole records; what is none goes along, for the parser to judge, but for the end of a text that is cut."""
     while True:
         framed = frame(text.data, begin)
         if framed.spans:
@@ -90,6 +124,8 @@ def _records(text: _Text, begin: int) -> Iterator[Segment]:
                 yield text.take(next_record, SegmentFormat.RECORDS)
                 begin = 0
                 continue
+        if text.whole and text.is_cut:
+            return
         if stuck:
             if not ends_document(text.data, begin):
                 yield text.take(len(text.data), SegmentFormat.RECORDS)
@@ -101,11 +137,15 @@ def _records(text: _Text, begin: int) -> Iterator[Segment]:
 
 def _lines(text: _Text) -> Iterator[Segment]:
     while True:
-        end = len(text.data) if text.whole else text.data.rfind(b"\n") + 1
+        cut = text.whole and text.is_cut
+        end = len(text.data) if text.whole and not cut else text.data.rfind(b"\n") + 1
         if not end and len(text.data) >= MAX_PENDING_BYTES:
             end = len(text.data)
         if end:
             yield text.take(end, SegmentFormat.JSON_LINES)
+        if cut:
+            # The last line may be whole all the same, or be a document that holds whole records.
+            yield from _records(text, _head_end(text.data))
         if text.whole:
             return
         text.read_on()
@@ -144,36 +184,3 @@ def _is_json(line: bytes) -> bool:
     except (msgspec.MsgspecError, RecursionError):
         return False
     return True
-
-
-def _read(stream: BinaryIO, size: int, name: str) -> bytes:
-    """Read `size` bytes, fewer only at the end."""
-    parts = []
-    try:
-        while size > 0 and (part := stream.read(size)):
-            parts.append(part)
-            size -= len(part)
-    except _BAD_GZIP as error:
-        raise BlobtideError(f"{name}: broken gzip data: {error}") from error
-    except OSError as error:
-        raise BlobtideError(f"{name}: {error.strerror or error}") from error
-    return b"".join(parts)
-
-
-@contextmanager
-def _opened(name: str) -> Iterator[BinaryIO]:
-    if name == STANDARD_INPUT:
-        yield _plain(BufferedReader(cast("RawIOBase", sys.stdin.buffer)))
-        return
-    with ExitStack() as stack:
-        try:
-            file = stack.enter_context(Path(name).open("rb"))
-        except OSError as error:
-            raise BlobtideError(f"{name}: {error.strerror}") from error
-        yield _plain(file)
-
-
-def _plain(stream: BufferedReader) -> BinaryIO:
-    """Return `stream`, unpacked if it holds gzip members."""
-    packed = stream.peek(len(_GZIP)).startswith(_GZIP)
-    return cast("BinaryIO", igzip.open(stream)) if packed else stream  # type: ignore[no-untyped-call]

@@ -3,27 +3,41 @@
 from __future__ import annotations
 
 import csv
+import errno
 import gzip
 import io
 import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
+from libs.common.dead_letters import DeadLetter
+from libs.common.segments import Segment
 from services.cli import convert, convert_input
 from services.cli.convert import command
+from services.cli.local_file import MAX_TRAILING_BYTES, CutText, text_pieces
 from services.parser.kernel import parse
 from tests.parser_oracle import rows_of
 from tests.samples import SAMPLES, TOTALS, document
 from tests.unit.parser.test_kernel import GOOD, envelope, nsg, segment, vnet
 
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
 
 def run(*arguments: object, given: bytes | None = None) -> Result:
     """Run the command."""
     return CliRunner().invoke(command, [str(argument) for argument in arguments], input=given)
+
+
+def segments_of(file: Path) -> list[Segment]:
+    """Return the segments of a file."""
+    return [found for found in convert_input.segments_of(str(file)) if isinstance(found, Segment)]
 
 
 @pytest.mark.parametrize("name", TOTALS)
@@ -113,7 +127,7 @@ def test_a_line_without_an_end_is_given_up(tmp_path: Path, monkeypatch: pytest.M
     record = json.dumps(vnet(GOOD)).encode()
     file = tmp_path / "file"
     file.write_bytes(b"x" * 5000 + b"\n" + record + b"\n")
-    segments = list(convert_input.segments_of(str(file)))
+    segments = segments_of(file)
     assert max(len(one.data) for one in segments) <= 800 + len(record)
     assert b"".join(one.data for one in segments) == file.read_bytes()
     assert sum(parse([one]).batch.num_rows for one in segments) == 1
@@ -153,14 +167,104 @@ def test_dead_letters_go_to_a_file_and_give_exit_code_1(tmp_path: Path) -> None:
 
 
 def test_wrong_use_is_told_before_anything_is_written(tmp_path: Path) -> None:
-    """A missing file, an output over its input and broken gzip are one clear line each, and leave nothing behind."""
+    """An output over its input is one clear line, and leaves nothing behind."""
     file = tmp_path / "in.json"
-    file.write_bytes(gzip.compress(envelope(vnet(GOOD)))[:60])
-    assert run(tmp_path / "none").exit_code == 2
+    file.write_bytes(envelope(vnet(GOOD)))
     assert run(file, "-o", file).exit_code == 2
-    broken = run(file, "-o", tmp_path / "out")
-    assert "broken gzip data" in str(broken.exception)
     assert [path.name for path in tmp_path.iterdir()] == ["in.json"]
+
+
+def test_a_broken_file_costs_only_what_is_behind_the_damage(tmp_path: Path) -> None:
+    """Rows of good files and of whole records before the cut come; one dead letter has the rest, and the summary is shown."""
+    text = envelope(vnet(GOOD, GOOD), vnet(GOOD))
+    whole, _, rest = text.rpartition(b',{"time"')
+    cut = gzip.compress(whole + b',{"time"' + rest[:100])[:-8]
+    for name, data in {"good": text, "cut.gz": cut, "trailed.gz": gzip.compress(text) + b"rubbish", "last": text}.items():
+        (tmp_path / name).write_bytes(data)
+    result = run(*(tmp_path / name for name in ("good", "cut.gz", "trailed.gz", "last")), "--errors", tmp_path / "errors")
+    assert result.exit_code == 1
+    assert "files 4, records 7, tuples 11, rows 11, dead letters 2" in result.stderr
+    assert f"cut.gz: gzip data truncated after byte {len(cut)}" in result.stderr
+    assert len(result.stdout.splitlines()) == 11
+    errors = [json.loads(line) for line in (tmp_path / "errors").read_bytes().splitlines()]
+    assert [(error["code"], Path(error["file"]).name, error["record_offset"], error["text"]) for error in errors] == [
+        ("cut_file", "cut.gz", len(whole), ',{"time"' + rest[:100].decode()),
+        ("trailing_bytes", "trailed.gz", len(text), "rubbish"),
+    ]
+
+
+def test_a_wrong_checksum_is_told_and_all_rows_come(tmp_path: Path) -> None:
+    """All that the member holds becomes rows; that its bytes are not what was packed is a dead letter."""
+    file = tmp_path / "file"
+    data = gzip.compress(envelope(vnet(GOOD)))
+    file.write_bytes(data[:-8] + bytes(4) + data[-4:])
+    result = run(file)
+    assert result.exit_code == 1
+    assert "rows 1, dead letters 1" in result.stderr
+    assert f"damaged at byte {len(data) - 5}: incorrect data check" in result.stderr
+
+
+def test_a_file_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
+    """The others are converted, the summary counts it, and the exit code is 1."""
+    good = tmp_path / "good"
+    good.write_bytes(envelope(vnet(GOOD)))
+    result = run(tmp_path / "none", good, tmp_path, "-o", tmp_path / "rows")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[:2] == [
+        f"blobtide convert: {tmp_path / 'none'}: No such file or directory",
+        f"blobtide convert: {tmp_path}: Is a directory",
+    ]
+    assert "files 1, records 1, tuples 1, rows 1, dead letters 0" in result.stderr
+    assert result.stderr.splitlines()[-1] == "  files that cannot be read: 2"
+    assert len((tmp_path / "rows").read_bytes().splitlines()) == 1
+
+
+def test_rows_of_before_stay_when_no_file_can_be_read(tmp_path: Path) -> None:
+    """A mistyped name does not cost what an earlier run has written."""
+    rows = tmp_path / "rows"
+    rows.write_text("as before")
+    result = run(tmp_path / "none", "-o", rows)
+    assert "no result was written" in str(result.exception)
+    assert "files 0" in result.stderr
+    assert rows.read_text() == "as before"
+    assert [path.name for path in tmp_path.iterdir()] == ["rows"]
+
+
+class _FailingDisk(io.RawIOBase):
+    """Gives some bytes and then fails, as a disk or a share may."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        if not self._data:
+            raise OSError(errno.EIO, "Input/output error")
+        part = self._data[: len(memoryview(buffer))]
+        memoryview(buffer)[: len(part)] = part
+        self._data = self._data[len(part) :]
+        return len(part)
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_file_that_fails_while_it_is_read_keeps_what_was_read(pack: Callable[[bytes], bytes]) -> None:
+    """What was read before comes out, then the reason."""
+    data = pack(b"x" * 100_000)
+    *texts, last = text_pieces(io.BufferedReader(_FailingDisk(data[:-1])), 1000)
+    assert last == CutText("reading fails: Input/output error")
+    assert b"".join(piece for piece in texts if isinstance(piece, bytes)).startswith(b"x" * 90_000)
+
+
+def test_very_much_behind_a_member_is_named_only(tmp_path: Path) -> None:
+    """So many trailing bytes are not kept in memory: the dead letter says where they are."""
+    for size, kept in ((MAX_TRAILING_BYTES, MAX_TRAILING_BYTES), (MAX_TRAILING_BYTES + 1, 0)):
+        (tmp_path / "file").write_bytes(gzip.compress(b"") + b"x" * size)
+        (letter,) = convert_input.segments_of(str(tmp_path / "file"))
+        assert isinstance(letter, DeadLetter)
+        assert len(letter.data) == kept
+        assert f"from byte {len(gzip.compress(b''))} on" in letter.reason
 
 
 @pytest.mark.parametrize("chunk", [10, 100, 700, 5000])
@@ -173,7 +277,7 @@ def test_a_file_read_in_chunks_gives_the_rows_of_the_whole(chunk: int, tmp_path:
     whole = parse([segment(text)])
     for module in (convert, convert_input):
         monkeypatch.setattr(module, "CHUNK_BYTES", chunk)
-    segments = list(convert_input.segments_of(str(tmp_path / "file")))
+    segments = segments_of(tmp_path / "file")
     parsed = [parse([one]) for one in segments]
     offsets = [row["record_offset"] for part in parsed for row in rows_of(part.batch)]
     assert offsets == [row["record_offset"] for row in rows_of(whole.batch)]
