@@ -19,7 +19,7 @@ from libs.common.dead_letters import DeadLetter
 from libs.common.errors import BlobtideError
 from libs.common.segments import Segment
 from services.cli.convert_input import CHUNK_BYTES, segments_of
-from services.cli.convert_output import Format, RowWriter, letter_line, row_writer
+from services.cli.convert_output import Format, RowWriter, format_of, letter_line, row_writer
 from services.cli.local_file import STANDARD_INPUT
 from services.cli.streams import result_file
 from services.parser.harvest import Harvest, harvest
@@ -125,23 +125,38 @@ class _Screen:
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(allow_dash=True))
-@click.option("--format", "form", type=click.Choice([f.value for f in Format]), default="ndjson", show_default=True)
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Rows go to this file.")
+@click.option(
+    "--format",
+    "given",
+    type=click.Choice([f.value for f in Format]),
+    help="How rows are written; table: aligned columns for people. Default: what the suffix of --output says (.parquet, .csv, "
+    ".ndjson, .jsonl, .json), else ndjson. If both are given, this one holds.",
+)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Rows go to this file, not to standard output."
+)
 @click.option("--errors", type=click.Path(path_type=Path, dir_okay=False), help="Dead letters go to this file, as NDJSON.")
-def command(files: tuple[str, ...], form: str, output: Path | None, errors: Path | None) -> None:
+def command(files: tuple[str, ...], given: str | None, output: Path | None, errors: Path | None) -> None:
     """Turn local flow-log files (or standard input, -) into rows, without any server.
 
     NSG version 1 and 2 and VNet version 4, as whole blobs, single records or lines, plain or gzip: the content decides.
     Rows go to standard output, a summary to standard error. What is broken, such as a truncated gzip file, is a dead
     letter, and the rest goes on; so it does when a file cannot be opened. Exit code 1 if anything could not be read.
+
+    \b
+    Examples:
+      blobtide convert PT1H.json --format table
+      blobtide convert PT1H.json other.json.gz -o rows.parquet --errors errors.ndjson
+      zcat logs.gz | blobtide convert - --format csv > rows.csv
     """
-    if form == Format.PARQUET and output is None and sys.stdout.isatty():
+    form = Format(given) if given else format_of(output)
+    if form is Format.PARQUET and output is None and sys.stdout.isatty():
         raise click.UsageError("parquet is not for terminals: give --output FILE or redirect standard output")
     _refuse_overwriting(files, output, errors)
     tally = _Tally()
     with ExitStack() as stack:
         refused = stack.enter_context(result_file(errors)) if errors else None
-        writer = stack.enter_context(row_writer(Format(form), output))
+        writer = stack.enter_context(row_writer(form, output))
         _convert(files, writer, refused, tally)
         if not tally.files:
             _tell(tally, errors)

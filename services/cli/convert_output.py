@@ -34,6 +34,20 @@ class Format(StrEnum):
     TABLE = "table"
 
 
+_SUFFIXES: Final = {
+    ".ndjson": Format.NDJSON,
+    ".jsonl": Format.NDJSON,
+    ".json": Format.NDJSON,
+    ".csv": Format.CSV,
+    ".parquet": Format.PARQUET,
+}
+
+
+def format_of(output: Path | None) -> Format:
+    """Return what the name of the output says, capitals or not; NDJSON if it says nothing."""
+    return _SUFFIXES.get(output.suffix.lower(), Format.NDJSON) if output else Format.NDJSON
+
+
 class RowWriter(Protocol):
     """Writes flow batches to one stream."""
 

@@ -71,6 +71,33 @@ def test_all_formats_hold_the_same_rows(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["rows.parquet"]
 
 
+def written_as(file: Path) -> str:
+    """Tell the format of a file of rows by its first bytes."""
+    data = file.read_bytes()
+    return "parquet" if data.startswith(b"PAR1") else "ndjson" if data.startswith(b"{") else "csv"
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("r.parquet", "parquet"),
+        ("r.CSV", "csv"),
+        ("r.ndjson", "ndjson"),
+        ("r.jsonl", "ndjson"),
+        ("r.json", "ndjson"),
+        ("r", "ndjson"),
+    ],
+)
+def test_the_suffix_of_the_output_chooses_the_format(name: str, form: str, tmp_path: Path) -> None:
+    """Without --format the file is what its name says; --format wins over the name."""
+    file = SAMPLES / "vnet_v4.json"
+    assert run(file, "-o", tmp_path / name).exit_code == 0
+    assert written_as(tmp_path / name) == form
+    for other in ("parquet", "csv", "ndjson"):
+        assert run(file, "-o", tmp_path / name, "--format", other).exit_code == 0
+        assert written_as(tmp_path / name) == other
+
+
 def test_a_table_holds_no_control_characters(tmp_path: Path) -> None:
     """Logs are untrusted and a terminal obeys: what a rule's name holds of that is replaced, and a row stays a line."""
     file = tmp_path / "file"
