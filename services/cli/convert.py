@@ -20,6 +20,7 @@ from libs.common.errors import BlobtideError
 from libs.common.segments import Segment
 from services.cli.convert_input import CHUNK_BYTES, segments_of
 from services.cli.convert_output import Format, RowWriter, format_of, letter_line, row_writer
+from services.cli.help_text import examples
 from services.cli.local_file import STANDARD_INPUT
 from services.cli.streams import result_file
 from services.parser.harvest import Harvest, harvest
@@ -123,7 +124,13 @@ class _Screen:
             click.echo("\r\x1b[K", nl=False, err=True)
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "blobtide convert PT1H.json --format table",
+        "blobtide convert PT1H.json other.json.gz -o rows.parquet --errors errors.ndjson",
+        "zcat logs.gz | blobtide convert - --format csv > rows.csv",
+    )
+)
 @click.argument("files", nargs=-1, required=True, type=click.Path(allow_dash=True))
 @click.option(
     "--format",
@@ -142,12 +149,6 @@ def command(files: tuple[str, ...], given: str | None, output: Path | None, erro
     NSG version 1 and 2 and VNet version 4, as whole blobs, single records or lines, plain or gzip: the content decides.
     Rows go to standard output, a summary to standard error. What is broken, such as a truncated gzip file, is a dead
     letter, and the rest goes on; so it does when a file cannot be opened. Exit code 1 if anything could not be read.
-
-    \b
-    Examples:
-      blobtide convert PT1H.json --format table
-      blobtide convert PT1H.json other.json.gz -o rows.parquet --errors errors.ndjson
-      zcat logs.gz | blobtide convert - --format csv > rows.csv
     """
     form = Format(given) if given else format_of(output)
     if form is Format.PARQUET and output is None and sys.stdout.isatty():

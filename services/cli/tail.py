@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -19,6 +18,8 @@ from libs.common.kafka.follow import Follower, Newest, Since
 from libs.common.kafka.records import Inbound
 from libs.common.settings.kafka import TopicSettings
 from libs.common.settings.problems import did_you_mean
+from services.cli.help_text import examples
+from services.cli.moments import moment_of
 from services.cli.options import config_option, load_logged
 from services.cli.streams import standard_output
 from services.cli.tail_render import Output, render
@@ -27,44 +28,58 @@ _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DEFAULT_COUNT: Final = 10
 
 
-@click.command(short_help="Follow topics of the pipeline.")
+@click.command(
+    short_help="Follow topics of the pipeline.",
+    epilog=examples(
+        "blobtide tail -f flows --grep Denied",
+        "blobtide tail errors --since 2h --format json",
+        "blobtide tail raw_flow_logs --partition 3 -n 1 --bootstrap-servers 127.0.0.1:9092",
+    ),
+)
 @click.argument("topics", nargs=-1)
 @click.option("-f", "--follow", is_flag=True, help="Go on with what arrives, until Ctrl-C.")
 @click.option(
     "-n", "--tail", "count", type=click.IntRange(min=0), help=f"Begin with so many newest lines.  [default: {_DEFAULT_COUNT}]"
 )
-@click.option("--since", help="Begin at a time instead: 10m, 2h, 1d ago, or RFC 3339. `0` is the beginning.")
+@click.option(
+    "--since",
+    help="Begin at a time instead: an age (30s, 10m, 2h, 1d), or RFC 3339 such as 2026-05-01T12:00:00Z (UTC if no zone is "
+    "given). 0: the beginning.",
+)
 @click.option(
     "--format",
     "output",
     type=click.Choice([kind.value for kind in Output]),
     default="text",
     show_default=True,
-    help="How to show them.",
+    help="Lines for people, or one JSON object a line.",
 )
-@click.option("--partition", type=click.IntRange(min=0), help="Only this partition.")
+@click.option("--partition", type=click.IntRange(min=0), help="Only this partition of each topic.  [default: all]")
 @click.option(
     "--grep",
     "patterns",
     multiple=True,
     help="Only lines that match this regular expression (repeatable: all); of the newest, or with --since.",
 )
-@click.option("--max", "limit", type=click.IntRange(min=1), help="Stop after so many lines.")
-@click.option("--bootstrap-servers", help="Overrides kafka.bootstrap_servers.")
+@click.option("--max", "limit", type=click.IntRange(min=1), help="Stop after so many lines.  [default: no limit]")
+@click.option("--bootstrap-servers", help="Kafka, instead of kafka.bootstrap_servers.")
 @config_option
 def command(config: Path | None, bootstrap_servers: str | None, **options: Any) -> None:
     """Show messages of TOPICS: names as in Kafka, or short. A flow batch is a line a flow.
 
     Short names: flows, errors, blobs, blob_state, checkpoints, completions, raw_flow_logs, raw_application_logs,
     raw_proxy_logs. Without TOPICS: flows and errors.
+
+    As JSON every line has the same keys: topic, partition, offset, timestamp, key, type and value. Lines of one flow batch
+    have a flow each as value, and the rest in common.
     """
     settings = load_logged(config, "tail")
     kafka = settings.kafka
     if bootstrap_servers:
         kafka = kafka.model_copy(update={"bootstrap_servers": bootstrap_servers})
     start = _start(options["count"], options["since"])
-    follower = Follower(kafka, _names(options["topics"], settings.topics), start)
-    show = _shown(options["patterns"], options["partition"], Output(options["output"]))
+    follower = Follower(kafka, _names(options["topics"], settings.topics), start, options["partition"])
+    show = _shown(options["patterns"], Output(options["output"]))
     with standard_output() as out, closing(follower):
         _open(follower, options["topics"], settings.topics)
         try:
@@ -103,10 +118,9 @@ def _milliseconds(text: str) -> int:
     if age := re.fullmatch(r"(\d+)([smhd])", text):
         return int((time.time() - int(age[1]) * _UNITS[age[2]]) * 1000)
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
+        return int(moment_of(text).timestamp() * 1000)
+    except (ValueError, OverflowError) as error:
         raise ConfigError(f"--since {text}: give an age such as 10m, or a time such as 2026-05-01T12:00:00Z") from error
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 Show = Callable[[Iterable[Inbound]], Iterator[str]]
@@ -120,7 +134,7 @@ def _lines(follower: Follower, show: Show, start: Newest | Since, *, follow: boo
         yield from show(follower.poll(1.0))
 
 
-def _shown(patterns: Iterable[str], partition: int | None, output: Output) -> Show:
+def _shown(patterns: Iterable[str], output: Output) -> Show:
     try:
         wanted = [re.compile(pattern) for pattern in patterns]
     except re.error as error:
@@ -129,9 +143,8 @@ def _shown(patterns: Iterable[str], partition: int | None, output: Output) -> Sh
 
     def show(records: Iterable[Inbound]) -> Iterator[str]:
         for record in records:
-            if partition is None or record.partition == partition:
-                lines = render(record, output, flow_lines)
-                yield from (line for line in lines if all(pattern.search(line) for pattern in wanted))
+            lines = render(record, output, flow_lines)
+            yield from (line for line in lines if all(pattern.search(line) for pattern in wanted))
 
     return show
 

@@ -1,14 +1,14 @@
 """Turn any message of the pipeline into readable lines or JSON lines, by its ``type`` header.
 
-A flow batch gives one line a flow; a segment, an event and a dead letter give one line each. What cannot be decoded is shown as
-what it is, with the reason: a tail never hides a message.
+A flow batch gives one line a flow; a segment, an event and a dead letter give one line each. As JSON all lines have the same
+keys around what is in the message. What cannot be decoded is shown as what it is, with the reason: a tail hides no message.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -47,12 +47,16 @@ def render(record: Inbound, output: Output, flow_lines: FlowLines) -> Iterator[s
             table = decode_flows(record.value or b"")
             text = json_lines(table) if output is Output.JSON else flow_lines.text(table)
             # Not splitlines(): it splits at characters that a rule's name may hold.
-            yield from text.decode().split("\n")[:-1]
+            lines = text.decode().split("\n")[:-1]
+            yield from _with_envelope(record, kind, lines) if output is Output.JSON else lines
             return
         shown = _decoded(record, kind)
     except CodecError as error:
         shown = {"undecodable": str(error), "bytes": record.value or b""}
-    yield _as_json(record, kind, shown) if output is Output.JSON else _as_text(record, kind, shown)
+    if output is Output.JSON:
+        yield from _with_envelope(record, kind, [json.dumps(shown, default=_plain, ensure_ascii=False)])
+    else:
+        yield _as_text(record, kind, shown)
 
 
 def _decoded(record: Inbound, kind: str) -> dict[str, Any]:
@@ -75,7 +79,8 @@ def _bytes(data: bytes) -> str:
         return "base64:" + base64.b64encode(data).decode()
 
 
-def _as_json(record: Inbound, kind: str, shown: dict[str, Any]) -> str:
+def _with_envelope(record: Inbound, kind: str, values: Iterable[str]) -> Iterator[str]:
+    """Yield a line for each value (JSON text) of `record`."""
     message = {
         "topic": record.topic,
         "partition": record.partition,
@@ -83,9 +88,10 @@ def _as_json(record: Inbound, kind: str, shown: dict[str, Any]) -> str:
         "timestamp": _time(record.timestamp_ms),
         "key": record.key.decode(errors="replace") if record.key is not None else None,
         "type": kind or None,
-        "value": shown,
     }
-    return json.dumps(message, default=_plain, ensure_ascii=False)
+    head = json.dumps(message, ensure_ascii=False).removesuffix("}")
+    for value in values:
+        yield f'{head}, "value": {value}}}'
 
 
 def _as_text(record: Inbound, kind: str, shown: dict[str, Any]) -> str:

@@ -28,10 +28,10 @@ CLOSED = BlobClosed("s.e/logs/PT1H.json", "0x1", 14, NOW, NOW, 900)
 LETTER = DeadLetter("parser", ErrorCode.SHORT_TUPLE, "3 fields; at least 8", b"1,2,\xff", blob="s.e/logs/PT1H.json")
 
 
-def produce(kafka: KafkaSettings, topic: str, value: bytes, headers: Headers) -> None:
-    """Write one message."""
+def produce(kafka: KafkaSettings, topic: str, value: bytes, headers: Headers, partition: int = -1) -> None:
+    """Write one message, where its key belongs or to `partition`."""
     producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
-    producer.produce(topic, value, key=b"s.e/logs/PT1H.json", headers=list(headers))
+    producer.produce(topic, value, key=b"s.e/logs/PT1H.json", headers=list(headers), partition=partition)
     assert producer.flush(30) == 0
 
 
@@ -63,7 +63,8 @@ def test_flow_batches_become_one_line_a_flow(config: Path) -> None:
     """A batch of three flows is three readable lines, and JSON lines carry the identity."""
     assert len(tail(config, "flows").stdout.splitlines()) == 3
     shown = [json.loads(line) for line in tail(config, "flows", "--format", "json").stdout.splitlines()]
-    assert [set(row) >= {"blob", "generation", "record_offset", "tuple_index"} for row in shown] == [True] * 3
+    assert [set(line["value"]) >= {"blob", "generation", "record_offset", "tuple_index"} for line in shown] == [True] * 3
+    assert [(line["type"], line["offset"]) for line in shown] == [("flow-batch", 0)] * 3
 
 
 def test_segments_events_and_dead_letters_are_decoded(config: Path) -> None:
@@ -108,6 +109,22 @@ def test_the_count_is_of_lines(config: Path) -> None:
     every = tail(config, "flows").stdout.splitlines()
     assert tail(config, "flows", "-n", "1").stdout.splitlines() == every[-1:]
     assert tail(config, "flows", "--since", "0").stdout.splitlines() == every
+
+
+def test_a_partition_is_chosen_before_the_newest_lines(
+    config: Path, kafka_settings: KafkaSettings, topics: TopicSettings
+) -> None:
+    """Old messages of a quiet partition are shown although others have many newer ones; an unknown partition is refused."""
+    for number in range(15):
+        event = replace(CLOSED, size=number)
+        produce(kafka_settings, topics.blobs, encode_event(event), event_headers(event), partition=0 if number < 2 else 1)
+    shown = [json.loads(line) for line in tail(config, "blobs", "--partition", "0", "--format", "json").stdout.splitlines()]
+    assert {line["partition"] for line in shown} == {0}
+    assert [line["value"]["size"] for line in shown if line["value"]["size"] < 2] == [0, 1]
+    argv = (sys.executable, "-m", "services.cli.main", "tail", "blobs", "--partition", "99", "--config", str(config))
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "has no partition 99: it has" in done.stderr
 
 
 def test_an_unknown_topic_is_refused_with_a_suggestion(config: Path) -> None:

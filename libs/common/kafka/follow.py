@@ -7,7 +7,7 @@ committed records are seen.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from heapq import nlargest
 from typing import Final
@@ -15,7 +15,7 @@ from typing import Final
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as ClientPartition
 
-from libs.common.errors import ServerUnreachable
+from libs.common.errors import ConfigError, ServerUnreachable
 from libs.common.kafka.client import check_reachable, consumer_config, make_client
 from libs.common.kafka.client_log import ClientLog
 from libs.common.kafka.consumer import inbound
@@ -31,7 +31,7 @@ _BATCH: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class Newest:
-    """Start so that the last `count` records of all partitions together come first; 0: only what comes from now on."""
+    """Start so that the last `count` records of all partitions read, together, come first; 0: only what comes from now on."""
 
     count: int
 
@@ -44,18 +44,20 @@ class Since:
 
 
 class Follower:
-    """Reads `topics` from `start`; from one thread."""
+    """Reads `topics`, or one `partition` of each, from `start`; from one thread."""
 
     def __init__(
         self,
         kafka: KafkaSettings,
         topics: tuple[str, ...],
         start: Newest | Since,
+        partition: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._kafka = kafka
         self._topics = topics
         self._start = start
+        self._partition = partition
         self._clock = clock
         self._consumer: Consumer | None = None
         self._unfinished: set[TopicPartition] = set()
@@ -64,7 +66,7 @@ class Follower:
         """Connect and go to the start.
 
         Raises:
-            ServerUnreachable, ConfigError: Kafka or a topic is not there.
+            ServerUnreachable, ConfigError: Kafka, a topic or the partition is not there.
         """
         check_reachable(self._kafka, self._topics)
         config = consumer_config(self._kafka, "not-a-group") | {"enable.partition.eof": True, "auto.offset.reset": "earliest"}
@@ -150,13 +152,22 @@ class Follower:
         assert self._consumer is not None, "open first"  # noqa: S101
         about = self._consumer.list_topics(topic, timeout=_SECONDS).topics[topic]
         raise_for(about)
+        numbers = self._chosen(topic, about.partitions)
         if isinstance(self._start, Since):
-            asked = [ClientPartition(topic, number, self._start.timestamp_ms) for number in about.partitions]
+            asked = [ClientPartition(topic, number, self._start.timestamp_ms) for number in numbers]
             found: list[ClientPartition] = self._consumer.offsets_for_times(asked, timeout=_SECONDS)
             for partition in found:
                 raise_for(partition)  # it has no offset then, which is not "nothing since"
             return [partition if partition.offset >= 0 else _at(partition, OFFSET_END) for partition in found]
-        return [self._newest(topic, number, self._start.count) for number in about.partitions]
+        return [self._newest(topic, number, self._start.count) for number in numbers]
+
+    def _chosen(self, topic: str, numbers: Collection[int]) -> Collection[int]:
+        if self._partition is None:
+            return numbers
+        if self._partition not in numbers:
+            there = "one partition, 0" if len(numbers) == 1 else f"{len(numbers)} partitions, 0 to {len(numbers) - 1}"
+            raise ConfigError(f"topic {topic} has no partition {self._partition}: it has {there}")
+        return [self._partition]
 
     def _newest(self, topic: str, number: int, count: int) -> ClientPartition:
         assert self._consumer is not None, "open first"  # noqa: S101

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import calendar
 import json
+import os
 import resource
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
+
+import pytest
+
+from libs.common.errors import ConfigError
+from services.cli.tail import _milliseconds
 
 SCRIPT = """
 import sys
@@ -55,3 +64,29 @@ def test_lines_that_do_not_fit_are_an_error(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "blobtide: standard output: cannot write: File too large"
     assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def far_from_utc() -> Iterator[None]:
+    """Live in a zone of another offset than UTC's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(os.environ, "TZ", "Asia/Tokyo")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("far_from_utc")
+@pytest.mark.parametrize(
+    "text", ["2026-05-01T12:00:00Z", "2026-05-01T14:00:00+02:00", "2026-05-01T12:00:00", "2026-05-01 12:00"]
+)
+def test_a_time_without_a_zone_is_utc(text: str) -> None:
+    """Wherever the command runs: the logs are in UTC too."""
+    assert _milliseconds(text) == calendar.timegm((2026, 5, 1, 12, 0, 0)) * 1000
+
+
+@pytest.mark.parametrize("text", ["yesterday", "12:00", "0001-01-01T00:00:00+02:00"])
+def test_a_time_that_is_none_is_refused(text: str) -> None:
+    """One line says how to write it."""
+    with pytest.raises(ConfigError, match="give an age such as 10m"):
+        _milliseconds(text)

@@ -33,7 +33,20 @@ def test_a_flow_is_one_line_whatever_its_rule_is_called(output: Output, separato
     shown = lines(message(encode_flows(flows), FLOW_BATCH_HEADERS), output)
     assert len(shown) == 2
     if output is Output.JSON:
-        assert json.loads(shown[0])["rule"] == f"one{separator}two"
+        assert json.loads(shown[0])["value"]["rule"] == f"one{separator}two"
+
+
+def test_all_json_lines_have_the_same_keys() -> None:
+    """Flows, other messages and what cannot be decoded differ only in their value, so that a filter works on all of them."""
+    flows = table([row(Spot(1, 1, 0)), row(Spot(1, 1, 1))]).combine_chunks().to_batches()[0]
+    batch = message(encode_flows(flows), FLOW_BATCH_HEADERS)
+    records = [batch, message(b"x", FLOW_BATCH_HEADERS), message(b"x", (("type", b"dead-letter"),)), message(b"x")]
+    shown = [json.loads(line) for record in records for line in lines(record, Output.JSON)]
+    keys = ["topic", "partition", "offset", "timestamp", "key", "type", "value"]
+    assert [list(line) for line in shown] == [keys] * 5
+    assert [line["type"] for line in shown] == ["flow-batch"] * 3 + ["dead-letter", None]
+    assert [line["value"].get("tuple_index") for line in shown] == [0, 1, None, None, None]
+    assert {(line["topic"], line["partition"], line["offset"], line["key"]) for line in shown} == {("t", 0, 7, "k")}
 
 
 @pytest.mark.parametrize("piece", [None, Piece(1, 3, 20)])

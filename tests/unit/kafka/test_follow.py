@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka import KafkaError
 from confluent_kafka import TopicPartition as ClientPartition
 
-from libs.common.errors import BlobtideError, ServerUnreachable
+from libs.common.errors import BlobtideError, ConfigError, ServerUnreachable
 from libs.common.kafka import follow
 from libs.common.kafka.follow import Follower, Newest, Since
 from libs.common.settings.kafka import KafkaSettings
@@ -71,6 +71,7 @@ class _Client:
 
     def __init__(self, answers: Iterator[list[_Message]]) -> None:
         self.answers = answers
+        self.assigned: list[tuple[int, int]] = []
         self.now = 0.0
 
     def list_topics(self, topic: str, timeout: float) -> Any:
@@ -82,7 +83,8 @@ class _Client:
     def offsets_for_times(self, partitions: list[ClientPartition], timeout: float) -> list[ClientPartition]:
         return [ClientPartition(partition.topic, partition.partition, 0) for partition in partitions]
 
-    def assign(self, partitions: list[ClientPartition]) -> None: ...
+    def assign(self, partitions: list[ClientPartition]) -> None:
+        self.assigned = [(partition.partition, partition.offset) for partition in partitions]
 
     def consume(self, number: int, timeout: float) -> list[_Message]:
         self.now += 1
@@ -92,11 +94,13 @@ class _Client:
         return self.now
 
 
-def following(client: _Client, start: Newest | Since, monkeypatch: pytest.MonkeyPatch) -> Follower:
+def following(
+    client: _Client, start: Newest | Since, monkeypatch: pytest.MonkeyPatch, partition: int | None = None
+) -> Follower:
     """Return an open follower of the fake."""
     monkeypatch.setattr(follow, "check_reachable", lambda *_: None)
     monkeypatch.setattr(follow, "make_client", lambda *_: client)
-    follower = Follower(KafkaSettings(), ("t",), start, clock=client.clock)
+    follower = Follower(KafkaSettings(), ("t",), start, partition, clock=client.clock)
     follower.open()
     return follower
 
@@ -164,3 +168,18 @@ def test_an_answer_that_does_not_know_is_asked_for_again(monkeypatch: pytest.Mon
     monkeypatch.setattr(client, "assign", begun.extend)
     assert [record.offset for record in following(client, Since(0), monkeypatch).backlog()] == [7]
     assert [(one.partition, one.offset) for one in begun] == [(0, 7), (1, 7)]
+
+
+@pytest.mark.parametrize("start", [Newest(10), Since(0)])
+def test_only_the_partition_that_was_asked_for_is_read(start: Newest | Since, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest records are those of this partition, however many newer ones the others have."""
+    client = _Client(iter([[_Message(1, 1), _end(1)]]))
+    follower = following(client, start, monkeypatch, partition=1)
+    assert [number for number, _ in client.assigned] == [1]
+    assert [record.partition for record in follower.backlog()] == [1]
+
+
+def test_a_partition_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says how many there are."""
+    with pytest.raises(ConfigError, match="topic t has no partition 2: it has 2 partitions, 0 to 1"):
+        following(_Client(iter([])), Since(0), monkeypatch, partition=2)
