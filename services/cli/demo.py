@@ -20,6 +20,8 @@ from libs.common.errors import ConfigError, ServerUnreachable
 from libs.common.service import Stop
 from libs.common.settings import load_settings
 from libs.common.settings.storage import StorageAccount
+from services.cli.help_text import examples
+from services.cli.moments import moment_of
 from services.cli.options import config_option
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ _KINDS: Final = ("vnet", "nsg2", "nsg1", "mixed")
 _BACK: Final = re.compile(r"-(\d{1,9})([hm])")
 _FIRST_CONTACT_SECONDS: Final = 5.0
 _OUTAGE_SECONDS: Final = 120.0
+_ADVICE: Final = "check that it is running (Azurite too), and the endpoint of the connection string or of the environment"
 _SHOW_EVERY_SECONDS: Final = 0.2
 
 
@@ -62,23 +65,63 @@ def command() -> None:
     """Generate flow logs as Azure writes them."""
 
 
-@command.command()
+@command.command(
+    epilog=examples(
+        "blobtide demo generate --connection-string-file azurite.txt --hours 3",
+        "blobtide demo generate --environment lab.test --follow --nics 5",
+        "blobtide demo generate --environment lab.test --start 2026-05-01T12:00 --minutes 90 --truth truth.parquet",
+    )
+)
 @config_option
 @click.option("--connection-string", help="Where to: a storage account's (or Azurite's) connection string.")
-@click.option("--connection-string-file", type=click.Path(path_type=Path, dir_okay=False), help="File that holds it.")
+@click.option(
+    "--connection-string-file", type=click.Path(path_type=Path, dir_okay=False), help="Where to: a file that holds one."
+)
 @click.option("--environment", help="Where to: SUBSCRIPTION.ENVIRONMENT of the settings.")
-@click.option("--nics", type=click.IntRange(min=1), default=20, show_default=True, help="Network interfaces.")
-@click.option("--tuples-per-minute", type=click.FloatRange(min=1), default=60, show_default=True, help="Of one interface.")
-@click.option("--kind", type=click.Choice(_KINDS), default="mixed", show_default=True, help="Flow log; mixed: all three.")
-@click.option("--start", help="2026-05-01T12:00:00Z, or -3h, -90m: so long ago. Default: so that all has just happened.")
-@click.option("--minutes", type=click.IntRange(min=1), help="How much to generate; with --follow: how much of the past.")
-@click.option("--hours", type=click.IntRange(min=1), help="The same in hours.  [default: 1]")
-@click.option("--speed", type=click.FloatRange(min=0), default=0, help="60: a minute in a second. 0: at once.  [default: 0]")
+@click.option("--nics", type=click.IntRange(min=1), default=20, show_default=True, help="How many network interfaces.")
+@click.option(
+    "--tuples-per-minute",
+    type=click.FloatRange(min=1),
+    default=60,
+    show_default=True,
+    help="Flow tuples a minute of one interface.",
+)
+@click.option(
+    "--kind",
+    type=click.Choice(_KINDS),
+    default="mixed",
+    show_default=True,
+    help="Kind of flow log: VNet v4, NSG v2 or v1; mixed: all three.",
+)
+@click.option(
+    "--start",
+    help="First minute: 2026-05-01T12:00:00Z, in UTC if no zone stands there, or -3h, -90m: so long ago. Default: so that all has just happened.",
+)
+@click.option(
+    "--minutes",
+    type=click.IntRange(min=1),
+    help="How much to generate; with --follow, instead of --start: how much of the past.",
+)
+@click.option("--hours", type=click.IntRange(min=1), help="The same in hours.  [default: 1; with --follow: the hour that runs]")
+@click.option(
+    "--speed",
+    type=click.FloatRange(min=0),
+    default=0,
+    help="Logged seconds a second; 60: a minute in a second. 0: at once.  [default: 0]",
+)
 @click.option("--follow", is_flag=True, help="Once the present is reached, go on in real time until Ctrl-C.")
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Same seed, same bytes.")
-@click.option("--upgrade-after", type=click.IntRange(min=1), help="Minutes after which version 1 logs become version 2.")
-@click.option("--pretty", is_flag=True, help="Indented JSON, as years ago.")
-@click.option("--truth", type=click.Path(path_type=Path, dir_okay=False), help="Write every tuple to this .parquet or .ndjson.")
+@click.option(
+    "--upgrade-after",
+    type=click.IntRange(min=1),
+    help="Minutes after which NSG logs of version 1 become version 2.  [default: never]",
+)
+@click.option("--pretty", is_flag=True, help="Indented JSON, as Azure wrote it years ago.")
+@click.option(
+    "--truth",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Also write every tuple to this .parquet or .ndjson, to compare with.",
+)
 def generate(**options: Any) -> None:
     """Write growing flow logs to a storage account.
 
@@ -140,6 +183,8 @@ def _period(asked: _Asked, now: datetime) -> tuple[datetime, int | None]:
     """
     if asked.minutes and asked.hours:
         raise ConfigError("give --minutes or --hours, not both")
+    if asked.follow and asked.start and (asked.minutes or asked.hours):
+        raise ConfigError("with --follow give --start or how much of the past (--minutes, --hours), not both: it has no end")
     minutes = asked.minutes or 60 * (asked.hours or (0 if asked.follow else 1))
     hour = now.replace(minute=0, second=0, microsecond=0)
     if asked.start:
@@ -158,12 +203,9 @@ def _time(text: str, now: datetime) -> datetime:
         unit = {"h": "hours", "m": "minutes"}[back[2]]
         return now - timedelta(**{unit: int(back[1])})
     try:
-        moment = datetime.fromisoformat(text)
+        return moment_of(text)
     except ValueError:
         raise ConfigError(f"--start {text}: write it like 2026-05-01T12:00:00Z, or -3h") from None
-    if moment.tzinfo is None:
-        raise ConfigError(f"--start {text}: add a time zone, such as {text}Z")
-    return moment.astimezone(UTC)
 
 
 def _play(asked: _Asked, spec: EstateSpec, account: StorageAccount) -> None:
@@ -205,7 +247,7 @@ def _create_containers(spec: EstateSpec, account: StorageAccount) -> None:
         for container in sorted({container_of(kind) for kind in spec.kinds}):
             writer.create_container(container)
     except StorageUnavailable as error:
-        raise ServerUnreachable(str(error)) from error
+        raise ServerUnreachable(f"{error}; {_ADVICE}") from error
     finally:
         writer.close()
 

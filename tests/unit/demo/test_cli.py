@@ -33,8 +33,9 @@ def run(*words: str) -> BlobtideError:
         (("--connection-string-file", "/no/such/file"), "cannot read connection_string_file"),
         (("--environment", "no.where"), "the settings know none"),
         (("--connection-string", "x", "--start", "yesterday"), "--start yesterday"),
-        (("--connection-string", "x", "--start", "2026-05-01T12:00:00"), "time zone"),
         (("--connection-string", "x", "--minutes", "3", "--hours", "3"), "not both"),
+        (("--connection-string", "x", "--follow", "--start=-3h", "--minutes", "3"), "give --start or how much of the past"),
+        (("--connection-string", "x", "--follow", "--start=-3h", "--hours", "3"), "give --start or how much of the past"),
         (("--connection-string", "x", "--start=-99999999h"), "no calendar"),
         (("--connection-string", "x", "--start=-99999999999h"), "write it like"),
         (("--connection-string", "x", "--minutes", "9999999999"), "no calendar"),
@@ -63,6 +64,7 @@ def test_unreachable_storage_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) 
     assert isinstance(error, ServerUnreachable)
     assert "127.0.0.1:9" in str(error)
     assert "does not answer" in str(error)
+    assert "check that it is running (Azurite too), and the endpoint of the connection string" in str(error)
     assert "c2VjcmV0" not in str(error)
 
 
@@ -73,6 +75,8 @@ def test_unreachable_storage_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) 
         ({"hours": 3}, "2026-05-01T09:00", 180),
         ({"start": "-90m", "minutes": 5}, "2026-05-01T11:04", 5),
         ({"start": "2026-04-30T23:59:30+02:00", "minutes": 1}, "2026-04-30T21:59", 1),
+        ({"start": "2026-04-30T23:59:30", "minutes": 1}, "2026-04-30T23:59", 1),
+        ({"start": "2026-04-30", "minutes": 1}, "2026-04-30T00:00", 1),
         ({"follow": True}, "2026-05-01T12:00", None),
         ({"follow": True, "hours": 2}, "2026-05-01T10:00", None),
         ({"follow": True, "start": "-3h"}, "2026-05-01T09:00", None),
