@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,11 +17,18 @@ if TYPE_CHECKING:
 DIFFERENT = 1
 
 _file_option = click.option(
-    "-f", "--file", type=click.Path(path_type=Path, dir_okay=False), help="Declaration. Default: blobtide's own topics.yaml."
+    "-f",
+    "--file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Declaration (YAML). Default: blobtide's own topics.yaml.",
 )
 _servers_option = click.option("--bootstrap-servers", help="Kafka, instead of kafka.bootstrap_servers.")
-_replicas_option = click.option("--replication-factor", type=click.IntRange(min=1), help="Instead of the declared one.")
-_wait_option = click.option("--wait", type=click.FloatRange(min=0), help="Wait up to so many seconds for Kafka to answer.")
+_replicas_option = click.option(
+    "--replication-factor", type=click.IntRange(min=1), help="Copies of each partition.  [default: as declared]"
+)
+_wait_option = click.option(
+    "--wait", type=click.FloatRange(min=0), help="Wait up to so many seconds for Kafka to answer.  [default: 5]"
+)
 
 
 @click.group()
@@ -35,17 +42,11 @@ def command() -> None:
 @_servers_option
 @_replicas_option
 @click.pass_context
-def diff(
-    context: click.Context,
-    config: Path | None,
-    file: Path | None,
-    bootstrap_servers: str | None,
-    replication_factor: int | None,
-) -> None:
+def diff(context: click.Context, **options: Any) -> None:
     """Show what differs; exit code 0 if nothing does, 1 if something does."""
     from libs.common.kafka.admin import plan_topics
 
-    changes = plan_topics(*_declared(config, file, bootstrap_servers, replication_factor))
+    changes = plan_topics(*_declared(options))
     _show(changes)
     if changes:
         context.exit(DIFFERENT)
@@ -57,36 +58,37 @@ def diff(
 @_servers_option
 @_replicas_option
 @_wait_option
-def apply(
-    config: Path | None,
-    file: Path | None,
-    bootstrap_servers: str | None,
-    replication_factor: int | None,
-    wait: float | None,
-) -> None:
-    """Create missing topics, alter configurations, add partitions. Nothing is deleted or shrunk."""
+@click.option(
+    "--lenient", is_flag=True, help="Exit code 0 also if differences are left to you: for scripts that start what can run."
+)
+@click.pass_context
+def apply(context: click.Context, **options: Any) -> None:
+    """Create missing topics, alter configurations, add partitions. Nothing is deleted or shrunk.
+
+    Exit code 0 if the topics are now as declared, 1 if differences are left to you.
+    """
     from libs.common.kafka.admin import ChangeKind, apply_topics
     from libs.common.kafka.client import check_reachable
 
-    kafka, topics, specs = _declared(config, file, bootstrap_servers, replication_factor)
-    if wait:
+    kafka, topics, specs = _declared(options)
+    if wait := options["wait"]:
         check_reachable(kafka, seconds=wait)
     changes = apply_topics(kafka, topics, specs)
     _show(changes)
     refused = [change for change in changes if change.kind is ChangeKind.REFUSED]
     click.echo(f"{len(changes) - len(refused)} changes made, {len(refused)} left to you; nothing was deleted or shrunk")
+    if refused and not options["lenient"]:
+        context.exit(DIFFERENT)
 
 
-def _declared(
-    config: Path | None, file: Path | None, bootstrap_servers: str | None, replication_factor: int | None
-) -> tuple[KafkaSettings, TopicSettings, list[TopicSpec]]:
+def _declared(options: Mapping[str, Any]) -> tuple[KafkaSettings, TopicSettings, list[TopicSpec]]:
     from libs.common.kafka.admin import load_topic_specs
 
-    settings = load_logged(config, "topics")
+    settings = load_logged(options["config"], "topics")
     kafka = settings.kafka
-    if bootstrap_servers:
-        kafka = kafka.model_copy(update={"bootstrap_servers": bootstrap_servers})
-    return kafka, settings.topics, load_topic_specs(file, replication_factor)
+    if servers := options["bootstrap_servers"]:
+        kafka = kafka.model_copy(update={"bootstrap_servers": servers})
+    return kafka, settings.topics, load_topic_specs(options["file"], options["replication_factor"])
 
 
 _SIGNS = {"create": "+", "add partitions": "+", "alter": "~", "refused": "!"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -25,12 +26,12 @@ def _topics(arguments: list[str], folder: Path, blobs: str, declared: dict[str, 
 
 
 def test_apply_creates_alters_and_grows_and_diff_says_so(kafka_settings: KafkaSettings, tmp_path: Path) -> None:
-    """A topic is created, altered and grown unless it is joined; diff exits 1 before and 0 after; nothing shrinks."""
+    """What differs is made so, but nothing shrinks or leaves what it is joined to; the exit codes say whether anything is left."""
     name = f"Renamed.{uuid.uuid4().hex[:8]}"
     servers = ["--bootstrap-servers", kafka_settings.bootstrap_servers]
 
-    def topics(verb: str, declared: dict[str, object], **more: object) -> Result:
-        return _topics([verb, *servers], tmp_path, name, declared, **more)
+    def topics(verb: str, declared: dict[str, object], options: Sequence[str] = (), **more: object) -> Result:
+        return _topics([verb, *servers, *options], tmp_path, name, declared, **more)
 
     small: dict[str, object] = {"partitions": 2, "config": {"retention.ms": 1_000_000}}
     large: dict[str, object] = {"partitions": 3, "config": {"retention.ms": 2_000_000}}
@@ -42,14 +43,18 @@ def test_apply_creates_alters_and_grows_and_diff_says_so(kafka_settings: KafkaSe
         assert topics("diff", small).exit_code == 0
         joined = topics("apply", {"partitions": 3}, joined_by_position=[["blobs", "checkpoints"]])
         assert "declare 2, or begin anew" in joined.output
+        assert joined.exit_code == 1
         assert partition_count(kafka_settings, name) == 2
         grown = topics("apply", large)
+        assert grown.exit_code == 0
         assert "partitions 2 -> 3" in grown.output
         assert "retention.ms 1000000 -> 2000000" in grown.output
         assert partition_count(kafka_settings, name) == 3
         shrunk = topics("apply", small)
         assert "Kafka cannot remove partitions" in shrunk.output
         assert "1 left to you; nothing was deleted or shrunk" in shrunk.output
+        assert shrunk.exit_code == 1
+        assert topics("apply", small, options=["--lenient"]).exit_code == 0
         assert partition_count(kafka_settings, name) == 3
     finally:
         admin = AdminClient({"bootstrap.servers": kafka_settings.bootstrap_servers})
