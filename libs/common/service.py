@@ -129,8 +129,8 @@ def run_service(name: str, settings: Settings, build: Callable[[Settings], Servi
         )
         return ConfigError.exit_code
     try:
-        log.info("started", service=name, pid=os.getpid(), health_port=with_http.port)
         service = build(settings)
+        log.info("started", service=name, pid=os.getpid(), health_port=with_http.port)
         collect_cycles_seldom()
         service.run(stop, health)
         log.info("stopped", service=name)

@@ -95,7 +95,8 @@ def command() -> None:
 )
 @click.option(
     "--start",
-    help="First minute: 2026-05-01T12:00:00Z, in UTC if no zone stands there, or -3h, -90m: so long ago. Default: so that all has just happened.",
+    help="First minute: 2026-05-01T12:00:00Z (UTC if no zone is given), or -3h, -90m: so long ago. Default: so that all has "
+    "just happened.",
 )
 @click.option(
     "--minutes",

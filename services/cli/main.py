@@ -32,6 +32,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "sink-setup": ("services.cli.sink_setup", "Install what a destination needs, such as an index template."),
     "health": ("services.cli.health", "Ask a service on this machine whether it is ready."),
     "demo": ("services.cli.demo", "Generate flow logs as Azure writes them."),
+    "help": ("services.cli.help", "Show the help of a command."),
 }
 
 

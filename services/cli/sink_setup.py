@@ -8,13 +8,19 @@ import click
 
 from services.cli.options import config_option, load_logged
 from services.sinks.contract import NeedsSetup
-from services.sinks.registry import configured_sink
+from services.sinks.registry import configured_sink, sink_class
 
 
 @click.command()
 @click.argument("name")
 @config_option
 def command(name: str, config: Path | None) -> None:
-    """Install what the sink NAME needs at its destination."""
-    sink = configured_sink(load_logged(config, "sink-setup").sinks, name).sink
-    click.echo(sink.setup() if isinstance(sink, NeedsSetup) else f"{name}: needs no set-up")
+    """Install what the sink NAME of the settings needs at its destination, such as an index template. Safe to repeat."""
+    options = load_logged(config, "sink-setup").sinks
+    # The class tells, so that nobody has to complete the settings of a sink for which nothing is to be done.
+    if not hasattr(sink_class(options, name), "setup"):
+        click.echo(f"{name}: needs no set-up")
+        return
+    sink = configured_sink(options, name).sink
+    if isinstance(sink, NeedsSetup):
+        click.echo(sink.setup())

@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -99,17 +99,35 @@ def configured_sink(options: SinkOptions, name: str) -> ConfiguredSink:
     Raises:
         ConfigError: if the kind is unknown, its library is not installed, or an option is wrong.
     """
-    own = dict(options.get(name, {}))
-    kind_name = own.pop("kind", name)
+    kind = _kind_of(options, name)
+    sink = sink_class(options, name)
+    own = {option: value for option, value in options.get(name, {}).items() if option != "kind"}
+    settings = _checked(getattr(importlib.import_module(kind.module), kind.settings), own, name)
+    return ConfiguredSink(name, settings, sink(settings))
+
+
+def sink_class(options: SinkOptions, name: str) -> Callable[[SinkSettings], Sink]:
+    """Return the class of the sink `name`; its options are not looked at.
+
+    Raises:
+        ConfigError: if the kind is unknown or its library is not installed.
+    """
+    kind = _kind_of(options, name)
+    module = _load(str(options.get(name, {}).get("kind", name)), kind)
+    return cast("Callable[[SinkSettings], Sink]", getattr(module, kind.sink))
+
+
+def _kind_of(options: SinkOptions, name: str) -> Kind:
+    kind_name = options.get(name, {}).get("kind", name)
     kind = KINDS.get(str(kind_name))
     if kind is None:
         known = ", ".join(KINDS)
-        raise ConfigError(f"sinks.{name}: unknown sink {kind_name!r}{did_you_mean(str(kind_name), KINDS)} (sinks are {known})")
+        meant = did_you_mean(str(kind_name), [*KINDS, *options])
+        add = "" if name in options else f"; to give one this name, add sinks.{name} with its kind to the settings"
+        raise ConfigError(f"sinks.{name}: unknown sink {kind_name!r}{meant} (sinks are {known}){add}")
     if not _NAME.fullmatch(name):
         raise ConfigError(f"sinks.{name}: a sink's name has letters, digits, - and _, at most 63")
-    module = _load(kind_name, kind)
-    settings = _checked(getattr(module, kind.settings), own, name)
-    return ConfiguredSink(name, settings, cast("Sink", getattr(module, kind.sink)(settings)))
+    return kind
 
 
 def installed(kind: Kind) -> bool:

@@ -174,6 +174,41 @@ def test_wrong_usage_is_one_line_that_says_where_to_look(words: tuple[str, ...],
     assert hint in done.stderr
 
 
+@pytest.mark.parametrize("words", [(), ("convert",), ("topics", "apply"), ("help",)], ids=" ".join)
+def test_help_can_be_asked_for_as_a_command(words: tuple[str, ...]) -> None:
+    """`blobtide help COMMAND` shows what `blobtide COMMAND --help` shows."""
+    assert run("help", *words).stdout == run(*words, "--help").stdout != ""
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("conver",), "No such command 'conver'. Did you mean 'convert'? See `blobtide --help`."),
+        (("topics", "aply"), "See `blobtide topics --help`."),
+        (("convert", "x"), "No sub-command 'x': there are none. See `blobtide convert --help`."),
+    ],
+)
+def test_help_for_what_is_not_there_is_one_line(words: tuple[str, ...], hint: str) -> None:
+    """The line says where to look."""
+    done = run("help", *words)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert hint in done.stderr
+
+
+def test_a_sink_that_needs_no_setup_needs_no_settings_for_that() -> None:
+    """`sink-setup file` says so, though `sinks.file.directory` is missing; an unknown sink is refused."""
+    done = run("sink-setup", "file")
+    assert (done.returncode, done.stdout) == (0, "file: needs no set-up\n")
+    assert run("sink-setup", "nope").returncode == 2
+
+
+def test_a_service_that_cannot_be_built_has_not_started() -> None:
+    """The only line says what is wrong and what to do."""
+    done = run("run", "sink", "nope", BLOBTIDE_HTTP__PORT="0")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "add sinks.nope with its kind to the settings" in done.stderr
+
+
 def test_up_says_where_it_cannot_keep_its_data(tmp_path: Path) -> None:
     """A data directory that cannot be made is one line, without a traceback."""
     (tmp_path / "file").touch()

@@ -31,6 +31,8 @@ def test_every_kind_is_where_the_table_says(kind: str) -> None:
     ("options", "name", "message"),
     [
         ({}, "fiel", "sinks.fiel: unknown sink 'fiel'; did you mean file?"),
+        ({}, "nope", "add sinks.nope with its kind to the settings"),
+        ({"cold": {"kind": "file"}}, "colt", "did you mean cold?"),
         ({"a": {"kind": "kafka"}}, "a", "sinks.a: unknown sink 'kafka'"),
         ({"a": {"kind": ["file"]}}, "a", "sinks.a: unknown sink ['file']"),
         ({"a b": {"kind": "stdout"}}, "a b", "letters, digits"),

@@ -1,0 +1,23 @@
+"""``blobtide help``: what ``--help`` says, for those who ask this way."""
+
+from __future__ import annotations
+
+import click
+
+from services.cli.help_text import examples
+
+
+@click.command(epilog=examples("blobtide help", "blobtide help topics apply"))
+@click.argument("words", nargs=-1, metavar="[COMMAND]...")
+@click.pass_context
+def command(context: click.Context, words: tuple[str, ...]) -> None:
+    """Show the help of a COMMAND, or of blobtide."""
+    asked = context.parent or context
+    for word in words:
+        group = asked.command
+        if not isinstance(group, click.Group):
+            raise click.UsageError(f"No sub-command '{word}': there are none.", asked)
+        name, found, _ = group.resolve_command(asked, [word])
+        if found is not None:
+            asked = click.Context(found, info_name=name, parent=asked)
+    click.echo(asked.get_help())
