@@ -10,12 +10,13 @@ import yaml
 
 from libs.common.settings import Settings, load_settings, masked, masked_options, settings_file
 from services.cli.checks import Verdict, builds, connections, tried
+from services.cli.help_text import examples
 from services.cli.options import config_option, load_logged
 
 
-@click.group()
+@click.group(epilog=examples("blobtide config show", "blobtide config check --connect --config blobtide.yaml"))
 def command() -> None:
-    """Check or show the effective settings."""
+    """Check or show the effective settings: the file, and environment variables over it."""
 
 
 @command.command()

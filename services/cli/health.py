@@ -9,12 +9,14 @@ from typing import Final
 
 import click
 
+from services.cli.help_text import examples
+
 # As in HttpSettings, which would bring all settings with it: too much for something that runs every few seconds.
 DEFAULT_PORT: Final = 9464
 _ANSWER_SECONDS: Final = 3
 
 
-@click.command()
+@click.command(epilog=examples("blobtide health", "blobtide health --port 9470 --live"))
 @click.option("--port", type=int, default=DEFAULT_PORT, show_default=True, help="The service's health port.")
 @click.option("--live", is_flag=True, help="Ask whether it is alive instead of ready.")
 def command(port: int, *, live: bool) -> None:

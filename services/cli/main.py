@@ -14,6 +14,7 @@ from typing import Final
 import click
 
 from libs.common.errors import BlobtideError, ConfigError
+from services.cli.help_text import examples
 
 INTERRUPTED: Final = 130
 
@@ -78,10 +79,22 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog=examples(
+        "blobtide up --demo                      # everything on this machine, with flow logs that grow",
+        "blobtide convert PT1H.json              # a flow-log blob as rows, without any server",
+        "blobtide help topics apply              # what one command does, with its options",
+    ),
+)
 @click.version_option(package_name="blobtide")
 def blobtide() -> None:
-    """Azure Blob Storage logs through Kafka to the places where people query them."""
+    """Azure Blob Storage logs through Kafka to the places where people query them.
+
+    Exit codes: 0 done; 1 failed, or something is different, broken or not ready; 2 wrong settings or usage; 3 a server is
+    not there; 4 too many dead letters; 130 Ctrl-C.
+    """
 
 
 def main() -> None:

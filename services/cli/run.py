@@ -13,6 +13,7 @@ import click
 from libs.common.memory import return_freed_memory
 from libs.common.service import Service, run_service
 from libs.common.settings import Settings, load_settings
+from services.cli.help_text import examples
 from services.cli.options import config_option
 
 # name: module with `build`.
@@ -29,9 +30,9 @@ _HELP: Final[dict[str, str]] = {
 }
 
 
-@click.group()
+@click.group(epilog=examples("blobtide run parser --config blobtide.yaml", "blobtide run sink file"))
 def command() -> None:
-    """Run one service in the foreground until SIGTERM or Ctrl-C."""
+    """Run one service in the foreground until SIGTERM or Ctrl-C. Its log goes to standard error."""
     return_freed_memory()
 
 
@@ -47,7 +48,13 @@ for _name, _module in SERVICES.items():
     _add(_name, _module)
 
 
-@command.command("sink", help="Write flows to the destination NAME of the settings (see `blobtide sinks`).")
+@command.command(
+    "sink",
+    help="Write flows to the destination NAME: one of `blobtide sinks`, with the options in sinks.NAME of the settings, or "
+    "another name, to which sinks.NAME gives a kind.",
+    short_help="Write flows to a destination.",
+    epilog=examples("blobtide run sink file", "BLOBTIDE_SINKS__FILE__DIRECTORY=/data blobtide run sink file"),
+)
 @click.argument("name")
 @config_option
 def run_sink(name: str, config: Path | None) -> None:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
+from services.cli.help_text import examples
 from services.cli.options import config_option, load_logged
 from services.sinks.contract import NeedsSetup
 from services.sinks.registry import configured_sink, sink_class
 
 
-@click.command()
+@click.command(epilog=examples("blobtide sink-setup elasticsearch --config blobtide.yaml"))
 @click.argument("name")
 @config_option
 def command(name: str, config: Path | None) -> None:

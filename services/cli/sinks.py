@@ -9,7 +9,10 @@ from services.sinks.registry import KINDS, Kind, installed
 
 @click.command()
 def command() -> None:
-    """List the destinations and their delivery promises."""
+    """List the destinations, what each promises, and whether its library is installed.
+
+    `blobtide run sink NAME` runs one; options stand under `sinks.NAME` in the settings.
+    """
     rows = [("NAME", "PROMISE", "INSTALLED", "WRITES")]
     rows += [(name, kind.promise.value, _installed(kind), kind.description) for name, kind in KINDS.items()]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from services.cli.help_text import examples
 from services.cli.options import config_option, load_logged
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ _wait_option = click.option(
 )
 
 
-@click.group()
+@click.group(epilog=examples("blobtide topics diff", "blobtide topics apply --wait 60 --replication-factor 3"))
 def command() -> None:
     """Compare or apply the declared topics."""
 
@@ -42,7 +43,7 @@ def command() -> None:
 @_servers_option
 @_replicas_option
 @click.pass_context
-def diff(context: click.Context, **options: Any) -> None:
+def diff(context: click.Context, /, **options: Any) -> None:
     """Show what differs; exit code 0 if nothing does, 1 if something does."""
     from libs.common.kafka.admin import plan_topics
 
@@ -62,7 +63,7 @@ def diff(context: click.Context, **options: Any) -> None:
     "--lenient", is_flag=True, help="Exit code 0 also if differences are left to you: for scripts that start what can run."
 )
 @click.pass_context
-def apply(context: click.Context, **options: Any) -> None:
+def apply(context: click.Context, /, **options: Any) -> None:
     """Create missing topics, alter configurations, add partitions. Nothing is deleted or shrunk.
 
     Exit code 0 if the topics are now as declared, 1 if differences are left to you.

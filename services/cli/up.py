@@ -34,6 +34,7 @@ from libs.local.azurite import LocalAzurite
 from libs.local.kafka import LocalKafka
 from libs.local.ports import free_port, is_free
 from libs.local.process import LocalServer
+from services.cli.help_text import examples
 from services.cli.options import config_option, load_logged
 from services.cli.supervisor import Change, Program, State, Supervisor
 from services.cli.up_hints import storage_line, tail_line
@@ -63,12 +64,18 @@ class UpOptions:
     kafka_port: int | None
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "blobtide up --demo",
+        "blobtide up --demo --speed 600 --for 120",
+        "blobtide up --config blobtide.yaml --data-dir /var/tmp/blobtide",
+    )
+)
 @config_option
 @click.option(
     "--demo", is_flag=True, help="Also start Azurite with flow logs that grow; no settings file but --config is read."
 )
-@click.option("--fresh", is_flag=True, help="Forget the data of earlier runs first.")
+@click.option("--fresh", is_flag=True, help="Forget the data of earlier runs in --data-dir first.")
 @click.option("--start-over", is_flag=True, help="Read every blob again from its beginning (no row is written twice).")
 @click.option(
     "--data-dir",
@@ -82,9 +89,9 @@ class UpOptions:
     type=click.IntRange(1, 65535),
     help="Where Kafka listens. Default: where it did in the last run, if that port is free, else a free one.",
 )
-@click.option("--nics", type=click.IntRange(1, 1000), default=4, show_default=True, help="Demo: network interfaces.")
+@click.option("--nics", type=click.IntRange(1, 1000), default=4, show_default=True, help="Demo: how many network interfaces.")
 @click.option("--speed", type=click.FloatRange(1, 3600), default=60, show_default=True, help="Demo: logged seconds per second.")
-@click.option("--for", "seconds", type=click.FloatRange(min=1), help="Stop by itself after so many seconds.")
+@click.option("--for", "seconds", type=click.FloatRange(min=1), help="Stop by itself after so many seconds.  [default: never]")
 def command(**options: Any) -> None:
     """Run everything on this machine until Ctrl-C."""
     _refuse_demo_options(click.get_current_context())

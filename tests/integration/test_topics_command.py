@@ -26,7 +26,7 @@ def _topics(arguments: list[str], folder: Path, blobs: str, declared: dict[str, 
 
 
 def test_apply_creates_alters_and_grows_and_diff_says_so(kafka_settings: KafkaSettings, tmp_path: Path) -> None:
-    """What differs is made so, but nothing shrinks or leaves what it is joined to; the exit codes say whether anything is left."""
+    """What differs is made so, but nothing shrinks or leaves what it is joined to; exit codes say if anything is left."""
     name = f"Renamed.{uuid.uuid4().hex[:8]}"
     servers = ["--bootstrap-servers", kafka_settings.bootstrap_servers]
 

@@ -3,12 +3,14 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 
-from services.cli.main import COMMANDS
+from services.cli.main import COMMANDS, blobtide
 
 SUBSCRIPTIONS = json.dumps(
     {
@@ -37,6 +39,23 @@ def test_the_help_lists_every_command() -> None:
     """`blobtide --help` shows each sub-command of the table."""
     shown = run("--help").stdout
     assert all(f"\n  {name} " in shown for name in COMMANDS)
+
+
+def options_below(command: click.Command, path: str) -> Iterator[tuple[str, str | None]]:
+    """Yield path and help of every option of a command and its sub-commands."""
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            yield f"{path} {parameter.opts[-1]}", parameter.help
+    for name, child in getattr(command, "commands", {}).items():
+        yield from options_below(child, f"{path} {name}")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_is_explained(name: str) -> None:
+    """Each option has a sentence."""
+    command = blobtide.get_command(click.Context(blobtide), name)
+    assert command is not None
+    assert [option for option, text in options_below(command, name) if not (text or "").strip()] == []
 
 
 @pytest.mark.parametrize("name", COMMANDS)
