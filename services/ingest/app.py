@@ -3,6 +3,7 @@
 One thread owns the session and all bookkeeping; workers only read blobs. Results that belong to partitions that have left, or
 to work that was rewound, are dropped when they arrive: the work comes again, from checkpoints that were loaded anew. Memory is
 bounded by reservations: a step is granted as many bytes as it may read, and what it has read counts until its transaction ends.
+Of several accounts each may reserve as much as it leaves free, so that one that hangs takes the memory of no other.
 A record that needs more than a step's share is read alone, since parsing costs many times its size.
 
 A blob on which our own code crashes twice is named in a dead letter; the others go on.
@@ -11,6 +12,7 @@ A blob on which our own code crashes twice is named in a dead letter; the others
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final
@@ -69,7 +71,17 @@ class _Job:
     pending: Pending
     container: Container
     task: Task
-    wide: bool  # reads more than a step's share
+    share: int  # bytes that a step may read at most, unless it is the one that may read more
+
+    @property
+    def wide(self) -> bool:
+        """Tell whether it reads more than a step's share."""
+        return self.task.allowance > self.share
+
+    @property
+    def reserved(self) -> int:
+        """Return what it reserves. What a wide one reads beyond the share does not count: there is one at most."""
+        return min(self.task.allowance, self.share)
 
 
 class Ingest:
@@ -85,7 +97,8 @@ class Ingest:
         self._workers: Workers[_Job, Step] = Workers(parts.settings.concurrency, self._work)
         self._session = make_session(self)
         self._stop, self._health = Stop(), Health()  # until `run` is given them
-        self._reserved = 0  # granted to steps in flight
+        self._reserved: Counter[str] = Counter()  # granted to steps in flight, by account
+        self._alone = len(parts.sources.accounts) == 1
         self._wide = False  # whether a step is in flight that reads more than its share: one at most
         self._held = 0  # granted to steps whose results wait for their transaction
         # A transaction has seconds to end: where Kafka takes less in that time than is allowed, it must hold less.
@@ -161,8 +174,7 @@ class Ingest:
                 self._batch.refuse(record.source, letter)
 
     def _dispatch(self) -> None:
-        limit = MEMORY_COMMITS * self._commit_bytes
-        while self._reserved + self._held < limit and (pending := self._backlog.take()) is not None:
+        while (pending := self._backlog.take(self._has_room)) is not None:
             job = self._job(pending)
             if job.task.nothing_new:
                 metrics.SKIPPED.labels(Skip.NOTHING_NEW).inc()
@@ -172,8 +184,13 @@ class Ingest:
                 self._backlog.set_aside(pending)
                 continue
             self._wide = self._wide or job.wide
-            self._reserved += job.task.allowance
+            self._reserved[pending.announcement.blob.account] += job.reserved
             self._workers.submit(job)
+
+    def _has_room(self, account: str) -> bool:
+        """Tell whether the account may begin another step: while it has reserved less than it leaves to others."""
+        free = MEMORY_COMMITS * self._commit_bytes - self._held - self._reserved.total()
+        return free > (0 if self._alone else self._reserved[account])
 
     def _job(self, pending: Pending) -> _Job:
         announcement = pending.announcement
@@ -184,16 +201,17 @@ class Ingest:
         checkpoint = self._parts.checkpoints.get(pending.source.partition, blob.key)
         stream = announcement.stream or (checkpoint.stream if checkpoint else self._parts.sources.stream(blob))
         unread = announcement.size - (checkpoint.next_offset if checkpoint else 0)
-        share = self._settings.read_bytes
-        allowance = pending.wanted or max(SMALLEST_GRANT, min(share, unread))
-        return _Job(pending, container, Task(announcement, checkpoint, stream, allowance), wide=allowance > share)
+        share = min(self._settings.read_bytes, self._commit_bytes)
+        most = SMALLEST_GRANT if self._backlog.doubtful(blob.account) else share
+        allowance = pending.wanted or max(SMALLEST_GRANT, min(most, unread))
+        return _Job(pending, container, Task(announcement, checkpoint, stream, allowance), share)
 
     def _work(self, job: _Job) -> Step:
         return self._parts.reader.step(job.container, job.task)
 
     def _collect(self, seconds: float) -> None:
         for job, result in self._workers.collect(seconds):
-            self._reserved -= job.task.allowance
+            self._reserved[job.pending.announcement.blob.account] -= job.reserved
             if job.wide:
                 self._wide = False
                 self._backlog.resume()
@@ -266,7 +284,7 @@ class Ingest:
     def _commit(self) -> None:
         self._last_commit = self._clock()
         metrics.BACKLOG.set(len(self._backlog))
-        metrics.RESERVED.set(self._reserved + self._held)
+        metrics.RESERVED.set(self._reserved.total() + self._held)
         offsets = self._backlog.next_offsets()
         outputs = self._batch.outputs()
         self._batch = Batch(self._parts.topics)

@@ -67,18 +67,22 @@ class Backlog:
         """Take in an event that is finished as it comes."""
         self._positions[source] = offset + 1
 
-    def take(self) -> Pending | None:
-        """Return the next blob to work on.
+    def take(self, admits: Callable[[str], bool] = lambda _: True) -> Pending | None:
+        """Return the next blob to work on, of an account that `admits` lets begin another.
 
         It must come back once, by `finish`, `settle`, `go_on`, `set_aside`, `put_off`, `turn_away` or `drop`.
         """
-        key = self._lanes.take(self._clock())
+        key = self._lanes.take(self._clock(), admits)
         if key is None:
             return None
         pending = self._pending[key]
         pending.taken = True
         pending.newer = None
         return pending
+
+    def doubtful(self, account: str) -> bool:
+        """Tell whether storage did not answer for the account the last time."""
+        return self._lanes.doubtful(account)
 
     def is_current(self, pending: Pending) -> bool:
         """Tell whether `pending` has not been forgotten since it was taken."""

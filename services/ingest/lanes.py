@@ -8,6 +8,7 @@ that blob waits.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -60,15 +61,16 @@ class Lanes:
         """Append `key` when the time `due` has come."""
         heappush(self._lane(account).later, (due, key))
 
-    def take(self, now: float) -> bytes | None:
-        """Return the next key that may be worked on now."""
+    def take(self, now: float, admits: Callable[[str], bool] = lambda _: True) -> bytes | None:
+        """Return the next key that may be worked on now, of an account that `admits` lets begin another."""
         if sum(lane.running for lane in self._lanes.values()) >= 2 * self._concurrency:
             return None
         for _ in range(len(self._turns)):
             self._turns.rotate(-1)
             lane = self._lanes[self._turns[-1]]
             lane.wake(now)
-            if lane.queue and lane.rests_until <= now and lane.running < self._share(lane):
+            ready = lane.queue and lane.rests_until <= now and lane.running < self._share(lane)
+            if ready and admits(self._turns[-1]):
                 lane.running += 1
                 return lane.queue.popleft()
         return None
@@ -117,6 +119,10 @@ class Lanes:
     def waiting(self, account: str) -> int:
         """Return how many keys of the account wait for a time to come."""
         return len(self._lane(account).later)
+
+    def doubtful(self, account: str) -> bool:
+        """Tell whether the account did not answer the last time."""
+        return self._lane(account).failures > 0
 
     def resting(self, account: str) -> bool:
         """Tell whether the account has failed so often that nothing is expected of it."""

@@ -30,6 +30,11 @@ class Sources:
         if not self._containers:
             raise ConfigError("nothing to read, so it does not start: give `subscriptions` with an enabled environment")
 
+    @property
+    def accounts(self) -> frozenset[str]:
+        """Return the aliases of all accounts."""
+        return frozenset(account for account, _ in self._containers)
+
     def container(self, blob: BlobId) -> Container | None:
         """Return the container of `blob`, or None if it is not configured."""
         return self._containers.get((blob.account, blob.container))

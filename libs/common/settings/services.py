@@ -97,7 +97,9 @@ class IngestSettings(Group):
 
     segment_bytes: int = Field(default=900_000, ge=10_000, le=4_000_000, description="Largest segment.")
     concurrency: int = Field(default=16, ge=1, le=256, description="Blobs read at the same time.")
-    read_bytes: int = Field(default=4_194_304, ge=65_536, description="Bytes of one blob read in one step.")
+    read_bytes: int = Field(
+        default=4_194_304, ge=65_536, description="Bytes of one blob read in one step, at most `commit_bytes`."
+    )
     commit_seconds: float = Field(default=1.0, gt=0, le=5, description="Longest time between two transactions.")
     commit_bytes: int = Field(default=16_777_216, ge=1_000_000, description="Bytes after which a transaction is closed.")
     max_line_bytes: int = Field(

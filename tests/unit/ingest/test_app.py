@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -38,7 +39,7 @@ from libs.common.settings.services import IngestSettings
 from libs.common.settings.storage import Environment, Source, StorageAccount, Subscription
 from libs.common.storage.api import BlobChanged, Container, StorageRefused, StorageUnavailable
 from services.ingest import backlog, intake
-from services.ingest.app import MOST_CHANGES, Ingest, Parts
+from services.ingest.app import MOST_CHANGES, SMALLEST_GRANT, Ingest, Parts
 from services.ingest.checkpoints import Checkpoints
 from services.ingest.main import build
 from services.ingest.plan import Limits
@@ -120,6 +121,9 @@ class Site:
     aborted: int = 0
     most_bytes: int = 1_000_000_000  # larger transactions do not end in time
     read_bytes: int = 4_194_304
+    commit_bytes: int = 16_777_216
+    concurrency: int = 2
+    clock: Callable[[], float] = time.monotonic
     stop: Stop = field(default_factory=Stop)
     health: Health = field(default_factory=Health)
     session: type[FakeSession] = FakeSession
@@ -153,12 +157,18 @@ class Site:
         environment = Environment(storage=storage, sources=(Source(container="logs"),))
         subscriptions = {"s": Subscription(environments={"e": environment, "f": environment})}
         parts = Parts(
-            settings=IngestSettings(commit_seconds=commit_seconds, concurrency=2, read_bytes=self.read_bytes),
+            settings=IngestSettings(
+                commit_seconds=commit_seconds,
+                concurrency=self.concurrency,
+                read_bytes=self.read_bytes,
+                commit_bytes=self.commit_bytes,
+            ),
             topics=TOPICS,
             sources=Sources(subscriptions, lambda _account, alias, _container: self.containers[alias]),
             reader=reader or Reader(LIMITS),
             checkpoints=Checkpoints(lambda _partitions, _between: iter(self.of(TOPICS.checkpoints))),
             check=lambda: None,
+            clock=self.clock,
         )
         Ingest(parts, lambda listener: self.session(self, listener)).run(self.stop, self.health)
 
@@ -294,6 +304,58 @@ def test_ingest_is_not_ready_while_nothing_can_be_read(error: StorageUnavailable
     site.containers["s.e"].before = lambda _: None
     site.run()
     assert site.health.why_not_ready() is None
+
+
+def read_beside_hanging(site: Site, dead: int) -> int:
+    """Return how many of 10 small blobs are committed while an account with `dead` large ones sends no answer."""
+    answers, rounds, found = Signal(), 0, 0
+
+    def done() -> bool:
+        nonlocal rounds, found
+        rounds, found = rounds + 1, len(site.of(TOPICS.raw_flow_logs))
+        if found == 10 or rounds > 100:
+            answers.set()
+        return answers.is_set()
+
+    def hang(_: str) -> None:
+        answers.wait(60.0)
+
+    site.containers["s.e"].before = hang
+    for number in range(dead):
+        site.put(f"dead{number}", lines(3), size=4_000_000)
+    for number in range(10):
+        site.put(f"live{number}", lines(3), account="s.f")
+    site.run(done=done)
+    return found
+
+
+@pytest.mark.parametrize(("commit_bytes", "dead"), [(16_777_216, 20), (1_000_000, 1)])
+def test_an_account_that_hangs_leaves_memory_to_the_others(commit_bytes: int, dead: int) -> None:
+    """However large its blobs are, and however small the memory, others are read and committed before it answers."""
+    assert read_beside_hanging(Site(concurrency=8, commit_bytes=commit_bytes), dead) == 10
+
+
+def test_an_account_that_did_not_answer_is_tried_with_few_bytes() -> None:
+    """The memory that is reserved for it while it may hang is small; once it answers it gets its share again."""
+    asked: list[int] = []
+
+    class Watched(Reader):
+        def step(self, container: Container, task: Task) -> Step:
+            asked.append(task.allowance)
+            if len(asked) == 1:
+                raise StorageUnavailable("away", after=0.0)
+            return super().step(container, task)
+
+    site, now = Site(), [0.0]
+    site.clock = lambda: now[0]
+
+    def done() -> bool:
+        now[0] += 0.1
+        return site.committed == len(site.records)
+
+    site.put("a", lines(30_000))
+    site.run(Watched(LIMITS), done)
+    assert asked == [len(lines(30_000)), SMALLEST_GRANT, len(lines(30_000)) - site.segments("a")[0].end]
 
 
 def test_messages_that_name_no_configured_blob_are_dead_lettered_with_their_bytes() -> None:
