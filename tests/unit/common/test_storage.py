@@ -6,6 +6,7 @@ import base64
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain, repeat
 from pathlib import Path
 from threading import Thread
 from types import SimpleNamespace
@@ -358,6 +359,18 @@ def test_an_answer_without_its_headers_is_asked_for_again() -> None:
         account = StorageAccount(account_url=f"http://{address}/a", account_key=SecretStr(KEY))
         assert open_container(account, "s.e", "logs").block_list("a").size == 1
         assert len(asked) == 3
+
+
+def test_a_body_that_comes_in_drops_is_given_up() -> None:
+    """A peer that sends a little now and then would never run into a timeout; a large body may take its time."""
+    seconds = chain((0.0, 80.0, 100.0), repeat(120.0))
+    large = bytes(4_194_304)
+    with answering(answer(b"drop"), answer(large)) as (address, _):
+        account = StorageAccount(account_url=f"http://{address}/a", account_key=SecretStr(KEY))
+        service = BlobService(account, "s.e", RetryPolicy(deadline=0.0), clock=lambda: next(seconds))
+        with pytest.raises(StorageUnavailable, match="too slowly: 4 bytes in 80 s"):
+            service.send(Request("GET", "/logs/a"), lambda response: response.body)
+        assert service.send(Request("GET", "/logs/a"), lambda response: response.body) == large
 
 
 def test_a_proxy_is_told_where_to_go_and_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
