@@ -100,7 +100,6 @@ class Ingest:
         self._reserved: Counter[str] = Counter()  # granted to steps in flight, by account
         self._alone = len(parts.sources.accounts) == 1
         self._wide = False  # whether a step is in flight that reads more than its share: one at most
-        self._held = 0  # granted to steps whose results wait for their transaction
         # A transaction has seconds to end: where Kafka takes less in that time than is allowed, it must hold less.
         self._commit_bytes = parts.settings.commit_bytes
         self._committed: NextOffsets = {}
@@ -189,7 +188,7 @@ class Ingest:
 
     def _has_room(self, account: str) -> bool:
         """Tell whether the account may begin another step: while it has reserved less than it leaves to others."""
-        free = MEMORY_COMMITS * self._commit_bytes - self._held - self._reserved.total()
+        free = MEMORY_COMMITS * self._commit_bytes - self._batch.bytes - self._reserved.total()
         return free > (0 if self._alone else self._reserved[account])
 
     def _job(self, pending: Pending) -> _Job:
@@ -263,7 +262,6 @@ class Ingest:
         checkpoint = self._batch.add(pending.source, key, stream, step)
         if checkpoint is not None:
             self._parts.checkpoints.put(pending.source.partition, key, checkpoint)
-        self._held += step.weight
         _count(stream, step)
         answering = self._backlog.go_on(pending) if step.more else self._backlog.finish(pending)
         if answering is Answering.AGAIN:
@@ -284,11 +282,10 @@ class Ingest:
     def _commit(self) -> None:
         self._last_commit = self._clock()
         metrics.BACKLOG.set(len(self._backlog))
-        metrics.RESERVED.set(self._reserved.total() + self._held)
+        metrics.RESERVED.set(self._reserved.total() + self._batch.bytes)
         offsets = self._backlog.next_offsets()
         outputs = self._batch.outputs()
         self._batch = Batch(self._parts.topics)
-        self._held = 0
         if not outputs and offsets == self._committed:
             return
         crash_point("ingest.read")

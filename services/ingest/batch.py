@@ -57,6 +57,7 @@ class Batch:
     def refuse(self, source: TopicPartition, letter: DeadLetter) -> None:
         """Take in a dead letter that belongs to no blob."""
         self._shares.setdefault(source, _Share()).records.append(self._dead_letter(letter))
+        self.bytes += len(letter.data)
 
     def forget(self, partitions: Collection[TopicPartition]) -> None:
         """Drop what comes from these partitions."""

@@ -116,5 +116,5 @@ class Step:
 
     @property
     def weight(self) -> int:
-        """What is held in memory until it is committed."""
+        """What segments and dead letters weigh, in bytes of their values."""
         return self.bytes + sum(len(letter.data) for letter in self.dead_letters)

@@ -234,6 +234,28 @@ def test_transactions_that_are_too_large_for_the_way_to_kafka_become_smaller() -
         assert b"".join(s.data for s in site.segments(f"b{number}")) == lines(100_000)
 
 
+def test_dead_letters_fill_a_transaction_as_segments_do() -> None:
+    """What cannot be read takes as much memory, and as long to write, whether it came from a blob or is a message."""
+    now = 0.0
+    bad = b'{"records":[{' + b"x" * 400_000 + b'},{"category":"c"}]}'
+    site = Site(commit_bytes=1_000_000, clock=lambda: now)
+    for number in range(8):
+        site.put(f"bad{number}", bad)
+    for _ in range(8):
+        site.raw(b"x" * 400_000, b"k")
+    rounds = 0
+
+    def done() -> bool:
+        nonlocal rounds
+        rounds += 1
+        return site.committed == len(site.records) or rounds > 200
+
+    site.run(done=done, commit_seconds=5.0)
+    sizes = [sum(len(o.value or b"") for o in outputs if o.topic == TOPICS.errors) for outputs in site.transactions]
+    assert sum(sizes) > 15 * 400_000
+    assert max(sizes) < 1_000_000 + 6 * 400_100  # one round may add what four readers and a poll of two bring
+
+
 def test_a_restart_goes_on_from_the_checkpoints() -> None:
     """Announcements that come again bring nothing, growth brings what is new, and the close is told once."""
     site = Site()
