@@ -93,7 +93,7 @@ class Ingest:
         self._clock = parts.clock
         self._backlog = Backlog(parts.settings.concurrency, parts.clock)
         self._batch = Batch(parts.topics)
-        self._intake = Intake(self._backlog, parts.sources)
+        self._intake = Intake(self._backlog, parts.sources, parts.clock)
         self._workers: Workers[_Job, Step] = Workers(parts.settings.concurrency, self._work)
         self._session = make_session(self)
         self._stop, self._health = Stop(), Health()  # until `run` is given them

@@ -1,12 +1,15 @@
-"""From messages to announcements. What is no announcement of a configured blob becomes a dead letter with its bytes.
+"""From messages to announcements. What is no announcement becomes a dead letter with its bytes.
 
-Many refusals in a row mean that the configuration is wrong, not the messages: then the service stops instead of draining the
-topic.
+Many refusals in a row mean that the topic is not what it should be: then the service stops instead of draining it.
+Announcements of a container that is not configured are passed over: its environment may have been disabled, removed or renamed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
+
+import structlog
 
 from libs.common.blobs import BlobId
 from libs.common.dead_letters import DeadLetter, ErrorCode
@@ -14,22 +17,28 @@ from libs.common.errors import CodecError, DeadLetterLimit
 from libs.common.events import BlobClosed, BlobObserved, BlobReopened, BlobsListed, Event, decode_event
 from libs.common.kafka.dead_messages import dead_message
 from libs.common.kafka.records import Inbound
+from libs.common.kafka.throttle import Throttle
 from services.ingest import metrics
 from services.ingest.backlog import Backlog
 from services.ingest.outcome import STAGE
 from services.ingest.sources import Sources
-from services.ingest.work import Announcement
+from services.ingest.work import Announcement, Skip
+
+log = structlog.get_logger(__name__)
 
 MOST_REFUSED_IN_A_ROW: Final = 1_000
+MOST_CONTAINERS_TOLD: Final = 100  # a message may name any
 
 
 class Intake:
     """Feeds a backlog."""
 
-    def __init__(self, backlog: Backlog, sources: Sources) -> None:
+    def __init__(self, backlog: Backlog, sources: Sources, clock: Callable[[], float]) -> None:
         self._backlog = backlog
         self._sources = sources
+        self._clock = clock
         self._refused = 0  # in a row
+        self._told: dict[str, Throttle] = {}  # by container that is not configured
 
     def take(self, record: Inbound) -> DeadLetter | None:
         """Put a message into the backlog, or return a dead letter.
@@ -45,6 +54,9 @@ class Intake:
             return self._refuse(record, str(error))
         if announcement is None:
             self._backlog.pass_over(record.source, record.offset)
+        elif self._sources.container(announcement.blob) is None:
+            self._backlog.pass_over(record.source, record.offset)
+            self._tell(announcement.blob)
         else:
             self._refused = 0
             self._backlog.announce(record.source, record.offset, announcement)
@@ -58,9 +70,21 @@ class Intake:
         blob = BlobId.parse(event.blob)
         if record.key != blob.key:
             raise CodecError("the key is not the id of the blob")
-        if self._sources.container(blob) is None:
-            raise CodecError(f"no container {blob.container!r} of account {blob.account!r} in subscriptions")
         return Announcement.of(blob, event)
+
+    def _tell(self, blob: BlobId) -> None:
+        """Say once a minute of a container that it is not configured."""
+        metrics.SKIPPED.labels(Skip.NOT_CONFIGURED).inc()
+        place = f"{blob.account}/{blob.container}"
+        if place not in self._told and len(self._told) < MOST_CONTAINERS_TOLD:
+            self._told[place] = Throttle(self._clock)
+        throttle = self._told.get(place)
+        if throttle is not None and throttle.admits():
+            log.warning(
+                "announced blobs are not read: their container is not in subscriptions, or its environment is disabled",
+                container=place,
+                more_since_last_line=throttle.take_swallowed(),
+            )
 
     def _refuse(self, record: Inbound, reason: str) -> DeadLetter:
         self._refused += 1

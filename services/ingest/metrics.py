@@ -12,7 +12,11 @@ BYTES: Final = Counter("blobtide_ingest_bytes_total", "Bytes of blobs published 
 SEGMENTS: Final = Counter("blobtide_ingest_segments_total", "Segments published.", ["stream"])
 RECORDS: Final = Counter("blobtide_ingest_records_total", "Records or lines published.", ["stream"])
 COMPLETED: Final = Counter("blobtide_ingest_completed_blobs_total", "Closed blobs read to their end.", ["stream"])
-SKIPPED: Final = Counter("blobtide_ingest_skipped_total", "Announcements of which nothing was read, by reason.", ["reason"])
+SKIPPED: Final = Counter(
+    "blobtide_ingest_skipped_total",
+    "Announcements of which nothing was read, by reason; not_configured: no enabled environment has the container.",
+    ["reason"],
+)
 ENDED: Final = Counter("blobtide_ingest_ended_generations_total", "Generations that ended incomplete.", ["reason"])
 DEAD_LETTERS: Final = Counter("blobtide_ingest_dead_letters_total", "Dead letters written.", ["code"])
 STORAGE_FAILURES: Final = Counter("blobtide_ingest_storage_failures_total", "Steps put off since storage did not answer.")

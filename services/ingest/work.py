@@ -87,6 +87,7 @@ class Skip(StrEnum):
     CHANGED = "changed"  # while it was read: look again
     UNREADABLE = "unreadable"  # archived, encrypted, or access is denied
     UNSUPPORTED = "unsupported"  # gzip, page blobs
+    NOT_CONFIGURED = "not_configured"  # no enabled environment has its container
 
 
 class Ending(StrEnum):

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from prometheus_client import REGISTRY
 from pydantic import SecretStr, ValidationError
+from structlog.testing import capture_logs
 
 from libs.common.blobs import BlobId
 from libs.common.errors import ConfigError, DeadLetterLimit
@@ -380,41 +381,58 @@ def test_an_account_that_did_not_answer_is_tried_with_few_bytes() -> None:
     assert asked == [len(lines(30_000)), SMALLEST_GRANT, len(lines(30_000)) - site.segments("a")[0].end]
 
 
-def test_messages_that_name_no_configured_blob_are_dead_lettered_with_their_bytes() -> None:
-    """No message chooses a host: unknown accounts, containers, keys and bytes end in the errors, and the rest goes on."""
+def test_messages_that_are_no_announcements_are_dead_lettered_with_their_bytes() -> None:
+    """Bytes that are no event, and keys that are not the blob's, end in the errors, and the rest goes on."""
     site = Site()
     site.raw(b"garbage", b"k")
-    site.put("a", lines(1), blob="evil.host/logs/a")
-    site.put("a", lines(1), blob="s.e/other/a")
     site.put("a", lines(1))
     site.records[-1] = msgspec.structs.replace(site.records[-1], key=b"another")
     site.put("good", lines(1))
     site.run()
     errors = site.of(TOPICS.errors)
-    assert [dict(e.headers)["code"] for e in errors] == [b"bad_message"] * 4
-    assert [e.value for e in errors] == [r.value for r in site.records[:4]]
-    assert [dict(e.headers)["source-offset"] for e in errors] == [b"0", b"1", b"2", b"3"]
+    assert [dict(e.headers)["code"] for e in errors] == [b"bad_message"] * 2
+    assert [e.value for e in errors] == [r.value for r in site.records[:2]]
+    assert [dict(e.headers)["source-offset"] for e in errors] == [b"0", b"1"]
     assert len(site.segments("good")) == 1
 
 
+def test_announcements_of_containers_that_are_not_configured_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No message chooses a host. However many there are, the environments that are configured go on; the log says it once."""
+    monkeypatch.setattr(intake, "MOST_REFUSED_IN_A_ROW", 5)
+    labels = {"reason": "not_configured"}
+    before = REGISTRY.get_sample_value("blobtide_ingest_skipped_total", labels) or 0.0
+    site = Site(clock=lambda: 0.0)
+    for _ in range(10):
+        site.put("a", lines(1), blob="evil.host/logs/a")
+        site.put("a", lines(1), blob="s.e/other/a")
+    site.put("good", lines(1))
+    with capture_logs() as told:
+        site.run(done=lambda: "read" in site.containers["s.e"].requests)
+    assert site.of(TOPICS.errors) == []
+    assert site.containers["s.e"].requests.count("read") == 1
+    assert REGISTRY.get_sample_value("blobtide_ingest_skipped_total", labels) == before + 20
+    assert [line["container"] for line in told if "not read" in line["event"]] == ["evil.host/logs", "s.e/other"]
+
+
 def test_many_refused_messages_in_a_row_stop_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A configuration that lacks an account does not drain the topic into the errors."""
+    """Another topic than that of the announcements is not drained into the errors."""
     monkeypatch.setattr(intake, "MOST_REFUSED_IN_A_ROW", 5)
     site = Site()
     for _ in range(10):
-        site.put("a", lines(1), blob="s.missing/logs/a")
-    with pytest.raises(DeadLetterLimit, match=r"s\.missing"):
+        site.raw(b"garbage", b"k")
+    with pytest.raises(DeadLetterLimit, match="in a row"):
         site.run()
 
 
 def test_what_reads_nothing_does_not_hide_refused_messages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Listings between them are no sign that the configuration is right."""
+    """Listings and blobs that are not configured between them are no sign that all is well."""
     monkeypatch.setattr(intake, "MOST_REFUSED_IN_A_ROW", 5)
     site = Site()
     for _ in range(10):
+        site.raw(b"garbage", b"k")
+        site.announce(BlobsListed("s.e", "logs", "", "s", "e", EPOCH, EPOCH, 1, 1), b"s.e/logs/")
         site.put("a", lines(1), blob="s.missing/logs/a")
-        site.announce(BlobsListed("s.missing", "logs", "", "s", "e", EPOCH, EPOCH, 1, 1), b"s.missing/logs/")
-    with pytest.raises(DeadLetterLimit, match=r"s\.missing"):
+    with pytest.raises(DeadLetterLimit, match="in a row"):
         site.run()
 
 
