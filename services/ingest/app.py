@@ -298,6 +298,9 @@ class Ingest:
             crash_point("ingest.committed")
         else:
             self._commit_bytes = max(SMALLEST_COMMIT, self._commit_bytes // 2)
+            # The session tells of each partition when it can begin with it again, of some later than of others: until then
+            # nothing of those may be committed, and their offsets must not stand in the way of the others'.
+            self._forget(tuple(offsets))
 
     def _wind_up(self) -> None:
         """Collect what is being read, for a short time, and commit it."""

@@ -235,6 +235,40 @@ def test_transactions_that_are_too_large_for_the_way_to_kafka_become_smaller() -
         assert b"".join(s.data for s in site.segments(f"b{number}")) == lines(100_000)
 
 
+def test_a_partition_that_cannot_be_placed_holds_up_no_other() -> None:
+    """After an abort only what the session has placed again is committed; of the other one neither bytes nor an offset."""
+    other = TopicPartition(TOPICS.blobs, 1)
+    rounds = 0
+
+    class Parted(FakeSession):
+        """Delivers one record of another partition, whose leader is then away, so that no offset of it may be committed."""
+
+        def poll(self, max_records: int, seconds: float) -> list[Inbound]:
+            if self._position is None:
+                self._listener.assigned([other])
+                lost = msgspec.structs.replace(self._site.records.pop(), partition=1, offset=0)
+                return [lost, *super().poll(max_records, seconds)]
+            return super().poll(max_records, seconds)
+
+        def commit(self, outputs: list[Outbound], offsets: NextOffsets) -> CommitResult:
+            self._site.aborts = int(other in offsets)
+            return super().commit(outputs, offsets)
+
+    def done() -> bool:
+        nonlocal rounds
+        rounds += 1
+        return site.committed == len(site.records) or rounds > 200
+
+    site = Site(session=Parted)
+    for number in range(6):
+        site.put(f"b{number}", lines(3))
+    site.put("other", lines(3))
+    site.run(done=done)
+    assert (site.committed, site.aborted) == (6, 1)
+    assert all(len(site.segments(f"b{number}")) == 1 for number in range(6))
+    assert site.segments("other") == []
+
+
 def test_dead_letters_fill_a_transaction_as_segments_do() -> None:
     """What cannot be read takes as much memory, and as long to write, whether it came from a blob or is a message."""
     now = 0.0
