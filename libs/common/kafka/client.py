@@ -171,7 +171,7 @@ def check_clients(kafka: KafkaSettings) -> None:
         ConfigError: if a secret or certificate cannot be read, or librdkafka does not know or accept an option.
     """
     role = f"{kafka.group_prefix}.check"
-    log = _Silent("check")
+    log = SilentLog("check")
     consumer: Consumer = make_client(Consumer, _without_address(consumer_config(kafka, role)), log)
     consumer.close()
     for config in (producer_config(kafka), transactional_config(kafka, role)):
