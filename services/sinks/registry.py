@@ -122,7 +122,7 @@ def _kind_of(options: SinkOptions, name: str) -> Kind:
     kind = KINDS.get(str(kind_name))
     if kind is None:
         known = ", ".join(KINDS)
-        meant = did_you_mean(str(kind_name), [*KINDS, *options])
+        meant = did_you_mean(str(kind_name), [*KINDS, *(other for other in options if other != kind_name)])
         add = "" if name in options else f"; to give one this name, add sinks.{name} with its kind to the settings"
         raise ConfigError(f"sinks.{name}: unknown sink {kind_name!r}{meant} (sinks are {known}){add}")
     if not _NAME.fullmatch(name):

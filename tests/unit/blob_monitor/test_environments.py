@@ -10,6 +10,7 @@ from libs.common.events import BlobObserved
 from libs.common.settings.storage import Layout
 from libs.common.storage.api import BlobChanged, BlobGone, BlobUnreadable, StorageError, StorageUnavailable
 from libs.common.storage.failures import Refused
+from services.blob_monitor import metrics
 from services.blob_monitor.environment import Place
 from tests.monitor_world import Storage, World, metric, raiser
 
@@ -131,6 +132,7 @@ def test_one_container_that_fails_does_not_stop_the_others(error: StorageError, 
 
 def test_a_container_is_in_one_kind_of_trouble_at_a_time() -> None:
     """When storage fails in another way than before, the metric says the new one only."""
+    metrics.STORAGE_TROUBLE.clear()  # of other tests
     world = World(layout=Layout.FLAT)
     monitor = world.monitor()
     place = {"account": "sub.dev", "container": "logs"}
