@@ -26,7 +26,7 @@ class ErrorCode(StrEnum):
     BAD_MESSAGE = "bad_message"  # headers or encoding of a Kafka message are broken
     TOO_LARGE = "too_large"  # over a configured limit; by reference
     UNSUPPORTED_BLOB = "unsupported_blob"  # archived, encrypted, or of a kind that is not read; by reference
-    INCOMPLETE_BLOB = "incomplete_blob"  # a blob vanished or was replaced before it was read to its end; by reference
+    INCOMPLETE_BLOB = "incomplete_blob"  # a blob was gone, replaced or refused before it was read to its end; by reference
     CUT_FILE = "cut_file"  # `convert`: a local file is truncated, damaged, or fails while it is read
     TRAILING_BYTES = "trailing_bytes"  # `convert`: something that is no gzip follows a whole gzip member
     REFUSED = "refused"  # the destination refuses this record

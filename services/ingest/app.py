@@ -6,7 +6,8 @@ bounded by reservations: a step is granted as many bytes as it may read, and wha
 Of several accounts each may reserve as much as it leaves free, so that one that hangs takes the memory of no other.
 A record that needs more than a step's share is read alone, since parsing costs many times its size.
 
-A blob on which our own code crashes twice is named in a dead letter; the others go on.
+A blob on which our own code crashes twice is named in a dead letter; the others go on. So is one that storage refuses for very
+long: its announcement, which waits for it, must be dealt with before Kafka deletes it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from libs.common.crash import crash_point
 from libs.common.errors import Retry
 from libs.common.events import CheckpointStatus
 from libs.common.kafka.records import CommitResult, Listener, NextOffsets, Session, TopicPartition
+from libs.common.kafka.throttle import Throttle
 from libs.common.service import NO_PARTITIONS, Health, Need, Stop
 from libs.common.settings.kafka import TopicSettings
 from libs.common.settings.services import IngestSettings
@@ -33,7 +35,7 @@ from services.ingest.batch import Batch
 from services.ingest.checkpoints import Checkpoints
 from services.ingest.intake import Intake
 from services.ingest.lanes import Answering
-from services.ingest.outcome import crashed
+from services.ingest.outcome import crashed, given_up
 from services.ingest.reader import Reader
 from services.ingest.sources import Sources
 from services.ingest.work import Skip, Step, Task
@@ -47,6 +49,7 @@ COLLECT_SECONDS: Final = 0.05
 STOP_SECONDS: Final = 3.0
 SMALLEST_GRANT: Final = 65_536
 MOST_CRASHES: Final = 2  # of our code on one blob
+FEWEST_REFUSALS: Final = 10  # in a row, a quarter of an hour, before a blob is given up however old its announcement is
 MOST_CHANGES: Final = 5  # of a blob while it was read, in a row, before it waits
 MEMORY_COMMITS: Final = 2  # reservations may reach so many times what is committed at once
 SMALLEST_COMMIT: Final = 1_000_000
@@ -64,6 +67,7 @@ class Parts:
     checkpoints: Checkpoints
     check: Callable[[], None]  # raises if the topics do not fit together
     clock: Callable[[], float] = time.monotonic
+    now: Callable[[], float] = time.time  # seconds since the epoch, as announcements have them
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,7 @@ class Ingest:
         self._intake = Intake(self._backlog, parts.sources, parts.clock)
         self._workers: Workers[_Job, Step] = Workers(parts.settings.concurrency, self._work)
         self._session = make_session(self)
+        self._giving_up = Throttle(parts.clock)
         self._stop, self._health = Stop(), Health()  # until `run` is given them
         self._reserved: Counter[str] = Counter()  # granted to steps in flight, by account
         self._alone = len(parts.sources.accounts) == 1
@@ -216,7 +221,7 @@ class Ingest:
                 self._backlog.resume()
             match result:
                 case StorageRefused():
-                    self._turn_away(job.pending, result)
+                    self._refused(job, result)
                 case StorageUnavailable():
                     self._put_off(job.pending, result)
                 case Exception():
@@ -234,6 +239,23 @@ class Ingest:
         metrics.STORAGE_FAILURES.inc()
         if self._backlog.put_off(pending, error.after) is Answering.NO:
             log.warning("storage account does not answer", account=pending.announcement.blob.account, error=str(error))
+
+    def _refused(self, job: _Job, error: StorageRefused) -> None:
+        pending = job.pending
+        hours = (self._parts.now() - pending.oldest.at) / 3600
+        again = pending.failures + 1 < FEWEST_REFUSALS or hours < self._settings.give_up_hours
+        if again or not self._backlog.is_current(pending):
+            self._turn_away(pending, error)
+            return
+        metrics.STORAGE_FAILURES.inc()
+        if self._giving_up.admits():
+            log.error(
+                "gave up blobs that storage keeps refusing; Errors names them",
+                blob=str(pending.announcement.blob),
+                error=str(error),
+                more_since_last_line=self._giving_up.take_swallowed(),
+            )
+        self._publish(job, given_up(job.task, str(error)))
 
     def _turn_away(self, pending: Pending, error: StorageRefused) -> None:
         metrics.STORAGE_FAILURES.inc()

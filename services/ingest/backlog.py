@@ -21,14 +21,22 @@ MOST_BLOBS_OF_ACCOUNT: Final = 5_000
 LONGEST_WAIT_SECONDS: Final = 300.0  # of one blob, unless storage asks for more
 
 
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """An event as Kafka has it."""
+
+    offset: int
+    at: float  # seconds since the epoch
+
+
 @dataclass(slots=True, eq=False)
 class Pending:
     """One announced blob."""
 
     source: TopicPartition
     announcement: Announcement
-    oldest: int  # offset of its first unfinished event
-    newer: int | None = None  # offset of the first event that came after it was taken
+    oldest: Arrival  # its first unfinished event
+    newer: Arrival | None = None  # the first event that came after it was taken
     taken: bool = False
     crashes: int = 0  # of our own code, on this blob
     failures: int = 0  # in a row: refusals of storage, and versions that changed under the reader
@@ -49,19 +57,19 @@ class Backlog:
     def __len__(self) -> int:
         return len(self._pending)
 
-    def announce(self, source: TopicPartition, offset: int, announcement: Announcement) -> None:
+    def announce(self, source: TopicPartition, arrival: Arrival, announcement: Announcement) -> None:
         """Take in an event about a blob."""
-        self._positions[source] = offset + 1
+        self._positions[source] = arrival.offset + 1
         key = announcement.blob.key
         pending = self._pending.get(key)
         if pending is None:
-            self._pending[key] = Pending(source, announcement, oldest=offset)
+            self._pending[key] = Pending(source, announcement, oldest=arrival)
             self._accounts[announcement.blob.account] += 1
             self._lanes.put(announcement.blob.account, key)
             return
         pending.announcement = pending.announcement.then(announcement)
         if pending.taken and pending.newer is None:
-            pending.newer = offset
+            pending.newer = arrival
 
     def pass_over(self, source: TopicPartition, offset: int) -> None:
         """Take in an event that is finished as it comes."""
@@ -161,7 +169,7 @@ class Backlog:
         """Return what may be committed: per partition, the first unfinished event."""
         offsets = dict(self._positions)
         for pending in self._pending.values():
-            offsets[pending.source] = min(offsets[pending.source], pending.oldest)
+            offsets[pending.source] = min(offsets[pending.source], pending.oldest.offset)
         return offsets
 
     def _later(self, pending: Pending, seconds: float) -> None:

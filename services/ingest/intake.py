@@ -19,7 +19,7 @@ from libs.common.kafka.dead_messages import dead_message
 from libs.common.kafka.records import Inbound
 from libs.common.kafka.throttle import Throttle
 from services.ingest import metrics
-from services.ingest.backlog import Backlog
+from services.ingest.backlog import Arrival, Backlog
 from services.ingest.outcome import STAGE
 from services.ingest.sources import Sources
 from services.ingest.work import Announcement, Skip
@@ -59,7 +59,7 @@ class Intake:
             self._tell(announcement.blob)
         else:
             self._refused = 0
-            self._backlog.announce(record.source, record.offset, announcement)
+            self._backlog.announce(record.source, Arrival(record.offset, record.timestamp_ms / 1000), announcement)
         return None
 
     def _announcement(self, record: Inbound, event: Event) -> Announcement | None:

@@ -105,6 +105,15 @@ def crashed(task: Task, reason: str) -> Step:
     return Step((), (_letter(task, ErrorCode.HANDLER_CRASH, reason),))
 
 
+def given_up(task: Task, reason: str) -> Step:
+    """Name a blob that storage keeps refusing by reference; its checkpoint stays, so that a later announcement reads on."""
+    known = task.checkpoint
+    letter = _letter(task, ErrorCode.INCOMPLETE_BLOB, f"given up, since storage keeps refusing it: {reason}")
+    if known is not None:
+        letter = replace(letter, generation=known.generation, record_offset=known.next_offset)
+    return Step((), (letter,), skipped=Skip.UNREADABLE)
+
+
 def vanished(task: Task, now: datetime) -> Step:
     """Say what was lost of a blob that is gone: what was not read of its open generation, or all of it."""
     if task.checkpoint is not None or task.announcement.size <= (task.announcement.baseline or 0):

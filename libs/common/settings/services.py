@@ -102,6 +102,12 @@ class IngestSettings(Group):
     )
     commit_seconds: float = Field(default=1.0, gt=0, le=5, description="Longest time between two transactions.")
     commit_bytes: int = Field(default=16_777_216, ge=1_000_000, description="Bytes after which a transaction is closed.")
+    give_up_hours: float = Field(
+        default=168.0,
+        gt=0,
+        description="Age of an announcement at which a blob that storage keeps refusing goes to Errors by reference; "
+        "less than the retention of Ingestion.Blobs.",
+    )
     max_line_bytes: int = Field(
         default=1_048_576, ge=1_000, le=4_000_000, description="Longer lines go to Errors by reference."
     )

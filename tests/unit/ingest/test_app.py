@@ -40,7 +40,7 @@ from libs.common.settings.services import IngestSettings
 from libs.common.settings.storage import Environment, Source, StorageAccount, Subscription
 from libs.common.storage.api import BlobChanged, Container, StorageRefused, StorageUnavailable
 from services.ingest import backlog, intake
-from services.ingest.app import MOST_CHANGES, SMALLEST_GRANT, Ingest, Parts
+from services.ingest.app import FEWEST_REFUSALS, MOST_CHANGES, SMALLEST_GRANT, Ingest, Parts
 from services.ingest.checkpoints import Checkpoints
 from services.ingest.main import build
 from services.ingest.plan import Limits
@@ -125,6 +125,7 @@ class Site:
     commit_bytes: int = 16_777_216
     concurrency: int = 2
     clock: Callable[[], float] = time.monotonic
+    hours: float = 0.0  # since the announcements
     stop: Stop = field(default_factory=Stop)
     health: Health = field(default_factory=Health)
     session: type[FakeSession] = FakeSession
@@ -170,6 +171,7 @@ class Site:
             checkpoints=Checkpoints(lambda _partitions, _between: iter(self.of(TOPICS.checkpoints))),
             check=lambda: None,
             clock=self.clock,
+            now=lambda: self.hours * 3600,
         )
         Ingest(parts, lambda listener: self.session(self, listener)).run(self.stop, self.health)
 
@@ -492,6 +494,42 @@ def test_a_blob_that_always_changes_while_it_is_read_waits_longer_and_longer() -
     site.run(done=done)
     assert looks == MOST_CHANGES + 1
     assert len(site.segments("quiet", "s.f")) == 1
+
+
+def test_a_blob_that_storage_keeps_refusing_is_given_up_before_its_announcement_expires() -> None:
+    """Only when the announcement is old, also after restarts, and not at the first refusal; what was read is told."""
+    site = Site(hours=167.0)
+    site.put("a", lines(3))
+    site.run()
+    (before,) = site.segments("a")
+    site.put("a", lines(5))
+    seconds, refusals = 0.0, 0
+
+    def refuse(_: str) -> None:
+        nonlocal refusals
+        refusals += 1
+        raise StorageRefused("403")
+
+    def done() -> bool:
+        nonlocal seconds
+        seconds += 60.0
+        return site.committed == len(site.records) or refusals > 3 * FEWEST_REFUSALS
+
+    site.clock = lambda: seconds
+    site.containers["s.e"].before = refuse
+    site.run(done=done)
+    assert (site.of(TOPICS.errors), site.committed) == ([], 1)
+    site.hours, refusals = 169.0, 0
+    site.run(done=done)
+    (error,) = site.of(TOPICS.errors)
+    headers = dict(error.headers)
+    assert (headers["code"], headers["blob"], headers["generation"]) == (
+        b"incomplete_blob",
+        b"s.e/logs/a",
+        before.generation.encode(),
+    )
+    assert headers["record-offset"] == str(before.end).encode()
+    assert (site.committed, refusals) == (2, FEWEST_REFUSALS)
 
 
 def test_what_needs_more_than_a_steps_share_is_read_one_at_a_time() -> None:

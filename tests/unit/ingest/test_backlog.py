@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from libs.common.blobs import BlobId
 from libs.common.kafka.records import TopicPartition
 from services.ingest import backlog as module
-from services.ingest.backlog import Backlog, Pending
+from services.ingest.backlog import Arrival, Backlog, Pending
 from services.ingest.lanes import LONGEST_REST_SECONDS, Answering, Lanes
 from services.ingest.work import Announcement
 
@@ -48,7 +48,7 @@ class BacklogMachine(RuleBasedStateMachine):
         self.next[source] += 1
         self.seen.add(source)
         self.unfinished[source][offset] = str(told.blob)
-        self.backlog.announce(source, offset, told)
+        self.backlog.announce(source, Arrival(offset, self.now), told)
 
     @rule(number=st.integers(0, 1))
     def other(self, number: int) -> None:
@@ -149,7 +149,7 @@ def test_a_full_backlog_says_so_but_a_resting_account_may_hold_more(monkeypatch:
     monkeypatch.setattr(module, "MOST_BLOBS", 12)
     backlog = Backlog(concurrency=8, clock=lambda: 0.0)
     for number in range(5):
-        backlog.announce(partition(0), number, announcement(number))
+        backlog.announce(partition(0), Arrival(number, 0.0), announcement(number))
     assert backlog.full()
     for _ in range(3):
         pending = backlog.take()
@@ -157,14 +157,14 @@ def test_a_full_backlog_says_so_but_a_resting_account_may_hold_more(monkeypatch:
         backlog.put_off(pending, 1.0)
     assert not backlog.full()
     for number in range(5, 12):
-        backlog.announce(partition(0), number, announcement(number))
+        backlog.announce(partition(0), Arrival(number, 0.0), announcement(number))
     assert backlog.full()
 
 
 def fill(backlog: Backlog, *names: str) -> None:
     """Announce blobs in this order."""
     for offset, name in enumerate(names):
-        backlog.announce(partition(0), offset, Announcement(BlobId("s.e", "logs", name), "0x1", 10))
+        backlog.announce(partition(0), Arrival(offset, 0.0), Announcement(BlobId("s.e", "logs", name), "0x1", 10))
 
 
 def test_blobs_that_storage_refuses_hold_up_no_others_of_their_account() -> None:
