@@ -1,8 +1,9 @@
 """One step of reading one blob: look at its current version, read on from the cursor, say what became of it.
 
 Everything is read from one version, pinned by its ETag; if the blob changes meanwhile, nothing of the step counts and it starts
-over with a new look. The tail of a flow-log document may be among the bytes read but is never part of a segment. The cursor
-moves only over bytes that are in a segment or a dead letter of the same step, or that count as read by the start policy.
+over with a new look, unless something was only appended to an append blob. The tail of a flow-log document may be among the
+bytes read but is never part of a segment. The cursor moves only over bytes that are in a segment or a dead letter of the same
+step, or that count as read by the start policy.
 
 `StorageUnavailable` goes to the caller; every other storage error is an answer about this blob.
 """
@@ -72,7 +73,7 @@ class Reader:
     def _read(self, visit: Visit, cursor: Cursor) -> Step:
         allowance = visit.task.allowance
         end = _window_end(visit.version, cursor.offset, allowance)
-        data = visit.read(cursor.offset - cursor.look_back, end)
+        data = _window(visit, cursor, end)
         _check_text(visit, cursor, data)
         window_data = data[cursor.look_back :]
         content = cursor.content or visit.detect(window_data, end)
@@ -143,6 +144,28 @@ def _check_text(visit: Visit, cursor: Cursor, data: bytes) -> None:
     checkpoint = visit.task.checkpoint
     if cursor.look_back and checkpoint is not None and not same_text(checkpoint, data[: cursor.look_back]):
         raise _Replaced
+
+
+def _window(visit: Visit, cursor: Cursor, end: int) -> bytes:
+    """Return the bytes from the look-back to `end`.
+
+    To a busy append blob something is appended between any look and read. Bytes that it has do not change by that, so they are
+    read without the ETag where one read brings all that is needed to tell whether they are those of another blob: the bytes
+    before the cursor too, or a beginning that has no name yet. What is closed must not change at all.
+    """
+    start, version = cursor.offset - cursor.look_back, visit.version
+    try:
+        return visit.read(start, end)
+    except BlobChanged:
+        known_by_itself = cursor.look_back or not (cursor.offset or cursor.generation)
+        if not version.appended or visit.closing or not known_by_itself:
+            raise
+    name = visit.task.announcement.blob.name
+    data = visit.container.read(name, start, end, "")
+    now = visit.container.info(name)
+    if now.creation_time != version.creation_time or now.size < version.size:
+        raise BlobChanged("it was replaced while it was read")
+    return data
 
 
 def _window_end(version: Version, offset: int, wanted: int) -> int:

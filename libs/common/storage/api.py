@@ -93,7 +93,7 @@ class Container(Protocol):
         """Return the committed block list with its ETag."""
 
     def read(self, name: str, start: int, end: int, etag: str) -> bytes:
-        """Return exactly the bytes ``[start, end)`` of the version that `etag` names, undecoded.
+        """Return exactly the bytes ``[start, end)`` of the version that `etag` names, undecoded; without it, of the newest.
 
         Raises:
             BlobChanged: if the blob has another ETag.

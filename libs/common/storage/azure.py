@@ -106,7 +106,7 @@ class AzureContainer:
         return BlockList(info.etag, info.size, info.last_modified, ())
 
     def read(self, name: str, start: int, end: int, etag: str) -> bytes:
-        """Return exactly the bytes ``[start, end)`` of the version that `etag` names, undecoded."""
+        """Return exactly the bytes ``[start, end)`` of the version that `etag` names, undecoded; without it, of the newest."""
         if start == end:
             return b""
 
@@ -117,7 +117,7 @@ class AzureContainer:
                 raise BlobChanged(f"{name[:300]} is shorter than it was")
             raise Transient(f"{len(response.body)} bytes came of {end - start} asked for")
 
-        headers = {"x-ms-range": f"bytes={start}-{end - 1}", "If-Match": f'"{etag}"'}
+        headers = {"x-ms-range": f"bytes={start}-{end - 1}"} | ({"If-Match": f'"{etag}"'} if etag else {})
         return self._service.send(Request("GET", self._blob_path(name), headers=headers), whole)
 
     def close(self) -> None:
