@@ -259,7 +259,7 @@ def test_a_partition_that_cannot_be_placed_holds_up_no_other() -> None:
     def done() -> bool:
         nonlocal rounds
         rounds += 1
-        return site.committed == len(site.records) or rounds > 200
+        return site.committed == len(site.records) or rounds > 2_000
 
     site = Site(session=Parted)
     for number in range(6):
@@ -285,7 +285,7 @@ def test_dead_letters_fill_a_transaction_as_segments_do() -> None:
     def done() -> bool:
         nonlocal rounds
         rounds += 1
-        return site.committed == len(site.records) or rounds > 200
+        return site.committed == len(site.records) or rounds > 2_000
 
     site.run(done=done, commit_seconds=5.0)
     sizes = [sum(len(o.value or b"") for o in outputs if o.topic == TOPICS.errors) for outputs in site.transactions]
@@ -372,7 +372,7 @@ def read_beside_hanging(site: Site, dead: int) -> int:
     def done() -> bool:
         nonlocal rounds, found
         rounds, found = rounds + 1, len(site.of(TOPICS.raw_flow_logs))
-        if found == 10 or rounds > 100:
+        if found == 10 or rounds > 400:
             answers.set()
         return answers.is_set()
 
