@@ -1,19 +1,14 @@
-"""The main loop: what is committed together, what is dropped, and what stops nobody else."""
+"""The main loop: what is committed together, what is dropped, and what is counted."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from threading import Event as Signal
-from threading import Lock
-from typing import Any
 
 import msgspec
 import pytest
 from prometheus_client import REGISTRY
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 from structlog.testing import capture_logs
 
 from libs.common.blobs import BlobId
@@ -22,177 +17,26 @@ from libs.common.events import (
     BlobCheckpoint,
     BlobClosed,
     BlobCompletion,
-    BlobObserved,
     BlobReopened,
     BlobsListed,
     CheckpointStatus,
-    Event,
     Stream,
-    decode_event,
-    encode_event,
 )
-from libs.common.kafka.records import CommitResult, Inbound, Listener, NextOffsets, Outbound, TopicPartition
-from libs.common.segments import Segment
-from libs.common.service import NO_PARTITIONS, STALE_AFTER_SECONDS, Health, Stop
+from libs.common.kafka.records import CommitResult, Inbound, NextOffsets, Outbound, TopicPartition
+from libs.common.service import STALE_AFTER_SECONDS, Health
 from libs.common.settings import Settings
-from libs.common.settings.kafka import KafkaSettings, TopicSettings
+from libs.common.settings.kafka import KafkaSettings
 from libs.common.settings.services import IngestSettings
-from libs.common.settings.storage import Environment, Source, StorageAccount, Subscription
-from libs.common.storage.api import BlobChanged, Container, StorageRefused, StorageUnavailable
-from services.ingest import backlog, intake
-from services.ingest.app import FEWEST_REFUSALS, MOST_CHANGES, SMALLEST_GRANT, Ingest, Parts
+from libs.common.storage.api import Container
+from services.ingest import intake
 from services.ingest.checkpoints import Checkpoints
 from services.ingest.main import build
-from services.ingest.plan import Limits
 from services.ingest.reader import Reader
-from services.ingest.sources import Sources
 from services.ingest.work import Step, Task
-from tests.blob_container import EPOCH, FakeContainer
+from tests.blob_container import EPOCH
 from tests.blob_reading import assert_tiles
-from tests.metric_values import since_now, value
-
-TOPICS = TopicSettings()
-PARTITION = TopicPartition(TOPICS.blobs, 0)
-LIMITS = Limits(segment=100_000, line=100_000, record=1_000_000)
-
-
-class FakeSession:
-    """Delivers scripted records of one partition; aborts on request; stops the service when all of them are committed."""
-
-    def __init__(self, site: Site, listener: Listener) -> None:
-        self._site = site
-        self._listener = listener
-        self._position: int | None = None
-        self._idle = 0
-
-    def open(self) -> None:
-        """Nothing to open."""
-
-    def poll(self, max_records: int, seconds: float) -> list[Inbound]:
-        """Return what has not been delivered since the committed offset."""
-        del seconds
-        if self._position is None:
-            self._position = self._site.committed
-            self._listener.assigned([PARTITION])
-        batch = self._site.records[self._position : self._position + min(max_records, 2)]
-        self._position += len(batch)
-        self._idle = 0 if batch else self._idle + 1
-        if self._site.done() or self._idle > 20_000:
-            self._site.stop.set()
-        return batch
-
-    def commit(self, outputs: list[Outbound], offsets: NextOffsets) -> CommitResult:
-        """Keep or throw away what is committed."""
-        if self._site.aborts or sum(len(o.value or b"") for o in outputs) > self._site.most_bytes:
-            self._site.aborts = max(0, self._site.aborts - 1)
-            self._site.aborted += 1
-            self._position = self._site.committed
-            self._listener.rewound([PARTITION])
-            return CommitResult.ABORTED
-        assert offsets[PARTITION] >= self._site.committed
-        self._site.committed = offsets[PARTITION]
-        self._site.outputs += outputs
-        self._site.transactions.append(outputs)
-        return CommitResult.COMMITTED
-
-    def owned(self) -> frozenset[TopicPartition]:
-        """Return the one partition."""
-        return frozenset({PARTITION})
-
-    def pause(self) -> None:
-        """Nothing to pause."""
-
-    def resume(self) -> None:
-        """Nothing to resume."""
-
-    def close(self) -> None:
-        """Nothing to close."""
-
-
-@dataclass
-class Site:
-    """Two accounts with a container each, announcements, and what was committed."""
-
-    containers: dict[str, FakeContainer] = field(default_factory=lambda: {"s.e": FakeContainer(), "s.f": FakeContainer()})
-    records: list[Inbound] = field(default_factory=list)
-    outputs: list[Outbound] = field(default_factory=list)
-    transactions: list[list[Outbound]] = field(default_factory=list)
-    committed: int = 0
-    aborts: int = 0
-    aborted: int = 0
-    most_bytes: int = 1_000_000_000  # larger transactions do not end in time
-    read_bytes: int = 4_194_304
-    commit_bytes: int = 16_777_216
-    concurrency: int = 2
-    clock: Callable[[], float] = time.monotonic
-    hours: float = 0.0  # since the announcements
-    stop: Stop = field(default_factory=Stop)
-    health: Health = field(default_factory=Health)
-    session: type[FakeSession] = FakeSession
-    done: Callable[[], bool] = lambda: False
-
-    def put(self, name: str, data: bytes, account: str = "s.e", **more: Any) -> None:
-        """Write a blob and announce it."""
-        container = self.containers[account]
-        container.put(name, data)
-        blob = container.blobs[name]
-        event = BlobObserved(
-            str(BlobId(account, "logs", name)), "s", account[2:], Stream.FLOW_LOGS, blob.etag, len(data), "BlockBlob",
-            EPOCH, blob.created, EPOCH,
-        )  # fmt: skip
-        self.announce(replace(event, **more))
-
-    def announce(self, event: Event, key: bytes | None = None) -> None:
-        """Append an event to the announcements."""
-        key = key or getattr(event, "blob", "x").encode()
-        self.raw(encode_event(event), key)
-
-    def raw(self, value: bytes, key: bytes) -> None:
-        """Append a message."""
-        self.records.append(Inbound(TOPICS.blobs, 0, len(self.records), 0, key, value, ()))
-
-    def run(self, reader: Reader | None = None, done: Callable[[], bool] | None = None, commit_seconds: float = 0.001) -> None:
-        """Run ingest until everything announced is committed, or `done`."""
-        self.stop = Stop()
-        self.done = done or (lambda: self.committed == len(self.records))
-        storage = StorageAccount(connection_string=SecretStr("x"))
-        environment = Environment(storage=storage, sources=(Source(container="logs"),))
-        subscriptions = {"s": Subscription(environments={"e": environment, "f": environment})}
-        parts = Parts(
-            settings=IngestSettings(
-                commit_seconds=commit_seconds,
-                concurrency=self.concurrency,
-                read_bytes=self.read_bytes,
-                commit_bytes=self.commit_bytes,
-            ),
-            topics=TOPICS,
-            sources=Sources(subscriptions, lambda _account, alias, _container: self.containers[alias]),
-            reader=reader or Reader(LIMITS),
-            checkpoints=Checkpoints(lambda _partitions, _between: iter(self.of(TOPICS.checkpoints))),
-            check=lambda: None,
-            clock=self.clock,
-            now=lambda: self.hours * 3600,
-        )
-        Ingest(parts, lambda listener: self.session(self, listener)).run(self.stop, self.health)
-
-    def of(self, topic: str) -> list[Inbound]:
-        """Return what was committed to a topic."""
-        found = [o for o in self.outputs if o.topic == topic]
-        return [Inbound(topic, 0, n, 0, o.key, o.value, o.headers) for n, o in enumerate(found)]
-
-    def segments(self, name: str, account: str = "s.e") -> list[Segment]:
-        """Return the segments of a blob."""
-        found = [Segment.from_message(r.headers, r.value or b"") for r in self.of(TOPICS.raw_flow_logs)]
-        return [s for s in found if s.blob == str(BlobId(account, "logs", name))]
-
-    def events(self, topic: str) -> list[Event]:
-        """Return the events committed to a topic."""
-        return [decode_event(r.value or b"") for r in self.of(topic)]
-
-
-def lines(count: int) -> bytes:
-    """Return `count` lines."""
-    return b"".join(b"line %d\n" % n for n in range(count))
+from tests.ingest_world import LIMITS, TOPICS, FakeSession, Site, lines
+from tests.metric_values import since_now
 
 
 def test_segments_checkpoint_completion_and_offset_are_one_transaction() -> None:
@@ -325,98 +169,6 @@ def test_a_long_load_of_checkpoints_is_no_standstill() -> None:
     assert health.alive()
 
 
-def test_an_account_that_does_not_answer_holds_its_offsets_but_not_the_others() -> None:
-    """Blobs of other accounts go on behind it; its announcement stays uncommitted and comes again."""
-    site = Site()
-
-    def away(_: str) -> None:
-        raise StorageUnavailable("away", after=0.0)
-
-    site.containers["s.e"].before = away
-    site.put("dead", lines(3))
-    for number in range(20):
-        site.put(f"live{number}", lines(3), account="s.f")
-    site.run(done=lambda: len(site.of(TOPICS.raw_flow_logs)) == 20)
-    assert site.committed == 0
-    site.containers["s.e"].before = lambda _: None
-    site.run()
-    assert len(site.of(TOPICS.raw_flow_logs)) == 21
-    assert site.committed == len(site.records)
-
-
-@pytest.mark.parametrize("error", [StorageUnavailable("away"), StorageRefused("denied")])
-def test_ingest_is_not_ready_while_nothing_can_be_read(error: StorageUnavailable) -> None:
-    """Where every account with announced blobs is away or refuses them, readiness says which, until there is something."""
-    site = Site()
-
-    def fail(_: str) -> None:
-        raise error
-
-    site.containers["s.e"].before = fail
-    for number in range(4):
-        site.put(f"b{number}", lines(3))
-    failures = since_now("blobtide_ingest_storage_failures_total")
-    starved = "waiting for storage: s.e; the log says why"
-    site.run(done=lambda: site.health.why_not_ready() == starved)
-    assert site.health.why_not_ready() == starved
-    assert failures() >= 3
-    site.containers["s.e"].before = lambda _: None
-    site.run()
-    assert site.health.why_not_ready() is None
-
-
-def read_beside_hanging(site: Site, dead: int) -> int:
-    """Return how many of 10 small blobs are committed while an account with `dead` large ones sends no answer."""
-    answers, rounds, found = Signal(), 0, 0
-
-    def done() -> bool:
-        nonlocal rounds, found
-        rounds, found = rounds + 1, len(site.of(TOPICS.raw_flow_logs))
-        if found == 10 or rounds > 400:
-            answers.set()
-        return answers.is_set()
-
-    def hang(_: str) -> None:
-        answers.wait(60.0)
-
-    site.containers["s.e"].before = hang
-    for number in range(dead):
-        site.put(f"dead{number}", lines(3), size=4_000_000)
-    for number in range(10):
-        site.put(f"live{number}", lines(3), account="s.f")
-    site.run(done=done)
-    return found
-
-
-@pytest.mark.parametrize(("commit_bytes", "dead"), [(16_777_216, 20), (1_000_000, 1)])
-def test_an_account_that_hangs_leaves_memory_to_the_others(commit_bytes: int, dead: int) -> None:
-    """However large its blobs are, and however small the memory, others are read and committed before it answers."""
-    assert read_beside_hanging(Site(concurrency=8, commit_bytes=commit_bytes), dead) == 10
-
-
-def test_an_account_that_did_not_answer_is_tried_with_few_bytes() -> None:
-    """The memory that is reserved for it while it may hang is small; once it answers it gets its share again."""
-    asked: list[int] = []
-
-    class Watched(Reader):
-        def step(self, container: Container, task: Task) -> Step:
-            asked.append(task.allowance)
-            if len(asked) == 1:
-                raise StorageUnavailable("away", after=0.0)
-            return super().step(container, task)
-
-    site, now = Site(), [0.0]
-    site.clock = lambda: now[0]
-
-    def done() -> bool:
-        now[0] += 0.1
-        return site.committed == len(site.records)
-
-    site.put("a", lines(30_000))
-    site.run(Watched(LIMITS), done)
-    assert asked == [len(lines(30_000)), SMALLEST_GRANT, len(lines(30_000)) - site.segments("a")[0].end]
-
-
 def test_messages_that_are_no_announcements_are_dead_lettered_with_their_bytes() -> None:
     """Bytes that are no event, and keys that are not the blob's, end in the errors, and the rest goes on."""
     site = Site()
@@ -472,91 +224,6 @@ def test_what_reads_nothing_does_not_hide_refused_messages(monkeypatch: pytest.M
         site.run()
 
 
-def test_a_blob_that_always_changes_while_it_is_read_waits_longer_and_longer() -> None:
-    """After a few looks it is left alone for a while, and the other blobs are read."""
-    site = Site()
-    rounds, looks = 0, 0
-
-    def change(request: str) -> None:
-        nonlocal looks
-        if request == "read":
-            looks += 1
-            raise BlobChanged("412")
-
-    def done() -> bool:
-        nonlocal rounds
-        rounds += 1
-        return rounds > 3_000
-
-    site.containers["s.e"].before = change
-    site.put("restless", lines(1))
-    site.put("quiet", lines(1), account="s.f")
-    site.run(done=done)
-    assert looks == MOST_CHANGES + 1
-    assert len(site.segments("quiet", "s.f")) == 1
-
-
-def test_a_blob_that_storage_keeps_refusing_is_given_up_before_its_announcement_expires() -> None:
-    """Only when the announcement is old, also after restarts, and not at the first refusal; what was read is told."""
-    site = Site(hours=167.0)
-    site.put("a", lines(3))
-    site.run()
-    (before,) = site.segments("a")
-    site.put("a", lines(5))
-    seconds, refusals = 0.0, 0
-
-    def refuse(_: str) -> None:
-        nonlocal refusals
-        refusals += 1
-        raise StorageRefused("403")
-
-    def done() -> bool:
-        nonlocal seconds
-        seconds += 60.0
-        return site.committed == len(site.records) or refusals > 3 * FEWEST_REFUSALS
-
-    site.clock = lambda: seconds
-    site.containers["s.e"].before = refuse
-    site.run(done=done)
-    assert (site.of(TOPICS.errors), site.committed) == ([], 1)
-    site.hours, refusals = 169.0, 0
-    site.run(done=done)
-    (error,) = site.of(TOPICS.errors)
-    headers = dict(error.headers)
-    assert (headers["code"], headers["blob"], headers["generation"]) == (
-        b"incomplete_blob",
-        b"s.e/logs/a",
-        before.generation.encode(),
-    )
-    assert headers["record-offset"] == str(before.end).encode()
-    assert (site.committed, refusals) == (2, FEWEST_REFUSALS)
-
-
-def test_what_needs_more_than_a_steps_share_is_read_one_at_a_time() -> None:
-    """Long lines of many blobs are granted what they need, one blob after the other."""
-    share, wide, most = 65_536, 0, 0
-    lock = Lock()
-
-    class Watched(Reader):
-        def step(self, container: Container, task: Task) -> Step:
-            nonlocal wide, most
-            with lock:
-                wide += task.allowance > share
-                most = max(most, wide)
-            step = super().step(container, task)
-            with lock:
-                wide -= task.allowance > share
-            return step
-
-    site = Site(read_bytes=share)
-    for number in range(6):
-        site.put(f"b{number}", b"x" * 90_000 + b"\n")
-    site.run(Watched(LIMITS))
-    assert most == 1
-    for number in range(6):
-        assert [len(s.data) for s in site.segments(f"b{number}")] == [90_001]
-
-
 def test_a_blob_that_crashes_the_reader_is_named_and_the_others_go_on() -> None:
     """After two crashes the blob is dead-lettered by reference."""
 
@@ -607,30 +274,6 @@ def test_the_ends_of_blobs_are_counted() -> None:
     assert (completed(), vanished()) == (1, 1)
 
 
-def test_what_waits_and_what_is_held_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While blobs are read, their number, the memory granted and the pause of a full backlog are visible, and not after."""
-    monkeypatch.setattr(backlog, "MOST_BLOBS", 1)
-    names = ("backlog_blobs", "reserved_bytes", "paused_info")
-    site, shown = Site(), Signal()
-
-    def gauges() -> list[float]:
-        return [value(f"blobtide_ingest_{name}") for name in names]
-
-    def done() -> bool:
-        if min(gauges()) > 0:
-            shown.set()
-        return site.committed == len(site.records)
-
-    def wait(_: str) -> None:
-        shown.wait(30)
-
-    site.containers["s.e"].before = wait
-    site.put("a", lines(1))
-    site.run(done=done)
-    assert shown.is_set()
-    assert gauges() == [0, 0, 0]
-
-
 def test_checkpoints_carry_the_stream_for_events_that_do_not() -> None:
     """A close that comes alone, after a restart, still ends in the right raw topic."""
     site = Site()
@@ -658,24 +301,6 @@ def test_a_close_that_comes_alone_keeps_the_baseline_and_the_stream() -> None:
     site.announce(BlobClosed(name, blob.etag, len(blob.data), EPOCH, EPOCH, 60, Stream.PROXY_LOGS, 7))
     site.run()
     assert [r.value for r in site.of(TOPICS.raw_proxy_logs)] == [b"new"]
-
-
-def test_ingest_is_ready_only_while_it_has_an_assignment() -> None:
-    """Not before the first, nor after its partitions were taken or lost."""
-    ready: list[str | None] = []
-
-    class Rebalancing(FakeSession):
-        def poll(self, max_records: int, seconds: float) -> list[Inbound]:
-            ready.append(self._site.health.why_not_ready())
-            records = super().poll(max_records, seconds)
-            ready.append(self._site.health.why_not_ready())
-            self._listener.revoked([PARTITION])
-            ready.append(self._site.health.why_not_ready())
-            self._site.stop.set()
-            return records
-
-    Site(session=Rebalancing).run()
-    assert ready == [NO_PARTITIONS, None, NO_PARTITIONS]
 
 
 def test_settings_that_cannot_work_are_refused_with_what_to_do() -> None:

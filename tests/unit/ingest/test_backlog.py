@@ -195,10 +195,10 @@ def test_it_is_starved_only_while_no_account_gives_anything() -> None:
         backlog.turn_away(pending, 30.0)
     assert backlog.starved_by() == ["s.e"]
     other = Announcement(BlobId("s.f", "logs", "c"), "0x1", 10)
-    backlog.announce(partition(0), 2, other)
+    backlog.announce(partition(0), Arrival(2, 0.0), other)
     assert backlog.starved_by() == []
     for offset in (3, 4):
-        backlog.announce(partition(0), offset, replace(other, blob=BlobId("s.f", "logs", f"c{offset}")))
+        backlog.announce(partition(0), Arrival(offset, 0.0), replace(other, blob=BlobId("s.f", "logs", f"c{offset}")))
     for pending in [backlog.take() for _ in range(3)]:
         assert pending is not None
         backlog.put_off(pending, 30.0)
