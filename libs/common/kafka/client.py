@@ -17,8 +17,8 @@ from confluent_kafka.admin import AdminClient
 from libs.common.errors import ConfigError, ServerUnreachable
 from libs.common.kafka.client_log import ClientLog, reason_in
 from libs.common.kafka.failures import error_of, translated
+from libs.common.kafka.login import RENEWING, Login, password
 from libs.common.settings.kafka import KafkaSettings
-from libs.common.settings.secrets import read_secret
 
 Config = dict[str, Any]
 Client = TypeVar("Client")
@@ -120,19 +120,21 @@ def _merged(kafka: KafkaSettings, chosen: Config, fixed: Mapping[str, object]) -
 def _connection(kafka: KafkaSettings) -> Config:
     """Dump the connection settings: an underscore becomes a dot."""
     names: tuple[str, ...] = _MECHANICAL
-    secret = {}
+    secret: Config = {}
     if kafka.security_protocol.startswith("SASL"):
         names += _SASL
-        secret = {"sasl.password": _password(kafka)}
+        secret = _secret(kafka)
     if kafka.security_protocol.endswith("SSL"):
         names += _TLS
     values = {name.replace("_", "."): getattr(kafka, name) for name in names}
     return {name: str(value) for name, value in values.items() if value not in (None, "")} | secret
 
 
-def _password(kafka: KafkaSettings) -> str:
-    value = kafka.sasl_password if kafka.sasl_password.get_secret_value() else None
-    return read_secret("kafka.sasl_password", value, kafka.sasl_password_file) or ""
+def _secret(kafka: KafkaSettings) -> Config:
+    if kafka.sasl_password_file is None:
+        return {"sasl.password": password(kafka)}
+    login = Login(kafka)
+    return {"sasl.password": login.current, "error_cb": login}
 
 
 def _refuse_old_client() -> None:
@@ -152,11 +154,13 @@ def make_admin(kafka: KafkaSettings) -> AdminClient:
 
 
 def make_client(kind: Callable[..., Client], config: Config, log: ClientLog) -> Client:
-    """Return a client of `kind` with `config`, which logs to `log`.
+    """Return a client of `kind` with `config`, which logs to `log`. One that has a password file takes up what it says.
 
     Raises:
         ConfigError: if librdkafka does not accept the configuration.
     """
+    if isinstance(config.get("error_cb"), Login):
+        kind = RENEWING.get(kind, kind)
     try:
         return kind(config, logger=log)
     except (KafkaException, ValueError, TypeError) as error:

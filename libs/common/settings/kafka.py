@@ -53,7 +53,7 @@ class KafkaSettings(Group):
     )
     sasl_username: str = Field(default="", description="SASL user; $ConnectionString for Event Hubs.")
     sasl_password: SecretStr = Field(default=SecretStr(""), description="SASL password.")
-    sasl_password_file: Path | None = Field(default=None, description="File that holds the SASL password.")
+    sasl_password_file: Path | None = Field(default=None, description="File that holds the SASL password; may be replaced.")
     ssl_ca_location: Path | None = Field(default=None, description="CA certificates (PEM).")
     ssl_certificate_location: Path | None = Field(default=None, description="Client certificate (PEM).")
     ssl_key_location: Path | None = Field(default=None, description="Client key (PEM).")

@@ -1,0 +1,105 @@
+"""The SASL password, and clients that take up another one while they run.
+
+A password file may be changed under a running process. A new client reads it; a client that runs goes on with the password it
+was made with, and when the brokers refuse that one, with what the file says by then. What is connected stays so.
+
+While the file is away or empty, as when it is replaced in two steps, the password read last is used.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+from confluent_kafka import Consumer, KafkaError, Message, Producer
+
+from libs.common.errors import ConfigError
+from libs.common.settings.kafka import KafkaSettings
+from libs.common.settings.secrets import read_secret
+
+# By file: what was read last in this process.
+_LAST_READ: dict[Path, str] = {}
+
+
+class LoginClient(Protocol):
+    """Of the Kafka client's classes."""
+
+    def set_sasl_credentials(self, username: str, password: str, /) -> None:
+        """Use these from the next connection on."""
+
+
+def password(kafka: KafkaSettings) -> str:
+    """Return the password as the file or the settings have it.
+
+    Raises:
+        ConfigError: if both are given, or the file says nothing now and has not been read before.
+    """
+    file = kafka.sasl_password_file
+    given = kafka.sasl_password if kafka.sasl_password.get_secret_value() else None
+    try:
+        text = read_secret("kafka.sasl_password", given, file) or ""
+    except ConfigError:
+        if given is not None or file not in _LAST_READ:
+            raise
+        return _LAST_READ[file]
+    if file is not None:
+        _LAST_READ[file] = text
+    return text
+
+
+class Login:
+    """How one client signs in with a password file; its `error_cb`, which only notes that brokers refuse."""
+
+    def __init__(self, kafka: KafkaSettings) -> None:
+        self._kafka = kafka
+        self._refused = False
+        self.current = password(kafka)
+
+    def __call__(self, error: KafkaError) -> None:
+        """Take note of an error of the client, in the midst of one of its calls: none of its methods may be called here."""
+        if error.code() == KafkaError._AUTHENTICATION:  # noqa: SLF001
+            self._refused = True
+
+    def renew(self, client: LoginClient) -> None:
+        """Give `client` the password that the file has now, if another one has been refused."""
+        if not self._refused:
+            return
+        self._refused = False
+        text = password(self._kafka)
+        if text != self.current:
+            client.set_sasl_credentials(self._kafka.sasl_username, text)
+            self.current = text
+
+
+class RenewingConsumer(Consumer):
+    """A consumer whose `error_cb` is a `Login`; looks after it at each `consume`."""
+
+    def __init__(self, config: dict[str, Any], **options: Any) -> None:
+        super().__init__(config, **options)
+        self._login: Login = config["error_cb"]
+
+    def consume(self, num_messages: int = 1, timeout: float = -1) -> list[Message]:
+        """Wait for messages."""
+        self._login.renew(self)
+        return super().consume(num_messages, timeout)
+
+
+class RenewingProducer(Producer):
+    """A producer whose `error_cb` is a `Login`; looks after it at each `poll` and `flush`."""
+
+    def __init__(self, config: dict[str, Any], **options: Any) -> None:
+        super().__init__(config, **options)
+        self._login: Login = config["error_cb"]
+
+    def poll(self, timeout: float = -1) -> int:
+        """Serve callbacks."""
+        self._login.renew(self)
+        return super().poll(timeout)
+
+    def flush(self, timeout: float = -1) -> int:
+        """Wait for acknowledgements."""
+        self._login.renew(self)
+        return super().flush(timeout)
+
+
+RENEWING: dict[Any, Any] = {Consumer: RenewingConsumer, Producer: RenewingProducer}
