@@ -24,11 +24,12 @@ from libs.common.settings.kafka import TopicSettings
 from libs.common.settings.services import IngestSettings
 from libs.common.settings.storage import Environment, Source, StorageAccount, Subscription
 from services.ingest.app import Ingest, Parts
-from services.ingest.checkpoints import Checkpoints
+from services.ingest.checkpoints import Checkpoints, Pace
 from services.ingest.plan import Limits
 from services.ingest.reader import Reader
 from services.ingest.sources import Sources
 from tests.blob_container import EPOCH, FakeContainer
+from tests.checkpoint_table import FakeTable
 
 TOPICS = TopicSettings()
 PARTITION = TopicPartition(TOPICS.blobs, 0)
@@ -147,7 +148,9 @@ class Site:
             topics=TOPICS,
             sources=Sources(subscriptions, lambda _account, alias, _container: self.containers[alias]),
             reader=reader or Reader(LIMITS),
-            checkpoints=Checkpoints(lambda _partitions, _between: iter(self.of(TOPICS.checkpoints))),
+            checkpoints=Checkpoints(
+                lambda apply: FakeTable(lambda: iter(self.of(TOPICS.checkpoints)), apply), Pace(30.0, 300.0)
+            ),
             check=lambda: None,
             clock=self.clock,
             now=lambda: self.hours * 3600,

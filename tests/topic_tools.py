@@ -9,6 +9,7 @@ from contextlib import closing
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
+from libs.common.kafka.compacted import CompactedTable, patience_for
 from libs.common.kafka.follow import Follower, Since
 from libs.common.kafka.records import Inbound
 from libs.common.settings.kafka import KafkaSettings
@@ -35,6 +36,18 @@ def committed_offsets(kafka: KafkaSettings, group: str, topic: str, partitions: 
     with closing(_asker(kafka, group)) as consumer:
         found = consumer.committed([TopicPartition(topic, number) for number in partitions], timeout=SECONDS)
         return {partition.partition: partition.offset for partition in found}
+
+
+def read_compacted(kafka: KafkaSettings, topic: str, partitions: Collection[int]) -> list[Inbound]:
+    """Return every committed record of some partitions, in order per partition, when no transaction is open any more."""
+    found: list[Inbound] = []
+    table = CompactedTable(kafka, topic, found.append)
+    table.open(partitions)
+    try:
+        table.catch_up(patience_for(kafka))
+    finally:
+        table.close()
+    return found
 
 
 def lag(kafka: KafkaSettings, group: str, topic: str) -> int:

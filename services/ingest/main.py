@@ -7,14 +7,14 @@ from typing import Final
 
 from libs.common.errors import ConfigError
 from libs.common.kafka.admin import partition_count
-from libs.common.kafka.compacted import read_compacted
+from libs.common.kafka.compacted import CompactedTable, patience_for
 from libs.common.kafka.records import Listener, Session
 from libs.common.kafka.session import SessionSpec, TransactionalSession
 from libs.common.service import Service
 from libs.common.settings import Settings
 from libs.common.storage.azure import open_container
 from services.ingest.app import Ingest, Parts
-from services.ingest.checkpoints import Checkpoints
+from services.ingest.checkpoints import Checkpoints, Pace
 from services.ingest.plan import Limits
 from services.ingest.reader import Reader
 from services.ingest.sources import Sources
@@ -38,10 +38,15 @@ def build(settings: Settings) -> Service:
         topics=settings.topics,
         sources=Sources(settings.subscriptions, open_container),
         reader=Reader(limits),
-        checkpoints=Checkpoints(partial(read_compacted, settings.kafka, settings.topics.checkpoints)),
+        checkpoints=_checkpoints(settings),
         check=partial(_check_topics, settings),
     )
     return Ingest(parts, partial(_session, settings))
+
+
+def _checkpoints(settings: Settings) -> Checkpoints:
+    pace = Pace(patience_for(settings.kafka), settings.kafka.max_poll_interval_ms / 1000)
+    return Checkpoints(partial(CompactedTable, settings.kafka, settings.topics.checkpoints), pace)
 
 
 def _session(settings: Settings, listener: Listener) -> Session:

@@ -20,12 +20,12 @@ import yaml
 from pydantic import SecretStr
 
 from libs.common.events import BlobObserved, BlobsListed, decode_event
-from libs.common.kafka.compacted import read_compacted
 from libs.common.kafka.follow import Follower, Since
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.common.settings.storage import StorageAccount
 from libs.common.storage.writer import BlobWriter, Target
 from libs.local.azurite import LocalAzurite
+from tests.topic_tools import read_compacted
 
 pytestmark = [pytest.mark.kafka, pytest.mark.azurite]
 SECONDS = 60.0

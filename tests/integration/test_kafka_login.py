@@ -21,7 +21,7 @@ from libs.common.kafka.client import make_admin
 from libs.common.kafka.compacted import CompactedTable
 from libs.common.kafka.records import CommitResult, Outbound, TopicPartition
 from libs.common.kafka.session import SessionSpec, TransactionalSession
-from libs.common.settings.kafka import KafkaSettings, SecurityProtocol
+from libs.common.settings.kafka import KafkaSettings, SaslMechanism, SecurityProtocol
 from libs.local.kafka import LocalKafka
 from libs.local.ports import LOOPBACK, free_port
 from tests.fixtures.servers import serving
@@ -84,7 +84,7 @@ def test_a_password_is_changed_under_running_clients(broker: _GuardedKafka, tmp_
     kafka = KafkaSettings(
         bootstrap_servers=f"{LOOPBACK}:{broker.login_port}",
         security_protocol=SecurityProtocol.SASL_PLAINTEXT,
-        sasl_mechanism="SCRAM-SHA-256",
+        sasl_mechanism=SaslMechanism.SCRAM_SHA_256,
         sasl_username="user",
         sasl_password_file=file,
     )

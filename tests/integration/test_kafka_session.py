@@ -17,7 +17,7 @@ from confluent_kafka import Producer
 from libs.common.errors import BlobtideError, ConfigError, Retry
 from libs.common.kafka.admin import TopicSpec, apply_topics
 from libs.common.kafka.client import producer_config
-from libs.common.kafka.compacted import CompactedTable, read_compacted
+from libs.common.kafka.compacted import CompactedTable
 from libs.common.kafka.consumer import GroupConsumer
 from libs.common.kafka.failures import OutputRefused
 from libs.common.kafka.offsets import next_offsets
@@ -27,6 +27,7 @@ from libs.common.kafka.session import SessionSpec, TransactionalSession
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.local.kafka import LocalKafka
 from tests.freezing import frozen
+from tests.topic_tools import read_compacted
 
 pytestmark = pytest.mark.kafka
 

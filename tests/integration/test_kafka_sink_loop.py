@@ -12,12 +12,11 @@ from confluent_kafka import Producer
 from libs.common.dead_letters import DeadLetter, ErrorCode
 from libs.common.errors import DeadLetterLimit, Retry
 from libs.common.kafka.client import producer_config
-from libs.common.kafka.compacted import read_compacted
 from libs.common.kafka.records import Inbound, TopicPartition
 from libs.common.kafka.sink_loop import Handled, PollPolicy, SinkLoop, SinkLoopSpec
 from libs.common.service import Health, Stop
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
-from tests.topic_tools import lag
+from tests.topic_tools import lag, read_compacted
 
 pytestmark = pytest.mark.kafka
 

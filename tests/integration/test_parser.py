@@ -16,7 +16,6 @@ from libs.common.errors import ConfigError
 from libs.common.flows.wire import decode_flows
 from libs.common.kafka.admin import TopicSpec, apply_topics
 from libs.common.kafka.client import make_admin
-from libs.common.kafka.compacted import read_compacted
 from libs.common.kafka.records import Inbound
 from libs.common.segments import Segment, SegmentFormat
 from libs.common.service import Health, Stop
@@ -25,6 +24,7 @@ from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.common.settings.services import ParserSettings
 from services.parser.main import build
 from tests.metric_values import since_now
+from tests.topic_tools import read_compacted
 from tests.unit.parser.test_kernel import GOOD, vnet
 
 pytestmark = pytest.mark.kafka

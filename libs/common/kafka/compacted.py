@@ -30,27 +30,13 @@ _SLICE_SECONDS = 0.1
 _SLICE_RECORDS = 1_000
 
 
-def read_compacted(
-    kafka: KafkaSettings, topic: str, partitions: Collection[int], between: Callable[[], None] = lambda: None
-) -> Iterator[Inbound]:
-    """Yield all committed records of `partitions`, in order per partition; the last one of a key is what holds.
-
-    It may wait for a minute until a transaction ends; `between` is called many times a second, and what it raises is raised.
-
-    Raises:
-        ServerUnreachable: Kafka does not answer, or a transaction stays open beyond its timeout.
-    """
-    follower = _Follower(kafka, topic)
-    follower.open(partitions)
-    try:
-        patience = kafka.transaction_timeout_ms / 1000 + CLEAN_UP_SECONDS
-        yield from follower.read_to(follower.ends(between), patience, between)
-    finally:
-        follower.close()
+def patience_for(kafka: KafkaSettings) -> float:
+    """Return for how many seconds a topic may give nothing because a transaction that was abandoned is still open."""
+    return kafka.transaction_timeout_ms / 1000 + CLEAN_UP_SECONDS
 
 
 class CompactedTable:
-    """Follows all partitions of a compacted topic and hands every committed record to `apply`, once, in order per partition."""
+    """Follows a compacted topic and hands every committed record to `apply`, once, in order per partition."""
 
     def __init__(self, kafka: KafkaSettings, topic: str, apply: Callable[[Inbound], None]) -> None:
         self._kafka = kafka
@@ -58,9 +44,15 @@ class CompactedTable:
         self._apply = apply
         self._follower = _Follower(kafka, topic)
 
-    def open(self) -> None:
-        """Begin at the beginning. Raises ServerUnreachable, or ConfigError if the topic does not exist."""
-        self._follower.open(range(partition_count(self._kafka, self._topic)))
+    def open(self, partitions: Collection[int] | None = None) -> None:
+        """Begin at the beginning of `partitions`, or else of all.
+
+        Raises:
+            ServerUnreachable, ConfigError: Kafka is away, or the topic does not exist, when all are asked for.
+        """
+        if partitions is None:
+            partitions = range(partition_count(self._kafka, self._topic))
+        self._follower.open(partitions)
 
     def catch_up(self, timeout: float = 60.0, between: Callable[[], None] = lambda: None) -> None:
         """Apply everything up to the ends as they are now; call `between` many times a second, since it may take long.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 
 import msgspec
@@ -29,12 +29,13 @@ from libs.common.settings.kafka import KafkaSettings
 from libs.common.settings.services import IngestSettings
 from libs.common.storage.api import Container
 from services.ingest import intake
-from services.ingest.checkpoints import Checkpoints
+from services.ingest.checkpoints import Checkpoints, Pace
 from services.ingest.main import build
 from services.ingest.reader import Reader
 from services.ingest.work import Step, Task
 from tests.blob_container import EPOCH
 from tests.blob_reading import assert_tiles
+from tests.checkpoint_table import FakeTable
 from tests.ingest_world import LIMITS, TOPICS, FakeSession, Site, lines
 from tests.metric_values import since_now
 
@@ -159,13 +160,12 @@ def test_a_long_load_of_checkpoints_is_no_standstill() -> None:
     now = [0.0]
     health = Health(clock=lambda: now[0])
 
-    def slow(_: Collection[int], between: Callable[[], None]) -> Iterator[Inbound]:
+    def slow() -> Iterator[Inbound]:
         for number in range(10):
             now[0] += STALE_AFTER_SECONDS - 1
-            between()
             yield Inbound(TOPICS.checkpoints, 0, number, 0, b"%d" % number, b"", ())
 
-    assert Checkpoints(slow).load([0], health.beat) == 10
+    assert Checkpoints(lambda apply: FakeTable(slow, apply), Pace(30.0, 300.0)).load([0], health.beat) == 10
     assert health.alive()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, Message
 
-from libs.common.errors import BlobtideError, ServerUnreachable
+from libs.common.errors import BlobtideError, Retry, ServerUnreachable
 from libs.common.kafka import compacted
 from libs.common.kafka.compacted import _Follower
 from libs.common.settings.kafka import KafkaSettings
@@ -82,6 +82,22 @@ def test_records_extend_the_patience_and_nothing_ends_it(world: _World) -> None:
     assert seen == [0, 1, 2, 3]
     with pytest.raises(ServerUnreachable, match="read to 4 of 5 and gave nothing for 10 s"):
         world.read(end=5)
+
+
+def test_who_leaves_goes_on_where_he_was(world: _World) -> None:
+    """What was read before the caller broke off is not read again, and nothing is left out."""
+    seen: list[int] = []
+    asked = iter(range(10))
+
+    def leave() -> None:
+        if next(asked) == 1:
+            raise Retry("leave")
+
+    world.slices.extend([(0.1, [_record(0), _record(1)]), (0.1, [_record(2)])])
+    with pytest.raises(Retry, match="leave"):
+        seen.extend(record.offset for record in world.follower.read_to({0: 3}, PATIENCE, leave))
+    assert world.read(end=3, between=leave) == [2]
+    assert seen == [0, 1]
 
 
 _DENIED = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED, "no")
