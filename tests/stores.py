@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from http import HTTPStatus
 from typing import Any, Final
 
 import pyarrow as pa
@@ -37,11 +38,11 @@ def redis_rows(url: str, prefix: str) -> pa.Table:
 
 
 def opensearch_count(url: str, prefix: str) -> int:
-    """Count the documents in the indexes under `prefix`."""
+    """Count the documents in the indexes under `prefix`; none while one of them is only being made."""
     with urllib3.PoolManager() as http:
         http.request("POST", f"{url}/{prefix}-*/_refresh")
-        found: int = http.request("GET", f"{url}/{prefix}-*/_count").json()["count"]
-    return found
+        answer = http.request("GET", f"{url}/{prefix}-*/_count")
+    return int(answer.json()["count"]) if answer.status == HTTPStatus.OK else 0
 
 
 def opensearch_rows(url: str, prefix: str) -> pa.Table:
@@ -108,7 +109,9 @@ def _documents(url: str, indexes: str) -> Iterator[dict[str, Any]]:
     http = urllib3.PoolManager()
     http.request("POST", f"{url}/{indexes}/_refresh")
     query = {"size": _PAGE, "sort": ["_doc"]}
-    page = http.request("POST", f"{url}/{indexes}/_search?scroll=1m", json=query).json()
+    first = http.request("POST", f"{url}/{indexes}/_search?scroll=1m", json=query)
+    assert first.status == HTTPStatus.OK, first.data
+    page = first.json()
     while page.get("hits", {}).get("hits"):
         yield from (hit["_source"] for hit in page["hits"]["hits"])
         page = http.request("POST", f"{url}/_search/scroll", json={"scroll": "1m", "scroll_id": page["_scroll_id"]}).json()
