@@ -207,12 +207,7 @@ class _Up:
             environ[CONFIG_VARIABLE] = str(self.options.config)
         if self.view.width is not None:
             environ["COLUMNS"] = str(self.view.width)  # what sinks print goes to a file first, then to our terminal
-        services = [
-            ("blob-monitor",),
-            ("ingest",),
-            ("parser",),
-            *(("sink", name) for name in self._sinks()),
-        ]
+        services = [("blob-monitor",), ("ingest",), ("parser",), *(("sink", name) for name in self._sinks())]
         for words in services:
             yield self._service("-".join(words), words, environ)
         if self.options.demo:

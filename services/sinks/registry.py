@@ -99,11 +99,10 @@ def configured_sink(options: SinkOptions, name: str) -> ConfiguredSink:
     Raises:
         ConfigError: if the kind is unknown, its library is not installed, or an option is wrong.
     """
-    kind = _kind_of(options, name)
-    sink = sink_class(options, name)
+    kind, module = _loaded(options, name)
     own = {option: value for option, value in options.get(name, {}).items() if option != "kind"}
-    settings = _checked(getattr(importlib.import_module(kind.module), kind.settings), own, name)
-    return ConfiguredSink(name, settings, sink(settings))
+    settings = _checked(getattr(module, kind.settings), own, name)
+    return ConfiguredSink(name, settings, cast("Sink", getattr(module, kind.sink)(settings)))
 
 
 def sink_class(options: SinkOptions, name: str) -> Callable[[SinkSettings], Sink]:
@@ -112,9 +111,13 @@ def sink_class(options: SinkOptions, name: str) -> Callable[[SinkSettings], Sink
     Raises:
         ConfigError: if the kind is unknown or its library is not installed.
     """
-    kind = _kind_of(options, name)
-    module = _load(str(options.get(name, {}).get("kind", name)), kind)
+    kind, module = _loaded(options, name)
     return cast("Callable[[SinkSettings], Sink]", getattr(module, kind.sink))
+
+
+def _loaded(options: SinkOptions, name: str) -> tuple[Kind, Any]:
+    kind = _kind_of(options, name)
+    return kind, _load(str(options.get(name, {}).get("kind", name)), kind)
 
 
 def _kind_of(options: SinkOptions, name: str) -> Kind:

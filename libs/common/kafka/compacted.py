@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import wait
 from typing import Any, Final
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, IsolationLevel, KafkaError, Message
+from confluent_kafka import OFFSET_BEGINNING, Consumer, IsolationLevel, Message
 from confluent_kafka import TopicPartition as ClientPartition
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
@@ -20,7 +20,7 @@ from libs.common.kafka.admin import partition_count
 from libs.common.kafka.client import ANSWER_SECONDS, answer_of, consumer_config, make_admin, make_client
 from libs.common.kafka.client_log import ClientLog
 from libs.common.kafka.consumer import inbound
-from libs.common.kafka.failures import is_passing, translated
+from libs.common.kafka.failures import is_end, is_passing, translated
 from libs.common.kafka.records import Inbound
 from libs.common.settings.kafka import KafkaSettings
 
@@ -137,7 +137,7 @@ class _Follower:
         if error is None:
             self._reached[partition] = offset + 1
             return True
-        if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
+        if is_end(error):
             self._reached[partition] = max(self._reached[partition], offset)
         return False
 

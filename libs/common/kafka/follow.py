@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from heapq import nlargest
 from typing import Final
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException
+from confluent_kafka import OFFSET_END, Consumer, KafkaException
 from confluent_kafka import TopicPartition as ClientPartition
 
 from libs.common.errors import ConfigError, ServerUnreachable
 from libs.common.kafka.client import check_reachable, consumer_config, make_client
 from libs.common.kafka.client_log import ClientLog
 from libs.common.kafka.consumer import inbound
-from libs.common.kafka.failures import is_passing, raise_for, translated
+from libs.common.kafka.failures import is_end, is_passing, raise_for, translated
 from libs.common.kafka.records import Inbound, TopicPartition
 from libs.common.settings.kafka import KafkaSettings
 
@@ -130,7 +130,7 @@ class Follower:
             error = message.error()
             if error is None:
                 got.append(inbound(message))
-            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
+            elif is_end(error):
                 self._unfinished.discard(TopicPartition(str(message.topic()), int(message.partition() or 0)))
                 ended = True
             elif not is_passing(error):
