@@ -99,6 +99,8 @@ def command(**options: Any) -> None:
     settings = load_logged(asked.config, "up")
     if not asked.demo and not settings.subscriptions:
         raise ConfigError("nothing to read: configure `subscriptions`, or try `blobtide up --demo`")
+    if asked.start_over and settings.monitor.start_from is not None:
+        raise ConfigError("--start-over reads from the beginning: leave monitor.start_policy and monitor.start_from out")
     refuse_what_cannot_run(settings, asked.data_dir, demo=asked.demo)
     with _locked(asked.data_dir):
         if asked.kafka_port is not None and not is_free(asked.kafka_port):

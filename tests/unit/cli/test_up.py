@@ -96,6 +96,16 @@ def test_a_named_settings_file_reaches_every_program(
         assert list(loaded_by(program, monkeypatch).sinks) == ["elasticsearch"]
 
 
+def test_starting_over_from_a_time_is_refused(tmp_path: Path) -> None:
+    """The two say different things of where to begin; the services would refuse them together, one after the other."""
+    config = tmp_path / "my.yaml"
+    config.write_text(EARNEST + "\nmonitor: {start_policy: from, start_from: 2026-01-01T00:00:00Z}\n")
+    done = run("up", "--config", str(config), "--start-over", "--data-dir", str(tmp_path / "data"))
+    assert (done.returncode, done.stdout) == (ConfigError.exit_code, "")
+    assert "leave monitor.start_policy and monitor.start_from out" in done.stderr
+    assert not (tmp_path / "data").exists()
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
