@@ -70,7 +70,10 @@ class BlobObserved:
 
 @dataclass(frozen=True, slots=True)
 class BlobsListed:
-    """One listing of one prefix has ended; all its blobs have been announced before. Key: alias/container/prefix."""
+    """One listing of one prefix has ended; all its blobs have been announced before. Key: alias/container/prefix.
+
+    Written when something was announced, and now and then when nothing was.
+    """
 
     account: str
     container: str

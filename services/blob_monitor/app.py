@@ -30,6 +30,7 @@ from services.blob_monitor.evaluate import Known, Step, Verdict, evaluate
 from services.blob_monitor.listing import Chunk, Inbox, Job, JobEnded, Kind, Looked, Message, PrefixListed, Task, TaskDone
 from services.blob_monitor.memory import Memory
 from services.blob_monitor.pending import Pending
+from services.blob_monitor.reports import Reports
 from services.blob_monitor.rules import RuleBook
 from services.blob_monitor.sources import Atlas, Scope, Territory
 
@@ -74,6 +75,7 @@ class Monitor:
         self._clock = clock
         self._memory = Memory(Atlas(territory for place in parts.places for territory in place.territories))
         self._rules = RuleBook(settings, self._memory)
+        self._reports = Reports(settings.listed_seconds, clock.monotonic)
         self._announcer = Announcer(topics, round(settings.closing_timeout_minutes * 60))
         self._environments = {place.alias: Environment(place, settings, self._memory, clock) for place in parts.places}
         self._session = parts.make_session(self)
@@ -151,6 +153,7 @@ class Monitor:
         self._epoch += 1
         self._pending = Pending(self._clock.monotonic())
         self._rules.forget()
+        self._reports.forget()
         self._is_stale = True
         self._health.ready(Need.STORAGE)  # as far as is known
         for environment in self._environments.values():
@@ -218,7 +221,7 @@ class Monitor:
                 return
             case Chunk(task, blobs):
                 self._decide(task, blobs)
-            case PrefixListed(event):
+            case PrefixListed(task, event) if self._reports.is_wanted(task):
                 self._pending.add(job.account, type(event).__name__, self._announcer.listed(event))
             case TaskDone() if job.kind is Kind.FULL and not self._complete(message):
                 return
@@ -250,6 +253,8 @@ class Monitor:
             if decision.known is not None:
                 known = decision.known
                 self._announce(seen, known, decision.steps, now)
+            if decision.steps:
+                self._reports.announced(task)
             if known is not None and task.listing_round:
                 known.round = task.listing_round
         for verdict, count in verdicts.items():

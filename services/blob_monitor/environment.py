@@ -132,7 +132,7 @@ class Environment:
                 self._found(message)
             case TaskDone() if job.kind is Kind.FULL:
                 self._full_at[message.task.scope.key] = self._clock.monotonic() + self._settings.reconcile_seconds
-            case PrefixListed(event):
+            case PrefixListed(_, event):
                 self._listed(job, event)
             case ContainerFails(container, error):
                 self._fails(container, error)

@@ -81,6 +81,7 @@ class Chunk:
 class PrefixListed:
     """One prefix has been listed to its end."""
 
+    task: Task
     event: BlobsListed
 
 
@@ -207,6 +208,7 @@ def _list(task: Task, prefix: str, container: Container, now: Callable[[], datet
     if chunk:
         yield Chunk(task, tuple(chunk))
     yield PrefixListed(
+        task,
         BlobsListed(
             account=territory.alias,
             container=territory.container,
@@ -217,5 +219,5 @@ def _list(task: Task, prefix: str, container: Container, now: Callable[[], datet
             listing_ended_at=now(),
             blob_count=count,
             total_bytes=size,
-        )
+        ),
     )

@@ -78,7 +78,7 @@ class Stage:
             | {"session_timeout_ms": 6000, "transaction_timeout_ms": 10000},
             "topics": self.topics.model_dump(),
             "subscriptions": {"sub": {"environments": {"dev": environment}}},
-            "monitor": {"interval_seconds": 0.3, "discovery_seconds": 1, "reconcile_seconds": 3600, **monitor},
+            "monitor": {"interval_seconds": 0.3, "discovery_seconds": 1, "listed_seconds": 0.1, **monitor},
             "http": {"port": 0},
             "instance": {"ordinal": ordinal},
         }

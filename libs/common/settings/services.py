@@ -63,6 +63,11 @@ class MonitorSettings(Group):
     date_range: DateRange = DateRange()
     discovery_seconds: float = Field(default=300.0, gt=0, description="Hourly layout: time between directory listings.")
     reconcile_seconds: float = Field(default=3600.0, gt=0, description="Time between two full listings.")
+    listed_seconds: float = Field(
+        default=3600.0,
+        gt=0,
+        description="Listings that find nothing to announce are written to Ingestion.Blobs no more often than this, by scope.",
+    )
     forget_days: int = Field(
         default=400, ge=1, le=36_500, description="State of blobs that are gone is kept so long after the last write."
     )

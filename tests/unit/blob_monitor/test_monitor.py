@@ -25,6 +25,11 @@ OBSERVED, CLOSED, REOPENED = "BlobObserved", "BlobClosed", "BlobReopened"
 DAY = timedelta(days=1)
 
 
+def hour_prefix(hour: int) -> str:
+    """Return what is listed for an hour of the first resource."""
+    return f"x=/R1/y=2026/m=05/d=01/h={hour:02}/"
+
+
 def test_a_blob_is_announced_on_change_only_closed_once_and_reopened() -> None:
     """New, grown, quiet, grown again: each is said once, in order, however often the blob is listed."""
     world = World()
@@ -74,6 +79,34 @@ def test_every_listing_ends_with_its_counts_and_a_time_before_its_first_request(
     assert listed.listing_ended_at - listed.listing_started_at >= timedelta(seconds=5)
     kinds = [type(event).__name__ for event in world.broker.events(BlobObserved, BlobsListed)]
     assert kinds[:2] == [OBSERVED, OBSERVED]
+
+
+def test_listings_that_find_nothing_are_written_down_once_in_a_while() -> None:
+    """BlobsListed is written when something was announced, and once a configured time and scope otherwise."""
+    world = World()
+    world.storage.write(NAME, 14)
+    monitor = world.monitor(listed_seconds=1000, reconcile_seconds=100_000)
+    monitor.round()
+    said = len(world.broker.events(BlobsListed))
+    for _ in range(10):
+        monitor.round()
+    assert len(world.broker.events(BlobsListed)) == said
+    world.storage.write(NAME, 20)
+    monitor.round(60)
+    listed = world.broker.events(BlobsListed)[said:]
+    assert [(event.prefix, event.blob_count, event.total_bytes) for event in listed] == [(hour_prefix(12), 1, 20)]
+    monitor.round(1001)
+    assert len(world.broker.events(BlobsListed)) == said + 2
+
+
+def test_a_listing_is_written_down_again_when_its_transaction_was_aborted() -> None:
+    """What an aborted transaction would have said is said by the next one, also that nothing new was found."""
+    world = World(layout=Layout.FLAT)
+    monitor = world.monitor()
+    world.broker.aborts = 1
+    monitor.round()
+    monitor.round()
+    assert world.broker.events(BlobsListed)
 
 
 def test_a_restart_goes_on_where_the_state_topic_ends() -> None:
