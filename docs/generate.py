@@ -201,6 +201,7 @@ def _error_codes() -> str:
 
 
 METRICS = (
+    "libs.common.transport",
     "libs.common.kafka.metrics",
     "libs.common.storage.metrics",
     "services.blob_monitor.metrics",

@@ -39,7 +39,14 @@ from services.cli.options import config_option, load_logged
 from services.cli.supervisor import Change, Program, State, Supervisor
 from services.cli.up_hints import storage_line, tail_line
 from services.cli.up_ports import last_port, remember_port
-from services.cli.up_settings import DEMO_SUBSCRIPTION, connection, demo_variables, refuse_what_cannot_run, sinks_of
+from services.cli.up_settings import (
+    DEMO_SUBSCRIPTION,
+    connection,
+    demo_variables,
+    kafka_variables,
+    refuse_what_cannot_run,
+    sinks_of,
+)
 from services.cli.up_view import View
 
 STEP_SECONDS: Final = 0.2
@@ -168,7 +175,7 @@ class _Up:
             self.view.not_used(f"kafka.bootstrap_servers {self.settings.kafka.bootstrap_servers}")
         self._prepare_topics(kafka.bootstrap_servers, stack)
         self.view.to_copy("look with", tail_line(self.settings, self.options.config, kafka.bootstrap_servers))
-        environ = {f"BLOBTIDE_KAFKA__{name.upper()}": value for name, value in connection(kafka.bootstrap_servers).items()}
+        environ = kafka_variables(kafka.bootstrap_servers)
         if self.options.demo:
             azurite = LocalAzurite(data / "azurite", last_port(data, LocalAzurite.name))
             self._start_server(azurite, stack)

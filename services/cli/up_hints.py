@@ -11,6 +11,7 @@ from typing import Final
 
 from libs.common.settings import Settings, settings_file
 from libs.common.settings.kafka import SecurityProtocol
+from services.cli.up_settings import LOGIN
 
 _PROGRAM: Final = "blobtide"
 
@@ -24,9 +25,10 @@ def tail_line(settings: Settings, config: Path | None, bootstrap_servers: str) -
     if config is not None and config != (settings_file() or Path(os.devnull)):
         words += ["--config", str(config.absolute())]
     line = shlex.join(words)
-    if settings.kafka.security_protocol is not SecurityProtocol.PLAINTEXT:
-        return f"BLOBTIDE_KAFKA__SECURITY_PROTOCOL={SecurityProtocol.PLAINTEXT} {line}"
-    return line
+    if settings.kafka.security_protocol is SecurityProtocol.PLAINTEXT:
+        return line
+    logins = "".join(f"BLOBTIDE_KAFKA__{name.upper()}= " for name in LOGIN if name in settings.kafka.model_fields_set)
+    return f"BLOBTIDE_KAFKA__SECURITY_PROTOCOL={SecurityProtocol.PLAINTEXT} {logins}{line}"
 
 
 def storage_line(connection_string: str) -> str:

@@ -14,12 +14,19 @@ from libs.common.settings.storage import Subscription
 from services.cli.checks import builds, tried
 
 DEMO_SUBSCRIPTION: Final = "demo"
+LOGIN: Final = ("sasl_username", "sasl_password", "sasl_password_file")
 DEMO_CONTAINERS: Final = ("insights-logs-flowlogflowevent", "insights-logs-networksecuritygroupflowevent")
 
 
 def connection(bootstrap_servers: str) -> dict[str, str]:
     """Return the settings that lead to our own Kafka, whichever other one is configured."""
     return {"bootstrap_servers": bootstrap_servers, "security_protocol": SecurityProtocol.PLAINTEXT}
+
+
+def kafka_variables(bootstrap_servers: str) -> dict[str, str]:
+    """Return the variables that lead a program to our own Kafka, without the login of another one, which would be refused."""
+    changed = {**connection(bootstrap_servers), **dict.fromkeys(LOGIN, "")}
+    return {f"BLOBTIDE_KAFKA__{name.upper()}": value for name, value in changed.items()}
 
 
 def demo_variables(connection_string: str) -> dict[str, str]:

@@ -119,6 +119,8 @@ class HttpClient:
     def __init__(self, cluster: Cluster, clock: Callable[[], float] = time.monotonic) -> None:
         self._cluster = cluster
         self._hosts = Hosts(cluster.addresses, clock)
+        if not cluster.tls.verify:  # said once at the start, not in a form of its own at every request
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         self._pool = urllib3.PoolManager(
             maxsize=cluster.connections,
             headers={"User-Agent": "blobtide", "Accept": "application/json", **cluster.headers},

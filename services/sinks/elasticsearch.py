@@ -30,6 +30,8 @@ from libs.common.flows.identity import Identities
 from libs.common.flows.json_text import json_documents
 from libs.common.settings.base import listed
 from libs.common.settings.secrets import read_secret
+from libs.common.settings.transport import TransportSettings
+from libs.common.transport import Lack, guard_credentials, is_plain, note
 from services.sinks.bulk import BulkLimits, BulkWriter, Delivered, create_operations
 from services.sinks.bulk_client import Answer, Cluster, HttpClient, Request, Tls, authorization
 from services.sinks.contract import FlowPart, Outcome, RejectedRow
@@ -39,6 +41,7 @@ from services.sinks.settings import DocumentBatchSettings, SinkSettings
 
 log = structlog.get_logger(__name__)
 
+KIND: Final = "elasticsearch"
 _SLICE_ROWS: Final = 4_096  # some 5 MB of documents: bounds the memory of a write
 _OUTSIDE: Final = "the day of this flow is outside the days that indexes are made for (past_days)"
 _BEAT_SECONDS: Final = 1.0
@@ -51,7 +54,7 @@ _Rows = np.ndarray[Any, np.dtype[np.int64]]
 IndexName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,199}$")]
 
 
-class ElasticsearchSettings(SinkSettings):
+class ElasticsearchSettings(SinkSettings, TransportSettings):
     """sinks.elasticsearch. Sign in by at most one of username with password, api_key, bearer_token."""
 
     batch: DocumentBatchSettings = DocumentBatchSettings()
@@ -66,7 +69,6 @@ class ElasticsearchSettings(SinkSettings):
     bearer_token: SecretStr | None = Field(default=None, description="Token of a service account or a JWT.")
     bearer_token_file: Path | None = Field(default=None, description="File that holds the bearer token.")
     ca_file: Path | None = Field(default=None, description="PEM file with the authorities that sign the servers' certificates.")
-    verify: bool = Field(default=True, description="Check the servers' certificates.")
     timeout_seconds: float = Field(default=30.0, gt=0, le=300, description="Longest wait for an answer.")
     index_prefix: IndexName = Field(default="blobtide-flows", description="Indexes are <prefix>-YYYY.MM.DD by the flow's day.")
     data_stream: IndexName | None = Field(default=None, description="Write to this data stream instead of daily indexes.")
@@ -268,5 +270,9 @@ def _cluster(settings: ElasticsearchSettings) -> Cluster:
     )
     if settings.ca_file is not None and not settings.ca_file.is_file():
         raise ConfigError(f"ca_file {settings.ca_file} is not there")
+    if signed:
+        guard_credentials(KIND, [host for host in settings.hosts if is_plain(host, "https")], settings)
+    if not settings.verify and any(host.startswith("https") for host in settings.hosts):
+        note(KIND, Lack.VERIFICATION)
     tls = Tls(settings.verify, settings.ca_file)
     return Cluster(settings.hosts, signed, tls, settings.timeout_seconds, settings.in_flight)

@@ -49,12 +49,15 @@ from libs.common.errors import BlobtideError, ConfigError, Retry, ServerUnreacha
 from libs.common.flows.identity import Identities
 from libs.common.flows.json_text import json_documents
 from libs.common.settings.secrets import read_secret
+from libs.common.settings.transport import TransportSettings
+from libs.common.transport import Lack, guard_credentials, is_plain, note
 from services.sinks.contract import FlowPart, Outcome
 from services.sinks.redis_script import APPEND_ONCE, Rows, nowhere
 from services.sinks.settings import DocumentBatchSettings, SinkSettings
 
 log = structlog.get_logger(__name__)
 
+KIND: Final = "redis"
 _SLICE_ROWS: Final = 8_192  # bounds the memory of a write
 _CALL_ROWS: Final = 512  # a script runs a few milliseconds, in which Redis does nothing else
 _DAY_SECONDS: Final = 86_400
@@ -82,7 +85,7 @@ class Mode(StrEnum):
     KEYS = "keys"
 
 
-class RedisSettings(SinkSettings):
+class RedisSettings(SinkSettings, TransportSettings):
     """sinks.redis."""
 
     batch: DocumentBatchSettings = DocumentBatchSettings()
@@ -92,7 +95,6 @@ class RedisSettings(SinkSettings):
     password: SecretStr | None = Field(default=None, description="Password, with or without a username.")
     password_file: Path | None = Field(default=None, description="File that holds the password.")
     ca_file: Path | None = Field(default=None, description="PEM file with the authorities that sign the server's certificate.")
-    verify: bool = Field(default=True, description="Check the server's certificate.")
     timeout_seconds: float = Field(default=10.0, gt=0, le=50, description="Longest wait for an answer.")
     mode: Mode = Field(default=Mode.STREAMS, description="streams: entries of a stream a shard. keys: one key a flow.")
     prefix: Prefix = Field(default="blobtide:flows", description="What names of keys begin with.")
@@ -245,12 +247,23 @@ def _options(settings: RedisSettings) -> dict[str, Any]:
         # The loop repeats; only a cluster's client needs a second try, after it has learnt where a slot has moved.
         "retry": ClientRetry(NoBackoff(), 3 if settings.cluster else 0),
     }
+    _guard(settings, signs_in=bool(options["password"]))
     if urlsplit(settings.url).scheme == "rediss":
         if settings.ca_file is not None and not settings.ca_file.is_file():
             raise ConfigError(f"ca_file {settings.ca_file} is not there")
         options |= {"ssl_cert_reqs": "required" if settings.verify else "none", "ssl_check_hostname": settings.verify}
         options |= {"ssl_ca_certs": str(settings.ca_file)} if settings.ca_file else {}
     return options
+
+
+def _guard(settings: RedisSettings, *, signs_in: bool) -> None:
+    """Refuse to sign in unencrypted unless it is allowed, and say what is given up. Raises `ConfigError`."""
+    encrypted = urlsplit(settings.url).scheme == "rediss"
+    # A cluster leads clients on to its other nodes, wherever they are.
+    if signs_in and not encrypted and (settings.cluster or is_plain(settings.url, "rediss")):
+        guard_credentials(KIND, [settings.url], settings)
+    if encrypted and not settings.verify:
+        note(KIND, Lack.VERIFICATION)
 
 
 def _warn_of_forgetting(client: Any) -> None:

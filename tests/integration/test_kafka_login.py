@@ -84,6 +84,7 @@ def test_a_password_is_changed_under_running_clients(broker: _GuardedKafka, tmp_
     kafka = KafkaSettings(
         bootstrap_servers=f"{LOOPBACK}:{broker.login_port}",
         security_protocol=SecurityProtocol.SASL_PLAINTEXT,
+        allow_plaintext_credentials=True,
         sasl_mechanism=SaslMechanism.SCRAM_SHA_256,
         sasl_username="user",
         sasl_password_file=file,

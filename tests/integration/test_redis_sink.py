@@ -208,11 +208,12 @@ def test_a_cluster_takes_each_flow_once(redis_cluster: LocalRedisCluster, prefix
 
 def test_a_cluster_that_refuses_the_password_says_so(redis_cluster: LocalRedisCluster, prefix: str) -> None:
     """A password that is missing or wrong stops the sink at the start, as without a cluster."""
+    cluster = {"cluster": True, "allow_plaintext_credentials": True}
     with Redis.from_url(redis_cluster.url) as client:
         client.config_set("requirepass", "right")
         try:
             for options in ({}, {"password": "wrong"}):
-                with pytest.raises(ConfigError, match="sign-in"), sink_of(redis_cluster, prefix, cluster=True, **options):
+                with pytest.raises(ConfigError, match="sign-in"), sink_of(redis_cluster, prefix, **cluster, **options):
                     pass
         finally:
             client.config_set("requirepass", "")

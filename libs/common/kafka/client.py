@@ -18,7 +18,8 @@ from libs.common.errors import ConfigError, ServerUnreachable
 from libs.common.kafka.client_log import ClientLog, reason_in
 from libs.common.kafka.failures import error_of, translated
 from libs.common.kafka.login import RENEWING, Login, password
-from libs.common.settings.kafka import KafkaSettings
+from libs.common.settings.kafka import KafkaSettings, SecurityProtocol
+from libs.common.transport import Lack, guard_credentials, is_plain, note
 
 Config = dict[str, Any]
 Client = TypeVar("Client")
@@ -32,6 +33,7 @@ ANSWER_SECONDS: Final = 15.0
 _MECHANICAL = ("bootstrap_servers", "security_protocol")
 _SASL = ("sasl_mechanism", "sasl_username")
 _TLS = ("ssl_ca_location", "ssl_certificate_location", "ssl_key_location")
+_TOKENS_FROM = "sasl.oauthbearer.token.endpoint.url"
 _SMALLEST_FETCH = 16 * 1024 * 1024
 _PARTITION_FETCH = 256 * 1024
 _MIB = 1024 * 1024
@@ -121,13 +123,33 @@ def _connection(kafka: KafkaSettings) -> Config:
     """Dump the connection settings: an underscore becomes a dot."""
     names: tuple[str, ...] = _MECHANICAL
     secret: Config = {}
-    if kafka.security_protocol.startswith("SASL"):
+    if kafka.signs_in:
         names += _SASL
         secret = _secret(kafka)
     if kafka.security_protocol.endswith("SSL"):
         names += _TLS
+        secret |= {} if kafka.verify else {"enable.ssl.certificate.verification": False}
+    _guard(kafka)
     values = {name.replace("_", "."): getattr(kafka, name) for name in names}
     return {name: str(value) for name, value in values.items() if value not in (None, "")} | secret
+
+
+def _guard(kafka: KafkaSettings) -> None:
+    """Refuse to sign in unencrypted unless it is allowed, and say what is given up. Raises `ConfigError`."""
+    if kafka.security_protocol is SecurityProtocol.SASL_PLAINTEXT:
+        # No exception for this machine: a broker leads clients on to the others, wherever they are.
+        guard_credentials("kafka", [kafka.bootstrap_servers], kafka)
+    tokens_from = kafka.librdkafka.get(_TOKENS_FROM, "")
+    if kafka.signs_in and tokens_from and is_plain(tokens_from, "https"):
+        guard_credentials("kafka", [f"librdkafka.{_TOKENS_FROM}"], kafka)
+    if kafka.security_protocol.endswith("SSL") and not _verifies(kafka):
+        note("kafka", Lack.VERIFICATION)
+
+
+def _verifies(kafka: KafkaSettings) -> bool:
+    options = kafka.librdkafka
+    checks = options.get("enable.ssl.certificate.verification", str(kafka.verify)).lower() in {"true", "t", "1"}
+    return checks and options.get("ssl.endpoint.identification.algorithm", "https") == "https"
 
 
 def _secret(kafka: KafkaSettings) -> Config:

@@ -6,9 +6,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from libs.common.settings.base import Group
+from libs.common.settings.transport import TransportSettings
 
 _KEY_AND_HEADERS_BYTES: Final = 16_384
 # What a commit may take before we give it up ourselves, and some more: Kafka must not end a transaction that is alive.
@@ -43,7 +44,7 @@ class Compression(StrEnum):
     GZIP = "gzip"
 
 
-class KafkaSettings(Group):
+class KafkaSettings(TransportSettings):
     """The Kafka cluster."""
 
     bootstrap_servers: str = Field(default="127.0.0.1:9092", min_length=1, description="host:port, comma-separated.")
@@ -72,6 +73,30 @@ class KafkaSettings(Group):
     def value_max_bytes(self) -> int:
         """How large a message's value may be, so that key and headers fit beside it."""
         return self.message_max_bytes - _KEY_AND_HEADERS_BYTES
+
+    @property
+    def signs_in(self) -> bool:
+        """Whether brokers get credentials."""
+        return self.security_protocol.startswith("SASL")
+
+    @field_validator("sasl_password_file", mode="before")
+    @classmethod
+    def _none_if_empty(cls, file: object) -> object:
+        return None if file == "" else file  # how a variable takes back what stands in the settings file
+
+    @model_validator(mode="after")
+    def _credentials_are_used(self) -> Self:
+        given = [
+            name
+            for name in ("sasl_username", "sasl_password", "sasl_password_file")
+            if getattr(self, name) not in ("", SecretStr(""), None)
+        ]
+        if given and not self.signs_in:
+            raise ValueError(
+                f"{' and '.join(given)} would not be used: security_protocol {self.security_protocol.value} does not sign in;"
+                " choose SASL_SSL, or remove them"
+            )
+        return self
 
     @model_validator(mode="after")
     def _safe(self) -> Self:

@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, StringConstraints, model_validator
 from libs.common.blobs import CONTAINER_PATTERN
 from libs.common.events import Stream
 from libs.common.settings.base import Group
+from libs.common.settings.transport import PlaintextSettings
 
 Alias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
 
@@ -23,7 +24,7 @@ class Layout(StrEnum):
     FLAT = "flat"  # no time in the name: the whole prefix each time
 
 
-class StorageAccount(Group):
+class StorageAccount(PlaintextSettings):
     """One storage account and one way to sign in to it."""
 
     account_url: str | None = Field(default=None, description="https://NAME.blob.core.windows.net or an emulator's URL.")

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlsplit
@@ -25,13 +24,12 @@ from pydantic import SecretStr
 from libs.common.errors import ConfigError
 from libs.common.settings.storage import StorageAccount
 from libs.common.storage.api import StorageUnavailable
+from libs.common.transport import guard_credentials, is_loopback, is_plain
 
 _TOKEN_SCOPE = "https://storage.azure.com/.default"  # noqa: S105 - the name of a permission, not a secret
 # Published by Microsoft for the storage emulator; it opens nothing else.
-_EMULATOR = (
-    "AccountName=devstoreaccount1;AccountKey=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/"
-    "K1SZFPTOtr/KBHBeksoGMGw==;BlobEndpoint=http://127.0.0.1:10000/devstoreaccount1"
-)
+_EMULATOR_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+_EMULATOR = f"AccountName=devstoreaccount1;AccountKey={_EMULATOR_KEY};BlobEndpoint=http://127.0.0.1:10000/devstoreaccount1"
 _REFRESH_SECONDS_BEFORE_EXPIRY = 300
 _SECONDS_BETWEEN_REFRESHES = 30  # that fail while the token still holds: an attempt may take seconds
 
@@ -159,10 +157,7 @@ class Endpoint:
     @property
     def is_loopback(self) -> bool:
         """Tell whether it is on this machine, where a proxy would look on its own."""
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost" or self.host.endswith(".localhost")
+        return is_loopback(self.host)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,12 +172,21 @@ def resolve(account: StorageAccount, alias: str) -> Login:
     """Return endpoint and authoriser of the environment `alias`; reads secret files, sends nothing.
 
     Raises:
-        ConfigError: if a secret or address is missing or malformed; names the environment and the setting, shows no secret.
+        ConfigError: if a secret or address is missing or malformed, or the secret would go there unencrypted without leave;
+            names the environment and the setting, shows no secret.
     """
     try:
-        return _resolve(account)
+        login = _resolve(account)
     except ValueError as error:
         raise ConfigError(f"storage of environment {alias}: {error}") from error
+    if is_plain(login.endpoint.origin, "https") and not _is_public(login.authoriser):
+        guard_credentials(f"storage of environment {alias}", [login.endpoint.origin], account)
+    return login
+
+
+def _is_public(authoriser: Authoriser) -> bool:
+    """Tell whether these are the credentials of the emulator, which everybody knows."""
+    return isinstance(authoriser, SharedKey) and authoriser.key == base64.b64decode(_EMULATOR_KEY)
 
 
 def _resolve(account: StorageAccount) -> Login:

@@ -18,10 +18,11 @@ from services.cli import up
 from services.cli.supervisor import Program, Supervisor
 from services.cli.up_hints import tail_line
 from services.cli.up_ports import last_port, remember_port
-from services.cli.up_settings import demo_variables, refuse_what_cannot_run
+from services.cli.up_settings import demo_variables, kafka_variables, refuse_what_cannot_run
 from services.cli.up_view import View
 from tests.unit.cli.test_commands import run
 
+PLAINTEXT = "BLOBTIDE_KAFKA__SECURITY_PROTOCOL=PLAINTEXT"
 EARNEST = """
 subscriptions:
   production:
@@ -184,10 +185,16 @@ def test_a_port_is_taken_again_if_it_is_free(tmp_path: Path) -> None:
             "/x/main.py",
             None,
             {"security_protocol": "SASL_SSL"},
-            "BLOBTIDE_KAFKA__SECURITY_PROTOCOL=PLAINTEXT blobtide tail -f flows --bootstrap-servers h:1",
+            f"{PLAINTEXT} blobtide tail -f flows --bootstrap-servers h:1",
+        ),
+        (
+            "/x/main.py",
+            None,
+            {"security_protocol": "SASL_SSL", "sasl_username": "me"},
+            f"{PLAINTEXT} BLOBTIDE_KAFKA__SASL_USERNAME= blobtide tail -f flows --bootstrap-servers h:1",
         ),
     ],
-    ids=["by its path", "as a module", "a file", "the demo", "another Kafka"],
+    ids=["by its path", "as a module", "a file", "the demo", "another Kafka", "its login"],
 )
 @pytest.mark.usefixtures("earnest")
 def test_the_line_that_follows_the_flows_can_be_copied(
@@ -225,3 +232,13 @@ def test_a_program_that_refuses_its_settings_ends_up_with_the_code_for_that(tmp_
             up._Up(options(tmp_path, demo=True, config=None), Settings(), View(StringIO()))._watch(supervisor, Stop())
     finally:
         supervisor.stop()
+
+
+def test_the_login_of_another_kafka_does_not_stop_what_up_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `up` starts reads the settings file with its login, and goes to the broker of `up`, which asks for none."""
+    file = tmp_path / "config.yaml"
+    file.write_text("kafka: {security_protocol: SASL_SSL, sasl_username: me, sasl_password: p, sasl_password_file: /none}")
+    for name, value in kafka_variables("127.0.0.1:9").items():
+        monkeypatch.setenv(name, value)
+    kafka = load_settings(file).kafka
+    assert (kafka.bootstrap_servers, kafka.security_protocol, kafka.sasl_password_file) == ("127.0.0.1:9", "PLAINTEXT", None)

@@ -14,6 +14,7 @@ from libs.common.settings.storage import Source
 GOOD = """
 kafka:
   bootstrap_servers: broker:9092
+  security_protocol: SASL_SSL
   sasl_password: hunter2
 subscriptions:
   prod:

@@ -82,7 +82,8 @@ def test_every_way_to_sign_in_gives_an_endpoint_and_an_authoriser(
 )
 def test_an_endpoint_on_this_machine_is_known(url: str, loopback: bool) -> None:  # noqa: FBT001 - a parameter of the cases
     """Only what can be nowhere else counts as on this machine; it is reached without a proxy."""
-    assert resolve(StorageAccount(account_url=url, account_key=SecretStr("a2V5")), "s.e").endpoint.is_loopback is loopback
+    account = StorageAccount(account_url=url, account_key=SecretStr("a2V5"), allow_plaintext_credentials=True)
+    assert resolve(account, "s.e").endpoint.is_loopback is loopback
 
 
 def test_the_emulators_short_connection_string_and_an_identity_are_understood() -> None:
@@ -379,7 +380,9 @@ def test_a_proxy_is_told_where_to_go_and_who_asks(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv("http_proxy", f"http://us%40er:pass@{address}")
         monkeypatch.delenv("no_proxy", raising=False)
         monkeypatch.delenv("NO_PROXY", raising=False)
-        account = StorageAccount(account_url="http://azurite:10000/a", account_key=SecretStr(KEY))
+        account = StorageAccount(
+            account_url="http://azurite:10000/a", account_key=SecretStr(KEY), allow_plaintext_credentials=True
+        )
         assert list(open_container(account, "s.e", "logs").list_blobs("")) == []
     (request,) = asked
     assert request.startswith(b"GET http://azurite:10000/a/logs?restype=container&comp=list HTTP/1.1")

@@ -41,6 +41,7 @@ def guarded(file: Path) -> KafkaSettings:
     return KafkaSettings(
         bootstrap_servers="127.0.0.1:1",
         security_protocol=SecurityProtocol.SASL_PLAINTEXT,
+        allow_plaintext_credentials=True,
         sasl_username="u",
         sasl_password_file=file,
     )

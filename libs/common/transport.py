@@ -1,0 +1,80 @@
+"""The guard of credentials: none goes over a connection that is not encrypted, unless a setting says so.
+
+What a setting gives up is said at every start of a process and stands in a metric. Addresses of this machine are exempt where
+a server leads nowhere else: what is sent to them meets no network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+from ipaddress import ip_address
+from typing import Final
+from urllib.parse import urlsplit
+
+import structlog
+from prometheus_client import Gauge
+
+from libs.common.errors import ConfigError
+from libs.common.settings.transport import PlaintextSettings
+
+log = structlog.get_logger(__name__)
+
+UNPROTECTED: Final = Gauge(
+    "blobtide_unprotected_connections",
+    "1 where a setting gives up protection: `lacks` is encryption (of credentials) or verification (of certificates).",
+    ["to", "lacks"],
+)
+
+
+class Lack(StrEnum):
+    """What a connection does without."""
+
+    ENCRYPTION = "encryption"
+    VERIFICATION = "verification"
+
+
+_SAID: Final = {
+    Lack.ENCRYPTION: "credentials are sent over connections that are not encrypted (allow_plaintext_credentials: true)",
+    Lack.VERIFICATION: "certificates of servers are not checked (verify: false): anybody may pose as the server",
+}
+_NOTED: Final[set[tuple[str, Lack]]] = set()
+
+
+def guard_credentials(to: str, plain: Iterable[str], settings: PlaintextSettings) -> None:
+    """Let credentials go to the addresses `plain`, which are without TLS, if the settings allow it.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    addresses = ", ".join(plain)
+    if not addresses:
+        return
+    if not settings.allow_plaintext_credentials:
+        raise ConfigError(
+            f"{to}: credentials would go to {addresses} without encryption; use TLS, or set allow_plaintext_credentials: true"
+            " if everybody in between may know them"
+        )
+    note(to, Lack.ENCRYPTION)
+
+
+def note(to: str, lack: Lack) -> None:
+    """Say, once a process, and show in the metric that connections to `to` lack something."""
+    UNPROTECTED.labels(to, lack.value).set(1)
+    if (to, lack) not in _NOTED:
+        _NOTED.add((to, lack))
+        log.warning(_SAID[lack], to=to)
+
+
+def is_plain(url: str, encrypted: str) -> bool:
+    """Tell whether what is sent to `url` can be read on a network: its scheme is not `encrypted`, its host not this machine."""
+    parts = urlsplit(url)
+    return parts.scheme != encrypted and not is_loopback(parts.hostname or "")
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host, a name or an address, is this machine."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
