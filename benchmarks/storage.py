@@ -19,7 +19,7 @@ from libs.common.events import BlobObserved, Stream, encode_event, event_headers
 from libs.common.kafka.records import Outbound
 from libs.common.settings.services import IngestSettings
 from libs.common.settings.storage import StorageAccount, account_alias
-from libs.common.storage.api import BlobInfo
+from libs.common.storage.api import ListedBlob
 from libs.common.storage.azure import open_container
 from libs.common.storage.writer import BlobWriter, Target
 from libs.local.azurite import LocalAzurite
@@ -80,10 +80,10 @@ def measure_reads(azurite: LocalAzurite, data: Data, repeats: int) -> Iterator[M
     ):
         sdk = service.get_container_client(container_of(data))
 
-        def by_sdk(info: BlobInfo, start: int, end: int) -> int:
+        def by_sdk(info: ListedBlob, start: int, end: int) -> int:
             return len(sdk.download_blob(info.name, offset=start, length=end - start).readall())
 
-        def by_own(info: BlobInfo, start: int, end: int) -> int:
+        def by_own(info: ListedBlob, start: int, end: int) -> int:
             return len(container.read(info.name, start, end, info.etag))
 
         for stage, read in ((SDK_READS, by_sdk), (OWN_READS, by_own)):
@@ -91,10 +91,10 @@ def measure_reads(azurite: LocalAzurite, data: Data, repeats: int) -> Iterator[M
             yield Measured(stage, data.name, work, samples, "bytes in memory")
 
 
-def _read_all(infos: list[BlobInfo], read: Callable[[BlobInfo, int, int], int], expected: int) -> Sample:
+def _read_all(infos: list[ListedBlob], read: Callable[[ListedBlob, int, int], int], expected: int) -> Sample:
     settings = IngestSettings()
 
-    def whole(info: BlobInfo) -> int:
+    def whole(info: ListedBlob) -> int:
         starts = range(0, info.size, settings.read_bytes)
         return sum(read(info, start, min(info.size, start + settings.read_bytes)) for start in starts)
 
@@ -106,7 +106,7 @@ def _read_all(infos: list[BlobInfo], read: Callable[[BlobInfo, int, int], int], 
     return Sample(time.process_time() - cpu, time.monotonic() - wall)
 
 
-def _listed(azurite: LocalAzurite, data: Data) -> Iterator[BlobInfo]:
+def _listed(azurite: LocalAzurite, data: Data) -> Iterator[ListedBlob]:
     with closing(open_container(_account(azurite), ALIAS, container_of(data))) as container:
         yield from container.list_blobs("")
 

@@ -20,7 +20,7 @@ from libs.common.events import (
 )
 from libs.common.kafka.records import Outbound
 from libs.common.settings.kafka import TopicSettings
-from libs.common.storage.api import BlobInfo
+from libs.common.storage.api import ListedBlob
 from services.blob_monitor.evaluate import Known, Step
 from services.blob_monitor.memory import FULL_LISTING
 from services.blob_monitor.sources import Scope, Territory
@@ -32,7 +32,7 @@ class Seen:
 
     scope: Scope
     stream: Stream
-    blob: BlobInfo
+    blob: ListedBlob
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from libs.common.storage.api import BlobInfo
+from libs.common.storage.api import ListedBlob
 
 # A blob that is being written while a start_fresh begins has no known size at that moment: what is there when it is first
 # seen, so soon after the start, counts as read.
@@ -75,24 +75,24 @@ class Decision:
     known: Known | None = None
 
 
-def evaluate(blob: BlobInfo, known: Known | None, now: datetime, rules: Rules) -> Decision:
+def evaluate(blob: ListedBlob, known: Known | None, now: datetime, rules: Rules) -> Decision:
     """Decide about `blob`, of which `known` is remembered."""
     if known is None:
         return _first_sight(blob, now, rules)
+    replay = rules.replay_id not in {"", known.replay_id}
+    if blob.etag == known.etag and not replay:  # most blobs: their times are not looked at
+        if not known.closed and _is_quiet(blob, known.modified, now, rules):
+            return Decision(Verdict.QUIET, (Step.CLOSED,), replace(known, closed=True))
+        return Decision(Verdict.UNCHANGED)
     if blob.last_modified < known.modified:
         return Decision(Verdict.OUTDATED)
-    replay = rules.replay_id not in {"", known.replay_id}
-    if blob.etag != known.etag or replay:
-        return _changed(blob, known, now, rules, replay=replay)
-    if not known.closed and _is_quiet(blob, now, rules):
-        return Decision(Verdict.QUIET, (Step.CLOSED,), replace(known, closed=True))
-    return Decision(Verdict.UNCHANGED)
+    return _changed(blob, known, now, rules, replay=replay)
 
 
-def _changed(blob: BlobInfo, known: Known, now: datetime, rules: Rules, *, replay: bool) -> Decision:
+def _changed(blob: ListedBlob, known: Known, now: datetime, rules: Rules, *, replay: bool) -> Decision:
     if _is_too_young(blob, now, rules):
         return Decision(Verdict.TOO_YOUNG)
-    quiet = _is_quiet(blob, now, rules)
+    quiet = _is_quiet(blob, blob.last_modified, now, rules)
     steps = _steps(reopened=known.closed and blob.etag != known.etag, closed=quiet)
     seen = replace(known, etag=blob.etag, size=blob.size, modified=blob.last_modified, closed=quiet)
     if replay:
@@ -100,7 +100,7 @@ def _changed(blob: BlobInfo, known: Known, now: datetime, rules: Rules, *, repla
     return Decision(Verdict.CHANGED, steps, seen)
 
 
-def _first_sight(blob: BlobInfo, now: datetime, rules: Rules) -> Decision:
+def _first_sight(blob: ListedBlob, now: datetime, rules: Rules) -> Decision:
     def remember(*, closed: bool, baseline: int | None = None) -> Known:
         return Known(blob.etag, blob.size, blob.last_modified, now, closed, baseline, rules.replay_id)
 
@@ -111,28 +111,24 @@ def _first_sight(blob: BlobInfo, now: datetime, rules: Rules) -> Decision:
         return Decision(Verdict.COUNTED_AS_READ, (), remember(closed=True, baseline=blob.size))
     if _is_too_young(blob, now, rules):
         return Decision(Verdict.TOO_YOUNG)
-    quiet = _is_quiet(blob, now, rules)
+    quiet = _is_quiet(blob, blob.last_modified, now, rules)
     return Decision(Verdict.NEW, _steps(reopened=False, closed=quiet), remember(closed=quiet))
 
 
-def _counts_as_read(blob: BlobInfo, now: datetime, rules: Rules) -> bool:
+def _counts_as_read(blob: ListedBlob, now: datetime, rules: Rules) -> bool:
     if rules.read_before is not None and blob.last_modified < rules.read_before:
         return True
     start, created = rules.existing_at, blob.creation_time
     return start is not None and created is not None and created < start and (blob.as_of or now) < start + _SETTLING
 
 
-def _is_too_young(blob: BlobInfo, now: datetime, rules: Rules) -> bool:
+def _is_too_young(blob: ListedBlob, now: datetime, rules: Rules) -> bool:
     # Without a minimum every blob is old enough, also one that seems to come from the future.
-    return bool(rules.minimum_age) and _unwritten(blob, now) < rules.minimum_age
+    return bool(rules.minimum_age) and (blob.as_of or now) - blob.last_modified < rules.minimum_age
 
 
-def _is_quiet(blob: BlobInfo, now: datetime, rules: Rules) -> bool:
-    return rules.closing_timeout is not None and _unwritten(blob, now) >= rules.closing_timeout
-
-
-def _unwritten(blob: BlobInfo, now: datetime) -> timedelta:
-    return (blob.as_of or now) - blob.last_modified
+def _is_quiet(blob: ListedBlob, modified: datetime, now: datetime, rules: Rules) -> bool:
+    return rules.closing_timeout is not None and (blob.as_of or now) - modified >= rules.closing_timeout
 
 
 def _steps(*, reopened: bool, closed: bool) -> tuple[Step, ...]:

@@ -42,9 +42,45 @@ class StorageRefused(StorageUnavailable):
     """Storage answered that it will not do this: access is denied, or something is wrong with it. Others may fare better."""
 
 
+class ListedBlob(Protocol):
+    """One blob as a listing shows it. All but name and ETag may cost a little each time that it is asked for."""
+
+    @property
+    def name(self) -> str:
+        """Name within the container."""
+
+    @property
+    def etag(self) -> str:
+        """Version, without quotes."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+
+    @property
+    def blob_type(self) -> str:
+        """BlockBlob, AppendBlob or PageBlob."""
+
+    @property
+    def last_modified(self) -> datetime:
+        """Time of the last write."""
+
+    @property
+    def creation_time(self) -> datetime | None:
+        """Time of creation, if storage tells it."""
+
+    @property
+    def archived(self) -> bool:
+        """Whether it is in the archive tier."""
+
+    @property
+    def as_of(self) -> datetime | None:
+        """When the listing was made, by storage's own clock."""
+
+
 @dataclass(frozen=True, slots=True)
 class BlobInfo:
-    """One blob as a listing or a HEAD request shows it."""
+    """One blob as a HEAD request shows it; also a `ListedBlob`."""
 
     name: str
     etag: str
@@ -80,7 +116,7 @@ class Container(Protocol):
     def probe(self) -> datetime | None:
         """See that the container can be listed; return the time by storage's own clock, None if the answer has none."""
 
-    def list_blobs(self, prefix: str) -> Iterator[BlobInfo]:
+    def list_blobs(self, prefix: str) -> Iterator[ListedBlob]:
         """Yield the blobs under `prefix` in name order, page by page."""
 
     def list_directories(self, prefix: str) -> Iterator[str]:

@@ -6,25 +6,36 @@ once it has been yielded. Snapshots, old versions and soft-deleted blobs are not
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from libs.common.errors import ConfigError, ServerUnreachable
 from libs.common.settings.storage import StorageAccount
-from libs.common.storage.api import BlobChanged, BlobGone, BlobInfo, BlobUnreadable, Block, BlockList, Container, StorageError
+from libs.common.storage.api import (
+    BlobChanged,
+    BlobGone,
+    BlobInfo,
+    BlobUnreadable,
+    Block,
+    BlockList,
+    Container,
+    ListedBlob,
+    StorageError,
+)
 from libs.common.storage.credentials import Request
 from libs.common.storage.failures import WrongBlobType
+from libs.common.storage.page import parse_xml, read_directories, read_page
 from libs.common.storage.retry import RetryPolicy, Transient
 
 if TYPE_CHECKING:
     from libs.common.storage.rest import BlobService, Response
 
 _CHECK_SECONDS = 3.0
-_LISTING = "EnumerationResults"
+# Several pages are in memory at a time; with the longest names one has a few megabytes.
+_PAGE_BLOBS = "2000"
 
 T = TypeVar("T")
 
@@ -75,13 +86,13 @@ class AzureContainer:
         """Ask for one name; return when storage answered, by its own clock."""
 
         def made_at(response: Response) -> datetime | None:
-            _xml(response, _LISTING)
+            read_page(response.body, None)
             return _time(response.headers.get("Date"))
 
         query = {"restype": "container", "comp": "list", "maxresults": "1"}
         return self._service.send(Request("GET", self._path, query), made_at)
 
-    def list_blobs(self, prefix: str) -> Iterator[BlobInfo]:
+    def list_blobs(self, prefix: str) -> Iterator[ListedBlob]:
         """Yield the blobs under `prefix` in name order, page by page."""
         yield from self._pages({"prefix": prefix}, _blobs)
 
@@ -130,52 +141,33 @@ class AzureContainer:
             raise BlobUnreadable(f"blob name with a dot segment: {name[:200]!r}")
         return f"{self._path}/{quote(name, safe='/~')}"
 
-    def _pages(self, query: Mapping[str, str], read: Callable[[ET.Element, datetime | None], list[T]]) -> Iterator[T]:
-        """Yield what `read` finds in every page of a listing; it is told when the page was made by storage's clock."""
-
-        def decode(response: Response) -> tuple[list[T], str]:
-            page = _xml(response, _LISTING)
-            return read(page, _time(response.headers.get("Date"))), page.findtext("NextMarker") or ""
-
+    def _pages(self, query: Mapping[str, str], read: Callable[[Response], tuple[list[T], str]]) -> Iterator[T]:
+        """Yield what `read` finds in every page of a listing; it also returns the marker of the next page."""
         marker = ""
         while True:
-            asked = {"restype": "container", "comp": "list", **{k: v for k, v in query.items() if v}}
+            asked = {"restype": "container", "comp": "list", "maxresults": _PAGE_BLOBS, **{k: v for k, v in query.items() if v}}
             if marker:
                 asked["marker"] = marker
-            found, marker = self._service.send(Request("GET", self._path, asked), decode)
+            found, marker = self._service.send(Request("GET", self._path, asked), read)
             yield from found
             if not marker:
                 return
 
 
-def _xml(response: Response, root: str) -> ET.Element:
-    try:
-        element = ET.fromstring(response.body)  # noqa: S314 - from the account that is read anyway; expat refuses entity bombs
-    except ET.ParseError as error:
-        raise Transient(f"storage answered something that is not XML: {error}") from error
-    if element.tag != root:  # a page of something on the way would look like an empty list
-        raise Transient(f"storage answered {element.tag[:100]!r} instead of {root!r}")
-    return element
+def _blobs(response: Response) -> tuple[list[ListedBlob], str]:
+    page = read_page(response.body, _time(response.headers.get("Date")))
+    return page.blobs, page.marker
 
 
-def _blobs(page: ET.Element, as_of: datetime | None) -> list[BlobInfo]:
-    found = []
-    for element in page.iterfind("Blobs/Blob"):
-        properties = element.find("Properties")
-        if properties is not None and properties.findtext("ResourceType") != "directory":
-            found.append(_listed(_name(element), {p.tag: p.text or "" for p in properties}, as_of))
-    return found
-
-
-def _directories(page: ET.Element, _: datetime | None) -> list[str]:
-    return [_name(element) for element in page.iterfind("Blobs/BlobPrefix")]
+def _directories(response: Response) -> tuple[list[str], str]:
+    return read_directories(response.body)
 
 
 def _block_list(response: Response) -> BlockList | None:
     """Read a block list; None if there are no blocks."""
     blocks = tuple(
         Block(element.findtext("Name", ""), int(element.findtext("Size", "0")))
-        for element in _xml(response, "BlockList").iterfind("CommittedBlocks/Block")
+        for element in parse_xml(response.body, "BlockList").iterfind("CommittedBlocks/Block")
     )
     if not blocks:
         return None
@@ -193,26 +185,6 @@ def _described(name: str, headers: Mapping[str, str]) -> BlobInfo:
         last_modified=parsedate_to_datetime(headers["Last-Modified"]),
         creation_time=_time(headers.get("x-ms-creation-time")),
         archived=headers.get("x-ms-access-tier") == "Archive",
-    )
-
-
-def _name(element: ET.Element) -> str:
-    """Read a name; one that XML cannot hold comes percent-encoded and says so."""
-    name = element.find("Name")
-    text = "" if name is None else name.text or ""
-    return unquote(text) if name is not None and name.get("Encoded") == "true" else text
-
-
-def _listed(name: str, properties: Mapping[str, str], as_of: datetime | None) -> BlobInfo:
-    return BlobInfo(
-        name=name,
-        etag=properties["Etag"].strip('"'),
-        size=int(properties["Content-Length"]),
-        blob_type=properties.get("BlobType", "BlockBlob"),
-        last_modified=parsedate_to_datetime(properties["Last-Modified"]),
-        creation_time=_time(properties.get("Creation-Time")),
-        archived=properties.get("AccessTier") == "Archive",
-        as_of=as_of,
     )
 
 

@@ -36,7 +36,7 @@ SEEN, GONE_QUIET, BACK = (Step.OBSERVED,), (Step.OBSERVED, Step.CLOSED), (Step.R
         (SAME, LATE, RULES, Verdict.QUIET, (Step.CLOSED,)),
         (SAME, LATE, NEVER, Verdict.UNCHANGED, ()),
         (replace(SAME, closed=True), LATE, RULES, Verdict.UNCHANGED, ()),
-        (replace(SAME, modified=T0 + MINUTE), SOON, RULES, Verdict.OUTDATED, ()),
+        (replace(OLDER, modified=T0 + MINUTE), SOON, RULES, Verdict.OUTDATED, ()),
         # changed
         (OLDER, SOON, RULES, Verdict.CHANGED, SEEN),
         (OLDER, LATE, RULES, Verdict.CHANGED, GONE_QUIET),

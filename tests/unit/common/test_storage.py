@@ -385,7 +385,7 @@ def test_a_proxy_is_told_where_to_go_and_who_asks(monkeypatch: pytest.MonkeyPatc
         )
         assert list(open_container(account, "s.e", "logs").list_blobs("")) == []
     (request,) = asked
-    assert request.startswith(b"GET http://azurite:10000/a/logs?restype=container&comp=list HTTP/1.1")
+    assert request.startswith(b"GET http://azurite:10000/a/logs?restype=container&comp=list&maxresults=2000 HTTP/1.1")
     headers = request.lower().split(b"\r\n")
     assert b"host: azurite:10000" in headers
     assert b"proxy-authorization: basic " + base64.b64encode(b"us@er:pass").lower() in headers

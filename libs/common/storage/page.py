@@ -1,0 +1,205 @@
+"""One page of a listing, read in one pass over its text: a quarter of the price of an XML tree, and the same result.
+
+Storage writes pages by machine: no white space, flat properties, always the same order. One expression reads a blob that is
+written so; a page that holds anything else goes through the XML parser as a whole. Times stay text until somebody asks for
+them, which for a blob with a known ETag is never.
+"""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Final
+from urllib.parse import unquote
+
+import msgspec
+
+from libs.common.storage.api import BlobInfo, ListedBlob
+from libs.common.storage.retry import Transient
+
+_ROOT: Final = "EnumerationResults"
+_OPENING, _CLOSING = "<Blobs>", "</Blobs>"
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_MONTH_NUMBERS = {name: number for number, name in enumerate(_MONTHS, 1)}
+# Any time that looks so can be told: a day too many of a month counts on into the next.
+_TIME = (
+    rf"[A-Z][a-z]{{2}}, (?:0[1-9]|[12][0-9]|3[01]) (?:{'|'.join(_MONTHS)}) [12][0-9]{{3}} "
+    r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9] GMT"
+)
+# The start of a property of interest, or of what may not stand there at all.
+_WANTED = r"Creation-Time>|Last-Modified>|Etag>|Content-Length>|BlobType>|AccessTier>|ResourceType>(?!file<)|Name|Properties"
+# Other properties, as many as there are.
+_OTHERS = rf"(?:<(?!{_WANTED})(?P<o@>[A-Za-z][\w-]*+)(?: ?/>|>[^<&]*+</(?P=o@)>))*+"
+
+
+def _blob_pattern() -> re.Pattern[str]:
+    """Return what a blob looks like; the names of `LazyBlob`'s fields are its groups."""
+    start = (
+        r"<Blob><Name>(?P<name>[^<&>\x00-\x1f\ufffe\uffff]++)</Name><Properties>",
+        rf"(?:<Creation-Time>(?P<created_text>{_TIME})</Creation-Time>)?+",
+        rf"<Last-Modified>(?P<modified_text>{_TIME})</Last-Modified>",
+        r'<Etag>"?+(?P<etag>[^<&>"\x00-\x20]++)"?+</Etag>',
+    )
+    parts = (
+        "".join(start),
+        r"<Content-Length>(?P<size_text>[0-9]{1,18})</Content-Length>",
+        r"(?:<BlobType>(?P<type_text>[A-Za-z]++)</BlobType>)?+",
+        r"(?:<AccessTier>(?P<tier>[A-Za-z0-9]++)</AccessTier>)?+",
+        r"</Properties>",
+        r"</Blob>",
+    )
+    others = [_OTHERS.replace("@", str(index)) for index in range(len(parts) - 1)]
+    return re.compile("".join(part + other for part, other in zip(parts, [*others, ""], strict=True)))
+
+
+_BLOB = _blob_pattern()
+_FIELDS: Final = ("name", "etag", "size_text", "modified_text", "created_text", "type_text", "tier")
+_VALUES: Final = tuple(_BLOB.groupindex[name] for name in _FIELDS)
+_DECLARATION = re.compile(r"""\ufeff?(?:<\?xml version=["']1\.0["'](?: encoding=["'](?i:utf-8)["'])?[^?<>]*\?>)?""")
+
+
+class LazyBlob(msgspec.Struct, frozen=True, gc=False):
+    """A `ListedBlob` whose numbers and times are converted when asked for."""
+
+    as_of: datetime | None
+    name: str
+    etag: str
+    size_text: str
+    modified_text: str
+    created_text: str | None
+    type_text: str | None
+    tier: str | None
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return int(self.size_text)
+
+    @property
+    def blob_type(self) -> str:
+        """BlockBlob, AppendBlob or PageBlob."""
+        return self.type_text or "BlockBlob"
+
+    @property
+    def last_modified(self) -> datetime:
+        """Time of the last write."""
+        return _told(self.modified_text)
+
+    @property
+    def creation_time(self) -> datetime | None:
+        """Time of creation, if storage tells it."""
+        return _told(self.created_text) if self.created_text else None
+
+    @property
+    def archived(self) -> bool:
+        """Whether it is in the archive tier."""
+        return self.tier == "Archive"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some blobs in the order of the listing, and where the next page begins; no marker: there is none."""
+
+    blobs: list[ListedBlob]
+    marker: str
+
+
+def read_page(body: bytes, as_of: datetime | None) -> Page:
+    """Read a page that storage made at `as_of`.
+
+    Raises:
+        Transient, KeyError, ValueError: it is no listing, or something is missing or broken in it.
+    """
+    return _read_lean(body, as_of) or _read_tree(parse_xml(body, _ROOT), as_of)
+
+
+def read_directories(body: bytes) -> tuple[list[str], str]:
+    """Read the directories of a page, and the marker of the next.
+
+    Raises:
+        Transient: it is no listing.
+    """
+    page = parse_xml(body, _ROOT)
+    return [_name(element) for element in page.iterfind("Blobs/BlobPrefix")], page.findtext("NextMarker") or ""
+
+
+def parse_xml(body: bytes, root: str) -> ET.Element:
+    """Parse an answer whose outermost element must be `root`.
+
+    Raises:
+        Transient: it is something else.
+    """
+    try:
+        element = ET.fromstring(body)  # noqa: S314 - from the account that is read anyway; expat refuses entity bombs
+    except ET.ParseError as error:
+        raise Transient(f"storage answered something that is not XML: {error}") from error
+    if element.tag != root:  # a page of something on the way would look like an empty list
+        raise Transient(f"storage answered {element.tag[:100]!r} instead of {root!r}")
+    return element
+
+
+def _read_lean(body: bytes, as_of: datetime | None) -> Page | None:
+    """Read a page as storage writes it; None if it is written in any other way."""
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        return None
+    begin, end = text.find(_OPENING) + len(_OPENING), text.rfind(_CLOSING)
+    declaration = _DECLARATION.match(text)
+    if begin < len(_OPENING) or end < begin or declaration is None or "<!" in text:
+        return None
+    blobs: list[ListedBlob] = []
+    place = begin
+    for found in _BLOB.finditer(text, begin, end):
+        if found.start() != place:
+            return None
+        place = found.end()
+        blobs.append(LazyBlob(as_of, *found.group(*_VALUES)))
+    if place != end:
+        return None
+    frame = parse_xml((text[declaration.end() : begin] + text[end:]).encode(), _ROOT)
+    if [child.tag for child in frame].count("Blobs") != 1:
+        return None
+    return Page(blobs, frame.findtext("NextMarker") or "")
+
+
+def _read_tree(page: ET.Element, as_of: datetime | None) -> Page:
+    blobs: list[ListedBlob] = []
+    for element in page.iterfind("Blobs/Blob"):
+        properties = element.find("Properties")
+        if properties is not None and properties.findtext("ResourceType") != "directory":
+            blobs.append(_from_tree(_name(element), {p.tag: p.text or "" for p in properties}, as_of))
+    return Page(blobs, page.findtext("NextMarker") or "")
+
+
+def _from_tree(name: str, properties: Mapping[str, str], as_of: datetime | None) -> ListedBlob:
+    created = properties.get("Creation-Time")
+    return BlobInfo(
+        name=name,
+        etag=properties["Etag"].strip('"'),
+        size=int(properties["Content-Length"]),
+        blob_type=properties.get("BlobType") or "BlockBlob",
+        last_modified=parsedate_to_datetime(properties["Last-Modified"]),
+        creation_time=parsedate_to_datetime(created) if created else None,
+        archived=properties.get("AccessTier") == "Archive",
+        as_of=as_of,
+    )
+
+
+def _name(element: ET.Element) -> str:
+    """Read a name; one that XML cannot hold comes percent-encoded and says so."""
+    name = element.find("Name")
+    text = "" if name is None else name.text or ""
+    return unquote(text) if name is not None and name.get("Encoded") == "true" else text
+
+
+def _told(text: str) -> datetime:
+    """Read ``Fri, 01 May 2026 12:00:00 GMT``, which `_TIME` has matched."""
+    first = datetime(
+        int(text[12:16]), _MONTH_NUMBERS[text[8:11]], 1, int(text[17:19]), int(text[20:22]), int(text[23:25]), tzinfo=UTC
+    )
+    return first + timedelta(days=int(text[5:7]) - 1)
