@@ -40,10 +40,15 @@ _SUBSCRIPTION = re.compile(r"/subscriptions/([^/]+)", re.IGNORECASE)
 _MAC = re.compile(r"[0-9A-F]{12}")
 _FAMILIES: Final = pa.array(["ipv4", "ipv6"])
 _LISTS: Final = pa.list_(pa.string())
+# Made once: pyarrow looks for an optional module at every scalar, which costs as much as a column of a small batch.
+_ZERO: Final = pa.scalar(0, pa.int64())
+_NO_COUNT: Final = pa.scalar(None, pa.int64())
+_NO_WORD: Final = pa.scalar(None, WORD.index_type)
 
 Columns = dict[str, pa.Array]
 
-# ECS field: type in the index. The template that `blobtide sink-setup elasticsearch` installs is made from this table.
+# ECS field: type in the index. Documents have their fields in this order, and the template that
+# `blobtide sink-setup elasticsearch` installs is made from this table.
 FIELDS: Final[dict[str, str]] = {
     "@timestamp": "date",
     "ecs.version": "keyword",
@@ -88,9 +93,10 @@ FIELDS: Final[dict[str, str]] = {
 
 
 def ecs_columns(flows: pa.Table) -> Columns:
-    """Return flows as columns named by ECS, for `json_documents`; dots nest. One array a column."""
+    """Return flows as columns named by ECS, in the order of `FIELDS`, for `json_documents`; dots nest. One array a column."""
     batch = {name: flows.column(name).unify_dictionaries().combine_chunks() for name in flows.column_names}
-    return {"@timestamp": batch["time"], **_event(batch), **_network(batch), **_ends(batch), **_rule(batch), **_own(batch)}
+    columns = {"@timestamp": batch["time"], **_event(batch), **_network(batch), **_ends(batch), **_rule(batch), **_own(batch)}
+    return {name: columns[name] for name in FIELDS}
 
 
 def _event(flows: Columns) -> Columns:
@@ -132,7 +138,7 @@ def _network(flows: Columns) -> Columns:
 def _sum(one: pa.Array, other: pa.Array) -> pa.Array:
     """Add counters; null if either is, since half of a sum would look like the whole, or if the sum fits into no long."""
     both = pc.add(one, other)
-    return pc.if_else(pc.less(both, 0), None, both)  # counters are not negative, so a sum that is has wrapped
+    return pc.if_else(pc.less(both, _ZERO), _NO_COUNT, both)  # counters are not negative, so a sum that is has wrapped
 
 
 def _network_type(address: pa.Array) -> pa.Array:
@@ -220,5 +226,5 @@ def _mapped_pairs(
 def _where(column: pa.Array, other: pa.Array, value: str) -> pa.Array:
     """Keep the words of a column in the rows in which another column has a value."""
     code = other.dictionary.index(value).as_py()
-    indices = pc.if_else(pc.equal(other.indices, code), column.indices, pa.scalar(None, column.indices.type))
+    indices = pc.if_else(pc.equal(other.indices, code), column.indices, _NO_WORD)
     return pa.DictionaryArray.from_arrays(indices, column.dictionary)

@@ -6,12 +6,14 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.flows.json_text import json_documents, json_lines
+from libs.common.flows.row_text import SLICE_ROWS
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 WORD = pa.dictionary(pa.int32(), pa.string())
@@ -39,6 +41,7 @@ def tables(draw: st.DrawFn) -> dict[str, pa.Array]:
         column(WORD, TEXT, rows),
         column(WORD, st.sampled_from(["in", "out"]), rows),
         column(pa.int64(), numbers, rows),
+        column(pa.uint64(), st.integers(0, 2**64 - 1), rows),
         column(pa.uint8(), st.integers(0, 255), rows),
         column(pa.bool_(), st.booleans(), rows),
         column(pa.list_(pa.string()), st.lists(st.none() | TEXT, max_size=3), rows),
@@ -48,34 +51,54 @@ def tables(draw: st.DrawFn) -> dict[str, pa.Array]:
 
 
 def expected(row: dict[str, Any], *, nest: bool) -> dict[str, Any]:
-    """The row's dictionary without nulls, dotted names nested."""
+    """The row's dictionary without nulls, dotted names nested; an object stands where its first name does."""
     out: dict[str, Any] = {}
     for name, value in row.items():
-        if value is None:
-            continue
         *parents, last = name.split(".") if nest else [name]
         place = out
         for parent in parents:
             place = place.setdefault(parent, {})
         place[last] = value
-    return out
+    return without_nulls(out)
+
+
+def without_nulls(members: dict[str, Any]) -> dict[str, Any]:
+    """Leave out nulls, and objects in which nothing is left."""
+    inside = {name: without_nulls(value) if isinstance(value, dict) else value for name, value in members.items()}
+    return {name: value for name, value in inside.items() if value is not None and value != {}}
+
+
+def in_order(document: str | bytes | dict[str, Any]) -> Any:
+    """A document with its objects as lists of members, whose order counts."""
+    text = json.dumps(document) if isinstance(document, dict) else document
+    return json.loads(text, object_pairs_hook=list)
 
 
 @given(tables())
 def test_documents_read_back_as_the_rows(columns: dict[str, pa.Array]) -> None:
-    """Every document parses to the row's values, nested by the dots of the names and without nulls."""
+    """Every document has the row's values, nested by the dots of the names, without nulls and in the order of the columns."""
     rows = pa.table(list(columns.values()), names=list(columns)).to_pylist()
     documents = json_documents(columns).to_pylist()
-    assert [json.loads(document) for document in documents] == [expected(row, nest=True) for row in rows]
+    assert [in_order(document) for document in documents] == [in_order(expected(row, nest=True)) for row in rows]
 
 
 @given(tables(), st.integers(1, 3))
 def test_lines_read_back_as_the_rows(columns: dict[str, pa.Array], times: int) -> None:
-    """Every line parses to the row's values under the columns' own names, whatever chunks the table has."""
+    """Every line has the row's values under the columns' own names and in their order, whatever chunks the table has."""
     table = pa.concat_tables([pa.table(list(columns.values()), names=list(columns))] * times)
     lines = json_lines(table).split(b"\n")
     assert lines.pop() == b""
-    assert [json.loads(line) for line in lines] == [expected(row, nest=False) for row in table.to_pylist()]
+    assert [in_order(line) for line in lines] == [in_order(expected(row, nest=False)) for row in table.to_pylist()]
+
+
+@given(tables(), st.lists(st.integers(1, 40), min_size=8, max_size=8), st.sampled_from([1, SLICE_ROWS // 20]))
+def test_rows_that_seldom_change_are_none_the_less_rows(columns: dict[str, pa.Array], times: list[int], again: int) -> None:
+    """However often a row is repeated, and whatever repeats with it, each document is that of its own row."""
+    rows = len(next(iter(columns.values())))
+    of_row = np.tile(np.repeat(np.arange(rows), times[:rows]), again)
+    documents = json_documents(columns).to_pylist()
+    repeated = {name: column.take(pa.array(of_row)) for name, column in columns.items()}
+    assert json_documents(repeated).to_pylist() == [documents[row] for row in of_row]
 
 
 @given(st.lists(st.none() | st.integers(-62_135_596_800_000, 253_402_300_799_999), min_size=1, max_size=8))

@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from libs.common.dead_letters import DeadLetter
+from libs.common.flows.schema import FLOW_SCHEMA
 from libs.common.segments import Segment
 from services.cli import convert, convert_input
 from services.cli.convert import command
@@ -54,6 +55,16 @@ def test_samples_give_their_published_totals(name: str, tmp_path: Path) -> None:
     assert [row["blob"] for row in rows] == [str(file)] * totals.tuples
     assert {column: Counter(row.get(column) for row in rows) for column in totals.values} == totals.values
     assert {column: sum(row.get(column) or 0 for row in rows) for column in totals.sums} == totals.sums
+
+
+def test_keys_stand_in_the_order_of_the_schema(tmp_path: Path) -> None:
+    """Every row of NDJSON begins with the time and has its other columns in the schema's order."""
+    file = tmp_path / "PT1H.json"
+    file.write_bytes(document("vnet_v4"))
+    for line in run(file).stdout.splitlines():
+        keys = list(json.loads(line))
+        assert keys[0] == "time"
+        assert keys == [name for name in FLOW_SCHEMA.names if name in keys]
 
 
 def test_all_formats_hold_the_same_rows(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import json
 import pytest
 
 from libs.common.flows.line_text import FlowLines
+from libs.common.flows.schema import FLOW_SCHEMA
 from libs.common.flows.wire import FLOW_BATCH_HEADERS, encode_flows
 from libs.common.kafka.records import Inbound
 from libs.common.segments import Headers, Piece, Segment, SegmentFormat
@@ -47,6 +48,14 @@ def test_all_json_lines_have_the_same_keys() -> None:
     assert [line["type"] for line in shown] == ["flow-batch"] * 3 + ["dead-letter", None]
     assert [line["value"].get("tuple_index") for line in shown] == [0, 1, None, None, None]
     assert {(line["topic"], line["partition"], line["offset"], line["key"]) for line in shown} == {("t", 0, 7, "k")}
+
+
+def test_a_flow_has_its_keys_in_the_order_of_the_schema() -> None:
+    """What stands under value begins with the time and goes on as the schema does."""
+    flows = table([row(Spot(1, 1, 0)), row(Spot(1, 1, 1), rule=None)]).combine_chunks().to_batches()[0]
+    for line in lines(message(encode_flows(flows), FLOW_BATCH_HEADERS), Output.JSON):
+        keys = list(json.loads(line)["value"])
+        assert keys == [name for name in FLOW_SCHEMA.names if name in keys]
 
 
 @pytest.mark.parametrize("piece", [None, Piece(1, 3, 20)])

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pytest
 
 from libs.common.dead_letters import ErrorCode
-from libs.common.flows import csv_text, json_text
+from libs.common.flows import csv_text, row_text
 from libs.common.flows.csv_text import csv_lines
 from libs.common.flows.json_text import json_lines
 from libs.common.segments import Piece, Segment, SegmentFormat
@@ -300,7 +300,7 @@ def test_rows_with_the_longest_names_can_be_written_as_text() -> None:
     record["flowRecords"]["flows"][0]["flowGroups"][0] |= {"rule": word}
     table = pa.Table.from_batches([parse([segment(envelope(record))]).batch])
     bytes_a_row = max(len(json_lines(table)), len(csv_lines(table, header=False))) / table.num_rows
-    assert bytes_a_row * max(json_text.CHUNK_ROWS, csv_text.CHUNK_ROWS) < 2**31
+    assert bytes_a_row * max(row_text.SLICE_ROWS, csv_text.CHUNK_ROWS) < 2**31
 
 
 def test_records_in_envelopes_in_envelopes_keep_their_offsets() -> None:

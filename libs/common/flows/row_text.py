@@ -1,0 +1,252 @@
+"""One text a row, put together from pieces of columns without a Python object a row.
+
+A row's text is a sequence of fragments, and most fragments are those of many rows: what stands between two values, words of a
+dictionary, all that a record says of its tuples. So each distinct fragment is made once, a row becomes a line of fragment
+numbers, and one `take` of all numbers, row by row, is the text of all rows: its buffer is their concatenation, and the offset
+behind each row's last fragment is where the row ends. Each byte is copied once, and what an Arrow call costs besides is paid a
+few times a slice instead of once a piece.
+
+Fewer fragments a row are less work, so adjacent pieces become one where that is cheap: what seldom changes from row to row is
+joined once for each run of rows, and words of few values are joined once for each combination.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+SLICE_ROWS: Final = 1_024
+"""Bounds the working memory. A slice's text is some 1.5 MB: much more is memory that is mapped anew each time, and its page
+faults cost as much as the text. Rows with seven names of the greatest length, all escaped, stay far below Arrow's 2 GiB."""
+
+_ROWS_A_RUN: Final = 16  # with fewer, a text for each run costs more than it saves
+_ROWS_A_JOINED_RUN: Final = 8
+_MOST_COMBINATIONS: Final = 256
+_NO_TEXT: Final = 0  # the fragment that every slice begins with
+
+Ints: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
+Codes: TypeAlias = np.ndarray[Any, np.dtype[np.uint32]]
+Bools: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """One of a few texts: ``texts[codes[row]]``."""
+
+    texts: Sequence[str]
+    codes: Codes
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """Integers in decimal; nothing where one is not valid."""
+
+    values: Ints
+    valid: Bools
+
+
+Piece: TypeAlias = "str | Words | Numbers | pa.Array"
+"""The same text in all rows, a word, a number, or text by row (strings; nothing where one is null)."""
+
+
+def numbers(prefix: str, values: Ints, valid: Bools) -> list[Piece]:
+    """Return the pieces of a column of integers, each behind `prefix`; nothing, and no prefix, where one is not valid."""
+    starts = _run_starts(values)
+    if not _is_slow(starts, len(values)):
+        return [when(prefix, valid), Numbers(values, valid)]
+    return [where(valid, Words([f"{prefix}{value}" for value in values[starts].tolist()], _spread(starts, len(values))))]
+
+
+def when(text: str, present: Bools) -> Piece:
+    """Return `text` for the rows in which it is present."""
+    return text if present.all() else Words(("", text), present.astype(np.uint32))
+
+
+def where(present: Bools, words: Words) -> Words:
+    """Return the words in the rows in which they are present, nothing in the others."""
+    if present.all():
+        return words
+    return Words([*words.texts, ""], np.where(present, words.codes, np.uint32(len(words.texts))))
+
+
+def distinct(values: Ints) -> tuple[Ints, Codes]:
+    """Return the distinct values, perhaps some of them more than once, and which of them each row has."""
+    starts = _run_starts(values)
+    if _is_slow(starts, len(values)):
+        return values[starts], _spread(starts, len(values))
+    encoded = pa.array(values).dictionary_encode()
+    return encoded.dictionary.to_numpy(), encoded.indices.to_numpy().astype(np.uint32)
+
+
+def _run_starts(values: np.ndarray[Any, Any]) -> Ints:
+    """Return the rows that differ from the row before, and the first."""
+    return np.concatenate(([0], np.flatnonzero(values[1:] != values[:-1]) + 1))[: len(values)]
+
+
+def _is_slow(starts: Ints, rows: int) -> bool:
+    return len(starts) * _ROWS_A_RUN <= rows
+
+
+def _spread(starts: Ints, rows: int) -> Codes:
+    """Return the number of each row's run."""
+    return np.repeat(np.arange(len(starts), dtype=np.uint32), np.diff(starts, append=rows))
+
+
+class RowText:
+    """The texts of `rows` rows. What many have in common is made once, here."""
+
+    def __init__(self, pieces: Sequence[Piece], rows: int) -> None:
+        joined, self._run = _by_run(pieces, rows)
+        self._rows = rows
+        self._pieces = _combined(joined, min(rows, _MOST_COMBINATIONS))
+        texts = [""]
+        self._first = [_add_texts(texts, piece) for piece in self._pieces]
+        self._fixed = pa.array(texts, pa.string())
+        values = [piece.values for piece in self._pieces if isinstance(piece, Numbers)]
+        self._values = np.stack(values) if values else np.empty((0, rows), np.int64)
+
+    def slices(self) -> Iterator[pa.Array]:
+        """Yield the texts as arrays of strings, a bounded number at a time."""
+        for start in range(0, self._rows, SLICE_ROWS):
+            yield self._slice(slice(start, min(start + SLICE_ROWS, self._rows)))
+
+    def _slice(self, rows: slice) -> pa.Array:
+        count = rows.stop - rows.start
+        decimal = pa.array(self._values[:, rows].ravel()).cast(pa.string())
+        fragments = _Fragments([self._fixed, decimal], len(self._fixed) + len(decimal))
+        next_number = len(self._fixed)
+        each = np.arange(count, dtype=np.uint32)
+        line = np.empty((count, len(self._pieces)), np.uint32)
+        for place, (piece, first) in enumerate(zip(self._pieces, self._first, strict=True)):
+            match piece:
+                case str():
+                    line[:, place] = first
+                case Words():
+                    line[:, place] = piece.codes[rows] + np.uint32(first)
+                case Numbers():
+                    own = each + np.uint32(next_number)
+                    line[:, place] = np.where(piece.valid[rows], own, _NO_TEXT)
+                    next_number += count
+                case _Run():
+                    run = self._run[rows] - self._run[rows.start]
+                    line[:, place] = run + np.uint32(fragments.add(piece.texts(self._run[rows])))
+                case _:
+                    line[:, place] = each + np.uint32(fragments.add(piece[rows]))
+        return _taken(fragments.all(), line)
+
+
+@dataclass(slots=True)
+class _Fragments:
+    """The fragments of a slice, and how many there are."""
+
+    arrays: list[pa.Array]
+    count: int
+
+    def add(self, texts: pa.Array) -> int:
+        """Add fragments; return the number of the first."""
+        self.arrays.append(texts)
+        first, self.count = self.count, self.count + len(texts)
+        return first
+
+    def all(self) -> pa.Array:
+        """Return them by number."""
+        return pa.concat_arrays(self.arrays)
+
+
+def _taken(fragments: pa.Array, line: Codes) -> pa.Array:
+    """Return the text of each row: its fragments one after the other."""
+    rows, pieces = line.shape
+    if not pieces:
+        return pa.repeat(pa.scalar(""), rows)
+    taken = pc.take(fragments, pa.array(line.ravel()), boundscheck=False)
+    _, offsets, data = taken.buffers()
+    ends = np.frombuffer(offsets, np.int32)[: rows * pieces + 1 : pieces].copy()
+    return pa.StringArray.from_buffers(rows, pa.py_buffer(ends), data)
+
+
+# --- Fewer pieces ---
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Adjacent words that seldom change, with codes by run, and what stands between them."""
+
+    parts: tuple[str | Words, ...]
+
+    def texts(self, run: Codes) -> pa.Array:
+        """Return the text of each of the runs that `run`, by row, goes through."""
+        runs = slice(int(run[0]), int(run[-1]) + 1)
+        columns = [
+            [part] * (runs.stop - runs.start)
+            if isinstance(part, str)
+            else map(part.texts.__getitem__, part.codes[runs].tolist())
+            for part in self.parts
+        ]
+        return pa.array(map("".join, zip(*columns, strict=True)), pa.string())
+
+
+_Joined: TypeAlias = "str | Words | Numbers | pa.Array | _Run"
+
+
+def _by_run(pieces: Sequence[Piece], rows: int) -> tuple[list[_Joined], Codes]:
+    """Make adjacent words that seldom change one piece; return the number of each row's run as well."""
+    plain = [piece.texts[0] if isinstance(piece, Words) and len(piece.texts) == 1 else piece for piece in pieces]
+    slow = {
+        id(piece): starts for piece in plain if isinstance(piece, Words) and _is_slow(starts := _run_starts(piece.codes), rows)
+    }
+    starts = np.unique(np.concatenate([np.zeros(1, np.int64), *slow.values()]))
+    if len(starts) * _ROWS_A_JOINED_RUN > rows:
+        return plain, np.zeros(rows, np.uint32)
+    joined: list[_Joined] = []
+    for _, group in groupby(plain, lambda piece: isinstance(piece, str) or id(piece) in slow):
+        parts = list(group)
+        if sum(id(part) in slow for part in parts) > 1:
+            joined.append(_Run(tuple(_at(part, starts) for part in parts if isinstance(part, str | Words))))
+        else:
+            joined += parts
+    return joined, _spread(starts, rows)
+
+
+def _at(piece: str | Words, rows: Ints) -> str | Words:
+    return piece if isinstance(piece, str) else Words(piece.texts, piece.codes[rows])
+
+
+def _combined(pieces: Sequence[_Joined], most: int) -> list[_Joined]:
+    """Make adjacent words of few values, and what stands between them, one piece of all their combinations."""
+    combined: list[_Joined] = []
+    for piece in pieces:
+        last = combined[-1] if combined else None
+        if isinstance(last, str | Words) and isinstance(piece, str | Words) and _count(last) * _count(piece) <= most:
+            combined[-1] = _both(last, piece)
+        elif piece != "":
+            combined.append(piece)
+    return combined
+
+
+def _both(one: str | Words, other: str | Words) -> str | Words:
+    if isinstance(one, str):
+        return one + other if isinstance(other, str) else Words([one + text for text in other.texts], other.codes)
+    if isinstance(other, str):
+        return Words([text + other for text in one.texts], one.codes)
+    texts = [first + second for first in one.texts for second in other.texts]
+    return Words(texts, one.codes * np.uint32(len(other.texts)) + other.codes)
+
+
+def _count(piece: str | Words) -> int:
+    return 1 if isinstance(piece, str) else len(piece.texts)
+
+
+def _add_texts(texts: list[str], piece: _Joined) -> int:
+    """Add the texts of a piece that are the same in all slices; return the number of the first."""
+    first = len(texts)
+    if isinstance(piece, str):
+        texts.append(piece)
+    elif isinstance(piece, Words):
+        texts += piece.texts
+    return first
