@@ -28,6 +28,7 @@ class FakeContainer:
     def __init__(self) -> None:
         self.blobs: dict[str, Blob] = {}
         self.requests: list[str] = []
+        self.bytes_read = 0
         self.before: Callable[[str], None] = lambda _: None
         self._changes = 0
 
@@ -91,6 +92,7 @@ class FakeContainer:
         if etag and blob.etag != etag:
             raise BlobChanged(name)
         assert 0 <= start < end <= len(blob.data)
+        self.bytes_read += end - start
         return blob.data[start:end]
 
     def close(self) -> None:

@@ -144,14 +144,19 @@ class BlobCheckpoint:
     records: int  # records or lines published in this generation
     etag: str  # of the version that has been read to its end; empty while more of it is known to be there
     size: int  # at the last read
-    blocks: int  # committed blocks below next_offset, if one ends exactly there; else 0
-    digest: str  # of the content identity below next_offset: block ids and sizes, or the bytes just before next_offset
+    blocks: int  # committed blocks that begin below next_offset
+    digest: str  # of ids and sizes of the blocks below next_offset; before version 3 also of the bytes before next_offset
     creation_time: datetime | None
     updated_at: datetime
     replay_id: str = ""
     stream: Stream = Stream.FLOW_LOGS
     content: str = ""  # what the bytes were found to be (services.ingest.content.Content); empty while unknown
     skip_from: int | None = None  # start of the over-long line or record that next_offset stands inside
+    seen_etag: str = ""  # of the version that was read last, also while more of it is known to be there
+    before: str = ""  # how many bytes just before next_offset are known, and their digest
+    checksum: int | None = None  # CRC-32 of the bytes from checksum_from to next_offset
+    checksum_from: int = 0
+    unread: int | None = None  # records that were seen behind next_offset and are not whole; None: unknown
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,6 +101,7 @@ class Ingest:
         self._workers: Workers[_Job, Step] = Workers(parts.settings.concurrency, self._work)
         self._session = make_session(self)
         self._giving_up = Throttle(parts.clock)
+        self._replacing = Throttle(parts.clock)
         self._stop, self._health = Stop(), Health()  # until `run` is given them
         self._reserved: Counter[str] = Counter()  # granted to steps in flight, by account
         self._alone = len(parts.sources.accounts) == 1
@@ -284,10 +285,23 @@ class Ingest:
         checkpoint = self._batch.add(pending.source, key, stream, step)
         if checkpoint is not None:
             self._parts.checkpoints.put(pending.source.partition, key, checkpoint)
+        self._tell_replaced(job.task, step)
         _count(stream, step)
         answering = self._backlog.go_on(pending) if step.more else self._backlog.finish(pending)
         if answering is Answering.AGAIN:
             log.info("storage account answers again", account=pending.announcement.blob.account)
+
+    def _tell_replaced(self, task: Task, step: Step) -> None:
+        """Say that a blob has other content than what was read of it: destinations get the rows of both."""
+        old, new = task.checkpoint, step.checkpoint
+        if old is not None and new is not None and old.generation != new.generation and self._replacing.admits():
+            log.warning(
+                "other content was written over a blob; it is read from its beginning as a new generation",
+                blob=new.blob,
+                old=old.generation,
+                new=new.generation,
+                more_since_last_line=self._replacing.take_swallowed(),
+            )
 
     def _crashed(self, job: _Job, error: Exception) -> None:
         pending = job.pending

@@ -11,7 +11,7 @@ from libs.common.storage.api import Container
 from services.ingest import lines
 from services.ingest.content import HEAD, PROBE_BYTES, Content, Sample, detect
 from services.ingest.framing import separator_end
-from services.ingest.generation import Version, name_generation, text_needed
+from services.ingest.generation import LOOK_BACK, Version, name_generation
 from services.ingest.work import Task
 
 
@@ -49,7 +49,15 @@ class Cursor:
     previous: str = ""  # the generation that this one replaces
     content: Content | None = None  # None: look at the bytes
     skip_from: int | None = None
-    look_back: int = 0  # bytes before `offset` that must be what the checkpoint says
+    checksum: int | None = None  # of the bytes from `checksum_from` to `offset`; None: none of them are known
+    checksum_from: int = 0
+    compare_from: int | None = None  # the bytes from here to `offset` are read again and compared with `checksum`
+
+    @property
+    def look_back(self) -> int:
+        """Return how many bytes before `offset` are read again with what is new."""
+        compared = 0 if self.compare_from is None else self.offset - self.compare_from
+        return max(min(LOOK_BACK, self.offset), compared)
 
     @classmethod
     def of(cls, checkpoint: BlobCheckpoint) -> Cursor:
@@ -63,7 +71,8 @@ class Cursor:
             generation=checkpoint.generation,
             content=Content(checkpoint.content) if checkpoint.next_offset else None,
             skip_from=checkpoint.skip_from,
-            look_back=text_needed(checkpoint),
+            checksum=checkpoint.checksum,
+            checksum_from=checkpoint.checksum_from,
         )
 
 

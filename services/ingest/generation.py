@@ -1,18 +1,21 @@
 """Generations: whether a blob is still the one that was read before, and what a new one is called. Pure.
 
-A generation ends when the blob is replaced, shrunk or re-created. What tells is the creation time and the identity of the
-content below the cursor: ids and sizes of the committed blocks if one ends exactly there, else the bytes before it. An ETag
-alone tells nothing: metadata writes change it too. The name is a hash over facts, so that reading the same blob again gives the
-same name.
+A generation ends when the bytes below the cursor are no longer those that were read. ETags do not tell: metadata writes change
+them too. Nor do creation times and block ids: whoever writes a blob anew as a whole changes both, and may have changed nothing
+else. But where the same blocks are below the cursor, the same bytes nearly always are, so that growth costs no comparison. What
+the checkpoint has to compare with is a digest of the bytes just before the cursor and a checksum of all that were read.
+
+The name is a hash over facts, so that reading the same blob again gives the same name.
 """
 
 from __future__ import annotations
 
 import hashlib
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from itertools import accumulate
 from typing import Final
 
@@ -20,10 +23,10 @@ from libs.common.events import BlobCheckpoint
 from libs.common.storage.api import Block
 
 MATERIAL_BYTES: Final = 256  # of the first record or line that names a generation
-LOOK_BACK: Final = 1_024  # bytes before the cursor that identify the content without a block boundary
+LOOK_BACK: Final = 1_024  # bytes before the cursor that are read again with what is new
 
 _BLOCKS = "b:"
-_TEXT = "t:"
+_TEXT = "t:"  # digests of bytes, in checkpoints of before there was `before`
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,52 +60,84 @@ def name_generation(version: Version, first: int, material: bytes, previous: str
     return f"{name}.{int(number or 1) + 1}" if previous else name
 
 
+class Evidence(StrEnum):
+    """What shows whether a version is a later one of what was read."""
+
+    END = "end"  # the bytes just before the cursor; what else is below is known to be the same
+    CONTENT = "content"  # all bytes below the cursor, as far as their checksum goes
+    REFUTED = "refuted"  # it cannot be
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What identifies the content below a cursor; `blocks` is 0 where text does."""
+    """What a later version is compared with, in terms of `BlobCheckpoint`."""
 
     blocks: int
     digest: str
+    before: str
 
 
-def identify(version: Version, offset: int, before: bytes) -> Identity:
-    """Identify the content below `offset`; `before` are bytes that end there, as many as are at hand."""
-    if offset == 0:
-        return Identity(0, "")
-    count = bisect_right(version.block_ends, offset)
-    if count and version.block_ends[count - 1] == offset:
-        return Identity(count, _digest_blocks(version.blocks[:count]))
-    text = before[-LOOK_BACK:]
-    return Identity(0, f"{_TEXT}{len(text)}:{_hash(text)}")
+def identify(version: Version, offset: int, below: bytes) -> Identity:
+    """Identify the content below `offset`; `below` are bytes that end there, as many as are at hand."""
+    count = bisect_left(version.block_ends, offset) + 1 if offset and version.blocks else 0
+    text = below[-LOOK_BACK:]
+    return Identity(count, _digest_blocks(version.blocks[:count]) if count else "", f"{len(text)}:{_hash(text)}")
 
 
-def may_be_same(checkpoint: BlobCheckpoint, version: Version) -> bool:
-    """Tell whether `version` can be a later version of what `checkpoint` has read, as far as block list and times tell."""
-    times = {time for time in (checkpoint.creation_time, version.creation_time) if time is not None}
-    if len(times) > 1 or version.size < checkpoint.next_offset:
-        return False
-    if not checkpoint.digest.startswith(_BLOCKS):
-        return True
+def evidence(checkpoint: BlobCheckpoint, version: Version, affordable: int) -> Evidence:
+    """Tell what shows that `version` still begins with what `checkpoint` has read.
+
+    A version of the same shape under another ETag is either the same with other metadata, or other bytes under the same block
+    ids. To tell, up to `affordable` bytes are compared; of more, the last ones.
+    """
+    if version.size < checkpoint.next_offset:
+        return Evidence.REFUTED
+    if checkpoint.seen_etag == version.etag:
+        return Evidence.END
+    same_time = _same_time(checkpoint, version)
+    known = checkpoint.next_offset - checkpoint.checksum_from if checkpoint.checksum is not None else 0
+    if same_time and version.size == checkpoint.size and _same_blocks(checkpoint, version) and not version.appended:
+        return Evidence.CONTENT if 0 < known <= affordable else Evidence.END
+    if same_time and (version.appended or (checkpoint.blocks and _same_blocks(checkpoint, version))):
+        return Evidence.END
+    if known:
+        return Evidence.CONTENT
+    # From before there were checksums, or nothing was read yet of a blob that counted as read.
+    return Evidence.END if same_time and (bytes_before(checkpoint) or not checkpoint.next_offset) else Evidence.REFUTED
+
+
+def bytes_before(checkpoint: BlobCheckpoint) -> int:
+    """Return how many bytes before the cursor `same_end` can compare."""
+    return int(_before(checkpoint).partition(":")[0] or 0)
+
+
+def same_end(checkpoint: BlobCheckpoint, below: bytes | memoryview) -> bool:
+    """Tell whether `below`, which ends at the cursor, ends with what `checkpoint` has seen there."""
+    count = bytes_before(checkpoint)
+    return count == 0 or _before(checkpoint) == f"{count}:{_hash(below[-count:])}"
+
+
+def _before(checkpoint: BlobCheckpoint) -> str:
+    legacy = checkpoint.digest.removeprefix(_TEXT) if checkpoint.digest.startswith(_TEXT) else ""
+    return checkpoint.before or legacy
+
+
+def _same_time(checkpoint: BlobCheckpoint, version: Version) -> bool:
+    return len({time for time in (checkpoint.creation_time, version.creation_time) if time is not None}) <= 1
+
+
+def _same_blocks(checkpoint: BlobCheckpoint, version: Version) -> bool:
+    """Tell whether the blocks below the cursor have the same ids and sizes; also if there are none, before and now."""
+    if checkpoint.blocks == 0:
+        return not version.blocks
     return checkpoint.digest == _digest_blocks(version.blocks[: checkpoint.blocks])
-
-
-def text_needed(checkpoint: BlobCheckpoint) -> int:
-    """Return how many bytes before the cursor must be compared with `same_text`; 0 if the blocks say it all."""
-    if not checkpoint.digest.startswith(_TEXT):
-        return 0
-    return int(checkpoint.digest.split(":")[1])
-
-
-def same_text(checkpoint: BlobCheckpoint, before: bytes) -> bool:
-    """Tell whether the bytes before the cursor are those that `checkpoint` has seen there."""
-    return checkpoint.digest == f"{_TEXT}{len(before)}:{_hash(before)}"
 
 
 def _digest_blocks(blocks: Sequence[Block]) -> str:
     return _BLOCKS + _hash("\n".join(f"{block.id} {block.size}" for block in blocks).encode())
 
 
-def _hash(data: bytes) -> str:
+def _hash(data: bytes | memoryview) -> str:
     return hashlib.blake2b(data, digest_size=12).hexdigest()
 
 

@@ -29,7 +29,9 @@ def build(settings: Settings) -> Service:
     Raises:
         ConfigError: if there is nothing to read, or sizes do not fit together.
     """
-    limits = Limits(settings.ingest.segment_bytes, settings.ingest.max_line_bytes, MOST_RECORD_BYTES)
+    ingest = settings.ingest
+    at_once = min(ingest.read_bytes, ingest.commit_bytes)
+    limits = Limits(ingest.segment_bytes, ingest.max_line_bytes, MOST_RECORD_BYTES, at_once)
     room = settings.kafka.value_max_bytes
     if max(limits.segment, limits.line) > room:
         raise ConfigError(f"ingest.segment_bytes and ingest.max_line_bytes must fit kafka.message_max_bytes: at most {room}")

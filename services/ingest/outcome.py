@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from zlib import crc32
 
 from libs.common.dead_letters import OMITTED_BYTES, DeadLetter, ErrorCode
 from libs.common.events import BlobCheckpoint, BlobCompletion, CheckpointStatus
 from libs.common.segments import Piece, Segment
 from services.ingest.content import Content
 from services.ingest.cursor import Cursor, Visit
+from services.ingest.framing import blank_end, ends_document
 from services.ingest.generation import identify, name_generation
 from services.ingest.plan import Bad, Cut, Outlook, Progress
 from services.ingest.work import Ending, Skip, Step, Task
@@ -38,8 +40,8 @@ def published(reading: Reading) -> Step:
     segments = tuple(_segment(visit.task, generation, cursor.ordinal + index, cut) for index, cut in enumerate(progress.cuts))
     found = sum(cut.records for cut in progress.cuts)
     status = CheckpointStatus.COMPLETE if done and visit.closing else CheckpointStatus.OPEN
-    before = reading.data[: progress.next_offset - cursor.offset + cursor.look_back]
-    identity = identify(visit.version, progress.next_offset, before)
+    consumed = progress.next_offset - cursor.offset + cursor.look_back
+    identity = identify(visit.version, progress.next_offset, reading.data[:consumed])
     checkpoint = BlobCheckpoint(
         blob=str(visit.task.announcement.blob),
         generation=generation,
@@ -57,6 +59,11 @@ def published(reading: Reading) -> Step:
         stream=visit.task.stream,
         content=reading.content.value,
         skip_from=progress.skip_from,
+        seen_etag=visit.version.etag,
+        before=identity.before,
+        checksum=crc32(memoryview(reading.data)[cursor.look_back : consumed], cursor.checksum or 0),
+        checksum_from=cursor.offset if cursor.checksum is None else cursor.checksum_from,
+        unread=_unread(reading, consumed) if done else None,
     )
     completion = None
     if progress.next_offset > cursor.offset or status is CheckpointStatus.COMPLETE:
@@ -85,6 +92,7 @@ def compressed(visit: Visit, data: bytes) -> Step:
         replay_id=_replay_id(visit.task),
         stream=visit.task.stream,
         content=Content.GZIP.value,
+        seen_etag=visit.version.etag,
     )
     if known and (known.content, known.generation, known.replay_id) == (Content.GZIP, generation, checkpoint.replay_id):
         return Step(checkpoint=checkpoint, skipped=Skip.UNSUPPORTED)
@@ -127,7 +135,7 @@ def ended(task: Task, ending: Ending, now: datetime) -> Step | None:
     checkpoint = task.checkpoint
     if checkpoint is None or checkpoint.status is not CheckpointStatus.OPEN:
         return None
-    reason = f"{ending.value} before it was closed: {checkpoint.next_offset} of {checkpoint.size} bytes seen were read"
+    reason = f"{ending.value} before it was closed: {_how_far(checkpoint)}"
     letter = replace(
         _letter(task, ErrorCode.INCOMPLETE_BLOB, reason),
         generation=checkpoint.generation,
@@ -136,6 +144,26 @@ def ended(task: Task, ending: Ending, now: datetime) -> Step | None:
     closed = replace(checkpoint, status=CheckpointStatus.INCOMPLETE, etag="", updated_at=now)
     completion = _completion(closed, closed.next_offset, 0, 0)
     return Step((), (letter,), completion, closed, more=ending is Ending.REPLACED, ended=ending)
+
+
+def _how_far(checkpoint: BlobCheckpoint) -> str:
+    """Say what of a blob was read, in records; in bytes where it is not known what those behind the cursor are."""
+    match checkpoint.unread:
+        case None:
+            return f"{checkpoint.next_offset} of {checkpoint.size} bytes seen were read"
+        case 0:
+            return f"all {checkpoint.records} records or lines seen were read"
+        case unread:
+            return f"{checkpoint.records} records or lines were read; {unread} that was not whole yet was not"
+
+
+def _unread(reading: Reading, consumed: int) -> int:
+    """Count the records behind the cursor in what was read to its end; the tail of a document and white space are none."""
+    if reading.progress.skip_from is not None:
+        return 1
+    if reading.content is Content.ENVELOPE:
+        return 0 if ends_document(reading.data, consumed) else 1
+    return 0 if blank_end(reading.data, consumed) == len(reading.data) else 1
 
 
 def _name(reading: Reading) -> str:

@@ -21,6 +21,7 @@ class Limits:
     segment: int
     line: int
     record: int  # the longest record that is looked at as a whole
+    compare: int = 4_194_304  # read at once to compare what was read before
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,23 +15,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from libs.common.events import BlobCheckpoint
 from libs.common.storage.api import BlobChanged, BlobGone, BlobInfo, BlobUnreadable, Container
 from services.ingest import lines, records
 from services.ingest.content import Content
 from services.ingest.cursor import Cursor, Visit, begin
-from services.ingest.generation import Version, may_be_same, same_text
+from services.ingest.generation import Version
 from services.ingest.outcome import Reading, compressed, ended, published, unreadable, vanished
 from services.ingest.plan import REFERENCE_BYTES, Limits, Outlook, Progress, Window
+from services.ingest.resume import Replaced, TooNarrow, check, read, resume
 from services.ingest.work import Ending, Skip, Step, Task
 
 _PAGE_BLOB = "PageBlob"
 _NOT_LINES = "page blobs are not read"
 _APPEND_BLOB = "AppendBlob"
-
-
-class _Replaced(Exception):
-    """The blob is no longer the one whose checkpoint we have."""
 
 
 class Reader:
@@ -65,16 +61,18 @@ class Reader:
         if checkpoint is None:
             return self._read(visit, begin(visit)) if visit.version.size else Step(skipped=Skip.EMPTY)
         try:
-            return self._read(visit, _resume(visit, checkpoint))
-        except _Replaced:
+            return self._read(visit, resume(visit, checkpoint, self._limits.compare))
+        except TooNarrow as error:
+            return Step(more=True, wanted=error.wanted)
+        except Replaced:
             fresh = Cursor(offset=0, previous=checkpoint.generation)
             return ended(visit.task, Ending.REPLACED, visit.now) or self._read(visit, fresh)
 
     def _read(self, visit: Visit, cursor: Cursor) -> Step:
         allowance = visit.task.allowance
         end = _window_end(visit.version, cursor.offset, allowance)
-        data = _window(visit, cursor, end)
-        _check_text(visit, cursor, data)
+        data = read(visit, cursor, cursor.offset - cursor.look_back, end)
+        check(visit, cursor, data)
         window_data = data[cursor.look_back :]
         content = cursor.content or visit.detect(window_data, end)
         if content is Content.GZIP:
@@ -128,44 +126,6 @@ def _info(container: Container, name: str) -> BlobInfo:
     if info.blob_type == _PAGE_BLOB:
         raise BlobUnreadable(_NOT_LINES)
     return info
-
-
-def _resume(visit: Visit, checkpoint: BlobCheckpoint) -> Cursor:
-    if not may_be_same(checkpoint, visit.version):
-        raise _Replaced
-    cursor = Cursor.of(checkpoint)
-    if not visit.task.wants_replay:
-        return cursor
-    _check_text(visit, cursor, visit.read(cursor.offset - cursor.look_back, cursor.offset))
-    return Cursor(offset=0, generation=cursor.generation, previous=cursor.previous)
-
-
-def _check_text(visit: Visit, cursor: Cursor, data: bytes) -> None:
-    checkpoint = visit.task.checkpoint
-    if cursor.look_back and checkpoint is not None and not same_text(checkpoint, data[: cursor.look_back]):
-        raise _Replaced
-
-
-def _window(visit: Visit, cursor: Cursor, end: int) -> bytes:
-    """Return the bytes from the look-back to `end`.
-
-    To a busy append blob something is appended between any look and read. Bytes that it has do not change by that, so they are
-    read without the ETag where one read brings all that is needed to tell whether they are those of another blob: the bytes
-    before the cursor too, or a beginning that has no name yet. What is closed must not change at all.
-    """
-    start, version = cursor.offset - cursor.look_back, visit.version
-    try:
-        return visit.read(start, end)
-    except BlobChanged:
-        known_by_itself = cursor.look_back or not (cursor.offset or cursor.generation)
-        if not version.appended or visit.closing or not known_by_itself:
-            raise
-    name = visit.task.announcement.blob.name
-    data = visit.container.read(name, start, end, "")
-    now = visit.container.info(name)
-    if now.creation_time != version.creation_time or now.size < version.size:
-        raise BlobChanged("it was replaced while it was read")
-    return data
 
 
 def _window_end(version: Version, offset: int, wanted: int) -> int:
