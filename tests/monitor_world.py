@@ -212,6 +212,7 @@ class World:
         self.storage = Storage(self.time)
         self.broker = Broker()
         self.clock_off = timedelta(0)  # the monitor's clock against that of storage
+        self.interval: float | None = 30.0
         self._source = Source(container="logs", **source)
 
     def monitor(self, **settings: Any) -> Running:
@@ -225,7 +226,7 @@ class World:
         account = StorageAccount(account_name="account", account_key=SecretStr("a2V5"))
         environment = Environment(storage=account, sources=(self._source,))
         found = territories({"sub": Subscription(environments={"dev": environment})})
-        return (Place("sub.dev", 30.0, found, {"logs": self.storage}),)
+        return (Place("sub.dev", self.interval, found, {"logs": self.storage}),)
 
 
 class Running:

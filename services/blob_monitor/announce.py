@@ -35,6 +35,14 @@ class Seen:
     blob: ListedBlob
 
 
+def seen_in(scope: Scope, blob: ListedBlob) -> Seen:
+    """Return a blob of `scope` that a source accepts, with its stream."""
+    stream = scope.territory.stream_of(blob.name)
+    if stream is None:
+        raise ValueError(f"no source accepts {blob.name!r}")
+    return Seen(scope, stream, blob)
+
+
 @dataclass(frozen=True, slots=True)
 class Announcer:
     """Makes records."""

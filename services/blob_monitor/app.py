@@ -23,8 +23,9 @@ from libs.common.kafka.records import CommitResult, Inbound, Listener, Session, 
 from libs.common.service import NO_PARTITIONS, Health, Need, Stop
 from libs.common.settings.kafka import TopicSettings
 from libs.common.settings.services import MonitorSettings
+from libs.common.storage.api import ListedBlob
 from services.blob_monitor import metrics
-from services.blob_monitor.announce import Announcer, Seen
+from services.blob_monitor.announce import Announcer, Seen, seen_in
 from services.blob_monitor.environment import Clock, Environment, Place
 from services.blob_monitor.evaluate import Known, Step, Verdict, evaluate
 from services.blob_monitor.listing import Chunk, Inbox, Job, JobEnded, Kind, Looked, Message, PrefixListed, Task, TaskDone
@@ -243,16 +244,16 @@ class Monitor:
             accounts = ", ".join(filter(None, troubles))
             self._health.not_ready(f"no container can be listed: {accounts}; the log says why", Need.STORAGE)
 
-    def _decide(self, task: Task, blobs: Sequence[Seen]) -> None:
+    def _decide(self, task: Task, blobs: Sequence[ListedBlob]) -> None:
         now, rules = self._clock.now(), self._rules.rules(task.scope)
         verdicts: Counter[Verdict] = Counter()
-        for seen in blobs:
-            known = self._pending.look_up(task.scope, seen.blob.name, self._memory)
-            decision = evaluate(seen.blob, known, now, rules)
+        for blob in blobs:
+            known = self._pending.look_up(task.scope, blob.name, self._memory)
+            decision = evaluate(blob, known, now, rules)
             verdicts[decision.verdict] += 1
             if decision.known is not None:
                 known = decision.known
-                self._announce(seen, known, decision.steps, now)
+                self._announce(seen_in(task.scope, blob), known, decision.steps, now)
             if decision.steps:
                 self._reports.announced(task)
             if known is not None and task.listing_round:

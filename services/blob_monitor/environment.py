@@ -1,16 +1,15 @@
 """One environment's rhythm: when its current blobs and when everything is listed, what is due, and how storage fares.
 
-Two works alternate independently, each in a thread of its own while it lasts, so that a long full listing does not hold up the
+Two works alternate independently, each in threads of its own while it lasts, so that a long full listing does not hold up the
 current hour. A storage error stops only its container, and delays its environment if storage asks for that; each change of
 condition is one log line.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -32,14 +31,19 @@ from services.blob_monitor.listing import (
     PrefixListed,
     Task,
     TaskDone,
-    start_job,
-    work,
+    Work,
+    units,
 )
 from services.blob_monitor.memory import Memory
 from services.blob_monitor.prefixes import all_prefixes, current_prefixes, time_prefix
+from services.blob_monitor.rhythm import ALWAYS, SELDOM, Rhythm
 from services.blob_monitor.sources import Scope, Territory
 
 log = structlog.get_logger(__name__)
+
+# Between two listings of where blobs grow, where the settings do not say. Flow logs are written once a minute.
+_HOURLY_SECONDS = 60.0
+_OTHER_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,7 @@ class Place:
     """What one environment consists of."""
 
     alias: str
-    interval: float
+    interval: float | None  # None: by layout
     territories: tuple[Territory, ...]
     containers: Mapping[str, Container]  # by name
 
@@ -67,18 +71,21 @@ class _Lane:
     due: float = 0.0
     pause: float = 0.0  # what storage asked for during the job
     job: Job | None = None
-    thread: threading.Thread | None = None
+    work: Work | None = None
+    failed: set[str] = field(default_factory=set)  # containers that failed during the job
 
     def is_free(self) -> bool:
-        return self.job is None and (self.thread is None or not self.thread.is_alive())
+        return self.job is None and (self.work is None or self.work.is_over())
 
 
 @dataclass(slots=True)
 class _Scopes:
-    """The scopes of one territory and when it is discovered again."""
+    """The scopes of one territory, when it is discovered again, and when its current blobs are listed again."""
 
     found: dict[str, Scope] = field(default_factory=dict)
     discover_at: float = 0.0
+    list_at: float = 0.0
+    turn: int = 0  # how often its current blobs have been listed
 
 
 class Environment:
@@ -91,6 +98,8 @@ class Environment:
         self._clock = clock
         self._lanes = {kind: _Lane() for kind in Kind}
         self._scopes = {territory.key: _fixed_scopes(territory) for territory in place.territories}
+        settled = timedelta(minutes=settings.closing_timeout_minutes)
+        self._rhythm = Rhythm(SELDOM if place.interval is None else ALWAYS, settled)
         self._full_at: dict[str, float] = {}  # by scope key
         self._rounds = 0
         self._trouble: dict[str, str] = {}  # by container: what kind of error
@@ -114,13 +123,15 @@ class Environment:
         return Job(self.place.alias, kind, epoch, tuple(self._to_discover()), tuple(self._current_tasks(own)), looks)
 
     def start(self, job: Job, inbox: Inbox) -> None:
-        """Run `job` in a thread; its messages arrive in `inbox` and come back through `follow`."""
+        """Run `job` in threads; its messages arrive in `inbox` and come back through `follow`."""
         lane = self._lanes[job.kind]
-        lane.due, lane.pause = self._clock.monotonic() + self.place.interval, 0.0
+        lane.due, lane.pause = self._next_due(), 0.0
+        lane.failed.clear()
         if not job.looks and not job.discover and not job.tasks:
             return
         lane.job = job
-        lane.thread = start_job(job, work(job, self.place.containers, self._clock.now), inbox)
+        lane.work = Work(job, units(job, self.place.containers, self._clock.now), inbox)
+        lane.work.start(self._settings.concurrency if job.kind is Kind.CURRENT else max(1, self._settings.concurrency // 4))
 
     def follow(self, job: Job, message: Message) -> None:
         """Take note of how `job` goes on."""
@@ -132,9 +143,10 @@ class Environment:
                 self._found(message)
             case TaskDone() if job.kind is Kind.FULL:
                 self._full_at[message.task.scope.key] = self._clock.monotonic() + self._settings.reconcile_seconds
-            case PrefixListed(_, event):
-                self._listed(job, event)
+            case PrefixListed(task, event):
+                self._listed(job, task, event)
             case ContainerFails(container, error):
+                self._lanes[job.kind].failed.add(container)
                 self._fails(container, error)
                 self._lanes[job.kind].pause = max(self._lanes[job.kind].pause, _pause(error))
             case JobEnded(error):
@@ -154,7 +166,8 @@ class Environment:
             if lane.job is not None:
                 lane.job.cancelled.set()
                 lane.job = None
-            lane.due = 0.0
+        self._rhythm.forget()
+        self._hurry()
 
     def close(self) -> None:
         """End the threads and close connections."""
@@ -168,19 +181,39 @@ class Environment:
                 yield territory
 
     def _current_tasks(self, own: Iterable[Scope]) -> Iterator[Task]:
-        now = self._clock.now()
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        due = {key for key, scopes in self._scopes.items() if monotonic >= scopes.list_at}
+        for territory in self.place.territories:
+            if territory.key in due:
+                scopes = self._scopes[territory.key]
+                scopes.list_at, scopes.turn = monotonic + self._interval(territory), scopes.turn + 1
         for scope in own:
-            layout = scope.territory.layout
-            prefixes = current_prefixes(layout, scope.prefix, now, self._settings)
-            prefixes += self._left_open(scope, tuple(prefixes))
-            if prefixes:
+            if scope.territory.key in due and (prefixes := self._current_prefixes(scope, now)):
                 yield Task(scope, tuple(prefixes))
+
+    def _current_prefixes(self, scope: Scope, now: datetime) -> list[str]:
+        layout = scope.territory.layout
+        prefixes = current_prefixes(layout, scope.prefix, now, self._settings)
+        if layout is not Layout.HOURLY:
+            return prefixes + self._left_open(scope, tuple(prefixes))
+        turn = self._scopes[scope.territory.key].turn
+        return self._rhythm.due(scope, tuple(prefixes), self._left_open(scope, ()), (turn, now))
+
+    def _interval(self, territory: Territory) -> float:
+        if self.place.interval is not None:
+            return self.place.interval
+        return _HOURLY_SECONDS if territory.layout is Layout.HOURLY else _OTHER_SECONDS
+
+    def _next_due(self) -> float:
+        """Return when one of the territories is due; what is listed in full is due at its own times, seen at these."""
+        soonest = min(map(self._interval, self.place.territories), default=_OTHER_SECONDS)
+        return self._clock.monotonic() + soonest
 
     def _left_open(self, scope: Scope, covered: tuple[str, ...]) -> list[str]:
         """Return the hours or days not `covered` in which blobs wait to be closed."""
         if not self._settings.closing_enabled:
             return []
-        names = (name for name in self._memory.open_names(scope) if not name.startswith(covered))
+        names = (name for name in self._memory.open_names(scope) if not covered or not name.startswith(covered))
         return sorted({time_prefix(scope.territory.layout, scope.prefix, name) for name in names})
 
     def _full_tasks(self, own: Iterable[Scope]) -> Iterator[Task]:
@@ -209,12 +242,17 @@ class Environment:
         """Begin again as soon as what runs has ended: there is more to list than before."""
         for lane in self._lanes.values():
             lane.due = 0.0
+        for scopes in self._scopes.values():
+            scopes.list_at = 0.0
 
-    def _listed(self, job: Job, event: BlobsListed) -> None:
+    def _listed(self, job: Job, task: Task, event: BlobsListed) -> None:
         seconds = (event.listing_ended_at - event.listing_started_at).total_seconds()
         metrics.LISTINGS.labels(job.account, job.kind).inc()
         metrics.LISTING_SECONDS.labels(job.account, job.kind).inc(max(seconds, 0.0))
-        self._works(event.container)
+        if job.kind is Kind.CURRENT:
+            self._rhythm.listed(task.scope, event.prefix, event.blob_count, event.listing_started_at)
+        if event.container not in self._lanes[job.kind].failed:  # other threads may still come to an end after that
+            self._works(event.container)
 
     def _ended(self, job: Job, error: Exception | None) -> None:
         lane = self._lanes[job.kind]

@@ -1,7 +1,8 @@
-"""What a worker thread does: asks for the time, discovers resource directories and lists prefixes, as a stream of messages.
+"""What worker threads do: ask for the time, discover resource directories and list prefixes, as streams of messages.
 
-Nothing here decides or remembers; a listing is never held in memory beyond a page. A container that cannot be listed is
-reported and passed over; the others of the account go on.
+Nothing here decides or remembers; a listing is never held in memory beyond a page. A job is worked on by several threads, a
+scope by one, so its messages are in order. A container that cannot be listed is reported and passed over; the others of the
+account go on.
 """
 
 from __future__ import annotations
@@ -9,14 +10,14 @@ from __future__ import annotations
 import queue
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
 from libs.common.events import BlobsListed
-from libs.common.storage.api import Container, StorageError
-from services.blob_monitor.announce import Seen
+from libs.common.storage.api import Container, ListedBlob, StorageError
 from services.blob_monitor.sources import Scope, Territory
 
 CHUNK_BLOBS = 500
@@ -42,7 +43,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What one thread does before it ends."""
+    """What is listed in one go."""
 
     account: str
     kind: Kind
@@ -74,7 +75,7 @@ class Chunk:
     """Some blobs of a task, in listing order."""
 
     task: Task
-    blobs: tuple[Seen, ...]
+    blobs: tuple[ListedBlob, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,57 +113,95 @@ Message = Looked | Found | Chunk | PrefixListed | TaskDone | ContainerFails | Jo
 Inbox = queue.Queue[tuple[Job, Message]]
 
 
-def start_job(job: Job, messages: Iterator[Message], inbox: Inbox) -> threading.Thread:
-    """Send `messages` to `inbox` from a thread of its own, `JobEnded` last, until they end or the job is cancelled."""
-    thread = threading.Thread(target=_pump, args=(job, messages, inbox), name=f"{job.account} {job.kind}", daemon=True)
-    thread.start()
-    return thread
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Some requests to one container, one after the other, and what they find."""
+
+    container: str
+    messages: Iterator[Message]
 
 
-def _pump(job: Job, messages: Iterator[Message], inbox: Inbox) -> None:
-    ended = JobEnded()
-    try:
-        for message in messages:
-            if not _put(job, message, inbox):
-                return
-    except Exception as error:  # noqa: BLE001 - the top of a thread; the main thread raises it
-        ended = JobEnded(error)
-    _put(job, ended, inbox)
-
-
-def _put(job: Job, message: Message, inbox: Inbox) -> bool:
-    """Wait for room; return False if the job is cancelled instead."""
-    while not job.cancelled.is_set():
-        try:
-            inbox.put((job, message), timeout=_PATIENCE_SECONDS)
-        except queue.Full:
-            continue
-        return True
-    return False
-
-
-def work(job: Job, containers: Mapping[str, Container], now: Callable[[], datetime]) -> Iterator[Message]:
-    """Yield what `job` finds; what has been yielded of a container that then fails is valid."""
-    failing: set[str] = set()
+def units(job: Job, containers: Mapping[str, Container], now: Callable[[], datetime]) -> Iterator[Unit]:
+    """Yield the parts of `job`, which may be done at the same time."""
     for territory in job.looks:
-        name = territory.container
-        yield from _attempt(name, _look(territory, containers[name], now), failing)
+        yield Unit(territory.container, _look(territory, containers[territory.container], now))
     for territory in job.discover:
-        name = territory.container
-        yield from _attempt(name, _discover(territory, containers[name]), failing)
+        yield Unit(territory.container, _discover(territory, containers[territory.container]))
     for task in job.tasks:
-        name = task.scope.territory.container
-        if name not in failing:
-            yield from _attempt(name, _run(task, containers[name], now), failing)
+        container = task.scope.territory.container
+        yield Unit(container, _run(task, containers[container], now))
 
 
-def _attempt(container: str, messages: Iterator[Message], failing: set[str]) -> Iterator[Message]:
-    """Yield `messages`; when storage fails, say so in place of the rest and add `container` to `failing`."""
-    try:
-        yield from messages
-    except StorageError as error:
-        failing.add(container)
-        yield ContainerFails(container, error)
+class Work:
+    """Threads that do the units of one job and send what is found, `JobEnded` last, until the job is cancelled."""
+
+    def __init__(self, job: Job, parts: Iterable[Unit], inbox: Inbox) -> None:
+        self._job = job
+        self._waiting = deque(parts)
+        self._inbox = inbox
+        self._lock = threading.Lock()
+        self._running = 0
+        self._failing: set[str] = set()
+        self._error: Exception | None = None
+        self._threads: list[threading.Thread] = []
+
+    def start(self, most: int) -> None:
+        """Start as many threads as there are units, at most `most`."""
+        self._running = max(1, min(most, len(self._waiting)))
+        name = f"{self._job.account} {self._job.kind}"
+        self._threads = [threading.Thread(target=self._loop, name=name, daemon=True) for _ in range(self._running)]
+        for thread in self._threads:
+            thread.start()
+
+    def is_over(self) -> bool:
+        """Tell whether all threads have ended."""
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def _loop(self) -> None:
+        try:
+            while self._error is None and (unit := self._next()) is not None:
+                self._do(unit)
+        except Exception as error:  # noqa: BLE001 - the top of a thread; the main thread raises it
+            self._error = error
+        with self._lock:
+            self._running -= 1
+            is_last = not self._running
+        if is_last:
+            self._put(JobEnded(self._error))
+
+    def _next(self) -> Unit | None:
+        """Return the next unit of a container that has not failed in this job."""
+        while not self._job.cancelled.is_set():
+            try:
+                unit = self._waiting.popleft()
+            except IndexError:
+                return None
+            if unit.container not in self._failing:
+                return unit
+        return None
+
+    def _do(self, unit: Unit) -> None:
+        """Send what `unit` finds; when storage fails, say so in place of the rest. What has been sent is valid."""
+        try:
+            for message in unit.messages:
+                if not self._put(message):
+                    return
+        except StorageError as error:
+            with self._lock:
+                is_first = unit.container not in self._failing
+                self._failing.add(unit.container)
+            if is_first:
+                self._put(ContainerFails(unit.container, error))
+
+    def _put(self, message: Message) -> bool:
+        """Wait for room; return False if the job is cancelled instead."""
+        while not self._job.cancelled.is_set():
+            try:
+                self._inbox.put((self._job, message), timeout=_PATIENCE_SECONDS)
+            except queue.Full:
+                continue
+            return True
+        return False
 
 
 def _look(territory: Territory, container: Container, now: Callable[[], datetime]) -> Iterator[Message]:
@@ -195,12 +234,11 @@ def _list(task: Task, prefix: str, container: Container, now: Callable[[], datet
     territory = task.scope.territory
     started_at = now()  # before the first request: what is written from here on may be missing
     count = size = 0
-    chunk: list[Seen] = []
+    chunk: list[ListedBlob] = []
     for blob in container.list_blobs(prefix):
-        stream = territory.stream_of(blob.name)
-        if stream is None or territory.scope_of(blob.name) != task.scope:
+        if not task.scope.holds(blob.name) or territory.stream_of(blob.name) is None:
             continue
-        chunk.append(Seen(task.scope, stream, blob))
+        chunk.append(blob)
         count, size = count + 1, size + blob.size
         if len(chunk) == CHUNK_BLOBS:
             yield Chunk(task, tuple(chunk))

@@ -50,6 +50,17 @@ def time_prefix(layout: Layout, prefix: str, name: str) -> str:
     return name if found is None else name[: found.end()]
 
 
+def end_of_hour(prefix: str, name: str) -> datetime | None:
+    """Return when the hour ends that `name` lies in, in the hourly layout; None if it names none that exists."""
+    found = _HOUR.match(name, len(prefix))
+    if found is None:
+        return None
+    try:
+        return datetime.strptime(f"{found.group()}+0000", "y=%Y/m=%m/d=%d/h=%H/%z") + _ONE_HOUR
+    except (ValueError, OverflowError):
+        return None
+
+
 def _current_days(now: datetime, settings: MonitorSettings) -> list[date]:
     """Return today, and yesterday while the day is young."""
     local = now.astimezone(ZoneInfo(settings.timezone))

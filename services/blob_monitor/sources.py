@@ -19,6 +19,7 @@ from libs.common.settings.storage import Environment, Layout, Source, Subscripti
 from services.blob_monitor.globs import compile_globs
 
 _YEAR = re.compile(r"(?:^|/)(?=y=\d{4}/)")
+_YEAR_HERE = re.compile(r"y=\d{4}/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,12 @@ class Scope:
     def key(self) -> str:
         """Return ``alias/container/prefix``: its partition decides which monitor owns the scope."""
         return f"{self.territory.alias}/{self.territory.container}/{self.prefix}"
+
+    def holds(self, name: str) -> bool:
+        """Tell whether a listed blob falls into this scope, and not into one inside it."""
+        if self.territory.layout is not Layout.HOURLY:
+            return name.startswith(self.prefix)
+        return name.startswith(self.prefix) and _YEAR_HERE.match(name, len(self.prefix)) is not None
 
     def blob(self, name: str) -> BlobId:
         """Return the id of a blob in this scope."""

@@ -49,7 +49,15 @@ class DateRange(Group):
 class MonitorSettings(Group):
     """blob_monitor."""
 
-    interval_seconds: float = Field(default=30.0, gt=0, description="Time between two scans of an environment.")
+    interval_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        description="Time between two listings of where blobs grow. Not set: 30, and in layout hourly 60, five times as long "
+        "where nothing is written.",
+    )
+    concurrency: int = Field(
+        default=8, ge=1, le=64, description="Listings of an environment at a time; besides, a quarter as many full ones."
+    )
     start_policy: StartPolicy = Field(default=StartPolicy.RESUME, description="What becomes of what is there at the start.")
     start_from: datetime | None = Field(default=None, description="With start_policy from: RFC 3339 time with zone.")
     replay_id: str = Field(default="", max_length=64, description="With start_policy start_over: each new one replays once.")
@@ -58,7 +66,7 @@ class MonitorSettings(Group):
     closing_timeout_minutes: float = Field(default=15.0, gt=0, le=525_600, description="Unwritten for so long: closed.")
     closing_enabled: bool = Field(default=True, description="Close blobs at all.")
     end_of_day_overlap_minutes: int = Field(default=60, ge=0, le=1440, description="Yesterday is scanned so long.")
-    hours_back: int = Field(default=2, ge=1, le=48, description="Hourly layout: hours scanned besides the current.")
+    hours_back: int = Field(default=2, ge=1, le=48, description="Hourly layout: earlier hours listed until complete.")
     timezone: str = Field(default="UTC", description="IANA zone of the dates in names and of days_back.")
     date_range: DateRange = DateRange()
     discovery_seconds: float = Field(default=300.0, gt=0, description="Hourly layout: time between directory listings.")
