@@ -15,7 +15,7 @@ import click
 
 from libs.common.kafka.records import Inbound, Listener, Outbound, Session
 from libs.common.kafka.session import SessionSpec, TransactionalSession
-from libs.common.kafka.transform_loop import PollPolicy, TransformLoop
+from libs.common.kafka.transform_loop import PollPolicy, Transform, TransformLoop
 from libs.common.service import Service, run_service
 from libs.common.settings import Settings, load_settings
 
@@ -23,7 +23,7 @@ ROLE: Final = "copy"
 
 
 @dataclass(frozen=True, slots=True)
-class _Copy:
+class _Copy(Transform):
     topic: str
 
     def handle(self, batch: Sequence[Inbound]) -> list[Outbound]:

@@ -14,7 +14,7 @@ from confluent_kafka import Producer
 from libs.common.kafka import session
 from libs.common.kafka.records import Inbound, Outbound
 from libs.common.kafka.session import SessionSpec, TransactionalSession
-from libs.common.kafka.transform_loop import PollPolicy, TransformLoop
+from libs.common.kafka.transform_loop import PollPolicy, Transform, TransformLoop
 from libs.common.service import Health, Stop
 from libs.common.settings.kafka import KafkaSettings
 
@@ -35,7 +35,7 @@ class Killed(Producer):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-class Copy:
+class Copy(Transform):
     """Copies a record with its partition."""
 
     def __init__(self, topic: str) -> None:

@@ -71,6 +71,7 @@ class Health:
         self._last_beat = clock()
         # By what is missing. Replaced as a whole: a probe's thread reads it.
         self._reasons: Mapping[Need, str] = {Need.PARTITIONS: "starting"}
+        self._notes: Mapping[str, str] = {}
         self._is_draining = False
 
     def beat(self) -> None:
@@ -84,6 +85,15 @@ class Health:
     def not_ready(self, reason: str, need: Need = Need.PARTITIONS) -> None:
         """Say why work cannot be done now: `need` is missing."""
         self._reasons = {**self._reasons, need: reason}
+
+    def note(self, subject: str, text: str) -> None:
+        """Say what a probe should show although it keeps nothing from working; empty: there is nothing to say any more."""
+        others = {other: said for other, said in self._notes.items() if other != subject}
+        self._notes = {**others, subject: text} if text else others
+
+    def notes(self) -> list[str]:
+        """Return what was noted."""
+        return list(self._notes.values())
 
     def drain(self) -> None:
         """Say that the process was told to end: it takes nothing new, whatever it has."""
@@ -206,7 +216,9 @@ def _respond(path: str, health: Health, registry: CollectorRegistry) -> tuple[in
             return (200 if alive else 503), "application/json", json.dumps({"alive": alive}).encode()
         case "/readyz":
             reason = health.why_not_ready()
-            body = json.dumps({"ready": reason is None, "reason": redact(reason) if reason else None}).encode()
-            return (200 if reason is None else 503), "application/json", body
+            answer: dict[str, object] = {"ready": reason is None, "reason": redact(reason) if reason else None}
+            if notes := health.notes():
+                answer["notes"] = [redact(note) for note in notes]
+            return (200 if reason is None else 503), "application/json", json.dumps(answer).encode()
         case _:
             return 404, "text/plain", b"see /metrics, /livez, /readyz\n"

@@ -29,7 +29,8 @@ def command(port: int, *, live: bool) -> None:
         connection.request("GET", "/livez" if live else "/readyz")
         answer = connection.getresponse()
         if answer.status == http.HTTPStatus.OK:
-            click.echo("alive" if live else "ready")
+            notes = json.loads(answer.read()).get("notes", [])
+            click.echo("; ".join(["alive" if live else "ready", *notes]))
             return
         reason = json.loads(answer.read()).get("reason") or "not alive"
     except OSError as error:

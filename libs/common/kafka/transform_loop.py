@@ -15,7 +15,7 @@ from typing import Final, Protocol
 import structlog
 
 from libs.common.dead_letters import ErrorCode
-from libs.common.errors import ConfigError, DeadLetterLimit, ServerUnreachable
+from libs.common.errors import ConfigError, DeadLetterLimit, Retry, ServerUnreachable
 from libs.common.kafka.batching import Collector, PollPolicy
 from libs.common.kafka.dead_messages import dead_message
 from libs.common.kafka.failures import OutputRefused
@@ -35,13 +35,32 @@ CRASHES_IN_A_ROW: Final = 20
 
 
 class Transform(Protocol):
-    """What a service does with records. May be called twice with the same records, or with parts of a batch."""
+    """What a service does with records. May be called twice with the same records, or with parts of a batch.
+
+    One that derives from this class need not define what it does not care for.
+    """
 
     def handle(self, batch: Sequence[Inbound]) -> list[Outbound]:
         """Return the outputs of `batch`. Raising is a bug, which costs the record that it happens on."""
 
     def committed(self) -> None:
         """Take note that what `handle` returned last is committed; without this the same records come again."""
+
+    def assigned(self, partitions: Collection[TopicPartition], between: Callable[[], None]) -> None:
+        """Load what belongs to partitions that arrived, before any record of them comes.
+
+        It may block, and calls `between` many times a second meanwhile. What that raises it lets pass, and it may raise
+        `ServerUnreachable` itself: then it is asked again.
+        """
+        del partitions, between
+
+    def revoked(self, partitions: Collection[TopicPartition]) -> None:
+        """Forget what belongs to partitions that left."""
+        del partitions
+
+    def tick(self, health: Health) -> None:
+        """Do what has to be done now and then; called in every round, whether records came or not."""
+        del health
 
 
 class _Result(Enum):
@@ -95,13 +114,14 @@ class TransformLoop:
             DeadLetterLimit: `handle` raises on record after record.
         """
         health.not_ready(NO_PARTITIONS)
-        listener = _Forgetting(health)
+        listener = _Listener(self._transform, stop, health)
         session = self._make_session(listener)
         listener.collector = collector = Collector(session.poll, self._policy)
         session.open()
         try:
             while not stop.is_set():
                 health.beat()
+                self._transform.tick(health)
                 self._process(_Run(session, collector, health), collector.step())
         finally:
             session.close()
@@ -174,22 +194,33 @@ def crash_letter(record: Inbound, stage: str, errors_topic: str) -> Outbound:
     return Outbound(errors_topic, letter.data, letter.key, letter.headers())
 
 
-class _Forgetting:
-    """The listener: what is held and not committed is forgotten, because it comes again."""
+class _Listener:
+    """Tells the transform of partitions. What is held and not committed is forgotten, because it comes again."""
 
-    def __init__(self, health: Health) -> None:
+    def __init__(self, transform: Transform, stop: Stop, health: Health) -> None:
+        self._transform = transform
+        self._stop = stop
         self._health = health
         self.collector: Collector | None = None
 
     def assigned(self, partitions: Collection[TopicPartition]) -> None:
-        del partitions
+        self._transform.assigned(partitions, self._keep_alive)
         self._health.ready()
 
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
         self._health.not_ready(NO_PARTITIONS)
+        self._transform.revoked(partitions)
+        self._forget(partitions)
+
+    def rewound(self, partitions: Collection[TopicPartition]) -> None:
+        self._forget(partitions)
+
+    def _forget(self, partitions: Collection[TopicPartition]) -> None:
         if self.collector is not None:
             self.collector.forget(partitions)
 
-    def rewound(self, partitions: Collection[TopicPartition]) -> None:
-        if self.collector is not None:
-            self.collector.forget(partitions)
+    def _keep_alive(self) -> None:
+        """Stay alive while the transform loads, or leave it when the process is to end."""
+        if self._stop.is_set():
+            raise Retry("the service ends")
+        self._health.beat()

@@ -98,6 +98,17 @@ def test_readiness_names_everything_that_is_missing() -> None:
         assert ask("/readyz") == (200, {"ready": True, "reason": None})
 
 
+def test_what_is_noted_is_shown_and_keeps_nothing_from_being_ready() -> None:
+    """`/readyz` answers 200 with the notes, without secrets, until they are taken back."""
+    health = Health()
+    health.ready()
+    with _served(health) as ask:
+        health.note("quarantine", "1 blob of https://u:secret@host/")
+        assert ask("/readyz") == (200, {"ready": True, "reason": None, "notes": ["1 blob of https://***@host/"]})
+        health.note("quarantine", "")
+        assert ask("/readyz") == (200, {"ready": True, "reason": None})
+
+
 _DRAINING = """
 import os, signal, sys
 from libs.common.service import run_service

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import pytest
 
-from libs.common.errors import DeadLetterLimit, ServerUnreachable
+from libs.common.errors import DeadLetterLimit, Retry, ServerUnreachable
 from libs.common.kafka.failures import OutputRefused
 from libs.common.kafka.records import CommitResult, Inbound, Listener, NextOffsets, Outbound, TopicPartition
 from libs.common.kafka.testing import FakeSession, record
-from libs.common.kafka.transform_loop import PollPolicy, TransformLoop
+from libs.common.kafka.transform_loop import PollPolicy, Transform, TransformLoop
 from libs.common.service import NO_PARTITIONS, Health, Stop
 
 TOPIC = TopicPartition("in", 0)
 
 
-class _Copy:
+class _Copy(Transform):
     """Copies records; raises on those whose value is in `bad`; ends the loop after `last`."""
 
     def __init__(self, stop: Stop, last: int, bad: tuple[bytes, ...] = (), error: type[Exception] = ValueError) -> None:
@@ -175,3 +175,47 @@ def test_a_record_whose_output_kafka_refuses_is_found_and_dead_lettered() -> Non
     TransformLoop(make, world.transform, PollPolicy(0.0, 16, 1 << 30), "errors", "test").run(world.stop, world.health)
     assert _values(world.session.outputs("out")) == [b"%d" % i for i in range(40) if i != 13]
     assert _values(world.session.outputs("errors")) == [b"13"]
+
+
+def test_the_transform_loads_and_forgets_with_its_partitions() -> None:
+    """It is told of partitions before a record of them comes, again if it could not load, and of those that left."""
+    world = _World(3)
+    told: list[str] = []
+
+    class _Loading(_Copy):
+        def assigned(self, partitions: Collection[TopicPartition], between: Callable[[], None]) -> None:
+            between()
+            told.append(f"assigned {sorted(source.partition for source in partitions)}")
+
+        def revoked(self, partitions: Collection[TopicPartition]) -> None:
+            told.append(f"revoked {sorted(source.partition for source in partitions)}")
+
+        def handle(self, batch: Sequence[Inbound]) -> list[Outbound]:
+            told.append(f"handle {len(batch)}")
+            return super().handle(batch)
+
+        def tick(self, health: Health) -> None:
+            health.note("ticks", "it ticks")
+
+    world.transform = _Loading(world.stop, 3)
+    world.run().revoke([TOPIC])
+    assert told == ["assigned [0]", "handle 3", "revoked [0]"]
+    assert world.health.notes() == ["it ticks"]
+
+
+def test_a_transform_that_is_loading_is_left_when_the_process_is_to_end() -> None:
+    """What `between` raises then is no error: the session leaves, too, and would ask again."""
+    world = _World(1)
+    world.stop.set()
+    loop = TransformLoop(world._make, world.transform, PollPolicy(0.0, 16, 1 << 30), "errors", "test")
+    loop.run(world.stop, world.health)
+    listener = world.session._listener
+
+    class _Slow(_Copy):
+        def assigned(self, partitions: Collection[TopicPartition], between: Callable[[], None]) -> None:
+            del partitions
+            between()
+
+    listener._transform = _Slow(world.stop, 1)  # type: ignore[attr-defined]
+    with pytest.raises(Retry):
+        listener.assigned([TOPIC])
