@@ -1,4 +1,4 @@
-"""The checkpoint topic as ingest reads it, without Kafka."""
+"""A compacted topic as services read it, without Kafka."""
 
 from __future__ import annotations
 

@@ -123,11 +123,12 @@ class Pipeline:
             health_port=port,
         )
 
-    def command(self, *words: str) -> None:
-        """Run another `blobtide` command with the pipeline's settings; it must succeed."""
+    def command(self, *words: str) -> str:
+        """Run another `blobtide` command with the pipeline's settings and return what it prints; it must succeed."""
         argv = (sys.executable, "-m", "services.cli.main", *words, "--config", str(self.plan.directory / "config.yaml"))
         done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=START_SECONDS)
         assert done.returncode == 0, done.stderr
+        return done.stdout
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Pipeline]:

@@ -29,6 +29,7 @@ class ErrorCode(StrEnum):
     INCOMPLETE_BLOB = "incomplete_blob"  # a blob was gone, replaced or refused before it was read to its end; by reference
     CUT_FILE = "cut_file"  # `convert`: a local file is truncated, damaged, or fails while it is read
     TRAILING_BYTES = "trailing_bytes"  # `convert`: something that is no gzip follows a whole gzip member
+    QUARANTINED = "quarantined"  # of a blob that is in quarantine; by reference
     REFUSED = "refused"  # the destination refuses this record
     HANDLER_CRASH = "handler_crash"  # our code raised on this record
 

@@ -14,7 +14,7 @@ from datetime import datetime
 from enum import StrEnum
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, get_args
 
 import fastavro
 from fastavro.schema import fingerprint, to_parsing_canonical_form
@@ -173,11 +173,24 @@ class BlobCompletion:
     completed_at: datetime
 
 
-Event = BlobObserved | BlobsListed | BlobClosed | BlobReopened | BlobState | BlobCheckpoint | BlobCompletion
+@dataclass(frozen=True, slots=True)
+class BlobQuarantined:
+    """Segments of a blob generation are not parsed any more. Topic ``Ingestion.Quarantine``, compacted, key blob id.
 
-_TYPES: dict[str, type[Any]] = {
-    t.__name__: t for t in (BlobObserved, BlobsListed, BlobClosed, BlobReopened, BlobState, BlobCheckpoint, BlobCompletion)
-}
+    Without a value: it was released.
+    """
+
+    blob: str
+    generation: str
+    offset: int  # start of the segment at which it was found out
+    records: int  # that were counted: rows and dead letters
+    rejected: int  # of them
+    quarantined_at: datetime
+
+
+Event = BlobObserved | BlobsListed | BlobClosed | BlobReopened | BlobState | BlobCheckpoint | BlobCompletion | BlobQuarantined
+
+_TYPES: dict[str, type[Any]] = {t.__name__: t for t in get_args(Event)}
 _ENUMS: dict[str, dict[str, type[StrEnum]]] = {
     "BlobObserved": {"stream": Stream},
     "BlobClosed": {"stream": Stream},

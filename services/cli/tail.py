@@ -67,8 +67,8 @@ _DEFAULT_COUNT: Final = 10
 def command(config: Path | None, bootstrap_servers: str | None, **options: Any) -> None:
     """Show messages of TOPICS: names as in Kafka, or short. A flow batch is a line a flow.
 
-    Short names: flows, errors, blobs, blob_state, checkpoints, completions, raw_flow_logs, raw_application_logs,
-    raw_proxy_logs. Without TOPICS: flows and errors.
+    Short names: flows, errors, blobs, blob_state, checkpoints, completions, quarantine, raw_flow_logs,
+    raw_application_logs, raw_proxy_logs. Without TOPICS: flows and errors.
 
     As JSON every line has the same keys: topic, partition, offset, timestamp, key, type and value. Lines of one flow batch
     have a flow each as value, and the rest in common.

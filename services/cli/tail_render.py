@@ -12,21 +12,19 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 
 from libs.common.errors import CodecError
-from libs.common.events import decode_event
+from libs.common.events import Event, decode_event
 from libs.common.flows.json_text import json_lines
 from libs.common.flows.line_text import FlowLines
 from libs.common.flows.wire import decode_flows
 from libs.common.kafka.records import Inbound
 from libs.common.segments import Segment
 
-_EVENTS: Final = frozenset(
-    ("BlobObserved", "BlobsListed", "BlobClosed", "BlobReopened", "BlobState", "BlobCheckpoint", "BlobCompletion")
-)
+_EVENTS: Final = frozenset(kind.__name__ for kind in get_args(Event))
 _SHOWN: Final = 300
 """Characters of a value of bytes in a line for people."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

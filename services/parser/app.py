@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import groupby
 from operator import attrgetter, itemgetter
@@ -26,11 +26,13 @@ from libs.common.errors import CodecError, DeadLetterLimit
 from libs.common.flows.wire import FLOW_BATCH_HEADERS, encode_flows
 from libs.common.kafka.dead_messages import coordinates, dead_message
 from libs.common.kafka.limit import WAY_PAST, RejectionLimit
-from libs.common.kafka.records import Inbound, Outbound
+from libs.common.kafka.records import Inbound, Outbound, TopicPartition
 from libs.common.segments import Segment
+from libs.common.service import Health
 from services.parser import metrics
 from services.parser.harvest import STAGE, TooManyLetters
 from services.parser.kernel import Parsed, parse
+from services.parser.triage import Reading, Triage
 from services.parser.words import trimmed
 
 log = structlog.get_logger(__name__)
@@ -57,8 +59,9 @@ class Outlet:
 class FlowParser:
     """A `Transform` of segments into flow batches and dead letters."""
 
-    def __init__(self, outlet: Outlet, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, outlet: Outlet, triage: Triage, clock: Callable[[], float] = time.time) -> None:
         self._outlet = outlet
+        self._triage = triage
         self._clock = clock
         self._limit = RejectionLimit(outlet.dead_letter_limit)
         self._most_letters = MOST_LETTERS if outlet.dead_letter_limit < 1 else math.inf
@@ -70,48 +73,105 @@ class FlowParser:
         Raises:
             DeadLetterLimit: if too much of the latest input cannot be parsed.
         """
-        outputs: list[Outbound] = []
-        letters: list[DeadLetter] = []
-        rows = 0
+        self._triage.begin()
+        poll = _Poll()
         messages = sorted(batch, key=attrgetter("partition"))  # those of each together, in order
         for piece in pieces([(message.partition, len(message.value or b"")) for message in messages]):
-            try:
-                result = _parse(messages[piece], self._most_letters - len(letters))
-            except TooManyLetters as error:
-                _show(error.letters[-1])
-                raise DeadLetterLimit(f"more than {MOST_LETTERS} dead letters at once; {WAY_PAST}") from None
-            rows += result.parsed.batch.num_rows
-            letters += result.letters
-            outputs += self._flows(result)
-        self._judge(rows, letters)
+            for reading in self._readings(messages[piece], poll):
+                self._take(reading, poll)
+        self._judge(poll)
         # A message takes several times the memory of a dead letter: made only of those that will be written.
-        outputs += [Outbound(self._outlet.errors_topic, letter.data, letter.key, letter.headers()) for letter in letters]
-        return outputs
+        poll.outputs += [Outbound(self._outlet.errors_topic, one.data, one.key, one.headers()) for one in poll.letters]
+        return poll.outputs + self._triage.outputs()
 
     def committed(self) -> None:
         """Let the last batch count; one that comes again after an aborted transaction counts once."""
         self._limit.count(*self._uncommitted)
+        self._triage.committed()
 
-    def _judge(self, rows: int, letters: list[DeadLetter]) -> None:
-        self._uncommitted = (rows + len(letters), len(letters))
+    def assigned(self, partitions: Collection[TopicPartition], between: Callable[[], None]) -> None:
+        """Load which blobs are in quarantine."""
+        self._triage.assigned([source.partition for source in partitions], between)
+
+    def revoked(self, partitions: Collection[TopicPartition]) -> None:
+        """Forget partitions."""
+        self._triage.revoked([source.partition for source in partitions])
+
+    def tick(self, health: Health) -> None:
+        """See what was released from quarantine."""
+        self._triage.tick(health)
+
+    def _readings(self, messages: list[Inbound], poll: _Poll) -> Iterator[Reading]:
+        """Parse messages together, or one by one if there is too much rubbish among them to know whose it is."""
+        try:
+            reading = self._parse(messages, self._most_letters - len(poll.letters))
+        except TooManyLetters as error:
+            if not self._triage.in_force:
+                raise _too_many([*poll.letters, *error.letters]) from None
+        else:
+            yield reading
+            return
+        for message in messages:
+            yield self._parse_alone(message, poll)
+
+    def _parse_alone(self, message: Inbound, poll: _Poll) -> Reading:
+        try:
+            return self._parse([message], self._most_letters)
+        except TooManyLetters as error:
+            letter = self._triage.rubbish(message, _segment(message), error.letters)
+            if letter is None:
+                raise _too_many([*poll.letters, *error.letters]) from None
+            return Reading([], [], parse([]), [letter])
+
+    def _parse(self, messages: list[Inbound], most_letters: float) -> Reading:
+        segments: list[Segment] = []
+        carriers: list[Inbound] = []
+        letters: list[DeadLetter] = []
+        for message in messages:
+            try:
+                segment = _segment(message)
+            except CodecError as error:
+                letters.append(dead_message(STAGE, ErrorCode.BAD_MESSAGE, str(error), message))
+                continue
+            if letter := self._triage.held(message, segment):
+                letters.append(letter)
+                continue
+            segments.append(segment)
+            carriers.append(message)
+        with metrics.PARSE_SECONDS.time():
+            parsed = parse(segments, cache(lambda number: coordinates(carriers[number])), most_letters)
+        return Reading(segments, carriers, parsed, letters + parsed.dead_letters)
+
+    def _take(self, reading: Reading, poll: _Poll) -> None:
+        reading = self._triage.sift(reading)
+        poll.rows += reading.parsed.batch.num_rows
+        poll.letters += reading.letters
+        if len(poll.letters) > self._most_letters:
+            raise _too_many(poll.letters)
+        poll.outputs += self._flows(reading)
+
+    def _judge(self, poll: _Poll) -> None:
+        bad = self._triage.counted
+        self._uncommitted = (poll.rows + bad, bad)
         try:
             self._limit.judge(*self._uncommitted)
         except DeadLetterLimit:
-            _show(letters[-1])
+            _show(poll.letters)
             raise
 
-    def _flows(self, result: _Result) -> Iterator[Outbound]:
+    def _flows(self, result: Reading) -> Iterator[Outbound]:
         self._count(result)
-        for partition, part in encoded(result.parsed, result.partitions, self._outlet.batch_bytes):
+        partitions = [message.partition for message in result.carriers]
+        for partition, part in encoded(result.parsed, partitions, self._outlet.batch_bytes):
             metrics.BATCH_ROWS.observe(part.rows)
             metrics.BATCH_BYTES.observe(len(part.data))
             headers = (*FLOW_BATCH_HEADERS, ("rows", str(part.rows).encode()))
             yield Outbound(self._outlet.flows_topic, part.data, headers=headers, partition=partition)
 
-    def _count(self, result: _Result) -> None:
+    def _count(self, result: Reading) -> None:
         batch = result.parsed.batch
-        metrics.SEGMENTS.inc(len(result.partitions))
-        metrics.SEGMENT_BYTES.inc(result.bytes)
+        metrics.SEGMENTS.inc(len(result.segments))
+        metrics.SEGMENT_BYTES.inc(sum(len(segment.data) for segment in result.segments))
         metrics.RECORDS.inc(result.parsed.records)
         metrics.TUPLES.inc(batch.num_rows)
         for code, count in Counter(letter.code for letter in result.letters).items():
@@ -122,21 +182,30 @@ class FlowParser:
             metrics.LATENCY_SECONDS.observe(min(max(age, 0.0), _MAX_LATENCY_SECONDS))
 
 
-def _show(letter: DeadLetter) -> None:
+@dataclass(slots=True)
+class _Poll:
+    """What became of a poll so far."""
+
+    outputs: list[Outbound] = field(default_factory=list)
+    letters: list[DeadLetter] = field(default_factory=list)
+    rows: int = 0
+
+
+def _too_many(letters: Sequence[DeadLetter]) -> DeadLetterLimit:
+    _show(letters)
+    return DeadLetterLimit(f"more than {MOST_LETTERS} dead letters at once; {WAY_PAST}")
+
+
+def _show(letters: Sequence[DeadLetter]) -> None:
     """Say what a dead letter looks like that is not written, because there are too many."""
-    log.error(
-        "too much input cannot be parsed", code=letter.code, reason=letter.reason, blob=letter.blob, offset=letter.record_offset
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Result:
-    """What became of some messages: `partitions` is that of each segment, in order."""
-
-    partitions: list[int]
-    bytes: int
-    parsed: Parsed
-    letters: list[DeadLetter]
+    for letter in letters[-1:]:
+        log.error(
+            "too much input cannot be parsed",
+            code=letter.code,
+            reason=letter.reason,
+            blob=letter.blob,
+            offset=letter.record_offset,
+        )
 
 
 def pieces(messages: Sequence[tuple[int, int]]) -> Iterator[slice]:
@@ -157,22 +226,6 @@ def pieces(messages: Sequence[tuple[int, int]]) -> Iterator[slice]:
                 start, size = end, 0
     if start < end:
         yield slice(start, end)
-
-
-def _parse(messages: list[Inbound], most_letters: float) -> _Result:
-    segments: list[Segment] = []
-    carriers: list[Inbound] = []
-    letters: list[DeadLetter] = []
-    for message in messages:
-        try:
-            segments.append(_segment(message))
-            carriers.append(message)
-        except CodecError as error:
-            letters.append(dead_message(STAGE, ErrorCode.BAD_MESSAGE, str(error), message))
-    with metrics.PARSE_SECONDS.time():
-        parsed = parse(segments, cache(lambda number: coordinates(carriers[number])), most_letters)
-    size = sum(len(one.data) for one in segments)
-    return _Result([message.partition for message in carriers], size, parsed, letters + parsed.dead_letters)
 
 
 def _segment(message: Inbound) -> Segment:

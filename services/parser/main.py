@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from libs.common.errors import ConfigError
 from libs.common.kafka.admin import partition_count
+from libs.common.kafka.compacted import CompactedTable, patience_for
 from libs.common.kafka.records import Listener, Session
 from libs.common.kafka.session import SessionSpec, TransactionalSession
 from libs.common.kafka.transform_loop import PollPolicy, TransformLoop
 from libs.common.service import Service
 from libs.common.settings import Settings
 from services.parser.app import FlowParser, Outlet
+from services.parser.quarantine import Quarantine, Register
+from services.parser.suspicion import Rule, Suspicion
+from services.parser.triage import Triage
 
 
 def build(settings: Settings) -> Service:
@@ -29,16 +35,23 @@ def build(settings: Settings) -> Service:
 
     return TransformLoop(
         make_session,
-        FlowParser(Outlet(topics.flows, topics.errors, parser.batch_bytes, parser.dead_letter_limit)),
+        FlowParser(Outlet(topics.flows, topics.errors, parser.batch_bytes, parser.dead_letter_limit), _triage(settings)),
         PollPolicy(parser.poll_seconds, parser.poll_messages, parser.poll_bytes),
         topics.errors,
         stage="parser",
     )
 
 
+def _triage(settings: Settings) -> Triage:
+    topic = settings.topics.quarantine
+    register = Register(topic, partial(CompactedTable, settings.kafka, topic), patience_for(settings.kafka))
+    rule = Rule(settings.parser.quarantine_share, settings.parser.quarantine_records)
+    return Triage(Suspicion(rule), Quarantine(register))
+
+
 def _check_topics(settings: Settings) -> None:
-    """Raise ConfigError if there is a partition of segments whose rows have no partition of the same number to go to."""
-    raw, flows = settings.topics.raw_flow_logs, settings.topics.flows
-    counts = {name: partition_count(settings.kafka, name) for name in (raw, flows)}
-    if counts[raw] > counts[flows]:
+    """Raise ConfigError if there is a partition of segments whose rows or quarantine have no partition of the same number."""
+    topics = settings.topics
+    counts = {name: partition_count(settings.kafka, name) for name in (topics.raw_flow_logs, topics.flows, topics.quarantine)}
+    if counts[topics.raw_flow_logs] > min(counts.values()):
         raise ConfigError(f"topics that belong together must have equally many partitions: {counts}")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 SEGMENTS: Final = Counter("blobtide_parser_segments_total", "Segments read.")
 SEGMENT_BYTES: Final = Counter("blobtide_parser_segment_bytes_total", "Bytes of segments read.")
 RECORDS: Final = Counter("blobtide_parser_records_total", "Flow-log records read.")
 TUPLES: Final = Counter("blobtide_parser_tuples_total", "Flow tuples that became rows.")
 DEAD_LETTERS: Final = Counter("blobtide_parser_dead_letters_total", "What could not become rows, by reason code.", ["code"])
+QUARANTINED: Final = Gauge(
+    "blobtide_parser_quarantined_blobs", "Blobs whose segments are not parsed but named in Errors, of the owned partitions."
+)
 PARSE_SECONDS: Final = Histogram(
     "blobtide_parser_parse_duration_seconds",
     "Time for all segments of one poll, or for as many as are parsed together.",

@@ -125,6 +125,9 @@ class TopicSettings(Group):
     completions: str = Field(
         default="Ingestion.Completions", description="Closed blobs that have been read to their end, from ingest."
     )
+    quarantine: str = Field(
+        default="Ingestion.Quarantine", description="Blobs that the parser reads no more, the newest a blob; compacted."
+    )
     raw_flow_logs: str = Field(default="Raw.FlowLogs", description="Segments of flow logs, from ingest to the parser.")
     raw_application_logs: str = Field(
         default="Raw.ApplicationLogs", description="Lines of sources with stream application_logs."

@@ -17,6 +17,7 @@ from libs.common.events import (
     BlobClosed,
     BlobCompletion,
     BlobObserved,
+    BlobQuarantined,
     BlobReopened,
     BlobsListed,
     BlobState,
@@ -63,6 +64,7 @@ EVENTS: list[Event] = [
         unread=1,
     ),
     BlobCompletion("s.e/ccc/n", "00ff", CheckpointStatus.INCOMPLETE, 0, 12, 1, 7, T),
+    BlobQuarantined("s.e/ccc/n", "00ff", 12, 700, 400, T),
 ]
 
 

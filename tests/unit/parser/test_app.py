@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from operator import itemgetter
 from typing import Any
 
@@ -24,9 +27,19 @@ from services.parser import app, harvest
 from services.parser.app import FlowParser, Outlet, pieces, slices
 from services.parser.kernel import parse
 from services.parser.main import build
+from services.parser.quarantine import Quarantine, Register
+from services.parser.suspicion import Rule, Suspicion
+from services.parser.triage import Triage
+from tests.checkpoint_table import FakeTable
 from tests.unit.parser.test_kernel import GOOD, vnet
 
 OUTLET = Outlet("Flows", "Errors", batch_bytes=1_000_000, dead_letter_limit=0.5)
+
+
+def flow_parser(outlet: Outlet = OUTLET, clock: Callable[[], float] = time.time) -> FlowParser:
+    """Return a parser that puts no blob in quarantine."""
+    register = Register("Quarantine", partial(FakeTable, lambda: iter(())), patience=1.0)
+    return FlowParser(outlet, Triage(Suspicion(Rule(share=1.0, records=100)), Quarantine(register)), clock)
 
 
 def segment(blob: int, *tuples: object) -> Segment:
@@ -51,7 +64,7 @@ def test_batches_larger_than_messages_are_refused_at_the_start() -> None:
 def test_a_poll_leaves_one_batch_a_partition_on_its_own_partition() -> None:
     """Segments of one partition become one flow batch with the same partition number, in order."""
     polled = [message(number % 2, number, segment(number, GOOD, GOOD)) for number in range(6)]
-    outputs = FlowParser(OUTLET).handle(polled)
+    outputs = flow_parser().handle(polled)
     assert [(out.topic, out.partition, dict(out.headers)["rows"]) for out in outputs] == [
         ("Flows", 0, b"6"),
         ("Flows", 1, b"6"),
@@ -72,7 +85,7 @@ def test_rows_stay_on_their_partition_whatever_becomes_of_other_rows() -> None:
         message(0, 2, segment(2, GOOD, GOOD, GOOD)),
         message(2, 2, segment(7, GOOD)),
     ]
-    outputs = [out for out in FlowParser(OUTLET).handle(polled) if out.topic == "Flows"]
+    outputs = [out for out in flow_parser().handle(polled) if out.topic == "Flows"]
     found = [(out.partition, decode_flows(out.value or b"")["blob"].to_pylist()) for out in outputs]
     assert [(partition, [int(blob[-1]) for blob in blobs]) for partition, blobs in found] == [(0, [1, 2, 2, 2]), (2, [5, 5, 7])]
 
@@ -84,7 +97,7 @@ def test_a_partition_is_cut_only_if_it_is_larger_than_a_piece() -> None:
     polled += [message(3, number, segment(number % 10, GOOD)) for number in range(9, 19)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(app, "PARSE_BYTES", 4 * one)
-        outputs = FlowParser(OUTLET).handle(polled)
+        outputs = flow_parser().handle(polled)
     rows = [(out.partition, int(dict(out.headers)["rows"])) for out in outputs]
     assert rows == [(0, 3), (1, 3), (2, 3), (3, 4), (3, 4), (3, 2)]
     blobs = [int(blob[-1]) for out in outputs for blob in decode_flows(out.value or b"")["blob"].to_pylist()]
@@ -106,7 +119,7 @@ def test_what_cannot_be_parsed_goes_to_the_errors_topic_with_its_coordinates() -
     """Bad tuples and messages that are no segments become dead letters beside the rows of the others."""
     broken = Inbound("Raw", 3, 7, 0, b"key", b"value", (("type", b"segment"),))
     empty = Inbound("Raw", 3, 8, 0, b"key", None, ())
-    outputs = FlowParser(OUTLET).handle([broken, message(3, 9, segment(1, *[GOOD] * 9, "bad")), empty])
+    outputs = flow_parser().handle([broken, message(3, 9, segment(1, *[GOOD] * 9, "bad")), empty])
     letters = [(out.topic, out.key, out.value, dict(out.headers)) for out in outputs if out.topic == "Errors"]
     assert [(key, value) for _, key, value, _ in letters] == [(b"key", b"value"), (b"key", b""), (b"a.b/logs/1", b"bad")]
     assert [headers["code"] for *_, headers in letters] == [b"bad_message", b"bad_message", b"short_tuple"]
@@ -129,7 +142,7 @@ def test_large_results_are_cut_to_the_largest_batch() -> None:
 
 def test_too_many_dead_letters_stop_the_service() -> None:
     """When more than the allowed share of a sensible number of tuples is bad, nothing is returned."""
-    parser = FlowParser(OUTLET)
+    parser = flow_parser()
     assert parser.handle([message(0, 0, segment(0, "bad"))]), "one bad tuple says nothing yet"
     parser.committed()
     assert parser.handle([message(0, 1, segment(0, *[GOOD] * 500, *["bad"] * 490))]), "below the limit"
@@ -140,7 +153,7 @@ def test_too_many_dead_letters_stop_the_service() -> None:
 
 def test_what_aborted_transactions_bring_again_counts_once() -> None:
     """The same bad tuples, however often they come, stop nothing that they would not stop when they come once."""
-    parser = FlowParser(OUTLET)
+    parser = flow_parser()
     parser.handle([message(0, 0, segment(0, *[GOOD] * 9_000))])
     parser.committed()
     for _ in range(5):
@@ -154,7 +167,7 @@ def test_with_a_limit_of_one_everything_may_be_a_dead_letter() -> None:
     """An operator who allows all of them gets all of them, however many come at once or in a row."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(app, "MOST_LETTERS", 100)
-        parser = FlowParser(replace(OUTLET, dead_letter_limit=1.0))
+        parser = flow_parser(replace(OUTLET, dead_letter_limit=1.0))
         for offset in range(3):
             assert len(parser.handle([message(0, offset, segment(0, *["bad"] * 1_000))])) == 1_000
             parser.committed()
@@ -173,7 +186,7 @@ def test_more_dead_letters_than_can_be_held_stop_the_service_before_they_are_mad
         patch.setattr(app, "MOST_LETTERS", 500)
         patch.setattr(harvest, "DeadLetter", make)
         with pytest.raises(DeadLetterLimit, match="dead_letter_limit to 1"):
-            FlowParser(OUTLET).handle([message(0, 0, Segment("a.b/c", "g", 0, len(data), 0, SegmentFormat.RECORDS, data))])
+            flow_parser().handle([message(0, 0, Segment("a.b/c", "g", 0, len(data), 0, SegmentFormat.RECORDS, data))])
     assert len(made) == 500
 
 
@@ -186,7 +199,7 @@ def test_metrics_move() -> None:
         return [*(REGISTRY.get_sample_value(f"blobtide_parser_{name}") or 0.0 for name in names), bad or 0.0]
 
     before = values()
-    FlowParser(OUTLET, clock=lambda: 1663146052.5625085 + 30).handle([message(0, 0, segment(0, GOOD, GOOD, "bad"))])
+    flow_parser(clock=lambda: 1663146052.5625085 + 30).handle([message(0, 0, segment(0, GOOD, GOOD, "bad"))])
     assert [after - start for after, start in zip(values(), before, strict=True)] == pytest.approx(
         [1, 1, 2, 2, 30, 1], abs=1e-3
     )

@@ -1,0 +1,175 @@
+"""The blobs whose segments are not parsed any more: which they are, who says so, and until when.
+
+A record of the compacted topic ``Ingestion.Quarantine`` puts a generation of a blob in quarantine; it is written in the
+transaction that carries the first dead letter by reference, on the partition that the blob's segments come from. So whoever
+owns that partition next knows it, whatever happened. A record without a value, which `blobtide quarantine release` writes,
+ends it; while anything is in quarantine the topic is read anew every few seconds to see that.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Final, Protocol
+
+import structlog
+
+from libs.common.errors import CodecError, ServerUnreachable
+from libs.common.events import BlobQuarantined, decode_event, encode_event, event_headers
+from libs.common.kafka.records import Inbound, Outbound
+from libs.common.segments import Segment
+from libs.common.service import Health
+from services.parser import metrics
+from services.parser.suspicion import Source, Tally
+
+log = structlog.get_logger(__name__)
+
+LOOK_SECONDS: Final = 10.0  # between two looks for releases
+LOOK_PATIENCE_SECONDS: Final = 3.0
+NOTE: Final = "quarantine"
+
+
+class Table(Protocol):
+    """Partitions of a compacted topic; `libs.common.kafka.compacted.CompactedTable`."""
+
+    def open(self, partitions: Collection[int]) -> None:
+        """Begin at the beginning."""
+
+    def catch_up(self, timeout: float, between: Callable[[], None]) -> None:
+        """Apply everything up to the present end."""
+
+    def close(self) -> None:
+        """Disconnect."""
+
+
+MakeTable = Callable[[Callable[[Inbound], None]], Table]
+Held = dict[str, BlobQuarantined]
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """The topic: what it is called, how it is read, and for how many seconds it may give nothing at an assignment."""
+
+    topic: str
+    make_table: MakeTable
+    patience: float
+
+
+class Quarantine:
+    """What is in quarantine on the owned partitions."""
+
+    def __init__(self, register: Register, clock: Callable[[], float] = time.time) -> None:
+        self._register = register
+        self._clock = clock
+        self._held: dict[int, Held] = {}
+        self._new: dict[int, Held] = {}  # since `begin`, not committed
+        self._looked_at = 0.0
+
+    def begin(self) -> None:
+        """Forget what was put in and not committed."""
+        self._new = {}
+
+    def holds(self, partition: int, segment: Segment) -> bool:
+        """Tell whether the segment's generation of its blob is in quarantine."""
+        for held in (self._new, self._held):
+            known = held.get(partition, {}).get(segment.blob)
+            if known is not None and known.generation == segment.generation:
+                return True
+        return False
+
+    def put(self, partition: int, source: Source, offset: int, tally: Tally) -> None:
+        """Put a blob generation in; it counts when it is committed."""
+        blob, generation = source
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        event = BlobQuarantined(blob, generation, offset, tally.records, tally.bad, now)
+        self._new.setdefault(partition, {})[blob] = event
+
+    def outputs(self) -> Iterator[Outbound]:
+        """Yield the records that must be committed with what was put in."""
+        for partition, held in self._new.items():
+            for blob, event in held.items():
+                yield Outbound(self._register.topic, encode_event(event), blob.encode(), event_headers(event), partition)
+
+    def committed(self) -> None:
+        """Keep what was put in since `begin`."""
+        for partition, held in self._new.items():
+            self._held.setdefault(partition, {}).update(held)
+            for event in held.values():
+                log.warning(
+                    "a blob is in quarantine: most of it cannot be parsed, so its segments go to Errors by reference",
+                    blob=event.blob,
+                    offset=event.offset,
+                    records=event.records,
+                    rejected=event.rejected,
+                )
+        self._new = {}
+        self._count()
+
+    def assigned(self, partitions: Collection[int], between: Callable[[], None]) -> None:
+        """Load partitions that arrived; `between` is called all the while.
+
+        Raises:
+            ServerUnreachable: Kafka is away, or what `between` raises; the partitions have to be loaded again.
+        """
+        if partitions:
+            self._held.update(self._load(partitions, self._register.patience, between))
+        self._looked_at = self._clock()
+        self._count()
+
+    def revoked(self, partitions: Collection[int]) -> None:
+        """Forget partitions."""
+        for number in partitions:
+            self._held.pop(number, None)
+            self._new.pop(number, None)
+        self._count()
+
+    def tick(self, health: Health) -> None:
+        """See once in a while what was released, and say how many are left."""
+        wanted = [number for number, held in self._held.items() if held]
+        if wanted and self._clock() - self._looked_at >= LOOK_SECONDS:
+            self._look(wanted, health)
+            self._looked_at = self._clock()
+        count = self._count()
+        blobs = "1 blob is" if count == 1 else f"{count} blobs are"
+        health.note(NOTE, f"{blobs} in quarantine: see `blobtide quarantine list`" if count else "")
+
+    def _look(self, partitions: Collection[int], health: Health) -> None:
+        try:
+            found = self._load(partitions, LOOK_PATIENCE_SECONDS, health.beat)
+        except ServerUnreachable as error:
+            log.info("cannot see now whether blobs were released from quarantine", error=str(error))
+            return
+        for number in partitions:
+            for blob in self._held[number].keys() - found[number].keys():
+                log.info("a blob was released from quarantine", blob=blob)
+        self._held.update(found)
+
+    def _load(self, partitions: Collection[int], patience: float, between: Callable[[], None]) -> dict[int, Held]:
+        found: dict[int, Held] = {number: {} for number in partitions}
+        with closing(self._register.make_table(partial(_apply, found))) as table:
+            table.open(partitions)
+            table.catch_up(patience, between)
+        return found
+
+    def _count(self) -> int:
+        count = sum(len(held) for held in self._held.values())
+        metrics.QUARANTINED.set(count)
+        return count
+
+
+def _apply(found: dict[int, Held], record: Inbound) -> None:
+    held, blob = found[record.partition], (record.key or b"").decode(errors="replace")
+    if record.value is None:
+        held.pop(blob, None)
+        return
+    try:
+        event = decode_event(record.value)
+    except CodecError as error:
+        log.warning("a record of the quarantine topic cannot be read; it is passed over", blob=blob, error=str(error))
+        return
+    if isinstance(event, BlobQuarantined):
+        held[blob] = event

@@ -1,0 +1,166 @@
+"""What to do with blobs of which most is bad, so that one of them costs the others nothing.
+
+A blob is judged by what was read of it, after each piece of a poll. When it is condemned its dead letters of that piece become
+one a segment, by reference, and the rows stay rows; from then on its segments are not read but named in the same way.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+
+from libs.common.dead_letters import OMITTED_BYTES, DeadLetter, ErrorCode
+from libs.common.kafka.dead_messages import coordinates
+from libs.common.kafka.records import Inbound, Outbound
+from libs.common.segments import Segment
+from libs.common.service import Health
+from services.parser.harvest import STAGE
+from services.parser.kernel import Parsed
+from services.parser.quarantine import Quarantine
+from services.parser.suspicion import Source, Suspicion, Tally
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What became of some messages: `parsed` of `segments`, which came in `carriers`; `letters` are all dead letters."""
+
+    segments: list[Segment]
+    carriers: list[Inbound]
+    parsed: Parsed
+    letters: list[DeadLetter]
+
+
+class Triage:
+    """Knows which blobs are in quarantine and puts others there."""
+
+    def __init__(self, suspicion: Suspicion, quarantine: Quarantine) -> None:
+        self._suspicion = suspicion
+        self._quarantine = quarantine
+        self.counted = 0  # of the dead letters since `begin`, for the limit
+
+    @property
+    def in_force(self) -> bool:
+        """Tell whether any blob can be put in quarantine."""
+        return self._suspicion.rule.in_force
+
+    def begin(self) -> None:
+        """Forget what was seen and not committed."""
+        self.counted = 0
+        self._suspicion.begin()
+        self._quarantine.begin()
+
+    def committed(self) -> None:
+        """Keep what was seen since `begin`."""
+        self._suspicion.committed()
+        self._quarantine.committed()
+
+    def outputs(self) -> list[Outbound]:
+        """Return the records that must be committed with what was seen since `begin`."""
+        return list(self._quarantine.outputs())
+
+    def held(self, message: Inbound, segment: Segment) -> DeadLetter | None:
+        """Return the dead letter of a segment that is not to be read, since its blob is in quarantine."""
+        if not self._quarantine.holds(message.partition, segment):
+            return None
+        return _reference(segment, message, "not read, since the blob is in quarantine")
+
+    def sift(self, reading: Reading) -> Reading:
+        """Judge the blobs of a reading; return it with the letters to write."""
+        of_blob, others = _by_source(reading.letters)
+        self.counted += others
+        if not of_blob and not self._suspicion:
+            return reading
+        good = self._good(reading, of_blob)
+        condemned = self._look({source: (good[source], of_blob[source]) for source in good.keys() | of_blob.keys()})
+        for source, tally in condemned.items():
+            first = next(number for number, segment in enumerate(reading.segments) if _source(segment) == source)
+            self._quarantine.put(reading.carriers[first].partition, source, reading.segments[first].start, tally)
+        return replace(reading, letters=_collapsed(reading, condemned.keys())) if condemned else reading
+
+    def rubbish(self, message: Inbound, segment: Segment, bad: list[DeadLetter]) -> DeadLetter | None:
+        """Return the dead letter of a segment with more bad records than can be held; None if that condemns no blob."""
+        source = _source(segment)
+        tally = self._look({source: (0, len(bad))}).get(source)
+        if tally is None:
+            return None
+        self._quarantine.put(message.partition, source, segment.start, tally)
+        reason = f"not read, since more than {len(bad)} of its records cannot be parsed, the first: {bad[0].reason}"
+        return _reference(segment, message, reason)
+
+    def assigned(self, partitions: Collection[int], between: Callable[[], None]) -> None:
+        """Load what is in quarantine on partitions that arrived; raises as `Quarantine.assigned`."""
+        self._quarantine.assigned(partitions, between)
+
+    def revoked(self, partitions: Collection[int]) -> None:
+        """Forget partitions."""
+        self._quarantine.revoked(partitions)
+
+    def tick(self, health: Health) -> None:
+        """See what was released, and say what is in quarantine."""
+        self._quarantine.tick(health)
+
+    def _look(self, found: Mapping[Source, tuple[int, int]]) -> Mapping[Source, Tally]:
+        verdict = self._suspicion.look(found)
+        self.counted += verdict.counted
+        return verdict.condemned
+
+    def _good(self, reading: Reading, of_blob: Counter[Source]) -> Counter[Source]:
+        """Count the rows of each blob that is counted already or has to be from now on."""
+        good: Counter[Source] = Counter()
+        for segment, rows in zip(reading.segments, reading.parsed.segment_rows.tolist(), strict=True):
+            source = _source(segment)
+            if source in of_blob or self._suspicion.knows(source):
+                good[source] += rows
+        return good
+
+
+def _source(segment: Segment) -> Source:
+    return segment.blob, segment.generation
+
+
+def _by_source(letters: list[DeadLetter]) -> tuple[Counter[Source], int]:
+    """Count the letters of each blob, and those that belong to none; references count nowhere."""
+    found: Counter[Source] = Counter()
+    others = 0
+    for letter in letters:
+        if letter.blob is None or letter.generation is None:
+            others += 1
+        elif letter.code is not ErrorCode.QUARANTINED:
+            found[letter.blob, letter.generation] += 1
+    return found, others
+
+
+def _collapsed(reading: Reading, condemned: Collection[Source]) -> list[DeadLetter]:
+    """Make one letter a segment, by reference, of those of condemned blobs."""
+    kept: list[DeadLetter] = []
+    bad: dict[tuple[str, str], list[DeadLetter]] = defaultdict(list)  # by partition and offset of the segment
+    for letter in reading.letters:
+        if (letter.blob, letter.generation) in condemned and letter.code is not ErrorCode.QUARANTINED:
+            bad[letter.source["partition"], letter.source["offset"]].append(letter)
+        else:
+            kept.append(letter)
+    for segment, message in zip(reading.segments, reading.carriers, strict=True):
+        if letters := bad.get((str(message.partition), str(message.offset))):
+            reason = f"{len(letters)} of its records cannot be parsed, the first: {letters[0].reason}; the others became rows"
+            kept.append(_reference(segment, message, reason))
+    return kept
+
+
+def _reference(segment: Segment, message: Inbound, reason: str) -> DeadLetter:
+    source = {
+        **coordinates(message),
+        "length": str(segment.end - segment.start),
+        OMITTED_BYTES: str(len(segment.data)),
+    }
+    return DeadLetter(
+        stage=STAGE,
+        code=ErrorCode.QUARANTINED,
+        reason=f"segment of {len(segment.data)} bytes, which stay where source-... says: {reason}",
+        data=b"",
+        key=segment.blob.encode(),
+        blob=segment.blob,
+        generation=segment.generation,
+        record_offset=segment.start,
+        source=source,
+    )
