@@ -3,7 +3,7 @@
 import contextlib
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from libs.common.events import (
     decode_event,
     encode_event,
     event_headers,
+    read_fields,
 )
 
 FIXTURES = Path(__file__).parents[2] / "data" / "events.json"
@@ -73,6 +74,36 @@ def test_an_event_reads_back_as_it_was(event: Event) -> None:
     """Every kind of event survives encoding, with its type in the headers."""
     assert decode_event(encode_event(event)) == event
     assert dict(event_headers(event))["type"] == type(event).__name__.encode()
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+def test_fields_are_read_as_they_stand(event: Event) -> None:
+    """Without conversion times are microseconds and enums text; an event of another kind is none of these."""
+
+    def plain(value: Any) -> Any:
+        return (value - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) if isinstance(value, datetime) else value
+
+    fields = {name: plain(getattr(event, name)) for name in event.__dataclass_fields__}
+    assert read_fields(encode_event(event), type(event)) == fields
+    other = BlobsListed if not isinstance(event, BlobsListed) else BlobState
+    assert read_fields(encode_event(event), other) is None
+
+
+@pytest.mark.parametrize("name", sorted(json.loads(FIXTURES.read_text())))
+def test_fields_of_every_earlier_schema_version_are_read(name: str) -> None:
+    """A version that is no longer written gives the fields of the newest."""
+    data = bytes.fromhex(json.loads(FIXTURES.read_text())[name])
+    event = decode_event(data)
+    fields = read_fields(data, type(event))
+    assert fields is not None
+    assert fields.keys() == event.__dataclass_fields__.keys()
+
+
+@pytest.mark.parametrize("data", [b"", b"nothing", b"\xc3\x01unknown!!", encode_event(EVENTS[5])[:20]])
+def test_fields_of_what_is_no_event_are_refused(data: bytes) -> None:
+    """Broken and foreign bytes are told as when decoding."""
+    with pytest.raises(CodecError):
+        read_fields(data, BlobState)
 
 
 @pytest.mark.parametrize("name", sorted(json.loads(FIXTURES.read_text())))
