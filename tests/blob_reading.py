@@ -65,7 +65,7 @@ class Desk:
     def step(self, announcement: Announcement) -> Step:
         """Do one step and keep its outcome."""
         task = Task(announcement, self.checkpoint, self.stream, self.wanted or self.allowance)
-        step = Reader(self.limits, clock=lambda: NOW).step(self.container, task)
+        step = Reader(lambda _: self.limits, clock=lambda: NOW).step(self.container, task)
         self.wanted = step.wanted
         self.checkpoint = step.checkpoint or self.checkpoint
         self.segments += step.segments

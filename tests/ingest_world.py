@@ -147,7 +147,7 @@ class Site:
             ),
             topics=TOPICS,
             sources=Sources(subscriptions, lambda _account, alias, _container: self.containers[alias]),
-            reader=reader or Reader(LIMITS),
+            reader=reader or Reader(lambda _: LIMITS),
             checkpoints=Checkpoints(
                 lambda apply: FakeTable(lambda: iter(self.of(TOPICS.checkpoints)), apply), Pace(30.0, 300.0)
             ),

@@ -7,7 +7,14 @@ from collections.abc import Collection, Iterable
 from contextlib import closing
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
 
 from libs.common.kafka.compacted import CompactedTable, patience_for
 from libs.common.kafka.follow import Follower, Since
@@ -59,6 +66,14 @@ def lag(kafka: KafkaSettings, group: str, topic: str) -> int:
             low, high = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=SECONDS)
             total += max(0, high - 1 - max(offset, low)) if high > low else 0
     return total
+
+
+def limit(kafka: KafkaSettings, topic: str, size: int) -> None:
+    """Set `max.message.bytes` of a topic."""
+    entry = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    admin.incremental_alter_configs([resource])[resource].result(SECONDS)
 
 
 def _asker(kafka: KafkaSettings, group: str) -> Consumer:

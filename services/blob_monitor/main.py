@@ -6,6 +6,7 @@ from libs.common.kafka.admin import partition_count
 from libs.common.kafka.compacted import CompactedTable
 from libs.common.kafka.consumer import Use
 from libs.common.kafka.session import SessionSpec, TransactionalSession
+from libs.common.kafka.topic_limits import TopicLimits
 from libs.common.service import Service
 from libs.common.settings import Settings
 from libs.common.settings.storage import account_alias
@@ -23,8 +24,9 @@ def build(settings: Settings) -> Service:
     """
     kafka, topic = settings.kafka, settings.topics.blob_state
     spec = SessionSpec("blob-monitor", settings.instance.ordinal, (topic,), Use.OWN)
+    limits = TopicLimits(kafka, (settings.topics.blobs, topic))
     parts = Parts(
-        make_session=lambda listener: TransactionalSession(kafka, spec, listener),
+        make_session=lambda listener: TransactionalSession(kafka, spec, listener, limits),
         make_table=lambda apply: CompactedTable(kafka, topic, apply),
         partitions=lambda: partition_count(kafka, topic),
         places=places(settings),

@@ -82,13 +82,40 @@ def connections(settings: Settings) -> Iterator[Check]:
     from libs.common.storage.azure import check_container
 
     kafka = partial(check_topics, settings.kafka, settings.topics, load_topic_specs())
-    yield Check(f"Kafka at {settings.kafka.bootstrap_servers} and its topics", kafka, _KAFKA)
+    there = f"Kafka at {settings.kafka.bootstrap_servers} and its topics"
+    yield Check(there, kafka, _KAFKA)
+    yield Check("sizes that topics take", partial(_compare_sizes, settings), there)
     for alias, environment in _environments(settings):
         for source in environment.sources:
             attempt = partial(check_container, environment.storage, alias, source.container)
             yield Check(f"container {source.container} of {alias}", attempt, _storage(alias))
     for sink in _sinks(settings):
         yield Check(f"destination of sink {sink.name}", partial(_open_and_close, sink.sink), _sink(sink.name))
+
+
+def _compare_sizes(settings: Settings) -> str:
+    """Say what is written smaller than the settings say, because its topic takes no more.
+
+    Raises:
+        ConfigError: if a topic takes too little to be of use.
+    """
+    from libs.common.kafka.topic_limits import TopicLimits
+
+    topics, ingest = settings.topics, settings.ingest
+    limits = TopicLimits(settings.kafka, tuple(topics.model_dump().values()))
+    limits.read()
+    lines = (topics.raw_application_logs, topics.raw_proxy_logs, topics.errors)
+    wanted = (
+        ("parser.batch_bytes", settings.parser.batch_bytes, (topics.flows,), "flow batches are cut smaller"),
+        ("ingest.segment_bytes", ingest.segment_bytes, (topics.raw_flow_logs, *lines), "segments are cut smaller"),
+        ("ingest.max_line_bytes", ingest.max_line_bytes, lines, "longer lines go to the errors topic"),
+    )
+    return "; ".join(
+        f"{topic} takes {limits.room(topic)} bytes beside key and headers, {setting} is {size}: {effect}"
+        for setting, size, of, effect in wanted
+        for topic in of
+        if limits.room(topic) < size
+    )
 
 
 def _storage(alias: str) -> str:

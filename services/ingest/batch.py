@@ -25,16 +25,21 @@ class _Share:
     completions: dict[bytes, list[BlobCompletion]] = field(default_factory=dict)
 
 
+def raw_topics(topics: TopicSettings) -> dict[Stream, str]:
+    """Return where the segments of each stream go."""
+    return {
+        Stream.FLOW_LOGS: topics.raw_flow_logs,
+        Stream.APPLICATION_LOGS: topics.raw_application_logs,
+        Stream.PROXY_LOGS: topics.raw_proxy_logs,
+    }
+
+
 class Batch:
     """Collects steps. `bytes` is what segments and dead letters weigh."""
 
     def __init__(self, topics: TopicSettings) -> None:
         self._topics = topics
-        self._raw = {
-            Stream.FLOW_LOGS: topics.raw_flow_logs,
-            Stream.APPLICATION_LOGS: topics.raw_application_logs,
-            Stream.PROXY_LOGS: topics.raw_proxy_logs,
-        }
+        self._raw = raw_topics(topics)
         self._shares: dict[TopicPartition, _Share] = {}
         self.bytes = 0
 

@@ -11,7 +11,7 @@ from libs.common.segments import SegmentFormat
 from services.ingest.plan import Bad, Cut, Limits, Outlook, Progress, Window, by_reference
 
 _NEWLINE = b"\n"
-_TOO_LONG = "line longer than ingest.max_line_bytes"
+_TOO_LONG = "line longer than ingest.max_line_bytes, or than its topic takes"
 
 
 def advance(window: Window, form: SegmentFormat, limits: Limits) -> Progress:

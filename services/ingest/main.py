@@ -6,14 +6,19 @@ from functools import partial
 from typing import Final
 
 from libs.common.errors import ConfigError
+from libs.common.events import Stream
 from libs.common.kafka.admin import partition_count
 from libs.common.kafka.compacted import CompactedTable, patience_for
 from libs.common.kafka.records import Listener, Session
 from libs.common.kafka.session import SessionSpec, TransactionalSession
+from libs.common.kafka.topic_limits import TopicLimits
 from libs.common.service import Service
 from libs.common.settings import Settings
+from libs.common.settings.kafka import TopicSettings
+from libs.common.settings.services import IngestSettings
 from libs.common.storage.azure import open_container
 from services.ingest.app import Ingest, Parts
+from services.ingest.batch import raw_topics
 from services.ingest.checkpoints import Checkpoints, Pace
 from services.ingest.plan import Limits
 from services.ingest.reader import Reader
@@ -29,21 +34,28 @@ def build(settings: Settings) -> Service:
     Raises:
         ConfigError: if there is nothing to read, or sizes do not fit together.
     """
-    ingest = settings.ingest
-    at_once = min(ingest.read_bytes, ingest.commit_bytes)
-    limits = Limits(ingest.segment_bytes, ingest.max_line_bytes, MOST_RECORD_BYTES, at_once)
+    ingest, topics = settings.ingest, settings.topics
     room = settings.kafka.value_max_bytes
-    if max(limits.segment, limits.line) > room:
+    if max(ingest.segment_bytes, ingest.max_line_bytes) > room:
         raise ConfigError(f"ingest.segment_bytes and ingest.max_line_bytes must fit kafka.message_max_bytes: at most {room}")
+    written = (*raw_topics(topics).values(), topics.checkpoints, topics.completions, topics.errors)
+    limits = TopicLimits(settings.kafka, written)
     parts = Parts(
-        settings=settings.ingest,
-        topics=settings.topics,
+        settings=ingest,
+        topics=topics,
         sources=Sources(settings.subscriptions, open_container),
-        reader=Reader(limits),
+        reader=Reader(partial(_cutting, ingest, topics, limits)),
         checkpoints=_checkpoints(settings),
         check=partial(_check_topics, settings),
     )
-    return Ingest(parts, partial(_session, settings))
+    return Ingest(parts, partial(_session, settings, limits))
+
+
+def _cutting(ingest: IngestSettings, topics: TopicSettings, limits: TopicLimits, stream: Stream) -> Limits:
+    """Return how `stream` is cut: so that its topic takes each segment, and the errors topic too."""
+    room = min(limits.room(raw_topics(topics)[stream]), limits.room(topics.errors))
+    at_once = min(ingest.read_bytes, ingest.commit_bytes)
+    return Limits(min(ingest.segment_bytes, room), min(ingest.max_line_bytes, room), MOST_RECORD_BYTES, at_once)
 
 
 def _checkpoints(settings: Settings) -> Checkpoints:
@@ -51,9 +63,9 @@ def _checkpoints(settings: Settings) -> Checkpoints:
     return Checkpoints(partial(CompactedTable, settings.kafka, settings.topics.checkpoints), pace)
 
 
-def _session(settings: Settings, listener: Listener) -> Session:
+def _session(settings: Settings, limits: TopicLimits, listener: Listener) -> Session:
     spec = SessionSpec(ROLE, settings.instance.ordinal, (settings.topics.blobs,))
-    return TransactionalSession(settings.kafka, spec, listener)
+    return TransactionalSession(settings.kafka, spec, listener, limits)
 
 
 def _check_topics(settings: Settings) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from libs.common.events import Stream
 from libs.common.storage.api import BlobChanged, BlobGone, BlobInfo, BlobUnreadable, Container
 from services.ingest import lines, records
 from services.ingest.content import Content
@@ -33,9 +34,8 @@ _APPEND_BLOB = "AppendBlob"
 class Reader:
     """Reads blobs step by step. Holds no state of blobs; threads may share it."""
 
-    def __init__(self, limits: Limits, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self._limits = limits
-        self._widest = max(limits.record, limits.line + 1)
+    def __init__(self, limits: Callable[[Stream], Limits], clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._limits = limits  # as they are now: topics may take less than before
         self._clock = clock
 
     def step(self, container: Container, task: Task) -> Step:
@@ -61,7 +61,7 @@ class Reader:
         if checkpoint is None:
             return self._read(visit, begin(visit)) if visit.version.size else Step(skipped=Skip.EMPTY)
         try:
-            return self._read(visit, resume(visit, checkpoint, self._limits.compare))
+            return self._read(visit, resume(visit, checkpoint, self._limits(visit.task.stream).compare))
         except TooNarrow as error:
             return Step(more=True, wanted=error.wanted)
         except Replaced:
@@ -86,18 +86,19 @@ class Reader:
         return Step(more=True, wanted=2 * allowance)
 
     def _advance(self, visit: Visit, cursor: Cursor, data: bytes, content: Content) -> Progress:
+        limits = self._limits(visit.task.stream)
         window = Window(
             data=data,
             start=cursor.offset,
             blob_end=visit.version.size,
             closing=visit.closing,
-            widest=visit.task.allowance >= self._widest,
+            widest=visit.task.allowance >= max(limits.record, limits.line + 1),
             skip_from=cursor.skip_from,
             block_ends=visit.version.block_ends,
         )
         if content is Content.ENVELOPE:
-            return records.advance(window, self._limits)
-        return lines.advance(window, content.line_format, self._limits)
+            return records.advance(window, limits)
+        return lines.advance(window, content.line_format, limits)
 
 
 def _look(container: Container, task: Task) -> Version:

@@ -27,7 +27,7 @@ _SHORTEST_SKIP = 32_768
 _NOT_A_RECORD = "no JSON record can begin or go on here; reading goes on at the next record"
 _NO_END = "record without an end"
 _LEFTOVER = "bytes that are no whole record at the end of a closed blob"
-_TOO_LONG = "record that cannot be cut below ingest.segment_bytes"
+_TOO_LONG = "record that cannot be cut below ingest.segment_bytes, or what its topic takes"
 
 
 def advance(window: Window, limits: Limits) -> Progress:

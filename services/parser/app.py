@@ -1,35 +1,37 @@
 """Segments to flow batches: the transform that runs between reading and committing.
 
 The segments of one poll are parsed together, whatever partition they came from, because each parse has a fixed price; the rows
-of each partition leave as one batch, on that partition, or as few if there are many. A piece beyond `PARSE_BYTES` costs memory
-and gains nothing, so a poll may be several; a partition is in two only if it alone is larger than a piece.
+of each partition leave as one batch, on that partition, or as few as their topic takes if there are many. A piece beyond
+`PARSE_BYTES` costs memory and gains nothing, so a poll may be several; a partition is in two only if it alone is larger than a
+piece.
 """
 
 from __future__ import annotations
 
 import math
+import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import groupby
 from operator import attrgetter, itemgetter
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import structlog
 
 from libs.common.dead_letters import DeadLetter, ErrorCode
 from libs.common.errors import CodecError, DeadLetterLimit
-from libs.common.flows.wire import FLOW_BATCH_HEADERS, encode_flows
+from libs.common.flows.schema import IDENTITY_COLUMNS
+from libs.common.flows.wire import FLOW_BATCH_HEADERS, decode_flows, encode_flows
 from libs.common.kafka.dead_messages import coordinates, dead_message
 from libs.common.kafka.limit import WAY_PAST, RejectionLimit
 from libs.common.kafka.records import Inbound, Outbound, TopicPartition
 from libs.common.segments import Segment
 from libs.common.service import Health
 from services.parser import metrics
+from services.parser.counted import Counted
 from services.parser.harvest import STAGE, TooManyLetters
 from services.parser.kernel import Parsed, parse
 from services.parser.triage import Reading, Triage
@@ -42,18 +44,30 @@ PARSE_BYTES: Final = 4_194_304
 MOST_LETTERS: Final = 100_000
 """Of one poll, unless everything may be one: what is held of them must stay small beside a worker's memory."""
 
-_NANOSECONDS = 1_000_000_000
-_MAX_LATENCY_SECONDS = 86_400.0
+
+_SCHEMA_BYTES: Final = 8_192  # of a flow batch, whatever its rows
+
+
+def _whatever(_topic: str) -> int:
+    return sys.maxsize
 
 
 @dataclass(frozen=True, slots=True)
 class Outlet:
-    """Where results go: topics, the largest flow batch in bytes, and the share of dead letters that stops the service."""
+    """Where results go.
+
+    Attributes:
+        flows_topic, errors_topic: their names.
+        batch_bytes: the largest flow batch.
+        dead_letter_limit: the share of dead letters that stops the service.
+        room: tells how many bytes a value for a topic may have now.
+    """
 
     flows_topic: str
     errors_topic: str
     batch_bytes: int
     dead_letter_limit: float
+    room: Callable[[str], int] = _whatever
 
 
 class FlowParser:
@@ -65,7 +79,7 @@ class FlowParser:
         self._clock = clock
         self._limit = RejectionLimit(outlet.dead_letter_limit)
         self._most_letters = MOST_LETTERS if outlet.dead_letter_limit < 1 else math.inf
-        self._uncommitted = (0, 0)  # records and dead letters of the last `handle`
+        self._uncommitted = Counted()  # of the last `handle`
 
     def handle(self, batch: Sequence[Inbound]) -> list[Outbound]:
         """Parse one poll.
@@ -86,7 +100,8 @@ class FlowParser:
 
     def committed(self) -> None:
         """Let the last batch count; one that comes again after an aborted transaction counts once."""
-        self._limit.count(*self._uncommitted)
+        self._limit.count(*self._uncommitted.judged)
+        self._uncommitted.count(self._clock())
         self._triage.committed()
 
     def assigned(self, partitions: Collection[TopicPartition], between: Callable[[], None]) -> None:
@@ -144,42 +159,35 @@ class FlowParser:
 
     def _take(self, reading: Reading, poll: _Poll) -> None:
         reading = self._triage.sift(reading)
-        poll.rows += reading.parsed.batch.num_rows
+        poll.counted.add(reading.parsed, len(reading.segments), sum(len(segment.data) for segment in reading.segments))
         poll.letters += reading.letters
+        poll.outputs += self._flows(reading, poll)
         if len(poll.letters) > self._most_letters:
             raise _too_many(poll.letters)
-        poll.outputs += self._flows(reading)
 
     def _judge(self, poll: _Poll) -> None:
-        bad = self._triage.counted
-        self._uncommitted = (poll.rows + bad, bad)
+        counted = self._uncommitted = poll.counted
+        counted.letters.update(letter.code for letter in poll.letters)
+        bad = self._triage.counted + counted.too_large
+        counted.judged = (counted.rows + bad, bad)
         try:
-            self._limit.judge(*self._uncommitted)
+            self._limit.judge(*counted.judged)
         except DeadLetterLimit:
             _show(poll.letters)
             raise
 
-    def _flows(self, result: Reading) -> Iterator[Outbound]:
-        self._count(result)
+    def _flows(self, result: Reading, poll: _Poll) -> Iterator[Outbound]:
+        """Yield the flow batches; a row that no message takes becomes a dead letter."""
+        room = self._outlet.room(self._outlet.flows_topic)
         partitions = [message.partition for message in result.carriers]
-        for partition, part in encoded(result.parsed, partitions, self._outlet.batch_bytes):
-            metrics.BATCH_ROWS.observe(part.rows)
-            metrics.BATCH_BYTES.observe(len(part.data))
+        for partition, part in encoded(result.parsed, partitions, min(self._outlet.batch_bytes, room)):
+            if len(part.data) > room:
+                poll.letters.append(_too_large(part, result.carriers, room))
+                poll.counted.too_large += 1
+                continue
+            poll.counted.add_batch(part.rows, len(part.data))
             headers = (*FLOW_BATCH_HEADERS, ("rows", str(part.rows).encode()))
             yield Outbound(self._outlet.flows_topic, part.data, headers=headers, partition=partition)
-
-    def _count(self, result: Reading) -> None:
-        batch = result.parsed.batch
-        metrics.SEGMENTS.inc(len(result.segments))
-        metrics.SEGMENT_BYTES.inc(sum(len(segment.data) for segment in result.segments))
-        metrics.RECORDS.inc(result.parsed.records)
-        metrics.TUPLES.inc(batch.num_rows)
-        for code, count in Counter(letter.code for letter in result.letters).items():
-            metrics.DEAD_LETTERS.labels(code.value).inc(count)
-        newest = pc.max(batch["record_time"].cast(pa.int64())).as_py()
-        if newest is not None:
-            age = self._clock() - newest / _NANOSECONDS
-            metrics.LATENCY_SECONDS.observe(min(max(age, 0.0), _MAX_LATENCY_SECONDS))
 
 
 @dataclass(slots=True)
@@ -188,7 +196,7 @@ class _Poll:
 
     outputs: list[Outbound] = field(default_factory=list)
     letters: list[DeadLetter] = field(default_factory=list)
-    rows: int = 0
+    counted: Counted = field(default_factory=Counted)
 
 
 def _too_many(letters: Sequence[DeadLetter]) -> DeadLetterLimit:
@@ -234,6 +242,32 @@ def _segment(message: Inbound) -> Segment:
     return Segment.from_message(message.headers, message.value)
 
 
+def _too_large(part: Encoded, messages: Sequence[Inbound], room: int) -> DeadLetter:
+    """Return the dead letter of the one row in `part`: by reference, since what makes it large is not the tuple's own."""
+    identity = decode_flows(part.data).select(list(IDENTITY_COLUMNS)).to_pylist()[0]
+    reason = f"a row of {len(part.data)} bytes does not fit in a message of at most {room}: raise the topic's max.message.bytes"
+    return DeadLetter(
+        stage=STAGE,
+        code=ErrorCode.TOO_LARGE,
+        reason=reason,
+        data=b"",
+        key=identity["blob"].encode(),
+        source=next((coordinates(message) for message in reversed(messages) if _holds(message, identity)), {}),
+        **identity,
+    )
+
+
+def _holds(message: Inbound, identity: Mapping[str, Any]) -> bool:
+    """Tell whether the row came in this message; of the pieces of a record the last one that begins before it."""
+    try:
+        segment = _segment(message)
+    except CodecError:
+        return False
+    same = (segment.blob, segment.generation) == (identity["blob"], identity["generation"])
+    first_tuple = segment.piece.first_tuple if segment.piece else 0
+    return same and segment.start <= identity["record_offset"] < segment.end and first_tuple <= identity["tuple_index"]
+
+
 @dataclass(frozen=True, slots=True)
 class Encoded:
     """A flow batch as bytes, and its rows."""
@@ -255,7 +289,7 @@ def encoded(parsed: Parsed, partitions: Sequence[int], limit: int) -> Iterator[t
 def slices(batch: pa.RecordBatch, limit: int) -> Iterator[Encoded]:
     """Encode `batch` as one or more flow batches of at most `limit` bytes (a single row may be larger); none if it is empty."""
     rows = batch.num_rows
-    step = max(1, rows * limit // max(batch.nbytes, 1))
+    step = max(1, rows * max(limit - _SCHEMA_BYTES, limit // 2) // max(batch.nbytes, 1))
     for start in range(0, rows, step):
         yield from _halves(batch.slice(start, step) if step < rows else batch, limit)
 

@@ -9,6 +9,7 @@ from libs.common.kafka.admin import partition_count
 from libs.common.kafka.compacted import CompactedTable, patience_for
 from libs.common.kafka.records import Listener, Session
 from libs.common.kafka.session import SessionSpec, TransactionalSession
+from libs.common.kafka.topic_limits import TopicLimits
 from libs.common.kafka.transform_loop import PollPolicy, TransformLoop
 from libs.common.service import Service
 from libs.common.settings import Settings
@@ -27,15 +28,18 @@ def build(settings: Settings) -> Service:
     topics, parser = settings.topics, settings.parser
     if parser.batch_bytes > settings.kafka.value_max_bytes:
         raise ConfigError(f"parser.batch_bytes must fit kafka.message_max_bytes: at most {settings.kafka.value_max_bytes}")
+    limits = TopicLimits(settings.kafka, (topics.flows, topics.errors))
     spec = SessionSpec("parser", settings.instance.ordinal, (topics.raw_flow_logs,))
 
     def make_session(listener: Listener) -> Session:
         _check_topics(settings)
-        return TransactionalSession(settings.kafka, spec, listener)
+        return TransactionalSession(settings.kafka, spec, listener, limits)
 
     return TransformLoop(
         make_session,
-        FlowParser(Outlet(topics.flows, topics.errors, parser.batch_bytes, parser.dead_letter_limit), _triage(settings)),
+        FlowParser(
+            Outlet(topics.flows, topics.errors, parser.batch_bytes, parser.dead_letter_limit, limits.room), _triage(settings)
+        ),
         PollPolicy(parser.poll_seconds, parser.poll_messages, parser.poll_bytes),
         topics.errors,
         stage="parser",

@@ -1,4 +1,4 @@
-"""Metrics of the parser. They count work done, so a batch that an aborted transaction brings again counts again."""
+"""Metrics of the parser. They count what is committed; only the time of parsing counts each time that it is done."""
 
 from __future__ import annotations
 

@@ -49,7 +49,11 @@ def _words(indices: pa.Array, dictionary: pa.Array) -> pa.DictionaryArray:
 
 def trimmed(column: pa.Array) -> pa.Array:
     """Return a slice of a word column with only the stretch of the dictionary that it uses."""
-    if not pa.types.is_dictionary(column.type) or len(column.dictionary) <= 1 or column.null_count == len(column):
+    if not pa.types.is_dictionary(column.type) or not len(column.dictionary):
+        return column
+    if column.null_count == len(column):
+        return pa.nulls(len(column), column.type)
+    if len(column.dictionary) == 1:
         return column
     indices = column.indices.drop_null().to_numpy()
     low, high = int(indices.min()), int(indices.max())

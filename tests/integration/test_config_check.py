@@ -13,6 +13,7 @@ from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[att
 
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.local.azurite import LocalAzurite
+from tests.topic_tools import limit
 
 pytestmark = [pytest.mark.kafka, pytest.mark.azurite]
 
@@ -80,6 +81,24 @@ def test_topics_that_do_not_fit_together_are_named(
     done = check(environ)
     assert done.returncode == 2
     assert f"{topics.blobs} 5, {topics.blob_state} 4, {topics.checkpoints} 4" in done.stderr
+
+
+def test_topics_that_take_less_than_settings_say_are_named(
+    environ: dict[str, str], kafka_settings: KafkaSettings, topics: TopicSettings, azurite: LocalAzurite, container: str
+) -> None:
+    """What will be cut smaller is said with topic, limit and setting; a limit of no use fails the check."""
+    limit(kafka_settings, topics.flows, 100_000)
+    limit(kafka_settings, topics.raw_proxy_logs, 1_000_000)
+    done = check(environ | reading(azurite.connection_string, container))
+    assert done.returncode == 0, done.stderr
+    (sizes,) = [line for line in done.stdout.splitlines() if line.startswith("ok  sizes that topics take: ")]
+    batches, lines = sizes.removeprefix("ok  sizes that topics take: ").split("; ")
+    assert batches.startswith(f"{topics.flows} takes 83616 bytes beside key and headers, parser.batch_bytes is 4000000")
+    assert lines.startswith(f"{topics.raw_proxy_logs} takes 983616 bytes beside key and headers, ingest.max_line_bytes is")
+    limit(kafka_settings, topics.flows, 5_000)
+    done = check(environ)
+    assert done.returncode == 2
+    assert f"topic {topics.flows} takes messages of at most 5000 bytes" in done.stderr
 
 
 def test_destinations_that_cannot_be_written_to_are_named(environ: dict[str, str], tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
+import re
 import signal
 import subprocess
 import sys
@@ -39,11 +41,12 @@ from libs.common.kafka.records import Inbound
 from libs.common.segments import Segment
 from libs.common.service import Health, Stop
 from libs.common.settings import Settings
-from libs.common.settings.kafka import KafkaSettings, TopicSettings
+from libs.common.settings.kafka import KEY_AND_HEADERS_BYTES, KafkaSettings, TopicSettings
 from libs.local.azurite import LocalAzurite
 from libs.local.ports import free_port
 from services.ingest.main import build
 from tests.blob_reading import assert_tiles
+from tests.topic_tools import limit
 
 pytestmark = [pytest.mark.kafka, pytest.mark.azurite]
 
@@ -358,6 +361,34 @@ def test_a_blob_that_is_written_anew_with_one_more_record_each_time_grows(site: 
         close_all(site, list(ways))
     assert_each_is(site, list(ways), blocks)
     assert {name: site.until_closed(name).records for name in ways} == dict.fromkeys(ways, 2 * len(blocks))
+    assert site.read(site.topics.errors) == []
+
+
+def test_segments_fit_in_the_topic_also_when_its_limit_is_lowered(site: Site) -> None:
+    """Records, also one larger than the topic takes, arrive whole in smaller segments, in order and without a dead letter."""
+    topic, draw = site.topics.raw_flow_logs, random.Random(7)
+
+    def noise(_: re.Match[bytes]) -> bytes:
+        return b"O,E,NX,%d,%d" % (draw.randrange(1 << 60), draw.randrange(1 << 60))
+
+    def incompressible(number: int, tuples: int) -> tuple[str, bytes]:
+        text = re.sub(rb"O,C,NX,1,2", noise, record(number, tuples))
+        return block_id(number), text if number == 0 else b"," + text
+
+    blocks = [incompressible(0, 20), incompressible(1, 6_000), *(incompressible(number, 20) for number in range(2, 400))]
+    with ingesting(site):
+        for name, size in (("before", 200_000), ("after", 60_000)):
+            limit(site.kafka, topic, size)
+            site.commit(name, blocks)
+            site.close(name)
+            site.until_closed(name)
+    found = site.segments()
+    for name, size in (("before", 200_000), ("after", 60_000)):
+        assert max(len(segment.data) for segment in found[name]) <= size - KEY_AND_HEADERS_BYTES
+        pieces = [segment for segment in found[name] if segment.piece]
+        assert sum(segment.data.count(b",E,NX,") for segment in pieces) == 6_000
+        whole = [segment for segment in found[name] if not segment.piece]
+        assert sum(segment.data.count(b"FlowLogFlowEvent") for segment in whole) == 399
     assert site.read(site.topics.errors) == []
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 import pytest
 from confluent_kafka import Consumer, Producer
@@ -13,7 +13,7 @@ from libs.common.kafka import lag
 from libs.common.kafka.client import consumer_config, transactional_config
 from libs.common.kafka.consumer import GroupConsumer, GroupSpec
 from libs.common.kafka.offsets import next_offsets
-from libs.common.kafka.records import TopicPartition
+from libs.common.kafka.testing import SilentListener
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
@@ -21,14 +21,6 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
 SECONDS = 60.0
 PARTITIONS = range(4)
 RECORDS = 5  # a partition and transaction
-
-
-class _Listener:
-    def assigned(self, partitions: Collection[TopicPartition]) -> None: ...
-
-    def revoked(self, partitions: Collection[TopicPartition]) -> None: ...
-
-    def rewound(self, partitions: Collection[TopicPartition]) -> None: ...
 
 
 def _write(producer: Producer, topic: str) -> None:
@@ -66,7 +58,7 @@ def test_lag_grows_while_paused_is_zero_when_idle_and_goes_with_the_partition(
     producer = Producer(transactional_config(kafka_settings, group))
     producer.init_transactions(SECONDS)
     _write(producer, topic)
-    consumer = GroupConsumer(kafka_settings, GroupSpec(group, (topic,)), _Listener())
+    consumer = GroupConsumer(kafka_settings, GroupSpec(group, (topic,)), SilentListener())
 
     def read() -> None:
         if records := consumer.poll(100, 0.1):

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any, Final
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from libs.common.dead_letters import OMITTED_BYTES, DeadLetter
+from libs.common.dead_letters import DeadLetter
 from libs.common.errors import Retry
 from libs.common.kafka import metrics
 from libs.common.kafka.client import make_client, producer_config
 from libs.common.kafka.client_log import ClientLog
-from libs.common.kafka.failures import error_of, is_passing, translated
+from libs.common.kafka.failures import error_of, is_passing, is_too_large, translated
+from libs.common.kafka.records import Outbound
+from libs.common.kafka.topic_limits import TopicLimits
 from libs.common.settings.kafka import KafkaSettings
 
 log = structlog.get_logger(__name__)
@@ -23,29 +24,39 @@ FLUSH_SECONDS: Final = 3.0
 
 
 class DeadLetterWriter:
-    """An idempotent producer for `topic`. Nothing happens before the first letter."""
+    """An idempotent producer for `topic`. Of a letter that the topic does not take as a whole, the beginning is written."""
 
     def __init__(self, kafka: KafkaSettings, topic: str) -> None:
         self._kafka = kafka
         self._topic = topic
+        self._limits = TopicLimits(kafka, (topic,))
         self._client: Any = None
         self._problems: list[KafkaError] = []
+
+    def open(self) -> None:
+        """Learn how much the topic takes. Optional: otherwise refusals teach it.
+
+        Raises:
+            ConfigError: too little to be of use.
+        """
+        self._limits.read()
 
     def write(self, letters: Sequence[DeadLetter]) -> None:
         """Write all `letters`; return when every one is acknowledged.
 
         Raises:
             Retry: not all of them were; write all of them again.
+            ConfigError: the topic takes too little to be of use.
             BlobtideError: Kafka refuses them for good, for example for want of rights.
         """
         if not letters:
             return
         if self._client is None:
-            self._client = make_client(Producer, producer_config(self._kafka), ClientLog("dead letters"))
+            self._client = make_client(Producer, self._limits.config(producer_config(self._kafka)), ClientLog("dead letters"))
         self._problems = []
         try:
             for letter in letters:
-                self._produce(letter)
+                self._send(self._limits.fitted(Outbound(self._topic, letter.data, letter.key, letter.headers())))
             left = self._client.flush(FLUSH_SECONDS)
         except BufferError as error:
             self.close()
@@ -66,17 +77,7 @@ class DeadLetterWriter:
         """Drop the client; letters that were not acknowledged are the caller's to write again. Idempotent."""
         self._client = None
 
-    def _produce(self, letter: DeadLetter) -> None:
-        try:
-            self._send(letter)
-        except KafkaException as error:
-            if error_of(error).code() != KafkaError.MSG_SIZE_TOO_LARGE:
-                raise
-            # Larger than a message may be: named by its position only.
-            omitted = {**letter.source, OMITTED_BYTES: str(len(letter.data))}
-            self._send(dataclasses.replace(letter, data=b"", source=omitted))
-
-    def _send(self, letter: DeadLetter) -> None:
+    def _send(self, letter: Outbound) -> None:
         try:
             self._enqueue(letter)
         except BufferError:
@@ -84,9 +85,9 @@ class DeadLetterWriter:
             self._client.flush(FLUSH_SECONDS)
             self._enqueue(letter)
 
-    def _enqueue(self, letter: DeadLetter) -> None:
+    def _enqueue(self, letter: Outbound) -> None:
         self._client.produce(
-            self._topic, letter.data, letter.key, headers=list(letter.headers()), on_delivery=self._on_delivery
+            letter.topic, letter.value, letter.key, headers=list(letter.headers), on_delivery=self._on_delivery
         )
 
     def _on_delivery(self, error: KafkaError | None, _message: Message) -> None:
@@ -94,6 +95,9 @@ class DeadLetterWriter:
             self._problems.append(error)
 
     def _problem(self, error: KafkaError) -> Exception:
+        if is_too_large(error):
+            self._limits.refused((self._topic,))
+            return Retry(f"{self._topic} takes smaller messages than these dead letters", after=0.0)
         if error.fatal() or is_passing(error) or error.code() == KafkaError._MSG_TIMED_OUT:  # noqa: SLF001
             return Retry(f"dead letters were not written: {error.str()}")
         return translated(error, f"writing dead letters to {self._topic}")

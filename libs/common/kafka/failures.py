@@ -23,19 +23,21 @@ class Failure(StrEnum):
 
 
 class OutputRefused(BlobtideError):
-    """A record of the transaction can never be written, for example because it is too large; the transaction was aborted."""
+    """A record of the transaction can never be written; the transaction was aborted."""
+
+
+class OutputTooLarge(OutputRefused):
+    """Records for `topics` are larger than these take; the same in smaller records can be written."""
+
+    def __init__(self, reason: str, topics: frozenset[str]) -> None:
+        super().__init__(reason)
+        self.topics = topics
 
 
 _FENCED = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})  # noqa: SLF001
 _NOT_IN_GROUP = frozenset({KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.FENCED_INSTANCE_ID})
-_REFUSED = frozenset(
-    {
-        KafkaError.MSG_SIZE_TOO_LARGE,
-        KafkaError.RECORD_LIST_TOO_LARGE,
-        KafkaError.INVALID_RECORD,
-        KafkaError.POLICY_VIOLATION,
-    }
-)
+_TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
+_REFUSED = _TOO_LARGE | {KafkaError.INVALID_RECORD, KafkaError.POLICY_VIOLATION}
 _DENIED = frozenset(
     {
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -149,6 +151,11 @@ def is_out_of_group(error: KafkaError) -> bool:
 def is_refusal(error: KafkaError) -> bool:
     """Tell whether one record, not the world, is at fault: repeating cannot help."""
     return error.code() in _REFUSED
+
+
+def is_too_large(error: KafkaError) -> bool:
+    """Tell whether a record, or several that were sent as one, are larger than the topic takes."""
+    return error.code() in _TOO_LARGE
 
 
 def is_passing(error: KafkaError) -> bool:

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as ClientPartition
 
 from libs.common.dead_letters import stage_and_code
@@ -36,11 +36,13 @@ from libs.common.kafka.client_log import ClientLog
 from libs.common.kafka.failures import (
     Failure,
     OutputRefused,
+    OutputTooLarge,
     classify,
     error_of,
     is_fenced,
     is_out_of_group,
     is_refusal,
+    is_too_large,
     translated,
 )
 from libs.common.kafka.protocols import TransactionalClient
@@ -122,6 +124,7 @@ class TransactionalProducer:
         self._pid = os.getpid()
         self._fences: deque[float] = deque(maxlen=2)
         self._throttle = Throttle(clock)
+        self._too_large: set[str] = set()  # topics that did not take a record of this transaction
         self.state = State.COLD
 
     def prepare(self, seconds: float) -> bool:
@@ -163,11 +166,13 @@ class TransactionalProducer:
         """Write `work` as one transaction; return within the limits. `prepare` must have returned True.
 
         Raises:
+            OutputTooLarge: a topic does not take a record of this size; the transaction was aborted.
             OutputRefused: a record can never be written; the transaction was aborted.
             BlobtideError: another process keeps taking over the transactional id.
         """
         self._stay_in_process()
         client = self._ready_client()
+        self._too_large.clear()
         started = self._clock()
         try:
             committing = self._run(client, work, started + self._limits.commit)
@@ -226,16 +231,28 @@ class TransactionalProducer:
         headers = list(output.headers)
         while True:
             try:
-                client.produce(output.topic, output.value, output.key, partition, headers=headers)
+                client.produce(
+                    output.topic, output.value, output.key, partition, headers=headers, on_delivery=self._on_delivery
+                )
             except BufferError as full:
                 if self._clock() >= deadline:
                     raise _Failed(KafkaError(KafkaError._QUEUE_FULL), Failure.ABORT) from full  # noqa: SLF001
                 self._wait()
             except KafkaException as exception:
                 error = error_of(exception)
+                self._note(error, output.topic)
                 raise _Failed(error, Failure.FATAL if error.fatal() else Failure.ABORT) from exception
             else:
                 return
+
+    def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
+        """Record a fact; the client calls this only for records that were not written."""
+        if error is not None:
+            self._note(error, message.topic() or "")
+
+    def _note(self, error: KafkaError, topic: str) -> None:
+        if is_too_large(error):
+            self._too_large.add(topic)
 
     def _flush(self, client: TransactionalClient, deadline: float) -> None:
         while True:
@@ -261,6 +278,8 @@ class TransactionalProducer:
     def _end(self, client: TransactionalClient, failed: _Failed, work: Transaction) -> Ending:
         """Leave a failed transaction: abort if that is allowed, replace the producer."""
         outcome = self._outcome(failed)
+        if is_refusal(failed.error):
+            client.poll(0)  # serves reports that say of which topic
         if outcome == "aborted":
             self.state = State.ABORTING
             self._abort(client)
@@ -272,11 +291,15 @@ class TransactionalProducer:
         if is_fenced(failed.error):
             self._count_fence()
         if is_refusal(failed.error):
-            topics = ", ".join(sorted({output.topic for output in work.outputs}))
-            sizes = "kafka.message_max_bytes and the topic's max.message.bytes"
-            raise OutputRefused(f"a record for {topics} cannot be written: {failed.error.str()}; see {sizes}")
+            raise self._refusal(failed.error, frozenset(output.topic for output in work.outputs))
         broken = failed.failure is Failure.FATAL or is_out_of_group(failed.error)
         return Ending.LEFT_GROUP if broken else Ending.ABORTED
+
+    def _refusal(self, error: KafkaError, topics: frozenset[str]) -> OutputRefused:
+        if is_too_large(error):
+            topics = frozenset(self._too_large) or topics
+            return OutputTooLarge(f"a record for {', '.join(sorted(topics))} is too large: {error.str()}", topics)
+        return OutputRefused(f"a record for {', '.join(sorted(topics))} cannot be written: {error.str()}")
 
     def _outcome(self, failed: _Failed) -> str:
         if failed.failure is Failure.FATAL:

@@ -104,7 +104,8 @@ class Session(Protocol):
     def commit(self, outputs: list[Outbound], offsets: NextOffsets) -> CommitResult:
         """Write `outputs` and `offsets` in one transaction; `offsets` may be empty or unmoved: the generation is checked.
 
-        Raises `failures.OutputRefused`, after a rewind as with ABORTED, if an output can never be written.
+        Raises `failures.OutputRefused`, after a rewind as with ABORTED, if an output can never be written. One that is
+        too large for its topic ends as ABORTED: the topic's `topic_limits.TopicLimits.room` is then smaller.
         """
 
     def owned(self) -> frozenset[TopicPartition]:

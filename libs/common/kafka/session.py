@@ -24,10 +24,11 @@ from libs.common.errors import ServerUnreachable
 from libs.common.kafka.client import check_reachable, make_client, transactional_config
 from libs.common.kafka.client_log import ClientLog
 from libs.common.kafka.consumer import GroupConsumer, GroupSpec, Use
-from libs.common.kafka.failures import OutputRefused
+from libs.common.kafka.failures import OutputRefused, OutputTooLarge
 from libs.common.kafka.producer import Ending, State, Transaction, TransactionalProducer
 from libs.common.kafka.protocols import TransactionalClient
 from libs.common.kafka.records import CommitResult, Inbound, Listener, NextOffsets, Outbound, TopicPartition
+from libs.common.kafka.topic_limits import TopicLimits
 from libs.common.settings.kafka import KafkaSettings
 
 log = structlog.get_logger(__name__)
@@ -54,11 +55,15 @@ class SessionSpec:
 
 
 class TransactionalSession:
-    """See `libs.common.kafka.records.Session`. Nothing happens before `open`."""
+    """See `libs.common.kafka.records.Session`. Nothing happens before `open`.
 
-    def __init__(self, kafka: KafkaSettings, spec: SessionSpec, listener: Listener) -> None:
+    `limits` are kept up to date here; who makes outputs asks them how large these may be.
+    """
+
+    def __init__(self, kafka: KafkaSettings, spec: SessionSpec, listener: Listener, limits: TopicLimits | None = None) -> None:
         self._kafka = kafka
         self._spec = spec
+        self._limits = limits or TopicLimits(kafka)
         group = f"{kafka.group_prefix}.{spec.role}"
         self._consumer = GroupConsumer(kafka, GroupSpec(group, spec.topics, spec.use), listener)
         self._producer = TransactionalProducer(f"{group}.{spec.ordinal}", self._make_producer)
@@ -68,9 +73,10 @@ class TransactionalSession:
 
         Raises:
             ServerUnreachable: Kafka or its transaction coordinator does not answer.
-            ConfigError: a topic does not exist.
+            ConfigError: a topic does not exist, or takes too little.
         """
         check_reachable(self._kafka, self._spec.topics)
+        self._limits.read()
         deadline = time.monotonic() + OPEN_SECONDS
         while not self._producer.prepare(PREPARE_SECONDS):
             if time.monotonic() > deadline:
@@ -88,8 +94,12 @@ class TransactionalSession:
     def commit(self, outputs: list[Outbound], offsets: NextOffsets) -> CommitResult:
         """Write `outputs` and `offsets` in one transaction, within eight seconds.
 
+        Of a dead letter that its topic does not take as a whole, the beginning is written.
+
         Raises:
-            OutputRefused: an output can never be written (too large, invalid); work was rewound as after ABORTED.
+            OutputRefused: an output can never be written; work was rewound as after ABORTED. One that is only too large for
+                its topic ends as ABORTED, and the limit is then smaller.
+            ConfigError: a topic takes too little to be of use.
             BlobtideError: another process has this transactional id.
         """
         transaction = self._transaction(outputs, offsets)
@@ -98,6 +108,9 @@ class TransactionalSession:
             return CommitResult.ABORTED
         try:
             ending = self._producer.commit(transaction)
+        except OutputTooLarge as error:
+            self._limits.refused(error.topics)
+            ending = Ending.ABORTED
         except OutputRefused:
             self._rewind()
             raise
@@ -136,7 +149,7 @@ class TransactionalSession:
         if not frozen or not frozen.keys() <= readable or not self._producer.prepare(PREPARE_SECONDS):
             return None
         metadata = self._consumer.group_metadata()
-        return None if metadata is None else Transaction(tuple(outputs), frozen, metadata)
+        return None if metadata is None else Transaction(tuple(map(self._limits.fitted, outputs)), frozen, metadata)
 
     def _rewind(self) -> None:
         self._consumer.rewind()
@@ -146,4 +159,4 @@ class TransactionalSession:
     def _make_producer(self, client_log: ClientLog) -> TransactionalClient:
         make: Callable[..., Any] = Producer
         config = transactional_config(self._kafka, f"{self._kafka.group_prefix}.{self._spec.role}.{self._spec.ordinal}")
-        return cast("TransactionalClient", make_client(make, config, client_log))
+        return cast("TransactionalClient", make_client(make, self._limits.config(config), client_log))

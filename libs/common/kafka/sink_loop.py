@@ -118,6 +118,7 @@ class SinkLoop:
         letters = DeadLetterWriter(self._kafka, self._spec.errors_topic)
         work = SinkWork(SinkParts(self._handler, consumer, letters, listener), self._spec, self._clock)
         try:
+            letters.open()
             self._handler.open()
             consumer.open()
             work.run(stop, health)

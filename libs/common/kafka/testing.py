@@ -1,4 +1,7 @@
-"""A session without Kafka, for unit tests of what stands on `records.Session`. It keeps the contract, rewinds included."""
+"""A session without Kafka, for unit tests of what stands on `records.Session`, and a listener that does nothing.
+
+The session keeps the contract, rewinds included.
+"""
 
 from __future__ import annotations
 
@@ -110,6 +113,19 @@ class FakeSession:
                 self._positions[partition] = taken[-1].offset + 1
                 found += taken
         return found
+
+
+class SilentListener:
+    """Does nothing with what it is told."""
+
+    def assigned(self, partitions: Collection[TopicPartition]) -> None:
+        """Do nothing."""
+
+    def revoked(self, partitions: Collection[TopicPartition]) -> None:
+        """Do nothing."""
+
+    def rewound(self, partitions: Collection[TopicPartition]) -> None:
+        """Do nothing."""
 
 
 def record(topic: str, partition: int, offset: int, value: bytes | None = b"", headers: Headers = ()) -> Inbound:

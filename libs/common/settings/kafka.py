@@ -11,7 +11,8 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from libs.common.settings.base import Group
 from libs.common.settings.transport import TransportSettings
 
-_KEY_AND_HEADERS_BYTES: Final = 16_384
+KEY_AND_HEADERS_BYTES: Final = 16_384  # twice the longest blob id, and more
+_SMALLEST_MESSAGE: Final = 120_000
 # What a commit may take before we give it up ourselves, and some more: Kafka must not end a transaction that is alive.
 _LONGEST_COMMIT_MS: Final = 10_000
 
@@ -64,7 +65,7 @@ class KafkaSettings(TransportSettings):
     session_timeout_ms: int = Field(default=10_000, ge=6_000, le=60_000, description="Consumer session timeout.")
     max_poll_interval_ms: int = Field(default=300_000, ge=10_000, description="Longest time between two polls.")
     transaction_timeout_ms: int = Field(default=15_000, ge=_LONGEST_COMMIT_MS, le=60_000, description="Transaction timeout.")
-    message_max_bytes: int = Field(default=8_388_608, ge=120_000, description="Largest message a producer may send.")
+    message_max_bytes: int = Field(default=8_388_608, ge=_SMALLEST_MESSAGE, description="Largest message a producer may send.")
     compression: Compression = Field(default=Compression.LZ4, description="Compression of batches.")
     fetch_memory_kbytes: int = Field(default=8_192, ge=1_024, description="Prefetched data a consumer may hold.")
     librdkafka: dict[str, str] = Field(default_factory=dict, description="Further librdkafka options, passed as given.")
@@ -72,7 +73,12 @@ class KafkaSettings(TransportSettings):
     @property
     def value_max_bytes(self) -> int:
         """How large a message's value may be, so that key and headers fit beside it."""
-        return self.message_max_bytes - _KEY_AND_HEADERS_BYTES
+        return self.largest_message - KEY_AND_HEADERS_BYTES
+
+    @property
+    def largest_message(self) -> int:
+        """The largest message that our producers may send."""
+        return int(self.librdkafka.get("message.max.bytes", self.message_max_bytes))
 
     @property
     def signs_in(self) -> bool:
@@ -106,6 +112,9 @@ class KafkaSettings(TransportSettings):
         for name in ("bootstrap.servers", "metadata.broker.list", "security.protocol"):
             if name in self.librdkafka:
                 raise ValueError(f"kafka.librdkafka.{name} has a setting of its own: use bootstrap_servers, security_protocol")
+        for name, least in (("message.max.bytes", _SMALLEST_MESSAGE), ("batch.size", 1)):
+            if name in self.librdkafka and not (self.librdkafka[name].isdigit() and int(self.librdkafka[name]) >= least):
+                raise ValueError(f"kafka.librdkafka.{name} must be a number of bytes, at least {least}")
         return self
 
 

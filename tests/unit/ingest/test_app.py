@@ -236,7 +236,7 @@ def test_a_blob_that_crashes_the_reader_is_named_and_the_others_go_on() -> None:
     site = Site()
     site.put("bad", lines(1))
     site.put("good", lines(1))
-    site.run(Crashing(LIMITS))
+    site.run(Crashing(lambda _: LIMITS))
     assert [dict(e.headers)["code"] for e in site.of(TOPICS.errors)] == [b"handler_crash"]
     assert len(site.segments("good")) == 1
 

@@ -140,6 +140,23 @@ def test_large_results_are_cut_to_the_largest_batch() -> None:
     assert len(encode_flows(batch)) > 100_000
 
 
+def test_a_row_that_fits_in_no_message_costs_no_other_row() -> None:
+    """Names that only one blob has weigh on no batch of another; what is too large is named by its place."""
+    long = dict.fromkeys(("flowLogGUID", "flowLogResourceID", "targetResourceID", "systemId"), "€" * 1_000)
+    data = b"," + json.dumps(vnet(GOOD, GOOD) | long).encode()
+    large = Segment("a.b/logs/large", "g", 14, 14 + len(data), 1, SegmentFormat.VNET, data)
+    polled = [message(0, 5, segment(1, *[GOOD] * 50)), message(0, 6, large), message(0, 7, segment(2, *[GOOD] * 50))]
+    outputs = flow_parser(replace(OUTLET, room=lambda _: 16_384)).handle(polled)
+    rows = [blob for out in outputs if out.topic == "Flows" for blob in decode_flows(out.value or b"")["blob"].to_pylist()]
+    assert rows == ["a.b/logs/1"] * 50 + ["a.b/logs/2"] * 50
+    letters = [(out.key, out.value, dict(out.headers)) for out in outputs if out.topic == "Errors"]
+    assert [(key, value) for key, value, _ in letters] == [(b"a.b/logs/large", b"")] * 2
+    assert [(h["code"], h["record-offset"], h["tuple-index"], h["source-offset"]) for *_, h in letters] == [
+        (b"too_large", b"15", b"0", b"6"),
+        (b"too_large", b"15", b"1", b"6"),
+    ]
+
+
 def test_too_many_dead_letters_stop_the_service() -> None:
     """When more than the allowed share of a sensible number of tuples is bad, nothing is returned."""
     parser = flow_parser()
@@ -191,7 +208,7 @@ def test_more_dead_letters_than_can_be_held_stop_the_service_before_they_are_mad
 
 
 def test_metrics_move() -> None:
-    """Rows, records, segments and dead letters are counted, and the age of the newest record is observed."""
+    """Rows, records, segments, dead letters and the age of the newest record count when they are committed, and once."""
 
     def values() -> list[float]:
         names = ["segments_total", "records_total", "tuples_total", "batch_rows_sum", "end_to_end_latency_seconds_sum"]
@@ -199,7 +216,11 @@ def test_metrics_move() -> None:
         return [*(REGISTRY.get_sample_value(f"blobtide_parser_{name}") or 0.0 for name in names), bad or 0.0]
 
     before = values()
-    flow_parser(clock=lambda: 1663146052.5625085 + 30).handle([message(0, 0, segment(0, GOOD, GOOD, "bad"))])
+    parser = flow_parser(clock=lambda: 1663146052.5625085 + 30)
+    for _ in range(3):
+        parser.handle([message(0, 0, segment(0, GOOD, GOOD, "bad"))])
+    assert values() == before, "nothing is committed yet"
+    parser.committed()
     assert [after - start for after, start in zip(values(), before, strict=True)] == pytest.approx(
         [1, 1, 2, 2, 30, 1], abs=1e-3
     )

@@ -1,0 +1,155 @@
+"""How large a record for a topic may be: what the topic takes and what we may send, whichever is less.
+
+Kafka tells it at the start, and again when it refused a record for its size: somebody may have changed it. Where it does not
+tell, for want of the right to describe topics, refusals teach it: after each the limit is half of what it was. What is written
+is made to fit before it is compressed, so that it fits whatever compression makes of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Final
+
+import structlog
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]
+
+from libs.common.dead_letters import OMITTED_BYTES, stage_and_code
+from libs.common.errors import ConfigError
+from libs.common.kafka.client import Config, SilentLog, admin_config, make_client
+from libs.common.kafka.records import Outbound
+from libs.common.segments import Headers
+from libs.common.settings.kafka import KEY_AND_HEADERS_BYTES, KafkaSettings
+
+log = structlog.get_logger(__name__)
+
+# Takes every event, and beside key and headers a flow batch of one row, of which the schema alone is 7 KB.
+SMALLEST: Final = 2 * KEY_AND_HEADERS_BYTES
+
+_ANSWER_SECONDS: Final = 5.0
+_CONFIGS: Final = ("max.message.bytes", "segment.bytes")  # a batch must also fit in a segment of the log
+_RECORD_BYTES: Final = 512  # of a record and its batch besides key, value and headers
+_HEADER_BYTES: Final = 10  # of a header besides name and value
+_USUAL_BATCH: Final = 1_000_000  # the client's own default
+_OMITTED: Final = f"source-{OMITTED_BYTES}"
+_OMITTED_HEADERS: Final = "source-omitted-headers"
+
+
+def told_limits(kafka: KafkaSettings, topics: Collection[str]) -> dict[str, int]:
+    """Return the largest message that each topic takes, as far as Kafka tells now."""
+    if not topics:
+        return {}
+    admin = make_client(AdminClient, admin_config(kafka), SilentLog("limits"))
+    resources = [ConfigResource(ResourceType.TOPIC, topic) for topic in sorted(topics)]
+    found = {}
+    for resource, future in admin.describe_configs(resources, request_timeout=_ANSWER_SECONDS).items():
+        try:
+            entries = future.result(2 * _ANSWER_SECONDS)
+        except (KafkaException, TimeoutError):
+            continue  # no right, no such topic, or Kafka is away: whoever needs it says so
+        numbers = [int(entries[name].value) for name in _CONFIGS if name in entries and str(entries[name].value).isdigit()]
+        if numbers:
+            found[resource.name] = min(numbers)
+    return found
+
+
+class TopicLimits:
+    """The limits of `topics`; of others they are learned by refusals. Nothing is asked before `read`.
+
+    Belongs to the thread that writes; others may ask for the `room`.
+    """
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        topics: Collection[str] = (),
+        ask: Callable[[Collection[str]], Mapping[str, int]] | None = None,
+    ) -> None:
+        self._own = kafka.largest_message
+        self._ask = ask or partial(told_limits, kafka)
+        self._limits = dict.fromkeys(topics, self._own)
+
+    def room(self, topic: str) -> int:
+        """Return how large a value for `topic` may be, so that key and headers fit beside it."""
+        return self._limit(topic) - KEY_AND_HEADERS_BYTES
+
+    def read(self) -> None:
+        """Ask Kafka. What it does not tell stays as it is.
+
+        Raises:
+            ConfigError: a topic takes too little to be of use.
+        """
+        for topic, limit in self._ask(tuple(self._limits)).items():
+            self._set(topic, min(self._limit(topic), limit))
+
+    def refused(self, topics: Collection[str]) -> None:
+        """Take note that a record for each of `topics` was refused for its size: from now on they are smaller.
+
+        Raises:
+            ConfigError: a topic takes too little to be of use.
+        """
+        told = self._ask({*self._limits, *topics})
+        for topic in topics:
+            before = self._limit(topic)
+            limit = told.get(topic, before)
+            self._set(topic, limit if limit < before else before // 2)
+            log.warning(
+                "Kafka refused records for their size; they are cut smaller from now on",
+                topic=topic,
+                before_bytes=before,
+                now_bytes=self._limit(topic),
+                reason="the topic's max.message.bytes was lowered" if limit < before else "Kafka does not tell the limit",
+            )
+
+    def fitted(self, record: Outbound) -> Outbound:
+        """Return `record`; of a dead letter that its topic does not take as a whole, what fits: position and reason always."""
+        most = self._limit(record.topic) - _RECORD_BYTES
+        if _weight(record) <= most or stage_and_code(record.headers) is None:
+            return record
+        return _cut(record, most)
+
+    def config(self, config: Config) -> Config:
+        """Return a producer's `config` with batches that every topic takes: the client sends several records as one."""
+        usual = int(config.get("batch.size", _USUAL_BATCH))
+        return {**config, "batch.size": min([usual, *self._limits.values()])}
+
+    def _limit(self, topic: str) -> int:
+        return self._limits.get(topic, self._own)
+
+    def _set(self, topic: str, limit: int) -> None:
+        if limit < SMALLEST:
+            raise ConfigError(
+                f"topic {topic} takes messages of at most {limit} bytes, which is too small to work with: set its "
+                f"max.message.bytes to {SMALLEST} or more (`blobtide topics apply` sets what deploy/topics.yaml declares)"
+            )
+        self._limits[topic] = limit
+
+
+def _weight(record: Outbound) -> int:
+    own = len(record.value or b"") + len(record.key or b"")
+    return own + sum(len(name) + len(value) + _HEADER_BYTES for name, value in record.headers)
+
+
+def _cut(letter: Outbound, most: int) -> Outbound:
+    """Return the beginning of `letter`, and of what belongs to it as much as leaves room for position and reason."""
+    bare = replace(letter, value=None)
+    if _weight(bare) > most // 2:  # the message that it was came with more than any of ours
+        kept = tuple(header for header in letter.headers if not header[0].startswith("original-"))
+        dropped = len(letter.headers) - len(kept)
+        bare = replace(bare, headers=(*kept, (_OMITTED_HEADERS, str(dropped).encode())))
+    if _weight(bare) > most // 2:
+        bare = replace(bare, key=None)
+    value = bytes(letter.value or b"")
+    kept_value = value[: max(0, most - _weight(bare) - len(_OMITTED) - 2 * _HEADER_BYTES)]
+    return replace(bare, value=kept_value, headers=_with_omitted(bare.headers, len(value) - len(kept_value)))
+
+
+def _with_omitted(headers: Headers, count: int) -> Headers:
+    """Add `count` to the bytes that are said to be missing."""
+    before = int(dict(headers).get(_OMITTED, b"0"))
+    if not before + count:
+        return headers
+    others = tuple(header for header in headers if header[0] != _OMITTED)
+    return (*others, (_OMITTED, str(before + count).encode()))
