@@ -6,7 +6,7 @@ Every operation is a ``create`` with an id, so anything may be sent again: after
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
@@ -14,11 +14,12 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from isal import igzip
+from isal import isal_zlib
 
 from libs.common.dead_letters import ErrorCode
 from libs.common.errors import CodecError, ConfigError, Retry
 from libs.common.flows.json_text import text_bytes
+from libs.common.flows.row_text import Piece, Words
 from services.sinks.bulk_client import Answer, HttpClient, Request
 from services.sinks.bulk_reply import FILTER_PATH, ItemResult, Verdict, read_reply
 
@@ -26,6 +27,7 @@ _HEADERS: Final = {"Content-Type": "application/x-ndjson", "Content-Encoding": "
 _PATH: Final = f"/_bulk?filter_path={FILTER_PATH}"
 _PASSING: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
 _FIRST_PAUSE: Final = 0.1
+_GZIP: Final = 31  # 32 KB window, gzip header
 
 _Rows = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -62,10 +64,10 @@ class BulkLimits:
     attempts: int = 4
 
 
-def create_operations(documents: pa.Array, indexes: pa.Array, ids: pa.Array) -> pa.Array:
-    """Return one ``_bulk`` operation a document: action line and document line."""
-    begin, middle, end = '{"create":{"_index":"', '","_id":"', '"}}\n'
-    return pc.binary_join_element_wise(begin, indexes, middle, ids, end, documents, "\n", "")
+def operation_pieces(index: pa.DictionaryArray, ids: Sequence[Piece], documents: Sequence[Piece]) -> list[Piece]:
+    """Return the pieces of one ``_bulk`` operation a document: action line and document line."""
+    names = Words(index.dictionary.to_pylist(), index.indices.to_numpy().astype(np.uint32))
+    return ['{"create":{"_index":"', names, '","_id":"', *ids, '"}}\n', *documents, "\n"]
 
 
 class BulkWriter:
@@ -76,7 +78,7 @@ class BulkWriter:
         self._limits = limits
         self._sleep = sleep
 
-    def write(self, operations: pa.Array) -> Delivered:
+    def write(self, operations: pa.ChunkedArray) -> Delivered:
         """Write all operations (strings); rows in the result count from 0.
 
         Raises:
@@ -88,7 +90,7 @@ class BulkWriter:
             delivered.add(self._write(operations, rows))
         return delivered
 
-    def _write(self, operations: pa.Array, rows: _Rows) -> Delivered:
+    def _write(self, operations: pa.ChunkedArray, rows: _Rows) -> Delivered:
         delivered = Delivered()
         pause = _FIRST_PAUSE
         for attempt in range(self._limits.attempts):
@@ -107,7 +109,7 @@ class BulkWriter:
                 pause *= 2
         raise Retry(f"{len(rows)} documents not taken: {results[again[0]].reason}", after=_FIRST_PAUSE * 10)
 
-    def _halved(self, operations: pa.Array, rows: _Rows) -> Delivered:
+    def _halved(self, operations: pa.ChunkedArray, rows: _Rows) -> Delivered:
         """Write a body that was too large in two; a single document that is too large is refused."""
         if len(rows) == 1:
             return Delivered(refused=[Refused(int(rows[0]), ErrorCode.TOO_LARGE, "the cluster takes no request of this size")])
@@ -117,7 +119,7 @@ class BulkWriter:
         return delivered
 
 
-def _cut(operations: pa.Array, limit: int) -> Iterator[_Rows]:
+def _cut(operations: pa.ChunkedArray, limit: int) -> Iterator[_Rows]:
     """Yield consecutive rows whose operations fit a body; a single larger one goes alone."""
     ends = np.cumsum(pc.binary_length(operations).to_numpy().astype(np.int64))
     start, sent = 0, 0
@@ -127,11 +129,11 @@ def _cut(operations: pa.Array, limit: int) -> Iterator[_Rows]:
         start, sent = stop, int(ends[stop - 1])
 
 
-def _body(operations: pa.Array, rows: _Rows) -> bytes:
+def _body(operations: pa.ChunkedArray, rows: _Rows) -> bytes:
     consecutive = int(rows[-1]) - int(rows[0]) + 1 == len(rows)
     chosen = operations.slice(int(rows[0]), len(rows)) if consecutive else operations.take(pa.array(rows))
-    body: bytes = igzip.compress(text_bytes(chosen).data, compresslevel=1)
-    return body
+    stream = isal_zlib.compressobj(1, wbits=_GZIP)
+    return b"".join([*(stream.compress(text_bytes(chunk).data) for chunk in chosen.chunks), stream.flush()])
 
 
 def _results(answer: Answer, documents: int) -> list[ItemResult]:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from http import HTTPStatus
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
@@ -27,12 +28,13 @@ from pydantic import Field, SecretStr, StringConstraints, field_validator, model
 from libs.common.dead_letters import ErrorCode
 from libs.common.errors import ConfigError, Retry, ServerUnreachable
 from libs.common.flows.identity import Identities
-from libs.common.flows.json_text import json_documents
+from libs.common.flows.json_text import document_pieces
+from libs.common.flows.row_text import RowText
 from libs.common.settings.base import listed
 from libs.common.settings.secrets import read_secret
 from libs.common.settings.transport import TransportSettings
 from libs.common.transport import Lack, guard_credentials, is_plain, note
-from services.sinks.bulk import BulkLimits, BulkWriter, Delivered, create_operations
+from services.sinks.bulk import BulkLimits, BulkWriter, Delivered, operation_pieces
 from services.sinks.bulk_client import Answer, Cluster, HttpClient, Request, Tls, authorization
 from services.sinks.contract import FlowPart, Outcome, RejectedRow
 from services.sinks.ecs import ecs_columns
@@ -42,13 +44,14 @@ from services.sinks.settings import DocumentBatchSettings, SinkSettings
 log = structlog.get_logger(__name__)
 
 KIND: Final = "elasticsearch"
-_SLICE_ROWS: Final = 4_096  # some 5 MB of documents: bounds the memory of a write
+_SLICES: Final = 4  # of text, some 6 MB of documents: bounds the memory of a write
 _OUTSIDE: Final = "the day of this flow is outside the days that indexes are made for (past_days)"
 _BEAT_SECONDS: Final = 1.0
 _JSON: Final = {"Content-Type": "application/json"}
 _ADDRESS = re.compile(r"https?://[A-Za-z0-9.\[\]:_-]+(?:/[A-Za-z0-9._~/-]*)?")
 
 _Rows = np.ndarray[Any, np.dtype[np.int64]]
+_NO_OPERATIONS: Final = pa.chunked_array([], pa.string())
 
 # What a server takes as the name of an index, short enough for a date behind it.
 IndexName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,199}$")]
@@ -109,7 +112,7 @@ class _Piece:
 
     part: int
     rows: _Rows
-    operations: pa.Array
+    operations: pa.ChunkedArray
     outside: _Rows
 
 
@@ -182,17 +185,22 @@ class ElasticsearchSink:
             self._client = None
 
     def _pieces(self, number: int, flows: pa.Table) -> Iterator[_Piece]:
-        """Make operations, a bounded number at a time; what is derived once a dictionary value is derived once a part."""
-        columns = ecs_columns(flows)
-        ids = Identities.of(flows).document_ids()
-        indexes = self._target.names(columns["@timestamp"])
-        for start in range(0, len(ids), _SLICE_ROWS):
-            index = indexes.slice(start, _SLICE_ROWS)
-            documents = json_documents({name: column.slice(start, _SLICE_ROWS) for name, column in columns.items()})
-            operations = create_operations(documents.combine_chunks(), index, ids.slice(start, _SLICE_ROWS))
-            inside = index.is_valid().to_numpy(zero_copy_only=False)
-            rows = np.arange(start, start + len(index))
-            yield _Piece(number, rows[inside], operations.drop_null(), rows[~inside])
+        """Make operations, a bounded number at a time; what can be derived once a part is."""
+        index = self._target.names(flows.column("time").combine_chunks())
+        inside = index.is_valid()
+        rows = np.flatnonzero(inside.to_numpy(zero_copy_only=False))
+        if len(rows) < flows.num_rows:
+            outside = np.flatnonzero(~inside.to_numpy(zero_copy_only=False))
+            yield _Piece(number, rows[:0], _NO_OPERATIONS, outside)
+            flows, index = flows.filter(inside), index.drop_null()
+        documents = document_pieces(pa.table(ecs_columns(flows)))
+        text = RowText(operation_pieces(index, Identities.of(flows).pieces(), documents), len(rows))
+        slices = text.slices()
+        start = 0
+        while operations := list(islice(slices, _SLICES)):
+            stop = start + sum(map(len, operations))
+            yield _Piece(number, rows[start:stop], pa.chunked_array(operations), rows[:0])
+            start = stop
 
     def _in_flight(self, pieces: Iterator[_Piece]) -> Iterator[tuple[_Piece, Delivered]]:
         """Write pieces, a few at the same time; when one fails, wait for the others and raise."""

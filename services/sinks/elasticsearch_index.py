@@ -33,13 +33,14 @@ class DailyIndexes:
     clock: Callable[[], float] = time.time
 
     def names(self, flow_times: pa.Array) -> pa.Array:
-        """Return the index of each flow by its time (milliseconds); null if its day is outside the window."""
+        """Return the index of each flow by its time (milliseconds), as words; null if its day is outside the window."""
         days = pa.array(flow_times.cast(pa.int64()).to_numpy() // _DAY_MS).dictionary_encode()
         today = int(self.clock() // _DAY_SECONDS)
-        names = [
-            self._name(day) if -self.past_days <= day - today <= _FUTURE_DAYS else None for day in days.dictionary.to_pylist()
-        ]
-        return pa.array(names, pa.string()).take(days.indices)
+        distinct = days.dictionary.to_numpy()
+        codes = days.indices.to_numpy()
+        is_outside = (distinct - today < -self.past_days) | (distinct - today > _FUTURE_DAYS)
+        names = ["" if outside else self._name(day) for day, outside in zip(distinct.tolist(), is_outside, strict=True)]
+        return pa.DictionaryArray.from_arrays(pa.array(codes, mask=is_outside[codes]), pa.array(names, pa.string()))
 
     def pattern(self) -> str:
         """Return the pattern that the template applies to."""
@@ -56,8 +57,8 @@ class DataStream:
     name: str
 
     def names(self, flow_times: pa.Array) -> pa.Array:
-        """Return the data stream for each flow."""
-        return pa.array([self.name]).take(pa.array(np.zeros(len(flow_times), np.int8)))
+        """Return the data stream for each flow, as words."""
+        return pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(flow_times), np.int32)), pa.array([self.name]))
 
     def pattern(self) -> str:
         """Return the pattern that the template applies to."""

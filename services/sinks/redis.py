@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 from urllib.parse import urlsplit
@@ -47,18 +48,20 @@ from redis.retry import Retry as ClientRetry
 
 from libs.common.errors import BlobtideError, ConfigError, Retry, ServerUnreachable
 from libs.common.flows.identity import Identities
-from libs.common.flows.json_text import json_documents
+from libs.common.flows.json_text import document_pieces
+from libs.common.flows.row_text import RowText
 from libs.common.settings.secrets import read_secret
 from libs.common.settings.transport import TransportSettings
 from libs.common.transport import Lack, guard_credentials, is_plain, note
 from services.sinks.contract import FlowPart, Outcome
+from services.sinks.redis_packing import Packer
 from services.sinks.redis_script import APPEND_ONCE, Rows, nowhere
 from services.sinks.settings import DocumentBatchSettings, SinkSettings
 
 log = structlog.get_logger(__name__)
 
 KIND: Final = "redis"
-_SLICE_ROWS: Final = 8_192  # bounds the memory of a write
+_SLICES: Final = 8  # of text, some 10 MB: bounds the memory of a write
 _CALL_ROWS: Final = 512  # a script runs a few milliseconds, in which Redis does nothing else
 _DAY_SECONDS: Final = 86_400
 _REFUSED: Final = (AuthenticationError, AuthorizationError, NoPermissionError)
@@ -214,22 +217,21 @@ class RedisSink:
 
 def _documents(flows: pa.Table) -> Iterator[pa.Array]:
     """Make JSON of the rows, a bounded number at a time."""
-    for start in range(0, flows.num_rows, _SLICE_ROWS):
-        columns = flows.slice(start, _SLICE_ROWS)
-        yield json_documents({name: columns.column(name) for name in columns.column_names}).combine_chunks()
+    return RowText(document_pieces(flows), flows.num_rows).slices()
 
 
 def _calls(flows: pa.Table) -> Iterator[list[Rows]]:
     """Cut the rows into calls of the script, a bounded number at a time."""
     identities = Identities.of(flows)
     reached = nowhere(identities)
+    documents = _documents(flows)
     start = 0
-    for documents in _documents(flows):
-        firsts = range(0, len(documents), _CALL_ROWS)
-        some = [documents.slice(first, _CALL_ROWS) for first in firsts]
-        places = [slice(start + first, start + first + len(own)) for first, own in zip(firsts, some, strict=True)]
-        yield [Rows.of(identities, own, chosen, reached) for own, chosen in zip(some, places, strict=True)]
-        start += len(documents)
+    while some := list(islice(documents, _SLICES)):
+        calls = []
+        for own in (text.slice(first, _CALL_ROWS) for text in some for first in range(0, len(text), _CALL_ROWS)):
+            calls.append(Rows.of(identities, own, slice(start, start + len(own)), reached))
+            start += len(own)
+        yield calls
 
 
 def _client(settings: RedisSettings) -> Any:
@@ -247,6 +249,8 @@ def _options(settings: RedisSettings) -> dict[str, Any]:
         # The loop repeats; only a cluster's client needs a second try, after it has learnt where a slot has moved.
         "retry": ClientRetry(NoBackoff(), 3 if settings.cluster else 0),
     }
+    if not settings.cluster:  # whose client makes its connections without it
+        options["command_packer"] = Packer()
     _guard(settings, signs_in=bool(options["password"]))
     if urlsplit(settings.url).scheme == "rediss":
         if settings.ca_file is not None and not settings.ca_file.is_file():

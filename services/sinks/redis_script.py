@@ -24,8 +24,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from libs.common.flows.identity import Identities, Ints
+from libs.common.flows.identity import Identities
 from libs.common.flows.json_text import text_bytes
+from libs.common.flows.row_text import Ints
 
 # Doubles, because that is what Lua counts in; offsets are exact up to 2^53.
 _ROW: Final = np.dtype([("key", "<u4"), ("length", "<u4"), ("offset", "<f8"), ("index", "<f8")])
@@ -103,14 +104,14 @@ class Rows:
         _advance(reached, generation, np.column_stack((offset, index)))
         return cls(identities.generations.take(pa.array(used)), local, offset, index, documents, before)
 
-    def arguments(self) -> tuple[bytes, bytes, bytes]:
-        """Return ``ARGV[4]`` to ``ARGV[6]``."""
+    def arguments(self) -> tuple[bytes, memoryview, bytes]:
+        """Return ``ARGV[4]`` to ``ARGV[6]``; the documents are those of `documents`, not a copy."""
         rows = np.empty(len(self.documents), _ROW)
         rows["key"] = self.generation + 1
         rows["length"] = pc.binary_length(self.documents).to_numpy()
         rows["offset"] = self.record_offset
         rows["index"] = self.tuple_index
-        return rows.tobytes(), text_bytes(self.documents).tobytes(), self.before.astype("<f8").tobytes()
+        return rows.tobytes(), text_bytes(self.documents).data, self.before.astype("<f8").tobytes()
 
 
 def nowhere(identities: Identities) -> Positions:

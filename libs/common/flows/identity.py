@@ -13,14 +13,12 @@ one generation share their beginning, which keeps id indexes compact. An id has 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import xxhash
 
-Ints = np.ndarray[Any, np.dtype[np.int64]]
+from libs.common.flows.row_text import Ints, Piece, RowText, Words, numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +45,15 @@ class Identities:
             tuple_index=_integers(_combined(flows, "tuple_index")),
         )
 
-    def document_ids(self) -> pa.Array:
+    def pieces(self) -> list[Piece]:
+        """Return the pieces of the rows' ids, to be put into a longer text a row."""
+        all_rows = np.ones(len(self.generation), np.bool_)
+        sources = Words([f"{generation}-" for generation in self.generations.to_pylist()], self.generation.astype(np.uint32))
+        return [sources, *numbers("", self.record_offset, all_rows), "-", *numbers("", self.tuple_index, all_rows)]
+
+    def document_ids(self) -> pa.ChunkedArray:
         """Return the id of each row."""
-        offsets, indexes = (pa.array(values).cast(pa.string()) for values in (self.record_offset, self.tuple_index))
-        return pc.binary_join_element_wise(self.generations.take(pa.array(self.generation)), offsets, indexes, "-")
+        return pa.chunked_array(RowText(self.pieces(), len(self.generation)).slices(), type=pa.string())
 
 
 def _combined(flows: pa.Table, name: str) -> pa.Array:
