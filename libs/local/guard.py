@@ -2,16 +2,37 @@
 
 The arguments are the server's command line. Standard input is a pipe that nobody writes to: when its other end closes, because
 the parent wants that or is gone in whatever way, the server is killed. A SIGTERM to the process group is the server's alone.
-Only the standard library is used, and little of it: this starts with every server.
+When this process is killed itself, Linux kills the server at once; elsewhere whoever started this one does (`end_guarded`).
+Descriptors that were handed to this process are handed on. Only the standard library is used, and little of it: this starts
+with every server.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+
+_SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
+_MOST_DESCRIPTORS = 256
+
+
+def _dies_with(parent: int) -> Callable[[], None] | None:
+    """Return what a child calls before it becomes the server, so that the system kills it with `parent`; None: not here."""
+    if not sys.platform.startswith("linux"):
+        return None
+    prctl = ctypes.CDLL(None).prctl  # looked up before the fork
+
+    def ask() -> None:
+        prctl(_SET_PARENT_DEATH_SIGNAL, int(signal.SIGKILL), 0, 0, 0)
+        if os.getppid() != parent:  # it was gone before we asked
+            os._exit(1)
+
+    return ask
 
 
 def _kill_when_parent_lets_go(child: subprocess.Popen[bytes]) -> None:
@@ -26,7 +47,14 @@ def main(argv: list[str]) -> int:
     """Run the server; return its exit code, 128 + N for a signal N."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)  # a handler, unlike SIG_IGN, is not inherited by the server
-    child = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
+    dies_with_us = _dies_with(os.getpid())
+    child = subprocess.Popen(  # here there is one thread only
+        argv,
+        stdin=subprocess.DEVNULL,
+        close_fds=False,
+        preexec_fn=dies_with_us,  # noqa: PLW1509
+    )
+    os.closerange(3, _MOST_DESCRIPTORS)  # what was handed on is the server's alone
     threading.Thread(target=_kill_when_parent_lets_go, args=(child,), daemon=True).start()
     code = child.wait()
     return code if code >= 0 else 128 - code

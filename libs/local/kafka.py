@@ -16,7 +16,7 @@ from typing import Final
 from libs.local.errors import ServerFailed
 from libs.local.java import find_java
 from libs.local.maven import jars
-from libs.local.ports import LOOPBACK, free_port
+from libs.local.ports import LOOPBACK, free_port, is_free
 from libs.local.process import Launch, LocalServer
 from libs.local.resources import resource
 
@@ -78,6 +78,8 @@ class LocalKafka(LocalServer):
 
     def _launch(self) -> Launch:
         java = (str(find_java(JAVA_MINIMUM)), "-cp", f"{jars('kafka')}/*")
+        if not is_free(self._controller_port):
+            self._controller_port = free_port()
         properties = self._write_properties()
         if not (self._log_dir / "meta.properties").exists():
             self._format(java, properties)

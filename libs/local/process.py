@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from libs.local import guard
+from libs.local.environment import without_secrets
 from libs.local.errors import ServerFailed
 from libs.local.ports import free_port
 
@@ -49,6 +50,8 @@ class LocalServer(ABC):
         self._asked_port = port
         self._process: subprocess.Popen[bytes] | None = None
         self._log_start = 0
+        self._launched: Launch | None = None
+        self._ready_until = 0.0
 
     @cached_property
     def port(self) -> int:
@@ -83,8 +86,24 @@ class LocalServer(ABC):
         """
         if self.running:
             return
+        self.begin()
+        try:
+            while not self.is_up():
+                time.sleep(_POLL_SECONDS)
+        except BaseException:  # Ctrl-C too: nobody else knows of this process
+            self.kill()
+            raise
+
+    def begin(self) -> None:
+        """Start, or start again, without waiting: `is_up` tells when the server answers.
+
+        Raises:
+            ServerMissing: something must be installed first.
+        """
+        self.kill()  # what is left of the last process
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        launch = self._launch()
+        self._launched = launch = self._launch()
+        self._ready_until = time.monotonic() + launch.seconds
         self._log_start = self.log_path.stat().st_size if self.log_path.exists() else 0
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
@@ -92,21 +111,36 @@ class LocalServer(ABC):
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **launch.environ},
+                env={**without_secrets(os.environ), **launch.environ},
                 start_new_session=True,
             )
-        try:
-            self._wait_until_ready(self._process, launch)
-        except BaseException:  # Ctrl-C too: nobody else knows of this process
-            self.kill()
-            raise
+
+    def is_up(self) -> bool:
+        """Tell whether the server that was begun answers.
+
+        Raises:
+            ServerFailed: it ended or did not answer in time.
+        """
+        assert self._process is not None, "begin first"  # noqa: S101
+        assert self._launched is not None, "begin first"  # noqa: S101
+        if self._process.poll() is not None:
+            raise self._failed(f"ended with exit code {self._process.returncode}")
+        if self._launched.ready():
+            return True
+        if time.monotonic() > self._ready_until:
+            raise self._failed(f"was not ready after {self._launched.seconds:.0f} s")
+        return False
+
+    def ask_to_end(self) -> None:
+        """Ask the server to end, without waiting."""
+        if self._process is not None and self.running:
+            os.killpg(self._process.pid, signal.SIGTERM)
 
     def stop(self) -> None:
         """Ask the server to end and wait for it; kill it after ten seconds. Idempotent."""
         if self._process is None:
             return
-        if self.running:
-            os.killpg(self._process.pid, signal.SIGTERM)
+        self.ask_to_end()
         try:
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(STOP_SECONDS)
@@ -117,9 +151,7 @@ class LocalServer(ABC):
         """End the server as a power cut would (SIGKILL); return when its ports are free. Idempotent."""
         if self._process is None:
             return
-        assert self._process.stdin is not None  # noqa: S101 - we gave it a pipe
-        self._process.stdin.close()
-        self._process.wait()
+        end_guarded(self._process)
         self._process = None
 
     def output(self) -> str:
@@ -128,16 +160,16 @@ class LocalServer(ABC):
             log.seek(self._log_start)
             return log.read().decode(errors="replace")
 
-    def _wait_until_ready(self, process: subprocess.Popen[bytes], launch: Launch) -> None:
-        deadline = time.monotonic() + launch.seconds
-        while not launch.ready():
-            if process.poll() is not None:
-                raise self._failed(f"ended with exit code {process.returncode}")
-            if time.monotonic() > deadline:
-                raise self._failed(f"was not ready after {launch.seconds:.0f} s")
-            time.sleep(_POLL_SECONDS)
-
     def _failed(self, what: str) -> ServerFailed:
         lines = [line for line in self.output().splitlines() if not line.lstrip().startswith(_STACK_FRAMES)]
         last = lines[-_LOG_LINES_SHOWN:]
         return ServerFailed("\n  ".join([f"{self.name} {what}; the end of {self.log_path}:", *last]))
+
+
+def end_guarded(process: subprocess.Popen[bytes]) -> None:
+    """End a guard and what it guards, with SIGKILL; return when both are gone. Idempotent."""
+    if process.stdin is not None:
+        process.stdin.close()  # the guard kills and reaps its child, then itself
+    process.wait()
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)  # a guard that was killed has left its child behind
