@@ -168,6 +168,11 @@ def is_moved(error: KafkaError) -> bool:
     return error.code() in _MOVED
 
 
+def is_denied(error: KafkaError) -> bool:
+    """Tell whether the broker answered, but does not let this user do what was asked."""
+    return error.code() in _DENIED
+
+
 def is_end(error: KafkaError) -> bool:
     """Tell whether this is no error but the news that a partition was read to its end."""
     return error.code() == KafkaError._PARTITION_EOF  # noqa: SLF001
@@ -182,7 +187,7 @@ def is_out_of_range(error: KafkaError) -> bool:
 def translated(error: KafkaError, doing: str) -> BlobtideError:
     """Return our exception for `error`, as one line that says what was being done and what to check."""
     text = error.str()
-    if error.code() in _DENIED:
+    if is_denied(error):
         return BlobtideError(f"Kafka denied {doing}: {text}; check the ACLs of this user")
     if is_passing(error):
         return ServerUnreachable(f"Kafka did not answer while {doing}: {text}")
