@@ -163,8 +163,8 @@ class Pipeline:
         while not done():
             assert time.monotonic() < deadline, f"after {seconds:.0f} s still not: {what}"
             self.step()
-            failed = self._supervisor.failed()
-            assert failed is None, f"waiting for {what}, a process ended for good: {failed}"
+            failed = [child for child in self._supervisor.children if child.state is State.FAILED]
+            assert not failed, f"waiting for {what}, a process refused its settings: {failed}"
             time.sleep(STEP_SECONDS)
 
     def go_on_for(self, seconds: float) -> None:

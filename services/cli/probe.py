@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import urllib.request
 from collections.abc import Mapping
 from http.client import HTTPException
 from typing import Final
+from urllib.error import HTTPError
 
 from prometheus_client.parser import text_string_to_metric_families
 
+_SECONDS: Final = 1.0
 _DIRECT: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 Families = dict[str, list[tuple[Mapping[str, str], float]]]
@@ -25,10 +28,33 @@ def is_ready(port: int | None) -> bool:
 def ask(port: int, path: str) -> str | None:
     """Return what a program on this machine answers on its health port, never through a proxy; None if it is no success."""
     try:
-        with _DIRECT.open(f"http://127.0.0.1:{port}{path}", timeout=1) as answer:
+        with _DIRECT.open(_address(port, path), timeout=_SECONDS) as answer:
             return str(answer.read().decode())
     except (OSError, HTTPException):
         return None
+
+
+def why_not_ready(port: int) -> str | None:
+    """Return the reason that ``/readyz`` gives, or that there is no answer; None if the program is ready."""
+    try:
+        with _DIRECT.open(_address(port, "/readyz"), timeout=_SECONDS):
+            return None
+    except HTTPError as error:
+        with error:
+            return _reason_in(error)
+    except (OSError, HTTPException):
+        return f"it does not answer on its health port {port}"
+
+
+def _reason_in(answer: HTTPError) -> str:
+    try:
+        return str(json.loads(answer.read())["reason"])
+    except (OSError, HTTPException, ValueError, LookupError, TypeError):
+        return f"it is not ready (status {answer.code})"
+
+
+def _address(port: int, path: str) -> str:
+    return f"http://127.0.0.1:{port}{path}"
 
 
 def metrics_of(port: int) -> Families:

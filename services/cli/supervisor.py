@@ -1,8 +1,9 @@
 """Keep child processes running: start in order, restart what dies, stop in order.
 
 The supervisor is one thread that is called every fraction of a second (`step`). A child that ends is started again after a
-delay that doubles from one second to thirty and returns to one second after a minute of good running; a child that ends with
-the exit code of a configuration error is not, since the next start would fail in the same way.
+delay that doubles from one second to thirty and returns to one second after a minute of good running. One that cannot run
+holds up no other: it is tried again for as long as the others run, even if its settings are at fault, because what they name
+(an index template, a file) may be put right meanwhile.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from typing import Final
 
 from libs.common.errors import ConfigError
 from libs.local import guard
+from libs.local.environment import without_secrets
+from libs.local.ports import is_free
+from libs.local.process import end_guarded
 from services.cli.probe import is_ready
 
 FIRST_DELAY: Final = 1.0
@@ -28,6 +32,8 @@ LONGEST_DELAY: Final = 30.0
 GOOD_RUN_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 10.0
 SIGNALLED: Final = 128  # the guard exits with 128 + N for a child that signal N ended
+PORT_SECONDS: Final = 1.0
+CRASH_LOOP: Final = 3  # ends in a row after which a program counts as one that cannot run
 
 
 class State(StrEnum):
@@ -36,13 +42,16 @@ class State(StrEnum):
     STARTING = "starting"
     READY = "ready"
     WAITING = "restarting"  # ended; starts again when the delay is over
-    FAILED = "failed"  # ended for good
+    FAILED = "failed"  # its settings are at fault; is tried again as well
     STOPPED = "stopped"
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One child process. Its standard error goes to `log`; its standard output too, unless `relay` takes it."""
+    """One child process. Its standard error goes to `log`; its standard output too, unless `relay` takes it.
+
+    Its environment is ours without secrets, and `env` over it.
+    """
 
     name: str
     argv: tuple[str, ...]
@@ -63,7 +72,14 @@ class Child:
     start_again_at: float = 0.0
     delay: float = FIRST_DELAY
     restarts: int = 0
-    exit_code: int | None = None
+    failures: int = 0  # ends in a row, none after a good run
+    exit_code: int | None = None  # of the last end
+    why: str = ""  # it does not run
+
+    @property
+    def cannot_run(self) -> bool:
+        """Whether it does not work, and ends again and again or refuses its settings."""
+        return self.state is not State.READY and (self.failures >= CRASH_LOOP or self.exit_code == ConfigError.exit_code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +109,9 @@ class Supervisor:
         """Look after every child once; return what changed."""
         return [change for child in self.children for change in self._look_after(child)]
 
-    def failed(self) -> Child | None:
-        """Return a child that ended for good, if there is one."""
-        return next((child for child in self.children if child.state is State.FAILED), None)
+    def failed(self) -> list[Child]:
+        """Return the children that cannot run."""
+        return [child for child in self.children if child.cannot_run]
 
     def stop(self) -> None:
         """Ask each child in order to end; kill what has not ended after ten seconds."""
@@ -109,7 +125,7 @@ class Supervisor:
         with program.log.open("ab") as log, (program.relay or program.log).open("ab") as output:
             child.process = subprocess.Popen(
                 (sys.executable, "-I", "-S", guard.__file__, *program.argv),  # a child never outlives us
-                env={**os.environ, **program.env},
+                env={**without_secrets(os.environ), **program.env},
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=log,
@@ -119,35 +135,45 @@ class Supervisor:
         child.started_at = self.clock()
 
     def _look_after(self, child: Child) -> list[Change]:
-        if child.state is State.WAITING and self.clock() >= child.start_again_at:
-            child.restarts += 1
-            self._start(child)
-            return [Change(child.program.name, State.STARTING, f"restart {child.restarts}")]
+        if child.state in {State.WAITING, State.FAILED} and self.clock() >= child.start_again_at:
+            return self._start_again(child)
         if child.state not in {State.STARTING, State.READY} or child.process is None:
             return []
         code = child.process.poll()
         if code is not None:
             return [self._ended(child, code)]
+        if self.clock() - child.started_at > GOOD_RUN_SECONDS:
+            child.delay, child.failures = FIRST_DELAY, 0
         if child.state is State.STARTING and is_ready(child.program.health_port):
             child.state = State.READY
             return [Change(child.program.name, State.READY)]
         return []
 
+    def _start_again(self, child: Child) -> list[Change]:
+        """Start a child that has ended, unless what it left still has its port: to start then would be one more failure."""
+        port = child.program.health_port
+        if port is not None and not is_free(port):
+            child.start_again_at = self.clock() + PORT_SECONDS
+            before, child.why = child.why, f"waits for its health port {port}: another process has it"
+            return [Change(child.program.name, State.WAITING, child.why)] if child.why != before else []
+        child.restarts += 1
+        self._start(child)
+        return [Change(child.program.name, State.STARTING, f"restart {child.restarts}")]
+
     def _ended(self, child: Child, code: int) -> Change:
         if child.process is not None:
-            _let_go(child.process)
-        child.exit_code = code
-        detail = how_it_ended(code)
-        if code == ConfigError.exit_code:
-            child.state = State.FAILED
-            return Change(child.program.name, State.FAILED, last_line(child.program.log) or detail)
+            end_guarded(child.process)
         if self.clock() - child.started_at > GOOD_RUN_SECONDS:
-            child.delay = FIRST_DELAY
-        child.state = State.WAITING
+            child.delay, child.failures = FIRST_DELAY, 0
+        child.exit_code = code
+        child.failures += 1
+        child.state = State.FAILED if code == ConfigError.exit_code else State.WAITING
         child.start_again_at = self.clock() + child.delay
-        change = Change(child.program.name, State.WAITING, f"{detail}; again in {child.delay:.0f} s; see {child.program.log}")
+        again = f"again in {child.delay:.0f} s; see {child.program.log}"
         child.delay = min(child.delay * 2, LONGEST_DELAY)
-        return change
+        said = last_line(child.program.log) if child.state is State.FAILED else ""
+        child.why = f"{said or how_it_ended(code)}; {again}"
+        return Change(child.program.name, child.state, child.why)
 
 
 def how_it_ended(code: int) -> str:
@@ -168,14 +194,7 @@ def stop_process(process: subprocess.Popen[bytes] | None) -> None:
             os.killpg(process.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(STOP_SECONDS)
-    _let_go(process)
-
-
-def _let_go(process: subprocess.Popen[bytes]) -> None:
-    """Close the pipe that keeps the child alive: the guard kills what is left of it."""
-    if process.stdin is not None:
-        process.stdin.close()
-    process.wait()
+    end_guarded(process)
 
 
 def last_line(log: Path) -> str:

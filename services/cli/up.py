@@ -15,17 +15,19 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Final
 
 import click
+import structlog
 from click.core import ParameterSource
 
 from libs.common.errors import BlobtideError, ConfigError
 from libs.common.kafka.admin import apply_topics, load_topic_specs
 from libs.common.kafka.follow import Follower, Newest
+from libs.common.kafka.group_probe import GroupProbe
 from libs.common.service import Stop
 from libs.common.settings import Settings
 from libs.common.settings.services import SinkOptions
@@ -36,7 +38,8 @@ from libs.local.ports import free_port, is_free
 from libs.local.process import LocalServer
 from services.cli.help_text import examples
 from services.cli.options import config_option, load_logged
-from services.cli.supervisor import Change, Program, State, Supervisor
+from services.cli.supervisor import Change, Child, Program, State, Supervisor
+from services.cli.up_groups import GroupWatch
 from services.cli.up_hints import storage_line, tail_line
 from services.cli.up_ports import last_port, remember_port
 from services.cli.up_settings import (
@@ -47,9 +50,13 @@ from services.cli.up_settings import (
     refuse_what_cannot_run,
     sinks_of,
 )
+from services.cli.up_servers import Servers
 from services.cli.up_view import View
 
+log = structlog.get_logger(__name__)
+
 STEP_SECONDS: Final = 0.2
+SILENT_SECONDS: Final = 15.0
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 # What `up` keeps in its data directory, and what --fresh deletes: nothing else.
 FOLDERS: Final = ("kafka", "azurite", "flows", "summary", "logs")
@@ -135,17 +142,26 @@ class _Up:
     options: UpOptions
     settings: Settings
     view: View
-    servers: list[LocalServer] = field(default_factory=list)
+    servers: Servers = field(default_factory=Servers)
+    kafka: LocalKafka | None = None
+    groups: GroupWatch | None = None
 
     def run(self) -> None:
+        """Run until told to stop.
+
+        Raises:
+            BlobtideError: something could not run at the end; with the exit code of wrong settings if they are why.
+        """
         stop = Stop()
+        failed: list[Child] = []
         with contextlib.ExitStack() as stack:
             environ = self._servers(stack, stop)
             if environ is None:
                 self.view.stopping()
             else:
-                self._services(environ, stack, stop)
+                failed = self._services(environ, stack, stop)
         self.view.stopped(self.options.data_dir)
+        _raise_for(failed)
 
     def _servers(self, stack: contextlib.ExitStack, stop: Stop) -> dict[str, str] | None:
         """Start the servers; return None if the end was asked for meanwhile."""
@@ -154,7 +170,8 @@ class _Up:
             environ = self._start_servers(stack)
         return None if stop.is_set() else environ
 
-    def _services(self, environ: dict[str, str], stack: contextlib.ExitStack, stop: Stop) -> None:
+    def _services(self, environ: dict[str, str], stack: contextlib.ExitStack, stop: Stop) -> list[Child]:
+        """Run the services until the end; return those that could not run then."""
         programs = list(self._programs(environ))
         for program in programs:
             (program.relay or program.log).unlink(missing_ok=True)  # the view shows this run's output only
@@ -164,11 +181,12 @@ class _Up:
         self.view.started(self._results())
         self._watch(supervisor, stop)
         self.view.stopping()
+        return supervisor.failed()
 
     def _start_servers(self, stack: contextlib.ExitStack) -> dict[str, str]:
         """Start Kafka and Azurite, apply the topics; return the variables that lead the services there."""
         data = self.options.data_dir
-        kafka = LocalKafka(data / "kafka", self.options.kafka_port or last_port(data, LocalKafka.name))
+        self.kafka = kafka = LocalKafka(data / "kafka", self.options.kafka_port or last_port(data, LocalKafka.name))
         self._start_server(kafka, stack)
         self.view.server(kafka.name, kafka.bootstrap_servers)
         if "bootstrap_servers" in self.settings.kafka.model_fields_set:
@@ -194,7 +212,7 @@ class _Up:
         stack.callback(server.stop)
         server.start()
         remember_port(self.options.data_dir, server.name, server.port)
-        self.servers.append(server)
+        self.servers.add(server)
 
     def _prepare_topics(self, bootstrap_servers: str, stack: contextlib.ExitStack) -> None:
         kafka = self.settings.kafka.model_copy(update=connection(bootstrap_servers))
@@ -202,6 +220,9 @@ class _Up:
         self.view.sample = Follower(kafka, (self.settings.topics.flows,), Newest(0))
         stack.callback(self.view.sample.close)
         self.view.sample.open()
+        self.groups = GroupWatch(GroupProbe(kafka, self.settings.topics.flows))
+        stack.callback(self.groups.close)
+        self.groups.start()
 
     def _sinks(self) -> SinkOptions:
         return sinks_of(self.settings, self.options.data_dir)
@@ -246,24 +267,38 @@ class _Up:
     def _watch(self, supervisor: Supervisor, stop: Stop) -> None:
         until = time.monotonic() + (self.options.seconds or float("inf"))
         while not stop.is_set() and time.monotonic() < until:
-            for change in supervisor.step():
+            for change in (*supervisor.step(), *self.servers.step(), *self._watch_groups()):
                 self.view.changed(change)
-            self._restart_servers(stop)
-            if failed := supervisor.failed():
-                raise ConfigError(f"{failed.program.name} cannot run; see {failed.program.log}")
-            self.view.refresh(supervisor)
+            self.view.refresh(supervisor, self._waiting())
             stop.wait(STEP_SECONDS)
 
-    def _restart_servers(self, stop: Stop) -> None:
-        """Start a server again that has ended, where it was and with its data; the services wait for it."""
-        for server in self.servers:
-            if server.running:
-                continue
-            self.view.changed(Change(server.name, State.WAITING, f"it ended; see {server.log_path}"))
-            with _interruptible(stop):
-                server.kill()  # what is left of it
-                server.start()
-                self.view.changed(Change(server.name, State.READY))
+    def _watch_groups(self) -> list[Change]:
+        """Start Kafka again if it runs and its groups have not worked for long."""
+        if self.kafka is None or self.groups is None:
+            return []
+        if not self.servers.is_ready(self.kafka):
+            self.groups.forgive()
+        if not self.groups.is_lost():
+            return []
+        why = f"its consumer groups have not worked for {self.groups.still_for():.0f} s ({self.groups.reason})"
+        log.warning("Kafka is started again", reason=why)
+        self.groups.broker_restarts()
+        return self.servers.restart(self.kafka, why)
+
+    def _waiting(self) -> Iterator[tuple[str, str]]:
+        """Say which servers are not there, and why."""
+        yield from ((kept.server.name, kept.why) for kept in self.servers.kept if kept.state is not State.READY)
+        if self.groups is not None and (seconds := self.groups.still_for()) >= SILENT_SECONDS:
+            since = time.strftime("%H:%M:%S", time.localtime(time.time() - seconds))
+            yield LocalKafka.name, f"consumer groups do not work ({self.groups.reason}); nothing moves since {since}"
+
+
+def _raise_for(failed: Sequence[Child]) -> None:
+    if not failed:
+        return
+    what = "; ".join(f"{child.program.name} ({child.why})" for child in failed)
+    kind = ConfigError if any(child.exit_code == ConfigError.exit_code for child in failed) else BlobtideError
+    raise kind(f"could not run: {what}")
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TextIO
@@ -17,18 +17,20 @@ from libs.common.errors import BlobtideError, CodecError
 from libs.common.flows.line_text import FlowLines
 from libs.common.flows.wire import decode_flows
 from libs.common.kafka.follow import Follower
+from libs.common.service import NO_PARTITIONS
 from services.cli.checks import MONITOR
-from services.cli.probe import Families, metrics_of, total
-from services.cli.supervisor import Change, State, Supervisor
+from services.cli.probe import metrics_of, total, why_not_ready
+from services.cli.supervisor import Change, Child, State, Supervisor
 from services.cli.up_storage import storage_trouble
+from services.cli.up_trouble import Look, Troubles, said
 
 REFRESH_SECONDS: Final = 5.0
 SAMPLE_LINES: Final = 5
-# What is counted: label, service, metric, and which of its labels must have which value.
+# What is counted: label, services (all if there are none), metric, and which of its labels must have which value.
 COUNTS: Final[tuple[tuple[str, str, str, dict[str, str]], ...]] = (
     ("blobs announced", MONITOR, "blobtide_blob_monitor_events_total", {"type": "BlobObserved"}),
     ("tuples parsed", "parser", "blobtide_parser_tuples_total", {}),
-    ("dead letters", "parser", "blobtide_parser_dead_letters_total", {}),
+    ("dead letters", "", "blobtide_kafka_dead_letters_total", {}),
 )
 _INDENT: Final = 2
 _WRITTEN: Final = "blobtide_sink_rows_total"
@@ -48,12 +50,13 @@ class Count:
 
     before: float = 0.0
     newest: float = 0.0
+    life: int = 0
 
-    def seen(self, value: float) -> None:
-        """Take what the process says now; less than before means that it started anew."""
-        if value < self.newest:
+    def seen(self, value: float, life: int) -> None:
+        """Take what the process says now, in its so many-th life: what it said last in an earlier one is added."""
+        if life != self.life:
             self.before += self.newest
-        self.newest = value
+        self.newest, self.life = value, life
 
     @property
     def total(self) -> float:
@@ -61,13 +64,15 @@ class Count:
         return self.before + self.newest
 
 
-def _metrics(supervisor: Supervisor) -> dict[str, Families]:
-    """Return the metrics of the programs that are ready, by name."""
-    return {
-        child.program.name: metrics_of(child.program.health_port)
-        for child in supervisor.children
-        if child.state is State.READY and child.program.health_port is not None
-    }
+def _looks(supervisor: Supervisor) -> list[Look]:
+    """Look at every program that has a health port."""
+    return [_look(child, child.program.health_port) for child in supervisor.children if child.program.health_port is not None]
+
+
+def _look(child: Child, port: int) -> Look:
+    if child.state not in {State.STARTING, State.READY}:
+        return Look(child, {}, child.why)
+    return Look(child, metrics_of(port), why_not_ready(port))
 
 
 @dataclass(slots=True)
@@ -81,8 +86,9 @@ class View:
     _lines: FlowLines = field(default_factory=FlowLines)
     _relayed: dict[Path, int] = field(default_factory=dict)
     _results: dict[str, str] = field(default_factory=dict)
-    _counts: dict[str, Count] = field(default_factory=dict)
-    _trouble: str | None = None
+    _counts: dict[str, dict[str, Count]] = field(default_factory=dict)  # by label, by program
+    _storage: str | None = None
+    _troubles: Troubles = field(default_factory=Troubles)
 
     def starting(self, name: str) -> None:
         """Say that a server is being started."""
@@ -111,16 +117,19 @@ class View:
         """Say that a program came into another state."""
         self._say(f"{change.name:14} {change.state.value:9} {change.detail}".rstrip())
 
-    def refresh(self, supervisor: Supervisor) -> None:
-        """Show what is new; cheap, and called often."""
+    def refresh(self, supervisor: Supervisor, others: Iterable[tuple[str, str]] = ()) -> None:
+        """Show what is new; cheap, and called often. `others` are servers that are not there, and why."""
         self._relay(supervisor)
         if self.clock() - self._last < REFRESH_SECONDS:
             return
         self._last = self.clock()
-        metrics = _metrics(supervisor)
+        looks = _looks(supervisor)
         self._show_sample()
-        self._say(self._status(metrics))
-        self._show_trouble(supervisor, metrics.get(MONITOR, {}))
+        self._say(self._status(looks))
+        away = tuple(others)
+        for name, what in away:
+            self._say(said(name, "waiting", what))
+        self._show_troubles(looks, is_explained=bool(away))
 
     def stopping(self) -> None:
         """Say that the end has begun."""
@@ -132,20 +141,27 @@ class View:
             self._say(f"sink {name:9} wrote to {place}")
         self._say(f"stopped; the data stay in {data_dir.absolute()}: the next run goes on, --fresh forgets them")
 
-    def _status(self, metrics: Mapping[str, Families]) -> str:
-        for label, name, metric, wanted in COUNTS:
-            self._count(label, metrics.get(name), metric, wanted)
-        for name, families in metrics.items():
+    def _status(self, looks: Iterable[Look]) -> str:
+        for label, *_ in COUNTS:
+            self._counts.setdefault(label, {})  # in this order
+        for look in looks:
+            name = look.child.program.name
+            for label, service, metric, wanted in COUNTS:
+                if service in {"", name}:
+                    self._count(label, look, metric, wanted)
             if name.startswith("sink-"):
-                self._count(name.removeprefix("sink-"), families, _WRITTEN, {"outcome": "written"})
+                self._count(name.removeprefix("sink-"), look, _WRITTEN, {"outcome": "written"})
         counted = {label for label, *_ in COUNTS}
-        words = [f"{label} {count.total:,.0f}{'' if label in counted else ' rows'}" for label, count in self._counts.items()]
+        words = [
+            f"{label} {sum(count.total for count in counts.values()):,.0f}{'' if label in counted else ' rows'}"
+            for label, counts in self._counts.items()
+        ]
         return f"{time.strftime('%H:%M:%S')}  " + "   ".join(words)
 
-    def _count(self, label: str, families: Families | None, metric: str, wanted: Mapping[str, str]) -> None:
-        count = self._counts.setdefault(label, Count())
-        if families:  # a process that does not answer now has not lost its count
-            count.seen(total(families, metric, wanted))
+    def _count(self, label: str, look: Look, metric: str, wanted: Mapping[str, str]) -> None:
+        count = self._counts.setdefault(label, {}).setdefault(look.child.program.name, Count())
+        if look.families:  # a process that does not answer now has not lost its count
+            count.seen(total(look.families, metric, wanted), look.child.restarts)
 
     def _relay(self, supervisor: Supervisor) -> None:
         """Pass on what children printed on their standard output since the last time."""
@@ -161,12 +177,21 @@ class View:
                 self.out.write(text.decode(errors="replace"))
                 self.out.flush()
 
-    def _show_trouble(self, supervisor: Supervisor, metrics: Families) -> None:
+    def _show_troubles(self, looks: Iterable[Look], *, is_explained: bool) -> None:
+        """Say what does not get on; what waits for partitions only if no server's absence has explained that."""
+        for look in looks:
+            line = self._troubles.line(look)
+            if is_explained and look.reason == NO_PARTITIONS:
+                line = None
+            if look.child.program.name == MONITOR and (storage := self._storage_line(look)):
+                line = storage
+            if line is not None:
+                self._say(line)
+
+    def _storage_line(self, look: Look) -> str | None:
         """Say what is wrong with storage, once it was so the last time too: the demo's containers are only just being made."""
-        log = next((child.program.log for child in supervisor.children if child.program.name == MONITOR), Path())
-        before, self._trouble = self._trouble, storage_trouble(metrics, log)
-        if self._trouble is not None and self._trouble == before:
-            self._say(self._trouble)
+        before, self._storage = self._storage, storage_trouble(look.families, look.child.program.log)
+        return self._storage if self._storage == before else None
 
     def _show_sample(self) -> None:
         if self.sample is None:

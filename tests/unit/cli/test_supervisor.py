@@ -1,17 +1,30 @@
 """The supervisor over small real processes."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
-from libs.local.ports import free_port
+from libs.local.ports import LOOPBACK, free_port
+from libs.local.process import end_guarded
 from services.cli.probe import is_ready
-from services.cli.supervisor import FIRST_DELAY, Change, Program, State, Supervisor, how_it_ended
+from services.cli.supervisor import (
+    CRASH_LOOP,
+    FIRST_DELAY,
+    GOOD_RUN_SECONDS,
+    Change,
+    Program,
+    State,
+    Supervisor,
+    how_it_ended,
+)
+from tests.processes import is_alive
 
 SECONDS = 20.0
 
@@ -46,6 +59,14 @@ def supervise(tmp_path: Path) -> Iterator[Callable[..., Supervisor]]:
         supervisor.stop()
 
 
+def wait_for(done: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + SECONDS
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def changes_until(supervisor: Supervisor, state: State) -> list[Change]:
     """Step until some program comes into `state`."""
     deadline = time.monotonic() + SECONDS
@@ -73,15 +94,107 @@ def test_a_program_that_ends_is_started_again_after_a_delay_that_grows(supervise
     assert supervisor.children[0].start_again_at == clock.now + 2 * FIRST_DELAY
 
 
-def test_a_configuration_error_is_not_tried_again_and_says_why(supervise: Callable[..., Supervisor]) -> None:
-    """A child that exits with the code of a configuration error fails for good, with its last log line."""
-    supervisor = supervise("import sys; print('sinks.file: unknown', file=sys.stderr); sys.exit(2)")
+def test_a_program_that_refuses_its_settings_says_why_and_is_tried_again(supervise: Callable[..., Supervisor]) -> None:
+    """The exit code of wrong settings shows the last log line; what is wrong may be put right, so it is started again."""
+    clock = Clock()
+    supervisor = supervise("import sys; print('sinks.file: unknown', file=sys.stderr); sys.exit(2)", clock=clock)
     supervisor.start()
     change = changes_until(supervisor, State.FAILED)[-1]
-    assert change.detail == "sinks.file: unknown"
-    failed = supervisor.failed()
-    assert failed is not None
-    assert failed.program.name == "p0"
+    assert change.detail.startswith("sinks.file: unknown; again in 1 s")
+    assert [child.program.name for child in supervisor.failed()] == ["p0"]
+    clock.now += FIRST_DELAY
+    changes_until(supervisor, State.STARTING)
+    assert [child.program.name for child in supervisor.failed()] == ["p0"], "it has not run since"
+
+
+def test_one_program_that_cannot_run_leaves_the_others_alone(supervise: Callable[..., Supervisor]) -> None:
+    """A program that ends again and again counts as one that cannot run; its neighbour goes on in its first process."""
+    clock = Clock()
+    supervisor = supervise("raise SystemExit(1)", "import time; time.sleep(600)", clock=clock)
+    supervisor.start()
+    bad, good = supervisor.children
+    for _ in range(CRASH_LOOP):
+        assert supervisor.failed() == []
+        changes_until(supervisor, State.WAITING)
+        clock.now = bad.start_again_at
+        supervisor.step()
+    assert supervisor.failed() == [bad]
+    assert (good.state, good.restarts) == (State.READY, 0)
+
+
+def test_a_program_that_runs_well_for_a_minute_has_a_clean_slate(supervise: Callable[..., Supervisor], tmp_path: Path) -> None:
+    """After a good run neither earlier ends nor the grown delay count."""
+    clock = Clock()
+    code = f"import os, time; time.sleep(600 if os.path.exists({str(tmp_path / 'good')!r}) else 0); raise SystemExit(1)"
+    supervisor = supervise(code, clock=clock)
+    supervisor.start()
+    child = supervisor.children[0]
+    for _ in range(CRASH_LOOP):
+        changes_until(supervisor, State.WAITING)
+        if child.failures == CRASH_LOOP:
+            (tmp_path / "good").touch()
+        clock.now = child.start_again_at
+        supervisor.step()
+    assert child.state is State.STARTING
+    clock.now += GOOD_RUN_SECONDS + 1
+    supervisor.step()
+    assert (child.failures, child.delay) == (0, FIRST_DELAY)
+    assert supervisor.failed() == []
+
+
+def test_a_killed_guard_takes_its_program_with_it(supervise: Callable[..., Supervisor], tmp_path: Path) -> None:
+    """Nothing of a program is left when its guard is killed, so its successor finds ports and locks free."""
+    supervisor = supervise(f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(600)")
+    supervisor.start()
+    wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text() != "")
+    program = psutil.Process(int((tmp_path / "pid").read_text()))
+    guard = supervisor.children[0].process
+    assert guard is not None
+    guard.kill()
+    if sys.platform.startswith("linux"):
+        wait_for(lambda: not is_alive(program))  # before anybody looks
+    assert "killed by SIGKILL" in changes_until(supervisor, State.WAITING)[-1].detail
+    wait_for(lambda: not is_alive(program))
+
+
+def test_what_a_killed_guard_leaves_is_killed_with_its_group(tmp_path: Path) -> None:
+    """Also where the system does not end a process with its parent, nothing of a guarded process is left."""
+    code = (
+        "import os, subprocess, sys, time\n"
+        "child = subprocess.Popen((sys.executable, '-c', 'import time; time.sleep(600)'))\n"
+        f"open({str(tmp_path / 'pid')!r}, 'w').write(str(child.pid))\n"
+        "time.sleep(600)\n"
+    )
+    guard = subprocess.Popen((sys.executable, "-c", code), stdin=subprocess.PIPE, start_new_session=True)
+    wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text() != "")
+    left = psutil.Process(int((tmp_path / "pid").read_text()))
+    guard.kill()
+    guard.wait()
+    assert is_alive(left)
+    end_guarded(guard)
+    wait_for(lambda: not is_alive(left))
+
+
+def test_a_successor_waits_for_the_health_port(tmp_path: Path) -> None:
+    """While another process has its port, a program is not started again, which is said once; then it is."""
+    clock = Clock()
+    port = free_port()
+    program = Program("p", (sys.executable, "-c", "raise SystemExit(1)"), {}, tmp_path / "log", health_port=port)
+    supervisor = Supervisor([program], clock)
+    supervisor.start()
+    try:
+        changes_until(supervisor, State.WAITING)
+        with socket.create_server((LOOPBACK, port)):
+            clock.now += FIRST_DELAY
+            assert [change.detail for change in supervisor.step()] == [
+                f"waits for its health port {port}: another process has it"
+            ]
+            clock.now += FIRST_DELAY
+            assert supervisor.step() == []
+        clock.now += FIRST_DELAY
+        assert changes_until(supervisor, State.STARTING)[-1].detail == "restart 1"
+    finally:
+        supervisor.stop()
 
 
 def test_a_killed_program_is_reported_with_its_signal(supervise: Callable[..., Supervisor]) -> None:

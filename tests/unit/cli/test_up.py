@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import sys
+from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 
 import pytest
 
-from libs.common.errors import ConfigError
+from libs.common.errors import BlobtideError, ConfigError
 from libs.common.service import Stop
 from libs.common.settings import Settings, load_settings
 from libs.local.ports import LOOPBACK
 from services.cli import up
-from services.cli.supervisor import Program, Supervisor
+from services.cli.supervisor import CRASH_LOOP, Program, Supervisor
 from services.cli.up_hints import tail_line
 from services.cli.up_ports import last_port, remember_port
 from services.cli.up_settings import demo_variables, kafka_variables, refuse_what_cannot_run
@@ -222,16 +224,45 @@ def test_settings_that_can_work_are_not_refused(*, demo: bool, earnest: Path, tm
     refuse_what_cannot_run(load_settings(Path(os.devnull)), tmp_path, demo=True)
 
 
-def test_a_program_that_refuses_its_settings_ends_up_with_the_code_for_that(tmp_path: Path) -> None:
-    """What only a running service can find wrong, such as a missing index template, has the exit code of wrong settings."""
-    refusing = Program("sink-x", (sys.executable, "-c", f"raise SystemExit({ConfigError.exit_code})"), {}, tmp_path / "x.log")
-    supervisor = Supervisor([refusing])
+@pytest.mark.parametrize(("code", "ends_with"), [(ConfigError.exit_code, ConfigError), (7, BlobtideError)])
+def test_up_goes_on_when_a_program_cannot_run_and_says_so_at_its_end(
+    code: int, ends_with: type[BlobtideError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One sink that refuses its settings, or ends again and again, ends `up` only when it is told to stop, and not with 0."""
+    monkeypatch.setattr("services.cli.supervisor.LONGEST_DELAY", 0.01)
+    refusing = Program(
+        "sink-x", (sys.executable, "-c", f"print('no template'); raise SystemExit({code})"), {}, tmp_path / "x.log"
+    )
+    good = Program("sink-y", (sys.executable, "-c", "import time; time.sleep(600)"), {}, tmp_path / "y.log")
+    out, supervisor = StringIO(), Supervisor([refusing, good])
     supervisor.start()
+    bad = supervisor.children[0]
+    bad.delay = 0.01
     try:
-        with pytest.raises(ConfigError, match=r"sink-x cannot run; see .*x\.log"):
-            up._Up(options(tmp_path, demo=True, config=None), Settings(), View(StringIO()))._watch(supervisor, Stop())
+        stop = _StopWhen(lambda: bad.cannot_run and bad.restarts >= CRASH_LOOP)
+        up._Up(options(tmp_path, demo=True, config=None), Settings(), View(out))._watch(supervisor, stop)
+        failed = supervisor.failed()
+        assert [child.program.name for child in failed] == ["sink-x"]
+        assert supervisor.children[1].restarts == 0
     finally:
         supervisor.stop()
+    with pytest.raises(ends_with, match="could not run: sink-x") as raised:
+        up._raise_for(failed)
+    assert raised.value.exit_code == ends_with.exit_code
+    assert re.search(r"sink-x +(failed|restarting) ", out.getvalue())
+    up._raise_for([])
+
+
+class _StopWhen(Stop):
+    """Is set when something is so."""
+
+    def __init__(self, done: Callable[[], bool]) -> None:
+        super().__init__()
+        self._done = done
+
+    def is_set(self) -> bool:
+        """Look."""
+        return self._done()
 
 
 def test_the_login_of_another_kafka_does_not_stop_what_up_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from libs.common.flows.schema import FLOW_SCHEMA
 from libs.common.flows.wire import encode_flows
 from libs.common.kafka.follow import Follower, Newest
 from libs.common.kafka.records import Inbound
+from libs.common.service import NO_PARTITIONS
 from libs.common.settings.kafka import KafkaSettings
 from services.cli import up_view
 from services.cli.probe import Families
@@ -22,11 +23,55 @@ from tests.flows import rows
 
 
 def test_a_count_goes_on_when_its_process_starts_anew() -> None:
-    """A restarted service counts from zero again; what is shown does not fall."""
+    """A restarted service counts from zero again; what is shown neither falls nor stands still until it has caught up."""
     count = Count()
-    for value in (3, 10, 2, 5):
-        count.seen(value)
-    assert count.total == 15
+    for value, life in ((3, 0), (10, 0), (2, 1), (5, 1), (50, 2)):
+        count.seen(value, life)
+    assert count.total == 65
+
+
+def test_the_counts_of_all_programs_are_shown_whatever_they_wait_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dead letters of every service are added up, and a service that is not ready again after its restart counts as well."""
+    letters = {"blob-monitor": 1, "ingest": 2, "parser": 4, "sink-a": 8}
+    children = [
+        Child(Program(name, (), {}, tmp_path / name, health_port=number), state=State.STARTING, restarts=1)
+        for name, number in letters.items()
+    ]
+    shown: Families = {"blobtide_sink_rows_total": [({"sink": "a", "outcome": "written"}, 1_000.0)]}
+    monkeypatch.setattr(
+        up_view, "metrics_of", lambda number: shown | {"blobtide_kafka_dead_letters_total": [({}, float(number))]}
+    )
+    monkeypatch.setattr(up_view, "why_not_ready", lambda _: "waiting for storage: prod.eu")
+    out, clock = StringIO(), itertools.count(step=int(REFRESH_SECONDS))
+    view, supervisor = View(out, clock=lambda: float(next(clock))), Supervisor([], children=children)
+    view.refresh(supervisor)
+    view.refresh(supervisor)
+    children[-1].restarts += 1
+    view.refresh(supervisor)
+    lines = [line for line in out.getvalue().splitlines() if "dead letters" in line]
+    assert "tuples parsed 0   dead letters 15   a 1,000 rows" in lines[0]
+    assert "dead letters 23   a 2,000 rows" in lines[-1]
+
+
+def test_why_partitions_are_missing_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a server is away the line about it is enough; what waits for something else is shown beside it."""
+    reasons = {1: NO_PARTITIONS, 2: "batch waits for its destination: 404"}
+    children = [
+        Child(Program(f"sink-{port}", (), {}, tmp_path / "log", health_port=port), state=State.READY) for port in reasons
+    ]
+    monkeypatch.setattr(up_view, "metrics_of", lambda _: {})
+    monkeypatch.setattr(up_view, "why_not_ready", reasons.get)
+    out, clock = StringIO(), itertools.count(step=int(REFRESH_SECONDS))
+    view, supervisor = View(out, clock=lambda: float(next(clock))), Supervisor([], children=children)
+    view._troubles.clock = view.clock
+    for _ in range(9):
+        view.refresh(supervisor, [("kafka", "it ended")])
+    assert "kafka          waiting   it ended" in out.getvalue()
+    assert "destination: 404" in out.getvalue()
+    assert NO_PARTITIONS not in out.getvalue()
+    for _ in range(2):
+        view.refresh(supervisor)
+    assert NO_PARTITIONS in out.getvalue()
 
 
 def test_a_flow_line_fits_the_terminal() -> None:
@@ -87,6 +132,7 @@ def test_storage_that_cannot_be_listed_is_shown(error: str, said: str, tmp_path:
     trouble: Families = {"blobtide_blob_monitor_storage_trouble": [(labels, 1.0), (labels | {"container": "more"}, 1.0)]}
     answers: list[Families] = [trouble, {}, trouble, trouble, trouble, {}]
     monkeypatch.setattr(up_view, "metrics_of", lambda _: answers.pop(0))
+    monkeypatch.setattr(up_view, "why_not_ready", lambda _: None)
     program = Program("blob-monitor", (), {}, tmp_path / "blob-monitor.log", health_port=1)
     supervisor = Supervisor([program], children=[Child(program, state=State.READY)])
     out, clock = StringIO(), itertools.count(step=int(REFRESH_SECONDS))

@@ -1,0 +1,95 @@
+"""Whether Kafka's consumer groups work, for as long as `blobtide up` runs: tried every few seconds by a thread of its own.
+
+After a broker was killed it may lose its groups for good, seconds after it was ready: a load of their state ends in the place
+of another one. It goes on to answer for topics, so nothing but a group that works tells that groups work. A broker whose groups
+have not worked for `PATIENCE_SECONDS` needs to be started again; if that does not help, the next time after twice as long.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from libs.common.errors import BlobtideError
+
+PATIENCE_SECONDS: Final = 40.0  # a busy machine makes a broker silent for long
+_LONGEST_PATIENCE: Final = 640.0
+_EVERY_SECONDS: Final = 5.0
+_ASK_SECONDS: Final = 5.0
+_CLOSE_SECONDS: Final = 2.0
+
+
+class Probe(Protocol):
+    """What is asked; `GroupProbe`."""
+
+    def ask(self, seconds: float) -> str | None:
+        """Return None if groups work, else why not."""
+
+    def close(self) -> None:
+        """Disconnect."""
+
+
+class GroupWatch:
+    """When groups worked last. All but the asking is done in the caller's thread."""
+
+    def __init__(self, probe: Probe, clock: Callable[[], float] = time.monotonic) -> None:
+        self._probe = probe
+        self._clock = clock
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._ask, name="groups", daemon=True)
+        self._worked_at = clock()
+        self._patience = PATIENCE_SECONDS
+        self._reason = ""
+
+    def start(self) -> None:
+        """Begin to ask."""
+        self.forgive()
+        self._thread.start()
+
+    def forgive(self) -> None:
+        """Count from now on: the broker is known to be away."""
+        self._worked_at = self._clock()
+
+    def still_for(self) -> float:
+        """Return for how many seconds groups have not worked."""
+        return self._clock() - self._worked_at if self._thread.is_alive() else 0.0
+
+    @property
+    def reason(self) -> str:
+        """Why they do not."""
+        return self._reason or "no answer"
+
+    def is_lost(self) -> bool:
+        """Tell whether groups have not worked for so long that the broker needs to be started again."""
+        return self.still_for() >= self._patience
+
+    def broker_restarts(self) -> None:
+        """Be more patient next time: a start that helps nobody only costs."""
+        self._patience = min(2 * self._patience, _LONGEST_PATIENCE)
+        self.forgive()
+
+    def close(self) -> None:
+        """End the thread; one that hangs in the client is left behind. Idempotent."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(_CLOSE_SECONDS + _ASK_SECONDS)
+
+    def _ask(self) -> None:
+        try:
+            while not self._stop.wait(_EVERY_SECONDS):
+                self._take(self._answer())
+        finally:
+            self._probe.close()
+
+    def _answer(self) -> str | None:
+        try:
+            return self._probe.ask(_ASK_SECONDS)
+        except BlobtideError as error:
+            return str(error)
+
+    def _take(self, reason: str | None) -> None:
+        if reason is None:
+            self._worked_at, self._patience = self._clock(), PATIENCE_SECONDS
+        self._reason = reason or ""

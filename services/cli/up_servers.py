@@ -1,0 +1,111 @@
+"""The local servers of `blobtide up`, kept running: one that ends is started again where it was, with its data.
+
+Nothing here waits, so that services are looked after meanwhile: `step` is called every fraction of a second. A server that does
+not come up is tried again after a delay that doubles, for as long as `up` runs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from libs.common.errors import BlobtideError
+from libs.local.ports import is_free
+from libs.local.process import STOP_SECONDS, LocalServer
+from services.cli.supervisor import FIRST_DELAY, LONGEST_DELAY, PORT_SECONDS, Change, State
+
+
+@dataclass(slots=True)
+class Kept:
+    """A server and what is being done about it."""
+
+    server: LocalServer
+    state: State = State.READY
+    why: str = ""  # it is not ready
+    again_at: float = 0.0
+    delay: float = FIRST_DELAY
+    end_by: float | None = None  # it was asked to end, to be started again
+
+
+@dataclass(slots=True)
+class Servers:
+    """Servers that have been started once. Not thread-safe."""
+
+    clock: Callable[[], float] = time.monotonic
+    kept: list[Kept] = field(default_factory=list)
+
+    def add(self, server: LocalServer) -> None:
+        """Look after a server that runs."""
+        self.kept.append(Kept(server))
+
+    def is_ready(self, server: LocalServer) -> bool:
+        """Tell whether a server is there and nothing is being done about it."""
+        return any(kept.state is State.READY and kept.end_by is None for kept in self.kept if kept.server is server)
+
+    def step(self) -> list[Change]:
+        """Do what can be done now without waiting; return what changed."""
+        return [change for kept in self.kept for change in self._look_after(kept)]
+
+    def restart(self, server: LocalServer, why: str) -> list[Change]:
+        """Ask a server to end; it is killed if it does not within ten seconds, and started again."""
+        kept = next(kept for kept in self.kept if kept.server is server)
+        kept.end_by = self.clock() + STOP_SECONDS
+        server.ask_to_end()
+        return list(_waiting(kept, why))
+
+    def _look_after(self, kept: Kept) -> Iterator[Change]:
+        match kept.state:
+            case State.STARTING:
+                yield from self._wait_until_up(kept)
+            case State.WAITING if kept.end_by is not None:
+                if self.clock() >= kept.end_by or not kept.server.running:
+                    kept.server.kill()
+                    kept.end_by, kept.again_at = None, self.clock()
+            case State.WAITING:
+                if self.clock() >= kept.again_at:
+                    yield from self._begin(kept)
+            case _ if not kept.server.running:
+                kept.server.kill()  # what is left of it
+                kept.again_at = self.clock()
+                yield from _waiting(kept, f"it ended; see {kept.server.log_path}")
+            case _:
+                pass
+
+    def _begin(self, kept: Kept) -> Iterator[Change]:
+        port = kept.server.port
+        if not is_free(port):
+            kept.again_at = self.clock() + PORT_SECONDS
+            yield from _waiting(kept, f"waits for its port {port}: another process has it")
+            return
+        try:
+            kept.server.begin()
+        except (BlobtideError, OSError) as error:
+            yield from self._put_off(kept, error)
+        else:
+            kept.state = State.STARTING
+
+    def _wait_until_up(self, kept: Kept) -> Iterator[Change]:
+        try:
+            is_up = kept.server.is_up()
+        except BlobtideError as error:
+            kept.server.kill()
+            yield from self._put_off(kept, error)
+            return
+        if is_up:
+            kept.state, kept.why, kept.delay = State.READY, "", FIRST_DELAY
+            yield Change(kept.server.name, State.READY)
+
+    def _put_off(self, kept: Kept, error: Exception) -> Iterator[Change]:
+        kept.again_at = self.clock() + kept.delay
+        first_line = str(error).partition("\n")[0]
+        yield from _waiting(kept, f"{first_line}; again in {kept.delay:.0f} s")
+        kept.delay = min(kept.delay * 2, LONGEST_DELAY)
+
+
+def _waiting(kept: Kept, why: str) -> Iterator[Change]:
+    """Say why a server is not there, unless that has been said."""
+    is_news = why != kept.why
+    kept.state, kept.why = State.WAITING, why
+    if is_news:
+        yield Change(kept.server.name, State.WAITING, why)

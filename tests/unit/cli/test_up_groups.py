@@ -1,0 +1,128 @@
+"""How long Kafka's groups may fail before its broker is started again."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from libs.common.errors import ServerUnreachable
+from services.cli import up_groups
+from services.cli.up_groups import PATIENCE_SECONDS, GroupWatch
+
+SECONDS = 20.0
+
+
+class _Probe:
+    """Answers as it is told to."""
+
+    def __init__(self) -> None:
+        self.answer: str | None = None
+        self.asked = 0
+        self.gate = threading.Event()
+        self.gate.set()
+        self.closed = False
+
+    def ask(self, seconds: float) -> str | None:
+        """Answer, if the gate is open."""
+        del seconds
+        self.gate.wait(SECONDS)
+        self.asked += 1
+        if self.answer == "raise":
+            raise ServerUnreachable("away")
+        return self.answer
+
+    def close(self) -> None:
+        """Take note."""
+        self.closed = True
+
+
+class _World:
+    """A watch, its probe, and a clock that moves when told."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.probe = _Probe()
+        self.watch = GroupWatch(self.probe, lambda: self.now)
+
+    def asked_again(self) -> None:
+        """Wait until one question that begins from now on has been answered."""
+        wanted = self.probe.asked + 2
+        wait_for(lambda: self.probe.asked >= wanted)
+
+
+def wait_for(done: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + SECONDS
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[_World]:
+    """Ask all the time."""
+    monkeypatch.setattr(up_groups, "_EVERY_SECONDS", 0.001)
+    made = _World()
+    made.watch.start()
+    yield made
+    made.probe.gate.set()
+    made.watch.close()
+    assert made.probe.closed
+
+
+def test_groups_that_work_are_not_lost_however_long_it_takes(world: _World) -> None:
+    """Every answer begins the time anew."""
+    for _ in range(3):
+        world.now += PATIENCE_SECONDS * 0.9
+        world.asked_again()
+    assert not world.watch.is_lost()
+    assert world.watch.still_for() == 0
+
+
+@pytest.mark.parametrize(("answer", "reason"), [("Broker: not coordinator", "Broker: not coordinator"), ("raise", "away")])
+def test_groups_that_do_not_work_are_lost_after_a_while(world: _World, answer: str, reason: str) -> None:
+    """Failing for the whole patience is lost, and the reason is kept; less is not."""
+    world.probe.answer = answer
+    world.asked_again()
+    world.now += PATIENCE_SECONDS - 1
+    assert not world.watch.is_lost()
+    world.now += 1
+    assert world.watch.is_lost()
+    assert world.watch.reason == reason
+
+
+def test_a_question_that_never_returns_is_no_answer(world: _World) -> None:
+    """A client that hangs counts as groups that do not work."""
+    world.probe.gate.clear()
+    world.now += PATIENCE_SECONDS
+    wait_for(world.watch.is_lost)
+    assert world.watch.reason == "no answer"
+
+
+def test_each_start_in_vain_makes_more_patient_until_groups_work(world: _World) -> None:
+    """The next start waits twice as long; once groups have worked, the first patience counts again."""
+    world.probe.answer = "no"
+    world.asked_again()
+    for patience in (PATIENCE_SECONDS, 2 * PATIENCE_SECONDS, 4 * PATIENCE_SECONDS):
+        world.now += patience - 1
+        assert not world.watch.is_lost()
+        world.now += 1
+        assert world.watch.is_lost()
+        world.watch.broker_restarts()
+    world.probe.answer = None
+    world.asked_again()
+    world.probe.answer = "no"
+    world.asked_again()
+    world.now += PATIENCE_SECONDS
+    assert world.watch.is_lost()
+
+
+def test_the_time_in_which_the_broker_is_away_does_not_count(world: _World) -> None:
+    """While the broker is known to be down or starting, its groups cannot work and are not lost."""
+    world.probe.answer = "no"
+    world.now += PATIENCE_SECONDS
+    world.watch.forgive()
+    assert not world.watch.is_lost()
