@@ -42,6 +42,7 @@ from services.cli.supervisor import Change, Child, Program, State, Supervisor
 from services.cli.up_groups import GroupWatch
 from services.cli.up_hints import storage_line, tail_line
 from services.cli.up_ports import last_port, remember_port
+from services.cli.up_servers import Servers
 from services.cli.up_settings import (
     DEMO_SUBSCRIPTION,
     connection,
@@ -50,7 +51,6 @@ from services.cli.up_settings import (
     refuse_what_cannot_run,
     sinks_of,
 )
-from services.cli.up_servers import Servers
 from services.cli.up_view import View
 
 log = structlog.get_logger(__name__)

@@ -50,7 +50,7 @@ def limit_groups(broker: LocalKafka, largest_bytes: int) -> None:
 
 
 def test_a_probe_tells_groups_that_work_from_those_that_do_not(broker: LocalKafka) -> None:
-    """No group works where none can write though topics are there, on a hanging broker, on a dead one; each time until it is back."""
+    """Groups that cannot write, a broker that hangs and a dead one are told from groups that work, until each is back."""
     probe = GroupProbe(settings_of(broker), TopicSettings().flows)
     try:
         assert probe.ask(SECONDS) is None
