@@ -18,13 +18,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from libs.common.errors import ConfigError
+from libs.common.settings.variables import CONFIG_VARIABLE
 from libs.local import guard
 from libs.local.environment import without_secrets
 from libs.local.ports import is_free
 from libs.local.process import end_guarded
+from services.cli.handover import handed_over
 from services.cli.probe import is_ready
 
 FIRST_DELAY: Final = 1.0
@@ -50,7 +52,7 @@ class State(StrEnum):
 class Program:
     """One child process. Its standard error goes to `log`; its standard output too, unless `relay` takes it.
 
-    Its environment is ours without secrets, and `env` over it.
+    Its environment is ours without secrets, and `env` over it. Its settings are `settings`; None: what it finds by itself.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Program:
     log: Path
     health_port: int | None = None
     relay: Path | None = None
+    settings: Mapping[str, Any] | None = None
 
 
 @dataclass(slots=True)
@@ -121,16 +124,12 @@ class Supervisor:
 
     def _start(self, child: Child) -> None:
         program = child.program
-        program.log.parent.mkdir(parents=True, exist_ok=True)
-        with program.log.open("ab") as log, (program.relay or program.log).open("ab") as output:
-            child.process = subprocess.Popen(
-                (sys.executable, "-I", "-S", guard.__file__, *program.argv),  # a child never outlives us
-                env={**without_secrets(os.environ), **program.env},
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=log,
-                start_new_session=True,  # a Ctrl-C in the terminal reaches only us; we stop the children in order
-            )
+        if program.settings is None:
+            child.process = _spawned(program, program.env, ())
+        else:
+            with handed_over(program.settings) as descriptor:
+                env = {**program.env, CONFIG_VARIABLE: f"/dev/fd/{descriptor}"}
+                child.process = _spawned(program, env, (descriptor,))
         child.state = State.STARTING
         child.started_at = self.clock()
 
@@ -174,6 +173,20 @@ class Supervisor:
         said = last_line(child.program.log) if child.state is State.FAILED else ""
         child.why = f"{said or how_it_ended(code)}; {again}"
         return Change(child.program.name, child.state, child.why)
+
+
+def _spawned(program: Program, env: Mapping[str, str], descriptors: tuple[int, ...]) -> subprocess.Popen[bytes]:
+    program.log.parent.mkdir(parents=True, exist_ok=True)
+    with program.log.open("ab") as log, (program.relay or program.log).open("ab") as output:
+        return subprocess.Popen(
+            (sys.executable, "-I", "-S", guard.__file__, *program.argv),  # a child never outlives us
+            env={**without_secrets(os.environ), **env},
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=log,
+            pass_fds=descriptors,
+            start_new_session=True,  # a Ctrl-C in the terminal reaches only us; we stop the children in order
+        )
 
 
 def how_it_ended(code: int) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import secrets
 import shutil
@@ -31,8 +30,8 @@ from libs.common.kafka.group_probe import GroupProbe
 from libs.common.service import Stop
 from libs.common.settings import Settings
 from libs.common.settings.services import SinkOptions
-from libs.common.settings.variables import CONFIG_VARIABLE
 from libs.local.azurite import LocalAzurite
+from libs.local.environment import identity_variables
 from libs.local.kafka import LocalKafka
 from libs.local.ports import free_port, is_free
 from libs.local.process import LocalServer
@@ -45,22 +44,25 @@ from services.cli.up_ports import last_port, remember_port
 from services.cli.up_servers import Servers
 from services.cli.up_settings import (
     DEMO_SUBSCRIPTION,
-    connection,
-    demo_variables,
-    kafka_variables,
+    Own,
+    own_kafka,
+    reads_storage,
     refuse_what_cannot_run,
+    settings_for,
     sinks_of,
+    with_own,
 )
 from services.cli.up_view import View
 
 log = structlog.get_logger(__name__)
 
+_BLOBTIDE: Final = (sys.executable, "-m", "services.cli.main")
 STEP_SECONDS: Final = 0.2
 SILENT_SECONDS: Final = 15.0
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 # What `up` keeps in its data directory, and what --fresh deletes: nothing else.
 FOLDERS: Final = ("kafka", "azurite", "flows", "summary", "logs")
-DEMO_START: Final = "-3h"  # well within the hours that the monitor scans closely, see demo_variables
+DEMO_START: Final = "-3h"  # well within the hours that the monitor scans closely, see with_own
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,24 +157,24 @@ class _Up:
         stop = Stop()
         failed: list[Child] = []
         with contextlib.ExitStack() as stack:
-            environ = self._servers(stack, stop)
-            if environ is None:
+            own = self._servers(stack, stop)
+            if own is None:
                 self.view.stopping()
             else:
-                failed = self._services(environ, stack, stop)
+                failed = self._services(own, stack, stop)
         self.view.stopped(self.options.data_dir)
         _raise_for(failed)
 
-    def _servers(self, stack: contextlib.ExitStack, stop: Stop) -> dict[str, str] | None:
+    def _servers(self, stack: contextlib.ExitStack, stop: Stop) -> Own | None:
         """Start the servers; return None if the end was asked for meanwhile."""
-        environ = None
+        own = None
         with _interruptible(stop):
-            environ = self._start_servers(stack)
-        return None if stop.is_set() else environ
+            own = self._start_servers(stack)
+        return None if stop.is_set() else own
 
-    def _services(self, environ: dict[str, str], stack: contextlib.ExitStack, stop: Stop) -> list[Child]:
+    def _services(self, own: Own, stack: contextlib.ExitStack, stop: Stop) -> list[Child]:
         """Run the services until the end; return those that could not run then."""
-        programs = list(self._programs(environ))
+        programs = list(self._programs(own))
         for program in programs:
             (program.relay or program.log).unlink(missing_ok=True)  # the view shows this run's output only
         supervisor = Supervisor(programs)
@@ -183,8 +185,8 @@ class _Up:
         self.view.stopping()
         return supervisor.failed()
 
-    def _start_servers(self, stack: contextlib.ExitStack) -> dict[str, str]:
-        """Start Kafka and Azurite, apply the topics; return the variables that lead the services there."""
+    def _start_servers(self, stack: contextlib.ExitStack) -> Own:
+        """Start Kafka and Azurite, apply the topics; return where they are."""
         data = self.options.data_dir
         self.kafka = kafka = LocalKafka(data / "kafka", self.options.kafka_port or last_port(data, LocalKafka.name))
         self._start_server(kafka, stack)
@@ -193,19 +195,14 @@ class _Up:
             self.view.not_used(f"kafka.bootstrap_servers {self.settings.kafka.bootstrap_servers}")
         self._prepare_topics(kafka.bootstrap_servers, stack)
         self.view.to_copy("look with", tail_line(self.settings, self.options.config, kafka.bootstrap_servers))
-        environ = kafka_variables(kafka.bootstrap_servers)
-        if self.options.demo:
-            azurite = LocalAzurite(data / "azurite", last_port(data, LocalAzurite.name))
-            self._start_server(azurite, stack)
-            self.view.server(azurite.name, azurite.blob_endpoint)
-            self.view.to_copy("reach it with", storage_line(azurite.connection_string))
-            environ |= demo_variables(azurite.connection_string)
-        if self.options.start_over:
-            environ |= {
-                "BLOBTIDE_MONITOR__START_POLICY": "start_over",
-                "BLOBTIDE_MONITOR__REPLAY_ID": secrets.token_hex(8),
-            }
-        return environ
+        own = Own(kafka.bootstrap_servers, replay_id=secrets.token_hex(8) if self.options.start_over else None)
+        if not self.options.demo:
+            return own
+        azurite = LocalAzurite(data / "azurite", last_port(data, LocalAzurite.name))
+        self._start_server(azurite, stack)
+        self.view.server(azurite.name, azurite.blob_endpoint)
+        self.view.to_copy("reach it with", storage_line(azurite.connection_string))
+        return replace(own, storage=azurite.connection_string)
 
     def _start_server(self, server: LocalServer, stack: contextlib.ExitStack) -> None:
         self.view.starting(server.name)
@@ -215,7 +212,7 @@ class _Up:
         self.servers.add(server)
 
     def _prepare_topics(self, bootstrap_servers: str, stack: contextlib.ExitStack) -> None:
-        kafka = self.settings.kafka.model_copy(update=connection(bootstrap_servers))
+        kafka = own_kafka(self.settings.kafka, bootstrap_servers)
         apply_topics(kafka, self.settings.topics, load_topic_specs())
         self.view.sample = Follower(kafka, (self.settings.topics.flows,), Newest(0))
         stack.callback(self.view.sample.close)
@@ -231,38 +228,42 @@ class _Up:
         """Say where each sink writes, as far as it is a place on this machine."""
         return {name: str(options["directory"]) for name, options in self._sinks().items() if "directory" in options}
 
-    def _programs(self, environ: dict[str, str]) -> Iterator[Program]:
-        environ |= {"BLOBTIDE_SINKS": json.dumps(self._sinks()), "PYTHONUNBUFFERED": "1"}
-        if self.options.config is not None:
-            environ[CONFIG_VARIABLE] = str(self.options.config)
-        if self.view.width is not None:
-            environ["COLUMNS"] = str(self.view.width)  # what sinks print goes to a file first, then to our terminal
-        services = [("blob-monitor",), ("ingest",), ("parser",), *(("sink", name) for name in self._sinks())]
-        for words in services:
-            yield self._service("-".join(words), words, environ)
+    def _programs(self, own: Own) -> Iterator[Program]:
+        settings = with_own(self.settings, self.options.data_dir, own)
+        for words in (("blob-monitor",), ("ingest",), ("parser",), *(("sink", name) for name in settings.sinks)):
+            yield self._service(words, settings)
         if self.options.demo:
-            yield self._generator(environ)
+            yield self._generator(settings)
 
-    def _service(self, name: str, words: tuple[str, ...], environ: dict[str, str]) -> Program:
-        port = free_port()
+    def _service(self, words: tuple[str, ...], settings: Settings) -> Program:
+        name, port = "-".join(words), free_port()
         return Program(
             name=name,
-            argv=(sys.executable, "-m", "services.cli.main", "run", *words),
-            env={**environ, "BLOBTIDE_HTTP__PORT": str(port), "BLOBTIDE_HTTP__HOST": "127.0.0.1"},
+            argv=(*_BLOBTIDE, "run", *words),
+            env=self._environment(words),
             log=self.options.data_dir / "logs" / f"{name}.log",
             health_port=port,
             relay=self.options.data_dir / "logs" / f"{name}.out",
+            settings={**settings_for(words, settings), "http": {"host": "127.0.0.1", "port": port}},
         )
 
-    def _generator(self, environ: dict[str, str]) -> Program:
+    def _generator(self, settings: Settings) -> Program:
         words = ("demo", "generate", "--environment", f"{DEMO_SUBSCRIPTION}.{DEMO_SUBSCRIPTION}", "--follow")
         scale = ("--nics", str(self.options.nics), "--speed", str(self.options.speed), "--start", DEMO_START)
         return Program(
             name="demo",
-            argv=(sys.executable, "-m", "services.cli.main", *words, *scale),
-            env=environ,
+            argv=(*_BLOBTIDE, *words, *scale),
+            env=self._environment(words),
             log=self.options.data_dir / "logs" / "demo.log",
+            settings=settings_for(words, settings),
         )
+
+    def _environment(self, words: Sequence[str]) -> dict[str, str]:
+        """Return the variables of one program beside those that all may have."""
+        environ = identity_variables(os.environ) if reads_storage(words) else {}
+        if self.view.width is not None:
+            environ["COLUMNS"] = str(self.view.width)  # what sinks print goes to a file first, then to our terminal
+        return {**environ, "PYTHONUNBUFFERED": "1"}
 
     def _watch(self, supervisor: Supervisor, stop: Stop) -> None:
         until = time.monotonic() + (self.options.seconds or float("inf"))

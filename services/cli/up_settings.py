@@ -2,40 +2,85 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from libs.common.errors import ConfigError
 from libs.common.settings import Settings
-from libs.common.settings.kafka import SecurityProtocol
-from libs.common.settings.services import SinkOptions
+from libs.common.settings.kafka import KafkaSettings, SecurityProtocol
+from libs.common.settings.plain import plain
+from libs.common.settings.services import SinkOptions, StartPolicy
 from libs.common.settings.storage import Subscription
 from services.cli.checks import builds, tried
 
 DEMO_SUBSCRIPTION: Final = "demo"
 LOGIN: Final = ("sasl_username", "sasl_password", "sasl_password_file")
+STORAGE_USERS: Final = ("blob-monitor", "ingest", "demo")
 DEMO_CONTAINERS: Final = ("insights-logs-flowlogflowevent", "insights-logs-networksecuritygroupflowevent")
 
 
-def connection(bootstrap_servers: str) -> dict[str, str]:
-    """Return the settings that lead to our own Kafka, whichever other one is configured."""
-    return {"bootstrap_servers": bootstrap_servers, "security_protocol": SecurityProtocol.PLAINTEXT}
+@dataclass(frozen=True, slots=True)
+class Own:
+    """What `up` brings itself, and where it is.
+
+    Attributes:
+        bootstrap_servers: its Kafka.
+        storage: connection string of the demo's storage account; None: no demo.
+        replay_id: with it everything is read again from the beginning.
+    """
+
+    bootstrap_servers: str
+    storage: str | None = None
+    replay_id: str | None = None
 
 
-def kafka_variables(bootstrap_servers: str) -> dict[str, str]:
-    """Return the variables that lead a program to our own Kafka, without the login of another one, which would be refused."""
-    changed = {**connection(bootstrap_servers), **dict.fromkeys(LOGIN, "")}
-    return {f"BLOBTIDE_KAFKA__{name.upper()}": value for name, value in changed.items()}
-
-
-def demo_variables(connection_string: str) -> dict[str, str]:
-    """Return the variables that make the monitor follow Azurite's demo containers closely."""
-    return {
-        "BLOBTIDE_SUBSCRIPTIONS": json.dumps({DEMO_SUBSCRIPTION: _demo_subscription(connection_string)}),
-        "BLOBTIDE_MONITOR__DISCOVERY_SECONDS": "2",
-        "BLOBTIDE_MONITOR__HOURS_BACK": "6",
+def with_own(settings: Settings, data_dir: Path, own: Own) -> Settings:
+    """Return the settings for what `up` starts."""
+    subscriptions, monitor = dict(settings.subscriptions), dict[str, Any]()
+    if own.storage is not None:  # its containers are followed closely
+        subscriptions[DEMO_SUBSCRIPTION] = Subscription.model_validate(_demo_subscription(own.storage))
+        monitor |= {"discovery_seconds": 2.0, "hours_back": 6}
+    if own.replay_id is not None:
+        monitor |= {"start_policy": StartPolicy.START_OVER, "replay_id": own.replay_id}
+    changed = {
+        "kafka": own_kafka(settings.kafka, own.bootstrap_servers),
+        "monitor": settings.monitor.model_copy(update=monitor),
+        "subscriptions": subscriptions,
+        "sinks": sinks_of(settings, data_dir),
     }
+    return settings.model_copy(update=changed)
+
+
+def own_kafka(kafka: KafkaSettings, bootstrap_servers: str) -> KafkaSettings:
+    """Return the settings of our own Kafka, whichever other one is configured: it asks for no login, so it is told none."""
+    kept = {name: value for name, value in plain(kafka).items() if not name.startswith(("sasl_", "ssl_"))}
+    kept["librdkafka"] = {
+        name: value for name, value in kafka.librdkafka.items() if not name.startswith(("sasl.", "ssl.", "enable.ssl."))
+    }
+    own = {"bootstrap_servers": bootstrap_servers, "security_protocol": SecurityProtocol.PLAINTEXT, "verify": True}
+    return KafkaSettings.model_validate({**kept, **own})
+
+
+def settings_for(words: Sequence[str], settings: Settings) -> dict[str, Any]:
+    """Return what the program `words` (such as ``("sink", "file")``) has to know: of secrets only those that it needs."""
+    known = plain(settings)
+    subscriptions, sinks = known.pop("subscriptions", {}), known.pop("sinks", {})
+    match tuple(words):
+        case ("sink", name):
+            return {**known, "sinks": {name: sinks[name]}}
+        case ("demo", *_):
+            return {**known, "subscriptions": {DEMO_SUBSCRIPTION: subscriptions[DEMO_SUBSCRIPTION]}}
+        case _ if reads_storage(words):
+            return {**known, "subscriptions": subscriptions}
+        case _:
+            return known
+
+
+def reads_storage(words: Sequence[str]) -> bool:
+    """Tell whether the program signs in to storage accounts."""
+    return words[0] in STORAGE_USERS
 
 
 def sinks_of(settings: Settings, data_dir: Path) -> SinkOptions:
@@ -53,19 +98,10 @@ def refuse_what_cannot_run(settings: Settings, data_dir: Path, *, demo: bool) ->
     Raises:
         ConfigError: one message that names everything that cannot be built.
     """
-    found = tried(builds(_with_own_servers(settings, data_dir, demo=demo)))
+    own = Own(settings.kafka.bootstrap_servers, "UseDevelopmentStorage=true" if demo else None)  # nothing runs yet
+    found = tried(builds(with_own(settings, data_dir, own)))
     if problems := [f"{verdict.what}: {verdict.error}" for verdict in found if verdict.error is not None and verdict.is_new]:
         raise ConfigError("; ".join(problems))
-
-
-def _with_own_servers(settings: Settings, data_dir: Path, *, demo: bool) -> Settings:
-    """Return the settings as the services will load them, but for the addresses of servers that do not run yet."""
-    subscriptions = dict(settings.subscriptions)
-    if demo:
-        subscriptions[DEMO_SUBSCRIPTION] = Subscription.model_validate(_demo_subscription("UseDevelopmentStorage=true"))
-    kafka = settings.kafka.model_copy(update=connection(settings.kafka.bootstrap_servers))
-    sinks = sinks_of(settings, data_dir)
-    return settings.model_copy(update={"kafka": kafka, "subscriptions": subscriptions, "sinks": sinks})
 
 
 def _demo_subscription(connection_string: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import pytest
 from libs.local import java, node
 from libs.local.azurite import LocalAzurite
 from libs.local.cache import Recipe, cache_dir, fetched
+from libs.local.environment import identity_variables, without_secrets
 from libs.local.errors import ServerMissing
 from libs.local.java import find_java
 from libs.local.kafka import Groups, LocalKafka, groups_in
@@ -248,3 +249,49 @@ LOST = "INFO  CoordinatorRuntime: Ignored load completion from __consumer_offset
 def test_kafkas_groups_work_when_the_last_load_has_ended_as_itself(lines: list[str], expected: Groups) -> None:
     """A load that ended in the place of another leaves a broker on which no group works; its log tells."""
     assert groups_in("\n".join(lines)) is expected
+
+
+def test_an_environment_without_secrets_keeps_what_programs_need() -> None:
+    """Our settings, what signs in to a cloud, what is named like a secret and URLs with a user are left out; all else stays."""
+    kept = {
+        "PATH": "/bin",
+        "HOME": "/h",
+        "BLOBTIDE_HOME": "/b",
+        "JAVA_HOME": "/j",
+        "KEYBOARD": "us",
+        "HTTPS_PROXY": "http://proxy:1",
+    }
+    secret = {
+        "BLOBTIDE_SINKS": "{}", "blobtide_kafka__sasl_password": "x", "BLOBTIDE_CONFIG": "/c", "AZURE_CLIENT_ID": "x",
+        "AZURE_STORAGE_CONNECTION_STRING": "x", "IDENTITY_HEADER": "x", "PGPASSWORD": "x", "GITHUB_TOKEN": "x",
+        "AWS_SECRET_ACCESS_KEY": "x", "API_KEY": "x", "AccountKey": "x", "http_proxy": "http://user:x@proxy:1",
+    }  # fmt: skip
+    assert without_secrets(kept | secret) == kept
+    assert identity_variables(kept | secret).keys() == {
+        "AZURE_CLIENT_ID", "AZURE_STORAGE_CONNECTION_STRING", "IDENTITY_HEADER", "http_proxy", "HTTPS_PROXY"
+    }  # fmt: skip
+
+
+def test_a_server_is_given_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kafka, Azurite and the others have nothing to do with our settings, and do not get them."""
+    monkeypatch.setenv("BLOBTIDE_SUBSCRIPTIONS", "canary")
+    server = _Environment(tmp_path)
+    server.start()
+    try:
+        assert "canary" not in server.output()
+        assert "PATH=" in server.output()
+    finally:
+        server.kill()
+
+
+class _Environment(LocalServer):
+    """A server that shows its environment."""
+
+    name = "environment"
+
+    @classmethod
+    def install(cls) -> None:
+        """Need nothing."""
+
+    def _launch(self) -> Launch:
+        return Launch(("sh", "-c", "env; echo ready; exec sleep 600"), ready=lambda: "ready" in self.output())

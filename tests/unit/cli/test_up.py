@@ -6,10 +6,14 @@ import os
 import re
 import socket
 import sys
+import time
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import date
 from io import StringIO
 from pathlib import Path
 
+import psutil
 import pytest
 
 from libs.common.errors import BlobtideError, ConfigError
@@ -17,14 +21,17 @@ from libs.common.service import Stop
 from libs.common.settings import Settings, load_settings
 from libs.local.ports import LOOPBACK
 from services.cli import up
+from services.cli.handover import handed_over
 from services.cli.supervisor import CRASH_LOOP, Program, Supervisor
 from services.cli.up_hints import tail_line
 from services.cli.up_ports import last_port, remember_port
-from services.cli.up_settings import demo_variables, kafka_variables, refuse_what_cannot_run
+from services.cli.up_settings import Own, refuse_what_cannot_run
 from services.cli.up_view import View
 from tests.unit.cli.test_commands import run
 
 PLAINTEXT = "BLOBTIDE_KAFKA__SECURITY_PROTOCOL=PLAINTEXT"
+SECONDS = 20.0
+OWN = Own("127.0.0.1:9")
 EARNEST = """
 subscriptions:
   production:
@@ -50,17 +57,21 @@ def options(tmp_path: Path, *, demo: bool, config: Path | None) -> up.UpOptions:
     )
 
 
-def programs(asked: up.UpOptions, environ: dict[str, str]) -> list[Program]:
-    """Return what would be started."""
-    return list(up._Up(asked, load_settings(asked.config), View(StringIO()))._programs(environ))
+def programs(asked: up.UpOptions, own: Own = OWN) -> dict[str, Program]:
+    """Return what would be started, by name."""
+    started = up._Up(asked, load_settings(asked.config), View(StringIO()))._programs(own)
+    return {program.name: program for program in started}
 
 
 def loaded_by(program: Program, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Return the settings as a program loads them."""
-    with monkeypatch.context() as patch:
+    """Return the settings as a program loads them: through a pipe."""
+    assert program.settings is not None
+    with monkeypatch.context() as patch, handed_over(program.settings) as descriptor:
+        for name in [name for name in os.environ if name.startswith("BLOBTIDE_")]:
+            patch.delenv(name)
         for name, value in program.env.items():
             patch.setenv(name, value)
-        return load_settings()
+        return load_settings(Path(f"/dev/fd/{descriptor}"))
 
 
 @pytest.fixture
@@ -79,24 +90,56 @@ def test_the_demo_leaves_the_default_settings_file_alone(
     """Without --config, neither the accounts nor the destinations of ~/.blobtide/config.yaml take part in the demo."""
     del earnest
     asked = up._without_default_file(options(tmp_path, demo=True, config=None))
-    started = programs(asked, demo_variables("UseDevelopmentStorage=true"))
-    assert [program.name for program in started] == ["blob-monitor", "ingest", "parser", "sink-file", "sink-summary", "demo"]
-    for program in started:
+    started = programs(asked, replace(OWN, storage="UseDevelopmentStorage=true"))
+    assert list(started) == ["blob-monitor", "ingest", "parser", "sink-file", "sink-summary", "demo"]
+    for program in started.values():
         settings = loaded_by(program, monkeypatch)
-        assert list(settings.subscriptions) == ["demo"]
-        assert list(settings.sinks) == ["file", "summary"]
+        assert set(settings.subscriptions) <= {"demo"}
+        assert set(settings.sinks) <= {"file", "summary"}
 
 
 @pytest.mark.parametrize("demo", [True, False])
-def test_a_named_settings_file_reaches_every_program(
+def test_each_program_gets_what_it_needs_of_a_named_settings_file_and_no_more(
     *, demo: bool, earnest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What --config names is read by all programs, with the demo and without."""
+    """Accounts go to what reads storage, the options of a sink to that sink, the rest to all; with the demo and without."""
     named = earnest.rename(tmp_path / "my.yaml")
+    named.write_text(named.read_text() + "  redis: {url: redis://:secret@r}\nlog: {level: debug}\n")
     asked = up._without_default_file(options(tmp_path, demo=demo, config=named))
-    for program in programs(asked, {}):
-        assert os.fspath(named) == program.env["BLOBTIDE_CONFIG"]
-        assert list(loaded_by(program, monkeypatch).sinks) == ["elasticsearch"]
+    found = {}
+    for name, program in programs(asked, replace(OWN, storage="UseDevelopmentStorage=true" if demo else None)).items():
+        settings = loaded_by(program, monkeypatch)
+        found[name] = (list(settings.subscriptions), list(settings.sinks))
+        assert settings.log.level == "debug"
+        assert settings.kafka.bootstrap_servers == OWN.bootstrap_servers
+        assert program.health_port is None or settings.http.port == program.health_port
+    accounts = ["production", "demo"] if demo else ["production"]
+    assert found == {
+        "blob-monitor": (accounts, []),
+        "ingest": (accounts, []),
+        "parser": ([], []),
+        "sink-elasticsearch": ([], ["elasticsearch"]),
+        "sink-redis": ([], ["redis"]),
+    } | ({"demo": (["demo"], [])} if demo else {})
+
+
+def test_settings_from_variables_reach_the_programs(earnest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the operator's own variables say is what a program loads, though it is not given the variables."""
+    monkeypatch.setenv("BLOBTIDE_SUBSCRIPTIONS__PRODUCTION__ENVIRONMENTS__EU__STORAGE__ACCOUNT_KEY", "bmV3")
+    monkeypatch.setenv("BLOBTIDE_SINKS__ELASTICSEARCH__PASSWORD", "of-the-sink")
+    monkeypatch.setenv("BLOBTIDE_MONITOR__DATE_RANGE__SPECIFIC_DATE", "2026-05-01")
+    asked = options(tmp_path, demo=False, config=None)
+    started = programs(asked, replace(OWN, replay_id="anew"))
+    assert not [name for program in started.values() for name in program.env if name.startswith("BLOBTIDE_")]
+    monitor = loaded_by(started["blob-monitor"], monkeypatch)
+    storage = monitor.subscriptions["production"].environments["eu"].storage
+    assert storage.account_key is not None
+    assert (storage.account_key.get_secret_value(), storage.account_name) == ("bmV3", "logs")
+    assert (monitor.monitor.start_policy, monitor.monitor.replay_id) == ("start_over", "anew")
+    assert monitor.monitor.date_range.specific_date == date(2026, 5, 1)
+    sink = loaded_by(started["sink-elasticsearch"], monkeypatch)
+    assert sink.sinks["elasticsearch"] == {"hosts": ["https://search:9200"], "password": "of-the-sink"}
+    del earnest
 
 
 def test_starting_over_from_a_time_is_refused(tmp_path: Path) -> None:
@@ -265,11 +308,53 @@ class _StopWhen(Stop):
         return self._done()
 
 
-def test_the_login_of_another_kafka_does_not_stop_what_up_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What `up` starts reads the settings file with its login, and goes to the broker of `up`, which asks for none."""
+def test_the_login_of_another_kafka_stays_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `up` starts goes to the broker of `up`, which asks for no login, and is told none; all else of Kafka holds."""
     file = tmp_path / "config.yaml"
-    file.write_text("kafka: {security_protocol: SASL_SSL, sasl_username: me, sasl_password: p, sasl_password_file: /none}")
-    for name, value in kafka_variables("127.0.0.1:9").items():
-        monkeypatch.setenv(name, value)
-    kafka = load_settings(file).kafka
-    assert (kafka.bootstrap_servers, kafka.security_protocol, kafka.sasl_password_file) == ("127.0.0.1:9", "PLAINTEXT", None)
+    options_of_client = "{sasl.password: p, ssl.key.password: p, linger.ms: '7'}"
+    file.write_text(
+        "kafka: {security_protocol: SASL_SSL, sasl_username: me, sasl_password_file: /none, verify: false,"
+        f" group_prefix: mine, librdkafka: {options_of_client}}}"
+    )
+    for program in programs(options(tmp_path, demo=False, config=file)).values():
+        kafka = loaded_by(program, monkeypatch).kafka
+        assert (kafka.bootstrap_servers, kafka.security_protocol, kafka.verify) == (OWN.bootstrap_servers, "PLAINTEXT", True)
+        assert (kafka.sasl_username, kafka.sasl_password_file) == ("", None)
+        assert (kafka.group_prefix, kafka.librdkafka) == ("mine", {"linger.ms": "7"})
+
+
+def test_no_secret_stands_in_an_environment_or_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither guards nor programs have a secret where others may read it, and a program that needs it has it all the same."""
+    monkeypatch.setenv("BLOBTIDE_SUBSCRIPTIONS__A__ENVIRONMENTS__B__STORAGE__ACCOUNT_KEY", "canary-of-ours")
+    monkeypatch.setenv("AZURE_CLIENT_SECRET", "canary-of-the-cloud")
+    monkeypatch.setenv("GITHUB_TOKEN", "canary-of-others")
+    monkeypatch.setenv("https_proxy", "http://user:canary-of-the-proxy@proxy:1")
+    code = (
+        "import sys, time\nfrom libs.common.settings import load_settings\n"
+        "print('read ' + load_settings().sinks['x']['password'][::-1], file=sys.stderr, flush=True)\ntime.sleep(600)\n"
+    )
+    settings = {"sinks": {"x": {"password": "canary-of-a-sink", "much": "more than a pipe holds" * 10_000}}}
+    program = Program("p", (sys.executable, "-c", code), {}, tmp_path / "log", settings=settings)
+    supervisor = Supervisor([program])
+    supervisor.start()
+    try:
+        deadline = time.monotonic() + SECONDS
+        while "read knis-a-fo-yranac" not in program.log.read_text():
+            assert time.monotonic() < deadline, program.log.read_text()
+            time.sleep(0.02)
+        seen = [(process.environ(), process.cmdline()) for process in psutil.Process().children(recursive=True)]
+        assert len(seen) >= 2
+        assert "canary" not in str(seen)
+    finally:
+        supervisor.stop()
+
+
+def test_only_what_reads_storage_may_sign_in_to_the_cloud(
+    earnest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service principal in the environment goes on to the monitor and to ingest, which sign in with it."""
+    del earnest
+    monkeypatch.setenv("AZURE_CLIENT_SECRET", "canary")
+    started = programs(options(tmp_path, demo=False, config=None))
+    have = [name for name, program in started.items() if program.env.get("AZURE_CLIENT_SECRET") == "canary"]
+    assert have == ["blob-monitor", "ingest"]
