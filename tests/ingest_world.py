@@ -75,6 +75,10 @@ class FakeSession:
         self._site.transactions.append(outputs)
         return CommitResult.COMMITTED
 
+    def trouble(self) -> str:
+        """There is none."""
+        return ""
+
     def owned(self) -> frozenset[TopicPartition]:
         """Return the one partition."""
         return frozenset({PARTITION})

@@ -154,6 +154,10 @@ class FakeSession:
         self._broker.log += outputs
         return CommitResult.COMMITTED
 
+    def trouble(self) -> str:
+        """There is none."""
+        return ""
+
     def owned(self) -> frozenset[TopicPartition]:
         """Return what `give` gave."""
         return self._owned

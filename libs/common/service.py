@@ -40,6 +40,7 @@ class Need(StrEnum):
     """What a process cannot work without."""
 
     PARTITIONS = "partitions"
+    TOPICS = "topics"
     STORAGE = "storage"
     DESTINATION = "destination"
 
@@ -85,6 +86,13 @@ class Health:
     def not_ready(self, reason: str, need: Need = Need.PARTITIONS) -> None:
         """Say why work cannot be done now: `need` is missing."""
         self._reasons = {**self._reasons, need: reason}
+
+    def tell(self, trouble: str, need: Need) -> None:
+        """Say that `need` is missing for the reason in `trouble`; empty: it is there."""
+        if trouble:
+            self.not_ready(trouble, need)
+        else:
+            self.ready(need)
 
     def note(self, subject: str, text: str) -> None:
         """Say what a probe should show although it keeps nothing from working; empty: there is nothing to say any more."""

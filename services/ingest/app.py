@@ -22,7 +22,6 @@ import structlog
 
 from libs.common.crash import crash_point
 from libs.common.errors import Retry
-from libs.common.events import CheckpointStatus
 from libs.common.kafka.records import CommitResult, Listener, NextOffsets, Session, TopicPartition
 from libs.common.kafka.throttle import Throttle
 from libs.common.service import NO_PARTITIONS, Health, Need, Stop
@@ -163,6 +162,7 @@ class Ingest:
         self._dispatch()
         self._collect(COLLECT_SECONDS if self._workers.running else 0.0)
         self._tell_storage()
+        self._health.tell(self._session.trouble(), Need.TOPICS)
         now = self._clock()
         if self._batch.bytes >= self._commit_bytes or now - self._last_commit >= self._settings.commit_seconds:
             self._commit()
@@ -175,7 +175,6 @@ class Ingest:
         for record in self._session.poll(POLL_RECORDS, seconds):
             letter = self._intake.take(record)
             if letter is not None:
-                metrics.DEAD_LETTERS.labels(letter.code).inc()
                 self._batch.refuse(record.source, letter)
 
     def _dispatch(self) -> None:
@@ -286,7 +285,6 @@ class Ingest:
         if checkpoint is not None:
             self._parts.checkpoints.put(pending.source.partition, key, checkpoint)
         self._tell_replaced(job.task, step)
-        _count(stream, step)
         answering = self._backlog.go_on(pending) if step.more else self._backlog.finish(pending)
         if answering is Answering.AGAIN:
             log.info("storage account answers again", account=pending.announcement.blob.account)
@@ -320,9 +318,10 @@ class Ingest:
         metrics.BACKLOG.set(len(self._backlog))
         metrics.RESERVED.set(self._reserved.total() + self._batch.bytes)
         offsets = self._backlog.next_offsets()
-        outputs = self._batch.outputs()
-        self._batch = Batch(self._parts.topics)
+        batch, self._batch = self._batch, Batch(self._parts.topics)
+        outputs = batch.outputs()
         if not outputs and offsets == self._committed:
+            batch.count()
             return
         crash_point("ingest.read")
         result = self._session.commit(outputs, offsets)
@@ -331,6 +330,7 @@ class Ingest:
         if result is CommitResult.COMMITTED:
             self._commit_bytes = min(most, self._commit_bytes + most // COMMIT_STEPS)
             self._committed = offsets
+            batch.count()
             crash_point("ingest.committed")
         else:
             self._commit_bytes = max(SMALLEST_COMMIT, self._commit_bytes // 2)
@@ -346,19 +346,3 @@ class Ingest:
             if self._batch.bytes >= self._commit_bytes:
                 break
         self._commit()
-
-
-def _count(stream: str, step: Step) -> None:
-    metrics.STEPS.labels(stream).inc()
-    metrics.BYTES.labels(stream).inc(step.bytes)
-    metrics.SEGMENTS.labels(stream).inc(len(step.segments))
-    if step.completion:
-        metrics.RECORDS.labels(stream).inc(step.completion.records)
-        if step.completion.status is CheckpointStatus.COMPLETE:
-            metrics.COMPLETED.labels(stream).inc()
-    if step.skipped:
-        metrics.SKIPPED.labels(step.skipped).inc()
-    if step.ended:
-        metrics.ENDED.labels(step.ended).inc()
-    for letter in step.dead_letters:
-        metrics.DEAD_LETTERS.labels(letter.code).inc()

@@ -1,18 +1,22 @@
 """What will be committed together: the outcomes of steps as Kafka records, grouped by the partition of the announcements.
 
-Segments keep the order in which they were read. Of several steps of one blob only the last checkpoint is written, and the
-completions of a generation become one.
+Segments keep the order in which they were read. Of several steps of one blob only the last checkpoint is written, to the
+partition number of its announcements, where it will be looked for; the completions of a generation become one. What metrics
+count of a step counts when it is committed: one that is rewound comes again.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 from libs.common.dead_letters import DeadLetter
-from libs.common.events import BlobCheckpoint, BlobCompletion, CheckpointStatus, Stream, encode_event, event_headers
+from libs.common.events import BlobCompletion, CheckpointStatus, Stream, encode_event, event_headers
 from libs.common.kafka.records import Outbound, TopicPartition
 from libs.common.settings.kafka import TopicSettings
+from services.ingest import metrics
+from services.ingest.counted import Moved, moved_by
 from services.ingest.work import Step
 
 
@@ -23,6 +27,7 @@ class _Share:
     records: list[Outbound] = field(default_factory=list)
     checkpoints: dict[bytes, Outbound] = field(default_factory=dict)
     completions: dict[bytes, list[BlobCompletion]] = field(default_factory=dict)
+    counted: Counter[Moved] = field(default_factory=Counter)
 
 
 def raw_topics(topics: TopicSettings) -> dict[Stream, str]:
@@ -48,20 +53,25 @@ class Batch:
 
     def add(self, source: TopicPartition, key: bytes, stream: Stream, step: Step) -> bytes | None:
         """Take in a step; return the encoded checkpoint if it moved."""
-        if not (step.segments or step.dead_letters or step.checkpoint):
-            return None
         share = self._shares.setdefault(source, _Share())
+        share.counted.update(dict(moved_by(stream, step)))
         topic = self._raw[stream]
         share.records += [Outbound(topic, segment.data, key, segment.headers()) for segment in step.segments]
         share.records += [self._dead_letter(letter) for letter in step.dead_letters]
         self.bytes += step.weight
         if step.completion:
             _append(share.completions.setdefault(key, []), step.completion)
-        return self._checkpoint(share, key, step.checkpoint) if step.checkpoint else None
+        if step.checkpoint is None:
+            return None
+        value, headers = encode_event(step.checkpoint), event_headers(step.checkpoint)
+        share.checkpoints[key] = Outbound(self._topics.checkpoints, value, key, headers, source.partition)
+        return value
 
     def refuse(self, source: TopicPartition, letter: DeadLetter) -> None:
         """Take in a dead letter that belongs to no blob."""
-        self._shares.setdefault(source, _Share()).records.append(self._dead_letter(letter))
+        share = self._shares.setdefault(source, _Share())
+        share.records.append(self._dead_letter(letter))
+        share.counted[metrics.DEAD_LETTERS, letter.code] += 1
         self.bytes += len(letter.data)
 
     def forget(self, partitions: Collection[TopicPartition]) -> None:
@@ -82,10 +92,11 @@ class Batch:
             ]
         return records
 
-    def _checkpoint(self, share: _Share, key: bytes, checkpoint: BlobCheckpoint) -> bytes:
-        value = encode_event(checkpoint)
-        share.checkpoints[key] = Outbound(self._topics.checkpoints, value, key, event_headers(checkpoint))
-        return value
+    def count(self) -> None:
+        """Show in the metrics what was committed."""
+        for share in self._shares.values():
+            for (metric, label), count in share.counted.items():
+                metric.labels(label).inc(count)
 
     def _dead_letter(self, letter: DeadLetter) -> Outbound:
         return Outbound(self._topics.errors, letter.data, letter.key, letter.headers())

@@ -9,6 +9,7 @@ from libs.common.errors import ConfigError
 from libs.common.events import Stream
 from libs.common.kafka.admin import partition_count
 from libs.common.kafka.compacted import CompactedTable, patience_for
+from libs.common.kafka.partners import TOGETHER
 from libs.common.kafka.records import Listener, Session
 from libs.common.kafka.session import SessionSpec, TransactionalSession
 from libs.common.kafka.topic_limits import TopicLimits
@@ -64,13 +65,14 @@ def _checkpoints(settings: Settings) -> Checkpoints:
 
 
 def _session(settings: Settings, limits: TopicLimits, listener: Listener) -> Session:
-    spec = SessionSpec(ROLE, settings.instance.ordinal, (settings.topics.blobs,))
+    topics = settings.topics
+    spec = SessionSpec(ROLE, settings.instance.ordinal, (topics.blobs,), partners=(topics.checkpoints,))
     return TransactionalSession(settings.kafka, spec, listener, limits)
 
 
 def _check_topics(settings: Settings) -> None:
-    """Raise ConfigError unless a blob's announcements and its checkpoint are in partitions of one number."""
-    names = (settings.topics.blobs, settings.topics.checkpoints)
-    counts = {name: partition_count(settings.kafka, name) for name in names}
-    if len(set(counts.values())) > 1:
-        raise ConfigError(f"topics that belong together must have equally many partitions: {counts}")
+    """Raise ConfigError if there is a partition of announcements whose checkpoints have no partition of the same number."""
+    blobs, checkpoints = settings.topics.blobs, settings.topics.checkpoints
+    counts = {name: partition_count(settings.kafka, name) for name in (blobs, checkpoints)}
+    if counts[blobs] > counts[checkpoints]:
+        raise ConfigError(f"{TOGETHER}: {counts}")

@@ -1,4 +1,4 @@
-"""Every metric of ingest."""
+"""Every metric of ingest. What is published counts when it is committed; announcements count each time that they come."""
 
 from __future__ import annotations
 

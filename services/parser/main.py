@@ -7,6 +7,7 @@ from functools import partial
 from libs.common.errors import ConfigError
 from libs.common.kafka.admin import partition_count
 from libs.common.kafka.compacted import CompactedTable, patience_for
+from libs.common.kafka.partners import TOGETHER
 from libs.common.kafka.records import Listener, Session
 from libs.common.kafka.session import SessionSpec, TransactionalSession
 from libs.common.kafka.topic_limits import TopicLimits
@@ -29,7 +30,8 @@ def build(settings: Settings) -> Service:
     if parser.batch_bytes > settings.kafka.value_max_bytes:
         raise ConfigError(f"parser.batch_bytes must fit kafka.message_max_bytes: at most {settings.kafka.value_max_bytes}")
     limits = TopicLimits(settings.kafka, (topics.flows, topics.errors))
-    spec = SessionSpec("parser", settings.instance.ordinal, (topics.raw_flow_logs,))
+    partners = (topics.flows, topics.quarantine)
+    spec = SessionSpec("parser", settings.instance.ordinal, (topics.raw_flow_logs,), partners=partners)
 
     def make_session(listener: Listener) -> Session:
         _check_topics(settings)
@@ -58,4 +60,4 @@ def _check_topics(settings: Settings) -> None:
     topics = settings.topics
     counts = {name: partition_count(settings.kafka, name) for name in (topics.raw_flow_logs, topics.flows, topics.quarantine)}
     if counts[topics.raw_flow_logs] > min(counts.values()):
-        raise ConfigError(f"topics that belong together must have equally many partitions: {counts}")
+        raise ConfigError(f"{TOGETHER}: {counts}")

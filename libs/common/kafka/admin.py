@@ -28,6 +28,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from libs.common.errors import BlobtideError, ConfigError, ServerUnreachable
 from libs.common.kafka.client import ANSWER_SECONDS, answer_of, check_reachable, make_admin, missing_topic
 from libs.common.kafka.failures import error_of, translated
+from libs.common.kafka.partners import TOGETHER
 from libs.common.kafka.topic_specs import TopicSpec, load_topic_specs
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 
@@ -93,7 +94,7 @@ def check_topics(kafka: KafkaSettings, topics: TopicSettings, specs: Sequence[To
         joined = {names[field]: counts[names[field]] for field in group if field in names}
         if len(set(joined.values())) > 1:
             listed = ", ".join(f"{name} {count}" for name, count in joined.items())
-            raise ConfigError(f"topics that belong together must have equally many partitions: {listed}")
+            raise ConfigError(f"{TOGETHER}: {listed}")
 
 
 def plan_topics(kafka: KafkaSettings, topics: TopicSettings, specs: Sequence[TopicSpec]) -> list[Change]:

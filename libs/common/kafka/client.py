@@ -59,6 +59,8 @@ def consumer_config(kafka: KafkaSettings, group: str) -> Config:
         "queued.max.messages.kbytes": kafka.fetch_memory_kbytes,
         # What one answer holds of a partition, compressed: unpacked it is several times that, on top of what is prefetched.
         "fetch.message.max.bytes": _PARTITION_FETCH,
+        # New partitions are seen within half a minute, not within the default of five.
+        "topic.metadata.refresh.interval.ms": 30_000,
         # With the default of a second a full prefetch queue would stop the flow again and again.
         "fetch.queue.backoff.ms": 50,
         "fetch.max.bytes": fetch_bytes,

@@ -5,7 +5,8 @@ listener) happens in `poll`, in the caller's thread, before a record is delivere
 
 * committed offset on the broker: start there;
 * none: start at the beginning, and say so if that is no longer offset 0;
-* outside what the topic holds: count and log the exact gap, start at the earliest record there is. Never skip silently.
+* outside what the topic holds: count and log the exact gap, start at the earliest record there is. Never skip silently;
+* without a partition of its number in each topic that belongs with its own: wait, unread, until there is one (`partners.py`).
 
 The client only ever gets absolute positions, and only by `assign`. A logical one (BEGINNING) makes it ask the broker in the
 background, and it asks again half a second after a pause or a seek came between: that late answer replaces the position sought
@@ -35,6 +36,7 @@ from libs.common.kafka.client import consumer_config, make_client
 from libs.common.kafka.client_log import ClientLog
 from libs.common.kafka.failures import error_of, is_end, is_moved, is_out_of_range, is_passing, raise_for, translated
 from libs.common.kafka.lag import Lag
+from libs.common.kafka.partners import Partners
 from libs.common.kafka.protocols import ConsumerClient, RebalanceCallback
 from libs.common.kafka.records import Inbound, Listener, TopicPartition
 from libs.common.kafka.throttle import Throttle
@@ -56,11 +58,12 @@ class Use(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GroupSpec:
-    """Which group reads which topics."""
+    """Which group reads which topics; `partners` must have a partition for each that is read."""
 
     group: str
     topics: tuple[str, ...]
     use: Use = Use.READ
+    partners: tuple[str, ...] = ()
 
 
 class _Phase(StrEnum):
@@ -98,6 +101,7 @@ class GroupConsumer:
         self._starts: dict[TopicPartition, int] = {}  # committed
         self._expected: dict[tuple[str, int], int] = {}  # next to be delivered, of partitions that are read
         self._lag = Lag(kafka, clock)
+        self._partners = Partners(kafka, spec.topics, spec.partners, clock)
         self._unanswered = 0
         self._commit_errors: list[KafkaError] = []
         self._paused = False
@@ -120,6 +124,8 @@ class GroupConsumer:
         if self._must_rejoin:
             self.rejoin()
             client = self._open_client()
+        self._partners.look()
+        self._stop_reading([p for p in self.readable() if not self._partners.has(p)], _Phase.REWINDING)
         if place:
             self.place()
         messages = client.consume(max_records, seconds)
@@ -133,7 +139,11 @@ class GroupConsumer:
     def place(self) -> None:
         """Begin each partition that waits for it at its committed offset, then tell the listener; those that cannot, later."""
         waiting = [partition for partition, phase in self._phases.items() if phase is not _Phase.READING]
-        starts = self._find_starts(waiting) if waiting else {}
+        held = {partition for partition in waiting if not self._partners.has(partition)}
+        unknown = [partition for partition in waiting if partition not in held or partition not in self._starts]
+        found = self._find_starts(unknown) if unknown else {}
+        self._starts.update({p: offset for p, offset in found.items() if p in held})  # for their lag
+        starts = {p: offset for p, offset in found.items() if p not in held}
         arrived = frozenset(p for p in starts if self._phases[p] is _Phase.ARRIVED)
         rewound = frozenset(starts) - arrived
         if not starts or not self._begin_at(starts):
@@ -143,6 +153,10 @@ class GroupConsumer:
         if rewound:
             metrics.REWINDS.inc()
             self._tell(self._listener.rewound, rewound, _Phase.REWINDING)
+
+    def trouble(self) -> str:
+        """Return why partitions wait that could otherwise be read; empty if none does."""
+        return self._partners.trouble()
 
     def owned(self) -> frozenset[TopicPartition]:
         """Return the partitions that the listener has been told of."""
@@ -221,13 +235,17 @@ class GroupConsumer:
     def abandon(self) -> None:
         """Drop the client without leaving the group, which would wait for a broker that is away. Idempotent."""
         self._client = None
-        self._lag.close()
+        self._close_askers()
         self._forget(tuple(self._phases))
+
+    def _close_askers(self) -> None:
+        self._lag.close()
+        self._partners.close()
 
     def _leave(self) -> None:
         client, self._client = self._open_client(), None
         self._must_rejoin = False
-        self._lag.close()
+        self._close_askers()
         client.close()
         self._apply_events()
         self._forget(tuple(self._phases))

@@ -108,6 +108,9 @@ class Session(Protocol):
         too large for its topic ends as ABORTED: the topic's `topic_limits.TopicLimits.room` is then smaller.
         """
 
+    def trouble(self) -> str:
+        """Say which topics that belong together do not have equally many partitions, so that some wait; empty if they do."""
+
     def owned(self) -> frozenset[TopicPartition]:
         """Partitions that are assigned now."""
 

@@ -46,12 +46,14 @@ class SessionSpec:
         ordinal: number of this process among its equals; two with the same one fence each other.
         topics: subscribed together; topics joined by position have equal partition counts (eager range assignment).
         use: what the partitions are for.
+        partners: what must have a partition of the same number as each that is read; those without one wait.
     """
 
     role: str
     ordinal: int
     topics: tuple[str, ...]
     use: Use = Use.READ
+    partners: tuple[str, ...] = ()
 
 
 class TransactionalSession:
@@ -65,7 +67,7 @@ class TransactionalSession:
         self._spec = spec
         self._limits = limits or TopicLimits(kafka)
         group = f"{kafka.group_prefix}.{spec.role}"
-        self._consumer = GroupConsumer(kafka, GroupSpec(group, spec.topics, spec.use), listener)
+        self._consumer = GroupConsumer(kafka, GroupSpec(group, spec.topics, spec.use, spec.partners), listener)
         self._producer = TransactionalProducer(f"{group}.{spec.ordinal}", self._make_producer)
 
     def open(self) -> None:
@@ -121,6 +123,10 @@ class TransactionalSession:
             self._consumer.rejoin()
         self._rewind()
         return CommitResult.ABORTED
+
+    def trouble(self) -> str:
+        """Return why partitions wait that could otherwise be read; empty if none does."""
+        return self._consumer.trouble()
 
     def owned(self) -> frozenset[TopicPartition]:
         """Return the partitions that the listener was told of and that were not revoked."""

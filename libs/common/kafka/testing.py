@@ -41,6 +41,7 @@ class FakeSession:
         self.endings: deque[CommitResult | Exception] = deque()
         self.is_open = False
         self.is_paused = False
+        self.is_troubled_by = ""
 
     def feed(self, records: Iterable[Inbound]) -> None:
         """Append `records` to their partitions."""
@@ -87,6 +88,10 @@ class FakeSession:
         if isinstance(ending, Exception):
             raise ending
         return CommitResult.ABORTED
+
+    def trouble(self) -> str:
+        """Return what is in `is_troubled_by`."""
+        return self.is_troubled_by
 
     def owned(self) -> frozenset[TopicPartition]:
         """Return what is assigned."""

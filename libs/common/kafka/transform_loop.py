@@ -24,7 +24,7 @@ from libs.common.kafka.limit import RejectionLimit
 from libs.common.kafka.offsets import next_offsets
 from libs.common.kafka.records import CommitResult, Inbound, Listener, Outbound, Session, TopicPartition
 from libs.common.kafka.throttle import Throttle
-from libs.common.service import NO_PARTITIONS, Health, Stop
+from libs.common.service import NO_PARTITIONS, Health, Need, Stop
 
 __all__ = ["PollPolicy", "Transform", "TransformLoop"]
 
@@ -123,6 +123,7 @@ class TransformLoop:
                 health.beat()
                 self._transform.tick(health)
                 self._process(_Run(session, collector, health), collector.step())
+                health.tell(session.trouble(), Need.TOPICS)
         finally:
             session.close()
 

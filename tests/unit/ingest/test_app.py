@@ -242,7 +242,7 @@ def test_a_blob_that_crashes_the_reader_is_named_and_the_others_go_on() -> None:
 
 
 def test_metrics_move() -> None:
-    """Bytes, segments, records and transactions are counted."""
+    """Bytes, segments and records are counted when they are committed, and once, however many transactions abort before."""
     names = ["bytes", "segments", "records"]
 
     def values() -> list[float]:
@@ -252,7 +252,9 @@ def test_metrics_move() -> None:
     before = values()
     site = Site()
     site.put("a", lines(5))
+    site.aborts = 3
     site.run()
+    assert site.aborted == 3
     assert [b - a for a, b in zip(before, values(), strict=True)] == [len(lines(5)), 1, 5]
 
 

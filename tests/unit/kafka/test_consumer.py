@@ -1,189 +1,47 @@
 """The group consumer over a fake client: placing, events, errors."""
 
-# ruff: noqa: ARG002 - the fake has the client's signatures
-
 from __future__ import annotations
 
-import struct
-from collections import deque
-from collections.abc import Collection, Iterable
-from concurrent.futures import Future
 from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as ClientPartition
-from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from libs.common.errors import BlobtideError, Retry, ServerUnreachable
 from libs.common.kafka import lag
-from libs.common.kafka.consumer import GroupConsumer, GroupSpec, Use
+from libs.common.kafka.consumer import Use
 from libs.common.kafka.lag import ASK_SECONDS
 from libs.common.kafka.records import TopicPartition
 from libs.common.settings.kafka import KafkaSettings
+from tests.consumer_world import World, message, shown_lag
 from tests.metric_values import since_now
 
 P0, P1 = TopicPartition("t", 0), TopicPartition("t", 1)
 
 
-class _Client:
-    """Answers as scripted; `happen` holds what the next `consume` calls do before they return messages."""
-
-    def __init__(self) -> None:
-        self.happen: deque[Any] = deque()
-        self.offsets: dict[int, int] = {}
-        self.watermarks: dict[int, tuple[int, int]] = {}
-        self.committed_error: KafkaError | None = None
-        self.assign_error: KafkaError | None = None
-        self.assigned: list[dict[int, int]] = []
-        self.paused: set[int] = set()
-        self.generation = 1
-        self.closed = False
-
-    def subscribe(self, topics: list[str], on_assign: Any = None, on_revoke: Any = None, on_lost: Any = None) -> None:
-        assert on_lost is not None
-        self.on_assign, self.on_revoke = on_assign, on_revoke
-
-    def consume(self, num_messages: int = 1, timeout: float = 0) -> list[Message]:
-        messages: list[Message] = []
-        while self.happen:
-            event = self.happen.popleft()
-            if isinstance(event, list):
-                return event
-            kind, partitions = event
-            (self.on_assign if kind == "assign" else self.on_revoke)(self, [ClientPartition("t", p) for p in partitions])
-        return messages
-
-    def assign(self, partitions: list[ClientPartition]) -> None:
-        if self.assign_error is not None:
-            raise KafkaException(self.assign_error)
-        self.assigned.append({p.partition: p.offset for p in partitions})
-
-    def committed(self, partitions: list[ClientPartition], timeout: float = 0) -> list[ClientPartition]:
-        if self.committed_error is not None:
-            raise KafkaException(self.committed_error)
-        return [ClientPartition(p.topic, p.partition, self.offsets.get(p.partition, -1001)) for p in partitions]
-
-    def get_watermark_offsets(self, partition: ClientPartition, timeout: float = 0) -> tuple[int, int]:
-        return self.watermarks.get(partition.partition, (0, 100))
-
-    def pause(self, partitions: list[ClientPartition]) -> None:
-        self.paused |= {p.partition for p in partitions}
-
-    def resume(self, partitions: list[ClientPartition]) -> None:
-        self.paused -= {p.partition for p in partitions}
-
-    def commit(self, *, offsets: list[ClientPartition], asynchronous: bool) -> None: ...
-
-    def consumer_group_metadata(self) -> bytes:
-        return b"CGMDv2:" + struct.pack("<i", self.generation) + b"group"
-
-    def close(self) -> None:
-        self.closed = True
-
-
-class _End:
-    """What Kafka answers about one partition."""
-
-    def __init__(self, offset: int) -> None:
-        self.offset = offset
-
-
-class _Admin:
-    """Is asked for the ends of partitions; answers when `answer` is called."""
-
-    def __init__(self) -> None:
-        self.asked: dict[ClientPartition, Future[_End]] = {}
-        self.questions = 0
-
-    def poll(self, timeout: float) -> int:
-        return 0
-
-    def list_offsets(self, wanted: Iterable[ClientPartition], **_: Any) -> dict[ClientPartition, Future[_End]]:
-        self.questions += 1
-        self.asked = {partition: Future() for partition in wanted}
-        return self.asked
-
-    def answer(self, ends: dict[int, int]) -> None:
-        """Answer what was asked last; a partition that is not in `ends` has no leader."""
-        for partition, future in self.asked.items():
-            if partition.partition in ends:
-                future.set_result(_End(ends[partition.partition]))
-            else:
-                future.set_exception(KafkaException(KafkaError(KafkaError._TIMED_OUT, retriable=True)))
-
-
-class _Listener:
-    def __init__(self) -> None:
-        self.log: list[tuple[str, list[int]]] = []
-        self.error: Exception | None = None
-
-    def _note(self, what: str, partitions: Collection[TopicPartition]) -> None:
-        self.log.append((what, sorted(p.partition for p in partitions)))
-        if self.error is not None:
-            raise self.error
-
-    def assigned(self, partitions: Collection[TopicPartition]) -> None:
-        self._note("assigned", partitions)
-
-    def revoked(self, partitions: Collection[TopicPartition]) -> None:
-        self._note("revoked", partitions)
-
-    def rewound(self, partitions: Collection[TopicPartition]) -> None:
-        self._note("rewound", partitions)
-
-
-class _World:
-    def __init__(self, use: Use = Use.READ) -> None:
-        self.clients: list[_Client] = [_Client()]
-        self.admin = _Admin()
-        self.made = 0
-        self.now = 0.0
-        self.listener = _Listener()
-        spec = GroupSpec("g", ("t",), use)
-        self.consumer = GroupConsumer(KafkaSettings(), spec, self.listener, lambda _: self._make(), lambda: self.now)
-
-    @property
-    def client(self) -> _Client:
-        return self.clients[-1]
-
-    def _make(self) -> _Client:
-        self.made += 1
-        if self.made > 1:
-            self.clients.append(_Client())
-        return self.clients[-1]
-
-    def poll(self, *events: Any) -> list[int]:
-        self.client.happen.extend(events)
-        return [record.offset for record in self.consumer.poll(100, 0.1)]
-
-
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> _World:
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
     """Return a consumer that has subscribed, over a fake client."""
-    world = _World()
+    world = World()
     monkeypatch.setattr(lag, "make_client", lambda *_: world.admin)
     world.consumer.open()
     return world
-
-
-def _message(partition: int, offset: int) -> Message:
-    return Message(topic="t", partition=partition, offset=offset, value=b"v", timestamp=(1, 0))
 
 
 def _error(code: int, partition: int = 0) -> Message:
     return Message(topic="t", partition=partition, offset=0, error=KafkaError(code, "why"))
 
 
-def test_partitions_start_at_the_committed_offset_or_at_the_beginning(world: _World) -> None:
+def test_partitions_start_at_the_committed_offset_or_at_the_beginning(world: World) -> None:
     """A new partition delivers nothing before it is placed: at its committed offset, without one at the first record."""
     world.client.offsets = {0: 40}
     world.client.watermarks = {1: (7, 100)}
-    assert world.poll(("assign", [0, 1]), [_message(0, 0), _message(1, 0)]) == []
+    assert world.poll(("assign", [0, 1]), [message(0, 0), message(1, 0)]) == []
     assert world.client.assigned == [{}]
     with capture_logs() as logs:
-        assert world.poll([_message(0, 40), _message(1, 7)]) == [40, 7]
+        assert world.poll([message(0, 40), message(1, 7)]) == [40, 7]
     assert [(line["partition"], line["first"]) for line in logs] == [(1, 7)]
     assert world.client.assigned == [{}, {0: 40, 1: 7}]
     assert world.listener.log == [("assigned", [0, 1])]
@@ -191,7 +49,7 @@ def test_partitions_start_at_the_committed_offset_or_at_the_beginning(world: _Wo
 
 
 @pytest.mark.parametrize(("committed", "lost"), [(3, 7.0), (9, 1.0), (101, 0.0)])
-def test_an_offset_outside_the_topic_is_counted_and_goes_on_at_the_earliest(world: _World, committed: int, lost: float) -> None:
+def test_an_offset_outside_the_topic_is_counted_and_goes_on_at_the_earliest(world: World, committed: int, lost: float) -> None:
     """Records deleted before they were read are counted exactly; reading goes on at the earliest one, never silently."""
     gap = since_now("blobtide_kafka_offset_gap_records_total", topic="t")
     world.client.offsets, world.client.watermarks = {0: committed}, {0: (10, 100)}
@@ -201,41 +59,41 @@ def test_an_offset_outside_the_topic_is_counted_and_goes_on_at_the_earliest(worl
     assert gap() == lost
 
 
-def test_records_of_partitions_that_left_are_dropped(world: _World) -> None:
+def test_records_of_partitions_that_left_are_dropped(world: World) -> None:
     """One poll may bring a revocation, a new assignment and records of both: only what is placed is delivered."""
     world.poll(("assign", [0, 1]))
     world.poll()
-    assert world.poll(("revoke", [0, 1]), ("assign", [1]), [_message(0, 5), _message(1, 5)]) == []
-    assert world.poll([_message(0, 6), _message(1, 0)]) == [0]
+    assert world.poll(("revoke", [0, 1]), ("assign", [1]), [message(0, 5), message(1, 5)]) == []
+    assert world.poll([message(0, 6), message(1, 0)]) == [0]
     assert world.listener.log == [("assigned", [0, 1]), ("revoked", [0, 1]), ("assigned", [1])]
     assert world.consumer.owned() == {P1}
 
 
-def test_a_rewind_goes_back_to_the_committed_offsets(world: _World) -> None:
+def test_a_rewind_goes_back_to_the_committed_offsets(world: World) -> None:
     """After a rewind nothing is delivered until every partition is back at its committed offset; then the listener knows."""
     rewinds = since_now("blobtide_kafka_rewinds_total")
     world.client.offsets = {0: 5}
     world.poll(("assign", [0]))
-    assert world.poll([_message(0, 5)]) == [5]
+    assert world.poll([message(0, 5)]) == [5]
     world.consumer.rewind()
     assert world.consumer.readable() == frozenset()
-    assert world.poll([_message(0, 5)]) == [5]
+    assert world.poll([message(0, 5)]) == [5]
     assert world.client.assigned == [{}, {0: 5}, {0: 5}]
     assert world.listener.log[-1] == ("rewound", [0])
     assert rewinds() == 1
 
 
-def test_while_kafka_does_not_tell_offsets_nothing_is_delivered(world: _World) -> None:
+def test_while_kafka_does_not_tell_offsets_nothing_is_delivered(world: World) -> None:
     """A broker outage at assignment is waited out: no record, no exception, no listener call; then it goes on."""
     world.client.committed_error = KafkaError(KafkaError._TIMED_OUT, retriable=True)
     world.poll(("assign", [0]))
-    assert world.poll([_message(0, 0)]) == []
+    assert world.poll([message(0, 0)]) == []
     assert world.listener.log == []
     world.client.committed_error = None
-    assert world.poll([_message(0, 0)]) == [0]
+    assert world.poll([message(0, 0)]) == [0]
 
 
-def test_a_partition_whose_leader_is_away_holds_up_no_other(world: _World) -> None:
+def test_a_partition_whose_leader_is_away_holds_up_no_other(world: World) -> None:
     """Partitions of which Kafka tells nothing wait; the others are placed soon, and each poll waits for one only."""
     asked: list[int] = []
     away = {0, 2}
@@ -259,7 +117,7 @@ def test_a_partition_whose_leader_is_away_holds_up_no_other(world: _World) -> No
     assert sorted(number for _, numbers in world.listener.log for number in numbers) == [0, 1, 2, 3]
 
 
-def test_a_partition_that_is_placed_later_leaves_the_others_where_they_are(world: _World) -> None:
+def test_a_partition_that_is_placed_later_leaves_the_others_where_they_are(world: World) -> None:
     """The client gets absolute positions only; what it reads already goes on behind the last record that was delivered."""
     world.client.offsets = {0: 5, 1: 50}
 
@@ -270,30 +128,30 @@ def test_a_partition_that_is_placed_later_leaves_the_others_where_they_are(world
 
     world.client.get_watermark_offsets = watermarks  # type: ignore[method-assign]
     world.poll(("assign", [0, 1]))
-    assert world.poll([_message(0, 5), _message(0, 8), _message(1, 0)]) == [5, 8]
+    assert world.poll([message(0, 5), message(0, 8), message(1, 0)]) == [5, 8]
     del world.client.get_watermark_offsets
-    assert world.poll([_message(0, 9), _message(1, 50)]) == [9, 50]
+    assert world.poll([message(0, 9), message(1, 50)]) == [9, 50]
     assert world.client.assigned == [{}, {0: 5}, {0: 9, 1: 50}]
     assert world.listener.log == [("assigned", [0]), ("assigned", [1])]
 
 
-def test_a_client_that_cannot_set_positions_now_is_asked_again(world: _World) -> None:
+def test_a_client_that_cannot_set_positions_now_is_asked_again(world: World) -> None:
     """Nothing counts as placed before the client has its positions."""
     world.poll(("assign", [0]))
     world.client.assign_error = KafkaError(KafkaError._TIMED_OUT, retriable=True)
-    assert world.poll([_message(0, 0)]) == []
+    assert world.poll([message(0, 0)]) == []
     assert world.listener.log == []
     world.client.assign_error = None
-    assert world.poll([_message(0, 0)]) == [0]
+    assert world.poll([message(0, 0)]) == [0]
 
 
-def test_a_client_that_goes_back_delivers_nothing_twice(world: _World) -> None:
+def test_a_client_that_goes_back_delivers_nothing_twice(world: World) -> None:
     """Records below the next one expected are dropped and named in the log; then the group is joined again."""
     rejoins = since_now("blobtide_kafka_rejoins_total")
     world.client.offsets = {0: 5}
     world.poll(("assign", [0]))
     with capture_logs() as logs:
-        assert world.poll([_message(0, 5), _message(0, 6), _message(0, 0), _message(0, 1), _message(0, 6)]) == [5, 6]
+        assert world.poll([message(0, 5), message(0, 6), message(0, 0), message(0, 1), message(0, 6)]) == [5, 6]
     assert [(line["offset"], line["expected"]) for line in logs] == [(0, 7)]
     world.poll()
     assert world.made == 2
@@ -302,15 +160,15 @@ def test_a_client_that_goes_back_delivers_nothing_twice(world: _World) -> None:
     assert rejoins() == 1
 
 
-def test_what_is_delivered_counts_by_topic(world: _World) -> None:
+def test_what_is_delivered_counts_by_topic(world: World) -> None:
     """Each record that is handed over counts, with the bytes of its value; what is dropped does not."""
     count, size = (since_now(f"blobtide_kafka_{name}_total", topic="t") for name in ("records_read", "read_bytes"))
     world.poll(("assign", [0]))
-    world.poll([_message(0, 0), _message(0, 1), _message(1, 0)])
+    world.poll([message(0, 0), message(0, 1), message(1, 0)])
     assert (count(), size()) == (2, 2)
 
 
-def test_a_pause_holds_for_partitions_that_arrive_later(world: _World) -> None:
+def test_a_pause_holds_for_partitions_that_arrive_later(world: World) -> None:
     """Paused stays paused over a rebalance, until resume."""
     world.poll(("assign", [0]))
     world.poll()
@@ -322,7 +180,7 @@ def test_a_pause_holds_for_partitions_that_arrive_later(world: _World) -> None:
     assert world.client.paused == set()
 
 
-def test_exceptions_of_the_listener_reach_the_caller(world: _World) -> None:
+def test_exceptions_of_the_listener_reach_the_caller(world: World) -> None:
     """What a listener raises comes out of poll and does not vanish in the client."""
     world.listener.error = BlobtideError("cannot load state")
     world.poll(("assign", [0]))
@@ -331,27 +189,27 @@ def test_exceptions_of_the_listener_reach_the_caller(world: _World) -> None:
 
 
 @pytest.mark.parametrize("error", [ServerUnreachable("Kafka did not answer"), Retry("leaves")])
-def test_a_listener_that_cannot_load_its_state_now_is_called_again_before_any_record(world: _World, error: Exception) -> None:
+def test_a_listener_that_cannot_load_its_state_now_is_called_again_before_any_record(world: World, error: Exception) -> None:
     """State that is not loaded, since Kafka went away or the process ends, ends nothing: placed, and told, again."""
     world.client.offsets = {0: 40}
     world.listener.error = error
     world.poll(("assign", [0]))
-    assert world.poll([_message(0, 40)]) == []
+    assert world.poll([message(0, 40)]) == []
     assert world.consumer.readable() == frozenset()
     world.listener.error = None
-    assert world.poll([_message(0, 40)]) == [40]
+    assert world.poll([message(0, 40)]) == [40]
     assert world.listener.log == [("assigned", [0]), ("assigned", [0])]
     world.consumer.rewind()
     world.listener.error = error
-    assert world.poll([_message(0, 41)]) == []
+    assert world.poll([message(0, 41)]) == []
     world.listener.error = None
-    assert world.poll([_message(0, 40)]) == [40]
+    assert world.poll([message(0, 40)]) == [40]
     assert world.listener.log[2:] == [("rewound", [0]), ("rewound", [0])]
     assert world.client.assigned == [{}, *[{0: 40}] * 4]
 
 
 @pytest.mark.parametrize("code", [KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION])
-def test_a_position_that_left_the_topic_while_reading_joins_again(world: _World, code: int) -> None:
+def test_a_position_that_left_the_topic_while_reading_joins_again(world: World, code: int) -> None:
     """When retention overtakes a reader, or the topic lost its end, it joins again and is placed anew; held work is revoked."""
     world.poll(("assign", [0]))
     world.poll()
@@ -362,14 +220,14 @@ def test_a_position_that_left_the_topic_while_reading_joins_again(world: _World,
     assert world.listener.log[-1] == ("revoked", [0])
 
 
-def test_passing_errors_are_tolerated_and_others_raised(world: _World) -> None:
+def test_passing_errors_are_tolerated_and_others_raised(world: World) -> None:
     """A broker that is away is no exception; a right that is missing is, in one line."""
     assert world.poll([_error(KafkaError._ALL_BROKERS_DOWN), _error(KafkaError._TRANSPORT)]) == []
     with pytest.raises(BlobtideError, match="denied reading t"):
         world.poll([_error(KafkaError.TOPIC_AUTHORIZATION_FAILED)])
 
 
-def test_without_a_generation_there_is_nothing_to_commit_with(world: _World) -> None:
+def test_without_a_generation_there_is_nothing_to_commit_with(world: World) -> None:
     """Membership is proved by a generation and by having polled in time; else there is no metadata."""
     world.poll(("assign", [0]))
     assert world.consumer.group_metadata() is not None
@@ -380,52 +238,48 @@ def test_without_a_generation_there_is_nothing_to_commit_with(world: _World) -> 
     assert world.consumer.group_metadata() is None
 
 
-def test_an_empty_transaction_repeats_the_committed_offset_not_the_position(world: _World) -> None:
+def test_an_empty_transaction_repeats_the_committed_offset_not_the_position(world: World) -> None:
     """The unmoved offset is the committed one, whatever was delivered since."""
     world.client.offsets = {0: 5}
     world.poll(("assign", [0]))
-    world.poll([_message(0, 5), _message(0, 6)])
+    world.poll([message(0, 5), message(0, 6)])
     assert world.consumer.unmoved() == {P0: 5}
     world.consumer.moved({P0: 7})
     assert world.consumer.unmoved() == {P0: 7}
-
-
-def _lag(partition: int) -> float | None:
-    return REGISTRY.get_sample_value("blobtide_kafka_consumer_lag_records", {"topic": "t", "partition": str(partition)})
 
 
 def _end(partition: int, offset: int) -> Message:
     return Message(topic="t", partition=partition, offset=offset, error=KafkaError(KafkaError._PARTITION_EOF))
 
 
-def test_lag_is_asked_for_and_shown_while_paused_and_gone_with_the_partition(world: _World) -> None:
+def test_lag_is_asked_for_and_shown_while_paused_and_gone_with_the_partition(world: World) -> None:
     """The end is asked of Kafka now and then, whatever is read; no poll waits for the answer, and what leaves shows nothing."""
     world.client.offsets = {0: 5, 1: 7}
     world.poll(("assign", [0, 1]))
     world.poll()
     world.poll()
-    assert (world.admin.questions, _lag(0), _lag(1)) == (1, None, None)
+    assert (world.admin.questions, shown_lag(0), shown_lag(1)) == (1, None, None)
     world.admin.answer({0: 9})
     world.poll()
-    assert (_lag(0), _lag(1)) == (4, None)  # the leader of the other one is away
+    assert (shown_lag(0), shown_lag(1)) == (4, None)  # the leader of the other one is away
     world.consumer.pause()
     world.now += ASK_SECONDS
     world.poll()
     world.admin.answer({0: 30, 1: 7})
     world.poll()
-    assert (world.admin.questions, _lag(0), _lag(1)) == (2, 25, 0)
+    assert (world.admin.questions, shown_lag(0), shown_lag(1)) == (2, 25, 0)
     world.consumer.moved({P0: 28})
     world.now += ASK_SECONDS
     world.poll()
     world.poll(("revoke", [0, 1]), ("assign", [1]))
     world.admin.answer({0: 30, 1: 8})
     world.poll()
-    assert (_lag(0), _lag(1)) == (None, 1)
+    assert (shown_lag(0), shown_lag(1)) == (None, 1)
     world.consumer.abandon()
-    assert _lag(1) is None
+    assert shown_lag(1) is None
 
 
-def test_a_question_that_is_not_answered_is_not_asked_twice(world: _World) -> None:
+def test_a_question_that_is_not_answered_is_not_asked_twice(world: World) -> None:
     """While Kafka is away nothing piles up."""
     world.poll(("assign", [0]))
     for _ in range(5):
@@ -435,36 +289,36 @@ def test_a_question_that_is_not_answered_is_not_asked_twice(world: _World) -> No
 
 
 @pytest.mark.parametrize(("committed", "shown"), [(6, 4), (8, 0)])
-def test_what_is_behind_the_last_record_and_is_none_is_no_lag(world: _World, committed: int, shown: float) -> None:
+def test_what_is_behind_the_last_record_and_is_none_is_no_lag(world: World, committed: int, shown: float) -> None:
     """A marker or aborted records at the end of a partition count only while a record before them waits."""
     world.client.offsets = {0: 5}
     world.poll(("assign", [0]))
-    assert world.poll([_message(0, 5), _message(0, 7), _end(0, 10)]) == [5, 7]
+    assert world.poll([message(0, 5), message(0, 7), _end(0, 10)]) == [5, 7]
     world.consumer.moved({P0: committed})
     world.admin.answer({0: 10})
     world.poll()
-    assert _lag(0) == shown
+    assert shown_lag(0) == shown
     world.now += ASK_SECONDS
     world.poll()
     world.admin.answer({0: 13})
     world.poll()
-    assert _lag(0) == shown + 3
+    assert shown_lag(0) == shown + 3
     world.consumer.abandon()
 
 
 def test_a_group_that_only_divides_work_has_no_lag(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whose positions never move asks nothing and shows nothing: it would grow for ever."""
-    world = _World(Use.OWN)
+    world = World(Use.OWN)
     monkeypatch.setattr(lag, "make_client", lambda *_: world.admin)
     world.consumer.open()
     world.poll(("assign", [0]))
     world.poll()
     world.poll()
-    assert (world.admin.questions, _lag(0)) == (0, None)
+    assert (world.admin.questions, shown_lag(0)) == (0, None)
 
 
 @pytest.mark.parametrize(("code", "reason"), [(KafkaError.REBALANCE_IN_PROGRESS, "moved"), (KafkaError._TIMED_OUT, "failed")])
-def test_commits_that_fail_are_counted_by_whether_partitions_moved(world: _World, code: int, reason: str) -> None:
+def test_commits_that_fail_are_counted_by_whether_partitions_moved(world: World, code: int, reason: str) -> None:
     """A commit that Kafka did not take is no exception while that passes, but it counts."""
     lost = {why: since_now("blobtide_kafka_sink_lost_commits_total", reason=why) for why in ("moved", "failed")}
 
@@ -473,7 +327,7 @@ def test_commits_that_fail_are_counted_by_whether_partitions_moved(world: _World
 
     world.client.commit = refuse  # type: ignore[method-assign]
     world.poll(("assign", [0]))
-    world.poll([_message(0, 0)])
+    world.poll([message(0, 0)])
     world.consumer.commit({P0: 1})
     assert sum(count() for count in lost.values()) == 0
     world.poll()

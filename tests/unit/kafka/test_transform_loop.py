@@ -77,6 +77,26 @@ def _values(outputs: Sequence[Outbound]) -> list[bytes | None]:
     return [output.value for output in outputs]
 
 
+def test_topics_that_do_not_fit_together_show_in_the_health() -> None:
+    """The process is not ready for as long as partitions wait for another topic, and works on."""
+    world = _World(40)
+    reasons: list[str | None] = []
+
+    class _Troubled(_StoppingSession):
+        def commit(self, outputs: list[Outbound], offsets: NextOffsets) -> CommitResult:
+            reasons.append(world.health.why_not_ready())
+            self.is_troubled_by = "" if self.is_troubled_by else "in 9, out 6"
+            return super().commit(outputs, offsets)
+
+    def make(listener: Listener) -> FakeSession:
+        session = _Troubled(listener, world.stop, 40)
+        session.feed(record("in", 0, i, b"%d" % i) for i in range(40))
+        return session
+
+    TransformLoop(make, world.transform, PollPolicy(0.0, 16, 1 << 30), "errors", "test").run(world.stop, world.health)
+    assert reasons == [None, "in 9, out 6", None]
+
+
 def test_records_leave_once_and_in_order() -> None:
     """Every record is committed once, in order, in batches of the policy; then the loop is ready and closes its session."""
     world = _World(50)

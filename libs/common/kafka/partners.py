@@ -1,0 +1,115 @@
+"""Topics that belong together by position: a partition is worked on only if every partner has one of the same number.
+
+Somebody may add partitions to a topic while services run. What comes of the new ones has no place to go until the partners have
+as many, so they wait and nothing of them is read; all others go on. Kafka is asked every `ASK_SECONDS`, nobody waits for the
+answer, and while there is none the last one stands. A partner that has more partitions than what is read does no harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future
+from typing import Any, Final
+
+import structlog
+from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient
+
+from libs.common.kafka.client import SilentLog, admin_config, make_client
+from libs.common.kafka.records import TopicPartition
+from libs.common.settings.kafka import KafkaSettings
+
+log = structlog.get_logger(__name__)
+
+ASK_SECONDS: Final = 10.0
+_ANSWER_SECONDS: Final = 5.0
+TOGETHER: Final = "topics that belong together must have equally many partitions"
+
+
+class Partners:
+    """Of one consumer. Used from its thread; nothing happens before the first `look`."""
+
+    def __init__(
+        self, kafka: KafkaSettings, topics: Collection[str], partners: Collection[str], clock: Callable[[], float]
+    ) -> None:
+        self._topics = topics
+        self._partners = partners
+        self._clock = clock
+        self._counts: dict[str, int] = {}
+        self._asker = _Asker(kafka)
+        self._ask_at = clock()
+        self._trouble = ""
+
+    def look(self) -> None:
+        """Take up what was answered and ask anew when it is time to; never blocks."""
+        if not self._partners:
+            return
+        if answers := self._asker.answers():
+            self._counts.update(answers)
+            self._tell()
+        if self._clock() >= self._ask_at:
+            self._asker.ask([*self._topics, *self._partners])
+            self._ask_at = self._clock() + ASK_SECONDS
+
+    def has(self, partition: TopicPartition) -> bool:
+        """Tell whether every partner has a partition of this number, as far as is known."""
+        return all(partition.partition < self._counts.get(name, partition.partition + 1) for name in self._partners)
+
+    def trouble(self) -> str:
+        """Return which topics do not fit together, and their counts; empty if they do."""
+        return self._trouble
+
+    def close(self) -> None:
+        """Drop the client. Idempotent; a later `look` makes another."""
+        self._asker.close()
+
+    def _tell(self) -> None:
+        """Find out whether the topics fit together, and say so when that has changed."""
+        most = max((self._counts.get(topic, 0) for topic in self._topics), default=0)
+        known = [self._counts[name] for name in self._partners if name in self._counts]
+        least = min(known, default=most)
+        counts = ", ".join(f"{name} {self._counts[name]}" for name in (*self._topics, *self._partners) if name in self._counts)
+        effect = f"until they have, the partitions from {least} on wait and the others go on"
+        trouble = f"{TOGETHER}: {counts}; {effect}" if most > least else ""
+        if trouble and trouble != self._trouble:
+            log.warning(trouble)
+        elif self._trouble and not trouble:
+            log.info("the topics fit together again; all partitions go on", counts=counts)
+        self._trouble = trouble
+
+
+class _Asker:
+    """Asks for numbers of partitions, one question at a time."""
+
+    def __init__(self, kafka: KafkaSettings) -> None:
+        self._kafka = kafka
+        self._client: AdminClient | None = None
+        self._asked: Mapping[str, Future[Any]] = {}
+
+    def ask(self, topics: list[str]) -> None:
+        """Ask, unless an answer is being waited for."""
+        if self._asked:
+            return
+        if self._client is None:
+            self._client = make_client(AdminClient, admin_config(self._kafka), SilentLog("partners"))
+        self._client.poll(0)  # takes the log lines that have gathered
+        self._asked = self._client.describe_topics(TopicCollection(topics), request_timeout=_ANSWER_SECONDS)
+
+    def answers(self) -> dict[str, int]:
+        """Return what was answered, once, when all of it is there; what Kafka does not tell now is left out."""
+        if not self._asked or not all(future.done() for future in self._asked.values()):
+            return {}
+        asked, self._asked = self._asked, {}
+        counts = {}
+        for topic, future in asked.items():
+            try:
+                counts[topic] = len(future.result().partitions)
+            except KafkaException:
+                continue  # not now, or no right: the consumer and the producer say so
+        if not counts:
+            self._client = None  # the next one signs in with what the password file says by then
+        return counts
+
+    def close(self) -> None:
+        self._client = None
+        self._asked = {}

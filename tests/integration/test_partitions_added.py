@@ -1,0 +1,152 @@
+"""Partitions that are added to one of two topics that belong together while services run, on a real Kafka."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[attr-defined]
+
+from libs.common.flows.wire import decode_flows
+from libs.common.kafka import lag, partners
+from libs.common.kafka.client import producer_config
+from libs.common.segments import Segment, SegmentFormat
+from libs.common.service import Health, Service, Stop
+from libs.common.settings import Settings
+from libs.common.settings.kafka import KafkaSettings, TopicSettings
+from services.parser.main import build
+from tests.metric_values import since_now, value
+from tests.topic_tools import committed_records
+from tests.unit.parser.test_kernel import GOOD, vnet
+
+pytestmark = pytest.mark.kafka
+
+SECONDS = 90.0
+OLD, NEW = range(4), range(4, 6)  # partitions
+
+
+@pytest.fixture
+def watchful(kafka_settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch) -> KafkaSettings:
+    """Settings of clients that look often."""
+    monkeypatch.setattr(partners, "ASK_SECONDS", 0.2)
+    monkeypatch.setattr(lag, "ASK_SECONDS", 0.2)
+    return kafka_settings.model_copy(update={"librdkafka": {"topic.metadata.refresh.interval.ms": "500"}})
+
+
+def add_partitions(kafka: KafkaSettings, topic: str, count: int) -> None:
+    """Make them `count`."""
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    admin.create_partitions([NewPartitions(topic, count)])[topic].result(30)
+
+
+@contextmanager
+def running(service: Service) -> Iterator[Health]:
+    """Run a service in a thread; raise what it raises."""
+    stop, health, failures = Stop(), Health(), []
+
+    def run() -> None:
+        try:
+            service.run(stop, health)
+        except BaseException as error:  # noqa: BLE001 - raised below
+            failures.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield health
+    finally:
+        stop.set()
+        thread.join(30)
+        assert not thread.is_alive()
+    assert not failures, failures
+
+
+def until(done: Callable[[], bool], what: str) -> None:
+    """Wait."""
+    deadline = time.monotonic() + SECONDS
+    while not done():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.1)
+
+
+class Raw:
+    """Writes segments of two rows, each of a blob of its own, and sees which rows were committed on which partition."""
+
+    def __init__(self, kafka: KafkaSettings, topics: TopicSettings) -> None:
+        self._kafka = kafka
+        self._topics = topics
+        self._blobs = 0
+        self.expected: Counter[tuple[int, str]] = Counter()
+
+    def write(self, partitions: Collection[int]) -> None:
+        """Write a segment to each partition."""
+        producer = Producer(producer_config(self._kafka))
+        for partition in partitions:
+            data = json.dumps(vnet(GOOD, GOOD)).encode()
+            blob = f"a.b/logs/{self._blobs}"
+            segment = Segment(blob, "g", 14, 14 + len(data), 0, SegmentFormat.VNET, data)
+            producer.produce(self._topics.raw_flow_logs, data, blob.encode(), partition, headers=list(segment.headers()))
+            self.expected[partition, blob] += 2
+            self._blobs += 1
+        assert producer.flush(30) == 0
+
+    def rows(self) -> Counter[tuple[int, str]]:
+        """Count the rows by partition and blob."""
+        return Counter(
+            (message.partition, blob)
+            for message in committed_records(self._kafka, self._topics.flows)
+            for blob in decode_flows(message.value or b"")["blob"].to_pylist()
+        )
+
+    def have_come(self, partitions: Collection[int]) -> bool:
+        """Tell whether all rows of these partitions are there."""
+        found = self.rows()
+        return all(found[place] >= count for place, count in self.expected.items() if place[0] in partitions)
+
+
+def waiting(topic: str) -> list[float]:
+    """Return the lag that is shown of the new partitions."""
+    return [value("blobtide_kafka_consumer_lag_records", topic=topic, partition=str(number)) for number in NEW]
+
+
+def test_partitions_without_a_place_for_their_rows_wait_and_the_others_go_on(
+    watchful: KafkaSettings, topics: TopicSettings
+) -> None:
+    """The parser is not ready and says why, the old partitions commit, and the new ones follow without a restart."""
+    kafka = watchful
+    raw, rows = Raw(kafka, topics), since_now("blobtide_parser_tuples_total")
+    aborted = since_now("blobtide_kafka_transactions_total", outcome="aborted")
+    with running(build(Settings(kafka=kafka, topics=topics))) as health:
+        raw.write(OLD)
+        until(lambda: raw.have_come(OLD), "rows")
+        assert health.why_not_ready() is None
+        add_partitions(kafka, topics.raw_flow_logs, 6)
+        until(lambda: health.why_not_ready() is not None, "not ready")
+        for _ in range(3):
+            raw.write([*OLD, *NEW])
+            until(lambda: raw.have_come(OLD), "rows of the old partitions")
+        until(lambda: waiting(topics.raw_flow_logs) == [3, 3], "lag of the new partitions")
+        reason = health.why_not_ready() or ""
+        for topic, count in ((topics.raw_flow_logs, 6), (topics.flows, 4), (topics.quarantine, 4)):
+            assert f"{topic} {count}" in reason
+        assert "the partitions from 4 on wait" in reason
+        assert {partition for partition, _ in raw.rows()} == set(OLD)
+        assert aborted() == 0
+        add_partitions(kafka, topics.flows, 6)
+        until(lambda: f"{topics.flows} 6" in (health.why_not_ready() or ""), "the other partner is named")
+        add_partitions(kafka, topics.quarantine, 6)
+        until(lambda: raw.have_come([*OLD, *NEW]), "rows of the new partitions")
+        until(lambda: health.why_not_ready() is None, "ready")
+        add_partitions(kafka, topics.flows, 8)  # more than segments have is of no matter
+        raw.write([*OLD, *NEW])
+        until(lambda: raw.have_come([*OLD, *NEW]), "rows")
+        assert health.why_not_ready() is None
+        until(lambda: waiting(topics.raw_flow_logs) == [0, 0], "no lag")
+    assert raw.rows() == raw.expected
+    assert rows() == raw.expected.total()
