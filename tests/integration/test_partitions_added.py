@@ -13,6 +13,7 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[attr-defined]
 
+from libs.common.blobs import partition_of
 from libs.common.flows.wire import decode_flows
 from libs.common.kafka import lag, partners
 from libs.common.kafka.client import producer_config
@@ -20,9 +21,13 @@ from libs.common.segments import Segment, SegmentFormat
 from libs.common.service import Health, Service, Stop
 from libs.common.settings import Settings
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
+from libs.local.azurite import LocalAzurite
+from services.ingest.main import build as build_ingest
 from services.parser.main import build
+from tests.integration.test_ingest import Site, minute
 from tests.metric_values import since_now, value
 from tests.topic_tools import committed_records
+from tests.topic_tools import lag as lag_of
 from tests.unit.parser.test_kernel import GOOD, vnet
 
 pytestmark = pytest.mark.kafka
@@ -150,3 +155,43 @@ def test_partitions_without_a_place_for_their_rows_wait_and_the_others_go_on(
         until(lambda: waiting(topics.raw_flow_logs) == [0, 0], "no lag")
     assert raw.rows() == raw.expected
     assert rows() == raw.expected.total()
+
+
+@pytest.mark.azurite
+def test_announcements_without_a_place_for_their_checkpoints_wait_and_the_others_go_on(
+    watchful: KafkaSettings, topics: TopicSettings, azurite: LocalAzurite, container: str
+) -> None:
+    """Ingest is not ready and says why; a checkpoint stands where its announcements do, and a restart reads nothing twice."""
+    site = Site(watchful, topics, azurite.connection_string, container)
+    names = [str(number) for number in range(12)]
+    by_partition = {name: partition_of(site.id(name).encode(), 6) for name in names}
+    old, new = ({name for name in names if (by_partition[name] in OLD) is side} for side in (True, False))
+    assert old
+    assert new
+    settings = Settings(**site.settings() | {"kafka": watchful})
+
+    def read() -> set[str]:
+        return set(site.segments())
+
+    with running(build_ingest(settings)) as health:
+        until(lambda: health.why_not_ready() is None, "ready")
+        add_partitions(watchful, topics.blobs, 6)
+        until(lambda: f"{topics.blobs} 6, {topics.checkpoints} 4" in (health.why_not_ready() or ""), "the reason")
+        site.producer = Producer(producer_config(watchful))  # which knows all partitions
+        for name in names:
+            site.commit(name, [minute(0)])
+            site.close(name)
+        until(lambda: read() == old, "blobs of the old partitions")
+        until(lambda: sum(waiting(topics.blobs)) == 2 * len(new), "lag of the new partitions")
+        add_partitions(watchful, topics.checkpoints, 6)
+        until(lambda: read() == old | new and health.why_not_ready() is None, "all blobs")
+        until(lambda: sum(waiting(topics.blobs)) == 0, "no lag")
+    found = {record.key: record.partition for record in committed_records(watchful, topics.checkpoints)}
+    assert found == {site.id(name).encode(): number for name, number in by_partition.items()}
+    with running(build_ingest(settings)) as health:
+        until(lambda: health.why_not_ready() is None, "ready")
+        for name in names:
+            site.close(name)
+        until(lambda: lag_of(watchful, "ingest", topics.blobs) == 0, "everything is looked at")
+    assert {name: len(segments) for name, segments in site.segments().items()} == dict.fromkeys(names, 1)
+    site.shut()
