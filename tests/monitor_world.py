@@ -98,6 +98,7 @@ class Broker:
 
     log: list[Outbound] = field(default_factory=list)
     aborts: int = 0  # so many of the next transactions fail
+    on_read: Callable[[], None] = lambda: None  # before the state topic is read to its end, in whatever thread
 
     def events(self, *kinds: type[Event]) -> list[Any]:
         """Return what was written to the blobs topic, without listings unless asked for."""
@@ -190,12 +191,14 @@ class FakeTable:
         self._next = 0
 
     def open(self) -> None:
-        """Nothing to connect."""
+        """Begin at the beginning."""
+        self._next = 0
 
     def catch_up(self, timeout: float, between: Callable[[], None]) -> None:
         """Apply everything up to the present end."""
         del timeout
         end = len(self._broker.log)
+        self._broker.on_read()
         while self._next < end:
             between()
             record = self._broker.log[self._next]

@@ -13,25 +13,39 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
 
 import structlog
 
 from libs.common.blobs import partition_of
 from libs.common.errors import Retry, ServerUnreachable
-from libs.common.kafka.records import CommitResult, Inbound, Listener, Session, TopicPartition
+from libs.common.kafka.records import CommitResult, Listener, Session, TopicPartition
 from libs.common.service import NO_PARTITIONS, Health, Need, Stop
 from libs.common.settings.kafka import TopicSettings
 from libs.common.settings.services import MonitorSettings
 from libs.common.storage.api import ListedBlob
 from services.blob_monitor import metrics
 from services.blob_monitor.announce import Announcer, Seen, seen_in
-from services.blob_monitor.environment import Clock, Environment, Place
-from services.blob_monitor.evaluate import Known, Step, Verdict, evaluate
-from services.blob_monitor.listing import Chunk, Inbox, Job, JobEnded, Kind, Looked, Message, PrefixListed, Task, TaskDone
-from services.blob_monitor.memory import Memory
+from services.blob_monitor.environment import Clock, Doom, Environment, Place
+from services.blob_monitor.evaluate import Decision, Known, Step, Verdict, evaluate
+from services.blob_monitor.listing import (
+    Chunk,
+    Inbox,
+    Job,
+    JobEnded,
+    Kind,
+    Looked,
+    Message,
+    PrefixListed,
+    Recalled,
+    Task,
+    TaskDone,
+)
+from services.blob_monitor.memory import Memory, Same, Sight
 from services.blob_monitor.pending import Pending
+from services.blob_monitor.prefixes import horizons
+from services.blob_monitor.recall import MakeTable, Recaller
 from services.blob_monitor.reports import Reports
+from services.blob_monitor.rows import RowForm
 from services.blob_monitor.rules import RuleBook
 from services.blob_monitor.sources import Atlas, Scope, Territory
 
@@ -45,25 +59,12 @@ _POLL_RECORDS = 100
 _VANISHED_AFTER = timedelta(minutes=15)
 
 
-class Table(Protocol):
-    """A compacted topic that is followed; `libs.common.kafka.compacted.CompactedTable`."""
-
-    def open(self) -> None:
-        """Connect."""
-
-    def catch_up(self, timeout: float, between: Callable[[], None]) -> None:
-        """Apply everything up to the present end, calling `between` now and then. Raises `ServerUnreachable`."""
-
-    def close(self) -> None:
-        """Disconnect."""
-
-
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What the monitor is made of; nothing is connected yet."""
 
     make_session: Callable[[Listener], Session]
-    make_table: Callable[[Callable[[Inbound], None]], Table]
+    make_table: MakeTable
     partitions: Callable[[], int]  # of the state topic
     places: tuple[Place, ...]
 
@@ -74,15 +75,21 @@ class Monitor:
     def __init__(self, settings: MonitorSettings, topics: TopicSettings, parts: Parts, clock: Clock) -> None:
         self._settings = settings
         self._clock = clock
-        self._memory = Memory(Atlas(territory for place in parts.places for territory in place.territories))
+        form, territories = RowForm(), [territory for place in parts.places for territory in place.territories]
+        self._memory = Memory(Atlas(territories), form, closing=settings.closing_enabled)
+        recaller = Recaller(parts.make_table, territories, form)
         self._rules = RuleBook(settings, self._memory)
         self._reports = Reports(settings.listed_seconds, clock.monotonic)
         self._announcer = Announcer(topics, round(settings.closing_timeout_minutes * 60))
-        self._environments = {place.alias: Environment(place, settings, self._memory, clock) for place in parts.places}
+        self._environments = {
+            place.alias: Environment(place, settings, self._memory, clock, recaller) for place in parts.places
+        }
         self._session = parts.make_session(self)
         self._table = parts.make_table(self._memory.apply)
         self._count_partitions = parts.partitions
         self._partitions = 1
+        self._owners: dict[str, TopicPartition] = {}  # partitions of keys, which take long to compute
+        self._covered: frozenset[TopicPartition] = frozenset()  # partitions whose scopes are in memory
         self._state_topic = topics.blob_state
         self._inbox: Inbox = queue.Queue(_INBOX_MESSAGES)
         self._pending = Pending(clock.monotonic())
@@ -134,6 +141,7 @@ class Monitor:
             self._commit()
 
     def _start_jobs(self, due: Sequence[tuple[Environment, Kind]]) -> None:
+        self._memory.move(horizons(self._clock.now(), self._settings))
         for environment, kind in due:
             looks = tuple(filter(self._is_to_look, environment.place.territories))
             environment.start(environment.plan(kind, self._is_mine, self._epoch, looks), self._inbox)
@@ -159,6 +167,7 @@ class Monitor:
         self._health.ready(Need.STORAGE)  # as far as is known
         for environment in self._environments.values():
             environment.cancel()
+        self._memory.release_all()
 
     def _is_recent(self) -> bool:
         """Tell whether memory is good enough: what is owned is known exactly, of others' work something may be missing."""
@@ -168,12 +177,14 @@ class Monitor:
         """Read the state topic to its end; False if Kafka does not answer now, or partitions came or went meanwhile."""
         epoch = self._epoch
         try:
+            self._cover(self._session.owned())
             self._table.catch_up(_CATCH_UP_SECONDS, self._keep_alive)
         except (ServerUnreachable, Retry) as error:
             if not self._is_waiting and not self._stop.is_set():
                 log.warning("cannot read the state topic to its end; waiting", error=str(error))
             self._is_stale = self._is_waiting = True
             return False
+        self._memory.loaded()
         self._is_waiting = False
         self._is_stale = epoch != self._epoch
         self._caught_up_at = self._clock.monotonic()
@@ -186,8 +197,31 @@ class Monitor:
         self._health.beat()
         self._session.poll(_POLL_RECORDS, 0.0)
 
+    def _cover(self, owned: frozenset[TopicPartition]) -> None:
+        """See that memory is of the scopes of the partitions that are `owned`; what has come is read from the beginning."""
+        if owned == self._covered:
+            return
+        if not owned <= self._covered:
+            self._covered = frozenset()
+            self._table.close()
+            self._table.open()
+            self._memory.begin(self._covers)
+            self._memory.move(horizons(self._clock.now(), self._settings))
+        self._covered = owned
+        self._memory.keep(self._covers)
+
+    def _covers(self, key: str) -> bool:
+        return self._partition_of(key) in self._covered
+
     def _owns(self, key: str) -> bool:
-        return TopicPartition(self._state_topic, partition_of(key.encode(), self._partitions)) in self._session.owned()
+        return self._partition_of(key) in self._session.owned()
+
+    def _partition_of(self, key: str) -> TopicPartition:
+        partition = self._owners.get(key)
+        if partition is None:
+            number = partition_of(key.encode(), self._partitions)
+            partition = self._owners[key] = TopicPartition(self._state_topic, number)
+        return partition
 
     def _is_mine(self, scope: Scope) -> bool:
         return self._owns(scope.key) and not self._rules.awaits_first_look(scope.territory)
@@ -222,6 +256,8 @@ class Monitor:
                 return
             case Chunk(task, blobs):
                 self._decide(task, blobs)
+            case Recalled() if not self._recalled(job, message):
+                return
             case PrefixListed(task, event) if self._reports.is_wanted(task):
                 self._pending.add(job.account, type(event).__name__, self._announcer.listed(event))
             case TaskDone() if job.kind is Kind.FULL and not self._complete(message):
@@ -245,21 +281,30 @@ class Monitor:
             self._health.not_ready(f"no container can be listed: {accounts}; the log says why", Need.STORAGE)
 
     def _decide(self, task: Task, blobs: Sequence[ListedBlob]) -> None:
-        now, rules = self._clock.now(), self._rules.rules(task.scope)
+        now, rules, planned = self._clock.now(), self._rules.rules(task.scope), self._pending.of(task.scope)
         verdicts: Counter[Verdict] = Counter()
-        for blob in blobs:
-            known = self._pending.look_up(task.scope, blob.name, self._memory)
-            decision = evaluate(blob, known, now, rules)
-            verdicts[decision.verdict] += 1
-            if decision.known is not None:
-                known = decision.known
-                self._announce(seen_in(task.scope, blob), known, decision.steps, now)
-            if decision.steps:
-                self._reports.announced(task)
-            if known is not None and task.listing_round:
-                known.round = task.listing_round
+        remembered = self._memory.review(task.scope, blobs, Sight(rules.replay_id, task.listing_round))
+        for blob, found in zip(blobs, remembered, strict=True):
+            known = planned.get(blob.name, found)
+            if isinstance(known, Same):
+                verdicts[Verdict.UNCHANGED] += 1
+            elif known is None and not task.listing_round and not self._memory.is_resident(task.scope, blob.name):
+                verdicts[Verdict.LEFT] += 1
+            else:
+                verdicts[self._judge(task, blob, known, evaluate(blob, known, now, rules))] += 1
         for verdict, count in verdicts.items():
             metrics.BLOBS.labels(task.scope.territory.alias, verdict).inc(count)
+
+    def _judge(self, task: Task, blob: ListedBlob, known: Known | None, decision: Decision) -> Verdict:
+        """Do what was decided."""
+        if decision.known is not None:
+            known = decision.known
+            self._announce(seen_in(task.scope, blob), known, decision.steps, self._clock.now())
+        if decision.steps:
+            self._reports.announced(task)
+        if known is not None and task.listing_round:
+            known.round = task.listing_round
+        return decision.verdict
 
     def _announce(self, seen: Seen, known: Known, steps: Iterable[Step], now: datetime) -> None:
         account = seen.scope.territory.alias
@@ -268,29 +313,52 @@ class Monitor:
         self._pending.add(account, "BlobState", self._announcer.state(seen, known, now))
         self._pending.update(seen.scope, seen.blob.name, known)
 
+    def _recalled(self, job: Job, message: Recalled) -> bool:
+        """Hold what is known of scopes that are to be listed in full, and forget blobs whose names were looked for.
+
+        False if a transaction failed.
+        """
+        for scope in job.recall:
+            self._memory.attach(scope, message.rows[scope.key])
+        for task, name in self._environments[job.account].named(message.names):
+            if name not in self._pending.of(task.scope) and self._memory.is_gone(task.scope, name, task.listing_round):
+                self._forget(task.scope, name)
+            if self._pending.is_due(self._clock.monotonic()) and not self._commit():
+                return False
+        return True
+
     def _complete(self, done: TaskDone) -> bool:
         """Commit the rest of a full listing and let go of what it has not seen; False if a transaction failed."""
         if not self._commit():
             return False
-        scope = done.task.scope
+        scope, listing_round = done.task.scope, done.task.listing_round
         self._pending.add(scope.territory.alias, "FullListing", self._announcer.full_listing(scope, done.started_at))
-        for name, known in self._memory.unseen(scope, done.task.listing_round):
+        for name, known in self._memory.unseen(scope, listing_round):
             if known.first_seen < done.started_at and name.startswith(done.task.prefixes):
                 self._let_go(scope, name, known)
             if self._pending.is_due(self._clock.monotonic()) and not self._commit():
                 return False
-        return self._commit()
+        if not self._commit():
+            return False
+        unwritten_since = self._clock.now() - timedelta(days=self._settings.forget_days)
+        if doomed := self._memory.doomed(scope, listing_round, done.started_at, unwritten_since):
+            self._environments[scope.territory.alias].doom(Doom(done.task, doomed))
+        self._memory.release(scope)
+        return True
 
     def _let_go(self, scope: Scope, name: str, known: Known) -> None:
         """Close a blob that is gone from storage, or forget it when it has been gone for long."""
-        now, account, blob = self._clock.now(), scope.territory.alias, scope.blob(name)
+        now, account = self._clock.now(), scope.territory.alias
         unwritten = now - known.modified
         closes = not known.closed and self._settings.closing_enabled and unwritten >= _VANISHED_AFTER
         if not closes and unwritten < timedelta(days=self._settings.forget_days):
             return
         if closes:
             self._pending.add(account, "BlobClosed", self._announcer.closed(scope, name, known, now))
-        self._pending.add(account, "BlobForgotten", self._announcer.forgotten(blob))
+        self._forget(scope, name)
+
+    def _forget(self, scope: Scope, name: str) -> None:
+        self._pending.add(scope.territory.alias, "BlobForgotten", self._announcer.forgotten(scope.blob(name)))
         self._pending.update(scope, name, None)
 
     def _commit(self) -> bool:

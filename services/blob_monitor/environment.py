@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import accumulate, islice
 
 import structlog
 
@@ -27,8 +28,10 @@ from services.blob_monitor.listing import (
     JobEnded,
     Kind,
     Looked,
+    Means,
     Message,
     PrefixListed,
+    Recalled,
     Task,
     TaskDone,
     Work,
@@ -36,6 +39,7 @@ from services.blob_monitor.listing import (
 )
 from services.blob_monitor.memory import Memory
 from services.blob_monitor.prefixes import all_prefixes, current_prefixes, time_prefix
+from services.blob_monitor.recall import Recaller
 from services.blob_monitor.rhythm import ALWAYS, SELDOM, Rhythm
 from services.blob_monitor.sources import Scope, Territory
 
@@ -44,6 +48,8 @@ log = structlog.get_logger(__name__)
 # Between two listings of where blobs grow, where the settings do not say. Flow logs are written once a minute.
 _HOURLY_SECONDS = 60.0
 _OTHER_SECONDS = 30.0
+# Rows in memory of scopes that are listed in full: 48 bytes each.
+_MOST_ROWS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,7 @@ class _Lane:
     job: Job | None = None
     work: Work | None = None
     failed: set[str] = field(default_factory=set)  # containers that failed during the job
+    has_more: bool = False  # to do at once
 
     def is_free(self) -> bool:
         return self.job is None and (self.work is None or self.work.is_over())
@@ -88,11 +95,20 @@ class _Scopes:
     turn: int = 0  # how often its current blobs have been listed
 
 
+@dataclass(frozen=True, slots=True)
+class Doom:
+    """Blobs that a full listing has missed, by the digests of their names, which only the state topic has."""
+
+    task: Task
+    digests: frozenset[bytes]
+
+
 class Environment:
     """Plans, starts and follows the jobs of one environment. Used from the main thread only."""
 
-    def __init__(self, place: Place, settings: MonitorSettings, memory: Memory, clock: Clock) -> None:
+    def __init__(self, place: Place, settings: MonitorSettings, memory: Memory, clock: Clock, recaller: Recaller) -> None:
         self.place = place
+        self._means = Means(place.containers, clock.now, recaller.recall)
         self._settings = settings
         self._memory = memory
         self._clock = clock
@@ -102,6 +118,9 @@ class Environment:
         self._rhythm = Rhythm(SELDOM if place.interval is None else ALWAYS, settled)
         self._full_at: dict[str, float] = {}  # by scope key
         self._rounds = 0
+        self._waits = False  # a scope for what is known of it
+        self._doomed: dict[str, Doom] = {}
+        self._sought: dict[str, Doom] = {}  # by the job that runs
         self._trouble: dict[str, str] = {}  # by container: what kind of error
 
     def due(self) -> list[Kind]:
@@ -119,7 +138,7 @@ class Environment:
             # What was lost is forgotten, so that it is listed in full when it comes back.
             kept = {scope.key for scope in own}
             self._full_at = {key: at for key, at in self._full_at.items() if key in kept}
-            return Job(self.place.alias, kind, epoch, (), tuple(self._full_tasks(own)))
+            return self._plan_full(own, epoch)
         return Job(self.place.alias, kind, epoch, tuple(self._to_discover()), tuple(self._current_tasks(own)), looks)
 
     def start(self, job: Job, inbox: Inbox) -> None:
@@ -127,10 +146,11 @@ class Environment:
         lane = self._lanes[job.kind]
         lane.due, lane.pause = self._next_due(), 0.0
         lane.failed.clear()
-        if not job.looks and not job.discover and not job.tasks:
+        lane.has_more = False
+        if not (job.looks or job.discover or job.tasks or job.recall or job.doomed):
             return
         lane.job = job
-        lane.work = Work(job, units(job, self.place.containers, self._clock.now), inbox)
+        lane.work = Work(job, units(job, self._means), inbox)
         lane.work.start(self._settings.concurrency if job.kind is Kind.CURRENT else max(1, self._settings.concurrency // 4))
 
     def follow(self, job: Job, message: Message) -> None:
@@ -141,8 +161,11 @@ class Environment:
                 self._hurry()
             case Found():
                 self._found(message)
+            case Recalled():
+                self._lanes[job.kind].has_more = True
             case TaskDone() if job.kind is Kind.FULL:
                 self._full_at[message.task.scope.key] = self._clock.monotonic() + self._settings.reconcile_seconds
+                self._lanes[job.kind].has_more |= bool(self._doomed) or self._waits
             case PrefixListed(task, event):
                 self._listed(job, task, event)
             case ContainerFails(container, error):
@@ -167,6 +190,7 @@ class Environment:
                 lane.job.cancelled.set()
                 lane.job = None
         self._rhythm.forget()
+        self._doomed.clear()
         self._hurry()
 
     def close(self) -> None:
@@ -216,14 +240,39 @@ class Environment:
         names = (name for name in self._memory.open_names(scope) if not covered or not name.startswith(covered))
         return sorted({time_prefix(scope.territory.layout, scope.prefix, name) for name in names})
 
-    def _full_tasks(self, own: Iterable[Scope]) -> Iterator[Task]:
-        now = self._clock.now()
-        for scope in own:
-            if self._clock.monotonic() >= self._full_at.get(scope.key, 0.0):
-                self._rounds += 1
-                prefixes = all_prefixes(scope.territory.layout, scope.prefix, now, self._settings)
-                prefixes += self._left_open(scope, tuple(prefixes))
-                yield Task(scope, tuple(prefixes), self._rounds)
+    def doom(self, doom: Doom) -> None:
+        """Have the names looked for of blobs that are gone and are to be forgotten."""
+        self._doomed[doom.task.scope.key] = doom
+
+    def named(self, names: Mapping[str, frozenset[str]]) -> Iterator[tuple[Task, str]]:
+        """Yield the names that were looked for, each with the full listing that has missed it."""
+        for key, found in names.items():
+            task = self._sought[key].task
+            yield from ((task, name) for name in found if name.startswith(task.prefixes))
+
+    def _plan_full(self, own: Iterable[Scope], epoch: int) -> Job:
+        """List those scopes in full of which all is known, and read what is known of others while memory has room for it."""
+        due = [scope for scope in own if self._clock.monotonic() >= self._full_at.get(scope.key, 0.0)]
+        ready = list(filter(self._memory.is_complete, due))
+        others = [scope for scope in due if not self._memory.is_complete(scope)]
+        working = [scope for scope in ready if scope.territory.container not in self._trouble]
+        held = sum(map(self._memory.rows_held, working))
+        sizes = accumulate(map(self._memory.records, others), initial=held)
+        chosen = [scope for scope, size in zip(others, islice(sizes, 1, None), strict=True) if size <= _MOST_ROWS]
+        if not chosen and not held:
+            chosen = others[:1]
+        self._memory.expect(chosen)
+        self._waits = bool(others)
+        self._sought, self._doomed = self._doomed, {}
+        doomed = {key: doom.digests for key, doom in self._sought.items()}
+        tasks = tuple(map(self._full_task, ready))
+        return Job(self.place.alias, Kind.FULL, epoch, (), tasks, recall=tuple(chosen), doomed=doomed)
+
+    def _full_task(self, scope: Scope) -> Task:
+        self._rounds += 1
+        prefixes = all_prefixes(scope.territory.layout, scope.prefix, self._clock.now(), self._settings)
+        prefixes += self._left_open(scope, tuple(prefixes))
+        return Task(scope, tuple(prefixes), self._rounds)
 
     def _found(self, message: Found) -> None:
         self._works(message.territory.container)
@@ -261,6 +310,8 @@ class Environment:
             raise error
         if not self._trouble:
             metrics.LAST_ROUND.labels(job.account, job.kind).set(self._clock.now().timestamp())
+        if lane.has_more and not lane.failed:
+            lane.due = 0.0
         lane.due = max(lane.due, self._clock.monotonic() + lane.pause)
 
     def _fails(self, container: str, error: StorageError) -> None:

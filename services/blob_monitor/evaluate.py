@@ -47,6 +47,7 @@ class Verdict(StrEnum):
     TOO_YOUNG = "too_young"  # waits for its minimum age
     TOO_OLD = "too_old"  # resume policy timestamp: written before what is resumed from
     COUNTED_AS_READ = "counted_as_read"  # start policies start_fresh and from
+    LEFT = "left_to_full_listing"  # of an hour or day that is not remembered as a whole
     NEW = "new"
     CHANGED = "changed"
     REPLAYED = "replayed"

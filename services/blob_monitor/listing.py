@@ -17,6 +17,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from libs.common.events import BlobsListed
+from libs.common.packed import PackedTable
 from libs.common.storage.api import Container, ListedBlob, StorageError
 from services.blob_monitor.sources import Scope, Territory
 
@@ -51,6 +52,8 @@ class Job:
     discover: tuple[Territory, ...]
     tasks: tuple[Task, ...]
     looks: tuple[Territory, ...] = ()  # to note since when they are looked at
+    recall: tuple[Scope, ...] = ()  # to read all that is known of them, before they are listed in full
+    doomed: Mapping[str, frozenset[bytes]] = field(default_factory=dict)  # by scope key: digests of names to find again
     cancelled: threading.Event = field(default_factory=threading.Event)
 
 
@@ -103,26 +106,46 @@ class ContainerFails:
 
 
 @dataclass(frozen=True, slots=True)
+class Recalled:
+    """What the state topic knew when the job began, by scope key."""
+
+    rows: Mapping[str, PackedTable]
+    names: Mapping[str, frozenset[str]]  # of the doomed
+
+
+@dataclass(frozen=True, slots=True)
 class JobEnded:
     """The last message of a job, with the bug that broke it off."""
 
     error: Exception | None = None
 
 
-Message = Looked | Found | Chunk | PrefixListed | TaskDone | ContainerFails | JobEnded
+Message = Looked | Found | Chunk | PrefixListed | TaskDone | ContainerFails | Recalled | JobEnded
 Inbox = queue.Queue[tuple[Job, Message]]
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Some requests to one container, one after the other, and what they find."""
+    """Some requests to one container, one after the other, and what they find; to Kafka, if there is no container."""
 
     container: str
     messages: Iterator[Message]
 
 
-def units(job: Job, containers: Mapping[str, Container], now: Callable[[], datetime]) -> Iterator[Unit]:
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What jobs are done with."""
+
+    containers: Mapping[str, Container]
+    now: Callable[[], datetime]
+    recall: Callable[[Job], Iterator[Message]]
+
+
+def units(job: Job, means: Means) -> Iterator[Unit]:
     """Yield the parts of `job`, which may be done at the same time."""
+    containers, now = means.containers, means.now
+    if job.recall or job.doomed:
+        yield Unit("", means.recall(job))
     for territory in job.looks:
         yield Unit(territory.container, _look(territory, containers[territory.container], now))
     for territory in job.discover:

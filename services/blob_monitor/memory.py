@@ -1,84 +1,183 @@
-"""What the monitor remembers of every blob: the compacted state topic in memory, by scope so that prefixes are kept once.
+"""What the monitor remembers of blobs: those that are open or where it lists all the time; all where names carry no time.
 
-About half a kilobyte a blob. The topic also holds two kinds of `BlobsListed`: one a territory, written when it was first looked
-at (what start_fresh counts as existing), and one a scope, of its last full listing (what resume policy timestamp goes back to).
+The state topic knows every blob. Of it a monitor holds, for its own scopes:
+
+- open blobs, half a kilobyte each: their end is awaited;
+- closed blobs of the hours or days that are listed at every interval, about 250 bytes each;
+- in layout flat, where everything is listed every time, closed blobs as packed rows of 48 bytes;
+- in the other layouts such rows of all blobs of a scope while it is listed in full (`recall.py` reads them), and not longer.
+
+So a listing of the current hours says nothing about an unknown blob of an hour that has left memory: full listings do.
+The topic also holds two kinds of `BlobsListed`: one a territory, written when it was first looked at (what start_fresh counts
+as existing), and one a scope, of its last full listing (what resume policy timestamp goes back to).
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from typing import Any, Final
 
+import numpy as np
 import structlog
 
 from libs.common.blobs import BlobId
 from libs.common.errors import CodecError
-from libs.common.events import BlobsListed, BlobState, BlobStatus, decode_event
+from libs.common.events import BlobsListed, BlobState, BlobStatus, decode_event, read_fields
 from libs.common.kafka.records import Inbound
+from libs.common.packed import PackedTable
+from libs.common.settings.storage import Layout
+from libs.common.storage.api import ListedBlob
 from services.blob_monitor import metrics
 from services.blob_monitor.evaluate import Known
+from services.blob_monitor.prefixes import time_part
+from services.blob_monitor.rows import MICROSECONDS, ROW, RowForm, is_same, replay_of, round_of, seconds_of, with_round
 from services.blob_monitor.sources import Atlas, Scope
 
 log = structlog.get_logger(__name__)
 
 # Before the key of a scope; no account alias begins so.
 FULL_LISTING = "full:"
+_MOST_DOOMED: Final = 100_000  # names of blobs that are gone, looked for in one reading
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Same(Enum):
+    """The blob is known, nobody waits for it, and it is the version that was listed."""
+
+    SAME = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """How blobs are looked at: to be announced once under a replay id, unless empty; by a full listing, unless 0."""
+
+    replay_id: str = ""
+    listing_round: int = 0
+
+
+Remembered = Known | Same | None
 
 
 @dataclass(slots=True)
-class _Rows:
+class _Shelf:
     """The blobs of one scope by the rest of their names."""
 
-    known: dict[str, Known] = field(default_factory=dict)
-    open: set[str] = field(default_factory=set)
+    scope: Scope
+    open: dict[str, Known] = field(default_factory=dict)
+    recent: dict[str, bytes] = field(default_factory=dict)
+    packed: PackedTable | None = None
+    is_expected: bool = False  # rows of all blobs are being read: what is closed meanwhile stays
+    records: int = 0  # of state that were read or written: no fewer than blobs in the topic
+    newest: int | None = None  # seconds since 1970 of the last write to any blob
 
 
 class Memory:
     """Known blobs by scope, and when territories were first looked at. Used from one thread."""
 
-    def __init__(self, atlas: Atlas) -> None:
+    def __init__(self, atlas: Atlas, form: RowForm, *, closing: bool) -> None:
         self._atlas = atlas
-        self._scopes: dict[str, _Rows] = {}
+        self._form = form
+        self._closing = closing  # else no blob's end is awaited
+        self._shelves: dict[str, _Shelf] = {}
         self._first_looks: dict[str, datetime] = {}
         self._full_listings: dict[str, datetime] = {}
+        self._is_mine: Callable[[str], bool] = lambda _: True
+        self._horizons: dict[Layout, str] = {}
+        self._is_loading = True
+
+    def begin(self, is_mine: Callable[[str], bool]) -> None:
+        """Forget everything, to load the topic from its beginning; `is_mine` tells scopes by their keys."""
+        self._shelves.clear()
+        self._first_looks.clear()
+        self._full_listings.clear()
+        self._horizons.clear()
+        self._is_mine = is_mine
+        self._is_loading = True
+
+    def keep(self, is_mine: Callable[[str], bool]) -> None:
+        """Let go of the scopes that are no longer `is_mine`."""
+        self._is_mine = is_mine
+        self._shelves = {key: shelf for key, shelf in self._shelves.items() if is_mine(key)}
+
+    def loaded(self) -> None:
+        """Take note that the end of the topic has been reached."""
+        self._is_loading = False
+
+    def move(self, horizons: Mapping[Layout, str]) -> None:
+        """Let go of closed blobs of hours and days before `horizons`, which are never moved back."""
+        moved = {layout: max(horizon, self._horizons.get(layout, "")) for layout, horizon in horizons.items()}
+        if moved == self._horizons:
+            return
+        self._horizons = moved
+        for shelf in self._shelves.values():
+            if not shelf.is_expected:
+                self._let_go(shelf)
 
     def apply(self, record: Inbound) -> None:
         """Take in one record of the state topic; one that cannot be read is counted and reported, never fatal."""
         try:
             key = (record.key or b"").decode()
-            if record.value is None:
-                self._remove(key)
-                return
-            event = decode_event(record.value)
-            if isinstance(event, BlobState):
-                self._take(event)
-            elif isinstance(event, BlobsListed) and key.startswith(FULL_LISTING):
-                self._full_listings[key.removeprefix(FULL_LISTING)] = event.listing_started_at
-            elif isinstance(event, BlobsListed):
-                self.look_first(key, event.listing_started_at)
+            if key.startswith(FULL_LISTING):
+                self._take_listing(key, record.value)
+            elif (found := self._atlas.find(key)) is None:
+                self._take_other(key, record.value)
+            elif self._is_mine(found[0].key):
+                self._take_state(found[0], found[1], record)
         except (CodecError, UnicodeDecodeError) as error:
             metrics.UNREADABLE_STATE.inc()
             log.error("unreadable state record", partition=record.partition, offset=record.offset, error=str(error))  # noqa: TRY400
 
-    def get(self, scope: Scope, name: str) -> Known | None:
-        """Return what is remembered of a blob."""
-        rows = self._scopes.get(scope.key)
-        return rows.known.get(name[len(scope.prefix) :]) if rows else None
+    def get(self, scope: Scope, name: str, etag: str = "") -> Known | None:
+        """Return what is remembered of a blob that has been listed with `etag`."""
+        shelf, rest = self._shelves.get(scope.key), name[len(scope.prefix) :]
+        if shelf is None:
+            return None
+        row = _row_of(shelf, rest)
+        return shelf.open.get(rest) or (None if row is None else self._form.unpack(row, etag))
+
+    def review(self, scope: Scope, blobs: Sequence[ListedBlob], sight: Sight) -> list[Remembered]:
+        """Return what is remembered of each blob, and mark those that are known as seen."""
+        shelf = self._shelves.get(scope.key)
+        if shelf is None:
+            return [None] * len(blobs)
+        start = len(scope.prefix)
+        replay = self._form.replay_number(sight.replay_id) if sight.replay_id else None
+        found = [self._by_name(shelf, blob.name[start:], blob.etag, (replay, sight.listing_round)) for blob in blobs]
+        missing = [index for index, known in enumerate(found) if known is None]
+        if shelf.packed is None or not missing:
+            return found
+        rows, places = shelf.packed.find([blobs[index].name[start:].encode() for index in missing])
+        for index, place in zip(missing, places.tolist(), strict=True):
+            if place >= 0:
+                found[index] = self._seen(rows[place].tobytes(), blobs[index].etag, replay)
+        if sight.listing_round:
+            rows["round"][places[places >= 0]] = sight.listing_round
+        return found
 
     def put(self, scope: Scope, name: str, known: Known | None) -> None:
         """Remember a blob; None forgets it."""
-        rows = self._scopes.setdefault(scope.key, _Rows())
-        rest = name[len(scope.prefix) :]
+        shelf, rest = self._shelf(scope), name[len(scope.prefix) :]
         if known is None:
-            rows.known.pop(rest, None)
+            _remove(shelf, rest)
+            return
+        _write(shelf, seconds_of(known.modified))
+        if self._is_awaited(closed=known.closed):
+            _remove(shelf, rest)
+            shelf.open[rest] = known
         else:
-            rows.known[rest] = known
-        if known is None or known.closed:
-            rows.open.discard(rest)
-        else:
-            rows.open.add(rest)
+            self._settle(scope, shelf, rest, self._form.pack(known))
+
+    def is_resident(self, scope: Scope, name: str) -> bool:
+        """Tell whether a blob would be in memory if it was known: in layout flat, and in the hours or days listed now."""
+        layout = scope.territory.layout
+        if layout is Layout.FLAT:
+            return True
+        part = time_part(layout, name, len(scope.prefix))
+        return part is not None and part >= self._horizons.get(layout, "")
 
     def first_look(self, key: str) -> datetime | None:
         """Return when the territory `key` was first looked at under start_fresh."""
@@ -90,48 +189,209 @@ class Memory:
 
     def open_names(self, scope: Scope) -> list[str]:
         """Name the blobs of a scope that are not closed."""
-        rows = self._scopes.get(scope.key)
-        return [scope.prefix + rest for rest in rows.open] if rows else []
+        shelf = self._shelves.get(scope.key)
+        return [scope.prefix + rest for rest in shelf.open] if shelf else []
+
+    def is_complete(self, scope: Scope) -> bool:
+        """Tell whether all known blobs of a scope are in memory, so that it can be listed in full."""
+        shelf = self._shelf(scope)
+        if shelf.packed is None and not shelf.records:
+            self.expect([scope])
+            self.attach(scope, PackedTable(ROW))
+        return shelf.packed is not None
+
+    def rows_held(self, scope: Scope) -> int:
+        """Return how many rows are held for a full listing of a scope only."""
+        shelf = self._shelf(scope)
+        is_held = shelf.packed is not None and scope.territory.layout is not Layout.FLAT
+        return shelf.records if is_held else 0
+
+    def records(self, scope: Scope) -> int:
+        """Return how many blobs of a scope the topic knows at most."""
+        return self._shelf(scope).records
+
+    def expect(self, scopes: Iterable[Scope]) -> None:
+        """Let nothing of `scopes` go until they are released: rows of all their blobs are being read."""
+        for scope in scopes:
+            self._shelf(scope).is_expected = True
+
+    def attach(self, scope: Scope, rows: PackedTable) -> None:
+        """Hold the rows of all blobs of a scope; what has become known since they were asked for is newer."""
+        shelf = self._shelf(scope)
+        if shelf.packed is None and shelf.is_expected:
+            for rest in (*shelf.open, *shelf.recent):
+                rows.remove(rest.encode())
+            shelf.packed = rows
+
+    def release(self, scope: Scope) -> None:
+        """Let go of what only a full listing needs."""
+        shelf = self._shelf(scope)
+        shelf.is_expected = False
+        if scope.territory.layout is not Layout.FLAT:
+            shelf.packed = None
+            self._let_go(shelf)
+
+    def release_all(self) -> None:
+        """Let go of what only full listings need, everywhere."""
+        for shelf in self._shelves.values():
+            self.release(shelf.scope)
 
     def unseen(self, scope: Scope, listing_round: int) -> Iterator[tuple[str, Known]]:
-        """Yield the blobs of a scope that the full listing `listing_round` has not seen."""
-        rows = self._scopes.get(scope.key)
-        for rest, known in list(rows.known.items()) if rows else ():
+        """Yield the blobs of a scope whose names are in memory and that the full listing `listing_round` has not seen."""
+        shelf = self._shelf(scope)
+        for rest, known in list(shelf.open.items()):
             if known.round != listing_round:
                 yield scope.prefix + rest, known
+        for rest, row in list(shelf.recent.items()):
+            if round_of(row) != listing_round:
+                yield scope.prefix + rest, self._form.unpack(row, "")
+
+    def doomed(self, scope: Scope, listing_round: int, begun: datetime, unwritten_since: datetime) -> frozenset[bytes]:
+        """Return digests of packed rows that the full listing `begun` then has not seen, last written before a time."""
+        packed = self._shelf(scope).packed
+        if packed is None:
+            return frozenset()
+        rows = packed.rows()
+        chosen = (rows["round"] != listing_round) & (rows["first_seen"] < max(seconds_of(begun), 0))
+        chosen &= rows["modified"] < max(seconds_of(unwritten_since), 0)
+        if chosen.sum() > _MOST_DOOMED:
+            chosen &= np.cumsum(chosen) <= _MOST_DOOMED
+        return frozenset(packed.digests(chosen))
+
+    def is_gone(self, scope: Scope, name: str, listing_round: int) -> bool:
+        """Tell whether nothing has been seen of a blob since the full listing `listing_round` missed it."""
+        shelf, rest = self._shelf(scope), name[len(scope.prefix) :]
+        row = _row_of(shelf, rest)
+        return rest not in shelf.open and (row is None or round_of(row) != listing_round)
 
     def complete_until(self, scope: Scope) -> datetime | None:
         """Return a time before which everything of a scope has been seen; None if it was never listed in full."""
-        rows, listed_at = self._scopes.get(scope.key), self._full_listings.get(scope.key)
-        if rows is None or listed_at is None:
+        shelf, listed_at = self._shelves.get(scope.key), self._full_listings.get(scope.key)
+        if shelf is None or shelf.newest is None or listed_at is None:
             return None
         # Blob times are storage's, which our clock may be ahead of.
-        return min(listed_at, max((known.modified for known in rows.known.values()), default=listed_at))
+        return min(listed_at, datetime.fromtimestamp(shelf.newest, UTC))
 
     def counts(self) -> tuple[int, int]:
-        """Return how many blobs are known, and how many of them are open."""
-        return sum(len(rows.known) for rows in self._scopes.values()), sum(len(rows.open) for rows in self._scopes.values())
+        """Return how many blobs are in memory, and how many of them are open."""
+        still_open = sum(len(shelf.open) for shelf in self._shelves.values())
+        packed = sum(shelf.packed.approximate_length for shelf in self._shelves.values() if shelf.packed is not None)
+        return still_open + packed + sum(len(shelf.recent) for shelf in self._shelves.values()), still_open
 
-    def _take(self, state: BlobState) -> None:
-        blob = BlobId.parse(state.blob)
-        if scope := self._atlas.scope_of(blob):
-            known, before = _known(state), self.get(scope, blob.name)
-            known.round = before.round if before else 0  # our own records come back in the middle of a full listing
-            self.put(scope, blob.name, known)
+    def _shelf(self, scope: Scope) -> _Shelf:
+        shelf = self._shelves.get(scope.key)
+        if shelf is None:
+            packed = PackedTable(ROW) if scope.territory.layout is Layout.FLAT else None
+            shelf = self._shelves[scope.key] = _Shelf(scope, packed=packed)
+        return shelf
 
-    def _remove(self, key: str) -> None:
-        blob = BlobId.parse(key)
-        if scope := self._atlas.scope_of(blob):
-            self.put(scope, blob.name, None)
+    def _is_awaited(self, *, closed: bool) -> bool:
+        return self._closing and not closed
+
+    def _by_name(self, shelf: _Shelf, rest: str, etag: str, sight: tuple[int | None, int]) -> Remembered:
+        replay, listing_round = sight
+        known = shelf.open.get(rest)
+        if known is not None:
+            if listing_round:
+                known.round = listing_round
+            return known
+        row = shelf.recent.get(rest)
+        if row is None:
+            return None
+        if listing_round:
+            row = shelf.recent[rest] = with_round(row, listing_round)
+        return self._seen(row, etag, replay)
+
+    def _seen(self, row: bytes, etag: str, replay: int | None) -> Remembered:
+        if is_same(row, etag) and (replay is None or replay_of(row) == replay):
+            return Same.SAME
+        return self._form.unpack(row, etag)
+
+    def _settle(self, scope: Scope, shelf: _Shelf, rest: str, row: bytes) -> None:
+        """Keep a row where it is looked for, if at all."""
+        shelf.open.pop(rest, None)
+        is_recent = scope.territory.layout is not Layout.FLAT and self.is_resident(scope, scope.prefix + rest)
+        if is_recent or (shelf.packed is None and shelf.is_expected):
+            shelf.recent[rest] = row
+        elif shelf.packed is not None:
+            shelf.recent.pop(rest, None)
+            shelf.packed.put(rest.encode(), row)
+
+    def _let_go(self, shelf: _Shelf) -> None:
+        scope = shelf.scope
+        shelf.recent = {rest: row for rest, row in shelf.recent.items() if self.is_resident(scope, scope.prefix + rest)}
+
+    def _take_listing(self, key: str, value: bytes | None) -> None:
+        event = decode_event(value) if value is not None else None
+        if isinstance(event, BlobsListed):
+            self._full_listings[key.removeprefix(FULL_LISTING)] = event.listing_started_at
+
+    def _take_other(self, key: str, value: bytes | None) -> None:
+        """Take the first look at a territory; state of blobs that the configuration does not cover any more is passed over."""
+        if value is None:
+            BlobId.parse(key)
+        elif isinstance(event := decode_event(value), BlobsListed):
+            self.look_first(key, event.listing_started_at)
+
+    def _take_state(self, scope: Scope, name: str, record: Inbound) -> None:
+        value, shelf, rest = record.value, self._shelf(scope), name[len(scope.prefix) :]
+        if value is None:
+            _remove(shelf, rest)
+            return
+        fields = read_fields(value, BlobState)
+        if fields is None:
+            self._take_other((record.key or b"").decode(), value)
+            return
+        _write(shelf, fields["last_modified"] // MICROSECONDS)
+        # Our own records come back in the middle of a full listing.
+        listing_round = 0 if self._is_loading else _round(shelf, rest)
+        if self._is_awaited(closed=_is_closed(fields)):
+            _remove(shelf, rest)
+            shelf.open[rest] = _known(fields, listing_round)
+        else:
+            self._settle(scope, shelf, rest, self._form.pack_fields(fields, listing_round))
 
 
-def _known(state: BlobState) -> Known:
+def _write(shelf: _Shelf, modified: int) -> None:
+    shelf.records += 1
+    shelf.newest = modified if shelf.newest is None else max(shelf.newest, modified)
+
+
+def _remove(shelf: _Shelf, rest: str) -> None:
+    shelf.open.pop(rest, None)
+    shelf.recent.pop(rest, None)
+    if shelf.packed is not None:
+        shelf.packed.remove(rest.encode())
+
+
+def _row_of(shelf: _Shelf, rest: str) -> bytes | None:
+    row = shelf.recent.get(rest)
+    return shelf.packed.get(rest.encode()) if row is None and shelf.packed is not None else row
+
+
+def _round(shelf: _Shelf, rest: str) -> int:
+    known = shelf.open.get(rest)
+    if known is not None:
+        return known.round
+    row = _row_of(shelf, rest)
+    return 0 if row is None else round_of(row)
+
+
+def _is_closed(fields: Mapping[str, Any]) -> bool:
+    try:
+        return BlobStatus(fields["status"]) is BlobStatus.CLOSED
+    except ValueError as error:
+        raise CodecError(f"broken BlobState event: {error}") from error
+
+
+def _known(fields: Mapping[str, Any], listing_round: int) -> Known:
     return Known(
-        etag=state.etag,
-        size=state.size,
-        modified=state.last_modified,
-        first_seen=state.first_observed_at,
-        closed=state.status is BlobStatus.CLOSED,
-        baseline=state.baseline_offset,
-        replay_id=sys.intern(state.replay_id),
+        etag=fields["etag"],
+        size=fields["size"],
+        modified=_EPOCH + timedelta(microseconds=fields["last_modified"]),
+        first_seen=_EPOCH + timedelta(microseconds=fields["first_observed_at"]),
+        closed=_is_closed(fields),
+        baseline=fields["baseline_offset"],
+        replay_id=sys.intern(fields["replay_id"]),
+        round=listing_round,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from libs.common.kafka.records import Outbound
@@ -21,21 +22,24 @@ class Pending:
 
     since: float  # monotonic seconds at which the transaction before it ended; after a pause the first record goes at once
     outputs: list[Outbound] = field(default_factory=list)
-    _updates: dict[tuple[str, str], tuple[Scope, Known | None]] = field(default_factory=dict)
+    _updates: dict[str, tuple[Scope, dict[str, Known | None]]] = field(default_factory=dict)
+    _count: int = 0
     _events: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def is_due(self, now: float) -> bool:
         """Tell whether it is time to commit."""
-        return bool(self.outputs) and (len(self._updates) >= _MAX_BLOBS or now - self.since >= _MAX_SECONDS)
+        return bool(self.outputs) and (self._count >= _MAX_BLOBS or now - self.since >= _MAX_SECONDS)
 
-    def look_up(self, scope: Scope, name: str, memory: Memory) -> Known | None:
-        """Return what will be remembered of a blob."""
-        update = self._updates.get((scope.key, name))
-        return update[1] if update else memory.get(scope, name)
+    def of(self, scope: Scope) -> Mapping[str, Known | None]:
+        """Return what will be remembered of blobs of a scope, by name; None: nothing."""
+        found = self._updates.get(scope.key)
+        return found[1] if found else {}
 
     def update(self, scope: Scope, name: str, known: Known | None) -> None:
         """Plan to remember `known` of a blob, or to forget it."""
-        self._updates[scope.key, name] = scope, known
+        _, updates = self._updates.setdefault(scope.key, (scope, {}))
+        self._count += name not in updates
+        updates[name] = known
 
     def add(self, account: str, kind: str, record: Outbound) -> None:
         """Plan to write a record; `kind` is its event's type, for the metrics."""
@@ -44,7 +48,8 @@ class Pending:
 
     def committed(self, memory: Memory) -> None:
         """Bring everything planned into `memory`."""
-        for (_, name), (scope, known) in self._updates.items():
-            memory.put(scope, name, known)
+        for scope, updates in self._updates.values():
+            for name, known in updates.items():
+                memory.put(scope, name, known)
         for (account, kind), count in self._events.items():
             metrics.EVENTS.labels(account, kind).inc(count)

@@ -16,6 +16,8 @@ from libs.common.settings.storage import Layout
 
 _HOUR = re.compile(r"y=\d{4}/m=\d\d/d=\d\d/h=\d\d/")
 _DAY = re.compile(r"\d{8}")
+_TIMES = {Layout.HOURLY: _HOUR, Layout.DATED: _DAY}
+_BEHIND_ALL = "~"
 _ONE_HOUR = timedelta(hours=1)
 _HOURS_OF_A_DAY = 24
 
@@ -45,9 +47,21 @@ def all_prefixes(layout: Layout, prefix: str, now: datetime, settings: MonitorSe
 
 def time_prefix(layout: Layout, prefix: str, name: str) -> str:
     """Return the prefix of one hour or day that `name` lies in; the name itself if it carries no time."""
-    pattern = {Layout.HOURLY: _HOUR, Layout.DATED: _DAY}.get(layout)
-    found = pattern.match(name, len(prefix)) if pattern else None
-    return name if found is None else name[: found.end()]
+    part = time_part(layout, name, len(prefix))
+    return name if part is None else prefix + part
+
+
+def time_part(layout: Layout, name: str, start: int) -> str | None:
+    """Return the hour or day that `name` carries at `start`; parts sort as their times do."""
+    pattern = _TIMES.get(layout)
+    found = pattern.match(name, start) if pattern else None
+    return found.group() if found else None
+
+
+def horizons(now: datetime, settings: MonitorSettings) -> dict[Layout, str]:
+    """Return, by layout, the oldest hour or day that is listed at every interval; what sorts behind all where none is."""
+    listed = {layout: current_prefixes(layout, "", now, settings) for layout in _TIMES}
+    return {layout: min(parts, default=_BEHIND_ALL) for layout, parts in listed.items()}
 
 
 def end_of_hour(prefix: str, name: str) -> datetime | None:

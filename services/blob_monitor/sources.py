@@ -62,14 +62,14 @@ class Territory:
         """Return the stream of a blob; None leaves it alone."""
         return next((selector.stream for selector in self.selectors if selector.accepts(name)), None)
 
-    def scope_of(self, name: str) -> Scope | None:
-        """Return the scope that a blob's name falls into; None if it is outside."""
+    def scope_prefix(self, name: str) -> str | None:
+        """Return the prefix of the scope that a blob's name falls into; None if it is outside."""
         if not name.startswith(self.prefix):
             return None
         if self.layout is not Layout.HOURLY:
-            return Scope(self, self.prefix)
+            return self.prefix
         year = _YEAR.search(name, max(len(self.prefix) - 1, 0))
-        return None if year is None else Scope(self, name[: year.end()])
+        return None if year is None else name[: year.end()]
 
 
 @dataclass(frozen=True)
@@ -96,18 +96,26 @@ class Scope:
 
 
 class Atlas:
-    """Finds the scope of any blob id. Territories do not overlap."""
+    """Finds the scope of any blob. Territories do not overlap. Used from one thread."""
 
     def __init__(self, territories: Iterable[Territory]) -> None:
         self._by_container: dict[tuple[str, str], list[Territory]] = {}
         for territory in territories:
             self._by_container.setdefault((territory.alias, territory.container), []).append(territory)
+        self._scopes: dict[str, Scope] = {}
 
-    def scope_of(self, blob: BlobId) -> Scope | None:
-        """Return the scope of `blob`, or None if the configuration does not cover it (any more)."""
-        for territory in self._by_container.get((blob.account, blob.container), ()):
-            if scope := territory.scope_of(blob.name):
-                return scope
+    def find(self, key: str) -> tuple[Scope, str] | None:
+        """Return scope and name of the blob with the id `key`, or None if the configuration does not cover it (any more)."""
+        account, _, rest = key.partition("/")
+        container, _, name = rest.partition("/")
+        for territory in self._by_container.get((account, container), ()) if name else ():
+            prefix = territory.scope_prefix(name)
+            if prefix is not None:
+                scope_key = key[: len(key) - len(name)] + prefix
+                scope = self._scopes.get(scope_key)
+                if scope is None:
+                    scope = self._scopes[scope_key] = Scope(territory, prefix)
+                return scope, name
         return None
 
 

@@ -16,7 +16,7 @@ from libs.common.settings.services import DateRange, MonitorSettings
 from libs.common.settings.storage import Layout
 from libs.common.storage.api import BlobInfo
 from services.blob_monitor import metrics
-from services.blob_monitor.listing import Chunk, Job, Kind, Task, units
+from services.blob_monitor.listing import Chunk, Job, Kind, Means, Task, units
 from services.blob_monitor.sources import Scope
 from tests.monitor_world import PARTITIONS, START, TOPICS, Running, World, aged, hour_blob, metric
 
@@ -484,7 +484,7 @@ def test_listing_a_hundred_thousand_blobs_takes_flat_memory() -> None:
     job = Job("sub.dev", Kind.FULL, 0, (), (task,))
     tracemalloc.start()
     try:
-        (unit,) = units(job, {"logs": world.storage}, lambda: START)
+        (unit,) = units(job, Means({"logs": world.storage}, lambda: START, lambda _: iter(())))
         listed = sum(len(message.blobs) for message in unit.messages if isinstance(message, Chunk))
         _, peak = tracemalloc.get_traced_memory()
     finally:

@@ -52,9 +52,10 @@ def test_a_blob_falls_into_the_scope_above_its_year_or_its_configured_prefix(
 ) -> None:
     """The scope follows from the name alone, so that every monitor finds the same one."""
     atlas = Atlas(of({"container": "logs", "prefix": prefix, "layout": layout}))
-    found = atlas.scope_of(BlobId("sub.dev", "logs", name))
-    assert (None if found is None else found.prefix) == scope
-    assert atlas.scope_of(BlobId("sub.dev", "other", name)) is None
+    found = atlas.find(str(BlobId("sub.dev", "logs", name)))
+    assert (None if found is None else found[0].prefix) == scope
+    assert found is None or (found[1] == name and found[0].holds(name) and found[0] == atlas.find(f"sub.dev/logs/{name}")[0])  # type: ignore[index]
+    assert atlas.find(str(BlobId("sub.dev", "other", name))) is None
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,105 @@
+"""Reading the state topic once more, for what is not held in memory: rows of all blobs of some scopes, and forgotten names.
+
+It is done in a thread of a job, before these scopes are listed in full.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final, Protocol
+
+import structlog
+
+from libs.common.errors import CodecError, Retry, ServerUnreachable
+from libs.common.events import BlobState, read_fields
+from libs.common.kafka.records import Inbound
+from libs.common.packed import PackedTable, digest_of
+from services.blob_monitor.listing import Job, Message, Recalled
+from services.blob_monitor.rows import ROW, RowForm
+from services.blob_monitor.sources import Atlas, Scope, Territory
+
+log = structlog.get_logger(__name__)
+
+_PATIENCE_SECONDS: Final = 10.0
+
+
+class Table(Protocol):
+    """A compacted topic that is followed; `libs.common.kafka.compacted.CompactedTable`."""
+
+    def open(self) -> None:
+        """Begin at the beginning."""
+
+    def catch_up(self, timeout: float, between: Callable[[], None]) -> None:
+        """Apply everything up to the present end, calling `between` now and then. Raises `ServerUnreachable`."""
+
+    def close(self) -> None:
+        """Disconnect."""
+
+
+MakeTable = Callable[[Callable[[Inbound], None]], Table]
+
+
+class Recaller:
+    """Does what `Job.recall` asks for."""
+
+    def __init__(self, make_table: MakeTable, territories: Iterable[Territory], form: RowForm) -> None:
+        self._make_table = make_table
+        self._territories = tuple(territories)
+        self._form = form
+
+    def recall(self, job: Job) -> Iterator[Message]:
+        """Yield what was asked for; nothing if Kafka cannot be read now, so that it is asked for again."""
+        collector = _Collector(self._territories, self._form, job.recall, job.doomed)
+        table = self._make_table(collector.apply)
+
+        def between() -> None:
+            if job.cancelled.is_set():
+                raise Retry("the job is cancelled")
+
+        try:
+            table.open()
+            table.catch_up(_PATIENCE_SECONDS, between)
+        except (ServerUnreachable, Retry) as error:
+            if not job.cancelled.is_set():
+                log.warning("cannot read the state topic for a full listing; later again", error=str(error))
+            return
+        finally:
+            table.close()
+        yield Recalled(collector.rows, {key: frozenset(names) for key, names in collector.names.items()})
+
+
+class _Collector:
+    """Takes in the state topic from its beginning."""
+
+    def __init__(
+        self, territories: Iterable[Territory], form: RowForm, scopes: Iterable[Scope], doomed: Mapping[str, frozenset[bytes]]
+    ) -> None:
+        self._atlas = Atlas(territories)
+        self._form = form
+        self._doomed = doomed
+        self.rows = {scope.key: PackedTable(ROW) for scope in scopes}
+        self.names: defaultdict[str, set[str]] = defaultdict(set)
+
+    def apply(self, record: Inbound) -> None:
+        """Take in a record; one that cannot be read has been reported when it was read first."""
+        try:
+            found = self._atlas.find((record.key or b"").decode())
+            if found is not None:
+                self._take(found[0], found[1], record.value)
+        except (CodecError, UnicodeDecodeError):
+            return
+
+    def _take(self, scope: Scope, name: str, value: bytes | None) -> None:
+        rest = name[len(scope.prefix) :].encode()
+        if (digests := self._doomed.get(scope.key)) and digest_of(rest) in digests:
+            self.names[scope.key].add(name)
+            if value is None:
+                self.names[scope.key].discard(name)
+        rows = self.rows.get(scope.key)
+        if rows is None:
+            return
+        if value is None:
+            rows.remove(rest)
+        elif fields := read_fields(value, BlobState):
+            rows.put(rest, self._form.pack_fields(fields, 0))
