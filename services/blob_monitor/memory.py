@@ -42,6 +42,7 @@ log = structlog.get_logger(__name__)
 # Before the key of a scope; no account alias begins so.
 FULL_LISTING = "full:"
 _MOST_DOOMED: Final = 100_000  # names of blobs that are gone, looked for in one reading
+_CLOSED: Final[dict[str, bool]] = {BlobStatus.CLOSED: True, BlobStatus.OPEN: False}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -49,6 +50,14 @@ class Same(Enum):
     """The blob is known, nobody waits for it, and it is the version that was listed."""
 
     SAME = 0
+
+
+class Place(Enum):
+    """Where the row of a blob is."""
+
+    RECENT = "recent"
+    PACKED = "packed"
+    NOWHERE = "nowhere"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +177,10 @@ class Memory:
         if self._is_awaited(closed=known.closed):
             _remove(shelf, rest)
             shelf.open[rest] = known
+        elif (place := self._place_of(shelf, rest)) is Place.NOWHERE:
+            _remove(shelf, rest)
         else:
-            self._settle(scope, shelf, rest, self._form.pack(known))
+            _settle(shelf, rest, place, self._form.pack(known))
 
     def is_resident(self, scope: Scope, name: str) -> bool:
         """Tell whether a blob would be in memory if it was known: in layout flat, and in the hours or days listed now."""
@@ -307,15 +318,14 @@ class Memory:
             return Same.SAME
         return self._form.unpack(row, etag)
 
-    def _settle(self, scope: Scope, shelf: _Shelf, rest: str, row: bytes) -> None:
-        """Keep a row where it is looked for, if at all."""
-        shelf.open.pop(rest, None)
-        is_recent = scope.territory.layout is not Layout.FLAT and self.is_resident(scope, scope.prefix + rest)
-        if is_recent or (shelf.packed is None and shelf.is_expected):
-            shelf.recent[rest] = row
-        elif shelf.packed is not None:
-            shelf.recent.pop(rest, None)
-            shelf.packed.put(rest.encode(), row)
+    def _place_of(self, shelf: _Shelf, rest: str) -> Place:
+        """Return where the row of a blob is looked for; NOWHERE: only the topic knows it."""
+        scope = shelf.scope
+        if scope.territory.layout is not Layout.FLAT and self.is_resident(scope, scope.prefix + rest):
+            return Place.RECENT
+        if shelf.packed is not None:
+            return Place.PACKED
+        return Place.RECENT if shelf.is_expected else Place.NOWHERE
 
     def _let_go(self, shelf: _Shelf) -> None:
         scope = shelf.scope
@@ -348,13 +358,25 @@ class Memory:
         if self._is_awaited(closed=_is_closed(fields)):
             _remove(shelf, rest)
             shelf.open[rest] = _known(fields, listing_round)
+        elif (place := self._place_of(shelf, rest)) is Place.NOWHERE:
+            _remove(shelf, rest)
         else:
-            self._settle(scope, shelf, rest, self._form.pack_fields(fields, listing_round))
+            _settle(shelf, rest, place, self._form.pack_fields(fields, listing_round))
 
 
 def _write(shelf: _Shelf, modified: int) -> None:
     shelf.records += 1
     shelf.newest = modified if shelf.newest is None else max(shelf.newest, modified)
+
+
+def _settle(shelf: _Shelf, rest: str, place: Place, row: bytes) -> None:
+    """Keep the row of a blob for whose end nobody waits."""
+    shelf.open.pop(rest, None)
+    if place is Place.RECENT:
+        shelf.recent[rest] = row
+    elif shelf.packed is not None:
+        shelf.recent.pop(rest, None)
+        shelf.packed.put(rest.encode(), row)
 
 
 def _remove(shelf: _Shelf, rest: str) -> None:
@@ -378,10 +400,10 @@ def _round(shelf: _Shelf, rest: str) -> int:
 
 
 def _is_closed(fields: Mapping[str, Any]) -> bool:
-    try:
-        return BlobStatus(fields["status"]) is BlobStatus.CLOSED
-    except ValueError as error:
-        raise CodecError(f"broken BlobState event: {error}") from error
+    is_closed = _CLOSED.get(fields["status"])
+    if is_closed is None:
+        raise CodecError(f"broken BlobState event: no status {fields['status']!r:.100}")
+    return is_closed
 
 
 def _known(fields: Mapping[str, Any], listing_round: int) -> Known:

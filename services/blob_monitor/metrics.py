@@ -15,7 +15,7 @@ STORAGE_TROUBLE = Gauge(
     ["account", "container", "error"],
 )
 SCOPES = Gauge("blobtide_blob_monitor_scopes", "Scopes found, and owned by this process.", ["account", "share"])
-KNOWN = Gauge("blobtide_blob_monitor_known_blobs", "Blobs remembered.")
-OPEN = Gauge("blobtide_blob_monitor_open_blobs", "Remembered blobs that are not closed.")
+KNOWN = Gauge("blobtide_blob_monitor_known_blobs", "Blobs in memory.")
+OPEN = Gauge("blobtide_blob_monitor_open_blobs", "Blobs whose end is awaited.")
 COMMITS = Counter("blobtide_blob_monitor_transactions_total", "Transactions by how they ended.", ["result"])
 UNREADABLE_STATE = Counter("blobtide_blob_monitor_unreadable_state_total", "State records that could not be read.")

@@ -79,12 +79,17 @@ class _Collector:
         self._form = form
         self._doomed = doomed
         self.rows = {scope.key: PackedTable(ROW) for scope in scopes}
+        accounts = {key.partition("/")[0] for key in (*self.rows, *doomed)}
+        self._starts = tuple(f"{account}/".encode() for account in accounts)
         self.names: defaultdict[str, set[str]] = defaultdict(set)
 
     def apply(self, record: Inbound) -> None:
         """Take in a record; one that cannot be read has been reported when it was read first."""
+        key = record.key or b""
+        if not key.startswith(self._starts):
+            return
         try:
-            found = self._atlas.find((record.key or b"").decode())
+            found = self._atlas.find(key.decode())
             if found is not None:
                 self._take(found[0], found[1], record.value)
         except (CodecError, UnicodeDecodeError):

@@ -83,7 +83,9 @@ class RowForm:
 
     def _pack(self, etag: str, baseline: int | None, times: tuple[int, int], rest: tuple[str, bool, int]) -> bytes:
         replay_id, closed, listing_round = rest
-        modified, first_seen = (min(max(time, 0), _LAST_SECOND) for time in times)
+        modified, first_seen = times
+        if not (0 <= modified <= _LAST_SECOND and 0 <= first_seen <= _LAST_SECOND):
+            modified, first_seen = (min(max(time, 0), _LAST_SECOND) for time in times)
         number = self.replay_number(replay_id)
         start = _NO_BASELINE if baseline is None else baseline
         return _FORM.pack(_hash(etag), start, modified, first_seen, listing_round, number, closed)

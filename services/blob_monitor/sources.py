@@ -69,7 +69,7 @@ class Territory:
         if self.layout is not Layout.HOURLY:
             return self.prefix
         year = _YEAR.search(name, max(len(self.prefix) - 1, 0))
-        return None if year is None else name[: year.end()]
+        return name[: year.end()] if year else None
 
 
 @dataclass(frozen=True)
@@ -99,19 +99,19 @@ class Atlas:
     """Finds the scope of any blob. Territories do not overlap. Used from one thread."""
 
     def __init__(self, territories: Iterable[Territory]) -> None:
-        self._by_container: dict[tuple[str, str], list[Territory]] = {}
+        self._by_container: dict[str, list[Territory]] = {}  # by alias/container
         for territory in territories:
-            self._by_container.setdefault((territory.alias, territory.container), []).append(territory)
+            self._by_container.setdefault(f"{territory.alias}/{territory.container}", []).append(territory)
         self._scopes: dict[str, Scope] = {}
 
     def find(self, key: str) -> tuple[Scope, str] | None:
         """Return scope and name of the blob with the id `key`, or None if the configuration does not cover it (any more)."""
-        account, _, rest = key.partition("/")
-        container, _, name = rest.partition("/")
-        for territory in self._by_container.get((account, container), ()) if name else ():
+        slash = key.find("/", key.find("/") + 1)
+        name = key[slash + 1 :]
+        for territory in self._by_container.get(key[:slash], ()) if name else ():
             prefix = territory.scope_prefix(name)
             if prefix is not None:
-                scope_key = key[: len(key) - len(name)] + prefix
+                scope_key = key[: slash + 1] + prefix
                 scope = self._scopes.get(scope_key)
                 if scope is None:
                     scope = self._scopes[scope_key] = Scope(territory, prefix)
