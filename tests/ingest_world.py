@@ -108,6 +108,7 @@ class Site:
     read_bytes: int = 4_194_304
     commit_bytes: int = 16_777_216
     concurrency: int = 2
+    careful_seconds: float = 0.0
     clock: Callable[[], float] = time.monotonic
     hours: float = 0.0  # since the announcements
     stop: Stop = field(default_factory=Stop)
@@ -158,6 +159,7 @@ class Site:
             check=lambda: None,
             clock=self.clock,
             now=lambda: self.hours * 3600,
+            careful_seconds=self.careful_seconds,
         )
         Ingest(parts, lambda listener: self.session(self, listener)).run(self.stop, self.health)
 

@@ -14,7 +14,7 @@ from datetime import datetime
 from enum import StrEnum
 from functools import cache
 from importlib.resources import files
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
 import fastavro
 from fastavro.schema import fingerprint, to_parsing_canonical_form
@@ -113,6 +113,25 @@ class BlobReopened:
 
 
 @dataclass(frozen=True, slots=True)
+class BlobReleased:
+    """An operator wants a blob to be read that ingest has given up, or read again. Most is as `BlobState` has it.
+
+    Topic ``Ingestion.Blobs``, key blob id.
+    """
+
+    blob: str
+    stream: Stream
+    status: BlobStatus
+    etag: str
+    size: int
+    blob_type: str
+    creation_time: datetime | None
+    released_at: datetime
+    baseline_offset: int | None = None
+    replay_id: str = ""  # non-empty: read from the beginning, as with `BlobObserved`
+
+
+@dataclass(frozen=True, slots=True)
 class BlobState:
     """What the monitor knows about a blob. Topic ``Ingestion.BlobState``, compacted, key blob id."""
 
@@ -157,6 +176,8 @@ class BlobCheckpoint:
     checksum: int | None = None  # CRC-32 of the bytes from checksum_from to next_offset
     checksum_from: int = 0
     unread: int | None = None  # records that were seen behind next_offset and are not whole; None: unknown
+    crashes: int = 0  # tries in a row to read on from here that did not come back; without a generation nothing was read yet
+    tried_by: str = ""  # the process whose try is the last of them and may still come back
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,16 +209,31 @@ class BlobQuarantined:
     quarantined_at: datetime
 
 
-Event = BlobObserved | BlobsListed | BlobClosed | BlobReopened | BlobState | BlobCheckpoint | BlobCompletion | BlobQuarantined
+Event = (
+    BlobObserved
+    | BlobsListed
+    | BlobClosed
+    | BlobReopened
+    | BlobReleased
+    | BlobState
+    | BlobCheckpoint
+    | BlobCompletion
+    | BlobQuarantined
+)
 
 _TYPES: dict[str, type[Any]] = {t.__name__: t for t in get_args(Event)}
 _ENUMS: dict[str, dict[str, type[StrEnum]]] = {
     "BlobObserved": {"stream": Stream},
     "BlobClosed": {"stream": Stream},
+    "BlobReleased": {"stream": Stream, "status": BlobStatus},
     "BlobState": {"stream": Stream, "status": BlobStatus},
     "BlobCheckpoint": {"status": CheckpointStatus, "stream": Stream},
     "BlobCompletion": {"status": CheckpointStatus},
 }
+
+
+QUARANTINED: Final = ("quarantined", b"1")
+"""A header more of checkpoints of blobs that ingest has given up, so that whoever looks for them need not decode all."""
 
 
 def event_headers(event: Event) -> Headers:

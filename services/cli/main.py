@@ -27,7 +27,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "run": ("services.cli.run", "Run one service in the foreground."),
     "tail": ("services.cli.tail", "Follow topics of the pipeline as readable lines or JSON."),
     "convert": ("services.cli.convert", "Turn local flow-log files into rows, without any server."),
-    "quarantine": ("services.cli.quarantine", "List or release blobs that are left alone because most of them is bad."),
+    "quarantine": ("services.cli.quarantine", "List or release blobs that are left alone so that they stop no others."),
     "topics": ("services.cli.topics", "Compare or apply the declared topics."),
     "config": ("services.cli.config", "Check or show the effective settings."),
     "sinks": ("services.cli.sinks", "List the destinations and their delivery promises."),

@@ -1,33 +1,36 @@
-"""``blobtide quarantine``: which blobs are not read any more since most of them is bad, and how to have them read again."""
+"""``blobtide quarantine``: which blobs are left alone since most of them is bad or reading them crashes, and their release."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import secrets
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
-from libs.common.errors import ConfigError
+from libs.common.errors import CodecError, ConfigError
 from services.cli.help_text import examples
 from services.cli.options import config_option, load_logged
 
 if TYPE_CHECKING:
-    from libs.common.kafka.records import Inbound
+    from libs.common.events import BlobState
+    from libs.common.kafka.records import Inbound, Outbound
     from libs.common.settings import Settings
 
 _FORMATS: Final = ("text", "json")
+_BLOB: Final = "prod.weu/insights-logs-flowlogflowevent/PT1H.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A blob in quarantine."""
+    """A blob that a service, `stage`, leaves alone."""
 
-    stage: str  # the service that does not read it
+    stage: str
     blob: str
     generation: str
     offset: int  # up to where it was read, in bytes of the blob
@@ -36,82 +39,156 @@ class Entry:
     partition: int
 
 
-@click.group(
-    epilog=examples("blobtide quarantine list", "blobtide quarantine release prod.weu/insights-logs-flowlogflowevent/PT1H.json")
-)
+@dataclass(slots=True)
+class Found:
+    """Blobs in quarantine, by name."""
+
+    parser: dict[str, Entry] = field(default_factory=dict)
+    ingest: dict[str, Entry] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Entry]:
+        yield from sorted((*self.parser.values(), *self.ingest.values()), key=lambda one: (one.since, one.blob))
+
+
+@click.group(epilog=examples("blobtide quarantine list", f"blobtide quarantine release {_BLOB}"))
 def command() -> None:
     """List or release blobs that are in quarantine.
 
-    A blob of which most cannot be parsed is left alone, so that it does not stop the others: its segments are named in Errors.
+    A blob is left alone, so that it does not stop the others, by the parser if most of it cannot be parsed, and by ingest if
+    reading it crashes again and again. What is not read is named in Errors.
     """
 
 
-@command.command("list")
+@command.command("list", short_help="Show which blobs are in quarantine.")
 @config_option
 @click.option("--format", "output", type=click.Choice(_FORMATS), default="text", show_default=True, help="One object a line.")
 def show(config: Path | None, output: str) -> None:
-    """Show which blobs are in quarantine, since when and why."""
-    entries = _entries(load_logged(config, "quarantine"))
-    for entry in sorted(entries.values(), key=lambda one: (one.since, one.blob)):
+    """Show which blobs are in quarantine, by which service, since when, from which byte on, and why."""
+    found = list(_found(load_logged(config, "quarantine")))
+    for entry in found:
         since = entry.since.isoformat(timespec="seconds")
         if output == "json":
             facts = {"stage": entry.stage, "blob": entry.blob, "generation": entry.generation, "offset": entry.offset}
             click.echo(json.dumps({**facts, "since": since, "reason": entry.reason}))
         else:
-            click.echo(f"{since}  {entry.stage}  {json.dumps(entry.blob)}  from {entry.offset}: {entry.reason}")
-    click.echo(f"{len(entries)} in quarantine", err=True)
+            click.echo(f"{since}  {entry.stage:6}  {json.dumps(entry.blob)}  from {entry.offset}: {entry.reason}")
+    click.echo(f"{len(found)} in quarantine", err=True)
 
 
-@command.command()
+@command.command(epilog=examples(f"blobtide quarantine release {_BLOB}", f"blobtide quarantine release --replay {_BLOB}"))
 @click.argument("blobs", metavar="BLOB...", nargs=-1, required=True)
+@click.option("--replay", is_flag=True, help="Read the blobs from their beginnings, for what was left out of them meanwhile.")
 @config_option
-def release(blobs: tuple[str, ...], config: Path | None) -> None:
-    """Have blobs read again from now on. BLOB is named as `list` shows it: account/container/name.
+def release(blobs: tuple[str, ...], config: Path | None, *, replay: bool) -> None:
+    """Have blobs read again. BLOB is named as `list` shows it: account/container/name.
 
-    What comes of them is parsed again within seconds. What was put into Errors by reference meanwhile does not come by itself.
+    What comes of them from now on is parsed within seconds; where ingest had stopped it goes on. What the parser named by
+    reference meanwhile comes only with --replay: the blob is read once more, and destinations recognise the rows they have.
     """
-    from libs.common.kafka.records import Outbound
     from libs.common.kafka.writing import write
 
     settings = load_logged(config, "quarantine")
-    entries = _entries(settings)
+    found = _found(settings)
     for blob in blobs:
-        if blob not in entries:
+        if blob not in found.parser and blob not in found.ingest:
             raise ConfigError(f"{json.dumps(blob)} is not in quarantine; `blobtide quarantine list` shows what is")
-    topic = settings.topics.quarantine
-    write(settings.kafka, [Outbound(topic, None, blob.encode(), partition=entries[blob].partition) for blob in blobs])
+    announced = [blob for blob in blobs if replay or blob in found.ingest]
+    announcements = list(_announcements(settings, announced, replay=replay)) if announced else []
+    # The parser first: what ingest then reads must not meet the quarantine.
+    write(settings.kafka, [_release(settings, found.parser[blob]) for blob in blobs if blob in found.parser])
+    write(settings.kafka, announcements)
     for blob in blobs:
         click.echo(f"released {json.dumps(blob)}")
 
 
-def _entries(settings: Settings) -> Mapping[str, Entry]:
-    from libs.common.kafka.compacted import CompactedTable
+def _release(settings: Settings, entry: Entry) -> Outbound:
+    from libs.common.kafka.records import Outbound
 
-    found: dict[str, Entry] = {}
+    return Outbound(settings.topics.quarantine, None, entry.blob.encode(), partition=entry.partition)
+
+
+def _announcements(settings: Settings, blobs: list[str], *, replay: bool) -> Iterator[Outbound]:
+    from libs.common.events import BlobReleased, encode_event, event_headers
+    from libs.common.kafka.records import Outbound
+
+    states = _states(settings, blobs)
+    replay_id = f"release-{secrets.token_hex(4)}" if replay else ""
+    for blob in blobs:
+        state = states.get(blob)
+        if state is None:
+            raise ConfigError(
+                f"the monitor does not know {json.dumps(blob)}; it is gone, or {settings.topics.blob_state} was lost"
+            )
+        event = BlobReleased(
+            blob, state.stream, state.status, state.etag, state.size, state.blob_type, state.creation_time,
+            datetime.now(UTC), state.baseline_offset, replay_id or state.replay_id,
+        )  # fmt: skip
+        yield Outbound(settings.topics.blobs, encode_event(event), blob.encode(), event_headers(event))
+
+
+def _states(settings: Settings, blobs: list[str]) -> Mapping[str, BlobState]:
+    from libs.common.events import BlobState, decode_event
+
+    wanted = {blob.encode() for blob in blobs}
+    found: dict[str, BlobState] = {}
 
     def apply(record: Inbound) -> None:
-        found.pop((record.key or b"").decode(errors="replace"), None)
-        entry = _entry(record)
-        if entry is not None:
-            found[entry.blob] = entry
+        if record.key in wanted:
+            event = decode_event(record.value) if record.value is not None else None
+            if isinstance(event, BlobState):
+                found[event.blob] = event
 
-    with closing(CompactedTable(settings.kafka, settings.topics.quarantine, apply)) as table:
-        table.open()
-        table.catch_up()
+    _read(settings, settings.topics.blob_state, apply)
     return found
 
 
+def _found(settings: Settings) -> Found:
+    found = Found()
+
+    def parser(record: Inbound) -> None:
+        _put(found.parser, record, is_held=record.value is not None)
+
+    def ingest(record: Inbound) -> None:
+        from libs.common.events import QUARANTINED
+
+        _put(found.ingest, record, is_held=QUARANTINED in record.headers)
+
+    _read(settings, settings.topics.quarantine, parser)
+    _read(settings, settings.topics.checkpoints, ingest)
+    return found
+
+
+def _put(entries: dict[str, Entry], record: Inbound, *, is_held: bool) -> None:
+    blob = (record.key or b"").decode(errors="replace")
+    entries.pop(blob, None)
+    entry = _entry(record) if is_held else None
+    if entry is not None:
+        entries[blob] = entry
+
+
 def _entry(record: Inbound) -> Entry | None:
-    from libs.common.errors import CodecError
-    from libs.common.events import BlobQuarantined, decode_event
+    from libs.common.events import BlobCheckpoint, BlobQuarantined, decode_event
 
     try:
-        event = decode_event(record.value) if record.value is not None else None
+        event = decode_event(record.value or b"")
     except CodecError as error:
         click.echo(f"a record of {record.topic} cannot be read and is passed over: {error}", err=True)
         return None
-    if not isinstance(event, BlobQuarantined):
-        return None
-    reason = f"{event.rejected} of {event.records} records were bad"
-    at = event.quarantined_at
-    return Entry("parser", event.blob, event.generation, event.offset, at, reason, record.partition)
+    match event:
+        case BlobQuarantined():
+            reason = f"{event.rejected} of {event.records} rows and records were bad"
+            at = event.quarantined_at
+            return Entry("parser", event.blob, event.generation, event.offset, at, reason, record.partition)
+        case BlobCheckpoint():
+            reason = f"{event.crashes} crashes in a row while it was read"
+            at = event.updated_at
+            return Entry("ingest", event.blob, event.generation, event.next_offset, at, reason, record.partition)
+    return None
+
+
+def _read(settings: Settings, topic: str, apply: Callable[[Inbound], None]) -> None:
+    from libs.common.kafka.compacted import CompactedTable
+
+    with closing(CompactedTable(settings.kafka, topic, apply)) as table:
+        table.open()
+        table.catch_up()

@@ -6,8 +6,9 @@ bounded by reservations: a step is granted as many bytes as it may read, and wha
 Of several accounts each may reserve as much as it leaves free, so that one that hangs takes the memory of no other.
 A record that needs more than a step's share is read alone, since parsing costs many times its size.
 
-A blob on which our own code crashes twice is named in a dead letter; the others go on. So is one that storage refuses for very
-long: its announcement, which waits for it, must be dealt with before Kafka deletes it.
+A blob on which our own code crashes, or the process dies, too often (`tries`) is put in quarantine; the others go on. One that
+storage refuses for very long is named in a dead letter: its announcement, which waits for it, must be dealt with before Kafka
+deletes it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import structlog
 
 from libs.common.crash import crash_point
 from libs.common.errors import Retry
+from libs.common.events import BlobCheckpoint
 from libs.common.kafka.records import CommitResult, Listener, NextOffsets, Session, TopicPartition
 from libs.common.kafka.throttle import Throttle
 from libs.common.service import NO_PARTITIONS, Health, Need, Stop
@@ -34,9 +36,10 @@ from services.ingest.batch import Batch
 from services.ingest.checkpoints import Checkpoints
 from services.ingest.intake import Intake
 from services.ingest.lanes import Answering
-from services.ingest.outcome import crashed, given_up
+from services.ingest.outcome import given_up, quarantined
 from services.ingest.reader import Reader
 from services.ingest.sources import Sources
+from services.ingest.tries import CAREFUL_SECONDS, MOST_CRASHES, Record, Standing, Tries, is_quarantined
 from services.ingest.work import Skip, Step, Task
 from services.ingest.workers import Workers
 
@@ -47,7 +50,6 @@ POLL_IDLE_SECONDS: Final = 0.2
 COLLECT_SECONDS: Final = 0.05
 STOP_SECONDS: Final = 3.0
 SMALLEST_GRANT: Final = 65_536
-MOST_CRASHES: Final = 2  # of our code on one blob
 FEWEST_REFUSALS: Final = 10  # in a row, a quarter of an hour, before a blob is given up however old its announcement is
 MOST_CHANGES: Final = 5  # of a blob while it was read, in a row, before it waits
 MEMORY_COMMITS: Final = 2  # reservations may reach so many times what is committed at once
@@ -67,6 +69,7 @@ class Parts:
     check: Callable[[], None]  # raises if the topics do not fit together
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], float] = time.time  # seconds since the epoch, as announcements have them
+    careful_seconds: float = CAREFUL_SECONDS  # after an assignment
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,7 @@ class _Job:
     pending: Pending
     container: Container
     task: Task
+    record: Record
     share: int  # bytes that a step may read at most, unless it is the one that may read more
 
     @property
@@ -85,6 +89,11 @@ class _Job:
     def reserved(self) -> int:
         """Return what it reserves. What a wide one reads beyond the share does not count: there is one at most."""
         return min(self.task.allowance, self.share)
+
+    @property
+    def is_suspect(self) -> bool:
+        """Tell whether it is tried alone of its kind."""
+        return self.record.standing is Standing.SUSPECT
 
 
 class Ingest:
@@ -104,6 +113,9 @@ class Ingest:
         self._stop, self._health = Stop(), Health()  # until `run` is given them
         self._reserved: Counter[str] = Counter()  # granted to steps in flight, by account
         self._alone = len(parts.sources.accounts) == 1
+        self._tries = Tries(parts.clock, parts.now, parts.careful_seconds)
+        self._marked: dict[int, _Job] = {}  # in flight: their tries were written down
+        self._suspect = False  # whether a step of a suspect is in flight: one at most
         self._wide = False  # whether a step is in flight that reads more than its share: one at most
         # A transaction has seconds to end: where Kafka takes less in that time than is allowed, it must hold less.
         self._commit_bytes = parts.settings.commit_bytes
@@ -132,6 +144,7 @@ class Ingest:
         """Load what is known of the blobs of new partitions."""
         self._forget(partitions)
         blobs = self._parts.checkpoints.load([source.partition for source in partitions], self._keep_alive)
+        self._tries.be_careful()
         self._health.ready()
         log.info("partitions assigned", partitions=sorted(source.partition for source in partitions), known_blobs=blobs)
 
@@ -178,18 +191,44 @@ class Ingest:
                 self._batch.refuse(record.source, letter)
 
     def _dispatch(self) -> None:
+        jobs: list[_Job] = []
         while (pending := self._backlog.take(self._has_room)) is not None:
             job = self._job(pending)
-            if job.task.nothing_new:
-                metrics.SKIPPED.labels(Skip.NOTHING_NEW).inc()
-                self._backlog.settle(pending)
-                continue
-            if job.wide and self._wide:
-                self._backlog.set_aside(pending)
-                continue
-            self._wide = self._wide or job.wide
-            self._reserved[pending.announcement.blob.account] += job.reserved
-            self._workers.submit(job)
+            match job.record.standing:
+                case Standing.QUARANTINED:
+                    metrics.SKIPPED.labels(Skip.QUARANTINED).inc()
+                    self._backlog.settle(pending)
+                case Standing.CONDEMNED:
+                    self._quarantine(
+                        job, job.record.crashes, f"the process died {job.record.crashes} times in a row while it was read"
+                    )
+                case _ if job.task.nothing_new and job.record.is_clean:
+                    metrics.SKIPPED.labels(Skip.NOTHING_NEW).inc()
+                    self._backlog.settle(pending)
+                case _ if (job.wide and self._wide) or (job.is_suspect and self._suspect):
+                    self._backlog.set_aside(pending)
+                case _:
+                    self._wide = self._wide or job.wide
+                    self._suspect = self._suspect or job.is_suspect
+                    self._reserved[pending.announcement.blob.account] += job.reserved
+                    jobs.append(job)
+        self._start(jobs)
+
+    def _start(self, jobs: list[_Job]) -> None:
+        """Have jobs done; those whose try could be the last of this process are written down before."""
+        marked = [job for job in jobs if self._tries.is_to_be_marked(job.record)]
+        for job in marked:
+            self._marked[id(job)] = job
+            self._keep(job, self._tries.before(job.record, job.task))
+        if marked:
+            self._commit()
+        for job in jobs:
+            if self._backlog.is_current(job.pending):
+                self._workers.submit(job)
+            else:  # what was written down is not committed: they come again
+                self._marked.pop(id(job), None)
+                self._returned(job)
+                self._backlog.drop(job.pending)
 
     def _has_room(self, account: str) -> bool:
         """Tell whether the account may begin another step: while it has reserved less than it leaves to others."""
@@ -202,23 +241,24 @@ class Ingest:
         container = self._parts.sources.container(blob)
         if container is None:
             raise AssertionError("the intake lets only configured containers in")
-        checkpoint = self._parts.checkpoints.get(pending.source.partition, blob.key)
-        stream = announcement.stream or (checkpoint.stream if checkpoint else self._parts.sources.stream(blob))
+        record = self._tries.record(self._parts.checkpoints.get(pending.source.partition, blob.key), announcement)
+        checkpoint = record.checkpoint
+        stream = announcement.stream or (record.stored.stream if record.stored else self._parts.sources.stream(blob))
         unread = announcement.size - (checkpoint.next_offset if checkpoint else 0)
         share = min(self._settings.read_bytes, self._commit_bytes)
         most = SMALLEST_GRANT if self._backlog.doubtful(blob.account) else share
         allowance = pending.wanted or max(SMALLEST_GRANT, min(most, unread))
-        return _Job(pending, container, Task(announcement, checkpoint, stream, allowance), share)
+        return _Job(pending, container, Task(announcement, checkpoint, stream, allowance), record, share)
 
     def _work(self, job: _Job) -> Step:
+        crash_point("ingest.reading", job.task.announcement.blob.name)
         return self._parts.reader.step(job.container, job.task)
 
     def _collect(self, seconds: float) -> None:
         for job, result in self._workers.collect(seconds):
-            self._reserved[job.pending.announcement.blob.account] -= job.reserved
-            if job.wide:
-                self._wide = False
-                self._backlog.resume()
+            self._returned(job)
+            if isinstance(result, Step | StorageUnavailable):
+                self._unmark(job, result)
             match result:
                 case StorageRefused():
                     self._refused(job, result)
@@ -234,6 +274,31 @@ class Ingest:
                     self._publish(job, result)
                 case _:
                     self._backlog.drop(job.pending)
+
+    def _returned(self, job: _Job) -> None:
+        """Take note that a job is not in flight any more."""
+        self._reserved[job.pending.announcement.blob.account] -= job.reserved
+        self._wide = self._wide and not job.wide
+        self._suspect = self._suspect and not job.is_suspect
+        if job.wide or job.is_suspect:
+            self._backlog.resume()
+
+    def _unmark(self, job: _Job, result: Step | StorageUnavailable) -> None:
+        """Take away the mark of a try that came back; what it published, if anything, comes in its place."""
+        if self._marked.pop(id(job), None) is None and job.record.is_clean:
+            return
+        if self._backlog.is_current(job.pending):
+            came_on = isinstance(result, Step) and (result.checkpoint is not None or not result.more)
+            self._keep(job, self._tries.after(job.record, 0 if came_on else job.record.crashes, job.task))
+
+    def _keep(self, job: _Job, checkpoint: BlobCheckpoint | None) -> None:
+        """Commit a checkpoint that says something about tries, or that there is none."""
+        source, key = job.pending.source, job.pending.announcement.blob.key
+        value = self._batch.keep(source, key, checkpoint)
+        if checkpoint is None or value is None:
+            self._parts.checkpoints.remove(source.partition, key)
+        else:
+            self._parts.checkpoints.put(source.partition, key, value, quarantined=is_quarantined(checkpoint))
 
     def _put_off(self, pending: Pending, error: StorageUnavailable) -> None:
         metrics.STORAGE_FAILURES.inc()
@@ -269,6 +334,12 @@ class Ingest:
         else:
             self._health.ready(Need.STORAGE)
 
+    def _tell_quarantine(self) -> None:
+        count = self._parts.checkpoints.quarantined
+        metrics.QUARANTINED.set(count)
+        blobs = "1 blob is" if count == 1 else f"{count} blobs are"
+        self._health.note("quarantine", f"{blobs} in quarantine: see `blobtide quarantine list`" if count else "")
+
     def _changed(self, pending: Pending) -> None:
         metrics.SKIPPED.labels(Skip.CHANGED).inc()
         if pending.failures >= MOST_CHANGES:
@@ -282,8 +353,9 @@ class Ingest:
         key = pending.announcement.blob.key
         pending.failures, pending.wanted = 0, step.wanted
         checkpoint = self._batch.add(pending.source, key, stream, step)
-        if checkpoint is not None:
-            self._parts.checkpoints.put(pending.source.partition, key, checkpoint)
+        if checkpoint is not None and step.checkpoint is not None:
+            held = is_quarantined(step.checkpoint)
+            self._parts.checkpoints.put(pending.source.partition, key, checkpoint, quarantined=held)
         self._tell_replaced(job.task, step)
         answering = self._backlog.go_on(pending) if step.more else self._backlog.finish(pending)
         if answering is Answering.AGAIN:
@@ -304,19 +376,28 @@ class Ingest:
     def _crashed(self, job: _Job, error: Exception) -> None:
         pending = job.pending
         log.error("reading a blob crashed", blob=str(pending.announcement.blob), exc_info=error)
+        self._marked.pop(id(job), None)
         if not self._backlog.is_current(pending):
             self._backlog.drop(pending)
             return
-        pending.crashes += 1
-        if pending.crashes < MOST_CRASHES:
+        crashes = job.record.crashes + 1
+        if crashes < MOST_CRASHES:
+            self._keep(job, self._tries.after(job.record, crashes, job.task))
             self._backlog.go_on(pending)
         else:
-            self._publish(job, crashed(job.task, f"{type(error).__name__} while reading this blob"))
+            self._quarantine(job, crashes, f"{type(error).__name__} while it was read, the last of {crashes} crashes in a row")
+
+    def _quarantine(self, job: _Job, crashes: int, reason: str) -> None:
+        log.error("a blob is in quarantine; Errors names it", blob=str(job.pending.announcement.blob), reason=reason)
+        marked = self._tries.after(job.record, crashes, job.task)
+        if marked is not None:
+            self._publish(job, quarantined(job.task, reason, marked))
 
     def _commit(self) -> None:
         self._last_commit = self._clock()
         metrics.BACKLOG.set(len(self._backlog))
         metrics.RESERVED.set(self._reserved.total() + self._batch.bytes)
+        self._tell_quarantine()
         offsets = self._backlog.next_offsets()
         batch, self._batch = self._batch, Batch(self._parts.topics)
         outputs = batch.outputs()
@@ -345,4 +426,7 @@ class Ingest:
             self._collect(COLLECT_SECONDS)
             if self._batch.bytes >= self._commit_bytes:
                 break
+        for job in self._marked.values():  # they will not come back, and that is not their fault
+            if self._backlog.is_current(job.pending):
+                self._keep(job, self._tries.after(job.record, job.record.crashes, job.task))
         self._commit()

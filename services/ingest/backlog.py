@@ -38,7 +38,6 @@ class Pending:
     oldest: Arrival  # its first unfinished event
     newer: Arrival | None = None  # the first event that came after it was taken
     taken: bool = False
-    crashes: int = 0  # of our own code, on this blob
     failures: int = 0  # in a row: refusals of storage, and versions that changed under the reader
     wanted: int = 0  # bytes that the next step must read at once; 0: as many as it may
 

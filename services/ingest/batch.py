@@ -12,11 +12,20 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 from libs.common.dead_letters import DeadLetter
-from libs.common.events import BlobCompletion, CheckpointStatus, Stream, encode_event, event_headers
+from libs.common.events import (
+    QUARANTINED,
+    BlobCheckpoint,
+    BlobCompletion,
+    CheckpointStatus,
+    Stream,
+    encode_event,
+    event_headers,
+)
 from libs.common.kafka.records import Outbound, TopicPartition
 from libs.common.settings.kafka import TopicSettings
 from services.ingest import metrics
 from services.ingest.counted import Moved, moved_by
+from services.ingest.tries import is_quarantined
 from services.ingest.work import Step
 
 
@@ -61,9 +70,15 @@ class Batch:
         self.bytes += step.weight
         if step.completion:
             _append(share.completions.setdefault(key, []), step.completion)
-        if step.checkpoint is None:
-            return None
-        value, headers = encode_event(step.checkpoint), event_headers(step.checkpoint)
+        return None if step.checkpoint is None else self.keep(source, key, step.checkpoint)
+
+    def keep(self, source: TopicPartition, key: bytes, checkpoint: BlobCheckpoint | None) -> bytes | None:
+        """Take in a checkpoint, None to have none of the blob; return it encoded."""
+        value, headers = None, ()
+        if checkpoint is not None:
+            held = (QUARANTINED,) if is_quarantined(checkpoint) else ()
+            value, headers = encode_event(checkpoint), (*event_headers(checkpoint), *held)
+        share = self._shares.setdefault(source, _Share())
         share.checkpoints[key] = Outbound(self._topics.checkpoints, value, key, headers, source.partition)
         return value
 

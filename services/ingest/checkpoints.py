@@ -18,7 +18,7 @@ from typing import Final, Protocol
 import structlog
 
 from libs.common.errors import CodecError, Retry
-from libs.common.events import BlobCheckpoint, decode_event
+from libs.common.events import QUARANTINED, BlobCheckpoint, decode_event
 from libs.common.kafka.records import Inbound
 
 log = structlog.get_logger(__name__)
@@ -69,7 +69,13 @@ class Checkpoints:
         self._pace = pace
         self._clock = clock
         self._partitions: dict[int, dict[bytes, bytes]] = {}
+        self._quarantined: dict[int, set[bytes]] = {}
         self._unfinished: dict[frozenset[int], _Unfinished] = {}
+
+    @property
+    def quarantined(self) -> int:
+        """Return how many blobs are in quarantine."""
+        return sum(len(found) for found in self._quarantined.values())
 
     def load(self, partitions: Collection[int], beat: Callable[[], None]) -> int:
         """Read these partitions to their ends; return how many blobs they know.
@@ -108,6 +114,7 @@ class Checkpoints:
             self._unfinished.pop(wanted).table.close()
         for number in partitions:
             self._partitions.pop(number, None)
+            self._quarantined.pop(number, None)
 
     def _taken_up(self, wanted: frozenset[int]) -> Table | None:
         """Return the table of a load that can go on; one that was left for long may have missed what was deleted since."""
@@ -127,9 +134,9 @@ class Checkpoints:
     def _apply(self, record: Inbound) -> None:
         key = record.key or b""
         if record.value is None:
-            self._partitions[record.partition].pop(_digest(key), None)
+            self.remove(record.partition, key)
         else:
-            self.put(record.partition, key, record.value)
+            self.put(record.partition, key, record.value, quarantined=QUARANTINED in record.headers)
 
     def _count(self, partitions: Collection[int]) -> int:
         return sum(len(self._partitions[number]) for number in partitions)
@@ -148,9 +155,23 @@ class Checkpoints:
             raise CodecError(f"the checkpoint topic holds a {type(event).__name__}; is topics.checkpoints right?")
         return event
 
-    def put(self, partition: int, key: bytes, value: bytes) -> None:
+    def put(self, partition: int, key: bytes, value: bytes, *, quarantined: bool = False) -> None:
         """Replace the checkpoint of a blob by an encoded one."""
-        self._partitions[partition][_digest(key)] = without(key, value)
+        digest = _digest(key)
+        self._partitions[partition][digest] = without(key, value)
+        self._note(partition, digest, quarantined=quarantined)
+
+    def remove(self, partition: int, key: bytes) -> None:
+        """Forget the checkpoint of a blob."""
+        digest = _digest(key)
+        self._partitions[partition].pop(digest, None)
+        self._note(partition, digest, quarantined=False)
+
+    def _note(self, partition: int, digest: bytes, *, quarantined: bool) -> None:
+        if quarantined:
+            self._quarantined.setdefault(partition, set()).add(digest)
+        elif found := self._quarantined.get(partition):
+            found.discard(digest)
 
 
 def without(key: bytes, value: bytes) -> bytes:

@@ -14,7 +14,7 @@ import structlog
 from libs.common.blobs import BlobId
 from libs.common.dead_letters import DeadLetter, ErrorCode
 from libs.common.errors import CodecError, DeadLetterLimit
-from libs.common.events import BlobClosed, BlobObserved, BlobReopened, BlobsListed, Event, decode_event
+from libs.common.events import BlobClosed, BlobObserved, BlobReleased, BlobReopened, BlobsListed, Event, decode_event
 from libs.common.kafka.dead_messages import dead_message
 from libs.common.kafka.records import Inbound
 from libs.common.kafka.throttle import Throttle
@@ -65,7 +65,7 @@ class Intake:
     def _announcement(self, record: Inbound, event: Event) -> Announcement | None:
         if isinstance(event, BlobsListed | BlobReopened):  # a `BlobObserved` follows on the latter
             return None
-        if not isinstance(event, BlobObserved | BlobClosed):
+        if not isinstance(event, BlobObserved | BlobReleased | BlobClosed):
             raise CodecError(f"{type(event).__name__} is no announcement")
         blob = BlobId.parse(event.blob)
         if record.key != blob.key:

@@ -19,6 +19,9 @@ SKIPPED: Final = Counter(
 )
 ENDED: Final = Counter("blobtide_ingest_ended_generations_total", "Generations that ended incomplete.", ["reason"])
 DEAD_LETTERS: Final = Counter("blobtide_ingest_dead_letters_total", "Dead letters written.", ["code"])
+QUARANTINED: Final = Gauge(
+    "blobtide_ingest_quarantined_blobs", "Blobs that are not read on since that crashed too often, of the owned partitions."
+)
 STORAGE_FAILURES: Final = Counter("blobtide_ingest_storage_failures_total", "Steps put off since storage did not answer.")
 TRANSACTIONS: Final = Counter("blobtide_ingest_transactions_total", "Transactions, by result.", ["result"])
 BACKLOG: Final = Gauge("blobtide_ingest_backlog_blobs", "Announced blobs that are not read to their end yet.")

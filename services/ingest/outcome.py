@@ -108,9 +108,16 @@ def unreadable(task: Task, reason: str) -> Step:
     return Step((), letters, skipped=Skip.UNREADABLE)
 
 
-def crashed(task: Task, reason: str) -> Step:
-    """Name a blob on which our own code fails by reference."""
-    return Step((), (_letter(task, ErrorCode.HANDLER_CRASH, reason),))
+def quarantined(task: Task, reason: str, marked: BlobCheckpoint) -> Step:
+    """Name what was not read of a blob on which our own code fails by reference; `marked` says that it is in quarantine."""
+    unread = max(0, task.announcement.size - marked.next_offset)
+    letter = replace(
+        _letter(task, ErrorCode.QUARANTINED, f"not read on until it is released: {reason}"),
+        generation=marked.generation or None,
+        record_offset=marked.next_offset,
+        source={"length": str(unread), OMITTED_BYTES: str(unread)},
+    )
+    return Step((), (letter,), checkpoint=marked, skipped=Skip.QUARANTINED)
 
 
 def given_up(task: Task, reason: str) -> Step:

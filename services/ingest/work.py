@@ -8,7 +8,16 @@ from enum import StrEnum
 
 from libs.common.blobs import BlobId
 from libs.common.dead_letters import DeadLetter
-from libs.common.events import BlobCheckpoint, BlobClosed, BlobCompletion, BlobObserved, CheckpointStatus, Stream
+from libs.common.events import (
+    BlobCheckpoint,
+    BlobClosed,
+    BlobCompletion,
+    BlobObserved,
+    BlobReleased,
+    BlobStatus,
+    CheckpointStatus,
+    Stream,
+)
 from libs.common.segments import Segment
 
 
@@ -27,31 +36,36 @@ class Announcement:
     creation_etag: str = ""  # the version that `creation_time` was seen at
     baseline: int | None = None
     replay_id: str = ""
+    released: bool = False  # from quarantine
 
     @classmethod
-    def of(cls, blob: BlobId, event: BlobObserved | BlobClosed) -> Announcement:
+    def of(cls, blob: BlobId, event: BlobObserved | BlobReleased | BlobClosed) -> Announcement:
         """Turn one event into an announcement."""
         if isinstance(event, BlobClosed):
             return cls(blob, event.etag, event.size, closed=True, stream=event.stream, baseline=event.baseline_offset)
+        released = isinstance(event, BlobReleased)
         return cls(
             blob,
             event.etag,
             event.size,
+            closed=isinstance(event, BlobReleased) and event.status is BlobStatus.CLOSED,
             stream=event.stream,
             blob_type=event.blob_type,
             creation_time=event.creation_time,
             creation_etag=event.etag,
             baseline=event.baseline_offset,
             replay_id=event.replay_id,
+            released=released,
         )
 
     def then(self, later: Announcement) -> Announcement:
         """Fold a later announcement of the same blob into this one."""
-        if later.closed:
+        if later.closed and not later.released:
             return replace(self, etag=later.etag, size=later.size, closed=later.closed)
+        released = self.released or later.released
         if later.baseline is None and later.replay_id == self.replay_id:
-            return replace(later, baseline=self.baseline)
-        return later
+            return replace(later, baseline=self.baseline, released=released)
+        return replace(later, released=released)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +101,7 @@ class Skip(StrEnum):
     CHANGED = "changed"  # while it was read: look again
     UNREADABLE = "unreadable"  # archived, encrypted, or access is denied
     UNSUPPORTED = "unsupported"  # gzip, page blobs
+    QUARANTINED = "quarantined"  # reading it crashed too often
     NOT_CONFIGURED = "not_configured"  # no enabled environment has its container
 
 

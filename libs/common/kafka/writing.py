@@ -24,6 +24,8 @@ def write(kafka: KafkaSettings, records: Sequence[Outbound]) -> None:
         ServerUnreachable: not all of them were in time; write all of them again.
         BlobtideError: Kafka refuses one, for example for want of rights.
     """
+    if not records:
+        return
     make: Callable[..., Any] = Producer
     producer = cast("Any", make_client(make, producer_config(kafka), ClientLog("writer")))
     problems: list[KafkaError] = []

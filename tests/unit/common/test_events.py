@@ -18,6 +18,7 @@ from libs.common.events import (
     BlobCompletion,
     BlobObserved,
     BlobQuarantined,
+    BlobReleased,
     BlobReopened,
     BlobsListed,
     BlobState,
@@ -66,6 +67,7 @@ EVENTS: list[Event] = [
     ),
     BlobCompletion("s.e/ccc/n", "00ff", CheckpointStatus.INCOMPLETE, 0, 12, 1, 7, T),
     BlobQuarantined("s.e/ccc/n", "00ff", 12, 700, 400, T),
+    BlobReleased("s.e/ccc/n", Stream.PROXY_LOGS, BlobStatus.CLOSED, '"0x1"', 14, "AppendBlob", None, T, 12, "again"),
 ]
 
 

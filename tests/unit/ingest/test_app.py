@@ -27,16 +27,13 @@ from libs.common.service import STALE_AFTER_SECONDS, Health
 from libs.common.settings import Settings
 from libs.common.settings.kafka import KafkaSettings
 from libs.common.settings.services import IngestSettings
-from libs.common.storage.api import Container
 from services.ingest import intake
 from services.ingest.checkpoints import Checkpoints, Pace
 from services.ingest.main import build
-from services.ingest.reader import Reader
-from services.ingest.work import Step, Task
 from tests.blob_container import EPOCH
 from tests.blob_reading import assert_tiles
 from tests.checkpoint_table import FakeTable
-from tests.ingest_world import LIMITS, TOPICS, FakeSession, Site, lines
+from tests.ingest_world import TOPICS, FakeSession, Site, lines
 from tests.metric_values import since_now
 
 
@@ -222,23 +219,6 @@ def test_what_reads_nothing_does_not_hide_refused_messages(monkeypatch: pytest.M
         site.put("a", lines(1), blob="s.missing/logs/a")
     with pytest.raises(DeadLetterLimit, match="in a row"):
         site.run()
-
-
-def test_a_blob_that_crashes_the_reader_is_named_and_the_others_go_on() -> None:
-    """After two crashes the blob is dead-lettered by reference."""
-
-    class Crashing(Reader):
-        def step(self, container: Container, task: Task) -> Step:
-            if task.announcement.blob.name == "bad":
-                raise ZeroDivisionError
-            return super().step(container, task)
-
-    site = Site()
-    site.put("bad", lines(1))
-    site.put("good", lines(1))
-    site.run(Crashing(lambda _: LIMITS))
-    assert [dict(e.headers)["code"] for e in site.of(TOPICS.errors)] == [b"handler_crash"]
-    assert len(site.segments("good")) == 1
 
 
 def test_metrics_move() -> None:
