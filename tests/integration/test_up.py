@@ -8,14 +8,18 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psutil
 import pyarrow as pa
 import pytest
 
+from libs.common.errors import ConfigError
 from libs.local.azurite import LocalAzurite
 from libs.local.kafka import LocalKafka
 from services.cli.up import FOLDERS
@@ -28,7 +32,7 @@ SECONDS = 180.0
 
 
 @contextlib.contextmanager
-def up(data: Path, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+def up(data: Path, *words: str, ends_with: int = 0) -> Iterator[subprocess.Popen[bytes]]:
     """Run `blobtide up --demo`; its output goes to out.txt in the data directory's parent."""
     argv = (sys.executable, "-m", "services.cli.main", "up", "--demo", "--nics", "3", "--data-dir", str(data), *words)
     with (data.parent / "out.txt").open("ab") as out:
@@ -36,7 +40,7 @@ def up(data: Path, *words: str) -> Iterator[subprocess.Popen[bytes]]:
     try:
         yield process
         process.send_signal(signal.SIGINT)
-        assert process.wait(120) == 0
+        assert process.wait(120) == ends_with
     finally:
         process.kill()
         process.wait()
@@ -165,6 +169,84 @@ def test_nothing_outlives_a_killed_up(kafka: LocalKafka, azurite: LocalAzurite, 
     assert [path.name for path in data.rglob("of-the-first-run")] == [], "--fresh has forgotten the first run"
     assert (data / "mine").exists(), "--fresh deletes nothing that is not its own"
     assert "kafka.bootstrap_servers broker:9092 is not used" in output(data)
+
+
+class _SaysNo(BaseHTTPRequestHandler):
+    """A destination that does not let us in."""
+
+    def do_GET(self) -> None:
+        """Refuse."""
+        self.send_response(401)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def says_no() -> Iterator[str]:
+    """Return the address of such a destination."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _SaysNo)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_sink_that_cannot_run_killed_guards_and_a_broker_that_hangs_do_not_end_up(
+    kafka: LocalKafka, azurite: LocalAzurite, says_no: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All else goes on, each row once; what is wrong is shown and makes the exit code; no secret is seen from outside."""
+    del kafka, azurite
+    data, config = tmp_path / "data", tmp_path / "my.yaml"
+    flows = data / "flows"
+    config.write_text(
+        f"sinks:\n  file: {{directory: {flows}, rotate_seconds: 5}}\n  search: {{kind: elasticsearch, hosts: ['{says_no}']}}\n"
+        "subscriptions: {lab: {environments: {far: {storage: {account_url: 'http://127.0.0.1:9/far'},"
+        " sources: [{container: logs}]}}}}"
+    )
+    monkeypatch.setenv("BLOBTIDE_SINKS__SEARCH__API_KEY", "canary-of-the-sink")
+    monkeypatch.setenv("BLOBTIDE_SUBSCRIPTIONS__LAB__ENVIRONMENTS__FAR__STORAGE__ACCOUNT_KEY", "Y2FuYXJ5")
+    with up(data, "--config", str(config), ends_with=ConfigError.exit_code) as process:
+        wait(lambda: flows.exists() and row_count(flows) > 0, "rows in files", data)
+        wait(
+            lambda: re.search(r"^sink-search +failed +.*does not accept our sign-in", output(data), re.MULTILINE), "said", data
+        )
+        seen = {child.pid: (child.environ(), child.cmdline()) for child in below(process.pid) if is_alive(child)}
+        assert len(seen) >= 12, "servers, services and their guards"
+        assert not [pid for pid, what in seen.items() if "canary" in str(what) or "Y2FuYXJ5" in str(what)]
+        for word in ("parser", "ingest"):
+            service = descendants(process, word)[0]
+            guard_of(service).kill()
+            wait(partial(ended, service), "the end of the service", data)
+        wait_for_more_rows(data, "more rows after guards were killed")
+        guard_of(server_process(process, "kafka.Kafka")).kill()
+        wait_until_back("kafka", data)
+        wait_for_more_rows(data, "more rows after Kafka is back")
+        broker = server_process(process, "kafka.Kafka")
+        broker.suspend()
+        wait(lambda: "its consumer groups have not worked for" in output(data), "the broker is started again", data)
+        wait(partial(ended, broker), "the end of the broker that hangs", data)
+        wait_for_more_rows(data, "more rows after its groups were lost")
+        assert "nothing moves since" in output(data)
+    assert re.search(r"^blobtide: could not run: sink-search \(.*sign-in", output(data), re.MULTILINE)
+    assert "Traceback" not in output(data)
+    rows = read_rows(flows)
+    assert_each_once(rows, rows)
+
+
+def ended(process: psutil.Process) -> bool:
+    """Tell whether a process is gone."""
+    return not is_alive(process)
+
+
+def guard_of(process: psutil.Process) -> psutil.Process:
+    """Return what stands between `up` and a service or server."""
+    guard = process.parent()
+    assert guard is not None
+    assert "-S" in command_of(guard)
+    return guard
 
 
 def test_ctrl_c_while_kafka_starts_is_a_stop(kafka: LocalKafka, tmp_path: Path) -> None:
