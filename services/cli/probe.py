@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import urllib.request
 from collections.abc import Mapping
+from contextlib import suppress
 from http.client import HTTPException
 from typing import Final
 from urllib.error import HTTPError
@@ -30,7 +31,7 @@ def ask(port: int, path: str) -> str | None:
     try:
         with _DIRECT.open(_address(port, path), timeout=_SECONDS) as answer:
             return str(answer.read().decode())
-    except (OSError, HTTPException):
+    except (OSError, HTTPException, UnicodeDecodeError):
         return None
 
 
@@ -58,11 +59,12 @@ def _address(port: int, path: str) -> str:
 
 
 def metrics_of(port: int) -> Families:
-    """Return the metrics of a service; none while it does not answer."""
+    """Return the metrics of a service; none while it does not answer, or somebody else does."""
     families: Families = {}
-    for family in text_string_to_metric_families(ask(port, "/metrics") or ""):
-        for sample in family.samples:
-            families.setdefault(sample.name, []).append((sample.labels, sample.value))
+    with suppress(ValueError):
+        for family in text_string_to_metric_families(ask(port, "/metrics") or ""):
+            for sample in family.samples:
+                families.setdefault(sample.name, []).append((sample.labels, sample.value))
     return families
 
 

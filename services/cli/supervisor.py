@@ -35,6 +35,7 @@ GOOD_RUN_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 10.0
 SIGNALLED: Final = 128  # the guard exits with 128 + N for a child that signal N ended
 PORT_SECONDS: Final = 1.0
+_MOST_SHOWN: Final = 300  # characters
 CRASH_LOOP: Final = 3  # ends in a row after which a program counts as one that cannot run
 
 
@@ -156,7 +157,10 @@ class Supervisor:
             before, child.why = child.why, f"waits for its health port {port}: another process has it"
             return [Change(child.program.name, State.WAITING, child.why)] if child.why != before else []
         child.restarts += 1
-        self._start(child)
+        try:
+            self._start(child)
+        except OSError as error:
+            return [self._put_off(child, State.WAITING, f"cannot be started: {error.strerror}")]
         return [Change(child.program.name, State.STARTING, f"restart {child.restarts}")]
 
     def _ended(self, child: Child, code: int) -> Change:
@@ -165,14 +169,19 @@ class Supervisor:
         if self.clock() - child.started_at > GOOD_RUN_SECONDS:
             child.delay, child.failures = FIRST_DELAY, 0
         child.exit_code = code
+        said = last_line(child.program.log) if 0 < code < SIGNALLED else ""  # a signal lets nobody say anything
+        why = f"{said} ({how_it_ended(code)})" if said else how_it_ended(code)
+        return self._put_off(child, State.FAILED if code == ConfigError.exit_code else State.WAITING, why)
+
+    def _put_off(self, child: Child, state: State, why: str) -> Change:
+        """Start the child again when its delay is over."""
         child.failures += 1
-        child.state = State.FAILED if code == ConfigError.exit_code else State.WAITING
+        child.state = state
         child.start_again_at = self.clock() + child.delay
-        again = f"again in {child.delay:.0f} s; see {child.program.log}"
+        child.why = why
+        change = Change(child.program.name, state, f"{why}; again in {child.delay:.0f} s; see {child.program.log}")
         child.delay = min(child.delay * 2, LONGEST_DELAY)
-        said = last_line(child.program.log) if child.state is State.FAILED else ""
-        child.why = f"{said or how_it_ended(code)}; {again}"
-        return Change(child.program.name, child.state, child.why)
+        return change
 
 
 def _spawned(program: Program, env: Mapping[str, str], descriptors: tuple[int, ...]) -> subprocess.Popen[bytes]:
@@ -216,4 +225,4 @@ def last_line(log: Path) -> str:
         lines = log.read_text(errors="replace").splitlines()
     except OSError:
         return ""
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return next((line.strip()[:_MOST_SHOWN] for line in reversed(lines) if line.strip()), "")

@@ -297,9 +297,9 @@ class _Up:
 def _raise_for(failed: Sequence[Child]) -> None:
     if not failed:
         return
-    what = "; ".join(f"{child.program.name} ({child.why})" for child in failed)
+    what = "; ".join(f"{child.program.name} could not run: {child.why}; see {child.program.log}" for child in failed)
     kind = ConfigError if any(child.exit_code == ConfigError.exit_code for child in failed) else BlobtideError
-    raise kind(f"could not run: {what}")
+    raise kind(what)
 
 
 @contextlib.contextmanager

@@ -54,7 +54,7 @@ class Troubles:
         """Return what there is to say of a child now; None if it works or rests."""
         child, known = look.child, self._known.setdefault(look.child.program.name, _Known())
         if child.cannot_run:
-            return said(child.program.name, "failed", child.why)
+            return said(child.program.name, "failed", f"{child.why}; see {child.program.log}")
         waiting = int(total(look.families, _LAG))
         self._remember(known, look, waiting)
         still = self._lasts(known.still_since, STILL_SECONDS)

@@ -100,7 +100,7 @@ def test_a_program_that_refuses_its_settings_says_why_and_is_tried_again(supervi
     supervisor = supervise("import sys; print('sinks.file: unknown', file=sys.stderr); sys.exit(2)", clock=clock)
     supervisor.start()
     change = changes_until(supervisor, State.FAILED)[-1]
-    assert change.detail.startswith("sinks.file: unknown; again in 1 s")
+    assert change.detail.startswith("sinks.file: unknown (exit code 2); again in 1 s; see ")
     assert [child.program.name for child in supervisor.failed()] == ["p0"]
     clock.now += FIRST_DELAY
     changes_until(supervisor, State.STARTING)
@@ -173,6 +173,21 @@ def test_what_a_killed_guard_leaves_is_killed_with_its_group(tmp_path: Path) -> 
     assert is_alive(left)
     end_guarded(guard)
     wait_for(lambda: not is_alive(left))
+
+
+def test_a_program_that_cannot_be_started_now_is_put_off(supervise: Callable[..., Supervisor], tmp_path: Path) -> None:
+    """What the system refuses at the time, such as a log, is said and tried again; it ends nothing else."""
+    clock = Clock()
+    supervisor = supervise("raise SystemExit(1)", clock=clock)
+    supervisor.start()
+    changes_until(supervisor, State.WAITING)
+    (tmp_path / "p0.log").unlink()
+    (tmp_path / "p0.log").mkdir()
+    clock.now += FIRST_DELAY
+    assert supervisor.step()[0].detail.startswith("cannot be started: Is a directory; again in 2 s")
+    (tmp_path / "p0.log").rmdir()
+    clock.now += 2 * FIRST_DELAY
+    assert supervisor.step()[0].state is State.STARTING
 
 
 def test_a_successor_waits_for_the_health_port(tmp_path: Path) -> None:

@@ -289,7 +289,7 @@ def test_up_goes_on_when_a_program_cannot_run_and_says_so_at_its_end(
         assert supervisor.children[1].restarts == 0
     finally:
         supervisor.stop()
-    with pytest.raises(ends_with, match="could not run: sink-x") as raised:
+    with pytest.raises(ends_with, match=r"sink-x could not run: no template \(exit code \d\); see .*x\.log") as raised:
         up._raise_for(failed)
     assert raised.value.exit_code == ends_with.exit_code
     assert re.search(r"sink-x +(failed|restarting) ", out.getvalue())
