@@ -30,7 +30,7 @@ from services.sinks.positions import Positions
 from services.sinks.settings import SinkSettings
 from services.sinks.shard_store import Limits, Outlet, ShardStore
 from services.sinks.shards import Shards, ShardsSpec
-from services.sinks.summary_fold import SOCKET, TRAFFIC, fold
+from services.sinks.summary_fold import SOCKET, TOTALS, TRAFFIC, fold
 from services.sinks.summary_state import SUMMARY_SCHEMA, Bounds, Clock, SummaryState
 from services.sinks.summary_table import Totals, summary_table
 
@@ -175,14 +175,15 @@ class SummarySink:
 
 def _top(talkers: pa.Table, count: int) -> list[dict[str, int | str]]:
     """Join the shards' talkers by socket and return the first `count` by bytes."""
-    sums = ("flows", *TRAFFIC, *(f"total_{name}" for name in TRAFFIC))
+    sums = (*TRAFFIC, *TOTALS)
     joined = talkers.group_by(list(SOCKET), use_threads=False).aggregate(
         [("since", "min"), ("last", "max"), *((name, "sum") for name in sums)]
     )
     renamed = joined.rename_columns(
         [name.removesuffix("_sum").removesuffix("_min").removesuffix("_max") for name in joined.column_names]
     )
-    octets = pc.add(renamed.column("total_bytes_in"), renamed.column("total_bytes_out"))
+    # In floating point, where two sums at the end of the integers do not wrap.
+    octets = pc.add(*(renamed.column(f"total_bytes_{way}").cast(pa.float64()) for way in ("in", "out")))
     ordered = renamed.append_column("octets", octets).sort_by([("octets", "descending"), ("last", "descending")])
     top: list[dict[str, int | str]] = ordered.slice(0, count).to_pylist()
     return top

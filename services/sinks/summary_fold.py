@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -30,148 +30,284 @@ SOCKET: Final = ("protocol", "local_ip", "remote_ip", "service_port", "direction
 TRAFFIC: Final = ("packets_in", "packets_out", "bytes_in", "bytes_out")
 COUNTS: Final = ("flows", "begins", "denied", *TRAFFIC)
 SESSION: Final = ("since", "last", "restarted", *TRAFFIC)
-_USED: Final = (
-    "time", "src_ip", "dst_ip", "dst_port", "protocol", "direction", "action", "state",
-    "packets_sent", "bytes_sent", "packets_received", "bytes_received",
-)  # fmt: skip
+TOTALS: Final = ("flows", *(f"total_{name}" for name in TRAFFIC))
+_LARGEST: Final = 9 * 10**18  # of a sum
 
-_Ints = np.ndarray[tuple[int], np.dtype[np.int64]]
-_Bools = np.ndarray[tuple[int], np.dtype[np.bool_]]
+_SOCKET_FIELDS: Final = (
+    pa.field("protocol", pa.uint8()),
+    pa.field("local_ip", pa.string()),
+    pa.field("remote_ip", pa.string()),
+    pa.field("service_port", pa.uint16()),
+    pa.field("direction", pa.string()),
+)
+SUMS: Final = pa.schema([*_SOCKET_FIELDS, *(pa.field(name, pa.int64()) for name in COUNTS)])
+"""The sums of one minute, by socket."""
+SESSIONS: Final = pa.schema([*_SOCKET_FIELDS, *(pa.field(name, pa.int64()) for name in (*SESSION, *TOTALS))])
+"""What a socket did lately, and altogether."""
+
+_Ints: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
+_Bools: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 @dataclass(frozen=True, slots=True)
 class Folded:
     """What a table of flows adds up to."""
 
-    minutes: pa.Table  # minute (ms), SOCKET, COUNTS; one row a minute and socket
-    sessions: pa.Table  # SOCKET, SESSION, flows and totals of all rows; one row a socket
+    minutes: tuple[tuple[int, pa.Table], ...]  # minute (ms, ascending) and its `SUMS`, one row a socket
+    sessions: pa.Table  # `SESSIONS`, one row a socket
 
 
 def fold(flows: pa.Table, timeout_ms: int) -> Folded:
     """Add up `flows`, at least one, in order; `timeout_ms` ends a session without TCP."""
-    rows = _Rows.of(flows.combine_chunks())
-    return Folded(_minutes(rows), _sessions(rows, timeout_ms))
+    rows = _Rows.of(flows)
+    groups = _Groups.of(rows.sockets.number)
+    return Folded(tuple(_minutes(rows, groups)), _sessions(rows, groups, timeout_ms))
+
+
+def merge_sums(sums: pa.Table) -> pa.Table:
+    """Add up partial sums of one minute (`SUMS`, at least one): one row a socket."""
+    sockets = _Sockets.of_table(sums)
+    groups = _Groups.of(sockets.number)
+    return _table(SUMS, sockets.of(groups.group), {name: groups.sum(_integers(sums, name)) for name in COUNTS})
+
+
+def merge_sessions(sessions: pa.Table, timeout_ms: int) -> pa.Table:
+    """Put together what was learnt of sockets (`SESSIONS`, at least one), in the order in which it was: one row a socket."""
+    sockets = _Sockets.of_table(sessions)
+    groups = _Groups.of(sockets.number)
+    column = {name: _integers(sessions, name)[groups.order] for name in (*SESSION, *TOTALS)}
+    tcp = _integers(sessions, "protocol")[groups.order] == TCP
+    silence = column["since"] - groups.highest_before(column["last"])
+    anew = ~groups.is_first & ((column["restarted"] > 0) | (~tcp & (silence > timeout_ms)))
+    begin = groups.last_of(anew | groups.is_first)
+    kept = groups.from_rows(begin)
+    values = {
+        "since": column["since"][begin],
+        "last": np.maximum.reduceat(column["last"], groups.starts),
+        "restarted": column["restarted"][groups.ends - 1],
+        **{name: groups.sum_sorted(np.where(kept, column[name], 0)) for name in TRAFFIC},
+        **{name: groups.sum_sorted(column[name]) for name in TOTALS},
+    }
+    return _table(SESSIONS, sockets.of(groups.group), values)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sockets:
+    """The number of each row's socket, and the columns of sockets by number."""
+
+    number: _Ints
+    columns: list[pa.Array]  # as in SOCKET
+
+    @classmethod
+    def of_table(cls, table: pa.Table) -> _Sockets:
+        """Number the sockets of partial sums."""
+        ends = table.column("local_ip"), table.column("remote_ip")
+        nowhere = np.zeros(len(table), np.bool_)
+        return cls.seen(
+            ends, nowhere, (_integers(table, "protocol"), _integers(table, "service_port")), table.column("direction")
+        )
+
+    @classmethod
+    def seen(
+        cls,
+        ends: tuple[pa.ChunkedArray, pa.ChunkedArray],
+        swapped: _Bools,
+        service: tuple[_Ints, _Ints],
+        direction: pa.ChunkedArray,
+    ) -> _Sockets:
+        """Number sockets by ends (local and remote, the other way round where `swapped`), protocol and port, direction."""
+        rows = len(swapped)
+        addresses = pa.concat_arrays([chunk for end in ends for chunk in end.chunks]).dictionary_encode()
+        codes = addresses.indices.to_numpy().astype(np.int64)
+        local = np.where(swapped, codes[rows:], codes[:rows])
+        remote = np.where(swapped, codes[:rows], codes[rows:])
+        words, word = _words(direction)
+        protocol, port = service
+        services, _ = _dense(((protocol << 16) | port) * len(words) + word)
+        pairs, _ = _dense(local * len(addresses.dictionary) + remote)
+        number, count = _dense(pairs * (int(services.max()) + 1) + services)
+        sample = np.empty(count, np.int64)
+        sample[number] = np.arange(rows)
+        columns = [
+            pa.array(protocol[sample].astype(np.uint8)),
+            addresses.dictionary.take(pa.array(local[sample])),
+            addresses.dictionary.take(pa.array(remote[sample])),
+            pa.array(port[sample].astype(np.uint16)),
+            words.take(pa.array(word[sample])),
+        ]
+        return cls(number, columns)
+
+    def of(self, numbers: _Ints) -> list[pa.Array]:
+        """Return the columns of some sockets."""
+        chosen = pa.array(numbers)
+        return [column.take(chosen) for column in self.columns]
+
+
+@dataclass(frozen=True, slots=True)
+class _Groups:
+    """Rows in the order of their groups; within a group as they came."""
+
+    order: _Ints
+    starts: _Ints  # in `order`, where a group begins
+    group: _Ints  # the number of each group, ascending
+
+    @classmethod
+    def of(cls, number: _Ints) -> _Groups:
+        """Sort rows by a small number."""
+        bits = len(number).bit_length()
+        keyed = np.sort((number << bits) | np.arange(len(number)))  # some times faster than a stable sort
+        order, sorted_number = keyed & ((1 << bits) - 1), keyed >> bits
+        starts = np.flatnonzero(np.diff(sorted_number, prepend=-1))
+        return cls(order, starts, sorted_number[starts])
+
+    @property
+    def ends(self) -> _Ints:
+        """Where groups end."""
+        return np.append(self.starts[1:], len(self.order))
+
+    @property
+    def is_first(self) -> _Bools:
+        """Tell which rows begin a group."""
+        first = np.zeros(len(self.order), np.bool_)
+        first[self.starts] = True
+        return first
+
+    def sum(self, values: _Ints) -> _Ints:
+        """Add up values by row."""
+        return self.sum_sorted(values[self.order])
+
+    def sum_sorted(self, values: _Ints) -> _Ints:
+        """Add up values that are in order, as far as an integer goes."""
+        total: _Ints = np.add.reduceat(values, self.starts)
+        if values.max() > _LARGEST // len(values):
+            roughly = np.add.reduceat(values.astype(np.float64), self.starts)
+            total = np.where(roughly >= _LARGEST, _LARGEST, total)
+        return total
+
+    def last_of(self, mask: _Bools) -> _Ints:
+        """Return the place of the last row of each group for which `mask`, in order, is true; -1 if there is none."""
+        last: _Ints = np.maximum.reduceat(np.where(mask, np.arange(len(mask)), -1), self.starts)
+        return last
+
+    def from_rows(self, places: _Ints) -> _Bools:
+        """Tell which rows stand at or behind the place of their group."""
+        behind: _Bools = np.arange(len(self.order)) >= np.repeat(places, self.ends - self.starts)
+        return behind
+
+    def highest_before(self, values: _Ints) -> _Ints:
+        """Return the highest of the values, which are in order, before each row in its group; of a first row its own."""
+        by_value = np.argsort(values, kind="stable")
+        rank = np.empty(len(values), np.int64)
+        rank[by_value] = np.arange(len(values))
+        group = np.repeat(np.arange(len(self.starts)), self.ends - self.starts) * len(values)
+        highest = values[by_value[np.maximum.accumulate(group + rank) - group]]
+        return np.where(self.is_first, values, np.concatenate((values[:1], highest[:-1])))
 
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Columns of flows, seen from the local side, and the number of each row's socket."""
+    """Columns of flows, seen from the local side."""
 
-    sockets: pa.Table  # SOCKET, one row a number
-    number: _Ints
+    sockets: _Sockets
     time: _Ints
     tcp: _Bools
-    counts: pa.Table  # COUNTS by row
+    counts: dict[str, _Ints]  # COUNTS by row
 
     @classmethod
     def of(cls, flows: pa.Table) -> _Rows:
-        column = {name: _plain(flows.column(name)) for name in _USED}
-        inbound = pc.fill_null(pc.equal(column["direction"], "inbound"), fill_value=False)
+        inbound, denied = _is_word(flows, "direction", "inbound"), _is_word(flows, "action", "deny")
+        protocol = _integers(flows, "protocol")
 
-        def sided(local: str, remote: str) -> pa.Array:
-            return pc.if_else(inbound, column[local], column[remote])
+        def counted(local: str, remote: str) -> _Ints:
+            return np.minimum(np.where(inbound, _integers(flows, local), _integers(flows, remote)), MOST)
 
-        def counted(local: str, remote: str) -> pa.Array:
-            return pc.min_element_wise(sided(local, remote), MOST, skip_nulls=False)
-
-        keys = pa.table(
-            [
-                column["protocol"],
-                sided("dst_ip", "src_ip"),
-                sided("src_ip", "dst_ip"),
-                column["dst_port"],
-                pc.fill_null(column["direction"], "unknown"),
-            ],
-            names=list(SOCKET),
-        )
-        tcp, denied = _true(pc.equal(column["protocol"], TCP)), _true(pc.equal(column["action"], "deny"))
         # A denied NSG tuple carries the state "begin", but nothing began.
-        begins = _true(pc.equal(column["state"], "begin")) & tcp & ~denied
-        counts = pa.table(
-            [
-                pa.array(np.ones(len(flows), np.int64)),
-                pa.array(begins.astype(np.int64)),
-                pa.array(denied.astype(np.int64)),
-                counted("packets_sent", "packets_received"),
-                counted("packets_received", "packets_sent"),
-                counted("bytes_sent", "bytes_received"),
-                counted("bytes_received", "bytes_sent"),
-            ],
-            names=list(COUNTS),
-        )
-        number, samples = _numbered(keys.columns)
-        return cls(keys.take(samples), number, column["time"].cast(pa.int64()).to_numpy(), tcp, counts)
+        begins = _is_word(flows, "state", "begin") & (protocol == TCP) & ~denied
+        counts = {
+            "flows": np.ones(len(flows), np.int64),
+            "begins": begins.astype(np.int64),
+            "denied": denied.astype(np.int64),
+            "packets_in": counted("packets_sent", "packets_received"),
+            "packets_out": counted("packets_received", "packets_sent"),
+            "bytes_in": counted("bytes_sent", "bytes_received"),
+            "bytes_out": counted("bytes_received", "bytes_sent"),
+        }
+        ends = flows.column("src_ip"), flows.column("dst_ip")
+        sockets = _Sockets.seen(ends, inbound, (protocol, _integers(flows, "dst_port")), flows.column("direction"))
+        return cls(sockets, _integers(flows, "time"), protocol == TCP, counts)
 
 
-def _minutes(rows: _Rows) -> pa.Table:
-    minute = rows.time - rows.time % MINUTE_MS
-    summed = _summed(rows.counts, COUNTS, {"minute": minute, "socket": rows.number})
-    return _with_sockets(summed, rows.sockets)
+def _minutes(rows: _Rows, by_socket: _Groups) -> list[tuple[int, pa.Table]]:
+    minutes, which = _numbered(rows.time - rows.time % MINUTE_MS)
+    count = len(by_socket.group)
+    groups = by_socket if len(minutes) == 1 else _Groups.of(which * count + rows.sockets.number)
+    values = {name: groups.sum(rows.counts[name]) for name in COUNTS}
+    of_minute, socket = np.divmod(groups.group, count)
+    table = _table(SUMS, rows.sockets.of(socket), values)
+    starts = np.flatnonzero(np.diff(of_minute, prepend=-1)).tolist()
+    ends = [*starts[1:], len(of_minute)]
+    return [(minute, table.slice(a, b - a)) for minute, a, b in zip(minutes.tolist(), starts, ends, strict=True)]
 
 
-def _sessions(rows: _Rows, timeout_ms: int) -> pa.Table:
+def _sessions(rows: _Rows, groups: _Groups, timeout_ms: int) -> pa.Table:
     """Add up what comes after each socket's last restart, and everything beside it."""
-    order = np.argsort(rows.number, kind="stable")
-    number, time, tcp = rows.number[order], rows.time[order], rows.tcp[order]
-    begins = rows.counts.column("begins").to_numpy()[order] > 0
-    same = np.concatenate(([False], number[1:] == number[:-1]))
-    silent = ~tcp & same & (np.diff(time, prepend=time[0]) > timeout_ms)
-    restarts = begins | silent
-    firsts = np.flatnonzero(~same)
-    at = np.arange(len(order))
-    last_restart = np.maximum.reduceat(np.where(restarts, at, -1), firsts)
-    kept = order[at >= last_restart[number]]
-    current = _summed(rows.counts.take(kept), TRAFFIC, {"socket": rows.number[kept]}).sort_by("socket")
-    everything = _summed(rows.counts, ("flows", *TRAFFIC), {"socket": rows.number}).sort_by("socket")
-    since = pa.table({"socket": rows.number[kept], "time": rows.time[kept]}).group_by("socket").aggregate([("time", "min")])
-    columns = {
-        "socket": current.column("socket"),
-        "since": since.sort_by("socket").column("time_min"),
-        "last": pa.array(np.maximum.reduceat(time, firsts)),
-        "restarted": pa.array((last_restart >= 0).astype(np.int64)),
-        **{name: current.column(name) for name in TRAFFIC},
-        "flows": everything.column("flows"),
-        **{f"total_{name}": everything.column(name) for name in TRAFFIC},
+    time, tcp = rows.time[groups.order], rows.tcp[groups.order]
+    begins = rows.counts["begins"][groups.order] > 0
+    silent = ~tcp & ~groups.is_first & (np.diff(time, prepend=time[0]) > timeout_ms)
+    last_restart = groups.last_of(begins | silent)
+    kept = groups.from_rows(last_restart)
+    traffic = {name: rows.counts[name][groups.order] for name in TRAFFIC}
+    values = {
+        "since": np.minimum.reduceat(np.where(kept, time, np.iinfo(np.int64).max), groups.starts),
+        "last": np.maximum.reduceat(time, groups.starts),
+        "restarted": (last_restart >= 0).astype(np.int64),
+        **{name: groups.sum_sorted(np.where(kept, one, 0)) for name, one in traffic.items()},
+        "flows": groups.ends - groups.starts,
+        **{f"total_{name}": groups.sum_sorted(one) for name, one in traffic.items()},
     }
-    return _with_sockets(pa.table(columns), rows.sockets)
+    return _table(SESSIONS, rows.sockets.of(groups.group), values)
 
 
-def _summed(counts: pa.Table, names: Sequence[str], groups: dict[str, _Ints]) -> pa.Table:
-    table = counts.select(list(names))
-    for name, values in groups.items():
-        table = table.append_column(name, pa.array(values))
-    summed = table.group_by(list(groups), use_threads=False).aggregate([(name, "sum") for name in names])
-    columns = [summed.column(name) for name in groups] + [pc.fill_null(summed.column(f"{name}_sum"), 0) for name in names]
-    return pa.table(columns, names=[*groups, *names])
+def _table(schema: pa.Schema, socket: Sequence[pa.Array], values: dict[str, _Ints]) -> pa.Table:
+    return pa.Table.from_arrays([*socket, *(pa.array(values[name]) for name in schema.names[len(SOCKET) :])], schema=schema)
 
 
-def _with_sockets(table: pa.Table, sockets: pa.Table) -> pa.Table:
-    """Put the socket's columns in the place of its number."""
-    keys = sockets.take(table.column("socket"))
-    rest = [name for name in table.column_names if name not in {"minute", "socket"}]
-    first = {"minute": table.column("minute")} if "minute" in table.column_names else {}
-    return pa.table(first | {name: keys.column(name) for name in SOCKET} | {name: table.column(name) for name in rest})
+def _dense(values: _Ints) -> tuple[_Ints, int]:
+    """Number the distinct values; return the number of each row, and how many there are."""
+    encoded = pa.array(values).dictionary_encode()
+    return encoded.indices.to_numpy().astype(np.int64), len(encoded.dictionary)
 
 
-def _numbered(columns: Sequence[pa.ChunkedArray]) -> tuple[_Ints, pa.Array]:
-    """Number the distinct rows of some columns without nulls; return each row's number and one row of each number."""
-    number = np.zeros(len(columns[0]), np.int64)
-    distinct = 1
-    for column in columns:
-        words = column.combine_chunks().dictionary_encode()
-        # Renumbered after each column, so that the product cannot overflow.
-        dense = pa.array(number * len(words.dictionary) + words.indices.to_numpy()).dictionary_encode()
-        number, distinct = dense.indices.to_numpy().astype(np.int64), len(dense.dictionary)
-    samples = np.empty(distinct, np.int64)
-    samples[number] = np.arange(len(number))
-    return number, pa.array(samples)
+def _numbered(values: _Ints) -> tuple[_Ints, _Ints]:
+    """Return the few distinct values, ascending, and which of them each row has."""
+    encoded = pa.array(values).dictionary_encode()
+    distinct, place = np.unique(encoded.dictionary.to_numpy(), return_inverse=True)
+    return distinct, place[encoded.indices.to_numpy()]
 
 
-def _plain(column: pa.ChunkedArray) -> pa.Array:
-    array = column.combine_chunks()
-    return array.dictionary.take(array.indices) if pa.types.is_dictionary(array.type) else array
+def _integers(table: pa.Table, name: str) -> _Ints:
+    """Return integers or times, 0 for null."""
+    column = table.column(name).combine_chunks()
+    kind = pa.int64() if pa.types.is_timestamp(column.type) else column.type
+    # As if all were valid: with nulls they would come as floating point.
+    values: _Ints = pa.Array.from_buffers(kind, len(column), [None, column.buffers()[1]], offset=column.offset).to_numpy()
+    values = values.astype(np.int64, copy=False)
+    return np.where(column.is_valid().to_numpy(zero_copy_only=False), values, 0) if column.null_count else values
 
 
-def _true(mask: pa.Array) -> _Bools:
-    values: _Bools = pc.fill_null(mask, fill_value=False).to_numpy(zero_copy_only=False)
-    return values
+def _words(column: pa.ChunkedArray) -> tuple[pa.Array, _Ints]:
+    """Return the distinct words of a column, "unknown" for null, and which of them each row has."""
+    array = column.unify_dictionaries().combine_chunks()
+    encoded = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
+    codes = encoded.indices.fill_null(len(encoded.dictionary)).to_numpy()
+    # Encoded again: a dictionary may hold a word twice, or the one for null.
+    words = pc.fill_null(pa.concat_arrays([encoded.dictionary, pa.array([None], pa.string())]), "unknown").dictionary_encode()
+    return words.dictionary, words.indices.to_numpy().astype(np.int64)[codes]
+
+
+def _is_word(table: pa.Table, name: str, word: str) -> _Bools:
+    """Tell in which rows a dictionary column has a word."""
+    array = table.column(name).unify_dictionaries().combine_chunks()
+    has_it = np.array([*(value == word for value in array.dictionary.to_pylist()), False], np.bool_)
+    is_word: _Bools = has_it[array.indices.fill_null(len(array.dictionary)).to_numpy()]
+    return is_word

@@ -1,5 +1,9 @@
 """The summary's memory of one shard, in its SQLite database: sums of open minutes, sockets with their sessions, and the clock.
 
+What a write adds up is put down as it is, one piece a minute and one of sockets, in the transaction of the write: no row of
+the database is a socket's. Pieces are merged when somebody wants to know: a minute when it closes, sockets when the table is
+printed, and both when there are so many rows that merging is worth while.
+
 Minutes close by event time: a minute is due when a flow `lateness` later than its end has been seen (a flow from the future
 does not count as seen). Due sums leave as rows of kind ``minute``. What comes for a minute that is closed is added up like the
 rest and leaves with the next due minutes as a ``correction``, and so does what silence or want of room takes out of minutes in
@@ -13,16 +17,19 @@ from collections.abc import Iterator
 from dataclasses import astuple, dataclass, replace
 from typing import Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from services.sinks.summary_fold import COUNTS, MINUTE_MS, SESSION, SOCKET, TCP, TRAFFIC, Folded
+from services.sinks.summary_fold import COUNTS, MINUTE_MS, SESSIONS, SUMS, Folded, merge_sessions, merge_sums
+from services.sinks.summary_pieces import Pieces, take_over
 
 _ROWS_AT_ONCE: Final = 20_000
 _FUTURE_MS: Final = 300_000
-_MOST: Final = 9 * 10**18
-_TOTALS: Final = tuple(f"total_{name}" for name in TRAFFIC)
-_SOCKET_SQL: Final = "protocol INTEGER, local_ip TEXT, remote_ip TEXT, service_port INTEGER, direction TEXT"
+# New rows among which sockets stay unmerged, whatever is known already: fewer are quickly merged when somebody wants to know.
+_FEW_SOCKETS: Final = 20_000
+_SHARE_OF_NEW: Final = 4
+_ALL_TIME: Final = 0
 
 SUMMARY_SCHEMA: Final = pa.schema(
     [
@@ -66,22 +73,24 @@ class SummaryState:
     def __init__(self, database: sqlite3.Connection, bounds: Bounds) -> None:
         self._database = database
         self._bounds = bounds
+        self._sums = Pieces(database, "minute_sums", SUMS)
+        self._sockets = Pieces(database, "socket_sums", SESSIONS)
 
     def create(self) -> None:
-        """Create the tables unless they are there."""
-        numbers = ", ".join(f"{name} INTEGER NOT NULL" for name in COUNTS)
-        self._database.execute(
-            f"CREATE TABLE IF NOT EXISTS open_minute (minute INTEGER, {_SOCKET_SQL}, {numbers},"
-            f" PRIMARY KEY (minute, {', '.join(SOCKET)})) WITHOUT ROWID"
-        )
-        numbers = ", ".join(f"{name} INTEGER NOT NULL" for name in (*SESSION, "flows", *_TOTALS))
-        self._database.execute(
-            f"CREATE TABLE IF NOT EXISTS socket ({_SOCKET_SQL}, {numbers}, PRIMARY KEY ({', '.join(SOCKET)})) WITHOUT ROWID"
-        )
-        self._database.execute(
-            "CREATE TABLE IF NOT EXISTS clock (only INTEGER PRIMARY KEY CHECK (only = 1), newest_ms INTEGER,"
-            " closed_before_ms INTEGER, flows INTEGER, late_flows INTEGER, written_at REAL)"
-        )
+        """Create the tables unless they are there; take over what an older version left. The one call that commits."""
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            self._database.execute(
+                "CREATE TABLE IF NOT EXISTS clock (only INTEGER PRIMARY KEY CHECK (only = 1), newest_ms INTEGER,"
+                " closed_before_ms INTEGER, flows INTEGER, late_flows INTEGER, written_at REAL)"
+            )
+            self._sums.create()
+            self._sockets.create()
+            take_over(self._database, self._sums, self._sockets)
+        except BaseException:
+            self._database.execute("ROLLBACK")
+            raise
+        self._database.execute("COMMIT")
 
     def clock(self) -> Clock:
         """Return how far the shard has come."""
@@ -91,21 +100,24 @@ class SummaryState:
     def add(self, folded: Folded, now: float) -> None:
         """Add sums and sessions, and let event time go on, at most to a little after `now` (seconds since 1970)."""
         clock = self.clock()
-        minutes = folded.minutes
-        late = pc.sum(minutes.filter(pc.less(minutes.column("minute"), clock.closed_before_ms)).column("flows")).as_py() or 0
-        last = folded.sessions.column("last")
-        seen = pc.max(last.filter(pc.less_equal(last, int(now * 1_000) + _FUTURE_MS))).as_py() or 0
+        flows = {minute: int(pc.sum(sums.column("flows")).as_py()) for minute, sums in folded.minutes}
+        last = folded.sessions.column("last").to_numpy()
+        seen = last[last <= int(now * 1_000) + _FUTURE_MS].max(initial=0)
         self._set(
             Clock(
-                max(clock.newest_ms, seen),
+                max(clock.newest_ms, int(seen)),
                 clock.closed_before_ms,
-                clock.flows + (pc.sum(minutes.column("flows")).as_py() or 0),
-                clock.late_flows + late,
+                clock.flows + sum(flows.values()),
+                clock.late_flows + sum(count for minute, count in flows.items() if minute < clock.closed_before_ms),
                 now,
             )
         )
-        self._database.executemany(_add_minute_sql(), _tuples(minutes))
-        self._database.executemany(_add_session_sql(self._bounds.session_timeout_ms), _tuples(folded.sessions))
+        for minute, sums in folded.minutes:
+            self._sums.add(minute, sums)
+        self._sockets.add(_ALL_TIME, folded.sessions)
+        known = self._sockets.rows(merged=True)
+        if self._sockets.rows(merged=False) > max(known, _FEW_SOCKETS):
+            self._sockets.replace(_ALL_TIME, self._merged_sockets())
 
     def take_due(self) -> Iterator[pa.Table]:
         """Remove the sums of minutes that are due and return them; all sums if there are too many."""
@@ -113,95 +125,78 @@ class SummaryState:
         due_before = (clock.newest_ms - self._bounds.lateness_ms) // MINUTE_MS * MINUTE_MS
         if due_before > clock.closed_before_ms:
             yield from self._take(due_before, replace(clock, closed_before_ms=due_before))
-        (open_rows,) = self._database.execute("SELECT count(*) FROM open_minute").fetchone()
-        if open_rows > self._bounds.open_rows:
+        if self._has_too_many_sums():
             yield from self.take_all()
 
     def take_all(self) -> Iterator[pa.Table]:
         """Remove all sums and return them, and close all minutes that event time has come to."""
-        newest = self._newest_open()
-        if newest is not None:
+        minutes = self._sums.kinds()
+        if minutes:
             clock = self.clock()
+            closed_to = minutes[-1] + MINUTE_MS
             # Not those of flows from the future: all that comes until then would be late.
             come_to = clock.newest_ms // MINUTE_MS * MINUTE_MS + MINUTE_MS
-            closed_before = min(max(clock.closed_before_ms, newest + MINUTE_MS), come_to)
-            yield from self._take(newest + MINUTE_MS, replace(clock, closed_before_ms=closed_before))
+            closed_before = min(max(clock.closed_before_ms, closed_to), come_to)
+            yield from self._take(closed_to, replace(clock, closed_before_ms=closed_before))
 
     def is_quiet(self, now: float) -> bool:
         """Tell whether minutes are open and nothing has come for the lateness."""
         waited_ms = (now - self.clock().written_at) * 1_000
         # A clock set back must not keep minutes open.
-        return not 0 <= waited_ms < self._bounds.lateness_ms and self._newest_open() is not None
+        return not 0 <= waited_ms < self._bounds.lateness_ms and bool(self._sums.kinds())
 
     def talkers(self, count: int) -> pa.Table:
-        """Return the sockets with the most bytes: SOCKET, SESSION, flows and totals."""
-        names = (*SOCKET, *SESSION, "flows", *_TOTALS)
-        rows = self._database.execute(
-            f"SELECT {', '.join(names)} FROM socket ORDER BY total_bytes_in + total_bytes_out DESC, last DESC LIMIT ?",  # noqa: S608
-            (count,),
-        ).fetchall()
-        return pa.table([list(values) for values in zip(*rows, strict=True)] or [[] for _ in names], names=list(names))
+        """Return the sockets with the most bytes: `SESSIONS`."""
+        sockets = self._merged_sockets()
+        octets = pc.add(*(sockets.column(f"total_bytes_{way}").cast(pa.float64()) for way in ("in", "out")))
+        by_bytes = pc.sort_indices(
+            pa.table({"octets": octets, "last": sockets.column("last")}),
+            sort_keys=[("octets", "descending"), ("last", "descending")],
+        )
+        return sockets.take(by_bytes[:count])
 
-    def _newest_open(self) -> int | None:
-        newest: int | None = self._database.execute("SELECT max(minute) FROM open_minute").fetchone()[0]
-        return newest
+    def _has_too_many_sums(self) -> bool:
+        """Count open sums, merged if they may be too many; again not before a quarter as many are new."""
+        most = self._bounds.open_rows
+        merged, new = self._sums.rows(merged=True), self._sums.rows(merged=False)
+        if merged + new > most and new > most // _SHARE_OF_NEW:
+            for minute in self._sums.kinds():
+                self._sums.replace(minute, merge_sums(self._sums.read(minute)))
+            merged = self._sums.rows(merged=True)
+        return merged > most
 
     def _take(self, before_ms: int, after: Clock) -> Iterator[pa.Table]:
-        """Remove the sums before a minute and return them, let the clock be `after`, and forget sockets."""
-        cursor = self._database.execute(
-            "SELECT minute, CASE WHEN minute >= ? AND minute < ? THEN 'minute' ELSE 'correction' END,"  # noqa: S608
-            f" {', '.join((*SOCKET, *COUNTS))} FROM open_minute WHERE minute < ?",
-            (self.clock().closed_before_ms, after.closed_before_ms, before_ms),
-        )
-        while rows := cursor.fetchmany(_ROWS_AT_ONCE):
-            columns = zip(*rows, strict=True)
-            yield pa.table([pa.array(v, f.type) for v, f in zip(columns, SUMMARY_SCHEMA, strict=True)], schema=SUMMARY_SCHEMA)
-        self._database.execute("DELETE FROM open_minute WHERE minute < ?", (before_ms,))
+        """Remove the sums before a minute and return them, and let the clock be `after`."""
+        closed_before = self.clock().closed_before_ms
+        waiting: list[pa.Table] = []
+        for minute in [one for one in self._sums.kinds() if one < before_ms]:
+            is_regular = closed_before <= minute < after.closed_before_ms
+            waiting.append(_summary(minute, "minute" if is_regular else "correction", merge_sums(self._sums.read(minute))))
+            if sum(map(len, waiting)) >= _ROWS_AT_ONCE:
+                yield pa.concat_tables(waiting)
+                waiting = []
+            self._sums.remove(minute)
+        if waiting:
+            yield pa.concat_tables(waiting)
         self._set(after)
-        self._forget_sockets(after.newest_ms)
 
-    def _forget_sockets(self, newest_ms: int) -> None:
-        self._database.execute("DELETE FROM socket WHERE last < ?", (newest_ms - self._bounds.forget_ms,))
-        (sockets,) = self._database.execute("SELECT count(*) FROM socket").fetchone()
-        if sockets > self._bounds.sockets:
-            oldest_kept = self._database.execute(
-                "SELECT last FROM socket ORDER BY last DESC LIMIT 1 OFFSET ?", (self._bounds.sockets,)
-            ).fetchone()
-            self._database.execute("DELETE FROM socket WHERE last <= ?", oldest_kept)
+    def _merged_sockets(self) -> pa.Table:
+        """Return what is known of sockets, without those that were silent for too long, and the most silent of too many."""
+        sockets = self._sockets.read(_ALL_TIME)
+        if not len(sockets):
+            return sockets
+        merged = merge_sessions(sockets, self._bounds.session_timeout_ms)
+        last = merged.column("last").to_numpy()
+        kept = last >= self.clock().newest_ms - self._bounds.forget_ms
+        if np.count_nonzero(kept) > self._bounds.sockets:
+            kept &= last > np.sort(last[kept])[-self._bounds.sockets - 1]
+        return merged if kept.all() else merged.filter(pa.array(kept))
 
     def _set(self, clock: Clock) -> None:
         self._database.execute("INSERT OR REPLACE INTO clock VALUES (1, ?, ?, ?, ?, ?)", astuple(clock))
 
 
-def _add_minute_sql() -> str:
-    names = ("minute", *SOCKET, *COUNTS)
-    adding = ", ".join(f"{name} = {_sum(name)}" for name in COUNTS)
-    return (
-        f"INSERT INTO open_minute ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608
-        f" ON CONFLICT DO UPDATE SET {adding}"
-    )
-
-
-def _add_session_sql(timeout_ms: int) -> str:
-    names = (*SOCKET, *SESSION, "flows", *_TOTALS)
-    anew = f"(excluded.restarted OR (protocol <> {TCP} AND excluded.since - last > {timeout_ms}))"
-    setting = [
-        f"since = CASE WHEN {anew} THEN excluded.since ELSE since END",
-        "last = max(last, excluded.last)",
-        "restarted = excluded.restarted",
-        *(f"{name} = CASE WHEN {anew} THEN excluded.{name} ELSE {_sum(name)} END" for name in TRAFFIC),
-        *(f"{name} = {_sum(name)}" for name in ("flows", *_TOTALS)),
-    ]
-    return (
-        f"INSERT INTO socket ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608
-        f" ON CONFLICT DO UPDATE SET {', '.join(setting)}"
-    )
-
-
-def _sum(name: str) -> str:
-    """Add up as far as an integer goes: SQLite would go on in floating point."""
-    return f"min({name} + excluded.{name}, {_MOST})"
-
-
-def _tuples(table: pa.Table) -> Iterator[tuple[object, ...]]:
-    return zip(*(column.to_pylist() for column in table.columns), strict=True)
+def _summary(minute: int, kind: str, sums: pa.Table) -> pa.Table:
+    rows = len(sums)
+    time = pa.array(np.full(rows, minute)).cast(SUMMARY_SCHEMA.field("minute").type)
+    return pa.Table.from_arrays([time, pa.repeat(kind, rows), *sums.columns], schema=SUMMARY_SCHEMA)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from services.sinks.summary_fold import MINUTE_MS, MOST, fold
 from services.sinks.summary_table import Totals, size_text, summary_table
 from tests.flows import START_MS, Spot, row, table
 
+DATA = Path(__file__).resolve().parents[2] / "data"
 TIMEOUT_MS = 120_000
 CLIENT, SERVER = "10.0.0.4", "10.9.0.9"
 
@@ -41,8 +44,8 @@ def flow(number: int, seconds: float = 0.0, **changes: Any) -> dict[str, Any]:
 
 def minutes(*flows: dict[str, Any]) -> list[dict[str, Any]]:
     """Fold flows and return the sums."""
-    content: list[dict[str, Any]] = fold(table(flows), TIMEOUT_MS).minutes.to_pylist()
-    return content
+    folded = fold(table(flows), TIMEOUT_MS).minutes
+    return [{"minute": minute, **sums} for minute, of_minute in folded for sums in of_minute.to_pylist()]
 
 
 def test_both_ways_of_a_conversation_are_one_row() -> None:
@@ -195,6 +198,43 @@ def test_the_table_counts_what_was_counted_before_partitions_moved(tmp_path: Pat
     other.sink.close()
     assert "3 flows until" in out.getvalue(), "what another process counts is shown there"
     world.sink.close()
+
+
+def test_a_write_is_a_few_statements_whatever_it_adds_up(tmp_path: Path) -> None:
+    """The database is not told of each socket: as many statements for a thousand of them as for one."""
+    world = World(tmp_path)
+    counts = []
+    for sockets in (1, 1_000):
+        statements: list[str] = []
+        with world.sink._shards.writing(0) as store:
+            store.database.set_trace_callback(statements.append)
+        world.write(*(flow(sockets + port, dst_port=port) for port in range(sockets)))
+        counts.append(len(statements))
+    world.sink.close()
+    assert counts[0] == counts[1]
+
+
+def test_a_state_of_the_version_before_is_taken_over(tmp_path: Path) -> None:
+    """Sums, sockets, sessions and positions that an older version has left count on, and nothing of them counts twice."""
+    home = tmp_path / ".blobtide" / "p000"
+    home.mkdir(parents=True)
+    (tmp_path / ".blobtide" / "kind").write_text("summary")
+    with closing(sqlite3.connect(home / "state.db")) as database:
+        database.executescript((DATA / "summary_state_rows.sql").read_text())
+    out = io.StringIO()
+    world = World(tmp_path, out=out, print_seconds=1)
+    outcome = world.sink.write([FlowPart(0, table([flow(4, 75, dst_port=53, protocol=17, direction="inbound"), flow(5, 80)]))])
+    assert (outcome.written, outcome.already_there) == (1, 1)
+    world.now += 200
+    world.sink.tick()
+    files = world.files()
+    world.sink.close()
+    assert [sum(count for _, minute, count in files if minute == one) for one in (0, 1)] == [3, 3]
+    shown = out.getvalue().splitlines()
+    assert "6 flows until" in shown[1]
+    (https,) = [line.split() for line in shown if line.startswith("TCP/443")]
+    assert https[4:6] == ["400", "B"]
+    assert https[9:11] == ["300", "B"], "the session that an older version knew goes on"
 
 
 def test_sockets_are_bounded_while_too_many_sums_are_open(tmp_path: Path) -> None:
