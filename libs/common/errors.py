@@ -45,8 +45,12 @@ class CodecError(BlobtideError):
 
 
 class Retry(BlobtideError):
-    """Do the same again after `after` seconds; nothing is wrong with the data."""
+    """Do the same again after `after` seconds; nothing is wrong with the data.
 
-    def __init__(self, reason: str, *, after: float = 1.0) -> None:
+    `kind` is of a bounded set and becomes a metric label: "unreachable", or what the destination calls its trouble.
+    """
+
+    def __init__(self, reason: str, *, after: float = 1.0, kind: str = "unreachable") -> None:
         super().__init__(reason)
         self.after = after
+        self.kind = kind

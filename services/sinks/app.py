@@ -104,8 +104,8 @@ class FlowHandler:
         with WRITE_SECONDS.labels(self._name).time():
             try:
                 outcome = self._sink.write(parts)
-            except Retry:
-                RETRIES.labels(self._name).inc()
+            except Retry as retry:
+                RETRIES.labels(self._name, retry.kind).inc()
                 raise
         for what, count in (
             ("written", outcome.written),

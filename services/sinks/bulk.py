@@ -21,11 +21,10 @@ from libs.common.errors import CodecError, ConfigError, Retry
 from libs.common.flows.json_text import text_bytes
 from libs.common.flows.row_text import Piece, Words
 from services.sinks.bulk_client import Answer, HttpClient, Request
-from services.sinks.bulk_reply import FILTER_PATH, ItemResult, Verdict, read_reply
+from services.sinks.bulk_reply import FILTER_PATH, ItemResult, Verdict, denies_rights, describe_failure, read_reply
 
 _HEADERS: Final = {"Content-Type": "application/x-ndjson", "Content-Encoding": "gzip"}
 _PATH: Final = f"/_bulk?filter_path={FILTER_PATH}"
-_PASSING: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
 _FIRST_PAUSE: Final = 0.1
 _GZIP: Final = 31  # 32 KB window, gzip header
 
@@ -34,26 +33,32 @@ _Rows = np.ndarray[Any, np.dtype[np.int64]]
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A document that the cluster refuses for good."""
+    """A document that the cluster refuses."""
 
     row: int
     code: ErrorCode
     reason: str
+    kind: str = ""  # the error's type, of a bounded set
 
 
 @dataclass(slots=True)
 class Delivered:
-    """What became of documents; those not refused are written."""
+    """What became of documents; those not named are written.
+
+    `refused` are those whose own fault it is. Of those in `unclear` it is not known: if others were taken, it is theirs.
+    """
 
     written: int = 0
     already_there: int = 0
     refused: list[Refused] = field(default_factory=list)
+    unclear: list[Refused] = field(default_factory=list)
 
     def add(self, other: Delivered) -> None:
         """Add what became of others."""
         self.written += other.written
         self.already_there += other.already_there
         self.refused += other.refused
+        self.unclear += other.unclear
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +112,14 @@ class BulkWriter:
             if attempt + 1 < self._limits.attempts:
                 self._sleep(pause)
                 pause *= 2
-        raise Retry(f"{len(rows)} documents not taken: {results[again[0]].reason}", after=_FIRST_PAUSE * 10)
+        first = results[again[0]]
+        raise Retry(f"{len(rows)} documents not taken: {first.reason}", after=_FIRST_PAUSE * 10, kind=first.kind)
 
     def _halved(self, operations: pa.ChunkedArray, rows: _Rows) -> Delivered:
-        """Write a body that was too large in two; a single document that is too large is refused."""
+        """Write a body that was too large in two; a single document that is too large is refused, unless all are."""
         if len(rows) == 1:
-            return Delivered(refused=[Refused(int(rows[0]), ErrorCode.TOO_LARGE, "the cluster takes no request of this size")])
+            reason = "the cluster, or what stands before it, takes no request of this size"
+            return Delivered(unclear=[Refused(int(rows[0]), ErrorCode.TOO_LARGE, reason, "status_413")])
         middle = len(rows) // 2
         delivered = self._write(operations, rows[:middle])
         delivered.add(self._write(operations, rows[middle:]))
@@ -137,20 +144,17 @@ def _body(operations: pa.ChunkedArray, rows: _Rows) -> bytes:
 
 
 def _results(answer: Answer, documents: int) -> list[ItemResult]:
-    match answer.status:
-        case HTTPStatus.OK:
-            try:
-                return read_reply(answer.body, documents)
-            except CodecError as error:
-                raise Retry(str(error)) from error
-        case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
-            raise ConfigError(
-                f"the cluster answers {answer.status} to _bulk: it does not accept our sign-in or our right to write"
-            )
-        case status if status in _PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            raise Retry(f"the cluster answers {status} to _bulk", after=answer.retry_after or 1.0)
-        case status:
-            raise ConfigError(f"the cluster answers {status} to _bulk: is this the address of Elasticsearch or OpenSearch?")
+    status = answer.status
+    if status == HTTPStatus.OK:
+        try:
+            return read_reply(answer.body, documents)
+        except CodecError as error:
+            raise Retry(str(error), kind="no_answer_of_bulk") from error
+    if status == HTTPStatus.UNAUTHORIZED or (status == HTTPStatus.FORBIDDEN and denies_rights(answer.body)):
+        raise ConfigError(f"the cluster answers {status} to _bulk: it does not accept our sign-in or our right to write")
+    # Whatever else it is, no document is at fault: a block, a restart, a gateway with nothing behind it, a wrong address.
+    said = describe_failure(answer.body) or "not in the words of Elasticsearch or OpenSearch; is it their address?"
+    raise Retry(f"the cluster answers {status} to _bulk: {said}", after=answer.retry_after or 1.0, kind=f"status_{status}")
 
 
 def _count(results: list[ItemResult], rows: _Rows, delivered: Delivered) -> None:
@@ -161,6 +165,8 @@ def _count(results: list[ItemResult], rows: _Rows, delivered: Delivered) -> None
             case Verdict.ALREADY_THERE:
                 delivered.already_there += 1
             case Verdict.REFUSED:
-                delivered.refused.append(Refused(row, result.code, result.reason))
+                delivered.refused.append(Refused(row, result.code, result.reason, result.kind))
+            case Verdict.UNCLEAR:
+                delivered.unclear.append(Refused(row, result.code, result.reason, result.kind))
             case Verdict.AGAIN:
                 pass

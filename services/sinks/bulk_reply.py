@@ -6,15 +6,14 @@ status of an item            meaning
 2xx                          written
 409                          a document with this id exists: written before
 413                          the document is over a limit: refused for good
-400                          the document does not fit the mapping: refused for good, unless the error
-                             is about the index or the cluster, which the document cannot help
+400                          refused, if the error is the document's own (`bulk_faults`); again, if it
+                             is the cluster's or the operator's; unclear, if its kind is not known
 429, 5xx and all else        the cluster cannot take it now: again
 ===========================  =======================================================================
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from enum import Enum
 from http import HTTPStatus
@@ -24,16 +23,10 @@ import msgspec
 
 from libs.common.dead_letters import ErrorCode
 from libs.common.errors import CodecError
+from services.sinks.bulk_faults import ClusterError, Fault
 
 # Keeps an answer at some 30 bytes a document instead of 250.
 FILTER_PATH: Final = "errors,items.*.status,items.*.error.type,items.*.error.reason"
-
-# 400 although the document is innocent: too many shards, no such index and none may be made, a closed or unsuitable index.
-_NOT_THE_DOCUMENT: Final = frozenset(
-    {"validation_exception", "invalid_index_name_exception", "index_closed_exception", "index_not_found_exception"}
-)
-_TYPE = re.compile(r"[a-z_]{1,80}")
-_FIELD = re.compile(r"field \[([A-Za-z0-9_.@]{1,100})\]")
 
 
 class Verdict(Enum):
@@ -42,16 +35,22 @@ class Verdict(Enum):
     WRITTEN = "written"
     ALREADY_THERE = "already there"
     REFUSED = "refused"
+    UNCLEAR = "unclear"  # refused, and only its neighbours tell whether that is the document's fault
     AGAIN = "again"
 
 
 @dataclass(frozen=True, slots=True)
 class ItemResult:
-    """The verdict on one document; `reason` tells why it was refused, or must come again, without any of its content."""
+    """The verdict on one document.
+
+    `reason` tells why it was refused, or must come again, without any of its content; `kind` is the error's type, of a bounded
+    set.
+    """
 
     verdict: Verdict
     code: ErrorCode = ErrorCode.REFUSED
     reason: str = ""
+    kind: str = ""
 
 
 class _Error(msgspec.Struct, gc=False):
@@ -73,9 +72,15 @@ class _Reply(msgspec.Struct, gc=False):
     items: list[_Item] = []
 
 
+class _Failure(msgspec.Struct, gc=False):
+    error: _Error
+
+
+_failures = msgspec.json.Decoder(_Failure)
 _decoder = msgspec.json.Decoder(_Reply)
 _WRITTEN = ItemResult(Verdict.WRITTEN)
 _ALREADY_THERE = ItemResult(Verdict.ALREADY_THERE)
+_BY_FAULT: Final = {Fault.DOCUMENT: Verdict.REFUSED, Fault.CLUSTER: Verdict.AGAIN, Fault.UNKNOWN: Verdict.UNCLEAR}
 
 
 def read_reply(body: bytes, documents: int) -> list[ItemResult]:
@@ -95,25 +100,45 @@ def read_reply(body: bytes, documents: int) -> list[ItemResult]:
     return [_result(item.create) for item in reply.items]
 
 
+def describe_failure(body: bytes) -> str:
+    """Say what a cluster answers to a request as a whole, in short; nothing if it is not a cluster that answers."""
+    failure = _failure(body)
+    return ClusterError.of(failure.type, failure.reason or "").text if failure else ""
+
+
+def denies_rights(body: bytes) -> bool:
+    """Tell whether a cluster says that who asks may not do it; a gateway that says so only may have lost the way."""
+    failure = _failure(body)
+    return failure is not None and failure.type == "security_exception"
+
+
+def _failure(body: bytes) -> _Error | None:
+    try:
+        return _failures.decode(body).error
+    except msgspec.MsgspecError:
+        return None
+
+
 def _result(result: _Result) -> ItemResult:
-    kind = result.error.type if result.error else ""
     match result.status:
         case status if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
             return _WRITTEN
         case HTTPStatus.CONFLICT:
             return _ALREADY_THERE
         case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-            return ItemResult(Verdict.REFUSED, ErrorCode.TOO_LARGE, _reason(result))
-        case HTTPStatus.BAD_REQUEST if kind not in _NOT_THE_DOCUMENT:
-            return ItemResult(Verdict.REFUSED, ErrorCode.REFUSED, _reason(result))
+            return _failed(Verdict.REFUSED, result, ErrorCode.TOO_LARGE)
+        case HTTPStatus.BAD_REQUEST:
+            return _failed(_BY_FAULT[_error(result).fault], result)
         case _:
-            return ItemResult(Verdict.AGAIN, reason=_reason(result))
+            return _failed(Verdict.AGAIN, result)
 
 
-def _reason(result: _Result) -> str:
-    """Say what is wrong by the error's type and field; its full text may quote the document."""
-    if result.error is None:
-        return f"status {result.status}"
-    kind = result.error.type if _TYPE.fullmatch(result.error.type) else "unknown error"
-    field = _FIELD.search(result.error.reason or "")
-    return f"status {result.status}, {kind}" + (f" on field {field[1]}" if field else "")
+def _failed(verdict: Verdict, result: _Result, code: ErrorCode = ErrorCode.REFUSED) -> ItemResult:
+    error = _error(result)
+    return ItemResult(
+        verdict, code, f"status {result.status}, {error.text}" if error.text else f"status {result.status}", error.kind
+    )
+
+
+def _error(result: _Result) -> ClusterError:
+    return ClusterError.of(result.error.type, result.error.reason or "") if result.error else ClusterError.of("", "")

@@ -164,8 +164,11 @@ class ElasticsearchSink:
         pieces = (piece for number, part in enumerate(parts) for piece in self._pieces(number, part.flows))
         for piece, result in self._in_flight(pieces):
             delivered.add(result)
-            rejected += [RejectedRow(piece.part, int(piece.rows[r.row]), r.code, r.reason) for r in result.refused]
+            refused = (*result.refused, *result.unclear)
+            rejected += [RejectedRow(piece.part, int(piece.rows[r.row]), r.code, r.reason) for r in refused]
             rejected += [RejectedRow(piece.part, int(row), ErrorCode.REFUSED, _OUTSIDE) for row in piece.outside]
+        if self._settings.dead_letter_limit < 1:
+            _refuse_to_judge(delivered)
         return Outcome(delivered.written, delivered.already_there, tuple(rejected))
 
     def while_waiting(self, beat: Callable[[], None]) -> None:
@@ -243,7 +246,12 @@ class ElasticsearchSink:
 
     def _check_template(self, client: HttpClient) -> None:
         answer = _ask(client, Request("GET", f"{self._template_path}?filter_path=index_templates.name"))
+        asked = ", ".join(self._settings.hosts)
         match answer.status:
+            case HTTPStatus.NOT_FOUND if not answer.body.lstrip().startswith(b"{"):
+                raise ServerUnreachable(
+                    f"{asked} answers 404, and not as Elasticsearch or OpenSearch does; is a gateway in between?"
+                )
             case HTTPStatus.NOT_FOUND if self._settings.require_template:
                 raise ConfigError(
                     f"there is no index template {self._template_name}: run `blobtide sink-setup NAME` with the name of this"
@@ -253,8 +261,21 @@ class ElasticsearchSink:
                 log.warning("may not look whether the index template is there", template=self._template_name)
             case HTTPStatus.OK | HTTPStatus.NOT_FOUND:
                 pass
+            case status if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS:
+                raise ServerUnreachable(f"{asked} answers {status}; the cluster is not ready")
             case status:
-                raise ConfigError(f"{', '.join(self._settings.hosts)} answers {status}: is this Elasticsearch or OpenSearch?")
+                raise ConfigError(f"{asked} answers {status}: is this Elasticsearch or OpenSearch?")
+
+
+def _refuse_to_judge(delivered: Delivered) -> None:
+    """Take what is refused without a known fault for the cluster's, unless other documents were taken. Raises `Retry`."""
+    if delivered.unclear and not (delivered.written or delivered.already_there or delivered.refused):
+        first = delivered.unclear[0]
+        raise Retry(
+            f"every document is refused, so it is taken for the cluster's fault: {first.reason}; dead_letter_limit: 1 would"
+            " make dead letters of them",
+            kind=first.kind,
+        )
 
 
 def _ask(client: HttpClient, request: Request) -> Answer:

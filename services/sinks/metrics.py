@@ -10,7 +10,11 @@ ROWS: Final = Counter(
     "blobtide_sink_rows_total", "Rows by what became of them: written, already_there, rejected.", ["sink", "outcome"]
 )
 BAD_MESSAGES: Final = Counter("blobtide_sink_bad_messages_total", "Messages that are no flow batch; dead-lettered.", ["sink"])
-RETRIES: Final = Counter("blobtide_sink_retries_total", "Writes that the destination could not take at the time.", ["sink"])
+RETRIES: Final = Counter(
+    "blobtide_sink_retries_total",
+    "Writes that the destination could not take at the time. `kind` is unreachable, or its own word for its trouble.",
+    ["sink", "kind"],
+)
 WRITE_SECONDS: Final = Histogram(
     "blobtide_sink_write_duration_seconds",
     "Time until a write was durable.",

@@ -55,6 +55,10 @@ class Harness(ABC):
     def outage(self) -> AbstractContextManager[None]:
         """Make writes fail inside; afterwards the destination is back, or comes back by itself soon."""
 
+    def refusal(self) -> AbstractContextManager[None]:
+        """Let the destination refuse every row for a reason of its own; afterwards it takes rows again."""
+        return self.outage()
+
     def refused(self) -> Row | None:
         """Return a row that the destination refuses for good, or None if it takes everything."""
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -98,11 +99,88 @@ def test_items_that_stay_busy_become_a_retry() -> None:
         assert server.documents == documents(ROWS)
 
 
-def test_a_400_about_the_cluster_is_no_fault_of_the_document() -> None:
-    """A cluster at its limit of shards makes the sink wait instead of draining rows into dead letters."""
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (SHARD_LIMIT, "validation_exception"),
+        ((400, "illegal_argument_exception", "pipeline with id [x] does not exist"), "illegal_argument_exception"),
+        ((400, "illegal_argument_exception", "no write index is defined for alias [x]"), "illegal_argument_exception"),
+        (
+            (400, "illegal_argument_exception", "Number of documents in the shard cannot exceed [1]"),
+            "illegal_argument_exception",
+        ),
+        ((400, "script_exception", "runtime error"), "script_exception"),
+        (
+            (403, "cluster_block_exception", "index [x] blocked by: [FORBIDDEN/5/index read-only (api)]"),
+            "cluster_block_exception",
+        ),
+    ],
+)
+def test_an_error_of_the_cluster_is_no_fault_of_the_document(error: ItemError, kind: str) -> None:
+    """What the operator has to mend makes the sink wait and say so, instead of draining rows into dead letters."""
     with BulkServer() as server, sink_of(server.url) as sink:
-        server.faults += [Fault(items={"": SHARD_LIMIT})] * 4
-        with pytest.raises(Retry, match="12 documents not taken: status 400, validation_exception"):
+        server.faults += [Fault(items={"": error})] * 4
+        with pytest.raises(Retry, match=f"12 documents not taken: status {error[0]}, {kind}") as raised:
+            sink.write(part(ROWS))
+        assert raised.value.kind == kind
+        assert sink.write(part(ROWS)) == Outcome(12)
+
+
+def test_an_unknown_error_of_all_documents_is_the_clusters() -> None:
+    """A kind of refusal that is not known is waited out while it meets every document, and costs one if it meets only that."""
+    unknown: ItemError = (400, "never_heard_of_exception", "?")
+    with BulkServer() as server, sink_of(server.url) as sink:
+        server.faults += [Fault(items={"": unknown})]
+        with pytest.raises(Retry, match="every document is refused"):
+            sink.write(part(ROWS))
+        server.faults += [Fault(items={document_id(ROWS[3]): unknown})]
+        outcome = sink.write(part(ROWS))
+        assert [bad.row for bad in outcome.rejected] == [3]
+        assert outcome.written == 11
+
+
+def test_an_operator_may_let_all_of_them_pass() -> None:
+    """With dead_letter_limit 1 also refusals of an unknown kind become dead letters: a single row cannot block for good."""
+    with BulkServer() as server, sink_of(server.url, dead_letter_limit=1) as sink:
+        server.faults += [Fault(items={"": (400, "never_heard_of_exception", "?")})]
+        assert len(sink.write(part(ROWS)).rejected) == 12
+
+
+def test_a_gateway_that_takes_no_body_of_any_size_costs_no_row() -> None:
+    """When every single row is too large for what stands before the cluster, the limit is at fault."""
+    with BulkServer(max_body=10) as server, sink_of(server.url) as sink:
+        with pytest.raises(Retry, match="takes no request of this size"):
+            sink.write(part(ROWS))
+        server.max_body = 100_000
+        assert sink.write(part(ROWS)) == Outcome(12)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [
+        (404, "<html>no back end</html>", "is it their address"),
+        (403, "<html>denied</html>", "is it their address"),
+        (400, "<html>?</html>", "is it their address"),
+        (405, "", "is it their address"),
+        (301, "", "is it their address"),
+        (403, {"error": {"type": "cluster_block_exception", "reason": "blocked by: [read-only]"}}, "blocked by: [read-only]"),
+    ],
+)
+def test_an_answer_of_something_else_is_waited_out(status: int, body: Any, said: str) -> None:
+    """A whole answer that blames no document and no sign-in, from the cluster or from what stands before it, is a Retry."""
+    with BulkServer() as server, sink_of(server.url) as sink:
+        server.faults.append(Fault(status=status, body=body))
+        with pytest.raises(Retry, match=re.escape(said)) as raised:
+            sink.write(part(ROWS))
+        assert raised.value.kind == f"status_{status}"
+        assert sink.write(part(ROWS)) == Outcome(12)
+
+
+def test_a_right_that_is_missing_stops_the_sink() -> None:
+    """A cluster that says who may not write is the operator's to mend."""
+    with BulkServer() as server, sink_of(server.url) as sink:
+        server.faults.append(Fault(status=403, body={"error": {"type": "security_exception", "reason": "no permissions"}}))
+        with pytest.raises(ConfigError, match="our right to write"):
             sink.write(part(ROWS))
 
 

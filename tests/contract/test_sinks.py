@@ -145,6 +145,19 @@ def test_an_outage_is_a_retry_and_loses_nothing(harness: Harness) -> None:
     assert harness.read() == harness.expected(content)
 
 
+def test_a_destination_that_refuses_everything_costs_no_row(harness: Harness) -> None:
+    """What a destination refuses for a reason of its own is a Retry, never a rejected row; later all rows are there once."""
+    content = rows(blobs=4, records=10, tuples=30)
+    with opened(harness) as sink:
+        write(sink, content[:40])
+        with harness.refusal():
+            for _ in range(2):
+                with pytest.raises(Retry):
+                    sink.write(parts(content))
+        write(sink, content)
+    assert harness.read() == harness.expected(content)
+
+
 def test_refused_rows_are_named_and_all_others_written(harness: Harness) -> None:
     """A row that the destination refuses for good is named by part and row; its neighbours are there."""
     refused = harness.refused()

@@ -32,6 +32,7 @@ class Fault:
     reset: bool = False  # apply, then drop the connection without an answer
     keep_bytes: int | None = None  # apply, then send only so much of the announced answer
     forget_items: int = 0  # apply, then answer for so many documents too few
+    body: Any = None  # of the whole answer, JSON or text, unless its status is 200
     hold: threading.Event | None = None  # apply, then answer when it is set, or after some seconds
 
 
@@ -122,7 +123,7 @@ class _Handler(BaseHTTPRequestHandler):
                 fault = Fault(status=401)
             if fault.status == 200:
                 self._check()
-            content = owner.bulk(gzip.decompress(body), fault) if fault.status == 200 else {"error": "no"}
+            content = owner.bulk(gzip.decompress(body), fault) if fault.status == 200 else fault.body or {"error": "no"}
             self._answer(fault.status, content, fault)
 
     def do_PUT(self) -> None:
@@ -154,7 +155,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.close_connection = True
             return
-        body = json.dumps(content).encode()
+        body = (content if isinstance(content, str) else json.dumps(content)).encode()
         self.send_response(status)
         for name, value in {**fault.headers, "Content-Type": "application/json", "Content-Length": str(len(body))}.items():
             self.send_header(name, value)

@@ -11,6 +11,8 @@ from libs.common.errors import DeadLetterLimit
 
 WINDOW_RECORDS: Final = 10_000
 SMALLEST_SAMPLE: Final = 100
+SMALLEST_SAMPLE_OF_SINKS: Final = 20
+"""What reaches a sink has been parsed: it refuses few rows or, when something is wrong with it, all."""
 CONSECUTIVE: Final = 1_000
 
 NOT_COMMITTED: Final = "nothing of the last batch was committed"
@@ -33,11 +35,13 @@ class _Sums:
 class RejectionLimit:
     """Judges the share of rejected records over the last `WINDOW_RECORDS`, and a run of batches without any success.
 
+    The share is judged from `smallest` records on, in however small batches they come.
     Without `consecutive` a share of 1 lets everything pass: then the operator wants it in the errors topic.
     """
 
-    def __init__(self, share: float, consecutive: int | None = None) -> None:
+    def __init__(self, share: float, consecutive: int | None = None, smallest: int = SMALLEST_SAMPLE) -> None:
         self._share = share
+        self._smallest = smallest
         self._consecutive = consecutive or (CONSECUTIVE if share < 1 else math.inf)
         self._advice = NOT_COMMITTED if consecutive else WAY_PAST
         self._window: deque[tuple[int, int]] = deque()
@@ -61,7 +65,7 @@ class RejectionLimit:
         sums = self._sums_with(total, rejected)
         if sums.run >= self._consecutive:
             raise DeadLetterLimit(f"{sums.run} records in a row were rejected; {self._advice}")
-        if sums.total >= SMALLEST_SAMPLE and sums.rejected > self._share * sums.total:
+        if sums.total >= self._smallest and sums.rejected > self._share * sums.total:
             raise DeadLetterLimit(
                 f"{sums.rejected} of the last {sums.total} records were rejected, more than the share {self._share:g} that "
                 f"dead_letter_limit allows; {self._advice}"

@@ -23,7 +23,7 @@ from libs.common.kafka.batching import Collector, PollPolicy
 from libs.common.kafka.client import check_reachable
 from libs.common.kafka.consumer import GroupConsumer, GroupSpec
 from libs.common.kafka.dead_letter_writer import DeadLetterWriter
-from libs.common.kafka.limit import RejectionLimit
+from libs.common.kafka.limit import SMALLEST_SAMPLE_OF_SINKS, RejectionLimit
 from libs.common.kafka.offsets import next_offsets
 from libs.common.kafka.records import Inbound, NextOffsets, TopicPartition
 from libs.common.kafka.throttle import Throttle
@@ -194,7 +194,7 @@ class SinkWork:
     def __init__(self, parts: SinkParts, spec: SinkLoopSpec, clock: Callable[[], float]) -> None:
         self._parts = parts
         self._clock = clock
-        self._limit = RejectionLimit(spec.dead_letter_limit)
+        self._limit = RejectionLimit(spec.dead_letter_limit, smallest=SMALLEST_SAMPLE_OF_SINKS)
         self._throttle = Throttle(clock)
         self._polled_at = clock()
         self._collector = parts.held.collector = Collector(parts.source.poll, spec.policy, clock)

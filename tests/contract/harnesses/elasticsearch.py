@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
@@ -57,6 +58,20 @@ class ElasticsearchHarness(Harness):
             yield
         finally:
             self.server.start()
+
+    @contextmanager
+    def refusal(self) -> Iterator[None]:
+        """Block writes to the indexes, as a cluster does whose disks are full."""
+        self._block_writes(blocked=True)
+        try:
+            yield
+        finally:
+            self._block_writes(blocked=False)
+
+    def _block_writes(self, *, blocked: bool) -> None:
+        with urllib3.PoolManager() as http:
+            answer = http.request("PUT", f"{self.server.url}/{self.prefix}-*/_settings", json={"index.blocks.write": blocked})
+        assert answer.status == HTTPStatus.OK, answer.data
 
     def refused(self) -> Row:
         """Return a row whose address no index takes."""

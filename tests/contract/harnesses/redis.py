@@ -57,6 +57,16 @@ class RedisHarness(Harness):
         finally:
             self.server.start()
 
+    @contextmanager
+    def refusal(self) -> Iterator[None]:
+        """Leave the server no memory, so that it takes no command that writes."""
+        with Redis.from_url(self.server.url) as redis:
+            redis.config_set("maxmemory", 1)
+            try:
+                yield
+            finally:
+                redis.config_set("maxmemory", 0)
+
     def _entries(self) -> Iterator[dict[str, Any]]:
         with Redis.from_url(self.server.url) as redis:
             for stream in redis.scan_iter(f"{self.prefix}:*", _type="stream"):

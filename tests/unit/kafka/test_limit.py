@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from libs.common.errors import DeadLetterLimit
-from libs.common.kafka.limit import CONSECUTIVE, RejectionLimit
+from libs.common.kafka.limit import CONSECUTIVE, SMALLEST_SAMPLE_OF_SINKS, RejectionLimit
 
 
 def test_a_share_of_one_lets_everything_pass() -> None:
@@ -31,3 +31,12 @@ def test_judging_does_not_count() -> None:
     limit.count(60, 60)
     with pytest.raises(DeadLetterLimit, match="120 of the last 220"):
         limit.judge(60, 60)
+
+
+def test_small_batches_add_up() -> None:
+    """Rejections that come a few at a time stop the service as soon as there are enough of them to judge."""
+    limit = RejectionLimit(0.5, smallest=SMALLEST_SAMPLE_OF_SINKS)
+    for _ in range(6):
+        limit.check(3, 3)
+    with pytest.raises(DeadLetterLimit, match="21 of the last 21"):
+        limit.check(3, 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from typing import Any
 
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 
 from libs.common.errors import CodecError
 from services.sinks.bulk_client import Hosts
-from services.sinks.bulk_reply import Verdict, read_reply
+from services.sinks.bulk_reply import ItemResult, Verdict, read_reply
 from services.sinks.elasticsearch import ElasticsearchSettings, ElasticsearchSink
 from services.sinks.elasticsearch_index import DailyIndexes, DataStream, template
 from services.sinks.registry import configured_sink
@@ -104,20 +105,69 @@ def test_any_answer_is_read_or_refused(body: bytes) -> None:
         (201, "", Verdict.WRITTEN),
         (409, "version_conflict_engine_exception", Verdict.ALREADY_THERE),
         (400, "mapper_parsing_exception", Verdict.REFUSED),
-        (400, "invalid_index_name_exception", Verdict.AGAIN),
-        (403, "cluster_block_exception", Verdict.AGAIN),
-        (404, "index_not_found_exception", Verdict.AGAIN),
+        (400, "strict_dynamic_mapping_exception", Verdict.REFUSED),
+        (400, "illegal_argument_exception", Verdict.UNCLEAR),
+        (400, "never_heard_of_exception", Verdict.UNCLEAR),
+        (400, "", Verdict.UNCLEAR),
+        (400, "script_exception", Verdict.AGAIN),
         (413, "", Verdict.REFUSED),
-        (429, "circuit_breaking_exception", Verdict.AGAIN),
-        (503, "unavailable_shards_exception", Verdict.AGAIN),
+        (500, "never_heard_of_exception", Verdict.AGAIN),
     ],
 )
 def test_verdicts(status: int, kind: str, verdict: Verdict) -> None:
-    """Each status of an item means what the module's table says."""
-    body = f'{{"errors":true,"items":[{{"create":{{"status":{status},"error":{{"type":"{kind}","reason":"secret"}}}}}}]}}'
-    [item] = read_reply(body.encode(), 1)
+    """Each status of an item means what the module's table says, and the text of an error that may quote a row is not shown."""
+    item = read_item(status, kind, "secret")
     assert item.verdict is verdict
     assert "secret" not in item.reason
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, "validation_exception"),
+        (400, "invalid_index_name_exception"),
+        (403, "cluster_block_exception"),
+        (404, "index_not_found_exception"),
+        (429, "circuit_breaking_exception"),
+        (503, "unavailable_shards_exception"),
+    ],
+)
+def test_what_is_wrong_with_the_cluster_is_said_in_its_words(status: int, kind: str) -> None:
+    """An error that no document is at fault for comes again, with its type and the beginning of its text."""
+    item = read_item(status, kind, "index [x] is\nclosed " + 500 * "!")
+    assert (item.verdict, item.kind) == (Verdict.AGAIN, kind)
+    assert item.reason.startswith(f"status {status}, {kind}: index [x] is closed !!!")
+    assert len(item.reason) < 300
+
+
+@pytest.mark.parametrize(
+    ("reason", "verdict"),
+    [
+        ("pipeline with id [enrich] does not exist", Verdict.AGAIN),
+        ("no write index is defined for alias [flows]. The write index may be explicitly disabled", Verdict.AGAIN),
+        ("Number of documents in the index can't exceed [2147483519]", Verdict.AGAIN),
+        ("Limit of total fields [1000] has been exceeded", Verdict.AGAIN),
+        ("only write ops with an op_type of create are allowed in data streams", Verdict.AGAIN),
+        (
+            'Document contains at least one immense term in field="rule" (whose UTF8 encoding is longer than 32766)',
+            Verdict.REFUSED,
+        ),
+        ("mapper [rule.name] cannot be changed from type [keyword] to [long]", Verdict.REFUSED),
+        ("'999.1.2.3' is not an IP string literal.", Verdict.REFUSED),
+        ("something else", Verdict.UNCLEAR),
+    ],
+)
+def test_an_illegal_argument_is_told_by_its_text(reason: str, verdict: Verdict) -> None:
+    """The type that stands for anything is the document's or the cluster's fault by what it says, else unclear."""
+    item = read_item(400, "illegal_argument_exception", reason)
+    assert (item.verdict, item.kind) == (verdict, "illegal_argument_exception")
+
+
+def read_item(status: int, kind: str, reason: str) -> ItemResult:
+    """Read an answer about one document."""
+    error = {"type": kind, "reason": reason}
+    [item] = read_reply(json.dumps({"errors": True, "items": [{"create": {"status": status, "error": error}}]}).encode(), 1)
+    return item
 
 
 def test_the_index_is_of_the_flows_day_within_bounds() -> None:
