@@ -99,6 +99,7 @@ class Broker:
     log: list[Outbound] = field(default_factory=list)
     aborts: int = 0  # so many of the next transactions fail
     on_read: Callable[[], None] = lambda: None  # before the state topic is read to its end, in whatever thread
+    partitions: int = PARTITIONS  # of the state topic
 
     def events(self, *kinds: type[Event]) -> list[Any]:
         """Return what was written to the blobs topic, without listings unless asked for."""
@@ -189,10 +190,12 @@ class FakeTable:
         self._broker = broker
         self._apply = apply
         self._next = 0
+        self._partitions = 0
 
     def open(self) -> None:
-        """Begin at the beginning."""
+        """Begin at the beginning of all partitions that there are."""
         self._next = 0
+        self._partitions = self._broker.partitions
 
     def catch_up(self, timeout: float, between: Callable[[], None]) -> None:
         """Apply everything up to the present end."""
@@ -203,8 +206,8 @@ class FakeTable:
             between()
             record = self._broker.log[self._next]
             self._next += 1
-            if record.topic == TOPICS.blob_state:
-                partition = partition_of(record.key or b"", PARTITIONS)
+            partition = partition_of(record.key or b"", self._broker.partitions)
+            if record.topic == TOPICS.blob_state and partition < self._partitions:
                 self._apply(Inbound(record.topic, partition, self._next, 0, record.key, record.value, record.headers))
 
     def close(self) -> None:
@@ -225,7 +228,7 @@ class World:
     def monitor(self, **settings: Any) -> Running:
         """Return a monitor that owns everything."""
         running = Running(self, MonitorSettings(**settings))
-        running.session.give(range(PARTITIONS))
+        running.session.give(range(self.broker.partitions))
         return running
 
     def places(self) -> tuple[Place, ...]:
@@ -245,7 +248,7 @@ class Running:
         parts = Parts(
             make_session=self._make_session,
             make_table=lambda apply: FakeTable(world.broker, apply),
-            partitions=lambda: PARTITIONS,
+            partitions=lambda: world.broker.partitions,
             places=world.places(),
         )
         self.monitor = Monitor(settings, TOPICS, parts, Clock(lambda: time.now + world.clock_off, lambda: time.seconds))

@@ -177,6 +177,8 @@ class Monitor:
         """Read the state topic to its end; False if Kafka does not answer now, or partitions came or went meanwhile."""
         epoch = self._epoch
         try:
+            if self._is_stale:
+                self._follow_partitions()
             self._cover(self._session.owned())
             self._table.catch_up(_CATCH_UP_SECONDS, self._keep_alive)
         except (ServerUnreachable, Retry) as error:
@@ -189,6 +191,15 @@ class Monitor:
         self._is_stale = epoch != self._epoch
         self._caught_up_at = self._clock.monotonic()
         return not self._is_stale
+
+    def _follow_partitions(self) -> None:
+        """See whether the state topic was given partitions: by their number scopes are divided, and all of them are read."""
+        count = self._count_partitions()
+        if count != self._partitions:
+            log.info("the state topic has another number of partitions; scopes are divided anew", partitions=count)
+            self._partitions = count
+            self._owners.clear()
+            self._covered = frozenset()
 
     def _keep_alive(self) -> None:
         """Stay alive and in the group while millions of records are read, or until the process is to end."""

@@ -294,6 +294,27 @@ def test_monitors_divide_the_scopes_and_take_over_from_each_other() -> None:
     assert sorted(world.broker.said()[len(names) :]) == sorted((OBSERVED, name) for name in names)
 
 
+def test_monitors_divide_the_scopes_anew_when_the_state_topic_is_given_partitions() -> None:
+    """One that runs since before and one that starts then announce everything once, and know what the other has seen."""
+    world = World()
+    names = [hour_blob(f"x=/R{number}", 12) for number in range(12)]
+    first = world.monitor(closing_enabled=False)
+    first.round()
+    world.broker.partitions = PARTITIONS + 2
+    second = world.monitor(closing_enabled=False)
+    first.session.give(range(3))
+    second.session.give(range(3, PARTITIONS + 2))
+    for name in names:
+        world.storage.write(name, 1)
+    for _ in range(2):
+        first.round(301.0)  # directories are looked for
+        second.round(301.0)
+    assert sorted(world.broker.said()) == sorted((OBSERVED, name) for name in names)
+    first.session.give(range(PARTITIONS + 2))
+    first.round(301.0)
+    assert len(world.broker.said()) == len(names)
+
+
 def test_a_minimum_age_holds_back_what_was_just_written() -> None:
     """A blob is announced once it has been left alone for so long."""
     world = World()
