@@ -7,7 +7,7 @@ condition is one log line.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import accumulate, islice
@@ -50,6 +50,8 @@ _HOURLY_SECONDS = 60.0
 _OTHER_SECONDS = 30.0
 # Rows in memory of scopes that are listed in full: 48 bytes each.
 _MOST_ROWS = 1_000_000
+# What is due within so much of the time between two full listings shares the reading of the state topic.
+_AHEAD = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,11 +252,16 @@ class Environment:
             task = self._sought[key].task
             yield from ((task, name) for name in found if name.startswith(task.prefixes))
 
-    def _plan_full(self, own: Iterable[Scope], epoch: int) -> Job:
+    def _plan_full(self, own: Sequence[Scope], epoch: int) -> Job:
         """List those scopes in full of which all is known, and read what is known of others while memory has room for it."""
-        due = [scope for scope in own if self._clock.monotonic() >= self._full_at.get(scope.key, 0.0)]
-        ready = list(filter(self._memory.is_complete, due))
-        others = [scope for scope in due if not self._memory.is_complete(scope)]
+        now = self._clock.monotonic()
+        soon = now + _AHEAD * self._settings.reconcile_seconds
+        due = [scope for scope in own if self._full_at.get(scope.key, 0.0) <= now]
+        ready = [scope for scope in own if self._memory.rows_held(scope)]
+        ready += [scope for scope in due if self._memory.is_complete(scope) and not self._memory.rows_held(scope)]
+        others = [scope for scope in own if self._full_at.get(scope.key, 0.0) <= soon and not self._memory.is_complete(scope)]
+        if all(map(self._memory.is_complete, due)):
+            others = []
         working = [scope for scope in ready if scope.territory.container not in self._trouble]
         held = sum(map(self._memory.rows_held, working))
         sizes = accumulate(map(self._memory.records, others), initial=held)

@@ -184,6 +184,33 @@ def test_full_listings_take_turns_where_memory_has_no_room_for_all(monkeypatch: 
     assert readings == 6
 
 
+def test_full_listings_that_ended_one_after_the_other_share_the_next_reading() -> None:
+    """The state topic is read once for all scopes that are due soon, not once for each."""
+    world = World()
+    for number in range(6):
+        world.storage.write(name := hour_blob(f"x=/R{number}", 1), 1)
+        aged(world.storage, name, HOUR)
+    monitor = world.monitor(reconcile_seconds=3600)
+    monitor.round()
+    full_at = monitor.monitor._environments["sub.dev"]._full_at
+    full_at.update({key: at + 40 * index for index, (key, at) in enumerate(sorted(full_at.items()))})
+    readings = 0
+
+    def count() -> None:
+        nonlocal readings
+        readings += threading.current_thread() is not threading.main_thread()
+
+    world.broker.on_read = count
+    world.storage.listed.clear()
+    world.time.advance(3500)
+    for _ in range(12):
+        monitor.round()
+    assert readings == 1
+    assert {prefix: world.storage.listed.count(prefix) for prefix in world.storage.listed if "y=" not in prefix} == {
+        f"x=/R{number}/": 1 for number in range(6)
+    }
+
+
 def test_what_is_closed_while_a_full_listing_is_prepared_is_not_taken_for_new() -> None:
     """The state topic is read up to a moment; what is decided after it stays in memory until the listing has ended."""
     world = World()
