@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 import click
 
-from benchmarks import estates, ingesting, kernel, lasting, parsing, pipeline, sinking, storage
+from benchmarks import estates, ingesting, kernel, lasting, monitoring, parsing, pipeline, sinking, storage
 from benchmarks.machine import describe, load
 from benchmarks.measured import Measured
 from benchmarks.report import document
@@ -35,10 +35,11 @@ class Size:
     parser_times: int
     repeats: int
     lasting_seconds: float
+    monitor: monitoring.Extent
 
 
-_FULL: Final = Size(3, 2, 5_000, 5, 3, 60.0)
-_QUICK: Final = Size(1, 1, 1_000, 4, 1, 0.0)
+_FULL: Final = Size(3, 2, 5_000, 5, 3, 60.0, monitoring.Extent(5_000, 100_000, 1_000_000, 120.0))
+_QUICK: Final = Size(1, 1, 1_000, 4, 1, 0.0, monitoring.Extent(1_000, 20_000, 100_000, 60.0))
 
 Stage = Callable[["Bench"], Iterator[Measured]]
 _Server = TypeVar("_Server", bound=LocalServer)
@@ -76,6 +77,11 @@ def _storage(bench: Bench) -> Iterator[Measured]:
                 yield lasting.ingest(kafka, azurite, data, bench.size.lasting_seconds)
 
 
+def _monitor(bench: Bench) -> Iterator[Measured]:
+    with _running(LocalKafka, bench) as kafka:
+        yield from monitoring.measure(kafka, bench.size.monitor)
+
+
 def _sinks(bench: Bench) -> Iterator[Measured]:
     with _running(LocalKafka, bench) as kafka:
         yield from sinking.measure(kafka, bench.directory, bench.data[0], bench.size.repeats)
@@ -97,6 +103,7 @@ STAGES: Final[dict[str, Stage]] = {
     "kernel": _kernel,
     "parser": _parser,
     "storage": _storage,
+    "monitor": _monitor,
     "sinks": _sinks,
     "lasting": _lasting,
 }

@@ -31,6 +31,9 @@ travel, the ratios between rows do.
 - *speed*: bytes of logs a second of CPU, compared with another row of the same estate. `json, split, dict` is a parser in plain
   Python that makes one dictionary a tuple; the Kafka copy is the parser's own loop without parsing; range reads fetch the same
   bytes and throw them away.
+- *monitor*: against a server that answers listings and does nothing else, with default intervals. Growing scopes have a blob
+  each that changes every minute; the flat prefix does not change. The start reads the state of blobs of hours that are over,
+  one in fifty of them open, and lists every scope in full; *peak MiB* is after that.
 - *ends when*: what is durable when the clock stops. Each stage then counts that everything has arrived, once.
 """
 

@@ -18,14 +18,14 @@ def render(rows: Sequence[Measured]) -> str:
     columns: dict[str, Cell] = {
         "stage": lambda row: row.stage,
         "estate": lambda row: row.estate,
-        "CPU µs a tuple": lambda row: f"{_MICROSECONDS * row.cpu / row.work.tuples:.2f}",
+        "CPU µs a tuple": lambda row: f"{_MICROSECONDS * row.cpu / row.work.tuples:.2f}" if row.work.tuples else _NOTHING,
         "±": lambda row: _NOTHING if row.spread is None else f"{50 * row.spread:.0f} %",
-        "tuples/s a core": lambda row: _count(row.work.tuples / row.cpu),
-        "tuples/s": lambda row: _per_second(row.work.tuples, row, _count),
-        "MB/s a core": lambda row: _size(row.work.bytes / row.cpu),
-        "MB/s": lambda row: _per_second(row.work.bytes, row, _size),
-        "blobs/s a core": lambda row: _count(row.work.blobs / row.cpu) if row.work.blobs else _NOTHING,
-        "blobs/s": lambda row: _per_second(row.work.blobs, row, _count) if row.work.blobs else _NOTHING,
+        "tuples/s a core": lambda row: _per(row.work.tuples, row.cpu, _count),
+        "tuples/s": lambda row: _per(row.work.tuples, row.wall, _count),
+        "MB/s a core": lambda row: _per(row.work.bytes, row.cpu, _size),
+        "MB/s": lambda row: _per(row.work.bytes, row.wall, _size),
+        "blobs/s a core": lambda row: _per(row.work.blobs, row.cpu, _count),
+        "blobs/s": lambda row: _per(row.work.blobs, row.wall, _count),
         "peak MiB": lambda row: f"{row.memory.peak / MIB:.0f}" if row.memory else _NOTHING,
         "MiB/min": _growth,
         "speed": lambda row: _compared(row, rows),
@@ -46,8 +46,8 @@ def _line(cells: Sequence[str], widths: Sequence[int], words: set[int]) -> str:
     return f"| {' | '.join(padded)} |"
 
 
-def _per_second(amount: float, row: Measured, form: Callable[[float], str]) -> str:
-    return form(amount / row.wall) if row.wall else _NOTHING
+def _per(amount: float, seconds: float | None, form: Callable[[float], str]) -> str:
+    return form(amount / seconds) if amount and seconds else _NOTHING
 
 
 def _count(value: float) -> str:

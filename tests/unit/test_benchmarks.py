@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from benchmarks import estates, kernel
+from benchmarks import estates, kernel, lister
 from benchmarks.feeding import AHEAD, Feed
 from benchmarks.lasting import FlowRounds
 from benchmarks.measured import Measured, Memory, Sample, Work, memory_of
 from benchmarks.table import render
 from libs.common.flows.schema import FLOW_SCHEMA
 from libs.common.flows.wire import decode_flows
+from libs.common.storage.page import _read_lean, read_directories, read_page
 from tests.pipeline import plain
 
 MIB = 1024 * 1024
@@ -47,6 +49,26 @@ def test_what_was_not_measured_is_left_blank() -> None:
     found = cells(render([row("encode", 1.0)]), "encode")
     for column in ("±", "tuples/s", "MB/s", "blobs/s a core", "blobs/s", "peak MiB", "MiB/min", "speed"):
         assert not found[column], column
+
+
+def test_a_stage_without_tuples_shows_blobs_only() -> None:
+    """The monitor handles no tuples: only rates of blobs make sense."""
+    found = cells(render([Measured("list", "flat", Work(0, 0, 500), (Sample(2.0, 4.0),), "compared")]), "list")
+    assert (found["blobs/s a core"], found["blobs/s"]) == ("250", "125")
+    assert not any(found[column] for column in ("CPU µs a tuple", "tuples/s a core", "tuples/s", "MB/s a core", "MB/s"))
+
+
+def test_the_lister_answers_as_storage_does() -> None:
+    """Its pages are read in one pass, and hold the blobs that were asked for."""
+    now = datetime.now(UTC)
+    page = _read_lean(lister.flat("", 3_000), now)
+    assert page is not None
+    assert (len(page.blobs), page.marker) == (2_000, "2000")
+    assert len(read_page(lister.flat("2000", 3_000), now).blobs) == 1_000
+    directories, _ = read_directories(lister.hourly("", "/", 2))
+    assert directories == [lister.resource(0), lister.resource(1)]
+    (blob,) = read_page(lister.hourly(directories[1], "", 2), now).blobs
+    assert blob.name.startswith(f"{directories[1]}y=")
 
 
 def test_a_row_is_compared_with_the_row_of_its_own_estate() -> None:
