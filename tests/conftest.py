@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from collections.abc import Iterator
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
+
+from libs.common.redaction import forget
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("untimed", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -21,13 +24,16 @@ pytest_plugins = (
     "tests.fixtures.azurite",
     "tests.fixtures.stores",
     "tests.fixtures.long",
+    "tests.fixtures.canaries",
 )
 
 
 @pytest.fixture(autouse=True)
 def log_as_it_was() -> Iterator[None]:
-    """Undo what a command that runs in this process does to its log."""
+    """Undo what a command that runs in this process does to its log and to what it knows to be secret."""
     yield
     structlog.reset_defaults()
     structlog.contextvars.clear_contextvars()
+    logging.captureWarnings(capture=False)
+    forget()
     sys.excepthook, threading.excepthook = sys.__excepthook__, threading.__excepthook__

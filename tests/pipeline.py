@@ -20,8 +20,9 @@ import yaml
 
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.local.ports import free_port
-from services.cli.probe import metrics_of, total
+from services.cli.probe import ask, metrics_of, total
 from services.cli.supervisor import Child, Program, State, Supervisor, stop_process
+from tests.canaries import assert_silent, leaks, with_canaries
 
 STEP_SECONDS = 0.1
 START_SECONDS = 90.0
@@ -73,7 +74,7 @@ class Plan:
             "sources": [{"container": name} for name in self.containers],
             "interval_seconds": 0.5,
         }
-        return {
+        settings = {
             "kafka": {"bootstrap_servers": self.kafka.bootstrap_servers, "group_prefix": self.kafka.group_prefix,
                       "session_timeout_ms": 6000, "transaction_timeout_ms": 10000},
             "topics": self.topics.model_dump(),
@@ -81,6 +82,7 @@ class Plan:
             "monitor": {"discovery_seconds": 1, "reconcile_seconds": 5, **self.monitor},
             "sinks": self.sinks,
         }  # fmt: skip
+        return with_canaries(settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +138,18 @@ class Pipeline:
         self._supervisor.start()
         try:
             yield self
+            assert_silent(self._leaks())
         except BaseException:
             self.show_logs()
             raise
         finally:
             self._supervisor.stop()
+
+    def _leaks(self) -> list[str]:
+        """Return what the processes show of secrets on their health ports; their logs are looked through after every test."""
+        ports = [child.program.health_port for child in self._supervisor.children]
+        texts = (ask(port, path) for port in ports if port is not None for path in ("/metrics", "/readyz"))
+        return [leak for text in texts for leak in leaks(text or "")]
 
     def watch(self, watcher: Callable[[], None]) -> None:
         """Call `watcher` in every step of every wait."""

@@ -16,6 +16,7 @@ from confluent_kafka import Producer
 from libs.common.crash import CRASH_VARIABLE
 from libs.common.flows.wire import encode_flows
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
+from tests.canaries import with_canaries
 from tests.contract.harness import Row
 from tests.fixtures.kafka import PARTITIONS
 from tests.flows import table
@@ -37,7 +38,7 @@ def write_config(file: Path, kafka: KafkaSettings, topics: TopicSettings, sinks:
         "sinks": sinks,
         "http": {"port": 0},
     }
-    file.write_text(yaml.safe_dump(settings))
+    file.write_text(yaml.safe_dump(with_canaries(settings)))
     return file
 
 

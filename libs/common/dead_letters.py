@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from libs.common.redaction import redact_reason
 from libs.common.segments import Headers
 
 MAX_REASON = 500
@@ -41,7 +42,7 @@ class DeadLetter:
     Attributes:
         stage: who gave up: ``ingest``, ``parser``, ``sink.<name>``, ``convert``.
         code: bounded reason.
-        reason: one human sentence without secrets; cut at 500 characters.
+        reason: one human sentence, which leaves without secrets; cut at 500 characters.
         data: the original bytes; their beginning or nothing where they are named by reference only.
         blob, generation, record_offset, tuple_index: where it stands in its source, as far as known.
         source: Kafka coordinates of the message it came in, as ``topic``, ``partition``, ``offset``; of a range that was read
@@ -67,7 +68,7 @@ class DeadLetter:
             ("type", _TYPE),
             ("stage", self.stage),
             ("code", self.code.value),
-            ("reason", self.reason[:MAX_REASON]),
+            ("reason", redact_reason(self.reason)[:MAX_REASON]),
             ("blob", self.blob),
             ("generation", self.generation),
             ("record-offset", self.record_offset),

@@ -1,4 +1,6 @@
-"""Structured logging to standard error, with secrets taken out of every line.
+"""Structured logging to standard error, with secrets taken out of every line, also of those that libraries log or warn of.
+
+In lines for people, what a terminal would obey is shown as escapes, and a value begins no line of its own.
 
 Libraries that print requests (the Azure SDK, urllib3) are kept at WARNING: their DEBUG lines hold signatures.
 """
@@ -6,36 +8,32 @@ Libraries that print requests (the Azure SDK, urllib3) are kept at WARNING: thei
 from __future__ import annotations
 
 import logging
-import re
 import sys
 import threading
 from collections.abc import MutableMapping
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
+from libs.common.redaction import redact, redact_value
 from libs.common.settings.services import LogFormat, LogSettings
+from libs.common.visible import visible, visible_line
 
-_SECRET = re.compile(
-    r"(?i)\b(sig|AccountKey|SharedAccessKey|SharedAccessSignature|password|client_secret|api_key)=[^&;\s\"']+"
-    r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
-)
-
-
-def redact(text: str) -> str:
-    """Return `text` with everything that looks like a credential replaced by asterisks."""
-    return _SECRET.sub(lambda m: f"{m.group(1)}=***" if m.group(1) else "***", text)
+_TRACEBACK: Final = "exception"
 
 
 def configure_logging(settings: LogSettings, *, service: str) -> None:
     """Send log lines of `service` to standard error, as JSON or for a console."""
     level = getattr(logging, settings.level.upper())
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s", force=True)
-    renderer: Any = (
-        structlog.processors.JSONRenderer()
+    of_libraries = logging.StreamHandler(sys.stderr)
+    of_libraries.setFormatter(_Redacting("%(message)s"))
+    logging.basicConfig(handlers=[of_libraries], level=logging.WARNING, force=True)
+    logging.captureWarnings(capture=True)
+    rendering: tuple[Any, ...] = (
+        (structlog.processors.JSONRenderer(),)
         if settings.format is LogFormat.JSON
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
+        else (_show_event, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0))
     )
     structlog.configure(
         processors=[
@@ -44,7 +42,7 @@ def configure_logging(settings: LogSettings, *, service: str) -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             _redact_event,
-            renderer,
+            *rendering,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # as it is then: a test may have replaced it
@@ -55,16 +53,27 @@ def configure_logging(settings: LogSettings, *, service: str) -> None:
     threading.excepthook = lambda args: _log_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
 
 
-def _log_uncaught(kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None) -> None:
+class _Redacting(logging.Formatter):
+    """Formats records of the standard library's loggers, tracebacks included."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        return visible(redact(super().format(record)))
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException | None, where: TracebackType | None) -> None:
     """Log what nobody caught: as a line like any other, without secrets."""
     if not issubclass(kind, Exception):
-        sys.__excepthook__(kind, error or kind(), traceback)
+        sys.__excepthook__(kind, error or kind(), where)
         return
-    structlog.get_logger(__name__).critical("a defect of blobtide", error_type=kind.__name__, exc_info=(kind, error, traceback))
+    structlog.get_logger(__name__).critical("a defect of blobtide", error_type=kind.__name__, exc_info=(kind, error, where))
 
 
 def _redact_event(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    for name, value in event.items():
-        if isinstance(value, str):
-            event[name] = redact(value)
-    return event
+    redacted: MutableMapping[str, Any] = redact_value(dict(event))
+    return redacted
+
+
+def _show_event(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    shown = {name: visible_line(value) if isinstance(value, str) else value for name, value in event.items()}
+    return shown | {_TRACEBACK: visible(event[_TRACEBACK])} if _TRACEBACK in event else shown

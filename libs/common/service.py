@@ -21,8 +21,9 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from libs.common.errors import BlobtideError, ConfigError
-from libs.common.logs import configure_logging, redact
+from libs.common.logs import configure_logging
 from libs.common.memory import collect_cycles_seldom
+from libs.common.redaction import redact
 from libs.common.settings import Settings
 from libs.common.settings.services import HttpSettings
 from libs.common.signals import stop_on_signals

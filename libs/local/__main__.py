@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Final
 
+from libs.common.redaction import redact
+from libs.common.visible import visible
 from libs.local.azurite import LocalAzurite
 from libs.local.errors import ServerMissing
 from libs.local.kafka import LocalKafka
@@ -19,14 +21,14 @@ def main(names: list[str]) -> int:
     """Install the named servers, or all; report everything that is missing and return the exit code."""
     known = {server.name: server for server in SERVERS}
     if unknown := [name for name in names if name not in known]:
-        print(f"blobtide: no such server: {', '.join(unknown)}; there are {', '.join(known)}", file=sys.stderr)  # noqa: T201
+        print(visible(f"blobtide: no such server: {', '.join(unknown)}; there are {', '.join(known)}"), file=sys.stderr)  # noqa: T201
         return 2
     code = 0
     for name in names or known:
         try:
             known[name].install()
         except ServerMissing as missing:
-            print(f"blobtide: {name}: {missing}", file=sys.stderr)  # noqa: T201
+            print(visible(redact(f"blobtide: {name}: {missing}")), file=sys.stderr)  # noqa: T201
             code = missing.exit_code
     return code
 

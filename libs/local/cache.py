@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from libs.common.visible import visible
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -70,5 +72,5 @@ def _fetch_into(target: Path, name: str, fetch: Callable[[Path], None]) -> None:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"blobtide: {text}\n")
+    sys.stderr.write(visible(f"blobtide: {text}\n"))
     sys.stderr.flush()

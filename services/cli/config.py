@@ -12,6 +12,7 @@ from libs.common.settings import Settings, load_settings, masked, masked_options
 from services.cli.checks import Verdict, builds, connections, tried
 from services.cli.help_text import examples
 from services.cli.options import config_option, load_logged
+from services.cli.terminal import say, show
 
 
 @click.group(epilog=examples("blobtide config show", "blobtide config check --connect --config blobtide.yaml"))
@@ -19,13 +20,13 @@ def command() -> None:
     """Check or show the effective settings: the file, and environment variables over it."""
 
 
-@command.command()
+@command.command("show")
 @config_option
-def show(config: Path | None) -> None:
+def show_settings(config: Path | None) -> None:
     """Print the effective settings as YAML, defaults included, secrets masked."""
     settings = load_settings(config)
     shown = masked(settings) | {"sinks": {name: _sink(settings, name) for name in settings.sinks}}
-    click.echo(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True), nl=False)
+    show(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True))
 
 
 def _sink(settings: Settings, name: str) -> dict[str, Any]:
@@ -46,7 +47,7 @@ def check(config: Path | None, *, connect: bool) -> None:
     services open them: run it as the user and on the machine that the services run as and on.
     """
     settings = load_logged(config, "config")
-    click.echo(f"ok  settings: {settings_file(config) or 'no file, only defaults and variables'}")
+    say(f"ok  settings: {settings_file(config) or 'no file, only defaults and variables'}")
     verdicts = []
     for verdict in tried([*builds(settings), *(connections(settings) if connect else ())]):
         _say(verdict)
@@ -57,6 +58,6 @@ def check(config: Path | None, *, connect: bool) -> None:
 
 def _say(verdict: Verdict) -> None:
     if verdict.error is not None:
-        click.echo(f"!!  {verdict.what}: {verdict.error if verdict.is_new else 'for the reason above'}", err=True)
+        say(f"!!  {verdict.what}: {verdict.error if verdict.is_new else 'for the reason above'}", err=True)
     else:
-        click.echo(f"ok  {verdict.what}{verdict.remark and f': {verdict.remark}'}")
+        say(f"ok  {verdict.what}{verdict.remark and f': {verdict.remark}'}")

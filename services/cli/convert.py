@@ -23,6 +23,7 @@ from services.cli.convert_output import Format, RowWriter, format_of, letter_lin
 from services.cli.help_text import examples
 from services.cli.local_file import STANDARD_INPUT
 from services.cli.streams import result_file
+from services.cli.terminal import draw, say
 from services.parser.harvest import Harvest, harvest
 from services.parser.kernel import Parsed, no_source, parse_gathered
 
@@ -110,18 +111,18 @@ class _Screen:
         if self._on and time.monotonic() >= self._next:
             self._next = time.monotonic() + _PROGRESS_SECONDS
             self._shown = True
-            click.echo(f"\r{tally.bytes / 1e6:,.0f} MB read, {tally.rows:,} rows", nl=False, err=True)
+            draw(f"\r{tally.bytes / 1e6:,.0f} MB read, {tally.rows:,} rows")
 
     def complain(self, text: str) -> None:
         """Say what is wrong with a file."""
         self.clear()
-        click.echo(f"blobtide convert: {text}", err=True)
+        say(f"blobtide convert: {text}", err=True)
 
     def clear(self) -> None:
         """Take the line away."""
         if self._shown:
             self._shown = False
-            click.echo("\r\x1b[K", nl=False, err=True)
+            draw("\r\x1b[K")
 
 
 @click.command(
@@ -168,9 +169,9 @@ def command(files: tuple[str, ...], given: str | None, output: Path | None, erro
 
 def _tell(tally: _Tally, errors: Path | None) -> None:
     for line in tally.summary():
-        click.echo(line, err=True)
+        say(line, err=True)
     if tally.letters and not errors:
-        click.echo("  --errors FILE keeps the dead letters, with position and reason", err=True)
+        say("  --errors FILE keeps the dead letters, with position and reason", err=True)
 
 
 def _refuse_overwriting(files: tuple[str, ...], output: Path | None, errors: Path | None) -> None:

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from libs.common.dead_letters import DeadLetter
 from libs.common.flows.csv_text import csv_header, csv_lines
 from libs.common.flows.json_text import json_lines
+from libs.common.flows.line_text import visible_words
 from libs.common.flows.schema import FLOW_SCHEMA
 from services.cli.streams import result_file, standard_output
 
@@ -108,8 +109,7 @@ class _Aligned:
         padded = [
             (pc.utf8_lpad if name in _NUMERIC else pc.utf8_rpad)(column, self._widths[name]) for name, column in columns.items()
         ]
-        # Logs are untrusted, and a terminal obeys control characters.
-        lines = pc.replace_substring_regex(pc.binary_join_element_wise(*padded, _GAP), r"\p{Cc}", "?")
+        lines = pc.binary_join_element_wise(*padded, _GAP)
         if self._width is not None:
             lines = pc.utf8_slice_codeunits(lines, 0, self._width)
         lines = pc.utf8_rtrim_whitespace(lines)
@@ -121,7 +121,10 @@ class _Aligned:
 
 def _table_columns(batch: pa.RecordBatch) -> dict[str, pa.Array]:
     def text(name: str) -> pa.Array:
-        return pc.fill_null(batch[name].cast(pa.string()), "")
+        column = batch[name]
+        # Logs are untrusted, and a terminal obeys control characters.
+        words = visible_words(column) if pa.types.is_dictionary(column.type) else column.cast(pa.string())
+        return pc.fill_null(words, "")
 
     def total(sent: str, received: str) -> pa.Array:
         both = pc.add(pc.fill_null(batch[sent], 0), pc.fill_null(batch[received], 0))

@@ -23,6 +23,7 @@ from libs.common.settings.storage import StorageAccount
 from services.cli.help_text import examples
 from services.cli.moments import moment_of
 from services.cli.options import config_option
+from services.cli.terminal import say
 
 if TYPE_CHECKING:
     from services.demo.commits import MinuteCommit
@@ -233,7 +234,7 @@ def _play(asked: _Asked, spec: EstateSpec, account: StorageAccount) -> None:
         pace = Pace(asked.speed, never_ahead_of_clock=asked.follow)
         played = Player(writer, pace, on_commit).play(Estate(spec).commits(), stop)
     there = f", {played.already_there:,} of them already there" if played.already_there else ""
-    click.echo(f"{played.commits:,} commits{there}: {played.tuples:,} tuples, {played.bytes / 1e6:,.1f} MB")
+    say(f"{played.commits:,} commits{there}: {played.tuples:,} tuples, {played.bytes / 1e6:,.1f} MB")
 
 
 def _create_containers(spec: EstateSpec, account: StorageAccount) -> None:

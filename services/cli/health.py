@@ -10,6 +10,7 @@ from typing import Final
 import click
 
 from services.cli.help_text import examples
+from services.cli.terminal import say
 
 # As in HttpSettings, which would bring all settings with it: too much for something that runs every few seconds.
 DEFAULT_PORT: Final = 9464
@@ -30,7 +31,7 @@ def command(port: int, *, live: bool) -> None:
         answer = connection.getresponse()
         if answer.status == http.HTTPStatus.OK:
             notes = json.loads(answer.read()).get("notes", [])
-            click.echo("; ".join(["alive" if live else "ready", *notes]))
+            say("; ".join(["alive" if live else "ready", *notes]))
             return
         reason = json.loads(answer.read()).get("reason") or "not alive"
     except OSError as error:
@@ -39,5 +40,5 @@ def command(port: int, *, live: bool) -> None:
         reason = f"what answers on port {port} is no service of blobtide: {error}"
     finally:
         connection.close()
-    click.echo(reason, err=True)
+    say(reason, err=True)
     sys.exit(1)

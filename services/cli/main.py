@@ -15,6 +15,7 @@ import click
 
 from libs.common.errors import BlobtideError, ConfigError
 from services.cli.help_text import examples
+from services.cli.terminal import print_uncaught, say
 
 INTERRUPTED: Final = 130
 
@@ -100,6 +101,7 @@ def blobtide() -> None:
 
 def main() -> None:
     """Run the command line and exit."""
+    sys.excepthook = print_uncaught
     sys.exit(run(sys.argv[1:]))
 
 
@@ -123,7 +125,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _failed(line: str, exit_code: int) -> int:
-    click.echo(line, err=True)
+    say(line, err=True)
     return exit_code
 
 

@@ -16,6 +16,7 @@ import click
 from libs.common.errors import CodecError, ConfigError
 from services.cli.help_text import examples
 from services.cli.options import config_option, load_logged
+from services.cli.terminal import say
 
 if TYPE_CHECKING:
     from libs.common.events import BlobState
@@ -69,10 +70,10 @@ def show(config: Path | None, output: str) -> None:
         since = entry.since.isoformat(timespec="seconds")
         if output == "json":
             facts = {"stage": entry.stage, "blob": entry.blob, "generation": entry.generation, "offset": entry.offset}
-            click.echo(json.dumps({**facts, "since": since, "reason": entry.reason}))
+            say(json.dumps({**facts, "since": since, "reason": entry.reason}))
         else:
-            click.echo(f"{since}  {entry.stage:6}  {json.dumps(entry.blob)}  from {entry.offset}: {entry.reason}")
-    click.echo(f"{len(found)} in quarantine", err=True)
+            say(f"{since}  {entry.stage:6}  {json.dumps(entry.blob)}  from {entry.offset}: {entry.reason}")
+    say(f"{len(found)} in quarantine", err=True)
 
 
 @command.command(epilog=examples(f"blobtide quarantine release {_BLOB}", f"blobtide quarantine release --replay {_BLOB}"))
@@ -98,7 +99,7 @@ def release(blobs: tuple[str, ...], config: Path | None, *, replay: bool) -> Non
     write(settings.kafka, [_release(settings, found.parser[blob]) for blob in blobs if blob in found.parser])
     write(settings.kafka, announcements)
     for blob in blobs:
-        click.echo(f"released {json.dumps(blob)}")
+        say(f"released {json.dumps(blob)}")
 
 
 def _release(settings: Settings, entry: Entry) -> Outbound:
@@ -172,7 +173,7 @@ def _entry(record: Inbound) -> Entry | None:
     try:
         event = decode_event(record.value or b"")
     except CodecError as error:
-        click.echo(f"a record of {record.topic} cannot be read and is passed over: {error}", err=True)
+        say(f"a record of {record.topic} cannot be read and is passed over: {error}", err=True)
         return None
     match event:
         case BlobQuarantined():

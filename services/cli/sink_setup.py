@@ -8,6 +8,7 @@ import click
 
 from services.cli.help_text import examples
 from services.cli.options import config_option, load_logged
+from services.cli.terminal import say
 from services.sinks.contract import NeedsSetup
 from services.sinks.registry import configured_sink, sink_class
 
@@ -20,8 +21,8 @@ def command(name: str, config: Path | None) -> None:
     options = load_logged(config, "sink-setup").sinks
     # The class tells, so that nobody has to complete the settings of a sink for which nothing is to be done.
     if not hasattr(sink_class(options, name), "setup"):
-        click.echo(f"{name}: needs no set-up")
+        say(f"{name}: needs no set-up")
         return
     sink = configured_sink(options, name).sink
     if isinstance(sink, NeedsSetup):
-        click.echo(sink.setup())
+        say(sink.setup())

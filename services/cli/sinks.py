@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from services.cli.terminal import say
 from services.sinks.registry import KINDS, Kind, installed
 
 
@@ -17,7 +18,7 @@ def command() -> None:
     rows += [(name, kind.promise.value, _installed(kind), kind.description) for name, kind in KINDS.items()]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
-        click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+        say("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _installed(kind: Kind) -> str:

@@ -6,6 +6,7 @@ PYTHONUNBUFFERED is set, as in our image.
 
 from __future__ import annotations
 
+import codecs
 import os
 import secrets
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from libs.common.errors import BlobtideError
+from libs.common.visible import visible
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -41,16 +43,35 @@ class _Place(RawIOBase):
             raise _failed(self._name, error) from error
 
 
+class _Terminal(RawIOBase):
+    """Passes text on to a terminal, with what the terminal would obey as escapes."""
+
+    def __init__(self, raw: RawIOBase) -> None:
+        self._raw = raw
+        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        text = self._decoder.decode(bytes(data))
+        rest = memoryview(visible(text).encode())
+        while rest:
+            rest = rest[self._raw.write(rest) or 0 :]
+        return memoryview(data).nbytes
+
+
 @contextmanager
 def standard_output() -> Iterator[BinaryIO]:
-    """Give standard output as a stream of bytes.
+    """Give standard output as a stream of bytes. A terminal gets what it would obey as escapes; JSON means the same with them.
 
     Raises:
         BrokenPipeError: when the reader goes away, which is its right.
         BlobtideError: if it cannot be written.
     """
     raw = cast("RawIOBase", getattr(cast("object", sys.stdout.buffer), "raw", sys.stdout.buffer))
-    with BufferedWriter(_Place("standard output", raw, (BrokenPipeError,))) as stream:
+    place: RawIOBase = _Place("standard output", raw, (BrokenPipeError,))
+    with BufferedWriter(_Terminal(place) if raw.isatty() else place) as stream:
         yield stream
 
 

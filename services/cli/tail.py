@@ -23,6 +23,7 @@ from services.cli.moments import moment_of
 from services.cli.options import config_option, load_logged
 from services.cli.streams import standard_output
 from services.cli.tail_render import Output, render
+from services.cli.terminal import say
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DEFAULT_COUNT: Final = 10
@@ -87,7 +88,7 @@ def command(config: Path | None, bootstrap_servers: str | None, **options: Any) 
         except KeyboardInterrupt:
             return
     if not options["follow"] and options["limit"] is None:
-        click.echo("end of the topics; -f goes on with what arrives", err=True)
+        say("end of the topics; -f goes on with what arrives", err=True)
 
 
 def _names(asked: Iterable[str], topics: TopicSettings) -> tuple[str, ...]:

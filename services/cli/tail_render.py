@@ -23,6 +23,7 @@ from libs.common.flows.line_text import FlowLines
 from libs.common.flows.wire import decode_flows
 from libs.common.kafka.records import Inbound
 from libs.common.segments import Segment
+from libs.common.visible import visible_line
 
 _EVENTS: Final = frozenset(kind.__name__ for kind in get_args(Event))
 _SHOWN: Final = 300
@@ -39,6 +40,10 @@ class Output(StrEnum):
 
 def render(record: Inbound, output: Output, flow_lines: FlowLines) -> Iterator[str]:
     """Yield the lines that show `record`; `flow_lines` makes those of a flow batch as text."""
+    return map(visible_line, _rendered(record, output, flow_lines))
+
+
+def _rendered(record: Inbound, output: Output, flow_lines: FlowLines) -> Iterator[str]:
     kind = dict(record.headers).get("type", b"").decode(errors="replace")
     try:
         if kind == "flow-batch":

@@ -10,6 +10,7 @@ import click
 
 from services.cli.help_text import examples
 from services.cli.options import config_option, load_logged
+from services.cli.terminal import say
 
 if TYPE_CHECKING:
     from libs.common.kafka.admin import Change, TopicSpec
@@ -77,7 +78,7 @@ def apply(context: click.Context, /, **options: Any) -> None:
     changes = apply_topics(kafka, topics, specs)
     _show(changes)
     refused = [change for change in changes if change.kind is ChangeKind.REFUSED]
-    click.echo(f"{len(changes) - len(refused)} changes made, {len(refused)} left to you; nothing was deleted or shrunk")
+    say(f"{len(changes) - len(refused)} changes made, {len(refused)} left to you; nothing was deleted or shrunk")
     if refused and not options["lenient"]:
         context.exit(DIFFERENT)
 
@@ -97,6 +98,6 @@ _SIGNS = {"create": "+", "add partitions": "+", "alter": "~", "refused": "!"}
 
 def _show(changes: Sequence[Change]) -> None:
     for change in changes:
-        click.echo(f"{_SIGNS[change.kind]} {change.topic}: {change.kind.value}: {change.text}")
+        say(f"{_SIGNS[change.kind]} {change.topic}: {change.kind.value}: {change.text}")
     if not changes:
-        click.echo("the topics are as declared")
+        say("the topics are as declared")

@@ -17,7 +17,9 @@ from libs.common.errors import BlobtideError, CodecError
 from libs.common.flows.line_text import FlowLines
 from libs.common.flows.wire import decode_flows
 from libs.common.kafka.follow import Follower
+from libs.common.redaction import redact
 from libs.common.service import NO_PARTITIONS
+from libs.common.visible import visible, visible_line
 from services.cli.checks import MONITOR
 from services.cli.probe import metrics_of, total, why_not_ready
 from services.cli.supervisor import Change, Child, State, Supervisor
@@ -100,7 +102,7 @@ class View:
 
     def to_copy(self, what: str, line: str) -> None:
         """Show a command for another terminal."""
-        self._say(f"{what:14} {line}")
+        self._write(f"{what:14} {line}")
 
     def not_used(self, setting: str) -> None:
         """Say that a setting has no effect here."""
@@ -174,7 +176,7 @@ class View:
                 text = file.read()
                 self._relayed[path] = file.tell()
             if text:
-                self.out.write(text.decode(errors="replace"))
+                self.out.write(visible(text.decode(errors="replace")))
                 self.out.flush()
 
     def _show_troubles(self, looks: Iterable[Look], *, is_explained: bool) -> None:
@@ -211,5 +213,8 @@ class View:
         return shutil.get_terminal_size().columns if self.out.isatty() else None
 
     def _say(self, line: str) -> None:
+        self._write(visible_line(redact(line)))
+
+    def _write(self, line: str) -> None:
         self.out.write(line + "\n")
         self.out.flush()

@@ -30,6 +30,7 @@ from libs.common.errors import ConfigError, Retry, ServerUnreachable
 from libs.common.flows.identity import Identities
 from libs.common.flows.json_text import document_pieces
 from libs.common.flows.row_text import RowText
+from libs.common.redaction import excerpt
 from libs.common.settings.base import listed
 from libs.common.settings.secrets import read_secret
 from libs.common.settings.transport import TransportSettings
@@ -152,9 +153,7 @@ class ElasticsearchSink:
         finally:
             client.close()
         if answer.status != HTTPStatus.OK:
-            raise ConfigError(
-                f"the cluster answers {answer.status} to the index template: {answer.body[:300].decode(errors='replace')}"
-            )
+            raise ConfigError(f"the cluster answers {answer.status} to the index template: {excerpt(answer.body)}")
         return f"index template {self._template_name} for {self._target.pattern()} installed"
 
     def write(self, parts: Sequence[FlowPart]) -> Outcome:

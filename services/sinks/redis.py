@@ -50,6 +50,7 @@ from libs.common.errors import BlobtideError, ConfigError, Retry, ServerUnreacha
 from libs.common.flows.identity import Identities
 from libs.common.flows.json_text import document_pieces
 from libs.common.flows.row_text import RowText
+from libs.common.redaction import excerpt
 from libs.common.settings.secrets import read_secret
 from libs.common.settings.transport import TransportSettings
 from libs.common.transport import Lack, guard_credentials, is_plain, note
@@ -288,7 +289,7 @@ def _translated(error: Exception) -> BlobtideError:
     if isinstance(error, _REFUSED) or isinstance(error.__cause__, _REFUSED):  # a cluster's client hides it
         return ConfigError(f"redis does not accept our sign-in or our right to write: {type(error).__name__}")
     if isinstance(error, _PASSING) or text.startswith(_PASSING_WORDS):
-        return Retry(f"redis: {type(error).__name__}: {text[:200]}")
+        return Retry(f"redis: {type(error).__name__}: {excerpt(text, 200)}")
     if text.startswith("WRONGTYPE"):
         return ConfigError("a key under the sink's prefix is of another type: give the sink a prefix of its own")
     raise error

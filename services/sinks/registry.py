@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from libs.common.errors import ConfigError
 from libs.common.settings.problems import describe_problems, did_you_mean
+from libs.common.settings.secrets import remember_secrets
 from libs.common.settings.services import SinkOptions
 from services.sinks.contract import Promise, Sink
 from services.sinks.settings import SinkSettings
@@ -149,6 +150,8 @@ def _load(name: str, kind: Kind) -> Any:
 
 def _checked(model: type[SinkSettings], options: Mapping[str, Any], name: str) -> SinkSettings:
     try:
-        return model.model_validate(options)
+        settings = model.model_validate(options)
     except ValidationError as error:
         raise ConfigError(describe_problems(error, model, f"sinks.{name}.")) from error
+    remember_secrets(settings)
+    return settings

@@ -21,6 +21,7 @@ from libs.common.errors import Retry
 from libs.common.flows.csv_text import csv_lines
 from libs.common.flows.json_text import json_lines
 from libs.common.flows.line_text import FlowLines
+from libs.common.visible import visible
 from services.sinks.contract import FlowPart, Outcome
 from services.sinks.settings import SinkSettings
 
@@ -100,6 +101,11 @@ class StdoutSink:
                 self._header_due = False
 
     def _lines(self, flows: pa.Table) -> bytes:
+        text = self._formatted(flows)
+        # A terminal obeys what logs may hold; a program gets it as it is.
+        return visible(text.decode()).encode() if self._out is not None and self._out.isatty() else text
+
+    def _formatted(self, flows: pa.Table) -> bytes:
         match self._settings.format:
             case LineFormat.JSON:
                 return json_lines(flows)

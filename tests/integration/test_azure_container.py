@@ -18,7 +18,8 @@ from libs.common.storage.page import _read_lean, _read_tree, parse_xml, read_pag
 from libs.common.storage.rest import BlobService
 from libs.common.storage.retry import RetryPolicy
 from libs.common.storage.writer import BlobWriter, Target
-from libs.local.azurite import ACCOUNT, ACCOUNT_KEY, LocalAzurite
+from libs.local.azurite import ACCOUNT, LocalAzurite
+from tests.canaries import ACCOUNT_KEY
 from tests.fault_proxy import Fault, FaultProxy, Reset, Short, Status, fault_proxy
 
 pytestmark = pytest.mark.azurite
@@ -240,6 +241,6 @@ def test_a_sas_and_an_unknown_host(azurite: LocalAzurite, container: str) -> Non
     )
     assert list(store.list_blobs("")) == []
     store.close()
-    nowhere = StorageAccount(account_url="http://no-such-host.invalid/account", account_key=SecretStr(ACCOUNT_KEY))
+    nowhere = StorageAccount(account_url="https://no-such-host.invalid/account", account_key=SecretStr(ACCOUNT_KEY))
     with pytest.raises(StorageUnavailable, match="no-such-host"):
         list(open_container(nowhere, "sub.dev", container).list_blobs(""))

@@ -1,6 +1,6 @@
 """Flows as aligned lines for people: time, what was decided, from where to where, how much, by which rule.
 
-Lines are made column by column. Logs are untrusted and a terminal obeys control characters: they are replaced.
+Lines are made column by column. Logs are untrusted and a terminal obeys control characters: they are shown as escapes.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from libs.common.flows.json_text import text_bytes
 from libs.common.flows.names import protocol_names
+from libs.common.visible import OBEYED_RE2, visible_line
 
 
 class FlowLines:
@@ -45,10 +46,15 @@ class FlowLines:
 
 def _words(flows: pa.Table, name: str) -> pa.Array:
     """Return a dictionary column as one-line text."""
-    words = flows.column(name).combine_chunks()
-    # Logs are untrusted, and a terminal obeys control characters.
-    harmless = pc.replace_substring_regex(words.dictionary, r"\p{Cc}", "?")
-    return pc.fill_null(harmless.take(words.indices), "-")
+    return pc.fill_null(visible_words(flows.column(name).combine_chunks()), "-")
+
+
+def visible_words(words: pa.DictionaryArray) -> pa.Array:
+    """Return the words of a dictionary column as text that can be printed in one line."""
+    dictionary = words.dictionary
+    if pc.any(pc.match_substring_regex(dictionary, OBEYED_RE2)).as_py():
+        dictionary = pa.array([None if word is None else visible_line(word) for word in dictionary.to_pylist()], pa.string())
+    return dictionary.take(words.indices)
 
 
 def _endpoint(flows: pa.Table, side: str) -> pa.ChunkedArray:

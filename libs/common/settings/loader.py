@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from libs.common.errors import ConfigError
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.common.settings.problems import describe_problems
+from libs.common.settings.secrets import remember_secrets
 from libs.common.settings.services import (
     HttpSettings,
     IngestSettings,
@@ -72,11 +73,13 @@ def load_settings(path: Path | None = None) -> Settings:
     file = settings_file(path)
     values = _read_yaml(file) if file else {}
     try:
-        return Settings(**values)
+        settings = Settings(**values)
     except ValidationError as error:
         raise ConfigError(_explain(error, file)) from error
     except ValueError as error:  # a variable that should be JSON and is not
         raise ConfigError(f"{error}: give groups and lists in {PREFIX}... variables as JSON") from error
+    remember_secrets(settings)
+    return settings
 
 
 def settings_file(path: Path | None = None) -> Path | None:

@@ -22,6 +22,7 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import SecretStr
 
 from libs.common.errors import ConfigError
+from libs.common.redaction import remember
 from libs.common.settings.storage import StorageAccount
 from libs.common.storage.api import StorageUnavailable
 from libs.common.transport import guard_credentials, is_loopback, is_plain
@@ -219,6 +220,8 @@ def _secret(name: str, value: SecretStr | None, file: Path | None) -> str | None
         return None
     if not text:
         raise ValueError(f"{name} is empty")
+    if text != _EMULATOR_KEY:
+        remember(text)
     return text
 
 
@@ -265,6 +268,8 @@ def _account_of(endpoint: Endpoint) -> str:
 
 
 def _decode_key(setting: str, key: str) -> bytes:
+    if key != _EMULATOR_KEY:
+        remember(key)
     try:
         return base64.b64decode(key, validate=True)
     except binascii.Error as error:
@@ -275,6 +280,7 @@ def _sas(setting: str, token: str) -> SharedAccessSignature:
     fields = tuple(parse_qsl(token.lstrip("?"), keep_blank_values=True))
     if "sig" not in dict(fields):
         raise ValueError(f"{setting} has no signature (sig=...); copy the whole token")
+    remember(dict(fields)["sig"])
     return SharedAccessSignature(fields)
 
 

@@ -25,6 +25,7 @@ from urllib3.exceptions import HTTPError, LocationValueError, NameResolutionErro
 from urllib3.util import make_headers, parse_url
 
 from libs.common.errors import ConfigError
+from libs.common.redaction import excerpt
 from libs.common.settings.storage import StorageAccount
 from libs.common.storage import metrics
 from libs.common.storage.api import StorageUnavailable
@@ -168,7 +169,7 @@ class BlobService:
 def _short(error: Exception) -> str:
     """Return what went wrong, without the objects that urllib3 prints before it."""
     text = str(error.args[-1] if error.args else error)
-    return _PRINTED_OBJECT.sub("", text)[:200]
+    return excerpt(_PRINTED_OBJECT.sub("", text), 200)
 
 
 def _connection_pool(endpoint: Endpoint) -> urllib3.HTTPConnectionPool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlencode
 
 from libs.common.errors import ConfigError
+from libs.common.redaction import excerpt
 from libs.common.settings.storage import StorageAccount
 from libs.common.storage.credentials import Authoriser, Endpoint, SharedAccessSignature, SharedKey, resolve
 from libs.common.storage.failures import failure
@@ -178,4 +179,4 @@ def _path(target: Target) -> str:
 
 def _short(error: Exception) -> str:
     """Return the first line of what the SDK says, without the addresses of its objects."""
-    return str(error).partition("\n")[0].rpartition("): ")[2][:200]
+    return excerpt(str(error).partition("\n")[0].rpartition("): ")[2], 200)

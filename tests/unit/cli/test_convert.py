@@ -110,14 +110,14 @@ def test_the_suffix_of_the_output_chooses_the_format(name: str, form: str, tmp_p
 
 
 def test_a_table_holds_no_control_characters(tmp_path: Path) -> None:
-    """Logs are untrusted and a terminal obeys: what a rule's name holds of that is replaced, and a row stays a line."""
+    """Logs are untrusted and a terminal obeys: what a rule's name holds of that is shown as escapes, and a row stays a line."""
     file = tmp_path / "file"
     record = vnet(GOOD)
-    record["flowRecords"]["flows"][0]["flowGroups"][0]["rule"] = "a\x1b[2Jb\nc\u009bd"
+    record["flowRecords"]["flows"][0]["flowGroups"][0]["rule"] = "a\x1b[2Jb\nc\u009bd\u202ee"
     file.write_bytes(envelope(record))
     shown = run(file, "--format", "table").stdout
     assert shown.count("\n") == 2
-    assert "a?[2Jb?c?d" in shown
+    assert r"a\u001b[2Jb\u000ac\u009bd\u202ee" in shown
 
 
 def test_content_decides_what_a_file_is(tmp_path: Path) -> None:
