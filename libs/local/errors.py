@@ -13,3 +13,7 @@ class ServerMissing(BlobtideError):
 
 class ServerFailed(ServerUnreachable):
     """A local server ended or did not become ready in time; shows the end of its log."""
+
+
+class ArtifactsDiffer(BlobtideError):
+    """What was fetched is not what the repository records."""

@@ -1,16 +1,17 @@
-"""Jars from Maven: copy the dependencies of a POM of ``deploy/local`` into the cache, once."""
+"""Jars from Maven: copy the dependencies of a POM of ``deploy/local`` into the cache, once, if they are what is recorded."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from libs.local.cache import Recipe, fetched
 from libs.local.errors import ServerMissing
+from libs.local.jar_sums import FILE, verify
 from libs.local.java import find_java
 from libs.local.resources import resource
 from libs.local.tools import run_tool
@@ -21,9 +22,19 @@ _COPY: Final = "org.apache.maven.plugins:maven-dependency-plugin:copy-dependenci
 
 
 def jars(name: str) -> Path:
-    """Return the directory with the jars of ``deploy/local/<name>/pom.xml``. Raises `ServerMissing`."""
-    pom = resource(f"{name}/pom.xml")
-    return fetched(Recipe(name, (pom,)), lambda target: _copy_dependencies(pom, target))
+    """Return the directory with the jars of ``deploy/local/<name>/pom.xml``.
+
+    Raises:
+        ServerMissing: they cannot be had.
+        ArtifactsDiffer: they are other ones than ``jars.sha256`` beside the POM records; nothing is kept.
+    """
+    pom, sums = resource(f"{name}/pom.xml"), resource(f"{name}/{FILE}")
+
+    def fetch(target: Path) -> None:
+        copy_dependencies(pom, target)
+        verify(target, sums)
+
+    return fetched(Recipe(name, (pom, sums)), fetch)
 
 
 def find_maven(environ: Mapping[str, str] = os.environ) -> str:
@@ -34,11 +45,12 @@ def find_maven(environ: Mapping[str, str] = os.environ) -> str:
     return maven
 
 
-def _copy_dependencies(pom: Path, target: Path) -> None:
+def copy_dependencies(pom: Path, target: Path, options: Sequence[str] = ()) -> None:
+    """Let Maven copy the jars that `pom` needs at run time. Raises `ServerMissing`."""
     # From a copy of the POM: Maven writes beside it, and an installed package may be read-only.
     with tempfile.TemporaryDirectory(prefix="blobtide-maven-") as work:
         shutil.copyfile(pom, Path(work) / "pom.xml")
-        goal = (_COPY, "-DincludeScope=runtime", f"-DoutputDirectory={target}")
+        goal = (_COPY, "-DincludeScope=runtime", f"-DoutputDirectory={target}", *options)
         argv = (find_maven(), "-q", "-B", "-ntp", *goal)
         run_tool(argv, f"fetching the jars of {pom} with Maven", Path(work), _with_java(os.environ))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
+import re
 import socket
 import threading
 from pathlib import Path
@@ -11,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from libs.local import java, node
+from libs.local import java, maven, node
 from libs.local.azurite import LocalAzurite
 from libs.local.cache import Recipe, cache_dir, fetched
 from libs.local.environment import identity_variables, without_secrets
-from libs.local.errors import ServerMissing
+from libs.local.errors import ArtifactsDiffer, ServerMissing
+from libs.local.jar_sums import FILE, SERVERS, artifacts_in, recorded
 from libs.local.java import find_java
 from libs.local.kafka import Groups, LocalKafka, groups_in
 from libs.local.maven import find_maven, jars
@@ -126,15 +129,96 @@ def test_a_recipe_is_fetched_again_when_a_source_changes(tmp_path: Path, monkeyp
 
 def test_a_failing_tool_names_the_cause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When Maven fails, its first error is shown on one line, and the cache holds nothing that looks complete."""
-    maven = tmp_path / "mvn"
+    program = tmp_path / "mvn"
     printed = "\x1b[0m[ERROR] \n[INFO] x\n[ERROR] no route\n[ERROR]\n[ERROR] see -e\n[ERROR] help"
-    maven.write_text(f"#!/bin/sh\ncat <<END\n{printed}\nEND\nexit 1\n")
-    maven.chmod(0o755)
+    program.write_text(f"#!/bin/sh\ncat <<END\n{printed}\nEND\nexit 1\n")
+    program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("BLOBTIDE_HOME", str(tmp_path))
     with pytest.raises(ServerMissing, match=r"Maven failed; .*: \[ERROR\] no route \| \[ERROR\] see -e$"):
         jars("kafka")
     assert not [entry for entry in cache_dir().iterdir() if entry.is_dir()]
+
+
+def _maven_that_copies(directory: Path, monkeypatch: pytest.MonkeyPatch, content: dict[str, bytes]) -> None:
+    """Put an `mvn` on PATH that copies these jars wherever it is told to."""
+    source = directory / "repository"
+    source.mkdir()
+    for name, data in content.items():
+        (source / name).write_bytes(data)
+    program = directory / "mvn"
+    program.write_text(
+        f'#!/bin/sh\nfor word; do case $word in -DoutputDirectory=*) cp {source}/* "${{word#*=}}";; esac; done\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{directory}:{os.environ['PATH']}")
+    monkeypatch.setenv("BLOBTIDE_HOME", str(directory / "home"))
+
+
+WANTED = {"a-1.jar": b"a", "b-2-linux.jar": b"b"}
+
+
+@pytest.fixture
+def _two_jars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the server `two` need two jars."""
+    files = tmp_path / "two"
+    files.mkdir()
+    (files / "pom.xml").write_text("<project/>")
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in WANTED.items()}
+    (files / FILE).write_text(f"{digests['a-1.jar']}  g.h:a:1\n{digests['b-2-linux.jar']}  g:b:2:linux\n")
+    monkeypatch.setattr(maven, "resource", lambda name: tmp_path / name)
+
+
+@pytest.mark.usefixtures("_two_jars")
+def test_jars_that_are_as_recorded_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Maven fetched has the recorded sums, each of it and nothing else."""
+    _maven_that_copies(tmp_path, monkeypatch, WANTED)
+    assert {jar.name: jar.read_bytes() for jar in jars("two").iterdir()} == WANTED
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (WANTED | {"a-1.jar": b"evil"}, r"g\.h:a:1 has SHA-256 \w{64} instead of \w{64};"),
+        ({"a-1.jar": b"a"}, "g:b:2:linux did not come;"),
+        (WANTED | {"c-3.jar": b"c"}, r"c-3\.jar is not recorded;"),
+    ],
+    ids=["another", "one is missing", "one more"],
+)
+@pytest.mark.usefixtures("_two_jars")
+def test_jars_that_are_others_are_not_kept(
+    content: dict[str, bytes], problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A jar that was changed on its way, that is missing or that nobody recorded is named, and nothing stays in the cache.
+
+    That is no reason to skip a test, as a program that is missing is.
+    """
+    _maven_that_copies(tmp_path, monkeypatch, content)
+    with pytest.raises(ArtifactsDiffer, match=problem):
+        jars("two")
+    assert not [entry for entry in cache_dir().iterdir() if entry.is_dir()]
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_every_jar_of_a_server_is_recorded(server: str) -> None:
+    """The recorded coordinates are in order, each is one jar with a whole sum, and none is an address."""
+    lines = resource(f"{server}/{FILE}").read_text().splitlines()
+    assert all(re.fullmatch(r"[0-9a-f]{64}  [\w.-]+(:[\w.-]+){2,3}", line) for line in lines)
+    assert [line.split()[1] for line in lines] == sorted({line.split()[1] for line in lines})
+    pom = resource(f"{server}/pom.xml").read_text()
+    wanted = set(re.findall(r"<dependency>\s*<groupId>(.+?)</groupId>\s*<artifactId>(.+?)</artifactId>", pom))
+    assert wanted <= {tuple(line.split()[1].split(":")[:2]) for line in lines}
+    assert len(recorded(resource(f"{server}/{FILE}"))) == len(lines)
+
+
+def test_coordinates_are_read_from_the_layout_of_a_repository(tmp_path: Path) -> None:
+    """Group, artifact, version and classifier of a jar are in its path."""
+    jar = tmp_path / "io" / "netty" / "codec" / "4.2.Final" / "codec-4.2.Final-linux-x86_64.jar"
+    jar.parent.mkdir(parents=True)
+    jar.write_bytes(b"x")
+    (found,) = artifacts_in(tmp_path)
+    assert (found.coordinates, found.file_name) == ("io.netty:codec:4.2.Final:linux-x86_64", jar.name)
+    assert found.sha256 == hashlib.sha256(b"x").hexdigest()
 
 
 def test_two_fetchers_fetch_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,120 @@
+"""What the jars of local servers must be: SHA-256 sums that are recorded in the repository, one line an artifact.
+
+A line of ``deploy/local/<server>/jars.sha256`` is ``<sum>  <group>:<artifact>:<version>[:<classifier>]``. Jars that differ from
+what is recorded, that are not recorded, or that are recorded and did not come, are not run.
+
+``python -m libs.local.jar_sums`` writes the lines anew after a change of a POM; look through what changed before you commit it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from libs.local.errors import ArtifactsDiffer
+from libs.local.resources import resource
+
+FILE: Final = "jars.sha256"
+SERVERS: Final = ("kafka", "opensearch")
+_SHOWN: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A jar by its Maven coordinates, and its sum."""
+
+    group: str
+    artifact: str
+    version: str
+    classifier: str
+    sha256: str
+
+    @property
+    def coordinates(self) -> str:
+        """Name it as Maven does."""
+        return ":".join(part for part in (self.group, self.artifact, self.version, self.classifier) if part)
+
+    @property
+    def file_name(self) -> str:
+        """The name under which Maven copies it."""
+        return "-".join(part for part in (self.artifact, self.version, self.classifier) if part) + ".jar"
+
+
+def recorded(file: Path) -> dict[str, Artifact]:
+    """Return what is recorded, by the name of the jar."""
+    found = {}
+    for line in file.read_text(encoding="utf-8").splitlines():
+        digest, coordinates = line.split()
+        group, artifact, version, *classifier = coordinates.split(":")
+        jar = Artifact(group, artifact, version, "".join(classifier), digest)
+        found[jar.file_name] = jar
+    return found
+
+
+def verify(directory: Path, file: Path) -> None:
+    """Return if the jars in `directory` are those that `file` records.
+
+    Raises:
+        ArtifactsDiffer: they are not; names each that differs.
+    """
+    if problems := list(_differences({jar.name: jar for jar in directory.glob("*.jar")}, recorded(file))):
+        more = f" and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise ArtifactsDiffer(
+            f"what Maven fetched is not what {file} records, and was thrown away: {'; '.join(problems[:_SHOWN])}{more};"
+            " somebody may have changed it on its way: ask whoever runs the repository that Maven uses"
+        )
+
+
+def _differences(jars: dict[str, Path], wanted: dict[str, Artifact]) -> Iterator[str]:
+    for name in sorted(jars.keys() | wanted.keys()):
+        if name not in jars:
+            yield f"{wanted[name].coordinates} did not come"
+        elif name not in wanted:
+            yield f"{name} is not recorded"
+        elif (digest := sha256(jars[name])) != wanted[name].sha256:
+            yield f"{wanted[name].coordinates} has SHA-256 {digest} instead of {wanted[name].sha256}"
+
+
+def sha256(file: Path) -> str:
+    """Return the sum of a file."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def artifacts_in(repository: Path) -> list[Artifact]:
+    """Return the jars of a directory that is laid out as a Maven repository."""
+    found = []
+    for jar in repository.rglob("*.jar"):
+        *group, artifact, version, name = jar.relative_to(repository).parts
+        classifier = name.removeprefix(f"{artifact}-{version}").removesuffix(".jar").removeprefix("-")
+        found.append(Artifact(".".join(group), artifact, version, classifier, sha256(jar)))
+    return sorted(found, key=lambda one: one.coordinates)
+
+
+def record(server: str) -> Path:
+    """Write down the sums of what Maven fetches now for `server`, and return the file."""
+    from libs.local.maven import copy_dependencies
+
+    pom = resource(f"{server}/pom.xml")
+    with tempfile.TemporaryDirectory(prefix="blobtide-jars-") as target:
+        copy_dependencies(pom, Path(target), ("-Dmdep.useRepositoryLayout=true",))
+        lines = [f"{one.sha256}  {one.coordinates}\n" for one in artifacts_in(Path(target))]
+    file = pom.with_name(FILE)
+    file.write_text("".join(lines), encoding="utf-8")
+    return file
+
+
+def main(servers: Sequence[str]) -> int:
+    """Record the sums for some servers, or all."""
+    for server in servers or SERVERS:
+        record(server)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
