@@ -19,6 +19,7 @@ _LONGEST_PATIENCE: Final = 640.0
 _EVERY_SECONDS: Final = 5.0
 _ASK_SECONDS: Final = 5.0
 _CLOSE_SECONDS: Final = 2.0
+_SLEPT_SECONDS: Final = 20.0  # who was not looked at for so long was suspended, and so was the asking
 
 
 class Probe(Protocol):
@@ -42,10 +43,12 @@ class GroupWatch:
         self._worked_at = clock()
         self._patience = PATIENCE_SECONDS
         self._reason = ""
+        self._looked_at = self._worked_at
 
     def start(self) -> None:
         """Begin to ask."""
         self.forgive()
+        self._looked_at = self._worked_at
         self._thread.start()
 
     def forgive(self) -> None:
@@ -62,7 +65,11 @@ class GroupWatch:
         return self._reason or "no answer"
 
     def is_lost(self) -> bool:
-        """Tell whether groups have not worked for so long that the broker needs to be started again."""
+        """Tell whether groups have not worked for so long that the broker needs to be started again. To be called often."""
+        now = self._clock()
+        if now - self._looked_at > _SLEPT_SECONDS:
+            self.forgive()
+        self._looked_at = now
         return self.still_for() >= self._patience
 
     def broker_restarts(self) -> None:
