@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from libs.common.kafka.records import Inbound
 
@@ -35,3 +35,20 @@ class FakeTable:
     def close(self) -> None:
         """End."""
         self.is_open = False
+
+
+class FakeLookup:
+    """Finds what `records` yields, as `libs.common.kafka.lookup.Lookup` does in a topic."""
+
+    def __init__(self, records: Callable[[], Iterable[Inbound]]) -> None:
+        self._records = records
+        self.asked: list[tuple[int, int]] = []
+
+    def read(self, partition: int, offset: int, seconds: float) -> Inbound | None:
+        """Return the record at `offset`."""
+        del seconds
+        self.asked.append((partition, offset))
+        return next((r for r in self._records() if (r.partition, r.offset) == (partition, offset)), None)
+
+    def close(self) -> None:
+        """End."""

@@ -24,12 +24,12 @@ from libs.common.settings.kafka import TopicSettings
 from libs.common.settings.services import IngestSettings
 from libs.common.settings.storage import Environment, Source, StorageAccount, Subscription
 from services.ingest.app import Ingest, Parts
-from services.ingest.checkpoints import Checkpoints, Pace
+from services.ingest.checkpoints import Checkpoints, Pace, Topic
 from services.ingest.plan import Limits
 from services.ingest.reader import Reader
 from services.ingest.sources import Sources
 from tests.blob_container import EPOCH, FakeContainer
-from tests.checkpoint_table import FakeTable
+from tests.checkpoint_table import FakeLookup, FakeTable
 
 TOPICS = TopicSettings()
 PARTITION = TopicPartition(TOPICS.blobs, 0)
@@ -71,7 +71,10 @@ class FakeSession:
             return CommitResult.ABORTED
         assert offsets[PARTITION] >= self._site.committed
         self._site.committed = offsets[PARTITION]
-        self._site.outputs += outputs
+        for output in outputs:
+            if output.placed is not None:
+                output.placed(len(self._site.of(output.topic)))
+            self._site.outputs.append(output)
         self._site.transactions.append(outputs)
         return CommitResult.COMMITTED
 
@@ -116,6 +119,9 @@ class Site:
     session: type[FakeSession] = FakeSession
     done: Callable[[], bool] = lambda: False
 
+    def __post_init__(self) -> None:
+        self.lookup = FakeLookup(lambda: self.of(TOPICS.checkpoints))
+
     def put(self, name: str, data: bytes, account: str = "s.e", **more: Any) -> None:
         """Write a blob and announce it."""
         container = self.containers[account]
@@ -153,15 +159,16 @@ class Site:
             topics=TOPICS,
             sources=Sources(subscriptions, lambda _account, alias, _container: self.containers[alias]),
             reader=reader or Reader(lambda _: LIMITS),
-            checkpoints=Checkpoints(
-                lambda apply: FakeTable(lambda: iter(self.of(TOPICS.checkpoints)), apply), Pace(30.0, 300.0)
-            ),
+            checkpoints=Checkpoints(Topic(self._table, self.lookup), Pace(30.0, 300.0)),
             check=lambda: None,
             clock=self.clock,
             now=lambda: self.hours * 3600,
             careful_seconds=self.careful_seconds,
         )
         Ingest(parts, lambda listener: self.session(self, listener)).run(self.stop, self.health)
+
+    def _table(self, apply: Callable[[Inbound], None]) -> FakeTable:
+        return FakeTable(lambda: iter(self.of(TOPICS.checkpoints)), apply)
 
     def of(self, topic: str) -> list[Inbound]:
         """Return what was committed to a topic."""

@@ -132,6 +132,17 @@ class BlobReleased:
 
 
 @dataclass(frozen=True, slots=True)
+class BlobForgotten:
+    """A blob that is gone from storage was not written for ``monitor.forget_days``: nothing has to be known of it any more.
+
+    Topic ``Ingestion.Blobs``, key blob id.
+    """
+
+    blob: str
+    forgotten_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class BlobState:
     """What the monitor knows about a blob. Topic ``Ingestion.BlobState``, compacted, key blob id."""
 
@@ -215,6 +226,7 @@ Event = (
     | BlobClosed
     | BlobReopened
     | BlobReleased
+    | BlobForgotten
     | BlobState
     | BlobCheckpoint
     | BlobCompletion

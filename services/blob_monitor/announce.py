@@ -8,6 +8,7 @@ from datetime import datetime
 from libs.common.blobs import BlobId
 from libs.common.events import (
     BlobClosed,
+    BlobForgotten,
     BlobObserved,
     BlobReopened,
     BlobsListed,
@@ -90,7 +91,11 @@ class Announcer:
         event = BlobClosed(str(blob), known.etag, known.size, known.modified, now, self.timeout_seconds, stream, known.baseline)
         return _record(self.topics.blobs, blob.key, event)
 
-    def forgotten(self, blob: BlobId) -> Outbound:
+    def forgotten(self, blob: BlobId, now: datetime) -> Outbound:
+        """Return the event that nothing has to be known of a blob any more."""
+        return _record(self.topics.blobs, blob.key, BlobForgotten(str(blob), now))
+
+    def removal(self, blob: BlobId) -> Outbound:
         """Return the record that removes a blob from the state topic."""
         return Outbound(self.topics.blob_state, None, blob.key)
 

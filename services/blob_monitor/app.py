@@ -366,10 +366,17 @@ class Monitor:
             return
         if closes:
             self._pending.add(account, "BlobClosed", self._announcer.closed(scope, name, known, now))
-        self._forget(scope, name)
+            self._drop(scope, name)  # ingest keeps what it knows: the blob was there not long ago
+        else:
+            self._forget(scope, name)
 
     def _forget(self, scope: Scope, name: str) -> None:
-        self._pending.add(scope.territory.alias, "BlobForgotten", self._announcer.forgotten(scope.blob(name)))
+        event = self._announcer.forgotten(scope.blob(name), self._clock.now())
+        self._pending.add(scope.territory.alias, "BlobForgotten", event)
+        self._drop(scope, name)
+
+    def _drop(self, scope: Scope, name: str) -> None:
+        self._pending.outputs.append(self._announcer.removal(scope.blob(name)))
         self._pending.update(scope, name, None)
 
     def _commit(self) -> bool:

@@ -22,15 +22,15 @@ from typing import Final
 import structlog
 
 from libs.common.crash import crash_point
-from libs.common.errors import Retry
-from libs.common.events import BlobCheckpoint
+from libs.common.errors import Retry, ServerUnreachable
+from libs.common.events import BlobCheckpoint, BlobForgotten
 from libs.common.kafka.records import CommitResult, Listener, NextOffsets, Session, TopicPartition
 from libs.common.kafka.throttle import Throttle
 from libs.common.service import NO_PARTITIONS, Health, Need, Stop
 from libs.common.settings.kafka import TopicSettings
 from libs.common.settings.services import IngestSettings
 from libs.common.storage.api import Container, StorageRefused, StorageUnavailable
-from services.ingest import metrics
+from services.ingest import intake, metrics
 from services.ingest.backlog import Backlog, Pending
 from services.ingest.batch import Batch
 from services.ingest.checkpoints import Checkpoints
@@ -49,6 +49,7 @@ POLL_RECORDS: Final = 1_000
 POLL_IDLE_SECONDS: Final = 0.2
 COLLECT_SECONDS: Final = 0.05
 STOP_SECONDS: Final = 3.0
+LOOKUP_AGAIN_SECONDS: Final = 5.0
 SMALLEST_GRANT: Final = 65_536
 FEWEST_REFUSALS: Final = 10  # in a row, a quarter of an hour, before a blob is given up however old its announcement is
 MOST_CHANGES: Final = 5  # of a blob while it was read, in a row, before it waits
@@ -105,7 +106,7 @@ class Ingest:
         self._clock = parts.clock
         self._backlog = Backlog(parts.settings.concurrency, parts.clock)
         self._batch = Batch(parts.topics)
-        self._intake = Intake(self._backlog, parts.sources, parts.clock)
+        self._intake = Intake(intake.Parts(self._backlog, parts.sources, self._blob_forgotten), parts.clock)
         self._workers: Workers[_Job, Step] = Workers(parts.settings.concurrency, self._work)
         self._session = make_session(self)
         self._giving_up = Throttle(parts.clock)
@@ -138,6 +139,7 @@ class Ingest:
         finally:
             self._workers.stop()
             self._session.close()
+            self._parts.checkpoints.close()
             self._parts.sources.close()
 
     def assigned(self, partitions: Collection[TopicPartition]) -> None:
@@ -190,10 +192,28 @@ class Ingest:
             if letter is not None:
                 self._batch.refuse(record.source, letter)
 
+    def _blob_forgotten(self, source: TopicPartition, event: BlobForgotten) -> None:
+        """Remove the checkpoint of a blob that is long gone, unless something is still to be done or it has come back since."""
+        key = event.blob.encode()
+        if self._backlog.is_announced(key):
+            return
+        try:
+            known = self._parts.checkpoints.get(source.partition, key, self._keep_alive)
+        except (ServerUnreachable, Retry):  # Kafka is away; to know a blob too many costs some bytes
+            return
+        if known is not None and known.updated_at < event.forgotten_at:
+            self._batch.keep(source, key, None)
+            self._parts.checkpoints.remove(source.partition, key)
+
     def _dispatch(self) -> None:
         jobs: list[_Job] = []
         while (pending := self._backlog.take(self._has_room)) is not None:
-            job = self._job(pending)
+            try:
+                job = self._job(pending)
+            except (ServerUnreachable, Retry) as error:  # its checkpoint has to be looked up, and Kafka is away
+                log.warning("a checkpoint cannot be looked up", blob=str(pending.announcement.blob), error=str(error))
+                self._backlog.postpone(pending, LOOKUP_AGAIN_SECONDS)
+                break
             match job.record.standing:
                 case Standing.QUARANTINED:
                     metrics.SKIPPED.labels(Skip.QUARANTINED).inc()
@@ -241,7 +261,8 @@ class Ingest:
         container = self._parts.sources.container(blob)
         if container is None:
             raise AssertionError("the intake lets only configured containers in")
-        record = self._tries.record(self._parts.checkpoints.get(pending.source.partition, blob.key), announcement)
+        stored = self._parts.checkpoints.get(pending.source.partition, blob.key, self._keep_alive)
+        record = self._tries.record(stored, announcement)
         checkpoint = record.checkpoint
         stream = announcement.stream or (record.stored.stream if record.stored else self._parts.sources.stream(blob))
         unread = announcement.size - (checkpoint.next_offset if checkpoint else 0)
@@ -399,6 +420,8 @@ class Ingest:
         metrics.RESERVED.set(self._reserved.total() + self._batch.bytes)
         self._tell_quarantine()
         offsets = self._backlog.next_offsets()
+        metrics.KNOWN.set(self._parts.checkpoints.known)
+        metrics.AT_HAND.set(self._parts.checkpoints.at_hand)
         batch, self._batch = self._batch, Batch(self._parts.topics)
         outputs = batch.outputs()
         if not outputs and offsets == self._committed:
@@ -412,6 +435,7 @@ class Ingest:
             self._commit_bytes = min(most, self._commit_bytes + most // COMMIT_STEPS)
             self._committed = offsets
             batch.count()
+            self._parts.checkpoints.committed(batch.placed.items())
             crash_point("ingest.committed")
         else:
             self._commit_bytes = max(SMALLEST_COMMIT, self._commit_bytes // 2)

@@ -91,6 +91,10 @@ class Backlog:
         """Tell whether storage did not answer for the account the last time."""
         return self._lanes.doubtful(account)
 
+    def is_announced(self, key: bytes) -> bool:
+        """Tell whether something of this blob is still to be done."""
+        return key in self._pending
+
     def is_current(self, pending: Pending) -> bool:
         """Tell whether `pending` has not been forgotten since it was taken."""
         return self._pending.get(pending.announcement.blob.key) is pending
@@ -116,6 +120,11 @@ class Backlog:
         """Give back a blob whose turn comes with `resume`; storage was not asked."""
         pending.taken = False
         self._aside.append(pending)
+        self._lanes.release(pending.announcement.blob.account)
+
+    def postpone(self, pending: Pending, seconds: float) -> None:
+        """Give back a blob whose turn comes again so much later; storage was not asked."""
+        self._later(pending, seconds)
         self._lanes.release(pending.announcement.blob.account)
 
     def resume(self) -> None:

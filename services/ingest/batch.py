@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from libs.common.dead_letters import DeadLetter
 from libs.common.events import (
@@ -24,6 +25,7 @@ from libs.common.events import (
 from libs.common.kafka.records import Outbound, TopicPartition
 from libs.common.settings.kafka import TopicSettings
 from services.ingest import metrics
+from services.ingest.checkpoints import Placed
 from services.ingest.counted import Moved, moved_by
 from services.ingest.tries import is_quarantined
 from services.ingest.work import Step
@@ -55,6 +57,7 @@ class Batch:
         self._topics = topics
         self._raw = raw_topics(topics)
         self._shares: dict[TopicPartition, _Share] = {}
+        self.placed: dict[bytes, Placed] = {}  # by key, once the records of this batch are written
         self.bytes = 0
 
     def __bool__(self) -> bool:
@@ -74,12 +77,14 @@ class Batch:
 
     def keep(self, source: TopicPartition, key: bytes, checkpoint: BlobCheckpoint | None) -> bytes | None:
         """Take in a checkpoint, None to have none of the blob; return it encoded."""
-        value, headers = None, ()
-        if checkpoint is not None:
-            held = (QUARANTINED,) if is_quarantined(checkpoint) else ()
-            value, headers = encode_event(checkpoint), (*event_headers(checkpoint), *held)
         share = self._shares.setdefault(source, _Share())
-        share.checkpoints[key] = Outbound(self._topics.checkpoints, value, key, headers, source.partition)
+        if checkpoint is None:
+            share.checkpoints[key] = Outbound(self._topics.checkpoints, None, key, partition=source.partition)
+            return None
+        held = (QUARANTINED,) if is_quarantined(checkpoint) else ()
+        value, headers = encode_event(checkpoint), (*event_headers(checkpoint), *held)
+        note = partial(self._note, key, source.partition, checkpoint.status)
+        share.checkpoints[key] = Outbound(self._topics.checkpoints, value, key, headers, source.partition, note)
         return value
 
     def refuse(self, source: TopicPartition, letter: DeadLetter) -> None:
@@ -112,6 +117,9 @@ class Batch:
         for share in self._shares.values():
             for (metric, label), count in share.counted.items():
                 metric.labels(label).inc(count)
+
+    def _note(self, key: bytes, partition: int, status: CheckpointStatus, offset: int) -> None:
+        self.placed[key] = Placed(partition, offset, status is CheckpointStatus.OPEN)
 
     def _dead_letter(self, letter: DeadLetter) -> Outbound:
         return Outbound(self._topics.errors, letter.data, letter.key, letter.headers())

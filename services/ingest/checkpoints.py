@@ -1,7 +1,9 @@
-"""How far each blob of the owned partitions has been read: the newest view of the checkpoint topic, kept as encoded bytes.
+"""How far each blob of the owned partitions has been read: the newest view of the checkpoint topic.
 
-A partition may know very many blobs, so keys are held as digests, and values as they travel but without the blob's name, which
-is most of them and which whoever asks knows: some 300 bytes a blob, against 530.
+A partition may know very many blobs, most of which nobody will write to again. Of each it is remembered where its checkpoint
+stands in the topic. The checkpoints themselves are at hand only of blobs that are open; any other is looked up in
+Kafka when its blob is announced. So nothing that was read is ever taken for new, and memory goes with what is open. Those at
+hand are kept as they travel but without the blob's name, which is most of them and which whoever asks knows.
 
 Reading them may take longer than Kafka lets a member of a group go without a poll. So it is done in goes, and each takes up
 where the last one ended: what was written meanwhile is at the end, which every go looks for anew.
@@ -9,21 +11,30 @@ where the last one ended: what was written meanwhile is at the end, which every 
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+import numpy as np
 import structlog
 
 from libs.common.errors import CodecError, Retry
-from libs.common.events import QUARANTINED, BlobCheckpoint, decode_event
+from libs.common.events import QUARANTINED, BlobCheckpoint, CheckpointStatus, decode_event
 from libs.common.kafka.records import Inbound
+from libs.common.packed import PackedTable, digest_of
+from services.ingest import metrics
 
 log = structlog.get_logger(__name__)
 
+_PLACE: Final = np.dtype("<i8")  # an offset
 _NOWHERE: Final = 255  # a name stands near the beginning
+_MARK_BYTES: Final = 10  # of a schema
+_LONGEST_LENGTH: Final = 3  # as bytes, of a blob's name
+_CONTINUES: Final = 0x80  # a length of more than one byte
+_OPEN: Final = bytes((2 * len(CheckpointStatus.OPEN),)) + CheckpointStatus.OPEN.encode()
+MOST_AT_HAND: Final = 50_000  # open blobs; of more than that those that were not read for longest are looked up, too
+LOOKUP_SECONDS: Final = 5.0
 _GOES: Final = 3  # in the time between two polls: partitions that arrive and such that are rewound may be loaded one by one
 
 
@@ -35,6 +46,16 @@ class Table(Protocol):
 
     def catch_up(self, timeout: float, between: Callable[[], None]) -> None:
         """Apply everything up to the present end; what `between` raises is raised, and the next call goes on from there."""
+
+    def close(self) -> None:
+        """Disconnect."""
+
+
+class Lookup(Protocol):
+    """Reads single records; `libs.common.kafka.lookup.Lookup`."""
+
+    def read(self, partition: int, offset: int, seconds: float) -> Inbound | None:
+        """Return the record at `offset`; None if there is none any more."""
 
     def close(self) -> None:
         """Disconnect."""
@@ -61,21 +82,86 @@ class _Unfinished:
     left_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """Ways to read the checkpoint topic."""
+
+    make_table: MakeTable
+    lookup: Lookup
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where a checkpoint was written."""
+
+    partition: int
+    offset: int
+    is_open: bool
+
+
+class _Partition:
+    """What is known of the blobs of one partition."""
+
+    def __init__(self) -> None:
+        self.places = PackedTable(_PLACE)
+        self.at_hand: dict[bytes, bytes] = {}  # by digest of the key, as `without` leaves them; what was put last is last
+        self.quarantined: set[bytes] = set()
+        self.unplaced: set[bytes] = set()  # of those at hand: nobody knows yet where they are written
+
+    def hold(self, digest: bytes, value: bytes) -> None:
+        self.at_hand.pop(digest, None)
+        self.at_hand[digest] = value
+
+    def place(self, key: bytes, offset: int, *, is_open: bool) -> None:
+        self.places.put(key, offset.to_bytes(_PLACE.itemsize, "little"))
+        self.unplaced.discard(digest_of(key))
+        if not is_open:
+            self.at_hand.pop(digest_of(key), None)
+
+    def place_of(self, key: bytes) -> int | None:
+        row = self.places.get(key)
+        return None if row is None else int.from_bytes(row, "little")
+
+    def remove(self, key: bytes) -> None:
+        self.places.remove(key)
+        self.at_hand.pop(digest_of(key), None)
+        self.unplaced.discard(digest_of(key))
+        self.quarantined.discard(digest_of(key))
+
+    def mark(self, key: bytes, *, quarantined: bool) -> None:
+        (self.quarantined.add if quarantined else self.quarantined.discard)(digest_of(key))
+
+    def let_go(self, count: int) -> None:
+        """Let go of the first `count` that can be looked up."""
+        placed = (digest for digest in self.at_hand if digest not in self.unplaced)
+        for digest in [digest for digest, _ in zip(placed, range(count), strict=False)]:
+            del self.at_hand[digest]
+
+
 class Checkpoints:
     """Checkpoints by blob key, grouped by partition."""
 
-    def __init__(self, make_table: MakeTable, pace: Pace, clock: Callable[[], float] = time.monotonic) -> None:
-        self._make_table = make_table
+    def __init__(self, topic: Topic, pace: Pace, clock: Callable[[], float] = time.monotonic) -> None:
+        self._topic = topic
         self._pace = pace
         self._clock = clock
-        self._partitions: dict[int, dict[bytes, bytes]] = {}
-        self._quarantined: dict[int, set[bytes]] = {}
+        self._partitions: dict[int, _Partition] = {}
         self._unfinished: dict[frozenset[int], _Unfinished] = {}
 
     @property
+    def known(self) -> int:
+        """How many blobs are known, or a few more: one that was read just now may count twice."""
+        return sum(partition.places.approximate_length for partition in self._partitions.values())
+
+    @property
+    def at_hand(self) -> int:
+        """How many checkpoints are in memory."""
+        return sum(len(partition.at_hand) for partition in self._partitions.values())
+
+    @property
     def quarantined(self) -> int:
-        """Return how many blobs are in quarantine."""
-        return sum(len(found) for found in self._quarantined.values())
+        """How many blobs are in quarantine."""
+        return sum(len(partition.quarantined) for partition in self._partitions.values())
 
     def load(self, partitions: Collection[int], beat: Callable[[], None]) -> int:
         """Read these partitions to their ends; return how many blobs they know.
@@ -114,7 +200,6 @@ class Checkpoints:
             self._unfinished.pop(wanted).table.close()
         for number in partitions:
             self._partitions.pop(number, None)
-            self._quarantined.pop(number, None)
 
     def _taken_up(self, wanted: frozenset[int]) -> Table | None:
         """Return the table of a load that can go on; one that was left for long may have missed what was deleted since."""
@@ -126,52 +211,107 @@ class Checkpoints:
 
     def _begun(self, wanted: frozenset[int]) -> Table:
         self.forget(wanted)
-        self._partitions.update({number: {} for number in wanted})
-        table = self._make_table(self._apply)
+        self._partitions.update({number: _Partition() for number in wanted})
+        table = self._topic.make_table(self._apply)
         table.open(wanted)
         return table
 
     def _apply(self, record: Inbound) -> None:
-        key = record.key or b""
+        key, known = record.key or b"", self._partitions[record.partition]
         if record.value is None:
-            self.remove(record.partition, key)
-        else:
-            self.put(record.partition, key, record.value, quarantined=QUARANTINED in record.headers)
+            known.remove(key)
+            return
+        is_open = _is_open(key, record.value)
+        known.mark(key, quarantined=QUARANTINED in record.headers)
+        known.place(key, record.offset, is_open=is_open)
+        if is_open:
+            known.hold(digest_of(key), without(key, record.value))
+            self._make_room(known)
+
+    def _make_room(self, partition: _Partition) -> None:
+        if len(partition.at_hand) > MOST_AT_HAND // max(1, len(self._partitions)):
+            partition.let_go(MOST_AT_HAND // 100 + 1)
 
     def _count(self, partitions: Collection[int]) -> int:
-        return sum(len(self._partitions[number]) for number in partitions)
+        return sum(len(self._partitions[number].places) for number in partitions)
 
-    def get(self, partition: int, key: bytes) -> BlobCheckpoint | None:
-        """Return the checkpoint of a blob.
+    def get(self, number: int, key: bytes, beat: Callable[[], None]) -> BlobCheckpoint | None:
+        """Return the checkpoint of a blob of partition `number`. `beat` is called while Kafka is asked for long.
 
         Raises:
+            ServerUnreachable: it has to be looked up, and Kafka is away.
             CodecError: if it was written by a newer version or is broken; going on would read the blob twice.
         """
-        value = self._partitions[partition].get(_digest(key))
+        kept = self._partitions[number].at_hand.get(digest_of(key))
+        value = self._look_up(number, key, beat) if kept is None else with_key(key, kept)
         if value is None:
             return None
-        event = decode_event(with_key(key, value))
+        event = decode_event(value)
         if not isinstance(event, BlobCheckpoint):
             raise CodecError(f"the checkpoint topic holds a {type(event).__name__}; is topics.checkpoints right?")
         return event
 
-    def put(self, partition: int, key: bytes, value: bytes, *, quarantined: bool = False) -> None:
-        """Replace the checkpoint of a blob by an encoded one."""
-        digest = _digest(key)
-        self._partitions[partition][digest] = without(key, value)
-        self._note(partition, digest, quarantined=quarantined)
+    def _look_up(self, number: int, key: bytes, beat: Callable[[], None]) -> bytes | None:
+        offset = self._partitions[number].place_of(key)
+        if offset is None:
+            return None
+        metrics.LOOKUPS.inc()
+        record = self._topic.lookup.read(number, offset, LOOKUP_SECONDS)
+        if record is not None and record.key == key:
+            return record.value
+        return self._search(number, key, beat)
 
-    def remove(self, partition: int, key: bytes) -> None:
-        """Forget the checkpoint of a blob."""
-        digest = _digest(key)
-        self._partitions[partition].pop(digest, None)
-        self._note(partition, digest, quarantined=False)
+    def _search(self, number: int, key: bytes, beat: Callable[[], None]) -> bytes | None:
+        """Read the whole partition for a checkpoint that is not where it should be: Kafka may have removed it, after long."""
+        found: dict[bytes | None, bytes | None] = {}
 
-    def _note(self, partition: int, digest: bytes, *, quarantined: bool) -> None:
-        if quarantined:
-            self._quarantined.setdefault(partition, set()).add(digest)
-        elif found := self._quarantined.get(partition):
-            found.discard(digest)
+        def look(record: Inbound) -> None:
+            if record.key == key:
+                found[key] = record.value
+
+        table = self._topic.make_table(look)
+        try:
+            table.open([number])
+            table.catch_up(self._pace.patience, beat)
+        finally:
+            table.close()
+        return found.get(key)
+
+    def put(self, number: int, key: bytes, value: bytes, *, quarantined: bool = False) -> None:
+        """Replace the checkpoint of a blob by an encoded one that is not committed yet."""
+        partition, digest = self._partitions[number], digest_of(key)
+        partition.hold(digest, without(key, value))
+        partition.unplaced.add(digest)
+        partition.mark(key, quarantined=quarantined)
+
+    def remove(self, number: int, key: bytes) -> None:
+        """Forget a blob."""
+        self._partitions[number].remove(key)
+
+    def committed(self, placed: Iterable[tuple[bytes, Placed]]) -> None:
+        """Note where what was put is written, by key. What is not open is at hand no longer."""
+        for key, place in placed:
+            partition = self._partitions.get(place.partition)
+            if partition is not None:
+                partition.place(key, place.offset, is_open=place.is_open)
+                self._make_room(partition)
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._topic.lookup.close()
+
+
+def _is_open(key: bytes, value: bytes) -> bool:
+    """Tell whether an encoded checkpoint is that of an open blob, without decoding what a start reads by the million.
+
+    Every version of the schema begins with blob, generation and status; a text is its length, doubled, and its bytes. What does
+    not look like that is looked up and decoded when its blob is announced.
+    """
+    generation = value.find(key, _MARK_BYTES, _MARK_BYTES + len(key) + _LONGEST_LENGTH) + len(key)
+    if generation < _MARK_BYTES + len(key) or generation >= len(value):
+        return False
+    status = generation + 1 + value[generation] // 2
+    return value[generation] < _CONTINUES and value.startswith(_OPEN, status)
 
 
 def without(key: bytes, value: bytes) -> bytes:
@@ -186,7 +326,3 @@ def with_key(key: bytes, kept: bytes) -> bytes:
     """Return the value that `without` was given for the same key."""
     at = kept[0]
     return kept[1:] if at == _NOWHERE else kept[1 : at + 1] + key + kept[at + 1 :]
-
-
-def _digest(key: bytes) -> bytes:
-    return hashlib.blake2b(key, digest_size=16).digest()

@@ -7,6 +7,7 @@ Announcements of a container that is not configured are passed over: its environ
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -14,9 +15,18 @@ import structlog
 from libs.common.blobs import BlobId
 from libs.common.dead_letters import DeadLetter, ErrorCode
 from libs.common.errors import CodecError, DeadLetterLimit
-from libs.common.events import BlobClosed, BlobObserved, BlobReleased, BlobReopened, BlobsListed, Event, decode_event
+from libs.common.events import (
+    BlobClosed,
+    BlobForgotten,
+    BlobObserved,
+    BlobReleased,
+    BlobReopened,
+    BlobsListed,
+    Event,
+    decode_event,
+)
 from libs.common.kafka.dead_messages import dead_message
-from libs.common.kafka.records import Inbound
+from libs.common.kafka.records import Inbound, TopicPartition
 from libs.common.kafka.throttle import Throttle
 from services.ingest import metrics
 from services.ingest.backlog import Arrival, Backlog
@@ -30,12 +40,22 @@ MOST_REFUSED_IN_A_ROW: Final = 1_000
 MOST_CONTAINERS_TOLD: Final = 100  # a message may name any
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Where messages go."""
+
+    backlog: Backlog
+    sources: Sources
+    forget: Callable[[TopicPartition, BlobForgotten], None]
+
+
 class Intake:
     """Feeds a backlog."""
 
-    def __init__(self, backlog: Backlog, sources: Sources, clock: Callable[[], float]) -> None:
-        self._backlog = backlog
-        self._sources = sources
+    def __init__(self, parts: Parts, clock: Callable[[], float]) -> None:
+        self._backlog = parts.backlog
+        self._sources = parts.sources
+        self._forget = parts.forget
         self._clock = clock
         self._refused = 0  # in a row
         self._told: dict[str, Throttle] = {}  # by container that is not configured
@@ -52,6 +72,8 @@ class Intake:
             announcement = self._announcement(record, event)
         except CodecError as error:
             return self._refuse(record, str(error))
+        if isinstance(event, BlobForgotten):
+            self._forget(record.source, event)
         if announcement is None:
             self._backlog.pass_over(record.source, record.offset)
         elif self._sources.container(announcement.blob) is None:
@@ -65,12 +87,12 @@ class Intake:
     def _announcement(self, record: Inbound, event: Event) -> Announcement | None:
         if isinstance(event, BlobsListed | BlobReopened):  # a `BlobObserved` follows on the latter
             return None
-        if not isinstance(event, BlobObserved | BlobReleased | BlobClosed):
+        if not isinstance(event, BlobObserved | BlobReleased | BlobClosed | BlobForgotten):
             raise CodecError(f"{type(event).__name__} is no announcement")
         blob = BlobId.parse(event.blob)
         if record.key != blob.key:
             raise CodecError("the key is not the id of the blob")
-        return Announcement.of(blob, event)
+        return None if isinstance(event, BlobForgotten) else Announcement.of(blob, event)
 
     def _tell(self, blob: BlobId) -> None:
         """Say once a minute of a container that it is not configured."""

@@ -9,6 +9,7 @@ from libs.common.errors import ConfigError
 from libs.common.events import Stream
 from libs.common.kafka.admin import partition_count
 from libs.common.kafka.compacted import CompactedTable, patience_for
+from libs.common.kafka.lookup import Lookup
 from libs.common.kafka.partners import TOGETHER
 from libs.common.kafka.records import Listener, Session
 from libs.common.kafka.session import SessionSpec, TransactionalSession
@@ -20,7 +21,7 @@ from libs.common.settings.services import IngestSettings
 from libs.common.storage.azure import open_container
 from services.ingest.app import Ingest, Parts
 from services.ingest.batch import raw_topics
-from services.ingest.checkpoints import Checkpoints, Pace
+from services.ingest.checkpoints import Checkpoints, Pace, Topic
 from services.ingest.plan import Limits
 from services.ingest.reader import Reader
 from services.ingest.sources import Sources
@@ -61,7 +62,8 @@ def _cutting(ingest: IngestSettings, topics: TopicSettings, limits: TopicLimits,
 
 def _checkpoints(settings: Settings) -> Checkpoints:
     pace = Pace(patience_for(settings.kafka), settings.kafka.max_poll_interval_ms / 1000)
-    return Checkpoints(partial(CompactedTable, settings.kafka, settings.topics.checkpoints), pace)
+    topic = settings.topics.checkpoints
+    return Checkpoints(Topic(partial(CompactedTable, settings.kafka, topic), Lookup(settings.kafka, topic)), pace)
 
 
 def _session(settings: Settings, limits: TopicLimits, listener: Listener) -> Session:

@@ -27,3 +27,6 @@ TRANSACTIONS: Final = Counter("blobtide_ingest_transactions_total", "Transaction
 BACKLOG: Final = Gauge("blobtide_ingest_backlog_blobs", "Announced blobs that are not read to their end yet.")
 RESERVED: Final = Gauge("blobtide_ingest_reserved_bytes", "Memory reserved for steps in flight and results not committed.")
 PAUSED: Final = Gauge("blobtide_ingest_paused_info", "1 while no announcements are taken in because the backlog is full.")
+KNOWN: Final = Gauge("blobtide_ingest_known_blobs", "Blobs of the owned partitions of which something was read.")
+AT_HAND: Final = Gauge("blobtide_ingest_checkpoints_at_hand", "Checkpoints in memory; the others are looked up in Kafka.")
+LOOKUPS: Final = Counter("blobtide_ingest_checkpoint_lookups_total", "Checkpoints that were looked up in Kafka.")

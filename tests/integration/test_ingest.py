@@ -29,6 +29,7 @@ from libs.common.events import (
     BlobCheckpoint,
     BlobClosed,
     BlobCompletion,
+    BlobForgotten,
     BlobObserved,
     CheckpointStatus,
     Stream,
@@ -100,7 +101,7 @@ class Site:
         seen = self.observe(name)
         self.announce(BlobClosed(seen.blob, seen.etag, seen.size, seen.last_modified, datetime.now(UTC), 900))
 
-    def announce(self, event: BlobObserved | BlobClosed) -> None:
+    def announce(self, event: BlobObserved | BlobClosed | BlobForgotten) -> None:
         """Write an event."""
         self.producer.produce(self.topics.blobs, encode_event(event), event.blob.encode(), headers=list(event_headers(event)))
         assert self.producer.flush(30) == 0
@@ -484,3 +485,32 @@ def test_sigterm_commits_what_was_read_and_ends_with_zero(site: Site, tmp_path: 
     assert_tiles(segments)
     assert b"".join(s.data for s in segments) == text_of(blocks)
     assert max(len(s.data) for s in segments) <= 900_000
+
+
+def test_a_closed_blob_that_grows_goes_on_also_after_a_restart(site: Site, tmp_path: Path) -> None:
+    """Its checkpoint is not held any more: it is looked up in Kafka, and nothing comes twice."""
+    names = [f"nic{n}/PT1H.json" for n in range(3)]
+    blocks = [minute(number) for number in range(4)]
+    for count in range(1, len(blocks) + 1):
+        with process(site, tmp_path):
+            for close in (True, False, True):  # in one process, then in another
+                for name in names:
+                    site.commit(name, blocks[:count])
+                    seen = site.observe(name)
+                    site.until_read(name, seen.etag)
+                if close:
+                    close_all(site, names)
+    assert_each_is(site, names, blocks)
+    assert site.read(site.topics.errors) == []
+
+
+def test_a_blob_that_is_long_gone_leaves_a_tombstone(site: Site) -> None:
+    """The checkpoint topic says no more of it."""
+    site.commit("a", [minute(0)])
+    with ingesting(site):
+        seen = site.observe("a")
+        close_all(site, ["a"])
+        site.announce(BlobForgotten(seen.blob, datetime.now(UTC)))
+        deadline = time.monotonic() + WAIT_SECONDS
+        while [record.value for record in site.read(site.topics.checkpoints)][-1] is not None:
+            assert time.monotonic() < deadline

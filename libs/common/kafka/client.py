@@ -80,7 +80,6 @@ def transactional_config(kafka: KafkaSettings, transactional_id: str) -> Config:
         **_PRODUCER_FIXED,
         "transactional.id": transactional_id,
         "transaction.timeout.ms": kafka.transaction_timeout_ms,
-        "delivery.report.only.error": True,
     }
     return _merged(kafka, _producer_limits(kafka), fixed)
 

@@ -23,6 +23,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message
@@ -229,11 +230,10 @@ class TransactionalProducer:
     def _produce(self, client: TransactionalClient, output: Outbound, deadline: float) -> None:
         partition = -1 if output.partition is None else output.partition
         headers = list(output.headers)
+        on_delivery = partial(self._delivered, output.placed) if output.placed is not None else self._on_delivery
         while True:
             try:
-                client.produce(
-                    output.topic, output.value, output.key, partition, headers=headers, on_delivery=self._on_delivery
-                )
+                client.produce(output.topic, output.value, output.key, partition, headers=headers, on_delivery=on_delivery)
             except BufferError as full:
                 if self._clock() >= deadline:
                     raise _Failed(KafkaError(KafkaError._QUEUE_FULL), Failure.ABORT) from full  # noqa: SLF001
@@ -246,9 +246,16 @@ class TransactionalProducer:
                 return
 
     def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
-        """Record a fact; the client calls this only for records that were not written."""
+        """Record a fact."""
         if error is not None:
             self._note(error, message.topic() or "")
+
+    def _delivered(self, placed: Callable[[int], None], error: KafkaError | None, message: Message) -> None:
+        """Tell where a record stands."""
+        self._on_delivery(error, message)
+        offset = message.offset()
+        if error is None and offset is not None and offset >= 0:
+            placed(offset)
 
     def _note(self, error: KafkaError, topic: str) -> None:
         if is_too_large(error):

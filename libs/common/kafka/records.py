@@ -6,7 +6,7 @@ the garbage collector need not look at them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -45,6 +45,7 @@ class Outbound:
     """A record to write. Without `partition` the key decides (murmur2).
 
     `value` may be anything else that the client can take bytes from, such as a `pyarrow.Buffer`: it is not copied before.
+    `placed` is told the offset that the record got, before its transaction ends; rarely not, when an answer of Kafka was lost.
     """
 
     topic: str
@@ -52,6 +53,7 @@ class Outbound:
     key: bytes | None = None
     headers: Headers = ()
     partition: int | None = None
+    placed: Callable[[int], None] | None = None
 
 
 # Always *next* offsets: the first record that has not been processed.

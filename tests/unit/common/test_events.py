@@ -16,6 +16,7 @@ from libs.common.events import (
     BlobCheckpoint,
     BlobClosed,
     BlobCompletion,
+    BlobForgotten,
     BlobObserved,
     BlobQuarantined,
     BlobReleased,
@@ -68,6 +69,7 @@ EVENTS: list[Event] = [
     BlobCompletion("s.e/ccc/n", "00ff", CheckpointStatus.INCOMPLETE, 0, 12, 1, 7, T),
     BlobQuarantined("s.e/ccc/n", "00ff", 12, 700, 400, T),
     BlobReleased("s.e/ccc/n", Stream.PROXY_LOGS, BlobStatus.CLOSED, '"0x1"', 14, "AppendBlob", None, T, 12, "again"),
+    BlobForgotten("s.e/ccc/n", T),
 ]
 
 

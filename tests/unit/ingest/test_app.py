@@ -28,11 +28,11 @@ from libs.common.settings import Settings
 from libs.common.settings.kafka import KafkaSettings
 from libs.common.settings.services import IngestSettings
 from services.ingest import intake
-from services.ingest.checkpoints import Checkpoints, Pace
+from services.ingest.checkpoints import Checkpoints, Pace, Topic
 from services.ingest.main import build
 from tests.blob_container import EPOCH
 from tests.blob_reading import assert_tiles
-from tests.checkpoint_table import FakeTable
+from tests.checkpoint_table import FakeLookup, FakeTable
 from tests.ingest_world import TOPICS, FakeSession, Site, lines
 from tests.metric_values import since_now
 
@@ -162,7 +162,8 @@ def test_a_long_load_of_checkpoints_is_no_standstill() -> None:
             now[0] += STALE_AFTER_SECONDS - 1
             yield Inbound(TOPICS.checkpoints, 0, number, 0, b"%d" % number, b"", ())
 
-    assert Checkpoints(lambda apply: FakeTable(slow, apply), Pace(30.0, 300.0)).load([0], health.beat) == 10
+    topic = Topic(lambda apply: FakeTable(slow, apply), FakeLookup(slow))
+    assert Checkpoints(topic, Pace(30.0, 300.0)).load([0], health.beat) == 10
     assert health.alive()
 
 

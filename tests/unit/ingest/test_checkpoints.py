@@ -8,8 +8,8 @@ import pytest
 
 from libs.common.errors import Retry
 from libs.common.kafka.records import Inbound
-from services.ingest.checkpoints import Checkpoints, Pace, StillLoading
-from tests.checkpoint_table import FakeTable
+from services.ingest.checkpoints import Checkpoints, Pace, StillLoading, Topic
+from tests.checkpoint_table import FakeLookup, FakeTable
 
 POLL_INTERVAL = 300.0
 RECORDS = 10
@@ -22,7 +22,8 @@ class _Topic:
         self.now = 0.0
         self.seconds = seconds
         self.tables: list[FakeTable] = []
-        self.checkpoints = Checkpoints(self._make, Pace(30.0, POLL_INTERVAL), lambda: self.now)
+        topic = Topic(self._make, FakeLookup(self._records))
+        self.checkpoints = Checkpoints(topic, Pace(30.0, POLL_INTERVAL), lambda: self.now)
 
     def _make(self, apply: Callable[[Inbound], None]) -> FakeTable:
         self.tables.append(FakeTable(self._records, apply))
