@@ -1,7 +1,7 @@
 """How far each blob of the owned partitions has been read: the newest view of the checkpoint topic.
 
 A partition may know very many blobs, most of which nobody will write to again. Of each it is remembered where its checkpoint
-stands in the topic. The checkpoints themselves are at hand only of blobs that are open; any other is looked up in
+stands in the topic, in 24 bytes. The checkpoints themselves are at hand only of blobs that are open; any other is looked up in
 Kafka when its blob is announced. So nothing that was read is ever taken for new, and memory goes with what is open. Those at
 hand are kept as they travel but without the blob's name, which is most of them and which whoever asks knows.
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final, Protocol
 
 import numpy as np
@@ -134,7 +135,7 @@ class _Partition:
     def let_go(self, count: int) -> None:
         """Let go of the first `count` that can be looked up."""
         placed = (digest for digest in self.at_hand if digest not in self.unplaced)
-        for digest in [digest for digest, _ in zip(placed, range(count), strict=False)]:
+        for digest in list(islice(placed, count)):
             del self.at_hand[digest]
 
 

@@ -77,7 +77,10 @@ class MonitorSettings(Group):
         description="Listings that find nothing to announce are written to Ingestion.Blobs no more often than this, by scope.",
     )
     forget_days: int = Field(
-        default=400, ge=1, le=36_500, description="State of blobs that are gone is kept so long after the last write."
+        default=400,
+        ge=1,
+        le=36_500,
+        description="State and checkpoints of blobs that are gone are kept so long after the last write.",
     )
 
     @field_validator("timezone")

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from libs.common.events import BlobClosed, BlobObserved, BlobsListed, BlobStatus
+from libs.common.events import BlobClosed, BlobForgotten, BlobObserved, BlobsListed, BlobStatus
 from libs.common.kafka.records import Outbound
 from libs.common.service import NO_PARTITIONS, Health, Stop
 from libs.common.settings.services import DateRange, MonitorSettings
@@ -202,6 +202,8 @@ def test_a_vanished_blob_is_closed_and_forgotten_in_the_end() -> None:
     monitor.round(16 * 60)
     assert [event.blob for event in world.broker.events(BlobClosed)][-1:] == ["sub.dev/logs/a"]
     assert world.broker.states() == {}
+    # Of what was open not long ago ingest keeps what it knows.
+    assert [event.blob for event in world.broker.events(BlobForgotten)] == ["sub.dev/logs/b"]
 
 
 @pytest.mark.parametrize("days_later", [0, 30])
