@@ -65,7 +65,7 @@ class Quarantine:
     def __init__(self, register: Register, clock: Callable[[], float] = time.time) -> None:
         self._register = register
         self._clock = clock
-        self._held: dict[int, Held] = {}
+        self._held: dict[int, Held] = {}  # only partitions where something is
         self._new: dict[int, Held] = {}  # since `begin`, not committed
         self._looked_at = 0.0
 
@@ -75,6 +75,8 @@ class Quarantine:
 
     def holds(self, partition: int, segment: Segment) -> bool:
         """Tell whether the segment's generation of its blob is in quarantine."""
+        if not self._new and not self._held:
+            return False
         for held in (self._new, self._held):
             known = held.get(partition, {}).get(segment.blob)
             if known is not None and known.generation == segment.generation:
@@ -116,7 +118,7 @@ class Quarantine:
             ServerUnreachable: Kafka is away, or what `between` raises; the partitions have to be loaded again.
         """
         if partitions:
-            self._held.update(self._load(partitions, self._register.patience, between))
+            self._replace(self._load(partitions, self._register.patience, between))
         self._looked_at = self._clock()
         self._count()
 
@@ -129,9 +131,8 @@ class Quarantine:
 
     def tick(self, health: Health) -> None:
         """See once in a while what was released, and say how many are left."""
-        wanted = [number for number, held in self._held.items() if held]
-        if wanted and self._clock() - self._looked_at >= LOOK_SECONDS:
-            self._look(wanted, health)
+        if self._held and self._clock() - self._looked_at >= LOOK_SECONDS:
+            self._look(list(self._held), health)
             self._looked_at = self._clock()
         count = self._count()
         blobs = "1 blob is" if count == 1 else f"{count} blobs are"
@@ -146,7 +147,13 @@ class Quarantine:
         for number in partitions:
             for blob in self._held[number].keys() - found[number].keys():
                 log.info("a blob was released from quarantine", blob=blob)
-        self._held.update(found)
+        self._replace(found)
+
+    def _replace(self, found: dict[int, Held]) -> None:
+        for number, held in found.items():
+            self._held.pop(number, None)
+            if held:
+                self._held[number] = held
 
     def _load(self, partitions: Collection[int], patience: float, between: Callable[[], None]) -> dict[int, Held]:
         found: dict[int, Held] = {number: {} for number in partitions}
