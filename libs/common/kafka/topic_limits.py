@@ -106,7 +106,7 @@ class TopicLimits:
     def fitted(self, record: Outbound) -> Outbound:
         """Return `record`; of a dead letter that its topic does not take as a whole, what fits: position and reason always."""
         most = self._limit(record.topic) - _RECORD_BYTES
-        if _weight(record) <= most or stage_and_code(record.headers) is None:
+        if stage_and_code(record.headers) is None or _weight(record) <= most:
             return record
         return _cut(record, most)
 
