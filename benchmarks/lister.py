@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 from xml.sax.saxutils import escape
 
 _PAGE: Final = 2_000
-_BEGUN: Final = datetime.now(UTC).replace(microsecond=0)
+_WRITTEN: Final = datetime.now(UTC).replace(microsecond=0) - timedelta(days=1)  # so long ago that a monitor closes it
 _BLOB: Final = (
     "<Blob><Name>{}</Name><Properties><Creation-Time>{}</Creation-Time><Last-Modified>{}</Last-Modified><Etag>0x8DE{:012X}</Etag>"
     "<Content-Length>{}</Content-Length><Content-Type>application/octet-stream</Content-Type><Content-Encoding />"
@@ -65,7 +65,7 @@ def flat(marker: str, count: int) -> bytes:
     """Return a page of `count` blobs."""
     begin = int(marker or 0)
     end = min(begin + _PAGE, count)
-    when = format_datetime(_BEGUN, usegmt=True)
+    when = format_datetime(_WRITTEN, usegmt=True)
     blobs = (_BLOB.format(f"logs/2026/{number:08}/PT1H.json", when, when, number, 1_000) for number in range(begin, end))
     return _page(blobs, str(end) if end < count else "")
 

@@ -14,7 +14,6 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-_AT_LEAST: Final = 4_096
 _SHARE: Final = 32
 _HASH = np.dtype([("high", "<u8"), ("low", "<u8")])
 _NONE: Final = -1
@@ -28,10 +27,14 @@ def digest_of(key: bytes) -> bytes:
 
 
 class PackedTable:
-    """Rows of one `dtype` by key. Used from one thread."""
+    """Rows of one `dtype` by key. Used from one thread.
 
-    def __init__(self, dtype: np.dtype[Any]) -> None:
+    `at_least` so many rows wait before they are merged, at 200 bytes each; fewer where there are thousands of small tables.
+    """
+
+    def __init__(self, dtype: np.dtype[Any], at_least: int = 4_096) -> None:
         self._dtype = dtype
+        self._at_least = at_least
         self._high = np.empty(0, "<u8")  # of its own, since it is searched
         self._low = np.empty(0, "<u8")
         self._rows: Rows = np.empty(0, dtype)
@@ -101,7 +104,7 @@ class PackedTable:
         return np.where(is_there, places, _NONE)
 
     def _merge_if_many(self) -> None:
-        if len(self._fresh) >= max(_AT_LEAST, len(self._rows) // _SHARE):
+        if len(self._fresh) >= max(self._at_least, len(self._rows) // _SHARE):
             self._merge()
 
     def _merge(self) -> None:

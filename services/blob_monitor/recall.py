@@ -22,6 +22,7 @@ from services.blob_monitor.sources import Atlas, Scope, Territory
 log = structlog.get_logger(__name__)
 
 _PATIENCE_SECONDS: Final = 10.0
+_WAITING_ROWS: Final = 16
 
 
 class Table(Protocol):
@@ -66,6 +67,8 @@ class Recaller:
             return
         finally:
             table.close()
+        for rows in collector.rows.values():
+            rows.rows()  # merged
         yield Recalled(collector.rows, {key: frozenset(names) for key, names in collector.names.items()})
 
 
@@ -78,7 +81,7 @@ class _Collector:
         self._atlas = Atlas(territories)
         self._form = form
         self._doomed = doomed
-        self.rows = {scope.key: PackedTable(ROW) for scope in scopes}
+        self.rows = {scope.key: PackedTable(ROW, _WAITING_ROWS) for scope in scopes}
         accounts = {key.partition("/")[0] for key in (*self.rows, *doomed)}
         self._starts = tuple(f"{account}/".encode() for account in accounts)
         self.names: defaultdict[str, set[str]] = defaultdict(set)

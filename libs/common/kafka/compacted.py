@@ -28,6 +28,7 @@ from libs.common.settings.kafka import KafkaSettings
 CLEAN_UP_SECONDS: Final = 15.0
 _SLICE_SECONDS = 0.1
 _SLICE_RECORDS = 1_000
+_PREFETCH_KBYTES = 8_192
 
 
 def patience_for(kafka: KafkaSettings) -> float:
@@ -85,6 +86,8 @@ class _Follower:
             **consumer_config(self._kafka, f"{self._kafka.group_prefix}.reader"),
             "enable.partition.eof": True,
             "fetch.wait.max.ms": 100,
+            # Small records, read in a tight loop: more would only take memory.
+            "queued.max.messages.kbytes": _PREFETCH_KBYTES,
         }
         self._consumer = make_client(Consumer, config, ClientLog(f"reader of {self._topic}"))
         self._reached = dict.fromkeys(partitions, 0)
