@@ -140,7 +140,7 @@ def _tuple(columns: tuple[str, ...], element: object) -> dict[str, Any]:
         decision = row.pop("decision")
         row["action"] = {"A": "allow", "D": "deny"}.get(decision, decision)
     else:
-        row["action"] = "deny" if row["state"] == "D" else "allow"
+        row["action"] = {"B": "allow", "C": "allow", "E": "allow", "D": "deny"}.get(row["state"])
     row["direction"] = {"I": "inbound", "O": "outbound"}.get(row["direction"], row["direction"])
     row["state"] = (states | {"D": "deny"} if "encryption" in columns else states).get(row["state"], row["state"])
     return row

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 import click
 import pyarrow as pa
@@ -18,17 +18,19 @@ import pyarrow as pa
 from libs.common.dead_letters import DeadLetter
 from libs.common.errors import BlobtideError
 from libs.common.segments import Segment
+from services.cli.convert_errors import ErrorsFile
 from services.cli.convert_input import CHUNK_BYTES, segments_of
-from services.cli.convert_output import Format, RowWriter, format_of, letter_line, row_writer
+from services.cli.convert_output import Format, RowWriter, format_of, row_writer
 from services.cli.help_text import examples
 from services.cli.local_file import STANDARD_INPUT
 from services.cli.streams import result_file
 from services.cli.terminal import draw, say
-from services.parser.harvest import Harvest, harvest
+from services.parser.harvest import Bound, Harvest, harvest
 from services.parser.kernel import Parsed, no_source, parse_gathered
 
 DEAD_LETTERED: Final = 1
 _PROGRESS_SECONDS: Final = 0.5
+_LETTERS_AT_ONCE: Final = 10_000
 
 
 @dataclass(slots=True)
@@ -56,26 +58,21 @@ class _Tally:
         return sum(count.rows for count in self.versions.values())
 
     def add(self, gathered: Harvest, parsed: Parsed) -> None:
-        """Count one result."""
-        self.refuse(parsed.dead_letters)
-        versions = [_version(record.category, record.version) for record in gathered.records]
-        for version, records in Counter(versions).items():
+        """Count the records and rows of one result."""
+        for version, records in Counter(_versions(gathered)).items():
             self.versions[version].records += records
         kinds = pa.table({"category": parsed.batch["category"].cast(pa.string()), "version": parsed.batch["flow_log_version"]})
         for kind in kinds.group_by(["category", "version"]).aggregate([([], "count_all")]).to_pylist():
             self.versions[_version(kind["category"], kind["version"])].rows += kind["count_all"]
-        self._add_bad_tuples(gathered, parsed, versions)
 
-    def refuse(self, letters: Iterable[DeadLetter]) -> None:
-        """Count dead letters."""
+    def refuse(self, gathered: Harvest, letters: Iterable[DeadLetter]) -> None:
+        """Count dead letters, those of tuples with their records."""
         self.letters.update(letter.code.value for letter in letters)
-
-    def _add_bad_tuples(self, gathered: Harvest, parsed: Parsed, versions: list[str]) -> None:
-        bad = [(letter.blob, letter.record_offset) for letter in parsed.dead_letters if letter.tuple_index is not None]
+        bad = [(letter.blob, letter.record_offset) for letter in letters if letter.tuple_index is not None]
         if bad:
             blobs = (gathered.segments[number].blob for number in gathered.segment_of)
             places: Iterator[tuple[str | None, int | None]] = zip(blobs, gathered.offsets, strict=True)
-            version_at = dict(zip(places, versions, strict=True))
+            version_at = dict(zip(places, _versions(gathered), strict=True))
             for place in bad:
                 self.versions[version_at[place]].bad_tuples += 1
 
@@ -88,6 +85,10 @@ class _Tally:
         yield from (f"  dead letters {code}: {count}" for code, count in sorted(self.letters.items()))
         if self.unopened:
             yield f"  files that cannot be read: {self.unopened}"
+
+
+def _versions(gathered: Harvest) -> list[str]:
+    return [_version(record.category, record.version) for record in gathered.records]
 
 
 def _version(category: str | None, version: int | None) -> str:
@@ -144,10 +145,18 @@ class _Screen:
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Rows go to this file, not to standard output."
 )
 @click.option("--errors", type=click.Path(path_type=Path, dir_okay=False), help="Dead letters go to this file, as NDJSON.")
-def command(files: tuple[str, ...], given: str | None, output: Path | None, errors: Path | None) -> None:
+@click.option(
+    "--errors-limit",
+    type=click.IntRange(min=1),
+    default=256,
+    show_default=True,
+    help="Most megabytes of dead letters; if there are more, nothing is written.",
+)
+def command(files: tuple[str, ...], given: str | None, output: Path | None, errors: Path | None, errors_limit: int) -> None:
     """Turn local flow-log files (or standard input, -) into rows, without any server.
 
-    NSG version 1 and 2 and VNet version 4, as whole blobs, single records or lines, plain or gzip: the content decides.
+    NSG version 1 and 2 and VNet version 4, as documents, arrays, single records or lines, any number of them one after the
+    other, UTF-8 or UTF-16, plain or gzip: the content decides.
     Rows go to standard output, a summary to standard error. What is broken, such as a truncated gzip file, is a dead
     letter, and the rest goes on; so it does when a file cannot be opened. Exit code 1 if anything could not be read.
     """
@@ -157,7 +166,7 @@ def command(files: tuple[str, ...], given: str | None, output: Path | None, erro
     _refuse_overwriting(files, output, errors)
     tally = _Tally()
     with ExitStack() as stack:
-        refused = stack.enter_context(result_file(errors)) if errors else None
+        refused = ErrorsFile(stack.enter_context(result_file(errors)), errors_limit * 1_000_000) if errors else None
         writer = stack.enter_context(row_writer(form, output))
         _convert(files, writer, refused, tally)
         if not tally.files:
@@ -183,18 +192,24 @@ def _refuse_overwriting(files: tuple[str, ...], output: Path | None, errors: Pat
             raise click.UsageError(f"{path} is given twice: rows, errors and input must be different files")
 
 
-def _convert(files: Sequence[str], writer: RowWriter, refused: BinaryIO | None, tally: _Tally) -> None:
+def _convert(files: Sequence[str], writer: RowWriter, refused: ErrorsFile | None, tally: _Tally) -> None:
     screen = _Screen()
     places: dict[str | None, int] = {name: number for number, name in enumerate(files)}
+
+    def write_letters(gathered: Harvest) -> None:
+        tally.refuse(gathered, gathered.letters)
+        if refused:
+            refused.write(_in_order(gathered.letters, places))
+        gathered.letters.clear()
+
     for chunk in _chunks(files, tally, screen):
-        gathered = harvest(chunk.segments, no_source)
+        gathered = harvest(chunk.segments, no_source, Bound(_LETTERS_AT_ONCE, write_letters))
         parsed = parse_gathered(gathered)
         tally.add(gathered, parsed)
-        tally.refuse(chunk.letters)
         if parsed.batch.num_rows:
             writer.write(parsed.batch)
-        if refused:
-            refused.writelines(letter_line(letter) for letter in _in_order([*parsed.dead_letters, *chunk.letters], places))
+        gathered.letters += chunk.letters
+        write_letters(gathered)
         screen.show(tally)
     screen.clear()
 

@@ -9,14 +9,20 @@ from typing import Final
 import msgspec
 
 from libs.common.dead_letters import DeadLetter, ErrorCode
-from libs.common.segments import Segment, SegmentFormat
-from services.cli.local_file import Broken, CutText, Pieces, TrailingBytes, opened, text_pieces
-from services.ingest.content import BOM, HEAD, Content, Sample, detect
-from services.ingest.framing import Rest, ends_document, frame, resync
+from libs.common.framing.frame import Rest, Span, ends_document, frame, is_json, resync
+from libs.common.framing.lead import BOM
+from libs.common.segments import Piece, Segment, SegmentFormat
+from services.cli.local_file import Broken, CutText, Foreign, Pieces, TrailingBytes, opened, text_pieces
+from services.ingest.content import Content, Sample, detect
+from services.ingest.pieces import cut_record
 
-CHUNK_BYTES: Final = 8_388_608
+CHUNK_BYTES: Final = 4_194_304
 MAX_PENDING_BYTES: Final = 8 * CHUNK_BYTES
 """A record or line without an end is given up after so much."""
+LINES_BYTES: Final = 1_048_576
+"""Lines, of which millions may be broken, are handed on in segments of so much."""
+RECORD_BYTES: Final = 1_048_576
+"""A longer record is handed on in pieces."""
 GENERATION: Final = "local"
 STAGE: Final = "convert"
 
@@ -26,20 +32,22 @@ _SEPARATORS = b" \t\r\n,"
 
 @dataclass(slots=True)
 class _Text:
-    """The text of one file that has not been handed on: `data` stands at offset `start`; `whole` if nothing follows it."""
+    """The text of one file that has not been handed on: `data` from index `at` on; `whole` if nothing follows it."""
 
     name: str
     pieces: Pieces
     data: bytes = b""
-    start: int = 0
+    at: int = 0
+    before: int = 0  # offset of data[0] in the text
     number: int = 0
     whole: bool = False
     broken: Broken | None = None
 
     def read_on(self) -> None:
         """Add the next chunk, at least as much as is there already, so that a long record is looked at seldom."""
-        wanted = max(CHUNK_BYTES, len(self.data))
-        parts = [self.data]
+        wanted = max(CHUNK_BYTES, self.left)
+        parts = [self.data[self.at :]]
+        self.before, self.at = self.start, 0
         for piece in self.pieces:
             if not isinstance(piece, bytes):
                 self.broken = piece
@@ -53,15 +61,46 @@ class _Text:
         self.data = b"".join(parts)
 
     @property
+    def start(self) -> int:
+        """Offset in the text of what has not been handed on."""
+        return self.before + self.at
+
+    @property
+    def left(self) -> int:
+        """How many bytes are at hand."""
+        return len(self.data) - self.at
+
+    @property
     def is_cut(self) -> bool:
         """Tell whether the text may end in the middle of a record, which is then nobody's fault but the file's."""
         return isinstance(self.broken, CutText)
 
     def take(self, end: int, form: SegmentFormat) -> Segment:
         """Hand on the text up to index `end`."""
-        segment = Segment(self.name, GENERATION, self.start, self.start + end, self.number, form, self.data[:end])
-        self.data, self.start, self.number = self.data[end:], self.start + end, self.number + 1
+        segment = self._segment(end, form, self.data[self.at : end])
+        self.at = end
         return segment
+
+    def take_record(self, span: Span) -> list[Segment]:
+        """Hand on the text up to the end of the record at `span`, cut into pieces, or not at all if that is not possible."""
+        begin, end = span
+        pieces = cut_record(self.data[begin:end], RECORD_BYTES) or []
+        segments = [
+            self._segment(
+                end,
+                SegmentFormat.RECORDS,
+                self.data[self.at : begin] + piece.data,
+                Piece(number, len(pieces), piece.first_tuple),
+            )
+            for number, piece in enumerate(pieces)
+        ]
+        if segments:
+            self.at = end
+        return segments
+
+    def _segment(self, end: int, form: SegmentFormat, data: bytes, piece: Piece | None = None) -> Segment:
+        self.number += 1
+        return Segment(self.name, GENERATION, self.start, self.before + end, self.number - 1, form, data, piece)
 
 
 def segments_of(name: str) -> Iterator[Segment | DeadLetter]:
@@ -84,68 +123,76 @@ def _segments(text: _Text) -> Iterator[Segment]:
     data = text.data
     match detect(Sample(data, whole=True, appended=True)):
         case Content.ENVELOPE:
-            yield from _records(text, _head_end(data))
+            yield from _records(text)
         case Content.JSON_LINES if _are_lines(data):
             yield from _lines(text)
         case _:
             # Records without an envelope, or a block from the middle of a blob, which begins with a comma.
             body = data.removeprefix(BOM).lstrip(_SEPARATORS)
-            yield from _records(text, len(data) - len(body)) if body.startswith(b"{") else _lines(text)
+            yield from _records(text) if body.startswith(b"{") else _lines(text)
 
 
 def _letter(text: _Text, broken: Broken) -> DeadLetter:
     match broken:
         case CutText():
-            data = b"" if ends_document(text.data, 0) else text.data
+            data = b"" if ends_document(text.data, text.at) else text.data[text.at :]
             code, offset = ErrorCode.CUT_FILE, text.start
         case TrailingBytes():
-            code, data, offset = ErrorCode.TRAILING_BYTES, broken.data, text.start + len(text.data)
+            code, data, offset = ErrorCode.TRAILING_BYTES, broken.data, text.start + text.left
+        case Foreign():
+            code, data, offset = ErrorCode.UNSUPPORTED_BLOB, b"", 0
     return DeadLetter(
         STAGE, code, broken.reason, data, key=text.name.encode(), blob=text.name, generation=GENERATION, record_offset=offset
     )
 
 
-def _head_end(data: bytes) -> int:
-    head = HEAD.match(data)
-    return head.end() if head else 0
-
-
-def _records(text: _Text, begin: int) -> Iterator[Segment]:
+def _records(text: _Text) -> Iterator[Segment]:
     """Yield whole records; what is none goes along, for the parser to judge, but for the end of a text that is cut."""
     while True:
-        framed = frame(text.data, begin)
-        if framed.spans:
-            yield text.take(framed.spans[-1][1], SegmentFormat.RECORDS)
-            begin = 0
-        stuck = text.whole or len(text.data) >= MAX_PENDING_BYTES
+        framed = frame(text.data, text.at)
+        yield from _taken(text, framed.spans)
+        if framed.rest is Rest.MORE:
+            continue
+        stuck = text.whole or text.left >= MAX_PENDING_BYTES
         if framed.rest is Rest.BROKEN or (framed.rest is Rest.PARTIAL and stuck):
-            next_record = resync(text.data, begin, [])
+            next_record = resync(text.data, text.at, [])
             if next_record is not None:
                 yield text.take(next_record, SegmentFormat.RECORDS)
-                begin = 0
                 continue
         if text.whole and text.is_cut:
             return
-        if stuck:
-            if not ends_document(text.data, begin):
-                yield text.take(len(text.data), SegmentFormat.RECORDS)
-                begin = 0
-            if text.whole:
-                return
+        if stuck and not ends_document(text.data, text.at):
+            yield text.take(len(text.data), SegmentFormat.RECORDS)
+        elif stuck:
+            text.at = len(text.data)
+        if text.whole:
+            return
         text.read_on()
+
+
+def _taken(text: _Text, spans: list[Span]) -> Iterator[Segment]:
+    """Hand on records, together but for those that are so long that they go in pieces."""
+    last = text.at
+    for begin, end in spans:
+        if end - begin > RECORD_BYTES:
+            if last > text.at:
+                yield text.take(last, SegmentFormat.RECORDS)
+            yield from text.take_record((begin, end))
+        last = end
+    if last > text.at:
+        yield text.take(last, SegmentFormat.RECORDS)
 
 
 def _lines(text: _Text) -> Iterator[Segment]:
     while True:
         cut = text.whole and text.is_cut
-        end = len(text.data) if text.whole and not cut else text.data.rfind(b"\n") + 1
-        if not end and len(text.data) >= MAX_PENDING_BYTES:
-            end = len(text.data)
-        if end:
+        while end := text.data.rfind(b"\n", text.at, text.at + LINES_BYTES) + 1 or text.data.find(b"\n", text.at) + 1:
             yield text.take(end, SegmentFormat.JSON_LINES)
+        if text.left and not cut and (text.whole or text.left >= MAX_PENDING_BYTES):
+            yield text.take(len(text.data), SegmentFormat.JSON_LINES)
         if cut:
             # The last line may be whole all the same, or be a document that holds whole records.
-            yield from _records(text, _head_end(text.data))
+            yield from _records(text)
         if text.whole:
             return
         text.read_on()
@@ -163,11 +210,22 @@ def _are_lines(data: bytes) -> bool:
 
     The first line tells if it is JSON. If it is not, it may be broken: then the first line that is a record tells.
     """
-    lines = [line for line in map(bytes.strip, data.removeprefix(BOM).split(b"\n")) if line]
-    if _is_json(lines[0]):
+    lines = _lines_of(data.removeprefix(BOM))
+    if is_json(next(lines, b"")):
         return True
     records = (line for line in lines if line.startswith(b"{") and _is_record(line.rstrip(b", \t")))
     return not next(records, b",").endswith(b",")
+
+
+def _lines_of(data: bytes) -> Iterator[bytes]:
+    position = 0
+    while position < len(data):
+        end = data.find(b"\n", position)
+        end = len(data) if end < 0 else end
+        line = data[position:end].strip()
+        if line:
+            yield line
+        position = end + 1
 
 
 def _is_record(line: bytes) -> bool:
@@ -176,11 +234,3 @@ def _is_record(line: bytes) -> bool:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return False
     return found.category is not None or len(found.records) > 0
-
-
-def _is_json(line: bytes) -> bool:
-    try:
-        msgspec.json.decode(line, type=msgspec.Raw)
-    except (msgspec.MsgspecError, RecursionError):
-        return False
-    return True

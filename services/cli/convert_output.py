@@ -1,9 +1,7 @@
-"""Rows as NDJSON, CSV, Parquet or an aligned table, batch by batch; dead letters as NDJSON."""
+"""Rows as NDJSON, CSV, Parquet or an aligned table, batch by batch."""
 
 from __future__ import annotations
 
-import base64
-import json
 import shutil
 import sys
 from collections.abc import Iterator
@@ -15,7 +13,6 @@ from typing import BinaryIO, Final, Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from libs.common.dead_letters import DeadLetter
 from libs.common.flows.csv_text import csv_header, csv_lines
 from libs.common.flows.json_text import json_lines
 from libs.common.flows.line_text import visible_words
@@ -23,6 +20,10 @@ from libs.common.flows.schema import FLOW_SCHEMA
 from services.cli.streams import result_file, standard_output
 
 _GAP: Final = "  "
+_TEXT_BYTES: Final = 33_554_432
+"""Rows are written in parts of about so much text."""
+_NUMBERS_BYTES: Final = 1_024  # of a row's text, without what repeats, but with all names of columns
+_LONGEST_ESCAPE: Final = 6
 _NUMERIC: Final = ("proto", "packets", "bytes")
 
 
@@ -49,6 +50,14 @@ def format_of(output: Path | None) -> Format:
     return _SUFFIXES.get(output.suffix.lower(), Format.NDJSON) if output else Format.NDJSON
 
 
+def _parts(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Cut a batch so that the text of a part stays in bounds: a name may stand in every row, however long it is."""
+    words = [column.dictionary for column in batch.columns if pa.types.is_dictionary(column.type)]
+    longest = sum(pc.max(pc.binary_length(word)).as_py() or 0 for word in words)
+    rows = max(1, _TEXT_BYTES // (_NUMBERS_BYTES + _LONGEST_ESCAPE * longest))
+    yield from (batch.slice(start, rows) for start in range(0, batch.num_rows, rows))
+
+
 class RowWriter(Protocol):
     """Writes flow batches to one stream."""
 
@@ -67,8 +76,9 @@ class _Text:
             stream.write(csv_header(FLOW_SCHEMA))
 
     def write(self, batch: pa.RecordBatch) -> None:
-        table = pa.Table.from_batches([batch])
-        self._stream.write(csv_lines(table, header=False) if self._form is Format.CSV else json_lines(table))
+        for part in _parts(batch):
+            table = pa.Table.from_batches([part])
+            self._stream.write(csv_lines(table, header=False) if self._form is Format.CSV else json_lines(table))
 
     def close(self) -> None:
         pass
@@ -96,6 +106,10 @@ class _Aligned:
         self._widths: dict[str, int] = {}
 
     def write(self, batch: pa.RecordBatch) -> None:
+        for part in _parts(batch):
+            self._write(part)
+
+    def _write(self, batch: pa.RecordBatch) -> None:
         columns = _table_columns(batch)
         first = not self._widths
         for name, column in columns.items():
@@ -172,20 +186,3 @@ def _writing(form: Format, stream: BinaryIO, width: int | None) -> Iterator[RowW
             writer = _Text(stream, form)
     yield writer
     writer.close()
-
-
-def letter_line(letter: DeadLetter) -> bytes:
-    """Return a dead letter as one line of JSON; bytes that are no UTF-8 text as base64."""
-    try:
-        content = {"text": letter.data.decode()}
-    except UnicodeDecodeError:
-        content = {"base64": base64.b64encode(letter.data).decode()}
-    fields = {
-        "code": letter.code.value,
-        "reason": letter.reason,
-        "file": letter.blob,
-        "record_offset": letter.record_offset,
-        "tuple_index": letter.tuple_index,
-    }
-    known = {name: value for name, value in fields.items() if value is not None}
-    return json.dumps(known | content, ensure_ascii=False).encode() + b"\n"

@@ -1,26 +1,47 @@
-"""The text of a local file, piece by piece, unpacked if it is gzip. What breaks off costs only what is behind it.
+"""The text of a local file as UTF-8, piece by piece, unpacked if it is gzip. What breaks off costs only what is behind it.
 
 gzip is read as gzip(1) does: members may follow each other, and zero bytes behind a member are padding. Where the text stops
-too early, or something else follows, a value at the end says so; all text before it has been handed out.
+too early, or something else follows, a value at the end says so; all text before it has been handed out. UTF-16 is written
+anew as UTF-8. What unpacks to far more than logs do is given up, so that a small file cannot keep the machine busy for hours.
 """
 
 from __future__ import annotations
 
+import codecs
 import sys
 import zlib
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from io import BufferedReader, FileIO, RawIOBase
+from itertools import chain
 from typing import Final, cast
 
 from libs.common.errors import BlobtideError
+from libs.common.framing.encoding import utf16_of
 
 STANDARD_INPUT: Final = "-"
 MAX_TRAILING_BYTES: Final = 1_048_576
 """More bytes behind a member are named, not kept."""
 
+MAX_RATIO: Final = 300
+"""How many bytes one byte may unpack to; logs come to 10 to 50, gzip can 1,032."""
+MIN_JUDGED_BYTES: Final = 67_108_864
+"""So much may be unpacked of any file."""
+
 _MAGIC: Final = b"\x1f\x8b"
+_FOREIGN: Final = {
+    _MAGIC: ("gzip inside gzip", "gzip -dc FILE"),
+    b"\x28\xb5\x2f\xfd": ("zstd", "zstd -dc FILE"),
+    b"\xfd7zXZ\0": ("xz", "xz -dc FILE"),
+    b"BZh": ("bzip2", "bzip2 -dc FILE"),
+    b"PK\x03\x04": ("a zip archive", "unzip -p FILE"),
+}
+_LONGEST_SIGN: Final = 64
+_BOMB: Final = (
+    f"gzip data unpacks to more than {MAX_RATIO} times its size, which no log does, so the rest is not read; "
+    "if it is meant: gzip -dc FILE | blobtide convert -"
+)
 _WINDOW: Final = 31  # 32 KB, with the header and the checksum of gzip
 _STEP_BYTES: Final = 65_536
 
@@ -40,7 +61,14 @@ class TrailingBytes:
     data: bytes
 
 
-Broken = CutText | TrailingBytes
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """This is no text."""
+
+    reason: str
+
+
+Broken = CutText | TrailingBytes | Foreign
 Pieces = Iterator[bytes | Broken]
 
 
@@ -63,6 +91,10 @@ def opened(name: str) -> Iterator[BufferedReader]:
 
 def text_pieces(stream: BufferedReader, most: int) -> Pieces:
     """Yield the text of `stream` in pieces of at most `most` bytes, and at the end why it broke off, if it did."""
+    yield from _as_utf8(_unpacked(stream, most))
+
+
+def _unpacked(stream: BufferedReader, most: int) -> Pieces:
     try:
         if stream.peek(len(_MAGIC)).startswith(_MAGIC):
             yield from _members(_Packed(stream), most)
@@ -74,6 +106,43 @@ def text_pieces(stream: BufferedReader, most: int) -> Pieces:
         yield CutText(f"reading fails: {error.strerror or error}")
 
 
+def _as_utf8(pieces: Pieces) -> Pieces:
+    """Look at the beginning of a text: write UTF-16 anew, and refuse what is packed."""
+    first, broken = b"", None
+    for piece in pieces:
+        if not isinstance(piece, bytes):
+            broken = piece
+            break
+        first += piece
+        if len(first) >= _LONGEST_SIGN:
+            break
+    for sign, (name, command) in _FOREIGN.items():
+        if first.startswith(sign):
+            yield Foreign(f"{name} is not read; unpack it first, as with: {command} | blobtide convert -")
+            return
+    codec = utf16_of(first)
+    rest = chain([first] if first else [], [broken] if broken else pieces)
+    yield from _transcoded(rest, codec) if codec else rest
+
+
+def _transcoded(pieces: Pieces, codec: str) -> Pieces:
+    decoder = codecs.getincrementaldecoder(codec)()
+    at = 0
+    for piece in pieces:
+        if not isinstance(piece, bytes):
+            yield piece
+            return
+        try:
+            yield decoder.decode(piece).encode()
+        except UnicodeDecodeError as error:
+            yield error.object[: error.start].decode(codec, "ignore").encode()
+            yield CutText(f"UTF-16 text damaged near byte {at + error.start}")
+            return
+        at += len(piece)
+    if decoder.getstate()[0]:
+        yield CutText("UTF-16 text ends inside a character")
+
+
 class _Packed:
     """The packed bytes of a file: `ahead` comes next and stands at offset `at`."""
 
@@ -81,6 +150,7 @@ class _Packed:
         self._stream = stream
         self.ahead = b""
         self.at = 0
+        self.text_bytes = 0  # what it has given so far
 
     def fill(self, least: int = 1) -> bytes:
         """Return what comes next, at least so many bytes if there are as many."""
@@ -122,6 +192,9 @@ def _member(packed: _Packed, most: int) -> Generator[bytes, None, CutText | None
                 yield part
                 good += 1
             return CutText(f"gzip data damaged at byte {packed.at + good}: {str(error).rpartition(': ')[2]}")
+        packed.text_bytes += len(text)
+        if packed.text_bytes > max(MIN_JUDGED_BYTES, MAX_RATIO * (packed.at + len(data))):
+            return CutText(_BOMB)
         if text:
             yield text
         if member.eof:

@@ -1,32 +1,35 @@
 """What the bytes of a blob are, found by looking at them; names and content types lie. Pure.
 
-Gzip is known by its magic bytes. After an optional byte-order mark, an object whose first key is ``records`` and holds an array
-is an envelope; anything else is text lines, JSON lines if the first one begins with a brace.
+Gzip is known by its magic bytes. Documents are objects whose first key is ``records`` and holds an array, arrays of objects,
+and objects that take several lines or stand several on a line. Anything else is text lines, JSON lines if the first one begins
+with a brace; so are documents of which each is a line.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from enum import StrEnum
 
 import msgspec
 
+from libs.common.framing.frame import Rest, is_json, unfinished
+from libs.common.framing.lead import BOM, HEAD, gap_end
+from libs.common.framing.scan import value_end
 from libs.common.segments import SegmentFormat
 
-BOM = b"\xef\xbb\xbf"
-HEAD = re.compile(rb'(?:\xef\xbb\xbf)?[ \t\r\n]*\{[ \t\r\n]*"records"[ \t\r\n]*:[ \t\r\n]*\[')
 PROBE_BYTES = 4_096  # enough to decide for every sane blob
 
 _GZIP = b"\x1f\x8b"
 _RECORDS = b'{"records":['
 _BLANK = b" \t\r\n"
+# If the first value has no end in so much text, it is taken for a broken line.
+_MOST_UNDECIDED = 1_048_576
 
 
 class Content(StrEnum):
     """The kinds of content."""
 
-    ENVELOPE = "envelope"
+    ENVELOPE = "envelope"  # also other documents
     JSON_LINES = "jsonl"
     LINES = "lines"
     GZIP = "gzip"
@@ -54,13 +57,9 @@ def detect(sample: Sample) -> Content | None:
     text = data.removeprefix(BOM).lstrip(_BLANK)
     if not sample.whole and (not text or _GZIP.startswith(data) or BOM.startswith(data)):
         return None
-    if not text.startswith(b"{"):
-        return Content.LINES
-    if HEAD.match(data):
-        return _envelope_or_lines_of_them(sample, text)
-    if not sample.whole and _may_become_head(text):
-        return None
-    return Content.JSON_LINES
+    if text.startswith(b"["):
+        return _array_or_lines(sample, text)
+    return _objects_or_lines(sample, text) if text.startswith(b"{") else Content.LINES
 
 
 def _may_become_head(text: bytes) -> bool:
@@ -69,20 +68,58 @@ def _may_become_head(text: bytes) -> bool:
     return len(squeezed) < len(_RECORDS) and _RECORDS.startswith(squeezed)
 
 
-def _envelope_or_lines_of_them(sample: Sample, text: bytes) -> Content | None:
-    """Tell one document from lines that are each a whole document."""
+def _array_or_lines(sample: Sample, text: bytes) -> Content | None:
+    inside = text[1:].lstrip(_BLANK)
+    if not inside and not sample.whole:
+        return None
+    return _document_or_lines_of_them(sample, text, b"[") if inside.startswith(b"{") else Content.LINES
+
+
+def _document_or_lines_of_them(sample: Sample, text: bytes, opening: bytes) -> Content | None:
+    """Tell documents, which begin with `opening`, from lines that are each a whole document."""
     line, newline, following = text.partition(b"\n")
     if not newline:
-        undecided = sample.appended and not sample.whole and len(text) < PROBE_BYTES
+        undecided = sample.appended and not sample.whole and len(text) < PROBE_BYTES and value_end(text, 0) is None
         return None if undecided else Content.ENVELOPE
-    if (sample.appended or following.lstrip(_BLANK).startswith(b"{")) and _is_document(line):
-        return Content.JSON_LINES
+    if (sample.appended or following.lstrip(_BLANK).startswith(opening)) and is_json(line):
+        return Content.JSON_LINES if opening == b"{" else Content.LINES
     return Content.ENVELOPE
 
 
-def _is_document(line: bytes) -> bool:
+def _objects_or_lines(sample: Sample, text: bytes) -> Content | None:
+    if HEAD.match(text):
+        return _document_or_lines_of_them(sample, text, b"{")
+    if not sample.whole and _may_become_head(text):
+        return None
+    return _records_or_lines(sample, text)
+
+
+def _records_or_lines(sample: Sample, text: bytes) -> Content | None:
+    """Tell objects that take several lines, or stand several on a line, from lines that are each an object."""
+    line, newline, following = text.partition(b"\n")
+    if newline and _is_object(line):
+        return Content.JSON_LINES
+    end = value_end(text, 0)
+    if end is None:
+        return _unfinished(sample, text, following)
+    if not is_json(text[:end]):
+        return Content.JSON_LINES
+    behind = gap_end(text, end)
+    if end > len(line) or text[behind : behind + 1] in (b"{", b"["):
+        return Content.ENVELOPE
+    return Content.JSON_LINES if sample.whole or behind < len(text) or newline else None
+
+
+def _unfinished(sample: Sample, text: bytes, following: bytes) -> Content | None:
+    """Tell a line that is broken from an object whose end is not there yet."""
+    second, newline, _ = following.lstrip(_BLANK).partition(b"\n")
+    broken = unfinished(text, 0) is Rest.BROKEN or (newline and _is_object(second))
+    return Content.JSON_LINES if sample.whole or broken or len(text) >= _MOST_UNDECIDED else None
+
+
+def _is_object(line: bytes) -> bool:
     try:
         msgspec.json.decode(line, type=dict[str, msgspec.Raw])
-    except (msgspec.MsgspecError, RecursionError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return False
     return True

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from libs.common.events import BlobCheckpoint
+from libs.common.framing.lead import skip_lead
 from libs.common.storage.api import Container
 from services.ingest import lines
-from services.ingest.content import HEAD, PROBE_BYTES, Content, Sample, detect
-from services.ingest.framing import separator_end
+from services.ingest.content import PROBE_BYTES, Content, Sample, detect
 from services.ingest.generation import LOOK_BACK, Version, name_generation
 from services.ingest.work import Task
 
@@ -95,8 +95,7 @@ def begin(visit: Visit) -> Cursor:
 
 def _behind_blocks(version: Version, baseline: int, sample: bytes) -> Cursor:
     """Begin at the last block boundary at or below `baseline`, never at the end of the blob: that one is behind the tail."""
-    head = HEAD.match(sample)
-    first = separator_end(sample, head.end()) if head else 0
+    first = skip_lead(sample, 0).end
     ends = version.block_ends[:-1]
     index = bisect_right(ends, baseline)
     offset = ends[index - 1] if index else 0

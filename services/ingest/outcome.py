@@ -8,10 +8,10 @@ from zlib import crc32
 
 from libs.common.dead_letters import OMITTED_BYTES, DeadLetter, ErrorCode
 from libs.common.events import BlobCheckpoint, BlobCompletion, CheckpointStatus
+from libs.common.framing.frame import blank_end, ends_document
 from libs.common.segments import Piece, Segment
 from services.ingest.content import Content
 from services.ingest.cursor import Cursor, Visit
-from services.ingest.framing import blank_end, ends_document
 from services.ingest.generation import identify, name_generation
 from services.ingest.plan import Bad, Cut, Outlook, Progress
 from services.ingest.work import Ending, Skip, Step, Task

@@ -6,20 +6,20 @@ and says the index of its first. Arrays that lie outside the run are empty in th
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import msgspec
+import numpy as np
+import numpy.typing as npt
 
-from services.ingest.framing import Span, array_spans
+from libs.common.framing.scan import commas, value_end
 
 # Sound on valid JSON: inside a string both quotes would be escaped, and a value is not followed by a colon.
 _TUPLES = re.compile(rb'"flowTuples"[ \t\r\n]*:[ \t\r\n]*(?=\[)')
 # Records inside a record would stand at another offset in each piece, and be others in each.
 _NESTED = re.compile(rb'"records"[ \t\r\n]*:')
-_SCANNER = json.JSONDecoder()
+_BLANK = b" \t\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,54 +34,65 @@ class PieceText:
 class _Array:
     start: int  # of the opening bracket
     end: int  # behind the closing bracket
-    tuples: list[Span]  # absolute
+    ends: npt.NDArray[np.int32]  # where the tuples end, each with the comma or bracket behind it
+
+    def run(self, first: int, last: int) -> tuple[int, int]:
+        """Return where the tuples from number `first` to `last` stand, without the comma behind the last."""
+        begin = int(self.ends[first - 1]) if first > 0 else self.start + 1
+        return (begin, int(self.ends[last - 1]) - 1) if first < last else (begin, begin)
 
 
 def cut_record(record: bytes, limit: int) -> list[PieceText] | None:
-    """Return pieces of at most `limit` bytes, or None if the record cannot be cut that small."""
+    """Return pieces of at most `limit` bytes, or None if the record, which is valid JSON, cannot be cut that small."""
     if _NESTED.search(record):
         return None
-    try:
-        arrays = list(_arrays(record))
-    except (ValueError, RecursionError, msgspec.MsgspecError):
-        return None
-    tuples = [span for array in arrays for span in array.tuples]
+    arrays = list(_arrays(record))
     room = limit - len(record) + sum(array.end - array.start - 2 for array in arrays)
-    runs = _runs(tuples, room)
+    sizes = [np.diff(array.ends, prepend=np.int32(array.start + 1)) for array in arrays]
+    runs = _runs(np.concatenate([np.empty(0, np.int32), *sizes]), room)
     if runs is None:
         return None
     return [PieceText(first, _piece(record, arrays, first, last)) for first, last in runs]
 
 
 def _arrays(record: bytes) -> Iterator[_Array]:
-    text = record.decode("latin-1")
     for match in _TUPLES.finditer(record):
         start = match.end()
-        _, end = _SCANNER.raw_decode(text, start)
-        yield _Array(start, end, [(start + a, start + b) for a, b in array_spans(record[start:end])])
+        end = value_end(record, start)
+        if end is not None:
+            yield _Array(start, end, _tuple_ends(record, start + 1, end - 1))
 
 
-def _runs(tuples: list[Span], room: int) -> list[tuple[int, int]] | None:
-    """Group consecutive tuples so that each group, with a separator a tuple, fits in `room`."""
-    runs: list[tuple[int, int]] = []
+def _tuple_ends(record: bytes, start: int, end: int) -> npt.NDArray[np.int32]:
+    """Return where the elements of the array between `start` and `end` end, with what separates them."""
+    if not record[start:end].strip(_BLANK):
+        return np.empty(0, np.int32)
+    # A record is never as long as two gigabytes, and there may be very many tuples.
+    ends = [(places + 1).astype(np.int32) for places in commas(record, start, end)]
+    return np.concatenate([*ends, np.array([end + 1], np.int32)])
+
+
+def _runs(sizes: npt.NDArray[np.int32], room: int) -> list[tuple[int, int]] | None:
+    """Group consecutive tuples of these sizes so that each group fits in `room`."""
+    if not len(sizes) or sizes.max() > room:
+        return None
+    ends = np.cumsum(sizes, dtype=np.int32)
+    runs = []
     first = used = 0
-    for index, (start, end) in enumerate(tuples):
-        size = end - start + 1
-        if size > room:
-            return None
-        if used + size > room:
-            runs.append((first, index))
-            first, used = index, 0
-        used += size
-    return [*runs, (first, len(tuples))] if tuples else None
+    while first < len(sizes):
+        last = int(np.searchsorted(ends, np.int32(used + room), side="right"))
+        runs.append((first, last))
+        first, used = last, int(ends[last - 1])
+    return runs
 
 
 def _piece(record: bytes, arrays: list[_Array], first: int, last: int) -> bytes:
     parts: list[bytes] = []
     position = passed = 0
     for array in arrays:
-        chosen = array.tuples[max(0, first - passed) : max(0, last - passed)]
-        parts += (record[position : array.start], b"[", b",".join(record[a:b] for a, b in chosen), b"]")
+        count = len(array.ends)
+        start, end = array.run(min(max(0, first - passed), count), min(max(0, last - passed), count))
+        parts += (record[position : array.start], b"[", record[start:end], b"]")
         position = array.end
-        passed += len(array.tuples)
+        passed += count
     return b"".join((*parts, record[position:]))

@@ -1,4 +1,7 @@
-"""Cut envelopes: whole records only, never the tail. Pure.
+"""Cut documents: whole records only, never the tail. Pure.
+
+A blob may hold any number of documents, and records without one. What stands between two records, also where one document ends
+and another begins, goes with the record behind it.
 
 The cursor always stands where a later read can resume: behind the last whole record, or behind the white space after it if a
 block ends there. Small records are joined to segments, an over-long one is cut into pieces. What no further bytes can make a
@@ -13,14 +16,16 @@ from bisect import bisect_right
 from collections.abc import Iterator
 
 from libs.common.dead_letters import ErrorCode
+from libs.common.framing.frame import Framed, Rest, Span, blank_end, frame, resync
+from libs.common.framing.lead import HEAD
 from libs.common.segments import SegmentFormat
-from services.ingest.content import HEAD
-from services.ingest.framing import Framed, Rest, Span, blank_end, ends_document, frame, resync
 from services.ingest.pieces import cut_record
 from services.ingest.plan import Bad, Cut, Limits, Outlook, Progress, Window, by_reference, with_bytes
 
 _CATEGORY = re.compile(rb'"category"[ \t\r\n]*:[ \t\r\n]*"(FlowLogFlowEvent|NetworkSecurityGroupFlowEvent)"')
 _FORMATS = {b"FlowLogFlowEvent": SegmentFormat.VNET, b"NetworkSecurityGroupFlowEvent": SegmentFormat.NSG}
+
+_TAIL = re.compile(rb"[ \t\r\n]*,?[ \t\r\n]*\]")
 
 _SHORTEST_SKIP = 32_768
 
@@ -34,11 +39,9 @@ def advance(window: Window, limits: Limits) -> Progress:
     """Return the segments of the whole records in `window` and where to go on."""
     if window.skip_from is not None:
         return _skip(window, window.skip_from)
-    head = HEAD.match(window.data) if window.start == 0 else None
-    begin = head.end() if head else 0
-    framed = frame(window.data, begin)
+    framed = frame(window.data)
     if not framed.spans:
-        return _no_whole_record(window, framed.rest, begin, limits)
+        return _no_whole_record(window, framed.rest, limits)
     cuts, bad = _cut_records(window, framed, limits)
     return Progress(
         next_offset=max([window.start, *(c.end for c in cuts[-1:]), *(b.end for b in bad[-1:])]),
@@ -52,21 +55,18 @@ def advance(window: Window, limits: Limits) -> Progress:
 def _outlook(window: Window, framed: Framed) -> Outlook:
     """Decide how to go on behind whole records."""
     match framed.rest:
-        case Rest.BROKEN:
+        case Rest.BROKEN | Rest.MORE:
             return Outlook.MORE
-        case Rest.TAIL:
-            finished = window.at_end and ends_document(window.data, framed.spans[-1][1])
-            return Outlook.DONE if finished or not window.closing else Outlook.MORE
         case Rest.PARTIAL:
             return Outlook.MORE if window.closing or not window.at_end else Outlook.DONE
-        case Rest.NOTHING:
+        case Rest.NOTHING | Rest.TAIL:
             return Outlook.DONE if window.at_end else Outlook.MORE
 
 
-def _no_whole_record(window: Window, rest: Rest, begin: int, limits: Limits) -> Progress:
-    if rest is Rest.TAIL:
-        return _at_tail(window, begin, limits)
-    if rest is Rest.NOTHING and window.at_end:
+def _no_whole_record(window: Window, rest: Rest, limits: Limits) -> Progress:
+    head = HEAD.match(window.data) if window.start == 0 else None
+    begin = head.end() if head else 0
+    if rest in {Rest.NOTHING, Rest.TAIL} and window.at_end:
         return Progress(window.start, Outlook.DONE)
     if rest is Rest.BROKEN or (window.at_end and window.closing):
         found = resync(window.data, begin, _block_starts(window))
@@ -77,16 +77,9 @@ def _no_whole_record(window: Window, rest: Rest, begin: int, limits: Limits) -> 
         return Progress(window.start, Outlook.WIDEN)
     if window.at_end and len(window.data) < limits.record:
         return _leftover(window, begin, limits) if window.closing else Progress(window.start, Outlook.DONE)
+    if rest is Rest.BROKEN and window.closing and _TAIL.match(window.data, begin):
+        return _leftover(window, begin, limits)
     return _skip(window, window.start)
-
-
-def _at_tail(window: Window, begin: int, limits: Limits) -> Progress:
-    """Wait at the tail; when the blob is closed, see that it is one."""
-    if not window.closing or (window.at_end and ends_document(window.data, begin)):
-        return Progress(window.start, Outlook.DONE)
-    if not window.at_end and not window.widest:
-        return Progress(window.start, Outlook.WIDEN)
-    return _leftover(window, begin, limits)
 
 
 def _leftover(window: Window, begin: int, limits: Limits) -> Progress:

@@ -44,7 +44,29 @@ class Examined:
 
     good: Rows
     text: pa.Buffer
-    bad: list[BadTuple]
+    bad: BadTuples
+
+
+@dataclass(frozen=True, slots=True)
+class BadTuples:
+    """Bad tuples, of which nothing but numbers is held."""
+
+    rows: Rows
+    verdicts: _Verdicts
+    lines: pa.Array
+    tuples: TupleText
+
+    def slices(self, size: int) -> Iterator[BadTuples]:
+        """Yield them in parts."""
+        for start in range(0, len(self.rows), size):
+            yield BadTuples(self.rows[start : start + size], self.verdicts, self.lines, self.tuples)
+
+    def __iter__(self) -> Iterator[BadTuple]:
+        for row in self.rows.tolist():
+            code, reason = self.verdicts.cause(row)
+            spoiled = self.tuples.spoiled.get(row)
+            data = spoiled.json if spoiled else self.lines[row].as_py().encode()
+            yield BadTuple(row, code, reason, data)
 
 
 class _Verdicts:
@@ -64,18 +86,22 @@ class _Verdicts:
         """Number the rows that nothing is wrong with."""
         return np.flatnonzero(self._cause_of < 0)
 
-    def bad(self) -> Iterator[tuple[int, ErrorCode, str]]:
-        """Yield the other rows with their causes, in order."""
-        for row in np.flatnonzero(self._cause_of >= 0).tolist():
-            yield row, *self._causes[self._cause_of[row]]
+    def bad(self) -> Rows:
+        """Number the others."""
+        return np.flatnonzero(self._cause_of >= 0)
+
+    def cause(self, row: int) -> tuple[ErrorCode, str]:
+        """Tell what is wrong with a bad one."""
+        return self._causes[int(self._cause_of[row])]
 
 
 def examine(tuples: TupleText, layout: Layout) -> Examined:
     """Sort the tuples into good and bad ones."""
     lines = tuples.lines().cast(pa.string())
     verdicts = _Verdicts(len(lines))
-    for row, spoiled in tuples.spoiled.items():
-        verdicts.condemn(np.array([row]), ErrorCode.BAD_RECORD, spoiled.reason)
+    for reason in sorted({spoiled.reason for spoiled in tuples.spoiled.values()}):
+        spoiled_rows = [row for row, spoiled in tuples.spoiled.items() if spoiled.reason == reason]
+        verdicts.condemn(np.array(spoiled_rows), ErrorCode.BAD_RECORD, reason)
     sizes = pc.add(pc.count_substring(lines, ","), 1).to_numpy()
     width = len(layout.fields)
     verdicts.condemn(np.flatnonzero(sizes < MANDATORY_FIELDS), ErrorCode.SHORT_TUPLE, f"fewer than {MANDATORY_FIELDS} fields")
@@ -86,15 +112,7 @@ def examine(tuples: TupleText, layout: Layout) -> Examined:
         verdicts.condemn(rows[wrong], code, reason)
     good = verdicts.good()
     whole = padded.take(np.searchsorted(rows, good))
-    bad = list(_bad_tuples(verdicts, lines, tuples))
-    return Examined(good, _text(whole), bad)
-
-
-def _bad_tuples(verdicts: _Verdicts, lines: pa.Array, tuples: TupleText) -> Iterator[BadTuple]:
-    for row, code, reason in verdicts.bad():
-        spoiled = tuples.spoiled.get(row)
-        data = spoiled.json if spoiled else lines[row].as_py().encode()
-        yield BadTuple(row, code, reason, data)
+    return Examined(good, _text(whole), BadTuples(verdicts.bad(), verdicts, lines, tuples))
 
 
 def _padded(lines: pa.Array, missing: Rows) -> pa.Array:

@@ -1,8 +1,9 @@
 """Find the records in the bytes of a segment, and where each of them stands. Pure; never raises on any bytes.
 
-A segment of an envelope may begin with a byte order mark, the document's head ``{"records":[`` and separators, and a whole
-document also has the tail ``]}``. Which of these are there is decided by what makes the bytes valid JSON, not by their looks.
-Bytes that are no JSON as a whole are cut at the commas between the outermost values, so that a broken record costs only itself.
+A segment of documents may begin with the tail of the one before, a byte order mark, the head ``{"records":[`` and separators,
+and a whole document also has the tail ``]}``. Which of these are there is decided by what makes the bytes valid JSON, not by
+their looks. Several documents, and records without separators, are found value by value. Bytes that are no JSON are cut at the
+commas between the outermost values, so that a broken record costs only itself.
 """
 
 from __future__ import annotations
@@ -10,21 +11,27 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 import msgspec
 
+from libs.common.framing.frame import Rest
+from libs.common.framing.frame import frame as find_records
+from libs.common.framing.lead import BOM
+from libs.common.framing.scan import closing, commas
 from libs.common.segments import SegmentFormat
 
-_LEAD = re.compile(rb"(?:\xef\xbb\xbf)?[\s,]*")
+_LEAD = re.compile(rb"(?:\xef\xbb\xbf|[\s,])*+(?:\](?:\s*+\})?(?:\xef\xbb\xbf|[\s,])*+)*+")
 _HEAD = re.compile(rb'\{\s*"records"\s*:\s*\[[\s,]*')
 _GAP = re.compile(rb"[\s,]*")
 _SPACE = b" \t\r\n"
 _BRACE = ord("{")
 
-# Whole strings are one token, so that brackets inside them do not count; a quote on its own opens a string that never ends.
-_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["{}\[\],]', re.DOTALL)
-_DEPTH = {b"{": 1, b"[": 1, b"}": -1, b"]": -1}
-_TAILS = (b"", b"]", b"]}")
+_NO_RECORDS = re.compile(rb"(?:\xef\xbb\xbf)?\s*+\[\s*+\]\s*+")
+_BEGINNINGS = b"{[,]\xef"  # of a line that may hold values, but is none
+_UNREAD = frozenset({Rest.PARTIAL, Rest.BROKEN})
+_TAIL = re.compile(rb"\s*+(?:\]\s*+\}?+\s*+)?+")
+_MOST_PIECES = 100_000
 
 _elements = msgspec.json.Decoder(list[msgspec.Raw])
 _element = msgspec.json.Decoder(msgspec.Raw)
@@ -42,6 +49,8 @@ class Framed:
 
 def frame(data: bytes, form: SegmentFormat) -> Framed:
     """Split the bytes of a segment of format `form` into JSON values."""
+    if _NO_RECORDS.fullmatch(data):
+        return Framed()
     if form in {SegmentFormat.JSON_LINES, SegmentFormat.LINES}:
         return _lines(data)
     if _is_utf8(data):
@@ -50,7 +59,7 @@ def frame(data: bytes, form: SegmentFormat) -> Framed:
                 return _decoded(data, start, end)
             except NOT_JSON:
                 continue
-    return _salvaged(data)
+    return _walked(data)
 
 
 def children(value: msgspec.Raw) -> Framed:
@@ -129,19 +138,60 @@ def _offsets(document: bytes, values: list[msgspec.Raw], position: int) -> list[
 
 def _lines(data: bytes) -> Framed:
     framed = Framed()
-    position = 3 if data.startswith(b"\xef\xbb\xbf") else 0
-    for line in data[position:].split(b"\n"):
-        _take(data, position, position + len(line), framed)
-        position += len(line) + 1
-    return framed
+    position = 0
+    while position < len(data):
+        newline = data.find(b"\n", position)
+        end = newline if newline >= 0 else len(data)
+        _take_line(data, position + len(BOM) * data.startswith(BOM, position), end, framed)
+        position = end + 1
+    if not framed.broken:
+        return framed
+    # A line that is broken may be part of a value that takes more lines.
+    walked = _walk(data)
+    return framed if walked.rest in _UNREAD else walked.framed
 
 
-def _salvaged(data: bytes) -> Framed:
+def _take_line(data: bytes, start: int, end: int, framed: Framed) -> None:
+    """Add the value of a line, or its values, or the line as broken."""
+    before = len(framed.broken)
+    _take(data, start, end, framed)
+    if len(framed.broken) > before and data[framed.broken[-1][0]] in _BEGINNINGS:
+        walked = _walk(data[start:end])
+        if walked.rest not in _UNREAD and not walked.framed.broken:
+            framed.broken.pop()
+            framed.values += walked.framed.values
+            framed.offsets += [start + offset for offset in walked.framed.offsets]
+
+
+@dataclass(frozen=True, slots=True)
+class _Walked:
+    """The values that were found one after the other, and what is behind `end`."""
+
+    framed: Framed
+    end: int
+    rest: Rest
+
+
+def _walk(data: bytes) -> _Walked:
     framed = Framed()
-    start = _start(data)
-    head = _HEAD.match(data, start)
-    for first, last in _pieces(data, head.end() if head else start):
-        _take(data, first, last, framed)
+    start = 0
+    while True:
+        found = find_records(data, start)
+        for first, last in found.spans:
+            _take(data, first, last, framed)
+            start = last
+        if found.rest is not Rest.MORE:
+            return _Walked(framed, start, found.rest)
+
+
+def _walked(data: bytes) -> Framed:
+    """Take value by value as far as that goes; of what is behind, whatever stands between commas."""
+    walked = _walk(data)
+    framed = walked.framed
+    if walked.rest in _UNREAD:
+        start = walked.end or first_record(data)
+        for first, last in _pieces(data, start):
+            _take(data, first, last, framed)
     return framed
 
 
@@ -163,20 +213,17 @@ def _take(data: bytes, start: int, end: int, framed: Framed) -> None:
 
 
 def _pieces(data: bytes, start: int) -> Iterator[tuple[int, int]]:
-    """Yield ranges between the outermost commas; what follows a closing bracket too many is a last piece, unless a tail."""
-    depth = 0
-    for token in _TOKEN.finditer(data, start):
-        match token.group():
-            case b"{" | b"[" | b"}" | b"]" as bracket:
-                depth += _DEPTH[bracket]
-            case b"," if depth == 0:
-                yield start, token.start()
-                start = token.end()
-            case b'"':
-                break
-        if depth < 0:
-            yield start, token.start()
-            start = token.start()
-            break
-    if b"".join(data[start:].split()) not in _TAILS:
+    """Yield ranges between the outermost commas; what follows a closing bracket too many is a last piece, unless a tail.
+
+    There are at most so many: the last of them holds all the rest.
+    """
+    end = closing(data, start)
+    places = (place for block in commas(data, start, len(data) if end is None else end) for place in block.tolist())
+    for place in islice(places, _MOST_PIECES):
+        yield start, place
+        start = place + 1
+    if end is not None and next(places, None) is None:
+        yield start, end
+        start = end
+    if not _TAIL.fullmatch(data, start):
         yield start, len(data)

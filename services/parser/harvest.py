@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -11,6 +12,7 @@ import msgspec
 import numpy as np
 
 from libs.common.dead_letters import DeadLetter, ErrorCode
+from libs.common.framing.encoding import utf16_of
 from libs.common.segments import Piece, Segment, SegmentFormat
 from services.parser.formats.layout import Layout
 from services.parser.framing import NOT_JSON, children, first_record, frame
@@ -23,7 +25,9 @@ MAX_ENVELOPES: Final = 16
 
 LONE_FORMATS: Final = frozenset({SegmentFormat.VNET, SegmentFormat.NSG, SegmentFormat.RECORDS})
 _WHOLE = Piece(0, 1, 0)
+_UTF_16: Final = "UTF-16 text: flow logs are UTF-8; write the blob anew as UTF-8, or read it with `blobtide convert`"
 _CATEGORY = b'"category"'
+_ARRAY: Final = re.compile(rb"\[\s*+\{")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,23 @@ class TooManyLetters(Exception):
         self.letters = letters
 
 
+def give_up(gathered: Harvest) -> None:
+    """Raise `TooManyLetters`."""
+    raise TooManyLetters(gathered.letters)
+
+
 SourceOf = Callable[[int], Mapping[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """How many dead letters are held at once, and what is done before there are more; it may take them away."""
+
+    letters: float = math.inf
+    reached: Callable[[Harvest], None] = give_up
+
+
+NO_BOUND: Final = Bound()
 
 
 @dataclass(slots=True)
@@ -65,7 +85,7 @@ class Harvest:
     array_ends: list[int] = field(default_factory=list)
     groups: Groups = field(default_factory=Groups)
     letters: list[DeadLetter] = field(default_factory=list)
-    most_letters: float = math.inf
+    bound: Bound = NO_BOUND
 
     def add_segment(self, number: int) -> None:
         """Add all records of one segment."""
@@ -73,6 +93,9 @@ class Harvest:
         if self._add_lone_record(number, segment):
             return
         framed = frame(segment.data, segment.format)
+        if framed.broken and utf16_of(segment.data):
+            self.refuse(number, segment.start, Refusal(ErrorCode.BAD_JSON, _UTF_16, segment.data))
+            return
         for start, end in framed.broken:
             self.refuse(number, segment.start + start, Refusal(ErrorCode.BAD_JSON, "not JSON", segment.data[start:end]))
         for value, offset in zip(framed.values, framed.offsets, strict=True):
@@ -102,10 +125,10 @@ class Harvest:
         """Add a dead letter for something at `offset` in the blob of segment `number`.
 
         Raises:
-            TooManyLetters: if there are `most_letters` already.
+            TooManyLetters: if there are as many as the bound allows, and nobody takes them away.
         """
-        if len(self.letters) >= self.most_letters:
-            raise TooManyLetters(self.letters)
+        if len(self.letters) >= self.bound.letters:
+            self.bound.reached(self)
         segment = self.segments[number]
         self.letters.append(
             DeadLetter(
@@ -130,9 +153,20 @@ class Harvest:
                 return
             layout = collect(record, self.groups)
         except BadRecord as error:
-            self.refuse(number, offset, Refusal(error.code, str(error), bytes(value)))
+            self._add_array(number, offset, value, envelopes, error)
             return
         self._append(number, offset, record, layout)
+
+    def _add_array(self, number: int, offset: int, value: msgspec.Raw, envelopes: int, error: BadRecord) -> None:
+        """Add what is no record as an array of records, or refuse it for `error`."""
+        if _ARRAY.match(value):
+            try:
+                self._add_envelope(number, offset, value, value, envelopes)
+            except BadRecord as other:
+                error = other
+            else:
+                return
+        self.refuse(number, offset, Refusal(error.code, str(error), bytes(value)))
 
     def _append(self, number: int, offset: int, record: Record, layout: Layout) -> None:
         self.records.append(record)
@@ -154,13 +188,13 @@ class Harvest:
             self._add_value(number, offset + position, child, envelopes - 1)
 
 
-def harvest(segments: Sequence[Segment], source_of: SourceOf, most_letters: float = math.inf) -> Harvest:
+def harvest(segments: Sequence[Segment], source_of: SourceOf, bound: Bound = NO_BOUND) -> Harvest:
     """Gather the records of `segments`.
 
     Raises:
-        TooManyLetters: if more than `most_letters` would become dead letters.
+        TooManyLetters: if more would become dead letters than `bound` allows.
     """
-    result = Harvest(segments, source_of, most_letters=most_letters)
+    result = Harvest(segments, source_of, bound=bound)
     for number in range(len(segments)):
         result.add_segment(number)
     return result

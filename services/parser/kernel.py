@@ -19,12 +19,14 @@ from libs.common.flows.schema import FLOW_SCHEMA
 from libs.common.segments import Segment
 from services.parser.batch import flow_batch
 from services.parser.columns import flow_columns, is_strict
-from services.parser.examine import BadTuple, examine
+from services.parser.examine import BadTuples, examine
 from services.parser.formats.layout import Layout
-from services.parser.harvest import Harvest, Refusal, SourceOf, harvest
+from services.parser.harvest import Bound, Harvest, Refusal, SourceOf, harvest
 from services.parser.positions import Positions, record_of_array
 from services.parser.tuples import TupleText, tuple_text
 from services.parser.words import Rows
+
+_BAD_AT_ONCE = 10_000  # Python objects are made of so many
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class _Part:
     counts: Rows
     columns: dict[str, pa.Array]
     good: Rows
-    bad: list[BadTuple]
+    bad: BadTuples | None = None
 
 
 def no_source(_: int) -> Mapping[str, str]:
@@ -68,7 +70,7 @@ def parse(segments: Sequence[Segment], source_of: SourceOf = no_source, most_let
     Raises:
         TooManyLetters: if there would be more than `most_letters`.
     """
-    return parse_gathered(harvest(segments, source_of, most_letters))
+    return parse_gathered(harvest(segments, source_of, Bound(most_letters)))
 
 
 def parse_gathered(gathered: Harvest) -> Parsed:
@@ -110,9 +112,9 @@ def _part(arrays: Rows, tuples: TupleText, layout: Layout) -> _Part:
     if tuples.rows and is_strict(tuples.text):
         columns = flow_columns(tuples.text, tuples.rows, layout)
         if columns is not None:
-            return _Part(arrays, tuples.counts, columns, np.arange(tuples.rows), [])
+            return _Part(arrays, tuples.counts, columns, np.arange(tuples.rows))
     if not tuples.rows:
-        return _Part(arrays, tuples.counts, {}, np.arange(0), [])
+        return _Part(arrays, tuples.counts, {}, np.arange(0))
     examined = examine(tuples, layout)
     columns = flow_columns(examined.text, len(examined.good), layout) if len(examined.good) else {}
     if columns is None:
@@ -122,13 +124,14 @@ def _part(arrays: Rows, tuples: TupleText, layout: Layout) -> _Part:
 
 def _refuse(part: _Part, positions: Positions, gathered: Harvest) -> None:
     """Write dead letters for the bad tuples of `part`."""
-    if not part.bad:
+    if part.bad is None:
         return
-    numbers = positions.of_arrays(part.arrays)[[bad.row for bad in part.bad]]
-    origin = positions.origin(numbers)
-    for bad, record, index in zip(part.bad, origin.record.tolist(), origin.tuple_index.tolist(), strict=True):
-        segment, offset = gathered.segment_of[record], gathered.offsets[record]
-        gathered.refuse(segment, offset, Refusal(bad.code, bad.reason, bad.data, index))
+    numbers = positions.of_arrays(part.arrays)
+    for bad in part.bad.slices(_BAD_AT_ONCE):
+        origin = positions.origin(numbers[bad.rows])
+        for one, record, index in zip(bad, origin.record.tolist(), origin.tuple_index.tolist(), strict=True):
+            segment, offset = gathered.segment_of[record], gathered.offsets[record]
+            gathered.refuse(segment, offset, Refusal(one.code, one.reason, one.data, index))
 
 
 def _in_order(parts: list[_Part], positions: Positions) -> tuple[Rows, dict[str, pa.Array]]:

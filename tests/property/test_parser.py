@@ -114,7 +114,7 @@ ANY_BYTES = st.one_of(
     st.binary(max_size=200),
     st.builds(lambda by, lumps: by.join(lumps), st.sampled_from([b",", b"\n", b""]), st.lists(LUMP, max_size=6)),
 )
-BETWEEN = re.compile(rb'(?:\xef\xbb\xbf)?(?:[\s,]|\{\s*"records"\s*:\s*\[|\]\s*\}?)*')
+BETWEEN = re.compile(rb'(?:\xef\xbb\xbf)?(?:[\s,]|\{\s*"records"\s*:\s*\[|\]\s*\}?|\xef\xbb\xbf|\[\s*(?=\{|\]))*')
 
 
 def segment(data: bytes, start: int = 0, form: SegmentFormat = SegmentFormat.RECORDS) -> Segment:

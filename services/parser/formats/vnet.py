@@ -21,6 +21,8 @@ CATEGORY: Final = "FlowLogFlowEvent"
 VERSION: Final = 4
 
 _STATES = {"B": "begin", "C": "continuing", "E": "end", "D": "deny"}
+# Whatever is not denied was allowed; of a state that the format does not have, nobody knows.
+_ACTIONS = {"B": "allow", "C": "allow", "E": "allow", "D": "deny"}
 _NO_TUPLES = frozenset({b"[]", b"null"})
 _LETTER_PROTOCOL = re.compile(rb'\[\s*"(?:[^",]*,){5}[A-Za-z]')
 
@@ -75,8 +77,7 @@ def _coded(fields: Columns) -> dict[str, pa.Array]:
     states = fields["state"]
     return {
         "direction": recoded(fields["direction"], DIRECTIONS),
-        # Everything but a denied flow was allowed.
-        "action": mapped(states, ["deny" if state == "D" else "allow" for state in states.dictionary.to_pylist()]),
+        "action": mapped(states, [_ACTIONS.get(state) for state in states.dictionary.to_pylist()]),
         "state": recoded(states, _STATES),
         "encryption": recoded(fields["encryption"], {}),
     }
