@@ -11,6 +11,7 @@ from libs.common.errors import CodecError
 from libs.common.flows.csv_text import csv_lines
 from libs.common.flows.json_text import json_lines
 from libs.common.flows.line_text import FlowLines
+from libs.common.flows.messages import is_compressed
 from libs.common.flows.schema import FLOW_SCHEMA, WORD
 from libs.common.flows.wire import decode_flows, encode_flows
 from services.parser.kernel import parse
@@ -74,3 +75,29 @@ def test_any_slice_is_encoded_as_its_rows() -> None:
         rows = chance.choice([0, 1, 7, 8, 9, 64, 65, chance.randrange(many.num_rows - start)])
         part = many.slice(start, rows)
         assert decode_flows(encode_flows(part)).equals(pa.table(part))
+
+
+@pytest.mark.parametrize("codec", ["lz4", "zstd"])
+def test_compressed_batches_are_refused_before_they_are_unpacked(codec: str) -> None:
+    """Some kilobytes could be gigabytes: neither the rows nor a dictionary may be compressed."""
+    schema = pa.schema([pa.field("a", pa.dictionary(pa.int32(), pa.string()))])
+    words = pa.array(["x" * 1_000_000] * 2).dictionary_encode()
+    for batch in (BATCH, pa.RecordBatch.from_arrays([words], schema=schema)):
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, batch.schema, options=pa.ipc.IpcWriteOptions(compression=codec)) as writer:
+            writer.write_batch(batch)
+        before = pa.total_allocated_bytes()
+        with pytest.raises(CodecError, match="compressed"):
+            decode_flows(sink.getvalue())
+        assert pa.total_allocated_bytes() == before
+
+
+def test_each_message_says_for_itself_whether_it_is_compressed() -> None:
+    """Schema, dictionaries and rows are told apart, in the order of the stream."""
+    for codec, expected in ((None, [False] * 3), ("zstd", [False, True, True])):
+        sink = pa.BufferOutputStream()
+        words = pa.RecordBatch.from_arrays([pa.array(["x" * 1000]).dictionary_encode()], ["a"])
+        with pa.ipc.new_stream(sink, words.schema, options=pa.ipc.IpcWriteOptions(compression=codec)) as writer:
+            writer.write_batch(words)
+        messages = pa.ipc.MessageReader.open_stream(sink.getvalue())
+        assert [is_compressed(memoryview(message.metadata)) for message in messages] == expected

@@ -1,10 +1,16 @@
-"""A flow batch as bytes: one Arrow IPC stream with one record batch, schema first, so that a reader needs nothing else."""
+"""A flow batch as bytes: one Arrow IPC stream with one record batch, schema first, so that a reader needs nothing else.
+
+Its buffers are not compressed, and a reader refuses compressed ones before it unpacks any: a few kilobytes could be gigabytes.
+"""
 
 from __future__ import annotations
+
+import struct
 
 import pyarrow as pa
 
 from libs.common.errors import CodecError
+from libs.common.flows.messages import is_compressed
 from libs.common.flows.schema import FLOW_SCHEMA, FLOW_SCHEMA_VERSION
 from libs.common.segments import Headers
 
@@ -48,12 +54,14 @@ def decode_flows(data: bytes | pa.Buffer) -> pa.Table:
     """Read one flow batch; zero-copy on `data`.
 
     Raises:
-        CodecError: if `data` is no Arrow stream, contradicts itself, or has another schema or version than this reader knows.
+        CodecError: if `data` is no Arrow stream, contradicts itself, has compressed buffers, or has another schema or version
+            than this reader knows.
     """
     try:
+        _check_plain(data)
         with pa.ipc.open_stream(pa.py_buffer(data)) as reader:
+            _check_schema(reader.schema)
             table = reader.read_all()
-        _check_schema(table.schema)
         # Reading believes what the bytes say about themselves: a wrong offset or index would be followed out of its buffer.
         table.validate(full=True)
     except (pa.ArrowException, OSError) as error:
@@ -62,6 +70,18 @@ def decode_flows(data: bytes | pa.Buffer) -> pa.Table:
     if missing:
         raise CodecError(f"not a flow batch: nulls in {', '.join(missing)}")
     return table
+
+
+def _check_plain(data: bytes | pa.Buffer) -> None:
+    messages = pa.ipc.MessageReader.open_stream(pa.py_buffer(data))
+    try:
+        while True:
+            if is_compressed(memoryview(messages.read_next_message().metadata)):
+                raise CodecError("not a flow batch: its buffers are compressed")
+    except StopIteration:
+        return
+    except (struct.error, IndexError) as error:
+        raise CodecError(f"not a flow batch: {error}") from error
 
 
 def _check_schema(schema: pa.Schema) -> None:

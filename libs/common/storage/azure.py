@@ -129,7 +129,7 @@ class AzureContainer:
             raise Transient(f"{len(response.body)} bytes came of {end - start} asked for")
 
         headers = {"x-ms-range": f"bytes={start}-{end - 1}"} | ({"If-Match": f'"{etag}"'} if etag else {})
-        return self._service.send(Request("GET", self._blob_path(name), headers=headers), whole)
+        return self._service.send(Request("GET", self._blob_path(name), {}, headers, end - start), whole)
 
     def close(self) -> None:
         """Close connections."""

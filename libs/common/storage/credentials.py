@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import SecretStr
@@ -35,14 +35,22 @@ _REFRESH_SECONDS_BEFORE_EXPIRY = 300
 _SECONDS_BETWEEN_REFRESHES = 30  # that fail while the token still holds: an attempt may take seconds
 
 
+MOST_BYTES: Final = 16_777_216
+"""A page of a listing has at most 5,000 names of 1,024 characters, a block list 50,000 blocks: some 12 MB of XML."""
+
+
 @dataclass(slots=True)
 class Request:
-    """One request without a body. `path` is percent-encoded and complete; query values are plain."""
+    """One request without a body. `path` is percent-encoded and complete; query values are plain.
+
+    `most_bytes` is the longest answer that is taken.
+    """
 
     method: str
     path: str
     query: dict[str, str] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
+    most_bytes: int = MOST_BYTES
 
 
 class Authoriser(Protocol):

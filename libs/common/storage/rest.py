@@ -2,7 +2,8 @@
 
 The four read operations blobtide needs are spoken directly over urllib3 rather than through the storage SDK's clients: those
 cost 2.0 ms of CPU a request against 0.55 ms here, retry 429 not at all and the first 503 after 15 s, and decode bodies unless
-told otherwise in every call. Bodies are never decoded and redirects never followed. A body that comes in drops is given up.
+told otherwise in every call. Bodies are never decoded and redirects never followed. A body that comes in drops is given up, and
+none is read beyond what was asked for.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ _TIMEOUT = urllib3.Timeout(connect=5.0, read=_READ_SECONDS)
 # The timeout is one of silence; what comes slower than this, for longer than that, is given up as well.
 _SLOWEST_BYTES_PER_SECOND = 16_384
 _PIECE_BYTES = 65_536
+_MOST_OF_AN_ERROR = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,8 @@ class BlobService:
     def _attempt(self, request: Request) -> Response:
         login = self._login
         headers = {"x-ms-date": formatdate(usegmt=True), "x-ms-version": _API_VERSION, **request.headers}
-        signed = Request(request.method, login.endpoint.path + request.path, dict(request.query), headers)
+        path = login.endpoint.path + request.path
+        signed = Request(request.method, path, dict(request.query), headers, request.most_bytes)
         login.authoriser.authorise(signed)
         response, body = self._exchange(signed)
         if not 200 <= response.status < 300:  # noqa: PLR2004 - the class of success
@@ -141,7 +144,8 @@ class BlobService:
                 preload_content=False,
                 decode_content=False,
             )
-            return response, self._body(response)
+            good = 200 <= response.status < 300  # noqa: PLR2004 - the class of success
+            return response, self._body(response, request.most_bytes if good else _MOST_OF_AN_ERROR)
         except NameResolutionError as error:
             raise StorageUnavailable(
                 f"{self._alias}: host {self._pool.host} has no address; check the account's name"
@@ -153,12 +157,15 @@ class BlobService:
         except HTTPError as error:
             raise Transient(f"{self._alias}: {self._pool.host}:{self._pool.port} does not answer: {_short(error)}") from error
 
-    def _body(self, response: urllib3.BaseHTTPResponse) -> bytes:
+    def _body(self, response: urllib3.BaseHTTPResponse, most: int) -> bytes:
         """Read the body as it comes, each piece with one receive, so that the clock is looked at between any two."""
         begun, received, pieces = self._clock(), 0, []
         while piece := response.read1(_PIECE_BYTES):
             pieces.append(piece)
             received += len(piece)
+            if received > most:
+                response.close()
+                raise Transient(f"{self._alias}: storage sends more than the {most} bytes that an answer may have")
             seconds = self._clock() - begun
             if seconds > _READ_SECONDS + received / _SLOWEST_BYTES_PER_SECOND:
                 response.close()
