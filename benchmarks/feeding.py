@@ -33,10 +33,14 @@ class Feed:
             self.write(number)
 
     def keep_up(
-        self, seconds: float, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+        self,
+        seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        number: int = AHEAD,
     ) -> int:
-        """Write the next rounds in time, for so long; return how many there are together."""
-        began, number = clock(), AHEAD
+        """Write the next rounds in time, for so long, from the one of this number on; return how many there are together."""
+        began = clock()
         while clock() - began < seconds:
             waiting = self.waiting()
             if waiting is not None and waiting < AHEAD * self.records:

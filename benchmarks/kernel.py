@@ -18,6 +18,7 @@ from services.parser.app import encoded
 from services.parser.harvest import harvest
 from services.parser.kernel import no_source, parse
 
+WHOLE: Final = "decode, columns, encode"
 PLAIN: Final = "json, split, dict"
 _ENDS: Final = "in memory"
 _PEER_TUPLES: Final = 100_000  # the peers are slow
@@ -44,7 +45,7 @@ def measure(data: Data, repeats: int) -> Iterator[Measured]:
     yield row("decode", lambda one: one.decode, "json.loads alone")
     yield row("columns", lambda one: one.columns)
     yield row("encode", lambda one: one.encode)
-    yield row("decode, columns, encode", lambda one: one.decode + one.columns + one.encode, PLAIN)
+    yield row(WHOLE, lambda one: one.decode + one.columns + one.encode, PLAIN)
     yield from _peers(data, repeats)
 
 

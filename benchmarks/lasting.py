@@ -1,4 +1,4 @@
-"""Longer runs that show whether memory stays flat: a process that works without a pause, sampled all the time.
+"""Longer runs that show whether memory and cost stay flat: a process that works without a pause, sampled all the time.
 
 Input is written while the process works, so that it lasts for as long as is asked on a machine of any speed.
 """
@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from benchmarks.errors import BenchmarkFailed
 from benchmarks.estates import Data
-from benchmarks.feeding import Feed
+from benchmarks.feeding import AHEAD, Feed
 from benchmarks.ingesting import INGEST, rounds
-from benchmarks.measured import Measured, Sample, Work
+from benchmarks.measured import Mark, Measured, Work, parts_of
 from benchmarks.parsing import PARSER, ROWS_COMMITTED, another, raw_records
 from benchmarks.sinking import ENDS, flow_batches, sink_worker
-from benchmarks.site import Site, storage_settings, wait_until
+from benchmarks.site import Site, storage_settings
 from benchmarks.storage import container_of
 from benchmarks.worker import SERVICE, Worker, running
 from libs.common.kafka.records import Outbound
@@ -29,7 +30,9 @@ from libs.local.kafka import LocalKafka
 from services.parser.kernel import Parsed, parse
 
 _ROWS: Final = "blobtide_sink_rows_total"
+_TUPLES: Final = "blobtide_parser_tuples_total"
 _LASTING: Final = ", lasting"
+_PARTS: Final = 5  # of a long run, whose costs are compared
 
 Round = Callable[[int], Iterable[Outbound]]  # its records, by number
 
@@ -40,30 +43,24 @@ def ingest(kafka: LocalKafka, azurite: LocalAzurite, data: Data, seconds: float)
     worker = Worker((*SERVICE, "ingest"), site)
     count = 0
     with running(worker):
-        before, began = worker.cpu(), time.monotonic()
-        for count in rounds(site, azurite, data):  # noqa: B007 - the last one is used
+        marks = [_mark(worker, count)]
+        for count in rounds(site, azurite, data):
             worker.check()
-            if time.monotonic() - began >= seconds:
+            if time.monotonic() - marks[0].at >= len(marks) * seconds / _PARTS:
+                marks.append(_mark(worker, count))
+            if time.monotonic() - marks[0].at >= seconds:
                 break
-        sample = Sample(worker.cpu() - before, time.monotonic() - began)
     work = Work(count * data.tuples, count * data.blob_bytes, count * len(data.blobs))
     ends = "segments, checkpoints, offsets committed"
-    return Measured(INGEST + _LASTING, data.name, work, (sample,), ends, memory=worker.memory())
+    return Measured(INGEST + _LASTING, data.name, work, parts_of(marks), ends, memory=worker.memory())
 
 
 def parser(kafka: LocalKafka, data: Data, seconds: float) -> Measured:
-    """Let the parser work for so long, and finish what was written meanwhile."""
+    """Let the parser work for so long."""
     site = Site.make(kafka)
     worker = Worker((*SERVICE, "parser"), site)
     feed = _feed(worker, (site, "parser", site.topics.raw_flow_logs), partial(_segments, data, site.topics.raw_flow_logs))
-    feed.prepare()
-    with running(worker):
-        before, began = worker.cpu(), time.monotonic()
-        count = feed.keep_up(seconds)
-        wait_until(lambda: feed.waiting() == 0, "the parser has read all segments")
-        sample = Sample(worker.cpu() - before, time.monotonic() - began)
-    work = Work(count * data.tuples, count * data.segment_bytes)
-    return Measured(PARSER + _LASTING, data.name, work, (sample,), ROWS_COMMITTED, memory=worker.memory())
+    return _lasting(Long(PARSER, worker, feed, _TUPLES, ROWS_COMMITTED), data, seconds)
 
 
 def sink(kafka: LocalKafka, name: str, options: dict[str, Any], data: Data, seconds: float) -> Measured:
@@ -71,14 +68,37 @@ def sink(kafka: LocalKafka, name: str, options: dict[str, Any], data: Data, seco
     site = Site.make(kafka)
     worker = sink_worker(site, name, options)
     feed = _feed(worker, (site, f"sink.{name}", site.topics.flows), FlowRounds(data, site.topics.flows))
-    feed.prepare()
-    with running(worker):
-        before, began = worker.cpu(), time.monotonic()
-        feed.keep_up(seconds)
-        sample = Sample(worker.cpu() - before, time.monotonic() - began)
-        rows = int(worker.metric(_ROWS))
-    done = Work(rows, rows * data.segment_bytes // data.tuples)
-    return Measured(f"sink {name}{_LASTING}", data.name, done, (sample,), ENDS[name], memory=worker.memory())
+    return _lasting(Long(f"sink {name}", worker, feed, _ROWS, ENDS[name]), data, seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Long:
+    """A process that is fed, the metric that tells how many tuples it has dealt with, and what is durable then."""
+
+    stage: str
+    worker: Worker
+    feed: Feed
+    metric: str
+    ends: str
+
+
+def _lasting(long: Long, data: Data, seconds: float) -> Measured:
+    long.feed.prepare()
+    number = AHEAD
+    with running(long.worker):
+        marks = [_mark(long.worker, long.worker.metric(long.metric))]
+        for _ in range(_PARTS):
+            number = long.feed.keep_up(seconds / _PARTS, number=number)
+            marks.append(_mark(long.worker, long.worker.metric(long.metric)))
+    tuples = int(marks[-1].done - marks[0].done)
+    if not tuples:
+        raise BenchmarkFailed(f"{long.stage} has dealt with nothing in {seconds:.0f} s")
+    work = Work(tuples, tuples * data.segment_bytes // data.tuples)
+    return Measured(long.stage + _LASTING, data.name, work, parts_of(marks), long.ends, memory=long.worker.memory())
+
+
+def _mark(worker: Worker, done: float) -> Mark:
+    return Mark(worker.cpu(), time.monotonic(), done)
 
 
 def _segments(data: Data, topic: str, number: int) -> Iterable[Outbound]:

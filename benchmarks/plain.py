@@ -15,10 +15,14 @@ _NUMBERS = ("time", "src_port", "dst_port", "protocol")
 _COUNTERS = _FIELDS[-4:]
 
 
+def records_text(segment: Segment) -> bytes:
+    """Return the records of a segment as one JSON array."""
+    return b"[" + segment.data.removeprefix(b'{"records":[').strip(b",") + b"]"
+
+
 def documents(segment: Segment) -> list[Any]:
     """Return the records of a segment by `json.loads` alone."""
-    text = segment.data.removeprefix(b'{"records":[').strip(b",")
-    records: list[Any] = json.loads(b"[" + text + b"]")
+    records: list[Any] = json.loads(records_text(segment))
     return records
 
 

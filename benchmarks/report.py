@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from benchmarks.before import Costs
 from benchmarks.measured import Measured
 from benchmarks.table import render
 
@@ -15,7 +17,7 @@ travel, the ratios between rows do.
 
 {machine}
 - Load average of the machine (all its processes): {load}
-
+{before}
 {table}
 
 ## Reading the table
@@ -26,11 +28,14 @@ travel, the ratios between rows do.
   on. CPU is that of the named processes, user and system, after start-up; brokers and Azurite come on top in the wall figures
   (*tuples/s*, *MB/s*, *blobs/s*), so those say what this machine does, not what a process can do.
 - *a core*: per second of CPU. *±*: half the distance between the cheapest and the dearest repetition; the figure is the median.
+  A *lasting* run is one of four minutes, whose five parts are compared like repetitions.
 - *MB* are bytes of the logs, before parsing, of 1,000,000.
-- *peak MiB*: resident memory of the process, or of the largest one. *MiB/min*: its growth, where a run was long enough to tell.
+- *peak MiB*: resident memory of the process, or of the largest one. *MiB/min*: its growth, fitted to what comes behind the
+  first third of a lasting run. Over less than 200 seconds it is noise, and left blank.
 - *speed*: bytes of logs a second of CPU, compared with another row of the same estate. `json, split, dict` is a parser in plain
   Python that makes one dictionary a tuple; the Kafka copy is the parser's own loop without parsing; range reads fetch the same
-  bytes and throw them away.
+  bytes and throw them away. With `--peer` there are also a parser in Go (`encoding/json`; the CPU of its garbage collector is
+  in it) and DuckDB (`read_json` into a table, one thread): columns in memory, without identities and dead letters.
 - *monitor*: against a server that answers listings and does nothing else, with default intervals. Growing scopes have a blob
   each that changes every minute; the flat prefix does not change. The start reads the state of blobs of hours that are over,
   one in fifty of them open, and lists every scope in full; *peak MiB* is after that.
@@ -38,7 +43,23 @@ travel, the ratios between rows do.
 """
 
 
-def document(rows: Sequence[Measured], machine: str, load: str, *, quick: bool) -> str:
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What stands around the table; `before` is the revision that the column of that name is about."""
+
+    command: str
+    machine: str
+    load: str
+    before: str | None = None
+
+
+def document(rows: Sequence[Measured], before: Costs | None, page: Page) -> str:
     """Return the page."""
-    command = f"python -m benchmarks{' --quick' if quick else ''} --write"
-    return _TEXT.format(command=command, machine=machine, load=load, table=render(rows))
+    before_is = f"- *before*: CPU µs a tuple at revision {page.before}, measured in the same run, in turn with each stage\n"
+    return _TEXT.format(
+        command=page.command,
+        machine=page.machine,
+        load=page.load,
+        before=before_is if page.before else "",
+        table=render(rows, before),
+    )

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from benchmarks.before import COST, Costs, cost
 from benchmarks.measured import MIB, Measured
 
 _MB = 1_000_000
-_MICROSECONDS = 1_000_000
 _NOTHING = ""
 
 Cell = Callable[[Measured], str]
 
 
-def render(rows: Sequence[Measured]) -> str:
+def render(rows: Sequence[Measured], before: Costs | None = None) -> str:
     """Return the table; a figure that was not measured or makes no sense for a row is left blank."""
+    earlier: dict[str, Cell] = {} if before is None else {"before": lambda row: _before(row, before)}
     columns: dict[str, Cell] = {
         "stage": lambda row: row.stage,
         "estate": lambda row: row.estate,
-        "CPU µs a tuple": lambda row: f"{_MICROSECONDS * row.cpu / row.work.tuples:.2f}" if row.work.tuples else _NOTHING,
+        **earlier,
+        COST: lambda row: f"{cost(row):.2f}" if row.work.tuples else _NOTHING,
         "±": lambda row: _NOTHING if row.spread is None else f"{50 * row.spread:.0f} %",
         "tuples/s a core": lambda row: _per(row.work.tuples, row.cpu, _count),
         "tuples/s": lambda row: _per(row.work.tuples, row.wall, _count),
@@ -58,6 +60,11 @@ def _count(value: float) -> str:
 
 def _size(value: float) -> str:
     return f"{value / _MB:.1f}"
+
+
+def _before(row: Measured, before: Costs) -> str:
+    known = before.get((row.stage, row.estate))
+    return _NOTHING if known is None else f"{known:.2f}"
 
 
 def _growth(row: Measured) -> str:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
+import shutil
+import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from benchmarks import estates, kernel, lister
+from benchmarks import estates, kernel, lister, peers
+from benchmarks.before import Checkout, costs_of
+from benchmarks.errors import BenchmarkFailed
 from benchmarks.feeding import AHEAD, Feed
 from benchmarks.lasting import FlowRounds
-from benchmarks.measured import Measured, Memory, Sample, Work, memory_of
+from benchmarks.measured import Mark, Measured, Memory, Sample, Work, memory_of, parts_of
+from benchmarks.report import Page, document
 from benchmarks.table import render
 from libs.common.flows.schema import FLOW_SCHEMA
 from libs.common.flows.wire import decode_flows
@@ -87,10 +93,60 @@ def test_every_line_of_the_table_is_as_wide_as_the_others() -> None:
 
 
 def test_growth_is_the_slope_behind_the_start() -> None:
-    """What a process takes while it warms up is no growth; a run below half a minute tells nothing."""
-    samples = [(float(second), (100 if second < 20 else 200 + second) * MIB) for second in range(61)]
+    """What a process takes while it warms up is no growth; a run below 200 seconds tells nothing."""
+    samples = [(float(second), (100 if second < 80 else 200 + second) * MIB) for second in range(241)]
     assert memory_of(samples, 300 * MIB).growth == pytest.approx(60 * MIB)
-    assert memory_of(samples[:20], 300 * MIB).growth is None
+    assert memory_of(samples[:200], 300 * MIB).growth is None
+
+
+def test_a_long_run_shows_how_far_its_parts_lie_apart() -> None:
+    """The figure is that of the median part, and ± is half the distance between the cheapest and the dearest one."""
+    marks = [Mark(0.0, 0.0, 100), Mark(1.0, 10.0, 350), Mark(1.0, 11.0, 350), Mark(3.2, 20.0, 850), Mark(4.4, 30.0, 1_100)]
+    found = cells(render([Measured("long", "busy", Work(1_000_000, 1), parts_of(marks), "in memory")]), "long")
+    assert found["CPU µs a tuple"] == "4.40"
+    assert found["±"] == "9 %"
+
+
+def test_what_a_stage_cost_before_stands_beside_it() -> None:
+    """The column is read from the table of the other checkout, by stage and estate; a stage that it lacks has none."""
+    blobs_only = Measured("list", "flat", Work(0, 0, 500), (Sample(2.0),), "compared")
+    before = costs_of(f"some noise\n{render([row('parse', 2.5), blobs_only, row('gone', 9.0)])}\n")
+    assert before == {("parse", "busy"): 2.5, ("gone", "busy"): 9.0}
+    table = render([row("parse", 2.0), row("new", 1.0)], before)
+    assert [cells(table, stage)["before"] for stage in ("parse", "new")] == ["2.50", ""]
+    assert "before" not in cells(render([row("parse", 2.0)]), "parse")
+    page = document([row("parse", 2.0)], before, Page("python -m benchmarks --write", "- Machine: any", "0.1", "f7f6997"))
+    assert "revision f7f6997" in page
+
+
+OTHER = """\
+import sys
+name = sys.argv[2]
+print({table!r} if name == "kernel" else "")
+sys.exit({{"kernel": 0, "new": 2}}.get(name, 1))
+"""
+
+
+def test_stages_of_another_checkout_are_run_by_its_own_code(tmp_path: Path) -> None:
+    """Its own Python runs its own benchmarks, where it has the stage; one that fails is told, not left out."""
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "__main__.py").write_text(OTHER.format(table=render([row("parse", 2.5)])))
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "python").symlink_to(sys.executable)
+    checkout = Checkout(tmp_path)
+    assert checkout.measure("kernel", quick=True) == {("parse", "busy"): 2.5}
+    assert checkout.measure("new", quick=False) == {}
+    with pytest.raises(BenchmarkFailed, match="ended with 1"):
+        checkout.measure("broken", quick=False)
+    with pytest.raises(BenchmarkFailed, match="make the checkout's environment"):
+        Checkout(tmp_path / "benchmarks").measure("kernel", quick=True)
+
+
+def test_peers_find_every_tuple(tmp_path: Path) -> None:
+    """Go, where it is installed, and DuckDB parse what the kernel parses, and count as many tuples."""
+    data = estates.busy(1)
+    found = {one.stage for one in peers.measure(data, tmp_path, repeats=1)}
+    assert found == {peers.DUCKDB, *([peers.GO] if shutil.which("go") else [])}
 
 
 @pytest.mark.parametrize("rounds_a_second", [0.01, 1.0, 15.0])

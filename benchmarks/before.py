@@ -1,0 +1,75 @@
+"""The same stages in another checkout, by its own code and its own command line, for a column of what things cost before.
+
+Its stages run in turn with ours, so that both meet the same machine. The table that it prints is what is read.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from benchmarks.errors import BenchmarkFailed
+from benchmarks.measured import Measured
+
+COST: Final = "CPU µs a tuple"
+_UNKNOWN_STAGE: Final = 2  # how click ends when it does not know an option or its value
+
+Costs = Mapping[tuple[str, str], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkout:
+    """A checkout of another revision, with the environment that it needs in ``.venv``."""
+
+    directory: Path
+
+    def measure(self, stage: str, *, quick: bool) -> Costs:
+        """Return what each (stage, estate) costs there, in microseconds of CPU a tuple; nothing for a stage that it lacks.
+
+        Raises:
+            BenchmarkFailed: if its benchmarks end with an error.
+        """
+        argv = (
+            self.directory / ".venv" / "bin" / "python",
+            "-m",
+            "benchmarks",
+            "--only",
+            stage,
+            *(("--quick",) if quick else ()),
+        )
+        environ = {**os.environ, "PYTHONPATH": str(self.directory)}
+        try:
+            done = subprocess.run(argv, cwd=self.directory, env=environ, stdout=subprocess.PIPE, text=True, check=False)
+        except OSError as error:
+            raise BenchmarkFailed(f"cannot run {argv[0]}: {error.strerror}; make the checkout's environment first") from error
+        if done.returncode == _UNKNOWN_STAGE:
+            print(f"no rows of before for {stage}: {self.directory} has no such stage", file=sys.stderr)
+            return {}
+        if done.returncode:
+            raise BenchmarkFailed(f"the benchmarks of {self.directory} ended with {done.returncode}")
+        return costs_of(done.stdout)
+
+    def revision(self) -> str:
+        """Return its commit, shortened."""
+        argv = ("git", "-C", str(self.directory), "rev-parse", "--short", "HEAD")
+        found = subprocess.run(argv, capture_output=True, text=True, check=False)
+        return found.stdout.strip() or str(self.directory)
+
+
+def costs_of(table: str) -> Costs:
+    """Read the costs in a table as `benchmarks.table` renders it."""
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line.startswith("| ")]
+    if not lines:
+        return {}
+    rows: Iterable[dict[str, str]] = (dict(zip(lines[0], line, strict=True)) for line in lines[1:])
+    return {(row["stage"], row["estate"]): float(row[COST]) for row in rows if row[COST].replace(".", "").isdigit()}
+
+
+def cost(row: Measured) -> float:
+    """Return the microseconds of CPU a tuple."""
+    return 1_000_000 * row.cpu / row.work.tuples

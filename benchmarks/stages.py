@@ -1,0 +1,120 @@
+"""The stages, by name: what each needs started, and what it measures. A new stage is a function and a line in `STAGES`."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
+
+from benchmarks import estates, ingesting, kernel, lasting, monitoring, parsing, peers, pipeline, sinking, storage
+from benchmarks.measured import Measured
+from libs.local.azurite import LocalAzurite
+from libs.local.kafka import LocalKafka
+from libs.local.process import LocalServer
+
+_Server = TypeVar("_Server", bound=LocalServer)
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is measured: minutes of logs, quiet interfaces, how often the parser's input is repeated, repetitions."""
+
+    busy_minutes: int
+    quiet_minutes: int
+    quiet_nics: int
+    parser_times: int
+    repeats: int
+    lasting_seconds: float
+    monitor: monitoring.Extent
+
+
+FULL: Final = Size(3, 2, 5_000, 5, 3, 240.0, monitoring.Extent(5_000, 100_000, 1_000_000, 120.0))
+QUICK: Final = Size(1, 1, 1_000, 4, 1, 0.0, monitoring.Extent(1_000, 20_000, 100_000, 60.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What stages need."""
+
+    size: Size
+    data: tuple[estates.Data, ...]
+    directory: Path
+
+
+Stage = Callable[[Bench], Iterator[Measured]]
+
+
+def _kernel(bench: Bench) -> Iterator[Measured]:
+    for data in bench.data:
+        yield from kernel.measure(data, bench.size.repeats)
+
+
+def _peers(bench: Bench) -> Iterator[Measured]:
+    for data in bench.data:
+        yield from peers.measure(data, bench.directory, bench.size.repeats)
+
+
+def _parser(bench: Bench) -> Iterator[Measured]:
+    with _running(LocalKafka, bench) as kafka:
+        for data in bench.data:
+            yield from parsing.measure(kafka, parsing.Repeated(data, bench.size.parser_times), bench.size.repeats)
+
+
+def _storage(bench: Bench) -> Iterator[Measured]:
+    """Measure all that reads from storage; both estates have the same container, so each gets an Azurite."""
+    for data in bench.data:
+        with _running(LocalKafka, bench) as kafka, _running(LocalAzurite, bench) as azurite:
+            storage.upload(azurite, data)
+            yield from storage.measure_reads(azurite, data, bench.size.repeats)
+            yield ingesting.measure(kafka, azurite, data, bench.size.repeats)
+            yield pipeline.measure(kafka, azurite, data, bench.size.repeats)
+            if bench.size.lasting_seconds:
+                yield lasting.ingest(kafka, azurite, data, bench.size.lasting_seconds)
+
+
+def _monitor(bench: Bench) -> Iterator[Measured]:
+    with _running(LocalKafka, bench) as kafka:
+        yield from monitoring.measure(kafka, bench.size.monitor)
+
+
+def _sinks(bench: Bench) -> Iterator[Measured]:
+    with _running(LocalKafka, bench) as kafka:
+        yield from sinking.measure(kafka, bench.directory, bench.data[0], bench.size.repeats)
+
+
+def _lasting(bench: Bench) -> Iterator[Measured]:
+    seconds, data = bench.size.lasting_seconds, bench.data[0]
+    if not seconds:
+        return
+    with _running(LocalKafka, bench) as kafka:
+        yield lasting.parser(kafka, data, seconds)
+        for name in sinking.ENDS:
+            with sinking.destination(name, bench.directory / "lasting") as options:
+                if options is not None:
+                    yield lasting.sink(kafka, name, options, data, seconds)
+
+
+STAGES: Final[dict[str, Stage]] = {
+    "kernel": _kernel,
+    "parser": _parser,
+    "storage": _storage,
+    "monitor": _monitor,
+    "sinks": _sinks,
+    "lasting": _lasting,
+}
+PEERS: Final[dict[str, Stage]] = {"peers": _peers}
+"""Run only where they are asked for: they need what the project does not."""
+
+
+@contextlib.contextmanager
+def _running(kind: type[_Server], bench: Bench) -> Iterator[_Server]:
+    """Run a server that forgets everything."""
+    server = kind(Path(tempfile.mkdtemp(dir=bench.directory)) / kind.name)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
