@@ -129,6 +129,8 @@ class Service(Protocol):
 def run_service(name: str, settings: Settings, build: Callable[[Settings], Service]) -> int:
     """Run one service in the foreground and return the process's exit code."""
     configure_logging(settings.log, service=name)
+    for said in settings.notes:
+        log.warning(said)
     stop, health = Stop(), Health()
 
     def end() -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from libs.common.private_files import private
 from libs.common.visible import visible
 
 
@@ -51,7 +52,7 @@ def fetched(recipe: Recipe, fetch: Callable[[Path], None]) -> Path:
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    with target.with_suffix(".lock").open("w") as lock:
+    with open(target.with_suffix(".lock"), "w", opener=private) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not target.is_dir():
             _fetch_into(target, recipe.name, fetch)

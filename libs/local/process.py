@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
+from libs.common.private_files import private, private_directory
 from libs.local import guard
 from libs.local.environment import without_secrets
 from libs.local.errors import ServerFailed
@@ -101,11 +102,11 @@ class LocalServer(ABC):
             ServerMissing: something must be installed first.
         """
         self.kill()  # what is left of the last process
-        self.data_dir.mkdir(parents=True, exist_ok=True)
+        private_directory(self.data_dir)
         self._launched = launch = self._launch()
         self._ready_until = time.monotonic() + launch.seconds
         self._log_start = self.log_path.stat().st_size if self.log_path.exists() else 0
-        with self.log_path.open("ab") as log:
+        with open(self.log_path, "ab", opener=private) as log:
             self._process = subprocess.Popen(
                 (sys.executable, "-I", "-S", guard.__file__, *launch.argv),
                 stdin=subprocess.PIPE,

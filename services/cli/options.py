@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import TypeVar
 
 import click
+import structlog
 
 from libs.common.logs import configure_logging
 from libs.common.settings import Settings, load_settings
+
+log = structlog.get_logger(__name__)
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -29,4 +32,6 @@ def load_logged(config: Path | None, command: str) -> Settings:
     """
     settings = load_settings(config)
     configure_logging(settings.log, service=command)
+    for note in settings.notes:
+        log.warning(note)
     return settings

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from libs.common.errors import ConfigError
+from libs.common.private_files import private, private_directory
 from libs.common.settings.variables import CONFIG_VARIABLE
 from libs.local import guard
 from libs.local.environment import without_secrets
@@ -185,8 +186,8 @@ class Supervisor:
 
 
 def _spawned(program: Program, env: Mapping[str, str], descriptors: tuple[int, ...]) -> subprocess.Popen[bytes]:
-    program.log.parent.mkdir(parents=True, exist_ok=True)
-    with program.log.open("ab") as log, (program.relay or program.log).open("ab") as output:
+    private_directory(program.log.parent)
+    with open(program.log, "ab", opener=private) as log, open(program.relay or program.log, "ab", opener=private) as output:
         return subprocess.Popen(
             (sys.executable, "-I", "-S", guard.__file__, *program.argv),  # a child never outlives us
             env={**without_secrets(os.environ), **env},

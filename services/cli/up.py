@@ -27,6 +27,7 @@ from libs.common.errors import BlobtideError, ConfigError
 from libs.common.kafka.admin import apply_topics, load_topic_specs
 from libs.common.kafka.follow import Follower, Newest
 from libs.common.kafka.group_probe import GroupProbe
+from libs.common.private_files import private
 from libs.common.service import Stop
 from libs.common.settings import Settings
 from libs.common.settings.services import SinkOptions
@@ -338,7 +339,7 @@ def _locked(data_dir: Path) -> Iterator[IO[str]]:
     """Hold the data directory for this process alone."""
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
-        file = (data_dir / "lock").open("a+")
+        file = open(data_dir / "lock", "a+", opener=private)  # noqa: SIM115 - closed below
     except OSError as error:
         raise ConfigError(f"--data-dir {data_dir.absolute()}: cannot write there: {error.strerror}") from error
     with file as lock:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from libs.common.private_files import private
 from libs.local.ports import is_free
 
 _FILE: Final = "ports.json"
@@ -20,7 +21,9 @@ def last_port(data_dir: Path, server: str) -> int | None:
 
 def remember_port(data_dir: Path, server: str, port: int) -> None:
     """Write down the port of `server`; those of others stay."""
-    (data_dir / _FILE).write_text(json.dumps({**_written(data_dir), server: port}), encoding="utf-8")
+    text = json.dumps({**_written(data_dir), server: port})
+    with open(data_dir / _FILE, "w", encoding="utf-8", opener=private) as file:
+        file.write(text)
 
 
 def _written(data_dir: Path) -> Mapping[str, object]:

@@ -32,6 +32,7 @@ import pyarrow as pa
 
 from libs.common.crash import crash_point
 from libs.common.errors import Retry
+from libs.common.private_files import FILE_MODE, private_directory
 from services.sinks.spool import Spool
 
 HIDDEN: Final = ".blobtide"
@@ -99,7 +100,7 @@ class ShardStore:
             OSError, sqlite3.Error: if the disk does not do it.
             CodecError: if committed rows are damaged.
         """
-        self._home.mkdir(parents=True, exist_ok=True)
+        private_directory(self._home)
         self._lock = _locked(self._home / "lock")
         self._spool = Spool(self._home / "spool")
         self._database = _connected(self._home / "state.db")
@@ -232,7 +233,7 @@ class ShardStore:
 
 
 def _locked(path: Path) -> int:
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -245,6 +246,7 @@ def _locked(path: Path) -> int:
 
 
 def _connected(path: Path) -> sqlite3.Connection:
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE))  # SQLite gives the files beside it the same mode
     database = sqlite3.connect(path, isolation_level=None)
     try:
         # The lock file keeps others out; without shared memory WAL also works on network file systems.

@@ -27,6 +27,7 @@ from typing import Final, TypeVar
 import structlog
 
 from libs.common.errors import CodecError, ConfigError, Retry
+from libs.common.private_files import private, private_directory
 from services.sinks.shard_store import HIDDEN, Outlet, ShardStore
 
 log = structlog.get_logger(__name__)
@@ -68,7 +69,7 @@ class Shards:
         """
         directory = self._spec.outlet.directory
         try:
-            (directory / HIDDEN).mkdir(parents=True, exist_ok=True)
+            private_directory(directory / HIDDEN)
             owner = _owner(directory / HIDDEN / "kind", self._spec.kind)
         except OSError as error:
             raise ConfigError(f"cannot write to directory {directory}: {error.strerror}") from error
@@ -204,7 +205,7 @@ class Shards:
 
 def _owner(path: Path, kind: str) -> str:
     """Return the kind whose name stands in `path`; if none does, write `kind` there, durably."""
-    with path.open("a+", encoding="utf-8") as file:
+    with open(path, "a+", encoding="utf-8", opener=private) as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # of two that start at the same time one is the first
         file.seek(0)
         if found := file.read():

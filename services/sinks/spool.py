@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from libs.common.crash import crash_point
 from libs.common.errors import CodecError
+from libs.common.private_files import FILE_MODE
 
 _FRAME = struct.Struct("<QI")  # length and CRC-32 of the Arrow stream that follows
 
@@ -25,7 +26,7 @@ class Spool:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
 
     def append(self, rows: pa.Table, end: int) -> int:
         """Write `rows` at `end`, wait until they are on the disk, and return the new end. Raises OSError."""

@@ -7,16 +7,19 @@ its path with ``__`` between groups: ``BLOBTIDE_KAFKA__BOOTSTRAP_SERVERS``. Ther
 from __future__ import annotations
 
 import os
+import re
+import stat
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from pydantic import Field, ValidationError
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from libs.common.errors import ConfigError
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.common.settings.problems import describe_problems
-from libs.common.settings.secrets import remember_secrets
+from libs.common.settings.secrets import holds_secrets, remember_secrets
 from libs.common.settings.services import (
     HttpSettings,
     IngestSettings,
@@ -29,6 +32,8 @@ from libs.common.settings.services import (
 from libs.common.settings.storage import Subscriptions
 from libs.common.settings.variables import CONFIG_VARIABLE, PREFIX, Variables, refuse_unknown_variables
 from libs.common.settings.yaml_file import read_yaml
+
+_NO_TEXT: Final = re.compile("[\\0\ud800-\udfff]")
 
 
 class Settings(BaseSettings):
@@ -48,6 +53,21 @@ class Settings(BaseSettings):
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
     instance: InstanceSettings = InstanceSettings()
+
+    _notes: tuple[str, ...] = PrivateAttr(())
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What an operator should know of the way in which these settings are kept; said at every start."""
+        return self._notes
+
+    @model_validator(mode="before")
+    @classmethod
+    def _text(cls, values: Any) -> Any:
+        for path, text in _texts(values, ""):
+            if _NO_TEXT.search(text):
+                raise ValueError(f"{path}: holds a NUL or half a character, which no name, path or secret has")
+        return values
 
     @classmethod
     def settings_customise_sources(
@@ -76,9 +96,13 @@ def load_settings(path: Path | None = None) -> Settings:
         settings = Settings(**values)
     except ValidationError as error:
         raise ConfigError(_explain(error, file)) from error
+    except RecursionError as error:
+        raise ConfigError("settings: values within values beyond reason; look at the BLOBTIDE_... variables") from error
     except ValueError as error:  # a variable that should be JSON and is not
         raise ConfigError(f"{error}: give groups and lists in {PREFIX}... variables as JSON") from error
     remember_secrets(settings)
+    if file is not None and _others_can_read(file) and holds_secrets(settings):
+        settings._notes = (f"{file} holds secrets and others can read it: chmod 600, or give secrets by files (..._file)",)  # noqa: SLF001
     return settings
 
 
@@ -90,6 +114,29 @@ def settings_file(path: Path | None = None) -> Path | None:
         return Path(named)
     home = Path.home() / ".blobtide" / "config.yaml"
     return home if home.exists() else None
+
+
+def _others_can_read(file: Path) -> bool:
+    try:
+        return bool(file.stat().st_mode & stat.S_IROTH) and file.is_file()
+    except OSError:
+        return False
+
+
+def _texts(value: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Yield every text of plain values, names too, with the path of the group in which it stands."""
+    match value:
+        case str():
+            yield path, value
+        case dict():
+            for name, inner in value.items():
+                yield from _texts(name, path)
+                yield from _texts(inner, f"{path}.{name}".removeprefix("."))
+        case list() | tuple() | set():
+            for inner in value:
+                yield from _texts(inner, path)
+        case _:
+            pass
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from pydantic import BaseModel, SecretStr
 
 from libs.common.errors import ConfigError
 from libs.common.redaction import is_secret_name, remember
+from libs.common.settings.text_file import read_text_file
 
 
 def read_secret(name: str, value: SecretStr | None, file: Path | None) -> str | None:
@@ -23,32 +25,38 @@ def read_secret(name: str, value: SecretStr | None, file: Path | None) -> str | 
         return text
     if value is not None:
         raise ConfigError(f"give {name} or {name}_file, not both")
-    try:
-        text = file.read_text(encoding="utf-8").strip("\r\n")
-    except OSError as error:
-        raise ConfigError(f"cannot read {name}_file {file}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{name}_file {file} is not text") from error
+    text = read_text_file(file, f"{name}_file").strip("\r\n")
     if not text:
         raise ConfigError(f"{name}_file {file} is empty")
     remember(text)
     return text
 
 
-def remember_secrets(value: Any, name: str = "") -> None:
-    """Keep out of every output what is secret in settings, by its type or, where only a sink knows types, by its name."""
+def remember_secrets(settings: BaseModel) -> None:
+    """Keep out of every output what is secret in settings."""
+    for secret in _secrets_in(settings):
+        remember(secret)
+
+
+def holds_secrets(settings: BaseModel) -> bool:
+    """Tell whether settings hold a secret itself, not only the name of a file that does."""
+    return any(_secrets_in(settings))
+
+
+def _secrets_in(value: Any, name: str = "") -> Iterator[str]:
+    """Yield what is secret by its type or, where only a sink knows types, by its name."""
     match value:
         case SecretStr():
-            remember(value.get_secret_value())
+            yield value.get_secret_value()
         case str() if is_secret_name(name):
-            remember(value)
+            yield value
         case BaseModel():
-            remember_secrets(dict(value))
+            yield from _secrets_in(dict(value))
         case dict():
             for inner_name, inner in value.items():
-                remember_secrets(inner, str(inner_name))
+                yield from _secrets_in(inner, str(inner_name))
         case list() | tuple():
             for inner in value:
-                remember_secrets(inner, name)
+                yield from _secrets_in(inner, name)
         case _:
             pass

@@ -105,6 +105,8 @@ class MonitorSettings(Group):
             raise ValueError("start_policy: from and start_from go together")
         if self.start_from is not None and self.start_from.tzinfo is None:
             raise ValueError("start_from needs a time zone, for example 2026-05-01T00:00:00Z")
+        if self.start_from is not None and not _FIRST_DAY <= self.start_from.date() <= _LAST_DAY:
+            raise ValueError("start_from is beyond what the clock of storage can say")
         return self
 
 

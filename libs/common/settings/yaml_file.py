@@ -1,24 +1,64 @@
 """A YAML file as plain values, or one line that says where it is wrong.
 
 Stricter than YAML's own libraries: a name that stands twice in one group is refused, where they would keep the last and drop
-the others in silence.
+the others in silence. So is what only an attack or a mistake looks like: values in values beyond reason, and aliases of aliases
+that would become millions of values.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
+from yaml.composer import ComposerError
 from yaml.constructor import ConstructorError
 from yaml.nodes import MappingNode, Node, ScalarNode
 
 from libs.common.errors import ConfigError
+from libs.common.settings.text_file import read_text_file
+
+MOST_VALUES: Final = 200_000
+DEEPEST: Final = 64
 
 
 class _Loader(yaml.SafeLoader):
     """Refuses what the safe loader lets pass, at its line."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = 0
+        self._sizes: dict[int, tuple[int, int]] = {}  # of a node with all that it holds: how many there are, and how deep
+
+    def compose_node(self, parent: Node | None, index: int) -> Node | None:
+        """Compose a node; count what becomes of it, aliases as often as they stand there."""
+        self._depth += 1
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        mark: Any = event.start_mark
+        if self._depth > DEEPEST:
+            raise ComposerError(None, None, f"values within values, more than {DEEPEST} deep", mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        if isinstance(event, yaml.AliasEvent):
+            if id(node) not in self._sizes:
+                raise ComposerError(None, None, "a value that holds itself", mark)
+        elif node is not None:
+            self._measure(node, mark)
+        return node
+
+    def _measure(self, node: Node, mark: Any) -> None:
+        if isinstance(node.value, str):
+            inner = []
+        elif isinstance(node, MappingNode):
+            inner = [part for pair in node.value for part in pair]
+        else:
+            inner = node.value
+        sizes = [self._sizes[id(part)] for part in inner]
+        size = 1 + sum(count for count, _ in sizes), 1 + max((depth for _, depth in sizes), default=0)
+        if size[0] > MOST_VALUES or size[1] > DEEPEST:
+            raise ComposerError(None, None, f"aliases of aliases: more than {MOST_VALUES:,} values or {DEEPEST} deep", mark)
+        self._sizes[id(node)] = size
 
     def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 - theirs
         seen = set()
@@ -31,7 +71,8 @@ class _Loader(yaml.SafeLoader):
     def construct_object(self, node: Node, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 - theirs
         try:
             return super().construct_object(node, deep)
-        except (ValueError, LookupError, AttributeError) as error:  # what its constructors make of 30 February, or !!bool x
+        # What its constructors make of 30 February, of a time before the first, of !!bool x, of a number of 5,000 digits.
+        except (ValueError, LookupError, AttributeError, TypeError, ArithmeticError) as error:
             raise ConstructorError(None, None, f"this is no {node.tag.rpartition(':')[2]}: {error}", node.start_mark) from error
 
 
@@ -41,11 +82,10 @@ def read_yaml(file: Path) -> Any:
     Raises:
         ConfigError: it cannot be read or is not valid; with line and column as far as they are known.
     """
+    text = read_text_file(file, "")
     try:
-        return yaml.load(file.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - it derives from the safe loader
-    except OSError as error:
-        raise ConfigError(f"cannot read {file}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        return yaml.load(text, _Loader)  # noqa: S506 - it derives from the safe loader
+    except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = " ".join(str(getattr(error, "problem", None) or error).split())

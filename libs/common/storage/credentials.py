@@ -24,6 +24,7 @@ from pydantic import SecretStr
 from libs.common.errors import ConfigError
 from libs.common.redaction import remember
 from libs.common.settings.storage import StorageAccount
+from libs.common.settings.text_file import read_text_file
 from libs.common.storage.api import StorageUnavailable
 from libs.common.transport import guard_credentials, is_loopback, is_plain
 
@@ -186,7 +187,7 @@ def resolve(account: StorageAccount, alias: str) -> Login:
     """
     try:
         login = _resolve(account)
-    except ValueError as error:
+    except (ValueError, ConfigError) as error:
         raise ConfigError(f"storage of environment {alias}: {error}") from error
     if is_plain(login.endpoint.origin, "https") and not _is_public(login.authoriser):
         guard_credentials(f"storage of environment {alias}", [login.endpoint.origin], account)
@@ -218,12 +219,7 @@ def _secret(name: str, value: SecretStr | None, file: Path | None) -> str | None
     if value is not None:
         text = value.get_secret_value().strip()
     elif file is not None:
-        try:
-            text = file.read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise ValueError(f"cannot read {name}_file {file}: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{name}_file {file} is not text") from error
+        text = read_text_file(file, f"{name}_file").strip()
     else:
         return None
     if not text:

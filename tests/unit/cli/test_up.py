@@ -170,6 +170,7 @@ def test_settings_that_cannot_work_are_refused_before_anything_is_done(
     """A sink or an account that a service would refuse ends `up` in one line, with nothing deleted and nothing started."""
     config = tmp_path / "my.yaml"
     config.write_text(EARNEST.replace(*change))
+    config.chmod(0o600)
     kept = tmp_path / "data" / "flows" / "of-the-first-run"
     kept.parent.mkdir(parents=True)
     kept.touch()
