@@ -67,6 +67,9 @@ class RowWriter(Protocol):
     def close(self) -> None:
         """Write what completes the output; the stream stays open."""
 
+    def abandon(self) -> None:
+        """Write nothing more."""
+
 
 class _Text:
     def __init__(self, stream: BinaryIO, form: Format) -> None:
@@ -83,6 +86,9 @@ class _Text:
     def close(self) -> None:
         pass
 
+    def abandon(self) -> None:
+        pass
+
 
 class _Parquet:
     def __init__(self, stream: BinaryIO) -> None:
@@ -95,6 +101,9 @@ class _Parquet:
 
     def close(self) -> None:
         self._writer.close()
+
+    def abandon(self) -> None:
+        self._writer.is_open = False  # or it writes its end when it is collected, to a stream that is closed
 
 
 class _Aligned:
@@ -130,6 +139,9 @@ class _Aligned:
         self._stream.write("".join(f"{line}\n" for line in lines.to_pylist()).encode())
 
     def close(self) -> None:
+        pass
+
+    def abandon(self) -> None:
         pass
 
 
@@ -184,5 +196,9 @@ def _writing(form: Format, stream: BinaryIO, width: int | None) -> Iterator[RowW
             writer = _Aligned(stream, width)
         case Format.NDJSON | Format.CSV:
             writer = _Text(stream, form)
-    yield writer
+    try:
+        yield writer
+    except BaseException:
+        writer.abandon()
+        raise
     writer.close()

@@ -20,6 +20,9 @@ _TUPLES = re.compile(rb'"flowTuples"[ \t\r\n]*:[ \t\r\n]*(?=\[)')
 # Records inside a record would stand at another offset in each piece, and be others in each.
 _NESTED = re.compile(rb'"records"[ \t\r\n]*:')
 _BLANK = b" \t\r\n"
+# Records may have very many short arrays, each of which would cost as much as a long one.
+_SHORT = re.compile(rb'\[[ \t\r\n]*+(?:"[^"\\]{0,500}+"[ \t\r\n]*+(?:,[ \t\r\n]*+|(?=\]))){0,50}+\]')
+_ELEMENT = re.compile(rb'"[^"]*+"[ \t\r\n]*+.')
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,10 @@ def cut_record(record: bytes, limit: int) -> list[PieceText] | None:
 def _arrays(record: bytes) -> Iterator[_Array]:
     for match in _TUPLES.finditer(record):
         start = match.end()
+        if short := _SHORT.match(record, start):
+            ends = [element.end() for element in _ELEMENT.finditer(record, start + 1, short.end())]
+            yield _Array(start, short.end(), np.array(ends, np.int32))
+            continue
         end = value_end(record, start)
         if end is not None:
             yield _Array(start, end, _tuple_ends(record, start + 1, end - 1))

@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 from libs.common.dead_letters import DeadLetter
 from libs.common.flows.schema import FLOW_SCHEMA
 from libs.common.segments import Segment
-from services.cli import convert, convert_input
+from services.cli import convert, convert_input, local_file
 from services.cli.convert import command
 from services.cli.local_file import MAX_TRAILING_BYTES, CutText, text_pieces
 from services.parser.kernel import parse
@@ -322,3 +322,29 @@ def test_a_file_read_in_chunks_gives_the_rows_of_the_whole(chunk: int, tmp_path:
     assert b"".join(one.data for one in segments) == text[: segments[-1].end]
     result = run(tmp_path / "lines")
     assert "records 12, tuples 16, rows 12, dead letters 4" in result.stderr
+
+
+def test_dead_letters_are_excerpts_with_a_limit_in_all(tmp_path: Path) -> None:
+    """A long one says how much of it is left out; too many of them end the command with what to do, and leave nothing."""
+    file, errors = tmp_path / "file", tmp_path / "errors"
+    file.write_bytes(b'{"a":"' + "é".encode() * 50_000 + b'"}')
+    assert run(file, "--errors", errors).exit_code == 1
+    (letter,) = map(json.loads, errors.read_text().splitlines())
+    assert len(letter["text"].encode()) + letter["omitted_bytes"] in {len(file.read_bytes()), len(file.read_bytes()) - 1}
+    errors.unlink()
+    file.write_bytes(b'{"category":"' + b"x" * 100_000 + b'"}\n' + b"y\n" * 8_000)
+    result = run(file, "--errors", errors, "--errors-limit", 1, "-o", tmp_path / "rows.parquet")
+    assert "more than 1 MB of dead letters" in str(result.exception)
+    assert "raise --errors-limit" in str(result.exception)
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_gzip_that_unpacks_to_far_more_than_logs_do_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was unpacked before is read, and the dead letter says how to read the rest if it is meant."""
+    monkeypatch.setattr(local_file, "MIN_JUDGED_BYTES", 1_000_000)
+    file = tmp_path / "file"
+    file.write_bytes(gzip.compress(envelope(vnet(GOOD)) + b"\n" + b" " * 5_000_000))
+    result = run(file)
+    assert result.exit_code == 1
+    assert "gzip -dc FILE | blobtide convert -" in result.stderr
+    assert "rows 1, dead letters 1" in result.stderr
