@@ -13,6 +13,7 @@ from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[att
 
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.local.azurite import LocalAzurite
+from tests.canaries import ACCOUNT_KEY
 from tests.topic_tools import limit
 
 pytestmark = [pytest.mark.kafka, pytest.mark.azurite]
@@ -130,7 +131,7 @@ def test_a_wrong_key_and_an_unreachable_kafka_are_both_listed(
     environ: dict[str, str], azurite: LocalAzurite, container: str
 ) -> None:
     """All problems are listed, not only the first."""
-    wrong = azurite.connection_string.replace("Eby8", "AAAA")
+    wrong = azurite.connection_string.replace(ACCOUNT_KEY, "AAAA" + ACCOUNT_KEY[4:])
     done = check(environ | reading(wrong, container) | {"BLOBTIDE_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:9"})
     assert done.returncode == 3
     assert "127.0.0.1:9" in done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from importlib.metadata import requires
@@ -98,6 +99,46 @@ def test_the_wheel_is_built_by_locked_packages_only() -> None:
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
             needed.add(requirement.name)
     assert set(taken[1].split("|")) == needed
+
+
+DIGEST = "sha256:" + "0a" * 32
+PIN = DEPLOY / "pin-images"
+
+
+def _pin(tmp_path: Path, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run a copy of the script, which writes beside itself, with a `docker` that knows the digest of every image."""
+    for file in (PIN, DEPLOY / "compose.yaml"):
+        shutil.copy(file, tmp_path)
+    docker = tmp_path / "docker"
+    docker.write_text(f"#!/bin/sh\n[ $1 = pull ] || echo registry/of/it@{DIGEST}\n")
+    docker.chmod(0o755)
+    environ |= {"PATH": str(tmp_path) + ":/bin:/usr/bin"}
+    command = (sys.executable, str(tmp_path / PIN.name), *words)
+    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_base_images_are_pinned_by_digest_in_a_file_for_compose(tmp_path: Path) -> None:
+    """The script writes what a registry says of each image of others, and tells until then which are not pinned."""
+    before = _pin(tmp_path, "--check")
+    assert (before.returncode, "PYTHON_IMAGE, KAFKA_IMAGE, NODE_IMAGE" in before.stdout) == (1, True)
+    mine = f"mirror/python:3.12@sha256:{'1b' * 32}"
+    assert _pin(tmp_path, PYTHON_IMAGE=mine).returncode == 0
+    lines = (tmp_path / "images.env").read_text().splitlines()
+    assert lines == [
+        f"PYTHON_IMAGE={mine}",
+        f"KAFKA_IMAGE=apache/kafka:4.2.1@{DIGEST}",
+        f"NODE_IMAGE=node:22-slim@{DIGEST}",
+    ]
+    assert _pin(tmp_path, "--check").returncode == 0
+    assert _pin(tmp_path, "--check", NODE_IMAGE="node:22-slim").returncode == 1
+
+
+def test_the_images_of_this_checkout_are_pinned() -> None:
+    """Skipped with what to do as long as nobody has pinned them: that takes a registry."""
+    done = subprocess.run((sys.executable, PIN, "--check"), capture_output=True, text=True, timeout=60, check=False)
+    if not (DEPLOY / "images.env").exists():
+        pytest.skip(done.stdout.strip())
+    assert done.returncode == 0, done.stdout
 
 
 def test_verify_compose_says_what_is_missing(tmp_path: Path) -> None:
