@@ -89,15 +89,18 @@ def _decoded(body: bytes) -> pa.Table:
 
 
 def take_over(database: sqlite3.Connection, sums: Pieces, sockets: Pieces) -> None:
-    """Move what version 0.1.0 of the state held, a row a socket in ``open_minute`` and ``socket``, to pieces."""
+    """Move what version 0.1.0 of the state held, a row a socket in ``open_minute`` and ``socket``, to pieces.
+
+    It is added to the pieces that are there: somebody may have gone back to that version for a while.
+    """
     if _exists(database, "open_minute"):
         for (minute,) in database.execute("SELECT DISTINCT minute FROM open_minute").fetchall():
             rows = database.execute(f"SELECT {', '.join((*SOCKET, *COUNTS))} FROM open_minute WHERE minute = ?", (minute,))  # noqa: S608
-            sums.replace(minute, _table(rows, SUMS))
+            sums.add(minute, _table(rows, SUMS))
         database.execute("DROP TABLE open_minute")
     if _exists(database, "socket"):
         rows = database.execute(f"SELECT {', '.join((*SOCKET, *SESSION, *TOTALS))} FROM socket")  # noqa: S608
-        sockets.replace(0, _table(rows, SESSIONS))
+        sockets.add(0, _table(rows, SESSIONS))
         database.execute("DROP TABLE socket")
 
 

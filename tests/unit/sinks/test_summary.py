@@ -237,6 +237,28 @@ def test_a_state_of_the_version_before_is_taken_over(tmp_path: Path) -> None:
     assert https[9:11] == ["300", "B"], "the session that an older version knew goes on"
 
 
+def test_what_an_older_version_counted_after_a_step_back_is_added(tmp_path: Path) -> None:
+    """Whoever goes back to an older version and forth again loses no sum of either."""
+    world = World(tmp_path)
+    world.write(flow(0, 20, bytes_received=1), flow(1, 70))
+    world.sink.close()
+    lines = (DATA / "summary_state_rows.sql").read_text().splitlines()
+    with closing(sqlite3.connect(tmp_path / ".blobtide" / "p000" / "state.db")) as database:
+        database.executescript("\n".join(line for line in lines if " open_minute " in line or '"open_minute"' in line))
+        database.executescript("\n".join(line for line in lines if " socket " in line or '"socket"' in line))
+    out = io.StringIO()
+    world = World(tmp_path, out=out, print_seconds=1)
+    world.now += 200
+    world.write(flow(2, 80))
+    world.now += 200
+    world.sink.tick()
+    files = world.files()
+    world.sink.close()
+    assert [sum(count for _, minute, count in files if minute == one) for one in (0, 1)] == [1 + 3, 2 + 2]
+    (https,) = [line.split() for line in out.getvalue().splitlines() if line.startswith("TCP/443")]
+    assert https[4] == str(300 + 201), "bytes that came in, of both versions"
+
+
 def test_sockets_are_bounded_while_too_many_sums_are_open(tmp_path: Path) -> None:
     """When every write closes all minutes early, the most silent sockets still leave."""
     out = io.StringIO()
