@@ -80,7 +80,7 @@ class _Shelf:
     recent: dict[str, bytes] = field(default_factory=dict)
     packed: PackedTable | None = None
     is_expected: bool = False  # rows of all blobs are being read: what is closed meanwhile stays
-    records: int = 0  # of state that were read or written: no fewer than blobs in the topic
+    records: int = 0  # no fewer than blobs in the topic: what was read or written of blobs that were not in memory
     newest: int | None = None  # seconds since 1970 of the last write to any blob
 
 
@@ -173,7 +173,7 @@ class Memory:
         if known is None:
             _remove(shelf, rest)
             return
-        _write(shelf, seconds_of(known.modified))
+        _write(shelf, rest, seconds_of(known.modified))
         if self._is_awaited(closed=known.closed):
             _remove(shelf, rest)
             shelf.open[rest] = known
@@ -233,6 +233,7 @@ class Memory:
             for rest in (*shelf.open, *shelf.recent):
                 rows.remove(rest.encode())
             shelf.packed = rows
+            shelf.records = len(rows) + len(shelf.open) + len(shelf.recent)
 
     def release(self, scope: Scope) -> None:
         """Let go of what only a full listing needs."""
@@ -352,7 +353,7 @@ class Memory:
         if fields is None:
             self._take_other((record.key or b"").decode(), value)
             return
-        _write(shelf, fields["last_modified"] // MICROSECONDS)
+        _write(shelf, rest, fields["last_modified"] // MICROSECONDS)
         # Our own records come back in the middle of a full listing.
         listing_round = 0 if self._is_loading else _round(shelf, rest)
         if self._is_awaited(closed=_is_closed(fields)):
@@ -364,8 +365,8 @@ class Memory:
             _settle(shelf, rest, place, self._form.pack_fields(fields, listing_round))
 
 
-def _write(shelf: _Shelf, modified: int) -> None:
-    shelf.records += 1
+def _write(shelf: _Shelf, rest: str, modified: int) -> None:
+    shelf.records += rest not in shelf.open and rest not in shelf.recent
     shelf.newest = modified if shelf.newest is None else max(shelf.newest, modified)
 
 

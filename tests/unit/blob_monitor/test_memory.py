@@ -184,6 +184,31 @@ def test_full_listings_take_turns_where_memory_has_no_room_for_all(monkeypatch: 
     assert readings == 6
 
 
+def test_blobs_that_are_written_often_do_not_make_full_listings_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a full listing is thought to need follows the blobs of a scope, not how often they were written since the start."""
+    monkeypatch.setattr(environment, "_MOST_ROWS", 20)
+    world = World()
+    names = [hour_blob(f"x=/R{number}", 12) for number in range(6)]
+    monitor = world.monitor(reconcile_seconds=1800)
+    readings = 0
+
+    def count() -> None:
+        nonlocal readings
+        readings += threading.current_thread() is not threading.main_thread()
+
+    world.broker.on_read = count
+    found = []
+    for _ in range(4):
+        for size in range(1, 20):
+            for name in names:
+                world.storage.write(name, size)
+            monitor.round(60)
+        readings = 0
+        monitor.round(1800)
+        found.append(readings)
+    assert found == [1] * 4
+
+
 def test_full_listings_that_ended_one_after_the_other_share_the_next_reading() -> None:
     """The state topic is read once for all scopes that are due soon, not once for each."""
     world = World()
