@@ -141,7 +141,13 @@ class Monitor:
             self._commit()
 
     def _start_jobs(self, due: Sequence[tuple[Environment, Kind]]) -> None:
-        self._memory.move(horizons(self._clock.now(), self._settings))
+        listed = horizons(self._clock.now(), self._settings)
+        if self._memory.is_ahead_of(listed):
+            log.warning("the clock was set back; what is known of blobs is read anew")
+            self._covered = frozenset()
+            self._start_again()
+            return
+        self._memory.move(listed)
         for environment, kind in due:
             looks = tuple(filter(self._is_to_look, environment.place.territories))
             environment.start(environment.plan(kind, self._is_mine, self._epoch, looks), self._inbox)

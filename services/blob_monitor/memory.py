@@ -116,6 +116,10 @@ class Memory:
         """Take note that the end of the topic has been reached."""
         self._is_loading = False
 
+    def is_ahead_of(self, horizons: Mapping[Layout, str]) -> bool:
+        """Tell whether hours or days from `horizons` on have been let go of: the clock was ahead then."""
+        return any(horizon < self._horizons.get(layout, "") for layout, horizon in horizons.items())
+
     def move(self, horizons: Mapping[Layout, str]) -> None:
         """Let go of closed blobs of hours and days before `horizons`, which are never moved back."""
         moved = {layout: max(horizon, self._horizons.get(layout, "")) for layout, horizon in horizons.items()}

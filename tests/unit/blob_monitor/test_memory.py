@@ -310,6 +310,21 @@ def test_with_closing_switched_off_memory_is_bounded_as_well(layout: Layout) -> 
     assert [state.status for state in world.broker.states().values()] == [BlobStatus.OPEN]
 
 
+def test_a_clock_that_is_set_back_does_not_delay_new_blobs() -> None:
+    """Hours that a clock far ahead had let go of are read again; what is new in them need not wait for a full listing."""
+    world = World()
+    world.storage.write(NAME, 14)
+    world.clock_off = 24 * HOUR
+    monitor = world.monitor(reconcile_seconds=100_000)
+    monitor.round()
+    monitor.round()
+    world.clock_off = 0 * HOUR
+    monitor.round()
+    world.storage.write(other := hour_blob("x=/R1", 12, "B"), 1)
+    monitor.round()
+    assert world.broker.said() == [(OBSERVED, NAME), (OBSERVED, other)]
+
+
 @given(st.text(max_size=9), st.none() | st.integers(0, 2**62), st.integers(0, 2**32 - 1), st.text(max_size=5))
 def test_a_row_says_what_was_known(etag: str, baseline: int | None, number: int, replay_id: str) -> None:
     """All but the size comes back, times to the second, the ETag as far as it is the one that is asked for."""
