@@ -72,9 +72,10 @@ def partition_count(kafka: KafkaSettings, topic: str) -> int:
         ConfigError: the topic does not exist.
     """
     check_reachable(kafka)
-    found = _present(make_admin(kafka)).get(topic)
+    admin = make_admin(kafka)
+    found = _present(admin).get(topic)
     if found is None:
-        raise missing_topic(topic)
+        raise missing_topic(admin, topic)
     return len(found.partitions)
 
 
@@ -87,8 +88,11 @@ def check_topics(kafka: KafkaSettings, topics: TopicSettings, specs: Sequence[To
     """
     check_reachable(kafka)
     names = {spec.field: spec.name(topics) for spec in specs}
-    counts = {name: len(found.partitions) for name, found in _present(make_admin(kafka)).items()}
+    admin = make_admin(kafka)
+    counts = {name: len(found.partitions) for name, found in _present(admin).items()}
     if missing := [name for name in names.values() if name not in counts]:
+        if not isinstance(error := missing_topic(admin, missing[0]), ConfigError):
+            raise error
         raise ConfigError(f"there is no topic {', '.join(missing)}; run `blobtide topics apply`")
     for group in sorted({spec.joined for spec in specs}):
         joined = {names[field]: counts[names[field]] for field in group if field in names}

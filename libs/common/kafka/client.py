@@ -14,9 +14,9 @@ import confluent_kafka
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
-from libs.common.errors import ConfigError, ServerUnreachable
+from libs.common.errors import BlobtideError, ConfigError, ServerUnreachable
 from libs.common.kafka.client_log import ClientLog, reason_in
-from libs.common.kafka.failures import error_of, translated
+from libs.common.kafka.failures import error_of, is_denied, translated
 from libs.common.kafka.login import RENEWING, Login, password
 from libs.common.settings.kafka import KafkaSettings, SecurityProtocol
 from libs.common.transport import Lack, guard_credentials, is_plain, note
@@ -67,6 +67,11 @@ def consumer_config(kafka: KafkaSettings, group: str) -> Config:
         "receive.message.max.bytes": max(100_000_000, fetch_bytes + _MIB),
     }
     return _merged(kafka, chosen, fixed)
+
+
+def reader_group(kafka: KafkaSettings) -> str:
+    """Return the name of consumers that are in no group. They join none and commit nothing, but the client asks where it is."""
+    return f"{kafka.group_prefix}.reader"
 
 
 def producer_config(kafka: KafkaSettings) -> Config:
@@ -232,6 +237,7 @@ def check_reachable(kafka: KafkaSettings, topics: tuple[str, ...] = (), seconds:
     Raises:
         ServerUnreachable: Kafka does not answer within `seconds`, or refuses us; one line that says what to check.
         ConfigError: a topic does not exist.
+        BlobtideError: this user may not know whether it does.
     """
     problems: list[KafkaError] = []
     client_log = SilentLog("check")
@@ -243,11 +249,17 @@ def check_reachable(kafka: KafkaSettings, topics: tuple[str, ...] = (), seconds:
         raise ServerUnreachable(_unreachable(kafka, problems, client_log)) from error
     for topic in topics:
         if topic not in present:
-            raise missing_topic(topic)
+            raise missing_topic(admin, topic)
 
 
-def missing_topic(topic: str) -> ConfigError:
-    """Return the error for a topic that is not there."""
+def missing_topic(admin: AdminClient, topic: str) -> BlobtideError:
+    """Return the error for a topic that Kafka does not list: it is not there, or is hidden from this user."""
+    try:
+        error = admin.list_topics(topic, timeout=ANSWER_SECONDS).topics[topic].error
+    except KafkaException as exception:
+        error = error_of(exception)
+    if error is not None and is_denied(error):
+        return translated(error, f"looking at topic {topic}")
     return ConfigError(f"topic {topic} does not exist; run `blobtide topics apply`")
 
 

@@ -17,7 +17,7 @@ from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
 from libs.common.errors import ServerUnreachable
 from libs.common.kafka.admin import partition_count
-from libs.common.kafka.client import ANSWER_SECONDS, answer_of, consumer_config, make_admin, make_client
+from libs.common.kafka.client import ANSWER_SECONDS, answer_of, consumer_config, make_admin, make_client, reader_group
 from libs.common.kafka.client_log import ClientLog
 from libs.common.kafka.consumer import inbound
 from libs.common.kafka.failures import is_end, is_passing, translated
@@ -83,7 +83,7 @@ class _Follower:
 
     def open(self, partitions: Collection[int]) -> None:
         config = {
-            **consumer_config(self._kafka, f"{self._kafka.group_prefix}.reader"),
+            **consumer_config(self._kafka, reader_group(self._kafka)),
             "enable.partition.eof": True,
             "fetch.wait.max.ms": 100,
             # Small records, read in a tight loop: more would only take memory.
@@ -134,7 +134,7 @@ class _Follower:
         """Remember how far the partition has been read; return whether `message` is a record."""
         error, partition, offset = message.error(), message.partition(), message.offset()
         if error is not None and not is_passing(error):
-            raise translated(error, f"reading {self._topic}")
+            raise translated(error, f"reading {self._topic} as {reader_group(self._kafka)}")
         if partition is None or offset is None:
             return False
         if error is None:

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, Message, Producer
 
 from libs.common.dead_letters import DeadLetter
 from libs.common.errors import Retry
 from libs.common.kafka import metrics
 from libs.common.kafka.client import make_client, producer_config
 from libs.common.kafka.client_log import ClientLog
-from libs.common.kafka.failures import error_of, is_passing, is_too_large, translated
+from libs.common.kafka.failures import RAISED_WHILE_SERVING, error_of, is_denied, is_passing, is_too_large, translated
 from libs.common.kafka.records import Outbound
 from libs.common.kafka.topic_limits import TopicLimits
 from libs.common.settings.kafka import KafkaSettings
@@ -61,7 +61,7 @@ class DeadLetterWriter:
         except BufferError as error:
             self.close()
             raise Retry(f"Kafka took none of the dead letters that wait for it within {FLUSH_SECONDS:g} s") from error
-        except KafkaException as error:
+        except RAISED_WHILE_SERVING as error:
             self.close()
             raise self._problem(error_of(error)) from error
         if self._problems:
@@ -98,6 +98,8 @@ class DeadLetterWriter:
         if is_too_large(error):
             self._limits.refused((self._topic,))
             return Retry(f"{self._topic} takes smaller messages than these dead letters", after=0.0)
+        if is_denied(error):
+            return translated(error, f"writing dead letters to {self._topic}")
         if error.fatal() or is_passing(error) or error.code() == KafkaError._MSG_TIMED_OUT:  # noqa: SLF001
             return Retry(f"dead letters were not written: {error.str()}")
         return translated(error, f"writing dead letters to {self._topic}")

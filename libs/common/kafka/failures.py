@@ -7,7 +7,7 @@ client, an *abort* error ends the transaction, a *retriable* one asks for the sa
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from confluent_kafka import KafkaError, KafkaException
 
@@ -107,9 +107,15 @@ _PASSING = _RETRIABLE_FOR_THE_PROTOCOL | {
 _MOVED = _NOT_IN_GROUP | {KafkaError.REBALANCE_IN_PROGRESS, KafkaError._STATE, KafkaError._ASSIGNMENT_LOST}  # noqa: SLF001
 
 
-def error_of(exception: KafkaException) -> KafkaError:
+# What a call raises that serves callbacks. A fatal error that comes together with an acknowledgement makes the client raise
+# SystemError, with the KafkaException as its cause.
+RAISED_WHILE_SERVING: Final = (KafkaException, SystemError)
+
+
+def error_of(exception: KafkaException | SystemError) -> KafkaError:
     """Return the client error inside `exception`."""
-    error = exception.args[0] if exception.args else None
+    cause = exception.__cause__ if isinstance(exception, SystemError) else exception
+    error = cause.args[0] if cause is not None and cause.args else None
     return error if isinstance(error, KafkaError) else KafkaError(KafkaError._FAIL, str(exception))  # noqa: SLF001
 
 
@@ -186,9 +192,11 @@ def is_out_of_range(error: KafkaError) -> bool:
 
 def translated(error: KafkaError, doing: str) -> BlobtideError:
     """Return our exception for `error`, as one line that says what was being done and what to check."""
-    text = error.str()
     if is_denied(error):
-        return BlobtideError(f"Kafka denied {doing}: {text}; check the ACLs of this user")
+        text = KafkaError(error.code()).str()  # what the broker says itself may be its whole request
+        hint = "check the ACLs of this user (`blobtide acls print` lists what it needs)"
+        return BlobtideError(f"Kafka denied {doing}: {text}; {hint}")
+    text = error.str()
     if is_passing(error):
         return ServerUnreachable(f"Kafka did not answer while {doing}: {text}")
     return BlobtideError(f"Kafka failed while {doing}: {text} ({error.name()})")

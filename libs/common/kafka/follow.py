@@ -16,7 +16,7 @@ from confluent_kafka import OFFSET_END, Consumer, KafkaException
 from confluent_kafka import TopicPartition as ClientPartition
 
 from libs.common.errors import ConfigError, ServerUnreachable
-from libs.common.kafka.client import check_reachable, consumer_config, make_client
+from libs.common.kafka.client import check_reachable, consumer_config, make_client, reader_group
 from libs.common.kafka.client_log import ClientLog
 from libs.common.kafka.consumer import inbound
 from libs.common.kafka.failures import is_end, is_passing, raise_for, translated
@@ -69,7 +69,11 @@ class Follower:
             ServerUnreachable, ConfigError: Kafka, a topic or the partition is not there.
         """
         check_reachable(self._kafka, self._topics)
-        config = consumer_config(self._kafka, "not-a-group") | {"enable.partition.eof": True, "auto.offset.reset": "earliest"}
+        config = {
+            **consumer_config(self._kafka, reader_group(self._kafka)),
+            "enable.partition.eof": True,
+            "auto.offset.reset": "earliest",
+        }
         self._consumer = make_client(Consumer, config, ClientLog("follow"))
         start = self._starts(self._clock() + _SECONDS)
         self._unfinished = {TopicPartition(partition.topic, partition.partition) for partition in start}
@@ -134,7 +138,7 @@ class Follower:
                 self._unfinished.discard(TopicPartition(str(message.topic()), int(message.partition() or 0)))
                 ended = True
             elif not is_passing(error):
-                raise translated(error, "reading topics")
+                raise translated(error, f"reading {message.topic() or 'topics'} as {reader_group(self._kafka)}")
         return got, ended
 
     def _starts(self, deadline: float) -> list[ClientPartition]:

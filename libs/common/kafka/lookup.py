@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, Message
 from confluent_kafka import TopicPartition as ClientPartition
 
 from libs.common.errors import ServerUnreachable
-from libs.common.kafka.client import consumer_config, make_client
+from libs.common.kafka.client import consumer_config, make_client, reader_group
 from libs.common.kafka.client_log import ClientLog
 from libs.common.kafka.consumer import inbound
 from libs.common.kafka.failures import is_end, is_out_of_range, is_passing, translated
@@ -67,12 +67,12 @@ class Lookup:
         if error is None or is_end(error) or is_out_of_range(error):
             return True
         if not is_passing(error):
-            raise translated(error, f"reading {self._topic}")
+            raise translated(error, f"reading {self._topic} as {reader_group(self._kafka)}")
         return False
 
     def _connect(self) -> Consumer:
         config = {
-            **consumer_config(self._kafka, f"{self._kafka.group_prefix}.reader"),
+            **consumer_config(self._kafka, reader_group(self._kafka)),
             "isolation.level": "read_uncommitted",
             "enable.partition.eof": True,
             "fetch.message.max.bytes": _FETCH_BYTES,

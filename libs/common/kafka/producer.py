@@ -21,6 +21,7 @@ import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -35,11 +36,13 @@ from libs.common.kafka import metrics
 from libs.common.kafka.bounded_calls import BoundedCalls, CallHangs
 from libs.common.kafka.client_log import ClientLog
 from libs.common.kafka.failures import (
+    RAISED_WHILE_SERVING,
     Failure,
     OutputRefused,
     OutputTooLarge,
     classify,
     error_of,
+    is_denied,
     is_fenced,
     is_out_of_group,
     is_refusal,
@@ -126,6 +129,7 @@ class TransactionalProducer:
         self._fences: deque[float] = deque(maxlen=2)
         self._throttle = Throttle(clock)
         self._too_large: set[str] = set()  # topics that did not take a record of this transaction
+        self._denied: set[str] = set()  # topics that did not take a record of this transaction
         self.state = State.COLD
 
     def prepare(self, seconds: float) -> bool:
@@ -155,7 +159,7 @@ class TransactionalProducer:
 
     def _init_failed(self, error: KafkaError) -> None:
         if self._client is not None:
-            self._client.poll(0)
+            _serve(self._client, 0)
         if classify(error) is Failure.RETRIABLE:
             return
         self._drop()
@@ -169,11 +173,12 @@ class TransactionalProducer:
         Raises:
             OutputTooLarge: a topic does not take a record of this size; the transaction was aborted.
             OutputRefused: a record can never be written; the transaction was aborted.
-            BlobtideError: another process keeps taking over the transactional id.
+            BlobtideError: another process keeps taking over the transactional id, or Kafka denies this user a part of the work.
         """
         self._stay_in_process()
         client = self._ready_client()
         self._too_large.clear()
+        self._denied.clear()
         started = self._clock()
         try:
             committing = self._run(client, work, started + self._limits.commit)
@@ -214,7 +219,7 @@ class TransactionalProducer:
             except CallHangs as exception:
                 self._hangs("a step of a transaction")
                 raise _Failed(KafkaError(KafkaError._TIMED_OUT, "call hangs"), Failure.FATAL) from exception  # noqa: SLF001
-            except KafkaException as exception:
+            except RAISED_WHILE_SERVING as exception:
                 error = error_of(exception)
                 failure = classify(error)
                 if failure is not Failure.RETRIABLE or self._clock() >= deadline:
@@ -225,7 +230,7 @@ class TransactionalProducer:
 
     def _wait(self) -> None:
         if self._client is not None:
-            self._client.poll(0.05)
+            _serve(self._client, 0.05)
 
     def _produce(self, client: TransactionalClient, output: Outbound, deadline: float) -> None:
         partition = -1 if output.partition is None else output.partition
@@ -260,12 +265,14 @@ class TransactionalProducer:
     def _note(self, error: KafkaError, topic: str) -> None:
         if is_too_large(error):
             self._too_large.add(topic)
+        if is_denied(error):
+            self._denied.add(topic)
 
     def _flush(self, client: TransactionalClient, deadline: float) -> None:
         while True:
             try:
                 left = client.flush(max(0.1, min(self._limits.call, deadline - self._clock())))
-            except KafkaException as exception:
+            except RAISED_WHILE_SERVING as exception:
                 error = error_of(exception)
                 raise _Failed(error, classify(error)) from exception
             if left == 0:
@@ -274,7 +281,7 @@ class TransactionalProducer:
                 raise _Failed(KafkaError(KafkaError._TIMED_OUT, f"{left} records unacknowledged"), Failure.ABORT)  # noqa: SLF001
 
     def _settle_success(self, client: TransactionalClient, committing: float) -> None:
-        client.poll(0)  # serves the log lines that are looked at next
+        _serve(client, 0)  # the log lines that are looked at next
         if committing > self._limits.slow_commit:
             self._recycle("slow_commit")
         elif self._log.coordinator_timed_out:
@@ -285,8 +292,8 @@ class TransactionalProducer:
     def _end(self, client: TransactionalClient, failed: _Failed, work: Transaction) -> Ending:
         """Leave a failed transaction: abort if that is allowed, replace the producer."""
         outcome = self._outcome(failed)
-        if is_refusal(failed.error):
-            client.poll(0)  # serves reports that say of which topic
+        if is_refusal(failed.error) or is_denied(failed.error):
+            _serve(client, 0)  # reports that say of which topic
         if outcome == "aborted":
             self.state = State.ABORTING
             self._abort(client)
@@ -297,10 +304,16 @@ class TransactionalProducer:
         self._recycle(outcome)
         if is_fenced(failed.error):
             self._count_fence()
+        if is_denied(failed.error):
+            raise translated(failed.error, self._denied_in(work))
         if is_refusal(failed.error):
             raise self._refusal(failed.error, frozenset(output.topic for output in work.outputs))
         broken = failed.failure is Failure.FATAL or is_out_of_group(failed.error)
         return Ending.LEFT_GROUP if broken else Ending.ABORTED
+
+    def _denied_in(self, work: Transaction) -> str:
+        topics = self._denied or {output.topic for output in work.outputs} | {source.topic for source in work.offsets}
+        return f"a transaction of {self._id} with {', '.join(sorted(topics))}"
 
     def _refusal(self, error: KafkaError, topics: frozenset[str]) -> OutputRefused:
         if is_too_large(error):
@@ -368,6 +381,12 @@ class TransactionalProducer:
                 error_code=error.name(),
                 similar_lines=self._throttle.take_swallowed(),
             )
+
+
+def _serve(client: TransactionalClient, seconds: float) -> None:
+    """Serve callbacks and log lines. A fatal error is raised here as well; the call that met it has told of it."""
+    with suppress(*RAISED_WHILE_SERVING):
+        client.poll(seconds)
 
 
 def _count(outputs: Sequence[Outbound]) -> None:

@@ -102,7 +102,7 @@ class TransactionalSession:
             OutputRefused: an output can never be written; work was rewound as after ABORTED. One that is only too large for
                 its topic ends as ABORTED, and the limit is then smaller.
             ConfigError: a topic takes too little to be of use.
-            BlobtideError: another process has this transactional id.
+            BlobtideError: another process has this transactional id, or Kafka denies this user a part of the work.
         """
         transaction = self._transaction(outputs, offsets)
         if transaction is None:

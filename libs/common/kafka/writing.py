@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, Message, Producer
 
 from libs.common.errors import ServerUnreachable
 from libs.common.kafka.client import make_client, producer_config
 from libs.common.kafka.client_log import ClientLog
-from libs.common.kafka.failures import error_of, translated
+from libs.common.kafka.failures import RAISED_WHILE_SERVING, error_of, translated
 from libs.common.kafka.records import Outbound
 from libs.common.settings.kafka import KafkaSettings
 
@@ -41,7 +41,7 @@ def write(kafka: KafkaSettings, records: Sequence[Outbound]) -> None:
             headers = list(record.headers)
             producer.produce(record.topic, record.value, record.key, headers=headers, on_delivery=on_delivery, **where)
         left = producer.flush(WRITE_SECONDS)
-    except KafkaException as error:
+    except RAISED_WHILE_SERVING as error:
         raise translated(error_of(error), f"writing to {topics}") from error
     if problems:
         raise translated(problems[0], f"writing to {topics}")

@@ -110,7 +110,7 @@ def test_a_topic_that_may_not_be_read_is_an_error(start: Newest | Since, monkeyp
     """What the client cannot get over by itself ends the reading with a reason, instead of waiting for ever."""
     denied = _Message(0, 0, KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
     follower = following(_Client(itertools.repeat([denied])), start, monkeypatch)
-    with pytest.raises(BlobtideError, match=r"Kafka denied reading topics: .*check the ACLs"):
+    with pytest.raises(BlobtideError, match=r"Kafka denied reading t as blobtide.reader: .*check the ACLs"):
         list(follower.backlog())
 
 
