@@ -30,6 +30,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "convert": ("services.cli.convert", "Turn local flow-log files into rows, without any server."),
     "quarantine": ("services.cli.quarantine", "List or release blobs that are left alone so that they stop no others."),
     "topics": ("services.cli.topics", "Compare or apply the declared topics."),
+    "acls": ("services.cli.acls", "Show, compare or grant the rights that services need in Kafka."),
     "config": ("services.cli.config", "Check or show the effective settings."),
     "sinks": ("services.cli.sinks", "List the destinations and their delivery promises."),
     "sink-setup": ("services.cli.sink_setup", "Install what a destination needs, such as an index template."),

@@ -18,15 +18,32 @@ from packaging.requirements import Requirement
 from libs.common.settings import load_settings
 from libs.common.settings.services import HttpSettings
 from services.cli.main import blobtide
+from services.cli.rights import rights_of
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
+
+
+def merged(base: Any, over: Any) -> Any:
+    """Return what Compose makes of a file and one over it: maps are merged, volumes are joined, all else is replaced."""
+    if isinstance(base, list) and isinstance(over, list) and any(":" in str(entry) for entry in over):
+        return [*base, *over]
+    if not isinstance(base, dict) or not isinstance(over, dict):
+        return over
+    return {**base, **{name: merged(base.get(name), value) for name, value in over.items()}}
+
+
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-OURS = {name: service for name, service in SERVICES.items() if "blobtide" in service["image"] and name != "azurite"}
+SECURED: dict[str, dict[str, Any]] = merged(COMPOSE, yaml.safe_load((DEPLOY / "compose.secure.yaml").read_text()))["services"]
+ONE_SHOTS = ("certificates", "access")  # of the overlay: they run a script
+BOTH = {**SERVICES, **{f"{name} secured": service for name, service in SECURED.items()}}
+OURS = {name: service for name, service in BOTH.items() if "BLOBTIDE_CONFIG" in service.get("environment", {})}
+OURS = {name: service for name, service in OURS.items() if "entrypoint" not in service}
+CLIENTS = sorted(SECURED.keys() - {"kafka", "azurite", "demo", *ONE_SHOTS})
 OVERRIDABLE = re.compile(r"\$\{[A-Z]+_IMAGE:-(?P<default>[^}]+)\}")
 
 
-@pytest.mark.parametrize("service", SERVICES.values(), ids=SERVICES)
+@pytest.mark.parametrize("service", BOTH.values(), ids=BOTH)
 def test_every_container_is_confined(service: dict[str, Any]) -> None:
     """Read-only root file system, no capabilities, no way to gain rights, bounded memory and processes, an end in order."""
     assert service["init"] is True
@@ -36,19 +53,61 @@ def test_every_container_is_confined(service: dict[str, Any]) -> None:
     assert service["mem_limit"]
     assert service["pids_limit"]
     assert service["stop_grace_period"]
-    assert not service.keys() & {"privileged", "cap_add", "network_mode", "pid", "ports"}
+    assert not service.keys() & {"privileged", "cap_add", "pid", "ports"}
+    assert service.get("network_mode", "none") == "none"
 
 
-@pytest.mark.parametrize("name", sorted(SERVICES.keys() - {"kafka"}))
+@pytest.mark.parametrize("name", sorted(SECURED.keys() - {"kafka", "certificates"}))
 def test_every_image_of_ours_runs_as_a_numeric_user(name: str) -> None:
     """Neither root nor a name that only the image knows; Kafka's image brings a user of its own."""
-    assert re.fullmatch(r"[1-9]\d+:[1-9]\d+", SERVICES[name]["user"])
+    assert re.fullmatch(r"[1-9]\d+:[1-9]\d+", SECURED[name]["user"])
+
+
+def test_only_what_fills_new_volumes_is_root_and_reaches_nothing() -> None:
+    """Volumes that are new belong to root; who fills them has no network and sees neither data nor settings."""
+    certificates = SECURED["certificates"]
+    assert (certificates["user"], certificates["network_mode"]) == ("0:0", "none")
+    sources = [volume.split(":")[0] for volume in certificates["volumes"]]
+    assert sources[0] == "./compose/secure/access.py"
+    assert all(source.startswith("secrets-") for source in sources[1:])
+
+
+def test_each_service_has_its_own_login_and_no_other() -> None:
+    """Users, passwords and rights are those of the services that speak to Kafka; each sees the secrets of one user."""
+    for one_shot in ONE_SHOTS:
+        assert sorted(SECURED[one_shot]["command"][2:]) == CLIENTS
+    filled = {volume.split(":")[0] for volume in SECURED["certificates"]["volumes"][1:]}
+    assert filled == {f"secrets-{name}" for name in (*CLIENTS, "kafka", "access")}
+    for name, service in SECURED.items():
+        secrets = [volume for volume in service.get("volumes", ()) if volume.startswith("secrets-")]
+        if name != "certificates":
+            assert secrets == ([f"secrets-{name}:/secrets:ro"] if f"secrets-{name}" in filled else [])
+    rights_of(load_settings(DEPLOY / "compose" / "config.yaml"), CLIENTS, {})
+
+
+def test_nobody_speaks_to_the_secured_broker_unasked() -> None:
+    """Every listener asks for a password or a certificate, every service gives one, and nothing is allowed by default."""
+    kafka = SECURED["kafka"]["environment"]
+    protocols = dict(one.split(":") for one in kafka["KAFKA_LISTENER_SECURITY_PROTOCOL_MAP"].split(","))
+    listeners = {one.split(":")[0] for one in kafka["KAFKA_LISTENERS"].split(",")}
+    assert listeners == protocols.keys()
+    for name, protocol in protocols.items():
+        asks = kafka.get(f"KAFKA_LISTENER_NAME_{name}_SSL_CLIENT_AUTH") == "required"
+        assert protocol == "SASL_SSL" or (protocol == "SSL" and asks)
+    assert kafka["KAFKA_ALLOW_EVERYONE_IF_NO_ACL_FOUND"] == "false"
+    for name in CLIENTS:
+        assert SECURED[name]["environment"]["BLOBTIDE_KAFKA__SASL_USERNAME"] == name
+
+
+def test_the_image_has_what_makes_certificates() -> None:
+    """The library that the overlay's script needs is among the locked packages of the image."""
+    assert re.search(r"^cryptography==", (DEPLOY.parent / "requirements.lock").read_text(), re.MULTILINE)
 
 
 def test_every_image_can_be_replaced_and_names_no_registry() -> None:
     """Each image and base image is a variable whose default is a plain name."""
-    images = [service["image"] for service in SERVICES.values()]
-    images += [image for service in SERVICES.values() for image in service.get("build", {}).get("args", {}).values()]
+    images = [service["image"] for service in SECURED.values()]
+    images += [image for service in SECURED.values() for image in service.get("build", {}).get("args", {}).values()]
     for image in images:
         match = OVERRIDABLE.fullmatch(image)
         assert match, image
@@ -57,10 +116,10 @@ def test_every_image_can_be_replaced_and_names_no_registry() -> None:
 
 def test_only_storage_and_its_data_belong_to_the_demo() -> None:
     """Without the demo profile everything else is there, and nothing depends on what is not."""
-    demo = {name for name, service in SERVICES.items() if service.get("profiles") == ["demo"]}
+    demo = {name for name, service in SECURED.items() if service.get("profiles") == ["demo"]}
     assert demo == {"azurite", "demo"}
-    for name in SERVICES.keys() - demo:
-        assert not set(SERVICES[name].get("depends_on", ())) & demo
+    for name in SECURED.keys() - demo:
+        assert not set(SECURED[name].get("depends_on", ())) & demo
 
 
 @pytest.mark.parametrize("service", OURS.values(), ids=OURS)

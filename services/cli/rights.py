@@ -1,0 +1,97 @@
+"""What each service, and each command that people call, does in Kafka, and so the least rights that it needs there.
+
+The table is held against the services by tests that run each with nothing else (`tests/integration/test_secured_kafka.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from libs.common.errors import ConfigError
+from libs.common.kafka.acls import On, Operation, Right
+from libs.common.kafka.client import reader_group
+from libs.common.settings import Settings
+from libs.common.settings.kafka import TopicSettings
+
+SINK: Final = "sink-"
+
+
+@dataclass(frozen=True, slots=True)
+class _Uses:
+    """Topics by name; `role` is what group and transactional ids are called behind the prefix."""
+
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    role: str = ""
+    is_transactional: bool = False
+    looks_up: bool = True  # reads topics also without being in a group, under a name that the client asks the broker for
+    declares: tuple[str, ...] = ()
+
+
+def known(settings: Settings) -> tuple[str, ...]:
+    """Return who has rights, in the order of the pipeline: services, the sinks that are configured, commands."""
+    fixed = ("blob-monitor", "ingest", "parser")
+    return (*fixed, *(f"{SINK}{name}" for name in settings.sinks), "tail", "quarantine", "topics")
+
+
+def rights_of(settings: Settings, names: Iterable[str], principals: Mapping[str, str]) -> list[Right]:
+    """Return the rights of `names`. Without an entry in `principals` the user has the same name.
+
+    Raises:
+        ConfigError: a name is not known.
+    """
+    found = (right for name in names for right in _rights(settings, name, principals.get(name, f"User:{name}")))
+    return list(dict.fromkeys(found))  # several may be one user
+
+
+def _rights(settings: Settings, name: str, principal: str) -> Iterator[Right]:
+    uses, prefix = _uses(settings, name), settings.kafka.group_prefix
+    for topic in uses.reads:
+        yield Right(principal, Operation.READ, On.TOPIC, topic)
+    for topic in uses.writes:
+        yield Right(principal, Operation.WRITE, On.TOPIC, topic)
+        yield Right(principal, Operation.DESCRIBE_CONFIGS, On.TOPIC, topic)  # how large a message it takes
+    if uses.role:
+        yield Right(principal, Operation.READ, On.GROUP, f"{prefix}.{uses.role}")
+    if uses.looks_up:
+        yield Right(principal, Operation.DESCRIBE, On.GROUP, reader_group(settings.kafka))
+    if uses.is_transactional:
+        yield Right(principal, Operation.WRITE, On.TRANSACTIONAL_IDS, f"{prefix}.{uses.role}.")
+    for topic in uses.declares:
+        for operation in (Operation.CREATE, Operation.ALTER, Operation.ALTER_CONFIGS, Operation.DESCRIBE_CONFIGS):
+            yield Right(principal, operation, On.TOPIC, topic)
+
+
+def _uses(settings: Settings, name: str) -> _Uses:
+    topics = settings.topics
+    if name.startswith(SINK):
+        return _Uses((topics.flows,), (topics.errors,), f"sink.{name.removeprefix(SINK)}", looks_up=False)
+    fixed = _fixed(topics)
+    if name not in fixed:
+        raise ConfigError(f"{name} is no service or command with rights: {', '.join(known(settings))}, or {SINK}NAME")
+    return fixed[name]
+
+
+def _fixed(topics: TopicSettings) -> dict[str, _Uses]:
+    everything = tuple(topics.model_dump().values())
+    raw = (topics.raw_flow_logs, topics.raw_application_logs, topics.raw_proxy_logs)
+    return {
+        "blob-monitor": _Uses((topics.blob_state,), (topics.blobs, topics.blob_state), "blob-monitor", is_transactional=True),
+        "ingest": _Uses(
+            (topics.blobs, topics.checkpoints),
+            (*raw, topics.checkpoints, topics.completions, topics.errors),
+            "ingest",
+            is_transactional=True,
+        ),
+        "parser": _Uses(
+            (topics.raw_flow_logs, topics.quarantine),
+            (topics.flows, topics.quarantine, topics.errors),
+            "parser",
+            is_transactional=True,
+        ),
+        "tail": _Uses(everything),
+        "quarantine": _Uses((topics.blob_state, topics.checkpoints, topics.quarantine), (topics.blobs, topics.quarantine)),
+        "topics": _Uses(looks_up=False, declares=everything),
+    }

@@ -1,0 +1,337 @@
+"""A broker with TLS, logins and an authorizer that is on: each service does its work with its rights, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicCollection
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    NewTopic,
+    ResourcePatternType,
+    ResourceType,
+)
+
+from libs.common.dead_letters import DeadLetter, ErrorCode
+from libs.common.errors import BlobtideError
+from libs.common.kafka.acls import On, Operation, Right, grant_rights
+from libs.common.kafka.client import consumer_config, make_admin, producer_config, transactional_config
+from libs.common.kafka.dead_letter_writer import DeadLetterWriter
+from libs.common.kafka.records import Outbound, TopicPartition
+from libs.common.kafka.session import SessionSpec, TransactionalSession
+from libs.common.settings import load_settings
+from libs.common.settings.kafka import TopicSettings
+from libs.local.azurite import LocalAzurite
+from services.cli.main import blobtide
+from services.cli.rights import rights_of
+from services.cli.supervisor import Program
+from tests.estates import estate, generating, plan_of, wait_for_all
+from tests.fixtures.servers import serving
+from tests.pipeline import Pipeline, Plan, assert_same_rows_in_order, read_rows
+from tests.secured_kafka import AUDIENCE, USERS, SecuredKafka, access_script
+from tests.token_server import Issuer
+
+pytestmark = pytest.mark.timeout(300)
+
+SECONDS = 30.0
+TOPICS = TopicSettings()
+ISSUER = Issuer(AUDIENCE, {"tail": "tail's secret", "nobody": "nobody's secret"})
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
+    """Return a broker with users, rights and topics as the compose overlay makes them."""
+    directory = tmp_path_factory.mktemp("secured")
+    broker = SecuredKafka(directory / "kafka", ISSUER.write_keys(directory / "keys.json"))
+    with serving(broker), pytest.MonkeyPatch.context() as patch:
+        config = broker.data_dir / "config.yaml"
+        config.write_text("sinks: {file: {directory: /tmp/never}}")
+        for name, value in {**broker.administrator(), "BLOBTIDE_CONFIG": str(config)}.items():
+            patch.setenv(name, value)
+        for user in USERS[-1:]:
+            make_user(broker, user)
+        assert access_script().grant(broker.secrets / "access", USERS[:-1]) == 0
+        patch.undo()
+        assert command(broker, "topics", "topics", "apply").exit_code == 0
+        yield broker
+
+
+def make_user(broker: SecuredKafka, user: str) -> None:
+    """Let `user` sign in, without any right."""
+    access_script().accept(broker.secrets / "access", [user])
+
+
+def variables(broker: SecuredKafka, user: str) -> dict[str, str]:
+    """Return the variables with which a process signs in as `user`."""
+    return {f"BLOBTIDE_KAFKA__{name.upper()}": value for name, value in broker.connection(user).items()}
+
+
+def command(broker: SecuredKafka, user: str, *words: str) -> Result:
+    """Run a command of blobtide as `user`."""
+    return CliRunner(env=variables(broker, user)).invoke(blobtide, words)
+
+
+@dataclass(frozen=True, slots=True)
+class SecuredPlan(Plan):
+    """A pipeline whose processes sign in, each as a user of its own."""
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings file's content, without what the processes have as variables."""
+        settings = Plan.settings(self)
+        del settings["kafka"]["librdkafka"], settings["kafka"]["bootstrap_servers"]
+        return settings
+
+
+class SecuredPipeline(Pipeline):
+    """Each process as the user of its name."""
+
+    def __init__(self, plan: Plan, broker: SecuredKafka) -> None:
+        self._broker = broker
+        super().__init__(plan)
+
+    def _program(self, words: str, ordinal: int, file: Path) -> Program:
+        program = super()._program(words, ordinal, file)
+        return replace(program, env={**program.env, **variables(self._broker, words.replace(" ", "-"))})
+
+
+def test_everything_arrives_with_the_least_rights(broker: SecuredKafka, own_azurite: LocalAzurite, tmp_path: Path) -> None:
+    """From a blob to rows in files, each service signs in over TLS as a user that may do what the table says and no more."""
+    plain = plan_of(broker.settings("nobody"), TOPICS, own_azurite, tmp_path)
+    plan = SecuredPlan(**{name: getattr(plain, name) for name in Plan.__dataclass_fields__})
+    with (
+        generating(own_azurite, estate(2, 20, seed=17), speed=0) as played,
+        SecuredPipeline(plan, broker).running() as pipeline,
+    ):
+        wait_for_all(pipeline, played)
+        assert pipeline.restarts() == 0
+    assert_same_rows_in_order(read_rows(plan.rows_directory), played.truth())
+    for log in tmp_path.glob("*.log"):
+        assert "authorization failed" not in log.read_text().lower()
+
+
+# By user: topics that may be read, and those that may be written.
+MAY = {
+    "blob-monitor": ({TOPICS.blob_state}, {TOPICS.blob_state, TOPICS.blobs}),
+    "ingest": (
+        {TOPICS.blobs, TOPICS.checkpoints},
+        {TOPICS.raw_flow_logs, TOPICS.raw_application_logs, TOPICS.raw_proxy_logs}
+        | {TOPICS.checkpoints, TOPICS.completions, TOPICS.errors},
+    ),
+    "parser": ({TOPICS.raw_flow_logs, TOPICS.quarantine}, {TOPICS.flows, TOPICS.quarantine, TOPICS.errors}),
+    "sink-file": ({TOPICS.flows}, {TOPICS.errors}),
+    "tail": (set(TOPICS.model_dump().values()), set()),
+    "quarantine": ({TOPICS.blob_state, TOPICS.checkpoints, TOPICS.quarantine}, {TOPICS.blobs, TOPICS.quarantine}),
+    "topics": (set(), set()),
+    "nobody": (set(), set()),
+}
+
+
+@pytest.mark.parametrize("user", USERS)
+def test_a_user_may_read_and_write_its_topics_only(broker: SecuredKafka, user: str) -> None:
+    """What Kafka itself says that each user may do with each topic is what its service does, and no more."""
+    admin = make_admin(broker.settings(user))
+    names = list(TOPICS.model_dump().values())
+    answers = admin.describe_topics(TopicCollection(names), include_authorized_operations=True, request_timeout=SECONDS)
+    may: dict[AclOperation, set[str]] = {}
+    for name, answer in answers.items():
+        refused = answer.exception(SECONDS)
+        for operation in () if refused else answer.result().authorized_operations:
+            may.setdefault(operation, set()).add(name)
+    reads, writes = MAY[user]
+    assert (may.get(AclOperation.READ, set()), may.get(AclOperation.WRITE, set())) == (reads, writes)
+    administers = {operation for operation in may if operation not in {AclOperation.READ, AclOperation.WRITE}}
+    own = {AclOperation.DESCRIBE, AclOperation.DESCRIBE_CONFIGS}
+    assert administers <= own | (
+        {AclOperation.CREATE, AclOperation.ALTER, AclOperation.ALTER_CONFIGS} if user == "topics" else set()
+    )
+
+
+def reading(broker: SecuredKafka, user: str, topic: str) -> None:
+    """Read `topic` in the user's own group; raise what Kafka says of it."""
+    joining(broker, user, f"blobtide.{user.replace('-', '.')}", topic)
+
+
+def writing(broker: SecuredKafka, user: str, topic: str) -> None:
+    """Write to `topic`; raise what Kafka says of it."""
+    producer = Producer(producer_config(broker.settings(user)))
+    errors: list[KafkaError | None] = []
+    producer.produce(topic, b"x", on_delivery=lambda error, _: errors.append(error))
+    assert producer.flush(SECONDS) == 0
+    raise_error(errors[0])
+
+
+def opening(broker: SecuredKafka, user: str, name: str) -> None:
+    """Open a transactional id; raise what Kafka says of it."""
+    Producer(transactional_config(broker.settings(user), name)).init_transactions(SECONDS)
+
+
+def joining(broker: SecuredKafka, user: str, group: str, topic: str = TOPICS.flows) -> None:
+    """Read `topic` in `group`; raise what Kafka says of it."""
+    consumer = Consumer(consumer_config(broker.settings(user), group))
+    try:
+        consumer.subscribe([topic])
+        for message in consumer.consume(1, SECONDS):
+            raise_error(message.error())
+    finally:
+        consumer.close()
+
+
+def creating(broker: SecuredKafka, user: str, name: str) -> None:
+    """Create a topic; raise what Kafka says of it."""
+    admin = make_admin(broker.settings(user))
+    admin.create_topics([NewTopic(name, 1)])[name].result(SECONDS)  # a client that is gone answers nothing
+
+
+def raise_error(error: KafkaError | None) -> None:
+    """Raise what is an error."""
+    if error is not None:
+        raise KafkaException(error)
+
+
+@pytest.mark.parametrize(
+    ("user", "attempt", "what", "code"),
+    [
+        ("sink-file", reading, TOPICS.raw_flow_logs, KafkaError.TOPIC_AUTHORIZATION_FAILED),
+        ("parser", writing, TOPICS.checkpoints, KafkaError.TOPIC_AUTHORIZATION_FAILED),
+        ("ingest", writing, TOPICS.flows, KafkaError.TOPIC_AUTHORIZATION_FAILED),
+        ("parser", opening, "blobtide.ingest.0", KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED),
+        ("sink-file", opening, "blobtide.sink.file.0", KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED),
+        ("sink-file", joining, "blobtide.sink.redis", KafkaError.GROUP_AUTHORIZATION_FAILED),
+        *((user, creating, "Extracted.Other", KafkaError.TOPIC_AUTHORIZATION_FAILED) for user in MAY),
+    ],
+)
+def test_kafka_refuses_what_is_not_a_users_work(
+    broker: SecuredKafka, user: str, attempt: Callable[[SecuredKafka, str, str], None], what: str, code: int
+) -> None:
+    """Other topics, other groups, other transactional ids and new topics are refused."""
+    with pytest.raises(KafkaException) as refused:
+        attempt(broker, user, what)
+    assert refused.value.args[0].code() == code
+
+
+@contextmanager
+def granted(broker: SecuredKafka, rights: Sequence[Right]) -> Iterator[None]:
+    """Give `nobody` rights for a while."""
+    administrator = broker.as_administrator()
+    grant_rights(administrator, rights)
+    try:
+        yield
+    finally:
+        admin = make_admin(administrator)
+        anything: Any = None
+        own = AclBindingFilter(
+            ResourceType.ANY,
+            anything,
+            ResourcePatternType.ANY,
+            "User:nobody",
+            anything,
+            AclOperation.ANY,
+            AclPermissionType.ANY,
+        )
+        admin.delete_acls([own])[own].result(SECONDS)
+
+
+@pytest.mark.parametrize(
+    ("service", "right", "said"),
+    [
+        ("parser", Right("User:nobody", Operation.READ, On.TOPIC, TOPICS.raw_flow_logs), TOPICS.raw_flow_logs),
+        ("parser", Right("User:nobody", Operation.WRITE, On.TRANSACTIONAL_IDS, "blobtide.parser."), "blobtide.parser.0"),
+        ("blob-monitor", Right("User:nobody", Operation.READ, On.GROUP, "blobtide.blob-monitor"), "blobtide.blob-monitor"),
+        ("sink-file", Right("User:nobody", Operation.READ, On.GROUP, "blobtide.sink.file"), "blobtide.sink.file"),
+        ("sink-file", Right("User:nobody", Operation.WRITE, On.TOPIC, TOPICS.errors), TOPICS.errors),
+        ("tail", Right("User:nobody", Operation.READ, On.TOPIC, TOPICS.flows), TOPICS.flows),
+        ("tail", Right("User:nobody", Operation.DESCRIBE, On.GROUP, "blobtide.reader"), "blobtide.reader"),
+    ],
+)
+def test_who_lacks_a_right_says_which_in_one_line(
+    broker: SecuredKafka, service: str, right: Right, said: str, tmp_path: Path
+) -> None:
+    """With one right missing a service ends with exit code 1, and its last line names the topic, group or transactional id."""
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump({"sinks": {"file": {"directory": str(tmp_path / "flows")}}, "http": {"port": 0}}))
+    rights = rights_of(load_settings(config), [service], {service: "User:nobody"})
+    assert right in rights
+    words = ["tail", "flows"] if service == "tail" else ["run", *service.replace("sink-", "sink ").split()]
+    with granted(broker, [one for one in rights if one != right]):
+        done = subprocess.run(
+            [sys.executable, "-m", "services.cli.main", *words, "--config", str(config)],
+            env={**os.environ, **variables(broker, "nobody")}, capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+    last = done.stderr.splitlines()[-1]
+    assert (done.returncode, "Kafka denied" in last, said in last, "blobtide acls print" in last) == (1, True, True, True), last
+
+
+def test_a_transaction_that_is_denied_ends_the_service(broker: SecuredKafka) -> None:
+    """What may not be written is an error that names it, not a transaction that is tried for ever."""
+    rights = [
+        Right("User:nobody", Operation.READ, On.TOPIC, TOPICS.raw_flow_logs),
+        Right("User:nobody", Operation.READ, On.GROUP, "blobtide.nobody"),
+        Right("User:nobody", Operation.DESCRIBE, On.TOPIC, TOPICS.flows),
+        Right("User:nobody", Operation.WRITE, On.TRANSACTIONAL_IDS, "blobtide.nobody."),
+    ]
+    with granted(broker, rights):
+        session = TransactionalSession(broker.settings("nobody"), SessionSpec("nobody", 0, (TOPICS.raw_flow_logs,)), Idle())
+        session.open()
+        deadline = time.monotonic() + SECONDS
+        while not session.owned():
+            assert time.monotonic() < deadline, "no partitions in time"
+            session.poll(10, 0.1)
+        with pytest.raises(
+            BlobtideError, match=rf"Kafka denied a transaction of blobtide.nobody.0 with .*{TOPICS.flows}.*acls print"
+        ):
+            session.commit([Outbound(TOPICS.flows, b"x", b"k")], {})
+        session.close()
+
+
+class Idle:
+    """A listener that does nothing."""
+
+    def assigned(self, partitions: Collection[TopicPartition]) -> None:
+        """Nothing."""
+
+    def revoked(self, partitions: Collection[TopicPartition]) -> None:
+        """Nothing."""
+
+    def rewound(self, partitions: Collection[TopicPartition]) -> None:
+        """Nothing."""
+
+
+def test_rights_are_granted_once_and_what_is_beyond_them_is_shown(broker: SecuredKafka, tmp_path: Path) -> None:
+    """`acls diff` is quiet after `apply`, which may be repeated; a right that nobody needs is named and stays."""
+    administrator = CliRunner(env={**broker.administrator(), "BLOBTIDE_CONFIG": str(tmp_path / "none.yaml")})
+    (tmp_path / "none.yaml").write_text("")
+    words = ["parser", "--principal", "parser=User:nobody"]
+    with granted(broker, [Right("User:nobody", Operation.READ, On.TOPIC, TOPICS.errors)]):
+        before = administrator.invoke(blobtide, ["acls", "diff", *words])
+        assert before.exit_code == 1
+        assert f"+ User:nobody may Read topic {TOPICS.raw_flow_logs}" in before.output
+        applied = administrator.invoke(blobtide, ["acls", "apply", *words])
+        assert applied.exit_code == 0, applied.output
+        assert f"! User:nobody may READ topic {TOPICS.errors}: not needed" in applied.output
+        assert "0 rights granted" in administrator.invoke(blobtide, ["acls", "apply", *words]).output
+        assert administrator.invoke(blobtide, ["acls", "diff", *words]).exit_code == 1
+    refused = command(broker, "parser", "acls", "apply", "parser")
+    assert isinstance(refused.exception, BlobtideError)
+    assert "Kafka denied this user to see the rights of others" in str(refused.exception)
+
+
+def test_dead_letters_that_are_denied_end_a_sink(broker: SecuredKafka) -> None:
+    """A sink that may see the errors topic but not write to it says so, instead of trying for ever."""
+    letter = DeadLetter(stage="sink.file", code=ErrorCode.BAD_MESSAGE, reason="bad", data=b"x", key=b"k")
+    with granted(broker, [Right("User:nobody", Operation.DESCRIBE, On.TOPIC, TOPICS.errors)]):
+        writer = DeadLetterWriter(broker.settings("nobody"), TOPICS.errors)
+        with pytest.raises(BlobtideError, match=f"Kafka denied writing dead letters to {TOPICS.errors}"):
+            writer.write([letter])
