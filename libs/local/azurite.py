@@ -1,4 +1,4 @@
-"""A local Azurite, the Azure Storage emulator: its blob service, from npm, on Node.js 20 or newer."""
+"""A local Azurite, the Azure Storage emulator: its blob and queue services, from npm, on Node.js 20 or newer."""
 
 from __future__ import annotations
 
@@ -45,12 +45,35 @@ class LocalAzurite(LocalServer):
         )
 
     def _launch(self) -> Launch:
-        node = find_node()
-        script = _packages(node) / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"
         where = ("--blobHost", LOOPBACK, "--blobPort", str(self.port), "--location", str(self.data_dir))
-        # API versions newer than the emulator are the rule with a current SDK; the rest keeps it quiet and to itself.
-        behave = ("--skipApiVersionCheck", "--disableTelemetry", "--silent")
-        return Launch((str(node.executable), str(script), *where, *behave), ready=lambda: accepts(self.port))
+        return Launch(_command("blob", where), ready=lambda: accepts(self.port))
+
+
+class LocalAzuriteQueues(LocalServer):
+    """The queues of the same account, in a process of their own: only what needs them starts it."""
+
+    name = "azurite-queues"
+
+    @classmethod
+    def install(cls) -> None:
+        """Fetch the npm packages and look for Node.js."""
+        LocalAzurite.install()
+
+    @property
+    def queue_endpoint(self) -> str:
+        """URL of the account's queue service."""
+        return f"http://{LOOPBACK}:{self.port}/{ACCOUNT}"
+
+    def _launch(self) -> Launch:
+        where = ("--queueHost", LOOPBACK, "--queuePort", str(self.port), "--location", str(self.data_dir))
+        return Launch(_command("queue", where), ready=lambda: accepts(self.port))
+
+
+def _command(service: str, where: tuple[str, ...]) -> tuple[str, ...]:
+    node = find_node()
+    script = _packages(node) / "node_modules" / "azurite" / "dist" / "src" / service / "main.js"
+    # API versions newer than the emulator are the rule with a current SDK; the rest keeps it quiet and to itself.
+    return str(node.executable), str(script), *where, "--skipApiVersionCheck", "--disableTelemetry", "--silent"
 
 
 def _packages(node: Node) -> Path:

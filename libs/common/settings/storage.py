@@ -63,6 +63,17 @@ class Source(Group):
     exclude: tuple[str, ...] = Field(default=(), description="Globs; a name must match none.")
 
 
+class EventQueue(Group):
+    """A queue of the storage account into which Event Grid puts what happens to its blobs."""
+
+    queue: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", min_length=3, max_length=63, description="Name of the queue.")
+    service_url: str | None = Field(
+        default=None,
+        description="Address of the queue service, https://NAME.queue.core.windows.net. Not set: that of the storage account. "
+        "It is signed in to as to the account.",
+    )
+
+
 class Environment(Group):
     """One environment of a subscription."""
 
@@ -70,6 +81,7 @@ class Environment(Group):
     storage: StorageAccount
     sources: tuple[Source, ...] = Field(min_length=1)
     interval_seconds: float | None = Field(default=None, gt=0, description="Overrides monitor.interval_seconds.")
+    events: EventQueue | None = Field(default=None, description="Where Event Grid tells which blobs were written, if it does.")
 
 
 class Subscription(Group):

@@ -1,4 +1,4 @@
-"""What the services need of blob storage: listing, block lists, pinned range reads. `azure.py` is the one implementation.
+"""What the services need of storage: listing, block lists, pinned range reads, queues. `azure.py` and `queues.py` implement it.
 
 Every call retries by our own policy (429, 5xx, resets, short bodies; ``Retry-After``) and then raises one of the errors below,
 whatever the SDK raised. Ranges are half-open ``[start, end)``.
@@ -28,6 +28,10 @@ class BlobChanged(StorageError):
 
 class BlobUnreadable(StorageError):
     """The blob is there but cannot be read: archived, encrypted with a customer key, or access is denied for it."""
+
+
+class MessageGone(StorageError):
+    """The message of a queue has been deleted, or was given to another reader meanwhile."""
 
 
 class StorageUnavailable(StorageError):
@@ -89,7 +93,7 @@ class BlobInfo:
     last_modified: datetime
     creation_time: datetime | None
     archived: bool = False
-    as_of: datetime | None = field(default=None, compare=False)  # of a listing: when it was made, by storage's own clock
+    as_of: datetime | None = field(default=None, compare=False)  # when storage said so, by its own clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +139,36 @@ class Container(Protocol):
             BlobChanged: if the blob has another ETag.
             BlobGone, BlobUnreadable, StorageUnavailable: as said above.
         """
+
+    def close(self) -> None:
+        """Close connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What deletes a message, until it is given to another reader."""
+
+    message: str
+    pop: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueueMessage:
+    """A message that nobody else sees for a while."""
+
+    receipt: Receipt
+    text: str
+    deliveries: int  # this one too
+
+
+class Queue(Protocol):
+    """One queue of one account."""
+
+    def receive(self, most: int, hidden_seconds: int) -> list[QueueMessage]:
+        """Return up to `most` messages, the oldest ones; others do not see them for so long."""
+
+    def delete(self, receipt: Receipt) -> None:
+        """Delete a message. Raises `MessageGone` if it is not ours any more."""
 
     def close(self) -> None:
         """Close connections."""

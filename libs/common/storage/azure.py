@@ -185,6 +185,7 @@ def _described(name: str, headers: Mapping[str, str]) -> BlobInfo:
         last_modified=parsedate_to_datetime(headers["Last-Modified"]),
         creation_time=_time(headers.get("x-ms-creation-time")),
         archived=headers.get("x-ms-access-tier") == "Archive",
+        as_of=_time(headers.get("Date")),
     )
 
 

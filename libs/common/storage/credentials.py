@@ -13,7 +13,7 @@ import hmac
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -32,6 +32,8 @@ _TOKEN_SCOPE = "https://storage.azure.com/.default"  # noqa: S105 - the name of 
 # Published by Microsoft for the storage emulator; it opens nothing else.
 _EMULATOR_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 _EMULATOR = f"AccountName=devstoreaccount1;AccountKey={_EMULATOR_KEY};BlobEndpoint=http://127.0.0.1:10000/devstoreaccount1"
+_BLOB_LABEL = ".blob."
+_QUEUE_EXAMPLE = "https://NAME.queue.core.windows.net"
 _REFRESH_SECONDS_BEFORE_EXPIRY = 300
 _SECONDS_BETWEEN_REFRESHES = 30  # that fail while the token still holds: an attempt may take seconds
 
@@ -63,7 +65,7 @@ class Authoriser(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SharedKey:
-    """Account key: every request is signed (Shared Key for Blob service, version 2015-02-21 and later)."""
+    """Account key: every request is signed (Shared Key for blobs and queues, version 2015-02-21 and later)."""
 
     account: str
     key: bytes = field(repr=False)
@@ -151,7 +153,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where the blob service of an account answers."""
+    """Where a service of an account answers."""
 
     scheme: str
     host: str
@@ -177,6 +179,13 @@ class Login:
     endpoint: Endpoint
     authoriser: Authoriser
 
+    @property
+    def account(self) -> str | None:
+        """Name of the account; None if neither key nor address tells it."""
+        if isinstance(self.authoriser, SharedKey):
+            return self.authoriser.account
+        return _account_of(self.endpoint) if _BLOB_LABEL in self.endpoint.host else None
+
 
 def resolve(account: StorageAccount, alias: str) -> Login:
     """Return endpoint and authoriser of the environment `alias`; reads secret files, sends nothing.
@@ -189,9 +198,40 @@ def resolve(account: StorageAccount, alias: str) -> Login:
         login = _resolve(account)
     except (ValueError, ConfigError) as error:
         raise ConfigError(f"storage of environment {alias}: {error}") from error
+    return _guarded(login, f"storage of environment {alias}", account)
+
+
+def resolve_queues(account: StorageAccount, alias: str, service_url: str | None) -> Login:
+    """Return endpoint and authoriser of the queue service; like `resolve`."""
+    login = resolve(account, alias)
+    try:
+        endpoint = _queue_endpoint(account, login.endpoint, service_url)
+    except ValueError as error:
+        raise ConfigError(f"events of environment {alias}: {error}") from error
+    if isinstance(login.authoriser, Identity) and endpoint.scheme != "https":
+        raise ConfigError(f"events of environment {alias}: signing in by identity needs https")
+    return _guarded(Login(endpoint, login.authoriser), f"queue of environment {alias}", account)
+
+
+def _guarded(login: Login, what: str, account: StorageAccount) -> Login:
     if is_plain(login.endpoint.origin, "https") and not _is_public(login.authoriser):
-        guard_credentials(f"storage of environment {alias}", [login.endpoint.origin], account)
+        guard_credentials(what, [login.endpoint.origin], account)
     return login
+
+
+def _queue_endpoint(account: StorageAccount, blobs: Endpoint, service_url: str | None) -> Endpoint:
+    if service_url:
+        return _endpoint("service_url", service_url, _QUEUE_EXAMPLE)
+    text = _secret("connection_string", account.connection_string, account.connection_string_file)
+    if text is not None and (url := _parts(text).get("queueendpoint")):
+        return _endpoint("connection_string's QueueEndpoint", url, _QUEUE_EXAMPLE)
+    if _BLOB_LABEL in blobs.host:
+        return replace(blobs, host=blobs.host.replace(_BLOB_LABEL, ".queue.", 1))
+    if blobs.path and blobs.port:  # an emulator: its queues have the next port
+        return replace(blobs, port=blobs.port + 1)
+    raise ValueError(
+        f"the address of the queue service does not follow from that of the blobs; set service_url, {_QUEUE_EXAMPLE}"
+    )
 
 
 def _is_public(authoriser: Authoriser) -> bool:
@@ -230,7 +270,7 @@ def _secret(name: str, value: SecretStr | None, file: Path | None) -> str | None
 
 
 def _from_connection_string(text: str, account_url: str | None) -> Login:
-    parts = {name.strip().lower(): value.strip() for name, _, value in (part.partition("=") for part in text.split(";"))}
+    parts = _parts(text)
     if parts.get("usedevelopmentstorage", "").lower() == "true":
         return _from_connection_string(_EMULATOR, account_url)
     name = parts.get("accountname", "")
@@ -248,18 +288,23 @@ def _from_connection_string(text: str, account_url: str | None) -> Login:
     raise ValueError("connection_string has neither AccountKey nor SharedAccessSignature; copy it whole from the Azure portal")
 
 
+def _parts(connection_string: str) -> dict[str, str]:
+    pairs = (part.partition("=") for part in connection_string.split(";"))
+    return {name.strip().lower(): value.strip() for name, _, value in pairs}
+
+
 def _url_of(account: StorageAccount) -> str:
     return account.account_url or f"https://{account.account_name}.blob.{account.dns_suffix}"
 
 
-def _endpoint(setting: str, url: str) -> Endpoint:
+def _endpoint(setting: str, url: str, example: str = "https://NAME.blob.core.windows.net") -> Endpoint:
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
         raise ValueError(f"{setting} is not a URL: {error}") from error
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None:
-        raise ValueError(f"{setting} is not an address such as https://NAME.blob.core.windows.net")
+        raise ValueError(f"{setting} is not an address such as {example}")
     if parts.query or parts.fragment:
         raise ValueError(f"{setting} must end with the host; give the part after '?' as sas_token")
     return Endpoint(parts.scheme, parts.hostname, port, parts.path.rstrip("/"))

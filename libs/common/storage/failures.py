@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from libs.common.storage.api import BlobChanged, BlobGone, BlobUnreadable, StorageError, StorageRefused, StorageUnavailable
+from libs.common.storage.api import (
+    BlobChanged,
+    BlobGone,
+    BlobUnreadable,
+    MessageGone,
+    StorageError,
+    StorageRefused,
+    StorageUnavailable,
+)
 from libs.common.storage.retry import Transient
 
 _NOT_FOUND = 404
@@ -41,6 +49,8 @@ _REFUSALS = {
     "KeyBasedAuthenticationNotPermitted": "the account does not accept keys; sign in by identity",
     "AccountIsDisabled": "the account is disabled",
 }
+_QUEUE_ROLE = "grant the role Storage Queue Data Message Processor, or read and process in the SAS"
+_MESSAGE_GONE = frozenset({"MessageNotFound", "PopReceiptMismatch"})
 _OTHER_REFUSAL = "access is refused; check the credentials and the account's network rules"
 
 
@@ -62,6 +72,20 @@ def failure(alias: str, path: str, status: int, headers: Mapping[str, str]) -> S
         return StorageUnavailable(f"{alias}: storage wants to redirect ({said}), which is refused; check account_url")
     kind = StorageRefused if status < _SERVER_ERRORS else StorageUnavailable
     return kind(f"{alias}{path[:300]}: storage answered {said}")
+
+
+def queue_failure(alias: str, path: str, status: int, headers: Mapping[str, str]) -> StorageError | Transient:
+    """Return the exception for an answer of `status` to a request for `path` of the queue service."""
+    code = headers.get("x-ms-error-code", "")
+    said = f"{status} {code}".strip()
+    queue = f"{alias}: queue {path[:100].split('/')[1]}"
+    if code in _MESSAGE_GONE:
+        return MessageGone(f"{queue}: the message is not ours any more ({said})")
+    if status == _NOT_FOUND:
+        return StorageRefused(f"{queue} is not there; create it, or correct events.queue ({said})")
+    if code == "AuthorizationPermissionMismatch":
+        return Refused(f"{queue}: not allowed; {_QUEUE_ROLE} ({said})")
+    return failure(alias, path, status, headers)
 
 
 def _missing(place: str, code: str, said: str, *, of_blob: bool) -> StorageError:

@@ -1,4 +1,4 @@
-"""One exchange with the blob service: signed, retried, length-checked, every failure translated into `storage.api` errors.
+"""One exchange with the blob or queue service: signed, retried, length-checked, failures translated into `storage.api` errors.
 
 The four read operations blobtide needs are spoken directly over urllib3 rather than through the storage SDK's clients: those
 cost 2.0 ms of CPU a request against 0.55 ms here, retry 429 not at all and the first 503 after 15 s, and decode bodies unless
@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlencode
 
@@ -31,7 +32,7 @@ from libs.common.settings.storage import StorageAccount
 from libs.common.storage import metrics
 from libs.common.storage.api import StorageUnavailable
 from libs.common.storage.credentials import Endpoint, Login, Request, resolve
-from libs.common.storage.failures import Refused, failure
+from libs.common.storage.failures import Refused, failure, queue_failure
 from libs.common.storage.retry import Retrier, RetryPolicy, Transient
 
 T = TypeVar("T")
@@ -56,20 +57,22 @@ class Response:
     body: bytes
 
 
-class BlobService:
-    """The blob service of one account. Safe to share between threads; opens connections when first used."""
+class StorageService:
+    """A service of one account. Safe to share between threads; opens connections when first used."""
+
+    _failure = staticmethod(failure)
 
     def __init__(
         self,
-        account: StorageAccount,
+        sign_in: Callable[[], Login],
         alias: str,
         policy: RetryPolicy | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._account = account
+        self._sign_in = sign_in
         self._alias = alias
         self._clock = clock
-        self._login = resolve(account, alias)
+        self._login = sign_in()
         self._pool = _connection_pool(self._login.endpoint)
         # A proxy is told in the request where a plain request goes; for TLS it only opens the tunnel.
         self._origin = self._login.endpoint.origin if self._pool.proxy and self._pool.scheme == "http" else ""
@@ -78,7 +81,7 @@ class BlobService:
         self._requests = metrics.REQUESTS.labels(alias)
 
     def send(self, request: Request, decode: Callable[[Response], T]) -> T:
-        """Return what `decode` makes of the answer to `request`, whose path begins at the container.
+        """Return what `decode` makes of the answer to `request`, whose path begins below the account.
 
         `decode` is part of the attempt: it raises `Transient`, or what missing and broken values raise, for an answer that
         was damaged on its way.
@@ -104,7 +107,7 @@ class BlobService:
         if self._login is not refused:  # another thread was first
             return True
         try:
-            fresh = resolve(self._account, self._alias)
+            fresh = self._sign_in()
         except ConfigError:  # a file that is just being replaced; the refusal is the better report
             return False
         if fresh.endpoint != refused.endpoint or fresh.authoriser == refused.authoriser:
@@ -127,7 +130,7 @@ class BlobService:
         login.authoriser.authorise(signed)
         response, body = self._exchange(signed)
         if not 200 <= response.status < 300:  # noqa: PLR2004 - the class of success
-            raise failure(self._alias, request.path, response.status, response.headers)
+            raise self._failure(self._alias, request.path, response.status, response.headers)
         return Response(response.headers, body)
 
     def _exchange(self, request: Request) -> tuple[urllib3.BaseHTTPResponse, bytes]:
@@ -171,6 +174,25 @@ class BlobService:
                 response.close()
                 raise Transient(f"{self._alias}: storage sends too slowly: {received} bytes in {seconds:.0f} s")
         return b"".join(pieces)
+
+
+class BlobService(StorageService):
+    """The blob service of one account."""
+
+    def __init__(
+        self,
+        account: StorageAccount,
+        alias: str,
+        policy: RetryPolicy | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(partial(resolve, account, alias), alias, policy, clock)
+
+
+class QueueService(StorageService):
+    """The queue service of one account."""
+
+    _failure = staticmethod(queue_failure)
 
 
 def _short(error: Exception) -> str:

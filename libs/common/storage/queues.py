@@ -1,0 +1,111 @@
+"""`storage.api.Queue` on Azure Queue Storage: the three operations of a reader, over REST like those on blobs."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
+
+from libs.common.errors import ConfigError, ServerUnreachable
+from libs.common.settings.storage import EventQueue, StorageAccount
+from libs.common.storage.api import Queue, QueueMessage, Receipt, StorageError, StorageRefused
+from libs.common.storage.credentials import Request, resolve, resolve_queues
+from libs.common.storage.failures import Refused
+from libs.common.storage.page import parse_xml
+from libs.common.storage.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+    from libs.common.storage.rest import QueueService, Response
+
+MOST_MESSAGES: Final = 32  # of one request; storage gives no more
+_CHECK_SECONDS: Final = 3.0
+
+
+def open_queue(account: StorageAccount, alias: str, events: EventQueue) -> Queue:
+    """Return the queue of the environment `alias`; no request is sent yet. Threads may share it.
+
+    Raises:
+        ConfigError: if the settings cannot work, or the extra ``azure`` is not installed.
+    """
+    return AzureQueue(_service(account, alias, events, RetryPolicy()), events.queue)
+
+
+def check_queue(account: StorageAccount, alias: str, events: EventQueue) -> None:
+    """Look at one message without taking it, to see that address, credentials and queue are right.
+
+    Raises:
+        ConfigError: if the settings cannot work or the queue is not there.
+        ServerUnreachable: if storage refuses or does not answer within seconds.
+    """
+    queue = AzureQueue(_service(account, alias, events, RetryPolicy(deadline=_CHECK_SECONDS)), events.queue)
+    try:
+        queue.peek()
+    except Refused as error:
+        raise ServerUnreachable(str(error)) from error
+    except StorageRefused as error:
+        raise ConfigError(str(error)) from error
+    except StorageError as error:
+        raise ServerUnreachable(str(error)) from error
+    finally:
+        queue.close()
+
+
+def queue_address(account: StorageAccount, alias: str, events: EventQueue) -> str:
+    """Return the URL of the queue, by which two settings that mean the same one are seen. Raises `ConfigError`."""
+    endpoint = resolve_queues(account, alias, events.service_url).endpoint
+    return f"{endpoint.origin}{endpoint.path}/{events.queue}"
+
+
+def account_name(account: StorageAccount, alias: str) -> str | None:
+    """Return the name by which events call the storage account; None if the settings do not tell it. Raises `ConfigError`."""
+    return resolve(account, alias).account
+
+
+def _service(account: StorageAccount, alias: str, events: EventQueue, policy: RetryPolicy) -> QueueService:
+    try:
+        from libs.common.storage.rest import QueueService
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"reading queues needs the extra 'azure' ({error.name} is missing): blobtide[azure]") from error
+    return QueueService(partial(resolve_queues, account, alias, events.service_url), alias, policy)
+
+
+class AzureQueue:
+    """One queue."""
+
+    def __init__(self, service: QueueService, name: str) -> None:
+        self._service = service
+        self._path = f"/{name}/messages"
+
+    def receive(self, most: int, hidden_seconds: int) -> list[QueueMessage]:
+        """Return up to `most` messages, the oldest ones; others do not see them for so long."""
+        query = {"numofmessages": str(min(most, MOST_MESSAGES)), "visibilitytimeout": str(hidden_seconds)}
+        return self._service.send(Request("GET", self._path, query), _messages)
+
+    def peek(self) -> None:
+        """Look at the first message without taking it."""
+        self._service.send(Request("GET", self._path, {"peekonly": "true", "numofmessages": "1"}), _elements)
+
+    def delete(self, receipt: Receipt) -> None:
+        """Delete a message. Raises `MessageGone` if it is not ours any more."""
+        path = f"{self._path}/{quote(receipt.message, safe='')}"
+        self._service.send(Request("DELETE", path, {"popreceipt": receipt.pop}), lambda _: None)
+
+    def close(self) -> None:
+        """Close connections."""
+        self._service.close()
+
+
+def _elements(response: Response) -> list[Element]:
+    return parse_xml(response.body, "QueueMessagesList").findall("QueueMessage")
+
+
+def _messages(response: Response) -> list[QueueMessage]:
+    return [_message(element) for element in _elements(response)]
+
+
+def _message(element: Element) -> QueueMessage:
+    fields = {child.tag: child.text or "" for child in element}
+    receipt = Receipt(fields["MessageId"], fields["PopReceipt"])
+    return QueueMessage(receipt, fields.get("MessageText", ""), int(fields["DequeueCount"]))
