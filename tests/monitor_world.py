@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any
 
 from prometheus_client import REGISTRY
@@ -16,9 +18,10 @@ from libs.common.kafka.records import CommitResult, Inbound, Listener, NextOffse
 from libs.common.settings.kafka import TopicSettings
 from libs.common.settings.services import MonitorSettings
 from libs.common.settings.storage import Environment, Source, StorageAccount, Subscription
-from libs.common.storage.api import BlobInfo, BlockList
+from libs.common.storage.api import BlobGone, BlobInfo, BlockList, MessageGone, QueueMessage, Receipt
 from services.blob_monitor.app import Monitor, Parts
 from services.blob_monitor.environment import Clock, Place
+from services.blob_monitor.feed import Feed
 from services.blob_monitor.sources import territories
 
 TOPICS = TopicSettings()
@@ -45,6 +48,7 @@ class Storage:
     def __init__(self, time: Time) -> None:
         self.blobs: dict[str, BlobInfo] = {}
         self.listed: list[str] = []
+        self.asked: list[str] = []  # names of blobs
         self.before: Callable[[str], None] = lambda _: None
         self._time = time
         self._writes = 0
@@ -76,7 +80,11 @@ class Storage:
 
     def info(self, name: str) -> BlobInfo:
         """Return one blob."""
-        return self.blobs[name]
+        self.before(name)
+        self.asked.append(name)
+        if name not in self.blobs:
+            raise BlobGone(name)
+        return replace(self.blobs[name], as_of=self._time.now)
 
     def block_list(self, name: str) -> BlockList:
         """Return no blocks: the monitor does not read."""
@@ -87,6 +95,54 @@ class Storage:
         """Return zeros: the monitor does not read."""
         del name, etag
         return bytes(end - start)
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+@dataclass
+class _Put:
+    """A message in the queue."""
+
+    text: str
+    deliveries: int = 0
+    visible_at: float = 0.0
+
+
+class FakeQueue:
+    """A queue of events. `before` is called at every request and may raise."""
+
+    def __init__(self, time: Time) -> None:
+        self.messages: dict[str, _Put] = {}
+        self.deleted: list[str] = []  # their texts
+        self.receives = 0
+        self.before: Callable[[], None] = lambda: None
+        self._time = time
+        self._numbers = count()
+        self._lock = threading.Lock()
+
+    def put(self, *texts: str) -> None:
+        """Add messages."""
+        self.messages |= {str(next(self._numbers)): _Put(text) for text in texts}
+
+    def receive(self, most: int, hidden_seconds: int) -> list[QueueMessage]:
+        """Give out the oldest visible messages."""
+        self.before()
+        with self._lock:
+            self.receives += 1
+            visible = [(key, put) for key, put in self.messages.items() if put.visible_at <= self._time.seconds][:most]
+            for _, put in visible:
+                put.deliveries, put.visible_at = put.deliveries + 1, self._time.seconds + hidden_seconds
+            return [QueueMessage(Receipt(key, str(put.deliveries)), put.text, put.deliveries) for key, put in visible]
+
+    def delete(self, receipt: Receipt) -> None:
+        """Delete a message that was not given out again."""
+        self.before()
+        with self._lock:
+            put = self.messages.get(receipt.message)
+            if put is None or str(put.deliveries) != receipt.pop:
+                raise MessageGone("given to another")
+            self.deleted.append(self.messages.pop(receipt.message).text)
 
     def close(self) -> None:
         """Nothing to close."""
@@ -223,6 +279,7 @@ class World:
         self.broker = Broker()
         self.clock_off = timedelta(0)  # the monitor's clock against that of storage
         self.interval: float | None = 30.0
+        self.queue: FakeQueue | None = None  # of events
         self._source = Source(container="logs", **source)
 
     def monitor(self, **settings: Any) -> Running:
@@ -236,7 +293,8 @@ class World:
         account = StorageAccount(account_name="account", account_key=SecretStr("a2V5"))
         environment = Environment(storage=account, sources=(self._source,))
         found = territories({"sub": Subscription(environments={"dev": environment})})
-        return (Place("sub.dev", self.interval, found, {"logs": self.storage}),)
+        feed = Feed("events", self.queue, "account") if self.queue else None
+        return (Place("sub.dev", self.interval, found, {"logs": self.storage}, feed),)
 
 
 class Running:

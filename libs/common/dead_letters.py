@@ -31,6 +31,7 @@ class ErrorCode(StrEnum):
     CUT_FILE = "cut_file"  # `convert`: a local file is truncated, damaged, or fails while it is read
     TRAILING_BYTES = "trailing_bytes"  # `convert`: something that is no gzip follows a whole gzip member
     QUARANTINED = "quarantined"  # of a blob that is in quarantine; by reference
+    UNHANDLED = "unhandled"  # a message of an events queue that was delivered too often without being dealt with
     REFUSED = "refused"  # the destination refuses this record
     HANDLER_CRASH = "handler_crash"  # our code raised on this record
 
@@ -40,13 +41,13 @@ class DeadLetter:
     """One record that cannot be processed.
 
     Attributes:
-        stage: who gave up: ``ingest``, ``parser``, ``sink.<name>``, ``convert``.
+        stage: who gave up: ``blob_monitor``, ``ingest``, ``parser``, ``sink.<name>``, ``convert``.
         code: bounded reason.
         reason: one human sentence, which leaves without secrets; cut at 500 characters.
         data: the original bytes; their beginning or nothing where they are named by reference only.
         blob, generation, record_offset, tuple_index: where it stands in its source, as far as known.
         source: Kafka coordinates of the message it came in, as ``topic``, ``partition``, ``offset``; of a range that was read
-            from a blob, its ``length``; `OMITTED_BYTES` where `data` is not all of it.
+            from a blob, its ``length``; of an event, ``queue`` and ``message``; `OMITTED_BYTES` where `data` is not all of it.
         original: the headers of that message, if the message as a whole is given up.
     """
 

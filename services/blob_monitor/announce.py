@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from libs.common.blobs import BlobId
+from libs.common.dead_letters import DeadLetter
 from libs.common.events import (
     BlobClosed,
     BlobForgotten,
@@ -102,6 +103,10 @@ class Announcer:
     def listed(self, event: BlobsListed) -> Outbound:
         """Return the record of a finished listing."""
         return _record(self.topics.blobs, _prefix_key(event), event)
+
+    def dead(self, letter: DeadLetter) -> Outbound:
+        """Return the record of a message that nobody can deal with."""
+        return Outbound(self.topics.errors, letter.data, letter.key, letter.headers())
 
     def first_look(self, territory: Territory, at: datetime) -> Outbound:
         """Return the record that remembers when a territory was first looked at."""

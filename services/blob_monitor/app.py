@@ -29,10 +29,12 @@ from services.blob_monitor.environment import Clock, Doom, Environment, Place
 from services.blob_monitor.evaluate import Decision, Known, Step, Verdict, evaluate
 from services.blob_monitor.listing import (
     Chunk,
+    Heard,
     Inbox,
     Job,
     JobEnded,
     Kind,
+    Letter,
     Looked,
     Message,
     PrefixListed,
@@ -84,6 +86,8 @@ class Monitor:
         self._environments = {
             place.alias: Environment(place, settings, self._memory, clock, recaller) for place in parts.places
         }
+        # A queue is read by one monitor, which therefore owns all scopes of its environment.
+        self._undivided = frozenset(place.alias for place in parts.places if place.feed)
         self._session = parts.make_session(self)
         self._table = parts.make_table(self._memory.apply)
         self._count_partitions = parts.partitions
@@ -149,8 +153,14 @@ class Monitor:
             return
         self._memory.move(listed)
         for environment, kind in due:
-            looks = tuple(filter(self._is_to_look, environment.place.territories))
-            environment.start(environment.plan(kind, self._is_mine, self._epoch, looks), self._inbox)
+            if kind is not Kind.EVENTS:
+                looks = tuple(filter(self._is_to_look, environment.place.territories))
+                job = environment.plan(kind, self._is_mine, self._epoch, looks)
+            elif self._owns(environment.place.alias):
+                job = environment.plan_events(self._epoch)
+            else:
+                job = Job(environment.place.alias, kind, self._epoch, (), ())
+            environment.start(job, self._inbox)
 
     def _open(self) -> None:
         self._partitions = self._count_partitions()
@@ -234,6 +244,9 @@ class Monitor:
         return self._partition_of(key) in self._session.owned()
 
     def _partition_of(self, key: str) -> TopicPartition:
+        alias = key.partition("/")[0]
+        if alias in self._undivided:
+            key = alias
         partition = self._owners.get(key)
         if partition is None:
             number = partition_of(key.encode(), self._partitions)
@@ -273,6 +286,8 @@ class Monitor:
                 return
             case Chunk(task, blobs):
                 self._decide(task, blobs)
+            case Heard(letters):
+                self._take(job.account, letters)
             case Recalled() if not self._recalled(job, message):
                 return
             case PrefixListed(task, event) if self._reports.is_wanted(task):
@@ -297,6 +312,18 @@ class Monitor:
             accounts = ", ".join(filter(None, troubles))
             self._health.not_ready(f"no container can be listed: {accounts}; the log says why", Need.STORAGE)
 
+    def _take(self, account: str, letters: Iterable[Letter]) -> None:
+        """Decide about the blobs that events have named; a message that is not for us now comes again."""
+        for letter in letters:
+            if not all(self._is_mine(scope) for scope, _ in letter.blobs):
+                continue
+            for scope, blob in letter.blobs:
+                self._environments[account].meet(scope)
+                self._decide(Task(scope, ()), (blob,))
+            if letter.trouble is not None:
+                self._pending.add(account, "DeadLetter", self._announcer.dead(letter.trouble))
+            self._pending.settle(account, letter.receipt)
+
     def _decide(self, task: Task, blobs: Sequence[ListedBlob]) -> None:
         now, rules, planned = self._clock.now(), self._rules.rules(task.scope), self._pending.of(task.scope)
         verdicts: Counter[Verdict] = Counter()
@@ -317,7 +344,7 @@ class Monitor:
         if decision.known is not None:
             known = decision.known
             self._announce(seen_in(task.scope, blob), known, decision.steps, self._clock.now())
-        if decision.steps:
+        if decision.steps and task.prefixes:  # an event is no listing
             self._reports.announced(task)
         if known is not None and task.listing_round:
             known.round = task.listing_round
@@ -388,14 +415,15 @@ class Monitor:
     def _commit(self) -> bool:
         """Write what is pending in one transaction; False if it was aborted and everything starts again."""
         pending, self._pending = self._pending, Pending(self._clock.monotonic())
-        if not pending.outputs:
-            return True
-        result = self._session.commit(pending.outputs, {})
-        metrics.COMMITS.labels(result).inc()
-        if result is CommitResult.ABORTED:
-            self._start_again()
-            return False
-        pending.committed(self._memory)
+        if pending.outputs:
+            result = self._session.commit(pending.outputs, {})
+            metrics.COMMITS.labels(result).inc()
+            if result is CommitResult.ABORTED:
+                self._start_again()
+                return False
+            pending.committed(self._memory)
+        for account, receipts in pending.receipts.items():
+            self._environments[account].settle(receipts)
         return True
 
 

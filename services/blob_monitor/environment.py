@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import accumulate, islice
 
 import structlog
@@ -17,12 +18,14 @@ import structlog
 from libs.common.events import BlobsListed
 from libs.common.settings.services import MonitorSettings
 from libs.common.settings.storage import Layout
-from libs.common.storage.api import Container, StorageError, StorageUnavailable
+from libs.common.storage.api import Container, Receipt, StorageError, StorageUnavailable
 from libs.common.storage.failures import Refused
 from services.blob_monitor import metrics
+from services.blob_monitor.feed import QUEUE, Feed, Reader
 from services.blob_monitor.listing import (
     ContainerFails,
     Found,
+    Heard,
     Inbox,
     Job,
     JobEnded,
@@ -52,6 +55,8 @@ _OTHER_SECONDS = 30.0
 _MOST_ROWS = 1_000_000
 # What is due within so much of the time between two full listings shares the reading of the state topic.
 _AHEAD = 0.1
+_NOT_ASKED = "not asked yet"
+_QUEUE_PAUSE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,7 @@ class Place:
     interval: float | None  # None: by layout
     territories: tuple[Territory, ...]
     containers: Mapping[str, Container]  # by name
+    feed: Feed | None = None  # of events
 
 
 @dataclass(slots=True)
@@ -110,20 +116,23 @@ class Environment:
 
     def __init__(self, place: Place, settings: MonitorSettings, memory: Memory, clock: Clock, recaller: Recaller) -> None:
         self.place = place
-        self._means = Means(place.containers, clock.now, recaller.recall)
+        self._means = _means(place, settings, clock, recaller)
         self._settings = settings
         self._memory = memory
         self._clock = clock
-        self._lanes = {kind: _Lane() for kind in Kind}
+        self._lanes = {kind: _Lane() for kind in Kind if kind is not Kind.EVENTS or place.feed}
         self._scopes = {territory.key: _fixed_scopes(territory) for territory in place.territories}
         settled = timedelta(minutes=settings.closing_timeout_minutes)
-        self._rhythm = Rhythm(SELDOM if place.interval is None else ALWAYS, settled)
+        self._rhythm = Rhythm(SELDOM if place.interval is None and place.feed is None else ALWAYS, settled)
         self._full_at: dict[str, float] = {}  # by scope key
         self._rounds = 0
         self._waits = False  # a scope for what is known of it
         self._doomed: dict[str, Doom] = {}
         self._sought: dict[str, Doom] = {}  # by the job that runs
         self._trouble: dict[str, str] = {}  # by container: what kind of error
+        self._queue_trouble: str | None = _NOT_ASKED
+        self._receipts: list[Receipt] = []  # of messages to delete
+        self._reads = 1
 
     def due(self) -> list[Kind]:
         """Return the works that could start now."""
@@ -143,17 +152,32 @@ class Environment:
             return self._plan_full(own, epoch)
         return Job(self.place.alias, kind, epoch, tuple(self._to_discover()), tuple(self._current_tasks(own)), looks)
 
+    def plan_events(self, epoch: int) -> Job:
+        """Return the job that reads the queue and deletes what is dealt with."""
+        receipts, self._receipts = tuple(self._receipts), []
+        return Job(self.place.alias, Kind.EVENTS, epoch, (), (), reads=self._reads, receipts=receipts)
+
+    def settle(self, receipts: Iterable[Receipt]) -> None:
+        """Have messages deleted: what they have led to is committed."""
+        before = len(self._receipts)
+        self._receipts += receipts
+        metrics.SETTLED.labels(self.place.alias).inc(len(self._receipts) - before)
+
+    def meet(self, scope: Scope) -> None:
+        """Take note of a scope of which an event has told: it need not be discovered."""
+        self._scopes[scope.territory.key].found.setdefault(scope.prefix, scope)
+
     def start(self, job: Job, inbox: Inbox) -> None:
         """Run `job` in threads; its messages arrive in `inbox` and come back through `follow`."""
         lane = self._lanes[job.kind]
-        lane.due, lane.pause = self._next_due(), 0.0
+        lane.due, lane.pause = self._next_due(job.kind), 0.0
         lane.failed.clear()
         lane.has_more = False
-        if not (job.looks or job.discover or job.tasks or job.recall or job.doomed):
+        if not (job.looks or job.discover or job.tasks or job.recall or job.doomed or job.reads):
             return
         lane.job = job
         lane.work = Work(job, units(job, self._means), inbox)
-        lane.work.start(self._settings.concurrency if job.kind is Kind.CURRENT else max(1, self._settings.concurrency // 4))
+        lane.work.start(max(1, self._settings.concurrency // 4) if job.kind is Kind.FULL else self._settings.concurrency)
 
     def follow(self, job: Job, message: Message) -> None:
         """Take note of how `job` goes on."""
@@ -170,10 +194,13 @@ class Environment:
                 self._lanes[job.kind].has_more |= bool(self._doomed) or self._waits
             case PrefixListed(task, event):
                 self._listed(job, task, event)
+            case Heard(_, is_full):
+                self._queue_works()
+                self._lanes[job.kind].has_more |= is_full
             case ContainerFails(container, error):
                 self._lanes[job.kind].failed.add(container)
-                self._fails(container, error)
-                self._lanes[job.kind].pause = max(self._lanes[job.kind].pause, _pause(error))
+                (self._queue_fails if container == QUEUE else partial(self._fails, container))(error)
+                self._lanes[job.kind].pause = max(self._lanes[job.kind].pause, _pause(container, error))
             case JobEnded(error):
                 self._ended(job, error)
             case _:
@@ -193,6 +220,10 @@ class Environment:
                 lane.job = None
         self._rhythm.forget()
         self._doomed.clear()
+        self._receipts.clear()  # these messages come again, and are nothing new then
+        self._queue_trouble = _NOT_ASKED  # another monitor may read it from now on
+        if self.place.feed is not None:
+            metrics.QUEUE_UP.remove(self.place.alias)
         self._hurry()
 
     def close(self) -> None:
@@ -200,6 +231,8 @@ class Environment:
         self.cancel()
         for container in self.place.containers.values():
             container.close()
+        if self.place.feed is not None:
+            self.place.feed.queue.close()
 
     def _to_discover(self) -> Iterator[Territory]:
         for territory in self.place.territories:
@@ -212,7 +245,7 @@ class Environment:
         for territory in self.place.territories:
             if territory.key in due:
                 scopes = self._scopes[territory.key]
-                scopes.list_at, scopes.turn = monotonic + self._interval(territory), scopes.turn + 1
+                scopes.list_at, scopes.turn = monotonic + self._listing_interval(territory), scopes.turn + 1
         for scope in own:
             if scope.territory.key in due and (prefixes := self._current_prefixes(scope, now)):
                 yield Task(scope, tuple(prefixes))
@@ -230,10 +263,26 @@ class Environment:
             return self.place.interval
         return _HOURLY_SECONDS if territory.layout is Layout.HOURLY else _OTHER_SECONDS
 
-    def _next_due(self) -> float:
+    def _listing_interval(self, territory: Territory) -> float:
+        """Listings are rare while events come and whatever they name can be looked at."""
+        if self.place.feed is None or self._queue_trouble or self._trouble:
+            return self._interval(territory)
+        return self._settings.events.listing_seconds
+
+    def _next_due(self, kind: Kind) -> float:
         """Return when one of the territories is due; what is listed in full is due at its own times, seen at these."""
-        soonest = min(map(self._interval, self.place.territories), default=_OTHER_SECONDS)
-        return self._clock.monotonic() + soonest
+        now = self._clock.monotonic()
+        if kind is Kind.EVENTS:
+            return now + self._settings.events.poll_seconds
+        interval = self._listing_interval if kind is Kind.CURRENT else self._interval
+        return now + min(map(interval, self.place.territories), default=_OTHER_SECONDS)
+
+    def _list_sooner(self) -> None:
+        """Go back to the usual interval."""
+        now, lane = self._clock.monotonic(), self._lanes[Kind.CURRENT]
+        for territory in self.place.territories:
+            scopes, soon = self._scopes[territory.key], now + self._interval(territory)
+            scopes.list_at, lane.due = min(scopes.list_at, soon), min(lane.due, soon)
 
     def _left_open(self, scope: Scope, covered: tuple[str, ...]) -> list[str]:
         """Return the hours or days not `covered` in which blobs wait to be closed."""
@@ -315,7 +364,9 @@ class Environment:
         lane.job = None
         if error is not None:
             raise error
-        if not self._trouble:
+        if job.kind is Kind.EVENTS:  # one request first, many when it was full
+            self._reads = self._settings.concurrency if lane.has_more else 1
+        elif not self._trouble:
             metrics.LAST_ROUND.labels(job.account, job.kind).set(self._clock.now().timestamp())
         if lane.has_more and not lane.failed:
             lane.due = 0.0
@@ -329,6 +380,21 @@ class Environment:
             self._trouble[container] = type(error).__name__
             metrics.STORAGE_TROUBLE.labels(self.place.alias, container, type(error).__name__).set(1)
             log.warning("storage fails; this container waits", account=self.place.alias, container=container, error=str(error))
+            self._list_sooner()
+
+    def _queue_fails(self, error: StorageError) -> None:
+        metrics.STORAGE_ERRORS.labels(self.place.alias, type(error).__name__).inc()
+        metrics.QUEUE_UP.labels(self.place.alias).set(0)
+        if self._queue_trouble != type(error).__name__:
+            self._queue_trouble = type(error).__name__
+            log.warning("the queue of events fails; listing at the usual interval", account=self.place.alias, error=str(error))
+            self._list_sooner()
+
+    def _queue_works(self) -> None:
+        metrics.QUEUE_UP.labels(self.place.alias).set(1)
+        if self._queue_trouble is not None:
+            log.info("the queue of events works", account=self.place.alias)
+            self._queue_trouble = None
 
     def _works(self, container: str) -> None:
         if self._forget_trouble(container):
@@ -344,9 +410,18 @@ class Environment:
         return kind is not None
 
 
-def _pause(error: StorageError) -> float:
+def _pause(container: str, error: StorageError) -> float:
     """Return for how long the account is to be left alone: a container that may not be listed says nothing about the others."""
+    if container == QUEUE and not isinstance(error, StorageUnavailable):
+        return _QUEUE_PAUSE_SECONDS
     return error.after if isinstance(error, StorageUnavailable) and not isinstance(error, Refused) else 0.0
+
+
+def _means(place: Place, settings: MonitorSettings, clock: Clock, recaller: Recaller) -> Means:
+    if place.feed is None:
+        return Means(place.containers, clock.now, recaller.recall)
+    reader = Reader(place.alias, place.feed, place.territories, place.containers, settings.events, clock.now)
+    return Means(place.containers, clock.now, recaller.recall, reader.units)
 
 
 def _fixed_scopes(territory: Territory) -> _Scopes:

@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from libs.common.dead_letters import DeadLetter
 from libs.common.events import BlobsListed
 from libs.common.packed import PackedTable
-from libs.common.storage.api import Container, ListedBlob, StorageError
+from libs.common.storage.api import Container, ListedBlob, Receipt, StorageError
 from services.blob_monitor.sources import Scope, Territory
 
 CHUNK_BLOBS = 500
@@ -27,10 +28,11 @@ _PATIENCE_SECONDS = 0.2
 
 
 class Kind(StrEnum):
-    """Which of an environment's two alternating works a job is."""
+    """Which of an environment's works a job is; they go on side by side."""
 
     CURRENT = "current"  # discovery and where blobs grow now
     FULL = "full"  # everything, to find what slipped through
+    EVENTS = "events"  # what the environment's queue tells
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,8 @@ class Job:
     looks: tuple[Territory, ...] = ()  # to note since when they are looked at
     recall: tuple[Scope, ...] = ()  # to read all that is known of them, before they are listed in full
     doomed: Mapping[str, frozenset[bytes]] = field(default_factory=dict)  # by scope key: digests of names to find again
+    reads: int = 0  # requests for messages of the queue
+    receipts: tuple[Receipt, ...] = ()  # of messages to delete
     cancelled: threading.Event = field(default_factory=threading.Event)
 
 
@@ -114,13 +118,30 @@ class Recalled:
 
 
 @dataclass(frozen=True, slots=True)
+class Letter:
+    """What one message of the queue has led to; it may be deleted when that is committed."""
+
+    receipt: Receipt
+    blobs: tuple[tuple[Scope, ListedBlob], ...]
+    trouble: DeadLetter | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """Messages of one request. `is_full`: there may be more."""
+
+    letters: tuple[Letter, ...]
+    is_full: bool
+
+
+@dataclass(frozen=True, slots=True)
 class JobEnded:
     """The last message of a job, with the bug that broke it off."""
 
     error: Exception | None = None
 
 
-Message = Looked | Found | Chunk | PrefixListed | TaskDone | ContainerFails | Recalled | JobEnded
+Message = Looked | Found | Chunk | PrefixListed | TaskDone | ContainerFails | Recalled | Heard | JobEnded
 Inbox = queue.Queue[tuple[Job, Message]]
 
 
@@ -139,11 +160,14 @@ class Means:
     containers: Mapping[str, Container]
     now: Callable[[], datetime]
     recall: Callable[[Job], Iterator[Message]]
+    events: Callable[[Job], Iterator[Unit]] = lambda _: iter(())  # parts of a job of that kind
 
 
 def units(job: Job, means: Means) -> Iterator[Unit]:
     """Yield the parts of `job`, which may be done at the same time."""
     containers, now = means.containers, means.now
+    if job.kind is Kind.EVENTS:
+        yield from means.events(job)
     if job.recall or job.doomed:
         yield Unit("", means.recall(job))
     for territory in job.looks:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from libs.common.errors import ConfigError
 from libs.common.kafka.admin import partition_count
 from libs.common.kafka.compacted import CompactedTable
 from libs.common.kafka.consumer import Use
@@ -9,10 +12,12 @@ from libs.common.kafka.session import SessionSpec, TransactionalSession
 from libs.common.kafka.topic_limits import TopicLimits
 from libs.common.service import Service
 from libs.common.settings import Settings
-from libs.common.settings.storage import account_alias
+from libs.common.settings.storage import Environment
 from libs.common.storage.azure import open_container
+from libs.common.storage.queues import account_name, open_queue, queue_address
 from services.blob_monitor.app import Monitor, Parts, utc_clock
 from services.blob_monitor.environment import Place
+from services.blob_monitor.feed import Feed
 from services.blob_monitor.sources import Territory, territories
 
 
@@ -24,12 +29,14 @@ def build(settings: Settings) -> Service:
     """
     kafka, topic = settings.kafka, settings.topics.blob_state
     spec = SessionSpec("blob-monitor", settings.instance.ordinal, (topic,), Use.OWN)
-    limits = TopicLimits(kafka, (settings.topics.blobs, topic))
+    found = places(settings)
+    letters = (settings.topics.errors,) if any(place.feed for place in found) else ()
+    limits = TopicLimits(kafka, (settings.topics.blobs, topic, *letters))
     parts = Parts(
         make_session=lambda listener: TransactionalSession(kafka, spec, listener, limits),
         make_table=lambda apply: CompactedTable(kafka, topic, apply),
         partitions=lambda: partition_count(kafka, topic),
-        places=places(settings),
+        places=found,
     )
     return Monitor(settings.monitor, settings.topics, parts, utc_clock())
 
@@ -39,17 +46,46 @@ def places(settings: Settings) -> tuple[Place, ...]:
     by_alias: dict[str, list[Territory]] = {}
     for territory in territories(settings.subscriptions):
         by_alias.setdefault(territory.alias, []).append(territory)
-    return tuple(_place(settings, found) for found in by_alias.values())
+    environments = {alias: _environment(settings, found) for alias, found in by_alias.items()}
+    _check_queues(settings, environments.items())
+    return tuple(_place(settings, environments[alias], found) for alias, found in by_alias.items())
 
 
-def _place(settings: Settings, found: list[Territory]) -> Place:
-    first = found[0]
-    environment = settings.subscriptions[first.subscription].environments[first.environment]
-    alias = account_alias(first.subscription, first.environment)
+def _environment(settings: Settings, found: list[Territory]) -> Environment:
+    return settings.subscriptions[found[0].subscription].environments[found[0].environment]
+
+
+def _place(settings: Settings, environment: Environment, found: list[Territory]) -> Place:
+    alias = found[0].alias
     names = {territory.container for territory in found}
     return Place(
         alias=alias,
         interval=environment.interval_seconds or settings.monitor.interval_seconds,
         territories=tuple(found),
         containers={name: open_container(environment.storage, alias, name) for name in sorted(names)},
+        feed=_feed(environment, alias),
     )
+
+
+def _feed(environment: Environment, alias: str) -> Feed | None:
+    events, storage = environment.events, environment.storage
+    if events is None:
+        return None
+    return Feed(events.queue, open_queue(storage, alias, events), account_name(storage, alias))
+
+
+def _check_queues(settings: Settings, aliases: Iterable[tuple[str, Environment]]) -> None:
+    """Refuse what would lose events.
+
+    Raises:
+        ConfigError: two environments read one queue, where each deletes what is for the other, or blobs have to wait.
+    """
+    readers: dict[str, str] = {}
+    for alias, environment in aliases:
+        if environment.events is None:
+            continue
+        if settings.monitor.minimum_age_seconds:
+            raise ConfigError(f"{alias}: events cannot wait for monitor.minimum_age_seconds; set it to 0, or leave out events")
+        address = queue_address(environment.storage, alias, environment.events)
+        if (other := readers.setdefault(address, alias)) != alias:
+            raise ConfigError(f"{other} and {alias} read one queue, {address}: give each its own, with its own subscription")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from libs.common.kafka.records import Outbound
+from libs.common.storage.api import Receipt
 from services.blob_monitor import metrics
 from services.blob_monitor.evaluate import Known
 from services.blob_monitor.memory import Memory
@@ -14,6 +15,7 @@ from services.blob_monitor.sources import Scope
 
 _MAX_BLOBS = 500
 _MAX_SECONDS = 1.0
+_MAX_SECONDS_OF_EVENTS = 0.5  # who is told of a blob is to tell of it within two seconds
 
 
 @dataclass(slots=True)
@@ -22,13 +24,15 @@ class Pending:
 
     since: float  # monotonic seconds at which the transaction before it ended; after a pause the first record goes at once
     outputs: list[Outbound] = field(default_factory=list)
+    receipts: dict[str, list[Receipt]] = field(default_factory=dict)  # by account: messages to delete afterwards
     _updates: dict[str, tuple[Scope, dict[str, Known | None]]] = field(default_factory=dict)
     _count: int = 0
     _events: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def is_due(self, now: float) -> bool:
         """Tell whether it is time to commit."""
-        return bool(self.outputs) and (self._count >= _MAX_BLOBS or now - self.since >= _MAX_SECONDS)
+        most = _MAX_SECONDS_OF_EVENTS if self.receipts else _MAX_SECONDS
+        return bool(self.outputs or self.receipts) and (self._count >= _MAX_BLOBS or now - self.since >= most)
 
     def of(self, scope: Scope) -> Mapping[str, Known | None]:
         """Return what will be remembered of blobs of a scope, by name; None: nothing."""
@@ -45,6 +49,10 @@ class Pending:
         """Plan to write a record; `kind` is its event's type, for the metrics."""
         self.outputs.append(record)
         self._events[account, kind] += 1
+
+    def settle(self, account: str, receipt: Receipt) -> None:
+        """Plan to delete a message of which nothing is left to do."""
+        self.receipts.setdefault(account, []).append(receipt)
 
     def committed(self, memory: Memory) -> None:
         """Bring everything planned into `memory`."""

@@ -80,6 +80,7 @@ def connections(settings: Settings) -> Iterator[Check]:
     """Return the checks of servers; they come behind those of `builds`."""
     from libs.common.kafka.admin import check_topics, load_topic_specs
     from libs.common.storage.azure import check_container
+    from libs.common.storage.queues import check_queue
 
     kafka = partial(check_topics, settings.kafka, settings.topics, load_topic_specs())
     there = f"Kafka at {settings.kafka.bootstrap_servers} and its topics"
@@ -89,6 +90,9 @@ def connections(settings: Settings) -> Iterator[Check]:
         for source in environment.sources:
             attempt = partial(check_container, environment.storage, alias, source.container)
             yield Check(f"container {source.container} of {alias}", attempt, _storage(alias))
+        if environment.events is not None:
+            attempt = partial(check_queue, environment.storage, alias, environment.events)
+            yield Check(f"queue {environment.events.queue} of {alias}", attempt, _storage(alias))
     for sink in _sinks(settings):
         yield Check(f"destination of sink {sink.name}", partial(_open_and_close, sink.sink), _sink(sink.name))
 
@@ -134,7 +138,10 @@ def _make_clients(settings: Settings) -> None:
 
 def _open_containers(alias: str, environment: Environment) -> None:
     from libs.common.storage.azure import open_container
+    from libs.common.storage.queues import open_queue
 
+    if environment.events is not None:
+        open_queue(environment.storage, alias, environment.events).close()
     for source in environment.sources:
         open_container(environment.storage, alias, source.container).close()
 

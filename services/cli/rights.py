@@ -69,16 +69,24 @@ def _uses(settings: Settings, name: str) -> _Uses:
     if name.startswith(SINK):
         return _Uses((topics.flows,), (topics.errors,), f"sink.{name.removeprefix(SINK)}", looks_up=False)
     fixed = _fixed(topics)
+    fixed["blob-monitor"] = _uses_of_monitor(settings)
     if name not in fixed:
         raise ConfigError(f"{name} is no service or command with rights: {', '.join(known(settings))}, or {SINK}NAME")
     return fixed[name]
+
+
+def _uses_of_monitor(settings: Settings) -> _Uses:
+    topics = settings.topics
+    environments = (each for subscription in settings.subscriptions.values() for each in subscription.environments.values())
+    # What a queue of events holds may be none.
+    letters = (topics.errors,) if any(each.events is not None for each in environments if each.enabled) else ()
+    return _Uses((topics.blob_state,), (topics.blobs, topics.blob_state, *letters), "blob-monitor", is_transactional=True)
 
 
 def _fixed(topics: TopicSettings) -> dict[str, _Uses]:
     everything = tuple(topics.model_dump().values())
     raw = (topics.raw_flow_logs, topics.raw_application_logs, topics.raw_proxy_logs)
     return {
-        "blob-monitor": _Uses((topics.blob_state,), (topics.blobs, topics.blob_state), "blob-monitor", is_transactional=True),
         "ingest": _Uses(
             (topics.blobs, topics.checkpoints),
             (*raw, topics.checkpoints, topics.completions, topics.errors),

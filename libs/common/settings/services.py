@@ -46,6 +46,23 @@ class DateRange(Group):
         return self
 
 
+class EventSettings(Group):
+    """Environments whose `events` name a queue."""
+
+    listing_seconds: float = Field(
+        default=600.0,
+        gt=0,
+        description="Time between two listings of where blobs grow, while the queue can be read; they find what no event told.",
+    )
+    poll_seconds: float = Field(default=0.5, gt=0, le=60, description="How often an empty queue is asked.")
+    visibility_seconds: int = Field(
+        default=60, ge=1, le=3600, description="A message that was read and not dealt with comes again after so long."
+    )
+    max_deliveries: int = Field(
+        default=20, ge=1, le=10_000, description="A message that was read more often than this goes to Errors."
+    )
+
+
 class MonitorSettings(Group):
     """blob_monitor."""
 
@@ -69,6 +86,7 @@ class MonitorSettings(Group):
     hours_back: int = Field(default=2, ge=1, le=48, description="Hourly layout: earlier hours listed until complete.")
     timezone: str = Field(default="UTC", description="IANA zone of the dates in names and of days_back.")
     date_range: DateRange = DateRange()
+    events: EventSettings = EventSettings()
     discovery_seconds: float = Field(default=300.0, gt=0, description="Hourly layout: time between directory listings.")
     reconcile_seconds: float = Field(default=3600.0, gt=0, description="Time between two full listings.")
     listed_seconds: float = Field(
