@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, Self
 
+import psutil
 import pytest
 from confluent_kafka import Producer
 
@@ -86,6 +88,19 @@ def _fill(kafka: KafkaSettings, topic: str, count: int, first: int = 0) -> list[
         producer.produce(topic, value, partition=number % len(PARTITIONS))
     assert producer.flush(SECONDS) == 0
     return values
+
+
+def _fill_alike(kafka: KafkaSettings, topic: str, count: int) -> None:
+    producer = Producer(producer_config(kafka))
+    for number in range(count):
+        key = b"account/container/resource-%d" % number
+        while True:
+            try:
+                producer.produce(topic, b"state of " + 2 * key, key)
+                break
+            except BufferError:
+                producer.poll(0.1)
+    assert producer.flush(SECONDS) == 0
 
 
 def _values(kafka: KafkaSettings, topic: str) -> list[bytes]:
@@ -215,6 +230,43 @@ def test_a_compacted_topic_is_read_past_what_a_killed_predecessor_left(
         reader.close()
     assert table == {b"k": b"1"}
     assert [r.value for r in read_compacted(kafka, topics.checkpoints, PARTITIONS)] == [b"1"]
+
+
+def test_a_compacted_topic_is_read_with_little_memory(kafka_settings: KafkaSettings, topics: TopicSettings) -> None:
+    """What waits in the client while records are applied is a few megabytes, however much the topic holds."""
+    count, grown = 150_000, [0]
+    _fill_alike(kafka_settings, topics.blob_state, count)
+    before = psutil.Process().memory_info().rss
+
+    def apply(_: Inbound) -> None:
+        if not seen:
+            time.sleep(3.0)  # the client fetches what it may
+            grown[0] = psutil.Process().memory_info().rss - before
+        seen.append(None)
+
+    seen: list[None] = []
+    reader = CompactedTable(kafka_settings, topics.blob_state, apply)
+    reader.open()
+    reader.catch_up()
+    reader.close()
+    assert len(seen) == count
+    assert grown[0] < 40_000_000
+
+
+def test_a_compacted_topic_may_hold_records_larger_than_a_fetch(kafka_settings: KafkaSettings, topics: TopicSettings) -> None:
+    """Whatever the broker takes is read, also by a client that was told of larger messages still."""
+    values = [os.urandom(900_000) for _ in range(4)]
+    kafka = kafka_settings.model_copy(update={"librdkafka": {"message.max.bytes": "5000000"}})
+    producer = Producer(producer_config(kafka_settings))
+    for number, value in enumerate(values):
+        producer.produce(topics.checkpoints, value, b"%d" % number, partition=0)
+    assert producer.flush(SECONDS) == 0
+    found: list[bytes | None] = []
+    reader = CompactedTable(kafka, topics.checkpoints, lambda record: found.append(record.value))
+    reader.open()
+    reader.catch_up()
+    reader.close()
+    assert found == values
 
 
 def test_waiting_for_a_broker_that_is_away_can_be_left(
