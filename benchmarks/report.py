@@ -37,8 +37,10 @@ travel, the ratios between rows do.
   bytes and throw them away. With `--peer` there are also a parser in Go (`encoding/json`; the CPU of its garbage collector is
   in it) and DuckDB (`read_json` into a table, one thread): columns in memory, without identities and dead letters.
 - *monitor*: against a server that answers listings and does nothing else, with default intervals. Growing scopes have a blob
-  each that changes every minute; the flat prefix does not change. The start reads the state of blobs of hours that are over,
-  one in fifty of them open, and lists every scope in full; *peak MiB* is after that.
+  each that changes every minute; the flat prefix does not change.
+- *start*: blobs of hours that are over, one in fifty of them open. *monitor start* reads their state and finds nothing in
+  storage; *monitor, a known blob* lists what is current meanwhile, and its peak is taken when every scope has been listed in
+  full. *ingest start* reads their checkpoints; the start of the process, one to two seconds, is part of its CPU.
 - *ends when*: what is durable when the clock stops. Each stage then counts that everything has arrived, once.
 """
 

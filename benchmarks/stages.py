@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
-from benchmarks import estates, ingesting, kernel, lasting, monitoring, parsing, peers, pipeline, sinking, storage
+from benchmarks import estates, ingesting, kernel, lasting, monitoring, parsing, peers, pipeline, sinking, starting, storage
 from benchmarks.measured import Measured
 from libs.local.azurite import LocalAzurite
 from libs.local.kafka import LocalKafka
@@ -29,10 +29,11 @@ class Size:
     repeats: int
     lasting_seconds: float
     monitor: monitoring.Extent
+    start: starting.Extent
 
 
-FULL: Final = Size(3, 2, 5_000, 5, 3, 240.0, monitoring.Extent(5_000, 100_000, 1_000_000, 120.0))
-QUICK: Final = Size(1, 1, 1_000, 4, 1, 0.0, monitoring.Extent(1_000, 20_000, 100_000, 60.0))
+FULL: Final = Size(3, 2, 5_000, 5, 3, 240.0, monitoring.Extent(5_000, 100_000, 120.0), starting.Extent(5_000, 1_000_000))
+QUICK: Final = Size(1, 1, 1_000, 4, 1, 0.0, monitoring.Extent(1_000, 20_000, 60.0), starting.Extent(1_000, 100_000))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,11 @@ def _monitor(bench: Bench) -> Iterator[Measured]:
         yield from monitoring.measure(kafka, bench.size.monitor)
 
 
+def _start(bench: Bench) -> Iterator[Measured]:
+    with _running(LocalKafka, bench) as kafka:
+        yield from starting.measure(kafka, bench.size.start)
+
+
 def _sinks(bench: Bench) -> Iterator[Measured]:
     with _running(LocalKafka, bench) as kafka:
         yield from sinking.measure(kafka, bench.directory, bench.data[0], bench.size.repeats)
@@ -102,6 +108,7 @@ STAGES: Final[dict[str, Stage]] = {
     "parser": _parser,
     "storage": _storage,
     "monitor": _monitor,
+    "start": _start,
     "sinks": _sinks,
     "lasting": _lasting,
 }

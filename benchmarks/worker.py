@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +22,7 @@ from libs.local.ports import free_port
 from services.cli.probe import is_ready, metrics_of, total
 from services.cli.supervisor import last_line, stop_process
 
-_START_SECONDS: Final = 60.0
+_START_SECONDS: Final = 300.0  # ingest reads its state first
 _SAMPLE_SECONDS: Final = 0.25
 SERVICE: Final = ("-m", "services.cli.main", "run")
 
@@ -47,7 +47,7 @@ class Worker:
         """Start and return when the process is ready, that is, has its partitions.
 
         Raises:
-            BenchmarkFailed: it ended, or is not ready after a minute.
+            BenchmarkFailed: it ended, or is not ready after some minutes.
         """
         argv = (sys.executable, *self._words, "--config", str(self._site.config))
         environ = {**os.environ, "BLOBTIDE_HTTP__PORT": str(self._port), "BLOBTIDE_LOG__FORMAT": "json"}
@@ -57,8 +57,6 @@ class Worker:
                 env=environ, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         wait_until(self._is_ready, f"{self.name} is ready", _START_SECONDS)
-        self._process = psutil.Process(self._guard.pid).children()[0]
-        self._sampler.start()
 
     def check(self) -> None:
         """Raise BenchmarkFailed if the process has ended."""
@@ -72,9 +70,9 @@ class Worker:
         times = self._process.cpu_times()
         return float(times.user + times.system)
 
-    def metric(self, name: str) -> float:
-        """Return the sum of a metric over its labels, as the process shows it now."""
-        return total(metrics_of(self._port), name)
+    def metric(self, name: str, wanted: Mapping[str, str] | None = None) -> float:
+        """Return the sum of a metric over those that have the `wanted` labels, as the process shows it now."""
+        return total(metrics_of(self._port), name, wanted)
 
     def stop(self) -> None:
         """End the process. Idempotent."""
@@ -84,11 +82,18 @@ class Worker:
         stop_process(self._guard)
 
     def memory(self) -> Memory:
-        """Return what the process has needed since it was ready."""
+        """Return what the process has needed since it was started."""
         return memory_of(self._resident, self._peak)
+
+    def _watch(self) -> None:
+        """Find the process that the guard has started, and begin to sample it."""
+        if self._guard is not None and self._process is None and (found := psutil.Process(self._guard.pid).children()):
+            self._process = found[0]
+            self._sampler.start()
 
     def _is_ready(self) -> bool:
         self.check()
+        self._watch()
         return is_ready(self._port)
 
     def _sample(self) -> None:
