@@ -48,11 +48,12 @@ class Verdict:
 
 
 def tried(checks: Iterable[Check]) -> Iterator[Verdict]:
-    """Make the checks and say how each went; one whose need has failed is left out."""
+    """Make the checks and say how each went; one whose need has failed or is left out is left out."""
     failed: set[str] = set()
     said: set[str] = set()
     for check in checks:
         if check.needs in failed:
+            failed.add(check.what)
             continue
         try:
             remark = check.attempt()

@@ -115,7 +115,13 @@ def test_every_check_is_made_and_a_need_that_works_is_no_hindrance() -> None:
     def fail() -> None:
         raise ConfigError("wrong")
 
-    checks = [Check("a", fail), Check("b", str), Check("c", str, needs="a"), Check("d", lambda: "well", needs="b")]
+    checks = [
+        Check("a", fail),
+        Check("b", str),
+        Check("c", str, needs="a"),
+        Check("d", lambda: "well", needs="b"),
+        Check("e", str, needs="c"),
+    ]
     assert [(verdict.what, verdict.remark) for verdict in tried(checks)] == [("a", ""), ("b", ""), ("d", "well")]
 
 
@@ -123,6 +129,7 @@ def test_the_check_says_which_file_was_read(tmp_path: Path) -> None:
     """The first line names the file, or says that there is none; problems end it with the exit code of wrong settings."""
     file = tmp_path / "config.yaml"
     file.write_text(json.dumps({"subscriptions": subscription(e=STORAGE)}))
+    file.chmod(0o600)
     done = run("config", "check", "--config", str(file))
     assert (done.returncode, done.stdout.splitlines()[0], done.stderr) == (0, f"ok  settings: {file}", "")
     assert f"ok  settings: {file}" in run("config", "check", BLOBTIDE_CONFIG=str(file)).stdout
