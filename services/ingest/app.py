@@ -50,6 +50,7 @@ POLL_IDLE_SECONDS: Final = 0.2
 COLLECT_SECONDS: Final = 0.05
 STOP_SECONDS: Final = 3.0
 LOOKUP_AGAIN_SECONDS: Final = 5.0
+DISPATCH_SECONDS: Final = 1.0  # in one go: checkpoints of very many blobs may have to be looked up
 SMALLEST_GRANT: Final = 65_536
 FEWEST_REFUSALS: Final = 10  # in a row, a quarter of an hour, before a blob is given up however old its announcement is
 MOST_CHANGES: Final = 5  # of a blob while it was read, in a row, before it waits
@@ -207,7 +208,8 @@ class Ingest:
 
     def _dispatch(self) -> None:
         jobs: list[_Job] = []
-        while (pending := self._backlog.take(self._has_room)) is not None:
+        until = self._clock() + DISPATCH_SECONDS
+        while self._clock() < until and (pending := self._backlog.take(self._has_room)) is not None:
             try:
                 job = self._job(pending)
             except (ServerUnreachable, Retry) as error:  # its checkpoint has to be looked up, and Kafka is away

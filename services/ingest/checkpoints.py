@@ -1,9 +1,10 @@
 """How far each blob of the owned partitions has been read: the newest view of the checkpoint topic.
 
 A partition may know very many blobs, most of which nobody will write to again. Of each it is remembered where its checkpoint
-stands in the topic, in 24 bytes. The checkpoints themselves are at hand only of blobs that are open; any other is looked up in
-Kafka when its blob is announced. So nothing that was read is ever taken for new, and memory goes with what is open. Those at
-hand are kept as they travel but without the blob's name, which is most of them and which whoever asks knows.
+stands in the topic, in 24 bytes. The checkpoints themselves are at hand only of blobs that are open or were looked up lately;
+any other is looked up in Kafka when its blob is announced. So nothing that was read is ever taken for new, and memory goes with
+what is open. Those at hand are kept as they travel but without the blob's name, which is most of them and which whoever asks
+knows.
 
 Reading them may take longer than Kafka lets a member of a group go without a poll. So it is done in goes, and each takes up
 where the last one ended: what was written meanwhile is at the end, which every go looks for anew.
@@ -34,7 +35,7 @@ _MARK_BYTES: Final = 10  # of a schema
 _LONGEST_LENGTH: Final = 3  # as bytes, of a blob's name
 _CONTINUES: Final = 0x80  # a length of more than one byte
 _OPEN: Final = bytes((2 * len(CheckpointStatus.OPEN),)) + CheckpointStatus.OPEN.encode()
-MOST_AT_HAND: Final = 50_000  # open blobs; of more than that those that were not read for longest are looked up, too
+MOST_AT_HAND: Final = 50_000  # of more than that those that were not read for longest are looked up
 LOOKUP_SECONDS: Final = 5.0
 _GOES: Final = 3  # in the time between two polls: partitions that arrive and such that are rewound may be loaded one by one
 
@@ -258,9 +259,11 @@ class Checkpoints:
             return None
         metrics.LOOKUPS.inc()
         record = self._topic.lookup.read(number, offset, LOOKUP_SECONDS)
-        if record is not None and record.key == key:
-            return record.value
-        return self._search(number, key, beat)
+        value = record.value if record is not None and record.key == key else self._search(number, key, beat)
+        if value is not None:  # announcements that come again, come again and again
+            self._partitions[number].hold(digest_of(key), without(key, value))
+            self._make_room(self._partitions[number])
+        return value
 
     def _search(self, number: int, key: bytes, beat: Callable[[], None]) -> bytes | None:
         """Read the whole partition for a checkpoint that is not where it should be: Kafka may have removed it, after long."""

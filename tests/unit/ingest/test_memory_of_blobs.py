@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import count
+from itertools import count, pairwise
+from typing import ClassVar
 
 import msgspec
 import pytest
@@ -19,7 +20,7 @@ from services.ingest import checkpoints as module
 from services.ingest.checkpoints import Checkpoints, Pace, Placed, Topic
 from tests.blob_container import EPOCH
 from tests.checkpoint_table import FakeLookup, FakeTable
-from tests.ingest_world import TOPICS, Site, lines
+from tests.ingest_world import TOPICS, FakeSession, Site, lines
 
 HOURS_A_DAY, BLOBS_AN_HOUR, OPEN_HOURS, FORGET_DAYS = 24, 3, 2, 5
 
@@ -144,6 +145,25 @@ def test_a_record_that_kafka_has_removed_is_unknown() -> None:
     assert log.get("old") is None
 
 
+def test_a_closed_blob_that_is_announced_again_and_again_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was looked up stays at hand within the bound; what is written meanwhile takes its place."""
+    monkeypatch.setattr(module, "MOST_AT_HAND", 10)
+    log = Log()
+    for number in range(100):
+        log.write(f"blob/{number}", CheckpointStatus.COMPLETE, number)
+    for number in range(100):
+        for _ in range(5):
+            found = log.get(f"blob/{number}")
+            assert found is not None
+            assert found.next_offset == number
+        assert log.checkpoints.at_hand <= 10
+    assert len(log.lookup.asked) == 100
+    log.write("blob/99", CheckpointStatus.COMPLETE, 1_000)
+    found = log.get("blob/99")
+    assert found is not None
+    assert found.next_offset == 1_000
+
+
 def close(site: Site, name: str) -> None:
     """Announce that a blob is closed as it is now."""
     blob = site.containers["s.e"].blobs[name]
@@ -200,6 +220,48 @@ def test_a_blob_whose_checkpoint_cannot_be_looked_up_waits() -> None:
     site.run()
     assert b"".join(s.data for s in site.segments("a")) == lines(20)
     assert failures == [0]
+
+
+class AtOnce(FakeSession):
+    """Delivers all there is in one poll, and notes how many checkpoints had been looked up then."""
+
+    looked_up: ClassVar[list[int]] = []
+
+    def poll(self, max_records: int, seconds: float) -> list[Inbound]:
+        """Poll until nothing comes any more."""
+        self.looked_up.append(len(self._site.lookup.asked))
+        found: list[Inbound] = []
+        while batch := super().poll(max_records, seconds):
+            found += batch
+        return found
+
+
+def test_very_many_look_ups_do_not_keep_ingest_from_its_consumer() -> None:
+    """Where thousands of closed blobs are announced again, polls, commits and heartbeats go on between look-ups."""
+    now = [0.0]
+
+    def clock() -> float:
+        now[0] += 0.001
+        return now[0]
+
+    site = Site(clock=clock, session=AtOnce)
+    for number in range(100):
+        site.put(f"{number}", lines(10))
+        close(site, f"{number}")
+    site.run()
+    site.committed = 0
+    read = site.lookup.read
+
+    def slow(partition: int, offset: int, seconds: float) -> Inbound | None:
+        now[0] += 0.3
+        return read(partition, offset, seconds)
+
+    site.lookup.read = slow  # type: ignore[method-assign]
+    AtOnce.looked_up.clear()
+    site.run()
+    assert len(site.lookup.asked) >= 100
+    assert max(after - before for before, after in pairwise(AtOnce.looked_up)) <= 5
+    assert all(len(site.segments(f"{number}")) == 1 for number in range(100))
 
 
 @pytest.mark.parametrize("back", [True, False])
