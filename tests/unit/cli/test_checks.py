@@ -135,6 +135,7 @@ def test_the_check_says_which_file_was_read(tmp_path: Path) -> None:
     assert f"ok  settings: {file}" in run("config", "check", BLOBTIDE_CONFIG=str(file)).stdout
     broken = tmp_path / "broken.yaml"
     broken.write_text(file.read_text().replace("a2V5", "?"))
+    broken.chmod(0o600)
     failed = run("config", "check", "--config", str(broken))
     assert failed.returncode == 2
     assert failed.stderr.splitlines()[1:] == ["!!  blob-monitor: for the reason above", "!!  ingest: for the reason above"]
