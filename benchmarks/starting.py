@@ -98,7 +98,8 @@ def _ingest(site: Site, extent: Extent) -> Measured:
 
 def _row(stage: str, extent: Extent, sample: Sample, ends: str, worker: Worker) -> Measured:
     estate = f"{extent.known_blobs:,} known, {extent.open_blobs:,} open"
-    return Measured(stage, estate, Work(0, 0, extent.known_blobs), (sample,), ends, None, worker.memory())
+    memory = replace(worker.memory(), growth=None)  # at a start there is nothing but growth
+    return Measured(stage, estate, Work(0, 0, extent.known_blobs), (sample,), ends, None, memory)
 
 
 def _blobs(extent: Extent) -> Iterator[_Blob]:
