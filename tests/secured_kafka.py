@@ -105,6 +105,18 @@ class SecuredKafka(LocalKafka):
         """Return `connection` as settings."""
         return KafkaSettings.model_validate({**self.connection(user), **more})
 
+    def with_token(self, **oauth: Any) -> KafkaSettings:
+        """Return the settings of who signs in with a token."""
+        return KafkaSettings.model_validate(
+            {
+                "bootstrap_servers": f"{LOOPBACK}:{self.token_port}",
+                "security_protocol": SecurityProtocol.SASL_SSL,
+                "sasl_mechanism": SaslMechanism.OAUTHBEARER,
+                "oauth": oauth,
+                "ssl_ca_location": self.secrets / "kafka" / "ca.pem",
+            }
+        )
+
     def administrator(self) -> Mapping[str, str]:
         """Return the variables of the overlay's service that makes users, for this broker."""
         environment = yaml.safe_load((DEPLOY / "compose.secure.yaml").read_text())["services"]["access"]["environment"]

@@ -21,16 +21,15 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from libs.local.ports import LOOPBACK
 
-_LIFETIME_SECONDS = 300
-
 
 @dataclass(slots=True)
 class Issuer:
-    """Signs tokens; `scopes` is what clients asked for, in order."""
+    """Signs tokens for `clients`, which have secrets; `scopes` is what they asked for, in order."""
 
     audience: str
     clients: Mapping[str, str]
     scopes: list[str] = field(default_factory=list)
+    lifetime_seconds: int = 300
     key: rsa.RSAPrivateKey = field(default_factory=lambda: rsa.generate_private_key(public_exponent=65537, key_size=2048))
 
     def write_keys(self, file: Path) -> str:
@@ -47,9 +46,9 @@ class Issuer:
         if self.clients.get(client) != secret:
             return 401, {"error": "invalid_client", "error_description": "no client has this id and secret"}
         now = int(time.time())
-        claims = {"sub": client, "aud": self.audience, "iat": now, "exp": now + _LIFETIME_SECONDS, "scope": "kafka"}
+        claims = {"sub": client, "aud": self.audience, "iat": now, "exp": now + self.lifetime_seconds, "scope": "kafka"}
         token = jwt.encode(claims, self.key, algorithm="RS256", headers={"kid": "1"})
-        return 200, {"access_token": token, "token_type": "Bearer", "expires_in": _LIFETIME_SECONDS}
+        return 200, {"access_token": token, "token_type": "Bearer", "expires_in": self.lifetime_seconds}
 
 
 @contextmanager

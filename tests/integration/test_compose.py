@@ -44,16 +44,20 @@ def bases() -> list[str]:
     pytest.skip("no image registry is reached, and without debootstrap and root no base images are made")
 
 
+@pytest.mark.parametrize("overlay", [(), ("--file", str(ROOT / "deploy" / "compose.secure.yaml"))], ids=["plain", "secure"])
 @pytest.mark.parametrize("profile", [(), ("--profile", "demo")], ids=["own storage", "demo"])
-def test_compose_accepts_the_file(profile: tuple[str, ...]) -> None:
-    """Docker Compose finds no fault with and without the demo."""
-    done = subprocess.run((*COMPOSE, *profile, "config", "--quiet"), capture_output=True, text=True, timeout=60, check=False)
+def test_compose_accepts_the_file(profile: tuple[str, ...], overlay: tuple[str, ...]) -> None:
+    """Docker Compose finds no fault with and without the demo, and with what makes it secure."""
+    done = subprocess.run(
+        (*COMPOSE, *overlay, *profile, "config", "--quiet"), capture_output=True, text=True, timeout=60, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
-def test_the_demo_runs_as_promised(bases: list[str]) -> None:
+@pytest.mark.parametrize("options", [(), ("--secure",)], ids=["plain", "secure"])
+def test_the_demo_runs_as_promised(bases: list[str], options: tuple[str, ...]) -> None:
     """Built, started, healthy, confined, rows arrive once, stopped in order: all that deploy/verify-compose checks."""
-    done = subprocess.run((ROOT / "deploy" / "verify-compose", *bases), capture_output=True, text=True, check=False)
+    done = subprocess.run((ROOT / "deploy" / "verify-compose", *bases, *options), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

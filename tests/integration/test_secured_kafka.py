@@ -26,15 +26,18 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from libs.common.dead_letters import DeadLetter, ErrorCode
-from libs.common.errors import BlobtideError
+from libs.common.errors import BlobtideError, ServerUnreachable
 from libs.common.kafka.acls import On, Operation, Right, grant_rights
-from libs.common.kafka.client import consumer_config, make_admin, producer_config, transactional_config
+from libs.common.kafka.client import check_reachable, consumer_config, make_admin, producer_config, transactional_config
 from libs.common.kafka.dead_letter_writer import DeadLetterWriter
+from libs.common.kafka.follow import Follower, Newest
 from libs.common.kafka.records import Outbound, TopicPartition
 from libs.common.kafka.session import SessionSpec, TransactionalSession
+from libs.common.kafka.writing import write
 from libs.common.settings import load_settings
-from libs.common.settings.kafka import TopicSettings
+from libs.common.settings.kafka import KafkaSettings, SecurityProtocol, TopicSettings
 from libs.local.azurite import LocalAzurite
+from libs.local.ports import LOOPBACK
 from services.cli.main import blobtide
 from services.cli.rights import rights_of
 from services.cli.supervisor import Program
@@ -42,7 +45,7 @@ from tests.estates import estate, generating, plan_of, wait_for_all
 from tests.fixtures.servers import serving
 from tests.pipeline import Pipeline, Plan, assert_same_rows_in_order, read_rows
 from tests.secured_kafka import AUDIENCE, USERS, SecuredKafka, access_script
-from tests.token_server import Issuer
+from tests.token_server import Issuer, serving_tokens
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -335,3 +338,92 @@ def test_dead_letters_that_are_denied_end_a_sink(broker: SecuredKafka) -> None:
         writer = DeadLetterWriter(broker.settings("nobody"), TOPICS.errors)
         with pytest.raises(BlobtideError, match=f"Kafka denied writing dead letters to {TOPICS.errors}"):
             writer.write([letter])
+
+
+def test_a_wrong_password_and_a_foreign_ca_are_told_apart(broker: SecuredKafka, tmp_path: Path) -> None:
+    """The line says whether the broker did not take the login or is not trusted, and which setting to look at."""
+    with pytest.raises(ServerUnreachable, match=r"refused the login: .*SCRAM-SHA-512; check .*sasl_password"):
+        check_reachable(broker.settings("parser", sasl_password="wrong", sasl_password_file=None))  # noqa: S106
+    foreign = tmp_path / "ca.pem"
+    foreign.write_bytes(access_script().Authority().certificate)
+    with pytest.raises(ServerUnreachable, match=r"is signed by no CA that is trusted here: check kafka.ssl_ca_location"):
+        check_reachable(broker.settings("parser", ssl_ca_location=foreign))
+
+
+def test_a_certificate_that_is_asked_for_and_not_given_is_named(broker: SecuredKafka) -> None:
+    """Who comes to the administrator's door without a certificate is told which settings name one."""
+    bare = KafkaSettings(
+        bootstrap_servers=f"{LOOPBACK}:{broker.admin_port}",
+        security_protocol=SecurityProtocol.SSL,
+        ssl_ca_location=broker.secrets / "access" / "ca.pem",
+    )
+    with pytest.raises(ServerUnreachable, match=r"check kafka.ssl_certificate_location and kafka.ssl_key_location"):
+        check_reachable(bare)
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """Return the settings `oauth` for a provider that runs, whose certificate is of a CA of its own."""
+    authority = access_script().Authority()
+    certificate, key = authority.issue("tokens", [LOOPBACK])
+    (tmp_path / "tokens.pem").write_bytes(key + certificate)
+    (tmp_path / "tokens-ca.pem").write_bytes(authority.certificate)
+    (tmp_path / "secret").write_text("tail's secret\n")
+    with serving_tokens(ISSUER, tmp_path / "tokens.pem") as url:
+        yield {
+            "token_url": url,
+            "client_id": "tail",
+            "client_secret_file": tmp_path / "secret",
+            "scope": "kafka.read",
+            "ca_location": tmp_path / "tokens-ca.pem",
+        }
+
+
+def test_a_token_signs_in_with_the_rights_of_its_user(broker: SecuredKafka, tokens: dict[str, Any]) -> None:
+    """With client id and secret a token is fetched over TLS, and renewed before it ends; rights are those of its subject."""
+    kafka = broker.with_token(**tokens)
+    check_reachable(kafka, (TOPICS.flows,))
+    assert ISSUER.scopes[-1] == "kafka.read"
+    with pytest.raises(BlobtideError, match="Kafka denied writing to Errors"):
+        write(kafka, [Outbound(TOPICS.errors, b"x", b"k")])
+    ISSUER.lifetime_seconds, before = 3, len(ISSUER.scopes)
+    follower = Follower(kafka, (TOPICS.flows,), Newest(0))
+    follower.open()
+    deadline = time.monotonic() + SECONDS
+    while len(ISSUER.scopes) < before + 4:  # one for the check, one for the consumer, and two that follow it
+        assert time.monotonic() < deadline, "the token was not renewed"
+        follower.poll(0.2)
+    follower.close()
+    ISSUER.lifetime_seconds = 300
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"client_secret_file": None, "client_secret": "wrong"}, "no client has this id and secret"),
+        ({"ca_location": None}, "local issuer certificate"),
+        ({"token_url": "https://127.0.0.1:9/token"}, "Failed to connect to 127.0.0.1"),
+    ],
+    ids=["secret", "authority", "address"],
+)
+def test_a_token_that_is_not_had_says_why(
+    broker: SecuredKafka, tokens: dict[str, Any], change: dict[str, Any], said: str
+) -> None:
+    """What the provider answers, or why it does not, stands in the line, with the settings to look at and no secret."""
+    with pytest.raises(ServerUnreachable) as refused:
+        check_reachable(broker.with_token(**{**tokens, **change}))
+    line = str(refused.value)
+    assert line.startswith("no login at Kafka at")
+    assert said in line
+    assert "check kafka.oauth" in line
+    assert "tail's secret" not in line
+
+
+def test_a_token_for_somebody_else_is_refused(broker: SecuredKafka, tokens: dict[str, Any]) -> None:
+    """A broker takes no token that was issued for another audience."""
+    ISSUER.audience = "another"
+    try:
+        with pytest.raises(ServerUnreachable, match=r"no login at .*invalid_token"):
+            check_reachable(broker.with_token(**tokens))
+    finally:
+        ISSUER.audience = AUDIENCE

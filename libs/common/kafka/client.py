@@ -6,6 +6,7 @@ by ``kafka.librdkafka``; everything else can.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any, Final, TypeVar
@@ -15,10 +16,13 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from libs.common.errors import BlobtideError, ConfigError, ServerUnreachable
+from libs.common.kafka.certificates import authorities_here, why_not_trusted
 from libs.common.kafka.client_log import ClientLog, reason_in
 from libs.common.kafka.failures import error_of, is_denied, translated
 from libs.common.kafka.login import RENEWING, Login, password
 from libs.common.settings.kafka import KafkaSettings, SecurityProtocol
+from libs.common.settings.oauth import OAuthSettings
+from libs.common.settings.secrets import read_secret
 from libs.common.transport import Lack, guard_credentials, is_plain, note
 
 Config = dict[str, Any]
@@ -34,6 +38,7 @@ _MECHANICAL = ("bootstrap_servers", "security_protocol")
 _SASL = ("sasl_mechanism", "sasl_username")
 _TLS = ("ssl_ca_location", "ssl_certificate_location", "ssl_key_location")
 _TOKENS_FROM = "sasl.oauthbearer.token.endpoint.url"
+_ASKS_FOR_CERTIFICATE = re.compile("alert .*(certificate|unknown ca)")
 _SMALLEST_FETCH = 16 * 1024 * 1024
 _PARTITION_FETCH = 256 * 1024
 _MIB = 1024 * 1024
@@ -132,7 +137,7 @@ def _connection(kafka: KafkaSettings) -> Config:
     secret: Config = {}
     if kafka.signs_in:
         names += _SASL
-        secret = _secret(kafka)
+        secret = _oauth(kafka.oauth) if kafka.gets_tokens else _secret(kafka)
     if kafka.security_protocol.endswith("SSL"):
         names += _TLS
         secret |= {} if kafka.verify else {"enable.ssl.certificate.verification": False}
@@ -146,9 +151,12 @@ def _guard(kafka: KafkaSettings) -> None:
     if kafka.security_protocol is SecurityProtocol.SASL_PLAINTEXT:
         # No exception for this machine: a broker leads clients on to the others, wherever they are.
         guard_credentials("kafka", [kafka.bootstrap_servers], kafka)
-    tokens_from = kafka.librdkafka.get(_TOKENS_FROM, "")
-    if kafka.signs_in and tokens_from and is_plain(tokens_from, "https"):
-        guard_credentials("kafka", [f"librdkafka.{_TOKENS_FROM}"], kafka)
+    for name, url in (
+        (f"librdkafka.{_TOKENS_FROM}", kafka.librdkafka.get(_TOKENS_FROM)),
+        ("oauth.token_url", kafka.oauth.token_url),
+    ):
+        if kafka.signs_in and url and is_plain(url, "https"):
+            guard_credentials("kafka", [name], kafka)
     if kafka.security_protocol.endswith("SSL") and not _verifies(kafka):
         note("kafka", Lack.VERIFICATION)
 
@@ -157,6 +165,19 @@ def _verifies(kafka: KafkaSettings) -> bool:
     options = kafka.librdkafka
     checks = options.get("enable.ssl.certificate.verification", str(kafka.verify)).lower() in {"true", "t", "1"}
     return checks and options.get("ssl.endpoint.identification.algorithm", "https") == "https"
+
+
+def _oauth(oauth: OAuthSettings) -> Config:
+    given = oauth.client_secret if oauth.client_secret.get_secret_value() else None
+    values = {
+        "sasl.oauthbearer.method": "oidc",
+        _TOKENS_FROM: oauth.token_url,
+        "sasl.oauthbearer.client.id": oauth.client_id,
+        "sasl.oauthbearer.client.secret": read_secret("kafka.oauth.client_secret", given, oauth.client_secret_file),
+        "sasl.oauthbearer.scope": oauth.scope,
+        "https.ca.location": oauth.ca_location or authorities_here(),  # the client's own default is a path of one Linux
+    }
+    return {name: str(value) for name, value in values.items() if value not in (None, "")}
 
 
 def _secret(kafka: KafkaSettings) -> Config:
@@ -275,9 +296,20 @@ def _unreachable(kafka: KafkaSettings, problems: list[KafkaError], log: ClientLo
     codes = {problem.code() for problem in problems}
     reason = reason_in(problems[0].str()) if problems else log.last_problem or "no answer"
     if KafkaError._AUTHENTICATION in codes:  # noqa: SLF001
-        return f"{where} refused the login: {reason}; check kafka.sasl_mechanism, sasl_username and sasl_password"
+        return _no_login(kafka, where, reason)
     if KafkaError._SSL in codes:  # noqa: SLF001
-        return f"{where} refused TLS: {reason}; check kafka.security_protocol and kafka.ssl_ca_location"
+        why = why_not_trusted(kafka) if "certificate verify failed" in reason else ""
+        hint = "check kafka.security_protocol and kafka.ssl_ca_location"
+        return f"{where} is not trusted: {why}" if why else f"{where} refused TLS: {reason}; {hint}"
+    if _ASKS_FOR_CERTIFICATE.search(reason):
+        hint = "check kafka.ssl_certificate_location and kafka.ssl_key_location"
+        return f"{where} refused our certificate, or wants one: {reason}; {hint}"
     if KafkaError._RESOLVE in codes:  # noqa: SLF001
         return f"{where} has an unknown name: {reason}; check kafka.bootstrap_servers"
     return f"{where} is not reachable: {reason}; check that it runs, kafka.bootstrap_servers and kafka.security_protocol"
+
+
+def _no_login(kafka: KafkaSettings, where: str, reason: str) -> str:
+    if kafka.gets_tokens:
+        return f"no login at {where}: {reason}; check kafka.oauth, and what the brokers expect of tokens"
+    return f"{where} refused the login: {reason}; check kafka.sasl_mechanism, sasl_username and sasl_password"

@@ -9,6 +9,7 @@ from typing import Final, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from libs.common.settings.base import Group
+from libs.common.settings.oauth import OAuthSettings
 from libs.common.settings.transport import TransportSettings
 
 KEY_AND_HEADERS_BYTES: Final = 16_384  # twice the longest blob id, and more
@@ -56,6 +57,7 @@ class KafkaSettings(TransportSettings):
     sasl_username: str = Field(default="", description="SASL user; $ConnectionString for Event Hubs.")
     sasl_password: SecretStr = Field(default=SecretStr(""), description="SASL password.")
     sasl_password_file: Path | None = Field(default=None, description="File that holds the SASL password; may be replaced.")
+    oauth: OAuthSettings = OAuthSettings()
     ssl_ca_location: Path | None = Field(default=None, description="CA certificates (PEM).")
     ssl_certificate_location: Path | None = Field(default=None, description="Client certificate (PEM).")
     ssl_key_location: Path | None = Field(default=None, description="Client key (PEM).")
@@ -85,6 +87,11 @@ class KafkaSettings(TransportSettings):
         """Whether brokers get credentials."""
         return self.security_protocol.startswith("SASL")
 
+    @property
+    def gets_tokens(self) -> bool:
+        """Whether brokers get tokens that `oauth` leads to."""
+        return self.signs_in and self.sasl_mechanism is SaslMechanism.OAUTHBEARER and bool(self.oauth.token_url)
+
     @field_validator("sasl_password_file", mode="before")
     @classmethod
     def _none_if_empty(cls, file: object) -> object:
@@ -102,6 +109,22 @@ class KafkaSettings(TransportSettings):
                 f"{' and '.join(given)} would not be used: security_protocol {self.security_protocol.value} does not sign in;"
                 " choose SASL_SSL, or remove them"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _tokens_are_had(self) -> Self:
+        wants = self.signs_in and self.sasl_mechanism is SaslMechanism.OAUTHBEARER
+        given = self.oauth != OAuthSettings()
+        if given and not wants:
+            raise ValueError(
+                "oauth would not be used: set security_protocol to SASL_SSL and sasl_mechanism to OAUTHBEARER, or remove it"
+            )
+        if given and not (self.oauth.token_url and self.oauth.client_id):
+            raise ValueError("oauth needs token_url and client_id")
+        if given and (twice := sorted(name for name in self.librdkafka if name.startswith("sasl.oauthbearer.method"))):
+            raise ValueError(f"oauth and librdkafka.{twice[0]} say both how tokens are had: remove one")
+        if wants and not given and not any("oauthbearer" in name for name in self.librdkafka):
+            raise ValueError("sasl_mechanism OAUTHBEARER needs to know where tokens come from: set oauth")
         return self
 
     @model_validator(mode="after")

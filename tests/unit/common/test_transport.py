@@ -23,6 +23,7 @@ KEY = "c2VjcmV0LWtleQ=="
 SAS = "sv=1&sig=abc"
 EMULATOR_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 SASL = {"sasl_username": "u", "sasl_password": "p"}
+OAUTH = {"sasl_mechanism": "OAUTHBEARER"}
 TOKENS = "sasl.oauthbearer.token.endpoint.url"
 
 
@@ -57,6 +58,7 @@ PLAIN: list[tuple[Peer, dict[str, Any]]] = [
     (KAFKA, {"security_protocol": "SASL_PLAINTEXT", **SASL, "bootstrap_servers": "broker:9092"}),
     (KAFKA, {"security_protocol": "SASL_PLAINTEXT", **SASL, "bootstrap_servers": "127.0.0.1:9092"}),
     (KAFKA, {"security_protocol": "SASL_SSL", **SASL, "librdkafka": {TOKENS: "http://login/token"}}),
+    (KAFKA, {"security_protocol": "SASL_SSL", **OAUTH, "oauth": {"token_url": "http://login/token", "client_id": "c"}}),
     (STORAGE, {"account_url": "http://emulator:10000/a", "account_key": SecretStr(KEY)}),
     (STORAGE, {"account_url": "http://emulator:10000/a", "sas_token": SecretStr(SAS)}),
     (STORAGE, {"connection_string": SecretStr(f"AccountName=a;AccountKey={KEY};DefaultEndpointsProtocol=http")}),
@@ -70,6 +72,7 @@ HARMLESS: list[tuple[Peer, dict[str, Any]]] = [
     (KAFKA, {"security_protocol": "SASL_SSL", **SASL}),
     (KAFKA, {"bootstrap_servers": "broker:9092"}),
     (KAFKA, {"security_protocol": "SASL_SSL", **SASL, "librdkafka": {TOKENS: "https://login/token"}}),
+    (KAFKA, {"security_protocol": "SASL_SSL", **OAUTH, "oauth": {"token_url": "https://login/token", "client_id": "c"}}),
     (STORAGE, {"account_url": "http://127.0.0.1:10000/a", "account_key": SecretStr(KEY)}),
     (STORAGE, {"account_url": "http://azurite:10000/devstoreaccount1", "account_key": SecretStr(EMULATOR_KEY)}),
     (SEARCH, {"hosts": ["http://search:9200"]}),

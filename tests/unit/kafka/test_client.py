@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import confluent_kafka
 import pytest
@@ -13,7 +14,9 @@ from libs.common.errors import ConfigError, ServerUnreachable
 from libs.common.kafka.client import check_reachable, consumer_config, producer_config, transactional_config
 from libs.common.kafka.client_log import ClientLog, reason_in
 from libs.common.kafka.producer import Limits
+from libs.common.settings import Settings
 from libs.common.settings.kafka import KafkaSettings, SecurityProtocol
+from libs.common.settings.masking import masked
 
 
 def test_a_consumer_reads_committed_records_and_never_moves_offsets_by_itself() -> None:
@@ -120,3 +123,51 @@ def test_the_readable_part_of_a_line_is_kept() -> None:
     failure = "Connect to ipv4#127.0.0.1:1 failed: Connection refused"
     line = f"[thrd:a/bootstrap]: 127.0.0.1:1/bootstrap: {failure} (after 0ms in state CONNECT)"
     assert reason_in(line) == failure
+
+
+OAUTH = {"token_url": "https://login.example/token", "client_id": "parser", "client_secret": "hunter2-hunter2"}
+TOKENS = {"security_protocol": "SASL_SSL", "sasl_mechanism": "OAUTHBEARER"}
+
+
+def test_tokens_are_had_with_what_the_settings_say(tmp_path: Path) -> None:
+    """Endpoint, client, secret (also from a file), scope and CA become the client's options; no password goes along."""
+    (tmp_path / "secret").write_text("from a file\n")
+    more = {"client_secret": "", "client_secret_file": tmp_path / "secret", "scope": "kafka", "ca_location": "/ca.pem"}
+    config = producer_config(KafkaSettings.model_validate({**TOKENS, "oauth": {**OAUTH, **more}}))
+    assert {name: value for name, value in config.items() if "oauthbearer" in name or "https" in name} == {
+        "sasl.oauthbearer.method": "oidc",
+        "sasl.oauthbearer.token.endpoint.url": "https://login.example/token",
+        "sasl.oauthbearer.client.id": "parser",
+        "sasl.oauthbearer.client.secret": "from a file",
+        "sasl.oauthbearer.scope": "kafka",
+        "https.ca.location": "/ca.pem",
+    }
+    assert "sasl.password" not in config
+
+
+def test_the_secret_of_a_client_is_not_shown() -> None:
+    """What is shown of settings has asterisks in its place."""
+    settings = Settings(kafka=KafkaSettings.model_validate({**TOKENS, "oauth": OAUTH}))
+    assert "hunter2" not in str(masked(settings)) + str(settings) + repr(settings.kafka.oauth)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"oauth": OAUTH}, "oauth would not be used"),
+        ({**TOKENS, "sasl_mechanism": "SCRAM-SHA-512", "oauth": OAUTH}, "oauth would not be used"),
+        ({**TOKENS, "oauth": {"scope": "kafka"}}, "oauth needs token_url and client_id"),
+        (TOKENS, "OAUTHBEARER needs to know where tokens come from: set oauth"),
+        ({**TOKENS, "oauth": OAUTH, "librdkafka": {"sasl.oauthbearer.method": "oidc"}}, "remove one"),
+    ],
+)
+def test_a_login_by_token_that_cannot_work_is_refused(given: dict[str, Any], said: str) -> None:
+    """What would never be used, or lacks a half, is said when the settings are loaded."""
+    with pytest.raises(ValidationError, match=said):
+        KafkaSettings.model_validate(given)
+
+
+def test_tokens_may_also_be_had_by_options_of_the_client() -> None:
+    """What only librdkafka has options for, such as an identity of the cloud, is left to it."""
+    options = {"sasl.oauthbearer.method": "oidc", "sasl.oauthbearer.token.endpoint.url": "https://login.example/token"}
+    assert options.items() <= producer_config(KafkaSettings.model_validate({**TOKENS, "librdkafka": options})).items()
