@@ -125,6 +125,13 @@ def test_everything_arrives_with_the_least_rights(broker: SecuredKafka, own_azur
         assert "authorization failed" not in log.read_text().lower()
 
 
+@pytest.mark.parametrize(("user", "words"), [("quarantine", ["quarantine", "list"]), ("tail", ["tail", "flows", "errors"])])
+def test_people_do_their_work_with_the_least_rights(broker: SecuredKafka, user: str, words: list[str]) -> None:
+    """Commands that only look need no more than the table says."""
+    done = command(broker, user, *words)
+    assert done.exit_code == 0, done.output
+
+
 # By user: topics that may be read, and those that may be written.
 MAY = {
     "blob-monitor": ({TOPICS.blob_state}, {TOPICS.blob_state, TOPICS.blobs}),
