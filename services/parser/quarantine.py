@@ -3,7 +3,8 @@
 A record of the compacted topic ``Ingestion.Quarantine`` puts a generation of a blob in quarantine; it is written in the
 transaction that carries the first dead letter by reference, on the partition that the blob's segments come from. So whoever
 owns that partition next knows it, whatever happened. A record without a value, which `blobtide quarantine release` writes,
-ends it; while anything is in quarantine the topic is read anew every few seconds to see that.
+ends it. To see that, the topic is read anew every few seconds while anything is in quarantine, and before a poll's segments are
+passed over: what a release has read once more comes at once.
 """
 
 from __future__ import annotations
@@ -68,20 +69,24 @@ class Quarantine:
         self._held: dict[int, Held] = {}  # only partitions where something is
         self._new: dict[int, Held] = {}  # since `begin`, not committed
         self._looked_at = 0.0
+        self._has_looked = False  # since `begin`
+        self._beat: Callable[[], None] = lambda: None
 
     def begin(self) -> None:
         """Forget what was put in and not committed."""
         self._new = {}
+        self._has_looked = False
 
     def holds(self, partition: int, segment: Segment) -> bool:
         """Tell whether the segment's generation of its blob is in quarantine."""
         if not self._new and not self._held:
             return False
-        for held in (self._new, self._held):
-            known = held.get(partition, {}).get(segment.blob)
-            if known is not None and known.generation == segment.generation:
-                return True
-        return False
+        if _has(self._new, partition, segment):
+            return True
+        if not self._has_looked and _has(self._held, partition, segment):
+            self._look()
+            self._has_looked = True
+        return _has(self._held, partition, segment)
 
     def put(self, partition: int, source: Source, offset: int, tally: Tally) -> None:
         """Put a blob generation in; it counts when it is committed."""
@@ -131,19 +136,23 @@ class Quarantine:
 
     def tick(self, health: Health) -> None:
         """See once in a while what was released, and say how many are left."""
+        self._beat = health.beat
         if self._held and self._clock() - self._looked_at >= LOOK_SECONDS:
-            self._look(list(self._held), health)
-            self._looked_at = self._clock()
+            self._look()
         count = self._count()
         blobs = "1 blob is" if count == 1 else f"{count} blobs are"
         health.note(NOTE, f"{blobs} in quarantine: see `blobtide quarantine list`" if count else "")
 
-    def _look(self, partitions: Collection[int], health: Health) -> None:
+    def _look(self) -> None:
+        """See what was released."""
+        partitions = list(self._held)
         try:
-            found = self._load(partitions, LOOK_PATIENCE_SECONDS, health.beat)
+            found = self._load(partitions, LOOK_PATIENCE_SECONDS, self._beat)
         except ServerUnreachable as error:
             log.info("cannot see now whether blobs were released from quarantine", error=str(error))
             return
+        finally:
+            self._looked_at = self._clock()
         for number in partitions:
             for blob in self._held[number].keys() - found[number].keys():
                 log.info("a blob was released from quarantine", blob=blob)
@@ -166,6 +175,11 @@ class Quarantine:
         count = sum(len(held) for held in self._held.values())
         metrics.QUARANTINED.set(count)
         return count
+
+
+def _has(held: dict[int, Held], partition: int, segment: Segment) -> bool:
+    known = held.get(partition, {}).get(segment.blob)
+    return known is not None and known.generation == segment.generation
 
 
 def _apply(found: dict[int, Held], record: Inbound) -> None:

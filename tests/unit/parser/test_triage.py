@@ -183,6 +183,27 @@ def test_a_released_blob_is_read_again() -> None:
     assert [letter["code"] for letter in letters(world.poll(rubbish(300, offset=10)))] == ["quarantined"]
 
 
+def test_what_was_written_after_a_release_is_read_however_soon_it_comes() -> None:
+    """A replay that `release` orders begins at once: none of it is passed over since the parser has not looked yet."""
+    world = World()
+    world.poll(rubbish(150))
+    assert world.tick(LOOK_SECONDS) != []
+    world.write(2, b"a.b/logs/7", None)
+    assert rows(world.poll(rubbish(0, offset=9, good=5), fine())) == ["1"] * 3 + ["7"] * 5
+    assert world.tick() == []
+
+
+def test_of_a_poll_with_much_in_quarantine_the_topic_is_read_once() -> None:
+    """And not at all for a poll of other blobs."""
+    world = World()
+    world.poll(rubbish(150))
+    before = world.reads
+    world.poll(*(rubbish(150, offset=offset) for offset in range(9, 19)), fine())
+    assert world.reads == before + 1
+    world.poll(fine(offset=1))
+    assert world.reads == before + 1
+
+
 def test_nothing_is_read_while_nothing_is_in_quarantine() -> None:
     """In normal operation the topic costs one look an assignment."""
     world = World()
