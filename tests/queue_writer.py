@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import formatdate
 from urllib.parse import urlencode
 from xml.sax.saxutils import escape
@@ -19,6 +19,7 @@ class QueueWriter:
 
     storage: StorageAccount
     name: str
+    pool: urllib3.PoolManager = field(default_factory=lambda: urllib3.PoolManager(maxsize=8))
 
     @property
     def settings(self) -> EventQueue:
@@ -35,6 +36,10 @@ class QueueWriter:
             "POST", f"/{self.name}/messages", body=f"<QueueMessage><MessageText>{escape(text)}</MessageText></QueueMessage>"
         )
 
+    def close(self) -> None:
+        """Close connections."""
+        self.pool.clear()
+
     def count(self) -> int:
         """Return how many messages there are, hidden ones too."""
         headers = self._send("GET", f"/{self.name}", {"comp": "metadata"})
@@ -49,6 +54,6 @@ class QueueWriter:
         request = Request(method, login.endpoint.path + path, query or {}, headers)
         login.authoriser.authorise(request)
         url = f"{login.endpoint.origin}{request.path}?{urlencode(request.query)}"
-        answer = urllib3.request(method, url, headers=request.headers, body=data or None)
+        answer = self.pool.request(method, url, headers=request.headers, body=data or None)
         assert 200 <= answer.status < 300, (answer.status, answer.data)
         return answer.headers

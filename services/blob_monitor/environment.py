@@ -412,8 +412,8 @@ class Environment:
 
 def _pause(container: str, error: StorageError) -> float:
     """Return for how long the account is to be left alone: a container that may not be listed says nothing about the others."""
-    if container == QUEUE and not isinstance(error, StorageUnavailable):
-        return _QUEUE_PAUSE_SECONDS
+    if container == QUEUE:
+        return error.after if isinstance(error, StorageUnavailable) else _QUEUE_PAUSE_SECONDS
     return error.after if isinstance(error, StorageUnavailable) and not isinstance(error, Refused) else 0.0
 
 

@@ -175,5 +175,6 @@ def _ask(container: Container, name: str, now: Callable[[], datetime]) -> Listed
     except BlobGone:
         return None
     except BlobUnreadable:  # a listing shows it all the same, and ingest says why it is not read
-        return next((listed for listed in container.list_blobs(name) if listed.name == name), None)
+        first = next(iter(container.list_blobs(name)), None)
+        return first if first is not None and first.name == name else None
     return blob if blob.as_of else replace(blob, as_of=now())

@@ -203,11 +203,16 @@ def test_without_its_queue_a_monitor_lists_as_often_as_without_events(error: Exc
     world, events = _world()
     monitor = _started(world)
 
+    asked = []
+
     def fail() -> None:
+        asked.append(world.time.seconds)
         raise error
 
     events.before = fail
     monitor.round()
+    monitor.round(25)
+    assert len(asked) == 1  # a queue that fails is left alone for half a minute
     assert metric("queue_up", {"account": "sub.dev"}) == 0
     world.storage.write(NAME, 10)
     for _ in range(12):  # a directory that is new is found every five minutes

@@ -21,7 +21,7 @@ from pydantic import SecretStr
 
 from libs.common.errors import ConfigError
 from libs.common.settings.storage import StorageAccount
-from libs.common.storage.api import BlobChanged, BlobGone, BlobUnreadable, StorageRefused, StorageUnavailable
+from libs.common.storage.api import BlobChanged, BlobGone, BlobUnreadable, MessageGone, StorageRefused, StorageUnavailable
 from libs.common.storage.azure import AzureContainer, open_container
 from libs.common.storage.credentials import (
     MOST_BYTES,
@@ -33,8 +33,9 @@ from libs.common.storage.credentials import (
     SharedAccessSignature,
     SharedKey,
     resolve,
+    resolve_queues,
 )
-from libs.common.storage.failures import Refused, WrongBlobType, failure
+from libs.common.storage.failures import Refused, WrongBlobType, failure, queue_failure
 from libs.common.storage.rest import BlobService
 from libs.common.storage.retry import Retrier, RetryPolicy, Transient
 from tests.metric_values import since_now
@@ -85,6 +86,86 @@ def test_an_endpoint_on_this_machine_is_known(url: str, loopback: bool) -> None:
     """Only what can be nowhere else counts as on this machine; it is reached without a proxy."""
     account = StorageAccount(account_url=url, account_key=SecretStr("a2V5"), allow_plaintext_credentials=True)
     assert resolve(account, "s.e").endpoint.is_loopback is loopback
+
+
+QUEUES = "https://account.queue.core.windows.net"
+
+
+@pytest.mark.parametrize(
+    ("settings", "service_url", "origin"),
+    [
+        ({"account_name": "account", "account_key": KEY}, None, QUEUES),
+        ({"account_name": "account"}, None, QUEUES),
+        (
+            {"account_name": "account", "dns_suffix": "core.chinacloudapi.cn"},
+            None,
+            "https://account.queue.core.chinacloudapi.cn",
+        ),
+        ({"account_name": "account"}, "https://other.queue.core.windows.net", "https://other.queue.core.windows.net"),
+        ({"connection_string": f"AccountName=account;AccountKey={KEY}"}, None, QUEUES),
+        (
+            {"connection_string": f"AccountName=account;AccountKey={KEY};QueueEndpoint=https://q.example.com"},
+            None,
+            "https://q.example.com",
+        ),
+        ({"connection_string": "UseDevelopmentStorage=true"}, None, "http://127.0.0.1:10001"),
+    ],
+)
+def test_the_queue_service_follows_from_the_account(settings: dict[str, Any], service_url: str | None, origin: str) -> None:
+    """Its address is that of the account with another label, the emulator's next port, or what the settings say."""
+    account = StorageAccount(**settings)
+    found = resolve_queues(account, "s.e", service_url)
+    assert found.endpoint.origin == origin
+    assert type(found.authoriser) is type(resolve(account, "s.e").authoriser)
+
+
+@pytest.mark.parametrize(
+    ("settings", "service_url", "said"),
+    [
+        ({"account_url": "https://logs.example.com", "sas_token": SAS}, None, "set service_url"),
+        ({"account_name": "account", "account_key": KEY}, "queue.example.com", "service_url is not an address"),
+        ({"account_name": "account", "account_key": KEY}, "http://q.example.com", "allow_plaintext_credentials"),
+        ({"account_name": "account"}, "http://q.example.com", "needs https"),
+    ],
+)
+def test_a_queue_service_that_cannot_work_is_refused(settings: dict[str, Any], service_url: str | None, said: str) -> None:
+    """An address that nobody knows, or over which a secret would travel in the open, is named with the environment."""
+    with pytest.raises(ConfigError, match=said) as caught:
+        resolve_queues(StorageAccount(**settings), "s.e", service_url)
+    assert "s.e" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"account_name": "account"}, "account"),
+        ({"account_url": "https://logs.example.com", "sas_token": SAS}, None),
+        ({"account_url": "https://account.privatelink.blob.core.windows.net", "sas_token": SAS}, "account"),
+        ({"connection_string": "UseDevelopmentStorage=true"}, "devstoreaccount1"),
+    ],
+)
+def test_the_name_of_the_account_is_known_where_something_tells_it(settings: dict[str, Any], name: str | None) -> None:
+    """By it events of other accounts are told apart; a domain of one's own says nothing."""
+    assert resolve(StorageAccount(**settings), "s.e").account == name
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind", "said"),
+    [
+        (404, "QueueNotFound", StorageRefused, "queue events is not there"),
+        (404, "MessageNotFound", MessageGone, "events"),
+        (400, "PopReceiptMismatch", MessageGone, "events"),
+        (403, "AuthorizationPermissionMismatch", Refused, "Storage Queue Data Message Processor"),
+        (403, "AuthenticationFailed", Refused, "clock"),
+        (503, "ServerBusy", Transient, "503"),
+    ],
+)
+def test_every_answer_of_a_queue_has_one_meaning(status: int, code: str, kind: type[Exception], said: str) -> None:
+    """It names the queue where it is about the queue, and the role that is missing."""
+    error = queue_failure("sub.dev", "/events/messages", status, {"x-ms-error-code": code})
+    assert type(error) is kind
+    assert said in str(error)
+    assert "sub.dev" in str(error)
 
 
 def test_the_emulators_short_connection_string_and_an_identity_are_understood() -> None:
