@@ -3,7 +3,7 @@
 A record of the compacted topic ``Ingestion.Quarantine`` puts a generation of a blob in quarantine; it is written in the
 transaction that carries the first dead letter by reference, on the partition that the blob's segments come from. So whoever
 owns that partition next knows it, whatever happened. A record without a value, which `blobtide quarantine release` writes,
-ends it. To see that, the topic is read anew every few seconds while anything is in quarantine, and before a poll's segments are
+ends it. To see that, the topic is read anew every few seconds while anything is in quarantine, and before new segments are
 passed over: what a release has read once more comes at once.
 """
 
@@ -31,6 +31,7 @@ log = structlog.get_logger(__name__)
 
 LOOK_SECONDS: Final = 10.0  # between two looks for releases
 LOOK_PATIENCE_SECONDS: Final = 3.0
+CLOCKS_DIFFER_SECONDS: Final = 60.0  # at most: who writes segments has another clock than who reads them
 NOTE: Final = "quarantine"
 
 
@@ -77,13 +78,15 @@ class Quarantine:
         self._new = {}
         self._has_looked = False
 
-    def holds(self, partition: int, segment: Segment) -> bool:
-        """Tell whether the segment's generation of its blob is in quarantine."""
+    def holds(self, message: Inbound, segment: Segment) -> bool:
+        """Tell whether the generation of its blob that a segment, which came in `message`, is of is in quarantine."""
+        partition = message.partition
         if not self._new and not self._held:
             return False
         if _has(self._new, partition, segment):
             return True
-        if not self._has_looked and _has(self._held, partition, segment):
+        may_follow_a_release = message.timestamp_ms / 1_000 > self._looked_at - CLOCKS_DIFFER_SECONDS
+        if may_follow_a_release and not self._has_looked and _has(self._held, partition, segment):
             self._look()
             self._has_looked = True
         return _has(self._held, partition, segment)

@@ -61,7 +61,7 @@ class Triage:
 
     def held(self, message: Inbound, segment: Segment) -> DeadLetter | None:
         """Return the dead letter of a segment that is not to be read, since its blob is in quarantine."""
-        if not self._quarantine.holds(message.partition, segment):
+        if not self._quarantine.holds(message, segment):
             return None
         return _reference(segment, message, "not read, since the blob is in quarantine")
 

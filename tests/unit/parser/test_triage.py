@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
@@ -60,6 +61,10 @@ class World:
                 assert out.partition is not None
                 self.write(out.partition, out.key, out.value)
         self.parser.committed()
+
+    def new(self, segment: Inbound) -> Inbound:
+        """Return a message that was written just now."""
+        return msgspec.structs.replace(segment, timestamp_ms=int(self.now * 1_000))
 
     def write(self, partition: int, key: bytes | None, value: bytes | None) -> None:
         """Append to the topic."""
@@ -189,18 +194,18 @@ def test_what_was_written_after_a_release_is_read_however_soon_it_comes() -> Non
     world.poll(rubbish(150))
     assert world.tick(LOOK_SECONDS) != []
     world.write(2, b"a.b/logs/7", None)
-    assert rows(world.poll(rubbish(0, offset=9, good=5), fine())) == ["1"] * 3 + ["7"] * 5
+    assert rows(world.poll(world.new(rubbish(0, offset=9, good=5)), fine())) == ["1"] * 3 + ["7"] * 5
     assert world.tick() == []
 
 
 def test_of_a_poll_with_much_in_quarantine_the_topic_is_read_once() -> None:
-    """And not at all for a poll of other blobs."""
+    """And not at all for a poll of other blobs, or of segments that are older than the last look."""
     world = World()
     world.poll(rubbish(150))
     before = world.reads
-    world.poll(*(rubbish(150, offset=offset) for offset in range(9, 19)), fine())
+    world.poll(*(world.new(rubbish(150, offset=offset)) for offset in range(9, 19)), fine())
     assert world.reads == before + 1
-    world.poll(fine(offset=1))
+    world.poll(world.new(fine(offset=1)), rubbish(150, offset=20))
     assert world.reads == before + 1
 
 
