@@ -30,7 +30,7 @@ _SLICE_SECONDS = 0.1
 _SLICE_RECORDS = 1_000
 # Small records, much alike: unpacked they are ten times what was fetched, each costs the client some 400 bytes more, and all
 # that comes is kept, however little is wanted. With the client's 100,000 records and the 256 KiB of a partition that others
-# fetch, a monitor took 209 MiB to read a million; so it takes 123, and no longer.
+# fetch, a monitor took 209 MiB to read a million; so it takes 123.
 _SMALL_FETCHES: Final[Mapping[str, int]] = {
     "queued.max.messages.kbytes": 4_096,
     "queued.min.messages": 10_000,
