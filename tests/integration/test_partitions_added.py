@@ -24,7 +24,7 @@ from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.local.azurite import LocalAzurite
 from services.ingest.main import build as build_ingest
 from services.parser.main import build
-from tests.integration.test_ingest import Site, minute
+from tests.ingest_site import Site, minute
 from tests.metric_values import since_now, value
 from tests.topic_tools import committed_records
 from tests.topic_tools import lag as lag_of
