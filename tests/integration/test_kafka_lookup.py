@@ -9,8 +9,9 @@ from confluent_kafka import TopicPartition as ClientPartition
 from confluent_kafka.admin import AdminClient
 
 from libs.common.errors import ServerUnreachable
+from libs.common.kafka.compacted import CompactedTable
 from libs.common.kafka.lookup import Lookup
-from libs.common.kafka.records import CommitResult, Outbound, TopicPartition
+from libs.common.kafka.records import CommitResult, Inbound, Outbound, TopicPartition
 from libs.common.kafka.session import SessionSpec, TransactionalSession
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 
@@ -82,3 +83,27 @@ def test_kafka_that_does_not_answer_is_said(topics: TopicSettings) -> None:
     with pytest.raises(ServerUnreachable, match="offset 7 of partition 1"):
         lookup.read(1, 7, 0.5)
     lookup.close()
+
+
+@pytest.mark.parametrize("removed", [True, False])
+def test_a_part_of_a_topic_is_read_from_where_and_to_where_it_is_asked_for(
+    kafka_settings: KafkaSettings, topics: TopicSettings, session: TransactionalSession, *, removed: bool
+) -> None:
+    """All that was committed there, little of what is behind; less if Kafka has removed some; no more than there is."""
+    places = dict[int, int]()
+    for start in range(0, 5_000, 100):
+        commit(session, [_output(topics, number, places) for number in range(start, start + 100)])
+    if removed:
+        admin = AdminClient({"bootstrap.servers": kafka_settings.bootstrap_servers})
+        (gone,) = admin.delete_records([ClientPartition(topics.checkpoints, 1, places[1_500])]).values()
+        gone.result(SECONDS)
+    for first, last in ((1_000, 2_000), (0, 4_999), (4_999, 4_999)):
+        records: list[Inbound] = []
+        table = CompactedTable(kafka_settings, topics.checkpoints, records.append)
+        table.open([1], places[first])
+        table.read_to(places[last] + (1_000_000 if last == 4_999 else 0), SECONDS, lambda: None)
+        table.close()
+        seen = [record.value for record in records]
+        begin = max(first, 1_500) if removed else first
+        assert seen[: last + 1 - begin] == [b"value %d" % number for number in range(begin, last + 1)]
+        assert len(seen) <= last + 1 - begin + 1_000

@@ -53,15 +53,15 @@ class CompactedTable:
         self._apply = apply
         self._follower = _Follower(kafka, topic)
 
-    def open(self, partitions: Collection[int] | None = None) -> None:
-        """Begin at the beginning of `partitions`, or else of all.
+    def open(self, partitions: Collection[int] | None = None, first: int = 0) -> None:
+        """Begin at the beginning of `partitions`, or else of all; or at the offset `first`, where there is more than before it.
 
         Raises:
             ServerUnreachable, ConfigError: Kafka is away, or the topic does not exist, when all are asked for.
         """
         if partitions is None:
             partitions = range(partition_count(self._kafka, self._topic))
-        self._follower.open(partitions)
+        self._follower.open(partitions, first)
 
     def catch_up(self, timeout: float = 60.0, between: Callable[[], None] = lambda: None) -> None:
         """Apply everything up to the ends as they are now; call `between` many times a second, since it may take long.
@@ -72,6 +72,17 @@ class CompactedTable:
             ServerUnreachable: nothing came for `timeout` seconds although the end is not reached.
         """
         for record in self._follower.read_to(self._follower.ends(between), timeout, between):
+            self._apply(record)
+
+    def read_to(self, last: int, timeout: float, between: Callable[[], None]) -> None:
+        """Apply everything up to the offset `last` of each partition, or to its end, and some of what is behind.
+
+        What `between` raises is raised; the next call goes on from there.
+
+        Raises:
+            ServerUnreachable: nothing came for `timeout` seconds although that is not reached.
+        """
+        for record in self._follower.read_to(self._follower.ends(between, last + 1), timeout, between):
             self._apply(record)
 
     def close(self) -> None:
@@ -89,27 +100,29 @@ class _Follower:
         self._consumer: Consumer | None = None
         self._reached: dict[int, int] = {}
 
-    def open(self, partitions: Collection[int]) -> None:
+    def open(self, partitions: Collection[int], first: int = 0) -> None:
         common = consumer_config(self._kafka, reader_group(self._kafka))
         config = {
             **common,
             "enable.partition.eof": True,
             "fetch.wait.max.ms": 100,
+            # What stood before the beginning of the partition is gone: what remains is read.
+            **({"auto.offset.reset": "earliest"} if first else {}),
             **_SMALL_FETCHES,
             # The client refuses less than the largest message of which it was told.
             "fetch.max.bytes": max(_WHOLE_FETCH, int(common.get("message.max.bytes", 0))),
         }
         self._consumer = make_client(Consumer, config, ClientLog(f"reader of {self._topic}"))
         self._reached = dict.fromkeys(partitions, 0)
-        self._consumer.assign([ClientPartition(self._topic, number, OFFSET_BEGINNING) for number in self._reached])
+        self._consumer.assign([ClientPartition(self._topic, number, first or OFFSET_BEGINNING) for number in self._reached])
 
     def close(self) -> None:
         if self._consumer is not None:
             self._consumer.close()
             self._consumer = None
 
-    def ends(self, between: Callable[[], None]) -> dict[int, int]:
-        """Return the high watermarks: what is written, also by transactions that are open."""
+    def ends(self, between: Callable[[], None], most: int | None = None) -> dict[int, int]:
+        """Return the high watermarks, `most` where they are higher: what is written, also by transactions that are open."""
         if not self._reached:
             return {}
         latest: Any = OffsetSpec.latest
@@ -121,7 +134,8 @@ class _Follower:
             between()
             waiting = wait(waiting, _SLICE_SECONDS).not_done
         doing = f"asking for the ends of {self._topic}"
-        return {partition.partition: answer_of(future, doing).offset for partition, future in answers.items()}
+        ends = {partition.partition: answer_of(future, doing).offset for partition, future in answers.items()}
+        return ends if most is None else {number: min(end, most) for number, end in ends.items()}
 
     def read_to(self, ends: Mapping[int, int], patience: float, between: Callable[[], None]) -> Iterator[Inbound]:
         """Yield records until `ends` are reached; they are reached past aborted and removed records, too."""
