@@ -83,6 +83,10 @@ class PackedTable:
             self._merge()
         return self._rows, self._places(digests)
 
+    def keep(self, chosen: NDArray[np.bool_]) -> None:
+        """Take all rows away but those, as `rows` gives them, that are `chosen`."""
+        self._high, self._low, self._rows = self._high[chosen], self._low[chosen], self._rows[chosen]
+
     def digests(self, chosen: NDArray[np.bool_]) -> list[bytes]:
         """Return the digests of the rows, as `rows` gives them, that are `chosen`."""
         found = np.empty(int(chosen.sum()), _HASH)

@@ -424,6 +424,7 @@ class Ingest:
         offsets = self._backlog.next_offsets()
         metrics.KNOWN.set(self._parts.checkpoints.known)
         metrics.AT_HAND.set(self._parts.checkpoints.at_hand)
+        metrics.HELD.set(self._parts.checkpoints.held)
         batch, self._batch = self._batch, Batch(self._parts.topics)
         outputs = batch.outputs()
         if not outputs and offsets == self._committed:

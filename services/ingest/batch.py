@@ -79,7 +79,8 @@ class Batch:
         """Take in a checkpoint, None to have none of the blob; return it encoded."""
         share = self._shares.setdefault(source, _Share())
         if checkpoint is None:
-            share.checkpoints[key] = Outbound(self._topics.checkpoints, None, key, partition=source.partition)
+            note = partial(self._note, key, source.partition, None)
+            share.checkpoints[key] = Outbound(self._topics.checkpoints, None, key, (), source.partition, note)
             return None
         held = (QUARANTINED,) if is_quarantined(checkpoint) else ()
         value, headers = encode_event(checkpoint), (*event_headers(checkpoint), *held)
@@ -118,8 +119,8 @@ class Batch:
             for (metric, label), count in share.counted.items():
                 metric.labels(label).inc(count)
 
-    def _note(self, key: bytes, partition: int, status: CheckpointStatus, offset: int) -> None:
-        self.placed[key] = Placed(partition, offset, status is CheckpointStatus.OPEN)
+    def _note(self, key: bytes, partition: int, status: CheckpointStatus | None, offset: int) -> None:
+        self.placed[key] = Placed(partition, offset, status)
 
     def _dead_letter(self, letter: DeadLetter) -> Outbound:
         return Outbound(self._topics.errors, letter.data, letter.key, letter.headers())

@@ -1,10 +1,10 @@
 """How far each blob of the owned partitions has been read: the newest view of the checkpoint topic.
 
-A partition may know very many blobs, most of which nobody will write to again. Of each it is remembered where its checkpoint
-stands in the topic, in 24 bytes. The checkpoints themselves are at hand only of blobs that are open or were looked up lately;
-any other is looked up in Kafka when its blob is announced. So nothing that was read is ever taken for new, and memory goes with
-what is open. Those at hand are kept as they travel but without the blob's name, which is most of them and which whoever asks
-knows.
+A partition may know very many blobs, most of which nobody will write to again. Of those that may be wanted soon it is
+remembered where their checkpoints stand in the topic, and of the others in which part of it (`services/ingest/places.py`). The
+checkpoints themselves are at hand only of blobs that are open or were looked up lately; any other is looked up in Kafka when
+its blob is announced. So nothing that was read is ever taken for new, and memory goes with what is open. Those at hand are kept
+as they travel but without the blob's name, which is most of them and which whoever asks knows.
 
 Reading them may take longer than Kafka lets a member of a group go without a poll. So it is done in goes, and each takes up
 where the last one ended: what was written meanwhile is at the end, which every go looks for anew.
@@ -14,22 +14,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final, Protocol
 
-import numpy as np
 import structlog
 
 from libs.common.errors import CodecError, Retry
 from libs.common.events import QUARANTINED, BlobCheckpoint, CheckpointStatus, decode_event
 from libs.common.kafka.records import Inbound
-from libs.common.packed import PackedTable, digest_of
+from libs.common.packed import digest_of
 from services.ingest import metrics
+from services.ingest.places import MOST_HELD, Places, Recall, Times
 
 log = structlog.get_logger(__name__)
 
-_PLACE: Final = np.dtype("<i8")  # an offset
 _NOWHERE: Final = 255  # a name stands near the beginning
 _MARK_BYTES: Final = 10  # of a schema
 _LONGEST_LENGTH: Final = 3  # as bytes, of a blob's name
@@ -37,17 +36,21 @@ _CONTINUES: Final = 0x80  # a length of more than one byte
 _OPEN: Final = bytes((2 * len(CheckpointStatus.OPEN),)) + CheckpointStatus.OPEN.encode()
 MOST_AT_HAND: Final = 50_000  # of more than that those that were not read for longest are looked up
 LOOKUP_SECONDS: Final = 5.0
+_TIMES: Final = Times(time.monotonic, time.time)
 _GOES: Final = 3  # in the time between two polls: partitions that arrive and such that are rewound may be loaded one by one
 
 
 class Table(Protocol):
     """Partitions of a compacted topic that are followed; `libs.common.kafka.compacted.CompactedTable`."""
 
-    def open(self, partitions: Collection[int]) -> None:
-        """Begin at the beginning."""
+    def open(self, partitions: Collection[int], first: int = 0) -> None:
+        """Begin at the beginning, or at the offset `first`."""
 
     def catch_up(self, timeout: float, between: Callable[[], None]) -> None:
         """Apply everything up to the present end; what `between` raises is raised, and the next call goes on from there."""
+
+    def read_to(self, last: int, timeout: float, between: Callable[[], None]) -> None:
+        """Apply everything up to the offset `last`, and maybe more; else as `catch_up`."""
 
     def close(self) -> None:
         """Disconnect."""
@@ -85,6 +88,11 @@ class _Unfinished:
 
 
 @dataclass(frozen=True, slots=True)
+class _Recalling(_Unfinished):
+    recall: Recall
+
+
+@dataclass(frozen=True, slots=True)
 class Topic:
     """Ways to read the checkpoint topic."""
 
@@ -94,18 +102,18 @@ class Topic:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """Where a checkpoint was written."""
+    """Where a checkpoint was written; without a status: that there is none any more."""
 
     partition: int
     offset: int
-    is_open: bool
+    status: CheckpointStatus | None
 
 
 class _Partition:
     """What is known of the blobs of one partition."""
 
-    def __init__(self) -> None:
-        self.places = PackedTable(_PLACE)
+    def __init__(self, times: Times) -> None:
+        self.places = Places(times)
         self.at_hand: dict[bytes, bytes] = {}  # by digest of the key, as `without` leaves them; what was put last is last
         self.quarantined: set[bytes] = set()
         self.unplaced: set[bytes] = set()  # of those at hand: nobody knows yet where they are written
@@ -115,17 +123,13 @@ class _Partition:
         self.at_hand[digest] = value
 
     def place(self, key: bytes, offset: int, *, is_open: bool) -> None:
-        self.places.put(key, offset.to_bytes(_PLACE.itemsize, "little"))
+        self.places.put(key, offset, stays=is_open or digest_of(key) in self.quarantined)
         self.unplaced.discard(digest_of(key))
         if not is_open:
             self.at_hand.pop(digest_of(key), None)
 
-    def place_of(self, key: bytes) -> int | None:
-        row = self.places.get(key)
-        return None if row is None else int.from_bytes(row, "little")
-
-    def remove(self, key: bytes) -> None:
-        self.places.remove(key)
+    def remove(self, key: bytes, offset: int | None = None) -> None:
+        self.places.remove(key, offset)
         self.at_hand.pop(digest_of(key), None)
         self.unplaced.discard(digest_of(key))
         self.quarantined.discard(digest_of(key))
@@ -143,17 +147,23 @@ class _Partition:
 class Checkpoints:
     """Checkpoints by blob key, grouped by partition."""
 
-    def __init__(self, topic: Topic, pace: Pace, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, topic: Topic, pace: Pace, times: Times = _TIMES) -> None:
         self._topic = topic
         self._pace = pace
-        self._clock = clock
+        self._times = times
         self._partitions: dict[int, _Partition] = {}
         self._unfinished: dict[frozenset[int], _Unfinished] = {}
+        self._recalls: dict[int, _Recalling] = {}  # parts that are being read again, by partition
 
     @property
     def known(self) -> int:
         """How many blobs are known, or a few more: one that was read just now may count twice."""
-        return sum(partition.places.approximate_length for partition in self._partitions.values())
+        return sum(partition.places.known for partition in self._partitions.values())
+
+    @property
+    def held(self) -> int:
+        """Of how many blobs is in memory where their checkpoints stand, or a few more."""
+        return sum(partition.places.held for partition in self._partitions.values())
 
     @property
     def at_hand(self) -> int:
@@ -177,23 +187,18 @@ class Checkpoints:
         """
         wanted = frozenset(partitions)
         table = self._taken_up(wanted) or self._begun(wanted)
-        until = self._clock() + self._pace.poll_interval / _GOES
-
-        def between() -> None:
-            beat()
-            if self._clock() > until:
-                raise StillLoading("checkpoints are being read")
-
         try:
-            table.catch_up(self._pace.patience, between)
+            table.catch_up(self._pace.patience, self._go(beat))
         except StillLoading:
-            self._unfinished[wanted] = _Unfinished(table, self._clock())
+            self._unfinished[wanted] = _Unfinished(table, self._times.clock())
             log.info("checkpoints are being read", partitions=sorted(wanted), known_blobs=self._count(wanted))
             raise
         except BaseException:
             table.close()
             raise
         table.close()
+        for number in wanted:
+            self._partitions[number].places.let_go(MOST_HELD // len(self._partitions))
         return self._count(wanted)
 
     def forget(self, partitions: Collection[int]) -> None:
@@ -202,18 +207,35 @@ class Checkpoints:
             self._unfinished.pop(wanted).table.close()
         for number in partitions:
             self._partitions.pop(number, None)
+            if number in self._recalls:
+                self._recalls.pop(number).table.close()
+
+    def _go(self, beat: Callable[[], None]) -> Callable[[], None]:
+        """Return what is to be called while something is read: it raises `StillLoading` when it is time to poll."""
+        until = self._times.clock() + self._pace.poll_interval / _GOES
+
+        def between() -> None:
+            beat()
+            if self._times.clock() > until:
+                raise StillLoading("checkpoints are being read")
+
+        return between
 
     def _taken_up(self, wanted: frozenset[int]) -> Table | None:
-        """Return the table of a load that can go on; one that was left for long may have missed what was deleted since."""
+        """Return the table of a load that can go on."""
         kept = self._unfinished.get(wanted)
-        if kept is None or self._clock() - kept.left_at > self._pace.poll_interval:
+        if kept is None or self._is_stale(kept):
             return None
         del self._unfinished[wanted]
         return kept.table
 
+    def _is_stale(self, kept: _Unfinished) -> bool:
+        """Tell whether a reading was left for so long that it may have missed what was deleted since."""
+        return self._times.clock() - kept.left_at > self._pace.poll_interval
+
     def _begun(self, wanted: frozenset[int]) -> Table:
         self.forget(wanted)
-        self._partitions.update({number: _Partition() for number in wanted})
+        self._partitions.update({number: _Partition(self._times) for number in wanted})
         table = self._topic.make_table(self._apply)
         table.open(wanted)
         return table
@@ -221,18 +243,22 @@ class Checkpoints:
     def _apply(self, record: Inbound) -> None:
         key, known = record.key or b"", self._partitions[record.partition]
         if record.value is None:
-            known.remove(key)
+            known.remove(key, record.offset)
+            self._make_room(known)
             return
         is_open = _is_open(key, record.value)
         known.mark(key, quarantined=QUARANTINED in record.headers)
         known.place(key, record.offset, is_open=is_open)
         if is_open:
             known.hold(digest_of(key), without(key, record.value))
-            self._make_room(known)
+        self._make_room(known)
 
     def _make_room(self, partition: _Partition) -> None:
-        if len(partition.at_hand) > MOST_AT_HAND // max(1, len(self._partitions)):
+        owned = max(1, len(self._partitions))
+        if len(partition.at_hand) > MOST_AT_HAND // owned:
             partition.let_go(MOST_AT_HAND // 100 + 1)
+        if partition.places.is_due:
+            partition.places.let_go(MOST_HELD // owned)
 
     def _count(self, partitions: Collection[int]) -> int:
         return sum(len(self._partitions[number].places) for number in partitions)
@@ -242,6 +268,7 @@ class Checkpoints:
 
         Raises:
             ServerUnreachable: it has to be looked up, and Kafka is away.
+            StillLoading: a part of the topic is being read for it, and the consumer has to poll now; asked again, it goes on.
             CodecError: if it was written by a newer version or is broken; going on would read the blob twice.
         """
         kept = self._partitions[number].at_hand.get(digest_of(key))
@@ -254,16 +281,58 @@ class Checkpoints:
         return event
 
     def _look_up(self, number: int, key: bytes, beat: Callable[[], None]) -> bytes | None:
-        offset = self._partitions[number].place_of(key)
+        partition = self._partitions[number]
+        while (recall := partition.places.missing(key)) is not None:
+            self._recall(number, recall, beat)
+        offset = partition.places.get(key)
+        self._make_room(partition)
         if offset is None:
             return None
         metrics.LOOKUPS.inc()
         record = self._topic.lookup.read(number, offset, LOOKUP_SECONDS)
         value = record.value if record is not None and record.key == key else self._search(number, key, beat)
         if value is not None:  # announcements that come again, come again and again
-            self._partitions[number].hold(digest_of(key), without(key, value))
-            self._make_room(self._partitions[number])
+            partition.hold(digest_of(key), without(key, value))
+            partition.places.touch(key)
+            self._make_room(partition)
         return value
+
+    def _recall(self, number: int, wanted: Recall, beat: Callable[[], None]) -> None:
+        """Read a part of the partition again, or go on with the one that was left.
+
+        Raises:
+            StillLoading: it is not at its end yet; asked for any of it again, soon, it goes on from here.
+        """
+        reading = self._recall_taken_up(number) or self._recall_begun(number, wanted)
+        try:
+            reading.table.read_to(reading.recall.span.last, self._pace.patience, self._go(beat))
+        except StillLoading:
+            self._recalls[number] = replace(reading, left_at=self._times.clock())
+            raise
+        except BaseException:
+            reading.table.close()
+            raise
+        reading.table.close()
+        self._partitions[number].places.end(reading.recall)
+
+    def _recall_taken_up(self, number: int) -> _Recalling | None:
+        left = self._recalls.pop(number, None)
+        if left is not None and self._is_stale(left):
+            left.table.close()
+            return None
+        return left
+
+    def _recall_begun(self, number: int, recall: Recall) -> _Recalling:
+        metrics.RECALLS.inc()
+        known = self._partitions[number].places
+        known.begin(recall)
+
+        def apply(record: Inbound) -> None:
+            known.recalled(recall, record.key or b"", record.offset, is_gone=record.value is None)
+
+        table = self._topic.make_table(apply)
+        table.open([number], recall.span.first)
+        return _Recalling(table, self._times.clock(), recall)
 
     def _search(self, number: int, key: bytes, beat: Callable[[], None]) -> bytes | None:
         """Read the whole partition for a checkpoint that is not where it should be: Kafka may have removed it, after long."""
@@ -286,6 +355,7 @@ class Checkpoints:
         partition, digest = self._partitions[number], digest_of(key)
         partition.hold(digest, without(key, value))
         partition.unplaced.add(digest)
+        partition.places.touch(key)
         partition.mark(key, quarantined=quarantined)
 
     def remove(self, number: int, key: bytes) -> None:
@@ -296,9 +366,13 @@ class Checkpoints:
         """Note where what was put is written, by key. What is not open is at hand no longer."""
         for key, place in placed:
             partition = self._partitions.get(place.partition)
-            if partition is not None:
-                partition.place(key, place.offset, is_open=place.is_open)
-                self._make_room(partition)
+            if partition is None:
+                continue
+            if place.status is None:
+                partition.places.remove(key, place.offset)
+            else:
+                partition.place(key, place.offset, is_open=place.status is CheckpointStatus.OPEN)
+            self._make_room(partition)
 
     def close(self) -> None:
         """Disconnect."""

@@ -30,3 +30,8 @@ PAUSED: Final = Gauge("blobtide_ingest_paused_info", "1 while no announcements a
 KNOWN: Final = Gauge("blobtide_ingest_known_blobs", "Blobs of the owned partitions of which something was read.")
 AT_HAND: Final = Gauge("blobtide_ingest_checkpoints_at_hand", "Checkpoints in memory; the others are looked up in Kafka.")
 LOOKUPS: Final = Counter("blobtide_ingest_checkpoint_lookups_total", "Checkpoints that were looked up in Kafka.")
+HELD: Final = Gauge("blobtide_ingest_checkpoint_places", "Blobs of which is in memory where their checkpoints stand in Kafka.")
+RECALLS: Final = Counter(
+    "blobtide_ingest_checkpoint_readings_total",
+    "Parts of the checkpoint topic read again for announcements of days that have left memory.",
+)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import count, pairwise
 from typing import ClassVar
@@ -17,59 +16,11 @@ from libs.common.errors import ServerUnreachable
 from libs.common.events import BlobCheckpoint, BlobClosed, BlobForgotten, CheckpointStatus, encode_event
 from libs.common.kafka.records import Inbound
 from services.ingest import checkpoints as module
-from services.ingest.checkpoints import Checkpoints, Pace, Placed, Topic
 from tests.blob_container import EPOCH
-from tests.checkpoint_table import FakeLookup, FakeTable
+from tests.checkpoint_table import Log
 from tests.ingest_world import TOPICS, FakeSession, Site, lines
 
 HOURS_A_DAY, BLOBS_AN_HOUR, OPEN_HOURS, FORGET_DAYS = 24, 3, 2, 5
-
-
-def beat() -> None:
-    """Stay alive."""
-
-
-@dataclass
-class Log:
-    """A partition of the checkpoint topic, and what is kept of it."""
-
-    records: dict[int, Inbound] = field(default_factory=dict)
-    end: int = 0
-
-    def __post_init__(self) -> None:
-        self.lookup = FakeLookup(self.records.values)
-        self.checkpoints = self.start()
-
-    def start(self) -> Checkpoints:
-        """Load everything anew, as a process that starts."""
-        made = Checkpoints(Topic(lambda apply: FakeTable(self._read, apply), self.lookup), Pace(30.0, 300.0))
-        self.loaded = made.load([0], beat)
-        return made
-
-    def write(self, name: str, status: CheckpointStatus, offset: int = 1) -> None:
-        """Commit a checkpoint, and compact."""
-        key = name.encode()
-        event = BlobCheckpoint(name, "0123456789abcdef", status, offset, 1, 1, "e", offset, 0, "", EPOCH, EPOCH)
-        self.checkpoints.put(0, key, encode_event(event))
-        self._append(key, encode_event(event))
-        self.checkpoints.committed([(key, Placed(0, self.end - 1, status is CheckpointStatus.OPEN))])
-
-    def remove(self, name: str) -> None:
-        """Commit a tombstone."""
-        self.checkpoints.remove(0, name.encode())
-        self._append(name.encode(), None)
-
-    def get(self, name: str, checkpoints: Checkpoints | None = None) -> BlobCheckpoint | None:
-        """Return what is known of a blob."""
-        return (checkpoints or self.checkpoints).get(0, name.encode(), beat)
-
-    def _append(self, key: bytes, value: bytes | None) -> None:
-        self.records = {offset: r for offset, r in self.records.items() if r.key != key}
-        self.records[self.end] = Inbound("t", 0, self.end, 0, key, value, ())
-        self.end += 2  # a commit marker follows
-
-    def _read(self) -> Iterator[Inbound]:
-        yield from list(self.records.values())
 
 
 def test_over_months_only_open_blobs_are_at_hand_and_only_remembered_ones_are_known() -> None:
