@@ -6,7 +6,6 @@ import contextlib
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -36,11 +35,11 @@ from libs.common.events import (
 from libs.common.kafka.follow import Follower, Since
 from libs.common.kafka.records import Inbound
 from libs.common.segments import Segment
-from libs.common.service import Health, Stop
 from libs.common.settings import Settings
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.local.ports import free_port
 from services.ingest.main import build
+from tests.running import running
 
 HEAD, TAIL = ("A" + "0" * 32, b'{"records":['), ("Z" + "0" * 32, b"]}")
 WAIT_SECONDS = 60.0
@@ -188,23 +187,8 @@ class Site:
 @contextlib.contextmanager
 def ingesting(site: Site, **ingest: Any) -> Iterator[None]:
     """Run ingest in a thread of this process."""
-    stop, failure = Stop(), []
-
-    def run() -> None:
-        try:
-            build(Settings(**site.settings(**ingest))).run(stop, Health())
-        except BaseException as error:  # noqa: BLE001 - raised below
-            failure.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
+    with running(build(Settings(**site.settings(**ingest)))):
         yield
-    finally:
-        stop.set()
-        thread.join(30)
-        assert not thread.is_alive()
-    assert not failure, failure
 
 
 @contextlib.contextmanager

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 
 import pytest
 from confluent_kafka import Producer
@@ -18,7 +15,6 @@ from libs.common.flows.wire import decode_flows
 from libs.common.kafka import lag, partners
 from libs.common.kafka.client import producer_config
 from libs.common.segments import Segment, SegmentFormat
-from libs.common.service import Health, Service, Stop
 from libs.common.settings import Settings
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.local.azurite import LocalAzurite
@@ -26,6 +22,7 @@ from services.ingest.main import build as build_ingest
 from services.parser.main import build
 from tests.ingest_site import Site, minute
 from tests.metric_values import since_now, value
+from tests.running import running, until
 from tests.topic_tools import committed_records
 from tests.topic_tools import lag as lag_of
 from tests.unit.parser.test_kernel import GOOD, vnet
@@ -48,36 +45,6 @@ def add_partitions(kafka: KafkaSettings, topic: str, count: int) -> None:
     """Make them `count`."""
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
     admin.create_partitions([NewPartitions(topic, count)])[topic].result(30)
-
-
-@contextmanager
-def running(service: Service) -> Iterator[Health]:
-    """Run a service in a thread; raise what it raises."""
-    stop, health, failures = Stop(), Health(), []
-
-    def run() -> None:
-        try:
-            service.run(stop, health)
-        except BaseException as error:  # noqa: BLE001 - raised below
-            failures.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    try:
-        yield health
-    finally:
-        stop.set()
-        thread.join(30)
-        assert not thread.is_alive()
-    assert not failures, failures
-
-
-def until(done: Callable[[], bool], what: str) -> None:
-    """Wait."""
-    deadline = time.monotonic() + SECONDS
-    while not done():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.1)
 
 
 class Raw:

@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 import os
 import random
-import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
 import pytest
 from confluent_kafka import Producer
@@ -24,16 +21,16 @@ from libs.common.kafka.session import SessionSpec, TransactionalSession
 from libs.common.kafka.testing import SilentListener
 from libs.common.kafka.topic_limits import TopicLimits
 from libs.common.segments import Segment, SegmentFormat
-from libs.common.service import Health, Service, Stop
+from libs.common.service import Health, Stop
 from libs.common.settings import Settings
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from services.parser.main import build
+from tests.running import running, until
 from tests.topic_tools import committed_records, limit
 from tests.unit.parser.test_kernel import vnet
 
 pytestmark = pytest.mark.kafka
 
-SECONDS = 90.0
 Place = tuple[str, int, int]
 
 
@@ -76,36 +73,6 @@ class Raw:
 def raw(kafka_settings: KafkaSettings, topics: TopicSettings) -> Raw:
     """Return who writes segments."""
     return Raw(kafka_settings, topics.raw_flow_logs)
-
-
-@contextmanager
-def running(service: Service) -> Iterator[None]:
-    """Run a service in a thread; raise what it raises."""
-    stop, failures = Stop(), []
-
-    def run() -> None:
-        try:
-            service.run(stop, Health())
-        except BaseException as error:  # noqa: BLE001 - raised below
-            failures.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(30)
-        assert not thread.is_alive()
-    assert not failures, failures
-
-
-def until(done: Callable[[], bool], what: str) -> None:
-    """Wait."""
-    deadline = time.monotonic() + SECONDS
-    while not done():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.1)
 
 
 def places(kafka: KafkaSettings, topic: str) -> list[Place]:
