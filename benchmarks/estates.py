@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import Final
 
-from libs.common.blobs import BlobId, partition_of
 from libs.common.kafka.topic_specs import load_topic_specs
-from libs.common.segments import Segment
-from libs.common.settings.services import IngestSettings, ParserSettings
+from libs.common.messages.blobs import BlobId, partition_of
+from libs.common.messages.segments import Segment
+from libs.common.settings.ingest import IngestSettings
+from libs.common.settings.parser import ParserSettings
 from services.demo.commits import Action, MinuteCommit, NewBlock
 from services.demo.estate import Estate
 from services.demo.spec import EstateSpec, Kind

@@ -12,8 +12,8 @@ from benchmarks import plain
 from benchmarks.errors import BenchmarkFailed
 from benchmarks.estates import Data, Piece
 from benchmarks.measured import Measured, Sample, Work
-from libs.common.segments import Segment
-from libs.common.settings.services import ParserSettings
+from libs.common.messages.segments import Segment
+from libs.common.settings.parser import ParserSettings
 from services.parser.app import encoded
 from services.parser.harvest import harvest
 from services.parser.kernel import no_source, parse

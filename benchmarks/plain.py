@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from libs.common.segments import Segment
+from libs.common.messages.segments import Segment
 
 _FIELDS = (
     "time", "src_ip", "dst_ip", "src_port", "dst_port", "protocol", "direction", "state", "encryption",

@@ -19,7 +19,7 @@ from benchmarks.site import Site, wait_until
 from benchmarks.worker import SERVICE, Worker, running
 from libs.common.flows.wire import FLOW_BATCH_HEADERS
 from libs.common.kafka.records import Outbound
-from libs.common.settings.services import ParserSettings
+from libs.common.settings.parser import ParserSettings
 from libs.local.errors import ServerMissing
 from libs.local.kafka import LocalKafka
 from libs.local.opensearch import LocalOpenSearch

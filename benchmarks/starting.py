@@ -14,8 +14,8 @@ from benchmarks.measured import Measured, Sample, Work
 from benchmarks.monitoring import CONTAINER, each, settings, storage
 from benchmarks.site import Site, wait_until
 from benchmarks.worker import SERVICE, Worker, running
-from libs.common.events import BlobCheckpoint, BlobState, BlobStatus, CheckpointStatus, Stream, encode_event
 from libs.common.kafka.records import Outbound
+from libs.common.messages.events import BlobCheckpoint, BlobState, BlobStatus, CheckpointStatus, Stream, encode_event
 from libs.local.kafka import LocalKafka
 
 _OPEN_SHARE: Final = 50  # one of so many known blobs is open

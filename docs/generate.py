@@ -18,8 +18,8 @@ from prometheus_client.metrics import MetricWrapperBase
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from libs.common.dead_letters import ErrorCode
 from libs.common.flows import schema
+from libs.common.messages.dead_letters import ErrorCode
 from libs.common.settings import Settings
 from libs.common.settings.variables import PREFIX
 from services.cli.main import COMMANDS, blobtide
@@ -201,7 +201,7 @@ def _error_codes() -> str:
 
 
 METRICS = (
-    "libs.common.transport",
+    "libs.common.security.transport",
     "libs.common.kafka.metrics",
     "libs.common.storage.metrics",
     "services.blob_monitor.metrics",

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from libs.common.blobs import BlobId
-from libs.common.dead_letters import DeadLetter
-from libs.common.events import BlobCheckpoint, BlobCompletion, Stream
-from libs.common.segments import Segment
+from libs.common.messages.blobs import BlobId
+from libs.common.messages.dead_letters import DeadLetter
+from libs.common.messages.events import BlobCheckpoint, BlobCompletion, Stream
+from libs.common.messages.segments import Segment
 from services.ingest.plan import Limits
 from services.ingest.reader import Reader
 from services.ingest.work import Announcement, Skip, Step, Task

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from libs.common.events import BlobCheckpoint, CheckpointStatus, encode_event
 from libs.common.kafka.records import Inbound
+from libs.common.messages.events import BlobCheckpoint, CheckpointStatus, encode_event
 from services.ingest.checkpoints import Checkpoints, Pace, Placed, Topic
 from services.ingest.places import Times
 from tests.blob_container import EPOCH

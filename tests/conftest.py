@@ -11,7 +11,7 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
-from libs.common.redaction import forget
+from libs.common.security.redaction import forget
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("untimed", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])

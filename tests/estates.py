@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 from pydantic import SecretStr
 
-from libs.common.service import Stop
+from libs.common.process.service import Stop
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.common.settings.storage import StorageAccount
 from libs.common.storage.retry import RetryPolicy

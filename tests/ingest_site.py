@@ -17,10 +17,11 @@ from typing import Any
 import yaml
 from azure.storage.blob import BlobBlock, BlobServiceClient
 
-from libs.common.blobs import BlobId
-from libs.common.crash import CRASH_VARIABLE
 from libs.common.errors import ServerUnreachable
-from libs.common.events import (
+from libs.common.kafka.follow import Follower, Since
+from libs.common.kafka.records import Inbound
+from libs.common.messages.blobs import BlobId
+from libs.common.messages.events import (
     BlobCheckpoint,
     BlobClosed,
     BlobCompletion,
@@ -32,9 +33,8 @@ from libs.common.events import (
     encode_event,
     event_headers,
 )
-from libs.common.kafka.follow import Follower, Since
-from libs.common.kafka.records import Inbound
-from libs.common.segments import Segment
+from libs.common.messages.segments import Segment
+from libs.common.process.crash import CRASH_VARIABLE
 from libs.common.settings import Settings
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.local.ports import free_port

@@ -9,19 +9,20 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from libs.common.blobs import BlobId
-from libs.common.events import (
+from libs.common.kafka.records import CommitResult, Inbound, Listener, NextOffsets, Outbound, TopicPartition
+from libs.common.messages.blobs import BlobId
+from libs.common.messages.events import (
     BlobObserved,
     Event,
     Stream,
     decode_event,
     encode_event,
 )
-from libs.common.kafka.records import CommitResult, Inbound, Listener, NextOffsets, Outbound, TopicPartition
-from libs.common.segments import Segment
-from libs.common.service import Health, Stop
+from libs.common.messages.segments import Segment
+from libs.common.process.health import Health
+from libs.common.process.service import Stop
+from libs.common.settings.ingest import IngestSettings
 from libs.common.settings.kafka import TopicSettings
-from libs.common.settings.services import IngestSettings
 from libs.common.settings.storage import Environment, Source, StorageAccount, Subscription
 from services.ingest.app import Ingest, Parts
 from services.ingest.checkpoints import Checkpoints, Pace, Topic

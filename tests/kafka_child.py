@@ -15,7 +15,8 @@ from libs.common.kafka import session
 from libs.common.kafka.records import Inbound, Outbound
 from libs.common.kafka.session import SessionSpec, TransactionalSession
 from libs.common.kafka.transform_loop import PollPolicy, Transform, TransformLoop
-from libs.common.service import Health, Stop
+from libs.common.process.health import Health
+from libs.common.process.service import Stop
 from libs.common.settings.kafka import KafkaSettings
 
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import yaml
 
-from libs.common.events import BlobObserved, BlobsListed, decode_event
 from libs.common.kafka.follow import Follower, Since
+from libs.common.messages.events import BlobObserved, BlobsListed, decode_event
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.common.storage.writer import BlobWriter, Target
 from libs.local.azurite import LocalAzurite

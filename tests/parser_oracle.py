@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from libs.common.dead_letters import ErrorCode
+from libs.common.messages.dead_letters import ErrorCode
 
 NSG, VNET = "NetworkSecurityGroupFlowEvent", "FlowLogFlowEvent"
 COUNTERS = ("packets_sent", "bytes_sent", "packets_received", "bytes_received")

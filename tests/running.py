@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from libs.common.service import Health, Service, Stop
+from libs.common.process.health import Health
+from libs.common.process.service import Service, Stop
 
 WAIT_SECONDS = 90.0
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Final
 
-from libs.common.redaction import redact
-from libs.common.visible import visible
+from libs.common.security.redaction import redact
+from libs.common.security.visible import visible
 from libs.local.azurite import LocalAzurite
 from libs.local.errors import ServerMissing
 from libs.local.kafka import LocalKafka

@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from libs.common.private_files import private
-from libs.common.visible import visible
+from libs.common.security.private_files import private
+from libs.common.security.visible import visible
 
 
 @dataclass(frozen=True, slots=True)

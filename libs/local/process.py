@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from libs.common.private_files import private, private_directory
+from libs.common.security.private_files import private, private_directory
 from libs.local import guard
 from libs.local.environment import without_secrets
 from libs.local.errors import ServerFailed

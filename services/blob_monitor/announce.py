@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from libs.common.blobs import BlobId
-from libs.common.dead_letters import DeadLetter
-from libs.common.events import (
+from libs.common.kafka.records import Outbound
+from libs.common.messages.blobs import BlobId
+from libs.common.messages.dead_letters import DeadLetter
+from libs.common.messages.events import (
     BlobClosed,
     BlobForgotten,
     BlobObserved,
@@ -20,7 +21,6 @@ from libs.common.events import (
     encode_event,
     event_headers,
 )
-from libs.common.kafka.records import Outbound
 from libs.common.settings.kafka import TopicSettings
 from libs.common.storage.api import ListedBlob
 from services.blob_monitor.evaluate import Known, Step

@@ -16,12 +16,13 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from libs.common.blobs import partition_of
 from libs.common.errors import Retry, ServerUnreachable
 from libs.common.kafka.records import CommitResult, Listener, Session, TopicPartition
-from libs.common.service import NO_PARTITIONS, Health, Need, Stop
+from libs.common.messages.blobs import partition_of
+from libs.common.process.health import NO_PARTITIONS, Health, Need
+from libs.common.process.service import Stop
 from libs.common.settings.kafka import TopicSettings
-from libs.common.settings.services import MonitorSettings
+from libs.common.settings.monitor import MonitorSettings
 from libs.common.storage.api import ListedBlob
 from services.blob_monitor import metrics
 from services.blob_monitor.announce import Announcer, Seen, seen_in
@@ -72,7 +73,7 @@ class Parts:
 
 
 class Monitor:
-    """The service. Implements `libs.common.service.Service` and `libs.common.kafka.records.Listener`."""
+    """The service. Implements `libs.common.process.service.Service` and `libs.common.kafka.records.Listener`."""
 
     def __init__(self, settings: MonitorSettings, topics: TopicSettings, parts: Parts, clock: Clock) -> None:
         self._settings = settings

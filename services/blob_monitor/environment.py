@@ -15,8 +15,8 @@ from itertools import accumulate, islice
 
 import structlog
 
-from libs.common.events import BlobsListed
-from libs.common.settings.services import MonitorSettings
+from libs.common.messages.events import BlobsListed
+from libs.common.settings.monitor import MonitorSettings
 from libs.common.settings.storage import Layout
 from libs.common.storage.api import Container, Receipt, StorageError, StorageUnavailable
 from libs.common.storage.failures import Refused

@@ -13,8 +13,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from libs.common.dead_letters import DeadLetter, ErrorCode
-from libs.common.settings.services import EventSettings
+from libs.common.messages.dead_letters import DeadLetter, ErrorCode
+from libs.common.settings.monitor import EventSettings
 from libs.common.storage.api import (
     BlobGone,
     BlobUnreadable,

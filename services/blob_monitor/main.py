@@ -10,7 +10,7 @@ from libs.common.kafka.compacted import CompactedTable
 from libs.common.kafka.consumer import Use
 from libs.common.kafka.session import SessionSpec, TransactionalSession
 from libs.common.kafka.topic_limits import TopicLimits
-from libs.common.service import Service
+from libs.common.process.service import Service
 from libs.common.settings import Settings
 from libs.common.settings.storage import Environment
 from libs.common.storage.azure import open_container

@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from libs.common.dead_letters import ErrorCode
+from libs.common.messages.dead_letters import ErrorCode
 
 _BOM: Final = b"\xef\xbb\xbf"
 _CREATED: Final = "Microsoft.Storage.BlobCreated"

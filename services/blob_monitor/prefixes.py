@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
 from zoneinfo import ZoneInfo
 
-from libs.common.settings.services import MonitorSettings
+from libs.common.settings.monitor import MonitorSettings
 from libs.common.settings.storage import Layout
 
 _HOUR = re.compile(r"y=\d{4}/m=\d\d/d=\d\d/h=\d\d/")

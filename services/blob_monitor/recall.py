@@ -12,8 +12,8 @@ from typing import Final, Protocol
 import structlog
 
 from libs.common.errors import CodecError, Retry, ServerUnreachable
-from libs.common.events import BlobState, read_fields
 from libs.common.kafka.records import Inbound
+from libs.common.messages.events import BlobState, read_fields
 from libs.common.packed import PackedTable, digest_of
 from services.blob_monitor.listing import Job, Message, Recalled
 from services.blob_monitor.rows import ROW, RowForm

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 import xxhash
 
-from libs.common.events import BlobStatus
+from libs.common.messages.events import BlobStatus
 from services.blob_monitor.evaluate import Known
 
 ROW: Final = np.dtype(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from libs.common.settings.services import MonitorSettings, ResumePolicy, StartPolicy
+from libs.common.settings.monitor import MonitorSettings, ResumePolicy, StartPolicy
 from services.blob_monitor.evaluate import Rules
 from services.blob_monitor.memory import Memory
 from services.blob_monitor.sources import Scope, Territory

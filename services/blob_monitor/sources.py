@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby, pairwise
 
-from libs.common.blobs import BlobId
 from libs.common.errors import ConfigError
-from libs.common.events import Stream
+from libs.common.messages.blobs import BlobId
+from libs.common.messages.events import Stream
 from libs.common.settings.storage import Environment, Layout, Source, Subscriptions, account_alias
 from services.blob_monitor.globs import compile_globs
 

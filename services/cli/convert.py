@@ -15,9 +15,9 @@ from typing import Final
 import click
 import pyarrow as pa
 
-from libs.common.dead_letters import DeadLetter
 from libs.common.errors import BlobtideError
-from libs.common.segments import Segment
+from libs.common.messages.dead_letters import DeadLetter
+from libs.common.messages.segments import Segment
 from services.cli.convert_errors import ErrorsFile
 from services.cli.convert_input import CHUNK_BYTES, segments_of
 from services.cli.convert_output import Format, RowWriter, format_of, row_writer

@@ -7,8 +7,8 @@ import json
 from collections.abc import Iterable
 from typing import BinaryIO, Final
 
-from libs.common.dead_letters import DeadLetter
 from libs.common.errors import BlobtideError
+from libs.common.messages.dead_letters import DeadLetter
 
 EXCERPT_BYTES: Final = 65_536
 """So much of what could not be read is written; the file has the rest, at the position that is told."""

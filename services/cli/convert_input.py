@@ -8,10 +8,10 @@ from typing import Final
 
 import msgspec
 
-from libs.common.dead_letters import DeadLetter, ErrorCode
 from libs.common.framing.frame import Rest, Span, ends_document, frame, is_json, resync
 from libs.common.framing.lead import BOM
-from libs.common.segments import Piece, Segment, SegmentFormat
+from libs.common.messages.dead_letters import DeadLetter, ErrorCode
+from libs.common.messages.segments import Piece, Segment, SegmentFormat
 from services.cli.local_file import Broken, CutText, Foreign, Pieces, TrailingBytes, opened, text_pieces
 from services.ingest.content import Content, Sample, detect
 from services.ingest.pieces import cut_record

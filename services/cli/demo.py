@@ -17,7 +17,7 @@ import click
 from pydantic import SecretStr
 
 from libs.common.errors import ConfigError, ServerUnreachable
-from libs.common.service import Stop
+from libs.common.process.service import Stop
 from libs.common.settings import load_settings
 from libs.common.settings.storage import StorageAccount
 from services.cli.help_text import examples

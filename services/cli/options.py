@@ -9,7 +9,7 @@ from typing import TypeVar
 import click
 import structlog
 
-from libs.common.logs import configure_logging
+from libs.common.process.logs import configure_logging
 from libs.common.settings import Settings, load_settings
 
 log = structlog.get_logger(__name__)

@@ -19,8 +19,8 @@ from services.cli.options import config_option, load_logged
 from services.cli.terminal import say
 
 if TYPE_CHECKING:
-    from libs.common.events import BlobState
     from libs.common.kafka.records import Inbound, Outbound
+    from libs.common.messages.events import BlobState
     from libs.common.settings import Settings
 
 _FORMATS: Final = ("text", "json")
@@ -109,8 +109,8 @@ def _release(settings: Settings, entry: Entry) -> Outbound:
 
 
 def _announcements(settings: Settings, blobs: list[str], *, replay: bool) -> Iterator[Outbound]:
-    from libs.common.events import BlobReleased, encode_event, event_headers
     from libs.common.kafka.records import Outbound
+    from libs.common.messages.events import BlobReleased, encode_event, event_headers
 
     states = _states(settings, blobs)
     replay_id = f"release-{secrets.token_hex(4)}" if replay else ""
@@ -128,7 +128,7 @@ def _announcements(settings: Settings, blobs: list[str], *, replay: bool) -> Ite
 
 
 def _states(settings: Settings, blobs: list[str]) -> Mapping[str, BlobState]:
-    from libs.common.events import BlobState, decode_event
+    from libs.common.messages.events import BlobState, decode_event
 
     wanted = {blob.encode() for blob in blobs}
     found: dict[str, BlobState] = {}
@@ -150,7 +150,7 @@ def _found(settings: Settings) -> Found:
         _put(found.parser, record, is_held=record.value is not None)
 
     def ingest(record: Inbound) -> None:
-        from libs.common.events import QUARANTINED
+        from libs.common.messages.events import QUARANTINED
 
         _put(found.ingest, record, is_held=QUARANTINED in record.headers)
 
@@ -168,7 +168,7 @@ def _put(entries: dict[str, Entry], record: Inbound, *, is_held: bool) -> None:
 
 
 def _entry(record: Inbound) -> Entry | None:
-    from libs.common.events import BlobCheckpoint, BlobQuarantined, decode_event
+    from libs.common.messages.events import BlobCheckpoint, BlobQuarantined, decode_event
 
     try:
         event = decode_event(record.value or b"")

@@ -10,8 +10,8 @@ from typing import Final
 
 import click
 
-from libs.common.memory import return_freed_memory
-from libs.common.service import Service, run_service
+from libs.common.process.memory import return_freed_memory
+from libs.common.process.service import Service, run_service
 from libs.common.settings import Settings, load_settings
 from services.cli.help_text import examples
 from services.cli.options import config_option

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from libs.common.errors import BlobtideError
-from libs.common.visible import visible
+from libs.common.security.visible import visible
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from libs.common.errors import ConfigError
-from libs.common.private_files import private, private_directory
+from libs.common.security.private_files import private, private_directory
 from libs.common.settings.variables import CONFIG_VARIABLE
 from libs.local import guard
 from libs.local.environment import without_secrets

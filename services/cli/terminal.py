@@ -10,8 +10,8 @@ from types import TracebackType
 
 import click
 
-from libs.common.redaction import redact
-from libs.common.visible import visible
+from libs.common.security.redaction import redact
+from libs.common.security.visible import visible
 
 
 def say(text: str, *, err: bool = False) -> None:

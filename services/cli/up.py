@@ -27,10 +27,10 @@ from libs.common.errors import BlobtideError, ConfigError
 from libs.common.kafka.admin import apply_topics, load_topic_specs
 from libs.common.kafka.follow import Follower, Newest
 from libs.common.kafka.group_probe import GroupProbe
-from libs.common.private_files import private
-from libs.common.service import Stop
+from libs.common.process.service import Stop
+from libs.common.security.private_files import private
 from libs.common.settings import Settings
-from libs.common.settings.services import SinkOptions
+from libs.common.settings.sinks import SinkOptions
 from libs.local.azurite import LocalAzurite
 from libs.local.environment import identity_variables
 from libs.local.kafka import LocalKafka

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from libs.common.private_files import private
+from libs.common.security.private_files import private
 from libs.local.ports import is_free
 
 _FILE: Final = "ports.json"

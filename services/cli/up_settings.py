@@ -10,8 +10,9 @@ from typing import Any, Final
 from libs.common.errors import ConfigError
 from libs.common.settings import Settings
 from libs.common.settings.kafka import KafkaSettings, SecurityProtocol
+from libs.common.settings.monitor import StartPolicy
 from libs.common.settings.plain import plain
-from libs.common.settings.services import SinkOptions, StartPolicy
+from libs.common.settings.sinks import SinkOptions
 from libs.common.settings.storage import Subscription
 from services.cli.checks import builds, tried
 

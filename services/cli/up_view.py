@@ -17,9 +17,9 @@ from libs.common.errors import BlobtideError, CodecError
 from libs.common.flows.line_text import FlowLines
 from libs.common.flows.wire import decode_flows
 from libs.common.kafka.follow import Follower
-from libs.common.redaction import redact
-from libs.common.service import NO_PARTITIONS
-from libs.common.visible import visible, visible_line
+from libs.common.process.health import NO_PARTITIONS
+from libs.common.security.redaction import redact
+from libs.common.security.visible import visible, visible_line
 from services.cli.checks import MONITOR
 from services.cli.probe import metrics_of, total, why_not_ready
 from services.cli.supervisor import Change, Child, State, Supervisor

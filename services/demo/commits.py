@@ -9,7 +9,7 @@ from enum import Enum, auto
 
 import pyarrow as pa
 
-from libs.common.blobs import BlobId
+from libs.common.messages.blobs import BlobId
 from services.demo.truth import Rows, table_of
 
 

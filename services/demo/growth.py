@@ -10,7 +10,7 @@ from typing import Final
 
 import xxhash
 
-from libs.common.blobs import BlobId
+from libs.common.messages.blobs import BlobId
 from services.demo.commits import Action, MinuteCommit, NewBlock
 from services.demo.draw import Sheet
 from services.demo.inventory import TICKS_PER_SECOND, Nic

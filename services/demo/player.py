@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
-from libs.common.blobs import BlobId
-from libs.common.service import Stop
+from libs.common.messages.blobs import BlobId
+from libs.common.process.service import Stop
 from libs.common.storage.writer import Target
 from services.demo.commits import Action, MinuteCommit
 

@@ -21,14 +21,15 @@ from typing import Final
 
 import structlog
 
-from libs.common.crash import crash_point
 from libs.common.errors import Retry, ServerUnreachable
-from libs.common.events import BlobCheckpoint, BlobForgotten
 from libs.common.kafka.records import CommitResult, Listener, NextOffsets, Session, TopicPartition
 from libs.common.kafka.throttle import Throttle
-from libs.common.service import NO_PARTITIONS, Health, Need, Stop
+from libs.common.messages.events import BlobCheckpoint, BlobForgotten
+from libs.common.process.crash import crash_point
+from libs.common.process.health import NO_PARTITIONS, Health, Need
+from libs.common.process.service import Stop
+from libs.common.settings.ingest import IngestSettings
 from libs.common.settings.kafka import TopicSettings
-from libs.common.settings.services import IngestSettings
 from libs.common.storage.api import Container, StorageRefused, StorageUnavailable
 from services.ingest import intake, metrics
 from services.ingest.backlog import Backlog, Pending

@@ -12,8 +12,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from libs.common.dead_letters import DeadLetter
-from libs.common.events import (
+from libs.common.kafka.records import Outbound, TopicPartition
+from libs.common.messages.dead_letters import DeadLetter
+from libs.common.messages.events import (
     QUARANTINED,
     BlobCheckpoint,
     BlobCompletion,
@@ -22,7 +23,6 @@ from libs.common.events import (
     encode_event,
     event_headers,
 )
-from libs.common.kafka.records import Outbound, TopicPartition
 from libs.common.settings.kafka import TopicSettings
 from services.ingest import metrics
 from services.ingest.checkpoints import Placed

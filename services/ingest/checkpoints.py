@@ -21,8 +21,8 @@ from typing import Final, Protocol
 import structlog
 
 from libs.common.errors import CodecError, Retry
-from libs.common.events import QUARANTINED, BlobCheckpoint, CheckpointStatus, decode_event
 from libs.common.kafka.records import Inbound
+from libs.common.messages.events import QUARANTINED, BlobCheckpoint, CheckpointStatus, decode_event
 from libs.common.packed import digest_of
 from services.ingest import metrics
 from services.ingest.places import MOST_HELD, Places, Recall, Times

@@ -15,7 +15,7 @@ import msgspec
 from libs.common.framing.frame import Rest, is_json, unfinished
 from libs.common.framing.lead import BOM, HEAD, gap_end
 from libs.common.framing.scan import value_end
-from libs.common.segments import SegmentFormat
+from libs.common.messages.segments import SegmentFormat
 
 PROBE_BYTES = 4_096  # enough to decide for every sane blob
 

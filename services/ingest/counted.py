@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import prometheus_client
 
-from libs.common.events import CheckpointStatus, Stream
+from libs.common.messages.events import CheckpointStatus, Stream
 from services.ingest import metrics
 from services.ingest.work import Step
 

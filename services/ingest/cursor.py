@@ -6,8 +6,8 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from datetime import datetime
 
-from libs.common.events import BlobCheckpoint
 from libs.common.framing.lead import skip_lead
+from libs.common.messages.events import BlobCheckpoint
 from libs.common.storage.api import Container
 from services.ingest import lines
 from services.ingest.content import PROBE_BYTES, Content, Sample, detect

@@ -19,7 +19,7 @@ from enum import StrEnum
 from itertools import accumulate
 from typing import Final
 
-from libs.common.events import BlobCheckpoint
+from libs.common.messages.events import BlobCheckpoint
 from libs.common.storage.api import Block
 
 MATERIAL_BYTES: Final = 256  # of the first record or line that names a generation

@@ -12,10 +12,13 @@ from typing import Final
 
 import structlog
 
-from libs.common.blobs import BlobId
-from libs.common.dead_letters import DeadLetter, ErrorCode
 from libs.common.errors import CodecError, DeadLetterLimit
-from libs.common.events import (
+from libs.common.kafka.dead_messages import dead_message
+from libs.common.kafka.records import Inbound, TopicPartition
+from libs.common.kafka.throttle import Throttle
+from libs.common.messages.blobs import BlobId
+from libs.common.messages.dead_letters import DeadLetter, ErrorCode
+from libs.common.messages.events import (
     BlobClosed,
     BlobForgotten,
     BlobObserved,
@@ -25,9 +28,6 @@ from libs.common.events import (
     Event,
     decode_event,
 )
-from libs.common.kafka.dead_messages import dead_message
-from libs.common.kafka.records import Inbound, TopicPartition
-from libs.common.kafka.throttle import Throttle
 from services.ingest import metrics
 from services.ingest.backlog import Arrival, Backlog
 from services.ingest.outcome import STAGE

@@ -6,8 +6,8 @@ skipped, however many windows it fills, and named by reference once its length i
 
 from __future__ import annotations
 
-from libs.common.dead_letters import ErrorCode
-from libs.common.segments import SegmentFormat
+from libs.common.messages.dead_letters import ErrorCode
+from libs.common.messages.segments import SegmentFormat
 from services.ingest.plan import Bad, Cut, Limits, Outlook, Progress, Window, by_reference
 
 _NEWLINE = b"\n"

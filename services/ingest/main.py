@@ -6,7 +6,6 @@ from functools import partial
 from typing import Final
 
 from libs.common.errors import ConfigError
-from libs.common.events import Stream
 from libs.common.kafka.admin import partition_count
 from libs.common.kafka.compacted import CompactedTable, patience_for
 from libs.common.kafka.lookup import Lookup
@@ -14,10 +13,11 @@ from libs.common.kafka.partners import TOGETHER
 from libs.common.kafka.records import Listener, Session
 from libs.common.kafka.session import SessionSpec, TransactionalSession
 from libs.common.kafka.topic_limits import TopicLimits
-from libs.common.service import Service
+from libs.common.messages.events import Stream
+from libs.common.process.service import Service
 from libs.common.settings import Settings
+from libs.common.settings.ingest import IngestSettings
 from libs.common.settings.kafka import TopicSettings
-from libs.common.settings.services import IngestSettings
 from libs.common.storage.azure import open_container
 from services.ingest.app import Ingest, Parts
 from services.ingest.batch import raw_topics

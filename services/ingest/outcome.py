@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from zlib import crc32
 
-from libs.common.dead_letters import OMITTED_BYTES, DeadLetter, ErrorCode
-from libs.common.events import BlobCheckpoint, BlobCompletion, CheckpointStatus
 from libs.common.framing.frame import blank_end, ends_document
-from libs.common.segments import Piece, Segment
+from libs.common.messages.dead_letters import OMITTED_BYTES, DeadLetter, ErrorCode
+from libs.common.messages.events import BlobCheckpoint, BlobCompletion, CheckpointStatus
+from libs.common.messages.segments import Piece, Segment
 from services.ingest.content import Content
 from services.ingest.cursor import Cursor, Visit
 from services.ingest.generation import identify, name_generation

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from libs.common.dead_letters import ErrorCode
-from libs.common.segments import SegmentFormat
+from libs.common.messages.dead_letters import ErrorCode
+from libs.common.messages.segments import SegmentFormat
 
 
 @dataclass(frozen=True, slots=True)

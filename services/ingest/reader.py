@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from libs.common.events import Stream
+from libs.common.messages.events import Stream
 from libs.common.storage.api import BlobChanged, BlobGone, BlobInfo, BlobUnreadable, Container
 from services.ingest import lines, records
 from services.ingest.content import Content

@@ -15,10 +15,10 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator
 
-from libs.common.dead_letters import ErrorCode
 from libs.common.framing.frame import Framed, Rest, Span, blank_end, frame, resync
 from libs.common.framing.lead import HEAD
-from libs.common.segments import SegmentFormat
+from libs.common.messages.dead_letters import ErrorCode
+from libs.common.messages.segments import SegmentFormat
 from services.ingest.pieces import cut_record
 from services.ingest.plan import Bad, Cut, Limits, Outlook, Progress, Window, by_reference, with_bytes
 

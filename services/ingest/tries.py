@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import Final
 
-from libs.common.events import BlobCheckpoint, CheckpointStatus
+from libs.common.messages.events import BlobCheckpoint, CheckpointStatus
 from services.ingest.work import Announcement, Task
 
 MOST_CRASHES: Final = 5  # in a row, on one step of one blob

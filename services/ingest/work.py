@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
-from libs.common.blobs import BlobId
-from libs.common.dead_letters import DeadLetter
-from libs.common.events import (
+from libs.common.messages.blobs import BlobId
+from libs.common.messages.dead_letters import DeadLetter
+from libs.common.messages.events import (
     BlobCheckpoint,
     BlobClosed,
     BlobCompletion,
@@ -18,7 +18,7 @@ from libs.common.events import (
     CheckpointStatus,
     Stream,
 )
-from libs.common.segments import Segment
+from libs.common.messages.segments import Segment
 
 
 @dataclass(frozen=True, slots=True)

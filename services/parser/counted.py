@@ -9,7 +9,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from libs.common.dead_letters import ErrorCode
+from libs.common.messages.dead_letters import ErrorCode
 from services.parser import metrics
 from services.parser.kernel import Parsed
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from libs.common.dead_letters import ErrorCode
+from libs.common.messages.dead_letters import ErrorCode
 from services.parser.addresses import normalised
 from services.parser.columns import MAX_COUNTER, MAX_TIME, protocol_number, split
 from services.parser.formats.layout import MANDATORY_FIELDS, Kind, Layout

@@ -19,7 +19,7 @@ from libs.common.framing.frame import Rest
 from libs.common.framing.frame import frame as find_records
 from libs.common.framing.lead import BOM
 from libs.common.framing.scan import closing, commas
-from libs.common.segments import SegmentFormat
+from libs.common.messages.segments import SegmentFormat
 
 _LEAD = re.compile(rb"(?:\xef\xbb\xbf|[\s,])*+(?:\](?:\s*+\})?(?:\xef\xbb\xbf|[\s,])*+)*+")
 _HEAD = re.compile(rb'\{\s*"records"\s*:\s*\[[\s,]*')

@@ -11,9 +11,9 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from libs.common.dead_letters import DeadLetter, ErrorCode
 from libs.common.framing.encoding import utf16_of
-from libs.common.segments import Piece, Segment, SegmentFormat
+from libs.common.messages.dead_letters import DeadLetter, ErrorCode
+from libs.common.messages.segments import Piece, Segment, SegmentFormat
 from services.parser.formats.layout import Layout
 from services.parser.framing import NOT_JSON, children, first_record, frame
 from services.parser.groups import Groups

@@ -12,7 +12,7 @@ from libs.common.kafka.records import Listener, Session
 from libs.common.kafka.session import SessionSpec, TransactionalSession
 from libs.common.kafka.topic_limits import TopicLimits
 from libs.common.kafka.transform_loop import PollPolicy, TransformLoop
-from libs.common.service import Service
+from libs.common.process.service import Service
 from libs.common.settings import Settings
 from services.parser.app import FlowParser, Outlet
 from services.parser.quarantine import Quarantine, Register

@@ -20,10 +20,10 @@ from typing import Final, Protocol
 import structlog
 
 from libs.common.errors import CodecError, ServerUnreachable
-from libs.common.events import BlobQuarantined, decode_event, encode_event, event_headers
 from libs.common.kafka.records import Inbound, Outbound
-from libs.common.segments import Segment
-from libs.common.service import Health
+from libs.common.messages.events import BlobQuarantined, decode_event, encode_event, event_headers
+from libs.common.messages.segments import Segment
+from libs.common.process.health import Health
 from services.parser import metrics
 from services.parser.suspicion import Source, Tally
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from libs.common.dead_letters import ErrorCode
+from libs.common.messages.dead_letters import ErrorCode
 from services.parser.formats import nsg, vnet
 from services.parser.formats.layout import Layout
 from services.parser.framing import NOT_JSON

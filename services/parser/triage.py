@@ -10,11 +10,11 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
-from libs.common.dead_letters import OMITTED_BYTES, DeadLetter, ErrorCode
 from libs.common.kafka.dead_messages import coordinates
 from libs.common.kafka.records import Inbound, Outbound
-from libs.common.segments import Segment
-from libs.common.service import Health
+from libs.common.messages.dead_letters import OMITTED_BYTES, DeadLetter, ErrorCode
+from libs.common.messages.segments import Segment
+from libs.common.process.health import Health
 from services.parser.harvest import STAGE
 from services.parser.kernel import Parsed
 from services.parser.quarantine import Quarantine

@@ -12,7 +12,6 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from libs.common.dead_letters import DeadLetter, ErrorCode
 from libs.common.errors import CodecError, Retry
 from libs.common.flows.json_text import json_lines
 from libs.common.flows.schema import IDENTITY_COLUMNS
@@ -20,7 +19,8 @@ from libs.common.flows.wire import decode_flows
 from libs.common.kafka.dead_messages import coordinates, dead_message
 from libs.common.kafka.records import Inbound, TopicPartition
 from libs.common.kafka.sink_loop import Handled
-from libs.common.segments import Headers
+from libs.common.messages.dead_letters import DeadLetter, ErrorCode
+from libs.common.messages.headers import Headers
 from services.sinks.contract import FlowPart, RejectedRow, Sink, Ticking, Waiting
 from services.sinks.metrics import BAD_MESSAGES, BATCH_ROWS, LATENCY_SECONDS, RETRIES, ROWS, WRITE_SECONDS
 

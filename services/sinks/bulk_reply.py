@@ -21,8 +21,8 @@ from typing import Final
 
 import msgspec
 
-from libs.common.dead_letters import ErrorCode
 from libs.common.errors import CodecError
+from libs.common.messages.dead_letters import ErrorCode
 from services.sinks.bulk_faults import ClusterError, Fault
 
 # Keeps an answer at some 30 bytes a document instead of 250.

@@ -27,7 +27,7 @@ from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 
-from libs.common.dead_letters import ErrorCode
+from libs.common.messages.dead_letters import ErrorCode
 
 
 class Promise(StrEnum):

@@ -25,16 +25,16 @@ import pyarrow as pa
 import structlog
 from pydantic import Field, SecretStr, StringConstraints, field_validator, model_validator
 
-from libs.common.dead_letters import ErrorCode
 from libs.common.errors import ConfigError, Retry, ServerUnreachable
 from libs.common.flows.identity import Identities
 from libs.common.flows.json_text import document_pieces
 from libs.common.flows.row_text import RowText
-from libs.common.redaction import excerpt
+from libs.common.messages.dead_letters import ErrorCode
+from libs.common.security.redaction import excerpt
+from libs.common.security.transport import Lack, guard_credentials, is_plain, note
 from libs.common.settings.base import listed
 from libs.common.settings.secrets import read_secret
 from libs.common.settings.transport import TransportSettings
-from libs.common.transport import Lack, guard_credentials, is_plain, note
 from services.sinks.bulk import BulkLimits, BulkWriter, Delivered, operation_pieces
 from services.sinks.bulk_client import Answer, Cluster, HttpClient, Request, Tls, authorization
 from services.sinks.contract import FlowPart, Outcome, RejectedRow

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from libs.common.kafka.sink_loop import PollPolicy, SinkLoop, SinkLoopSpec
-from libs.common.service import Service
+from libs.common.process.service import Service
 from libs.common.settings import Settings
 from services.sinks.app import FlowHandler
 from services.sinks.registry import configured_sink

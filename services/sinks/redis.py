@@ -50,10 +50,10 @@ from libs.common.errors import BlobtideError, ConfigError, Retry, ServerUnreacha
 from libs.common.flows.identity import Identities
 from libs.common.flows.json_text import document_pieces
 from libs.common.flows.row_text import RowText
-from libs.common.redaction import excerpt
+from libs.common.security.redaction import excerpt
+from libs.common.security.transport import Lack, guard_credentials, is_plain, note
 from libs.common.settings.secrets import read_secret
 from libs.common.settings.transport import TransportSettings
-from libs.common.transport import Lack, guard_credentials, is_plain, note
 from services.sinks.contract import FlowPart, Outcome
 from services.sinks.redis_packing import Packer
 from services.sinks.redis_script import APPEND_ONCE, Rows, nowhere

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from libs.common.errors import ConfigError
 from libs.common.settings.problems import describe_problems, did_you_mean
 from libs.common.settings.secrets import remember_secrets
-from libs.common.settings.services import SinkOptions
+from libs.common.settings.sinks import SinkOptions
 from services.sinks.contract import Promise, Sink
 from services.sinks.settings import SinkSettings
 

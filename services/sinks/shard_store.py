@@ -30,9 +30,9 @@ from typing import Final
 
 import pyarrow as pa
 
-from libs.common.crash import crash_point
 from libs.common.errors import Retry
-from libs.common.private_files import FILE_MODE, private_directory
+from libs.common.process.crash import crash_point
+from libs.common.security.private_files import FILE_MODE, private_directory
 from services.sinks.spool import Spool
 
 HIDDEN: Final = ".blobtide"

@@ -27,7 +27,7 @@ from typing import Final, TypeVar
 import structlog
 
 from libs.common.errors import CodecError, ConfigError, Retry
-from libs.common.private_files import private, private_directory
+from libs.common.security.private_files import private, private_directory
 from services.sinks.shard_store import HIDDEN, Outlet, ShardStore
 
 log = structlog.get_logger(__name__)

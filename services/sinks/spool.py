@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from libs.common.crash import crash_point
 from libs.common.errors import CodecError
-from libs.common.private_files import FILE_MODE
+from libs.common.process.crash import crash_point
+from libs.common.security.private_files import FILE_MODE
 
 _FRAME = struct.Struct("<QI")  # length and CRC-32 of the Arrow stream that follows
 

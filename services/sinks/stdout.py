@@ -21,7 +21,7 @@ from libs.common.errors import Retry
 from libs.common.flows.csv_text import csv_lines
 from libs.common.flows.json_text import json_lines
 from libs.common.flows.line_text import FlowLines
-from libs.common.visible import visible
+from libs.common.security.visible import visible
 from services.sinks.contract import FlowPart, Outcome
 from services.sinks.settings import SinkSettings
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from libs.common.blobs import BlobId
-from libs.common.dead_letters import ErrorCode
-from libs.common.segments import Segment
+from libs.common.messages.blobs import BlobId
+from libs.common.messages.dead_letters import ErrorCode
+from libs.common.messages.segments import Segment
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.common.settings.storage import StorageAccount
 from libs.common.storage.writer import BlobWriter, Target

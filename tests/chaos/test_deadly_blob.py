@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from libs.common.blobs import BlobId
-from libs.common.crash import CRASH_VARIABLE
+from libs.common.messages.blobs import BlobId
+from libs.common.process.crash import CRASH_VARIABLE
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.common.settings.storage import StorageAccount
 from libs.common.storage.writer import BlobWriter, Target

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
-from libs.common.dead_letters import OMITTED_BYTES, ErrorCode
 from libs.common.errors import DeadLetterLimit
-from libs.common.segments import Segment, SegmentFormat
+from libs.common.messages.dead_letters import OMITTED_BYTES, ErrorCode
+from libs.common.messages.segments import Segment, SegmentFormat
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from services.cli.probe import ask
 from tests.audit import unread, wait_until_read

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 SECONDS = 60
 STUBBORN = """
 import time
-from libs.common.service import run_service
+from libs.common.process.service import run_service
 from libs.common.settings import Settings
 
 class Stubborn:

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from libs.common.dead_letters import ErrorCode
 from libs.common.errors import ConfigError, Retry, ServerUnreachable
+from libs.common.messages.dead_letters import ErrorCode
 from services.sinks.contract import FlowPart, Outcome
 from services.sinks.elasticsearch import ElasticsearchSettings, ElasticsearchSink
 from tests.documents import document_id, ecs_document

@@ -18,8 +18,8 @@ from types import ModuleType
 
 import pytest
 
-from libs.common.crash import CRASH_VARIABLE
 from libs.common.errors import Retry
+from libs.common.process.crash import CRASH_VARIABLE
 from services.sinks.contract import Outcome, Promise, Sink
 from services.sinks.registry import KINDS
 from tests.contract.harness import CRASH_POINTS, Harness, LocalDiskHarness, Row, parts, shard_of

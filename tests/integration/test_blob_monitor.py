@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from libs.common.events import BlobsListed
+from libs.common.messages.events import BlobsListed
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.common.settings.storage import StorageAccount
 from libs.common.storage.writer import BlobWriter

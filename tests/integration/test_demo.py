@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from pydantic import SecretStr
 
-from libs.common.service import Stop
+from libs.common.process.service import Stop
 from libs.common.settings.storage import StorageAccount
 from libs.common.storage.api import BlobGone, Container
 from libs.common.storage.azure import open_container

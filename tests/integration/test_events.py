@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from libs.common.events import BlobsListed
 from libs.common.kafka.follow import Follower, Since
+from libs.common.messages.events import BlobsListed
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.common.settings.storage import StorageAccount
 from libs.common.storage.writer import BlobWriter

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from libs.common.events import (
+from libs.common.messages.events import (
     BlobForgotten,
     CheckpointStatus,
 )

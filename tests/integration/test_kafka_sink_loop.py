@@ -9,12 +9,13 @@ from collections.abc import Callable, Collection, Sequence
 import pytest
 from confluent_kafka import Producer
 
-from libs.common.dead_letters import DeadLetter, ErrorCode
 from libs.common.errors import DeadLetterLimit, Retry
 from libs.common.kafka.client import producer_config
 from libs.common.kafka.records import Inbound, TopicPartition
 from libs.common.kafka.sink_loop import Handled, PollPolicy, SinkLoop, SinkLoopSpec
-from libs.common.service import Health, Stop
+from libs.common.messages.dead_letters import DeadLetter, ErrorCode
+from libs.common.process.health import Health
+from libs.common.process.service import Stop
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from tests.topic_tools import lag, read_compacted
 

@@ -11,17 +11,18 @@ from contextlib import contextmanager
 import pytest
 from confluent_kafka import Producer
 
-from libs.common.blobs import partition_of
 from libs.common.errors import ConfigError
 from libs.common.flows.wire import decode_flows
 from libs.common.kafka.admin import TopicSpec, apply_topics
 from libs.common.kafka.client import make_admin
 from libs.common.kafka.records import Inbound
-from libs.common.segments import Segment, SegmentFormat
-from libs.common.service import Health, Stop
+from libs.common.messages.blobs import partition_of
+from libs.common.messages.segments import Segment, SegmentFormat
+from libs.common.process.health import Health
+from libs.common.process.service import Stop
 from libs.common.settings import Settings
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
-from libs.common.settings.services import ParserSettings
+from libs.common.settings.parser import ParserSettings
 from services.parser.main import build
 from tests.metric_values import since_now
 from tests.topic_tools import read_compacted

@@ -11,7 +11,9 @@ import pytest
 import yaml
 
 from libs.common.errors import ConfigError
-from libs.common.events import (
+from libs.common.kafka.records import Outbound
+from libs.common.kafka.writing import write
+from libs.common.messages.events import (
     QUARANTINED,
     BlobCheckpoint,
     BlobQuarantined,
@@ -24,8 +26,6 @@ from libs.common.events import (
     decode_event,
     encode_event,
 )
-from libs.common.kafka.records import Outbound
-from libs.common.kafka.writing import write
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from services.cli.main import run
 from tests.topic_tools import committed_records

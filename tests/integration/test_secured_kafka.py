@@ -25,7 +25,6 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
-from libs.common.dead_letters import DeadLetter, ErrorCode
 from libs.common.errors import BlobtideError, ServerUnreachable
 from libs.common.kafka.acls import On, Operation, Right, grant_rights
 from libs.common.kafka.client import check_reachable, consumer_config, make_admin, producer_config, transactional_config
@@ -34,6 +33,7 @@ from libs.common.kafka.follow import Follower, Newest
 from libs.common.kafka.records import Outbound, TopicPartition
 from libs.common.kafka.session import SessionSpec, TransactionalSession
 from libs.common.kafka.writing import write
+from libs.common.messages.dead_letters import DeadLetter, ErrorCode
 from libs.common.settings import load_settings
 from libs.common.settings.kafka import KafkaSettings, SecurityProtocol, TopicSettings
 from libs.local.azurite import LocalAzurite

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 import pytest
 from confluent_kafka import Producer
 
-from libs.common.dead_letters import DeadLetter, ErrorCode
 from libs.common.errors import ConfigError, Retry
 from libs.common.flows.wire import decode_flows
 from libs.common.kafka.client import producer_config
@@ -20,8 +19,10 @@ from libs.common.kafka.records import CommitResult, Outbound
 from libs.common.kafka.session import SessionSpec, TransactionalSession
 from libs.common.kafka.testing import SilentListener
 from libs.common.kafka.topic_limits import TopicLimits
-from libs.common.segments import Segment, SegmentFormat
-from libs.common.service import Health, Stop
+from libs.common.messages.dead_letters import DeadLetter, ErrorCode
+from libs.common.messages.segments import Segment, SegmentFormat
+from libs.common.process.health import Health
+from libs.common.process.service import Stop
 from libs.common.settings import Settings
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from services.parser.main import build

@@ -23,9 +23,9 @@ from azure.storage.blob import BlobServiceClient
 from pydantic import SecretStr
 from redis import Redis
 
-from libs.common.events import BlobCheckpoint, CheckpointStatus, decode_event
 from libs.common.kafka.records import Outbound
 from libs.common.kafka.writing import write
+from libs.common.messages.events import BlobCheckpoint, CheckpointStatus, decode_event
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.common.settings.storage import StorageAccount
 from libs.common.storage.writer import BlobWriter, Target

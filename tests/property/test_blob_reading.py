@@ -7,7 +7,7 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from libs.common.dead_letters import DeadLetter
+from libs.common.messages.dead_letters import DeadLetter
 from services.ingest.plan import Limits
 from tests.blob_reading import Desk, assert_tiles, records_of, tuples_of
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from libs.common.segments import Segment
+from libs.common.messages.segments import Segment
 from services.demo.commits import Logs, collect
 from services.demo.estate import Estate
 from services.demo.spec import EstateSpec, Kind, Style

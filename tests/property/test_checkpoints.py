@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.blobs import BlobId
-from libs.common.events import BlobCheckpoint, CheckpointStatus, encode_event
+from libs.common.messages.blobs import BlobId
+from libs.common.messages.events import BlobCheckpoint, CheckpointStatus, encode_event
 from services.ingest.checkpoints import _is_open, with_key, without
 from tests.blob_container import EPOCH
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from libs.common.dead_letters import DeadLetter, ErrorCode
-from libs.common.segments import Segment
+from libs.common.messages.dead_letters import DeadLetter, ErrorCode
+from libs.common.messages.segments import Segment
 from services.cli import convert_input
 from services.parser.kernel import parse
 from tests.parser_oracle import rows_of

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from libs.common.segments import Segment
+from libs.common.messages.segments import Segment
 from services.cli import convert_input
 from services.ingest.plan import Limits
 from services.parser.kernel import parse

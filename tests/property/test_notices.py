@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.dead_letters import ErrorCode
+from libs.common.messages.dead_letters import ErrorCode
 from services.blob_monitor.notices import Reading, read_message
 from tests.event_grid import CREATED, cloud_event, encoded, grid_event, plain
 

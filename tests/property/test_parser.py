@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from libs.common.segments import Segment, SegmentFormat
+from libs.common.messages.segments import Segment, SegmentFormat
 from services.parser import kernel
 from services.parser.harvest import harvest
 from services.parser.kernel import Parsed, no_source, parse

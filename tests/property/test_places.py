@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.common.errors import Retry
-from libs.common.events import CheckpointStatus
+from libs.common.messages.events import CheckpointStatus
 from services.ingest import checkpoints, places
 from services.ingest.checkpoints import StillLoading
 from tests.checkpoint_table import Log

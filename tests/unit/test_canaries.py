@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 import yaml
 
-from libs.common.redaction import redact
+from libs.common.security.redaction import redact
 from libs.common.settings import load_settings
 from tests.canaries import ACCOUNT_KEY, PASSWORD, TOKEN, leaks, leaks_in, with_canaries
 

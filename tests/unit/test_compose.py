@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from packaging.requirements import Requirement
 
 from libs.common.settings import load_settings
-from libs.common.settings.services import HttpSettings
+from libs.common.settings.process import HttpSettings
 from services.cli.main import blobtide
 from services.cli.rights import rights_of
 

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from libs.common.flows.json_text import text_bytes
 from libs.common.flows.names import protocol_names
-from libs.common.visible import OBEYED_RE2, visible_line
+from libs.common.security.visible import OBEYED_RE2, visible_line
 
 
 class FlowLines:

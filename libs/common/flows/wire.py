@@ -12,7 +12,7 @@ import pyarrow as pa
 from libs.common.errors import CodecError
 from libs.common.flows.messages import is_compressed
 from libs.common.flows.schema import FLOW_SCHEMA, FLOW_SCHEMA_VERSION
-from libs.common.segments import Headers
+from libs.common.messages.headers import Headers
 
 FLOW_BATCH_HEADERS: Headers = (
     ("type", b"flow-batch"),

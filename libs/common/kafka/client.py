@@ -20,10 +20,10 @@ from libs.common.kafka.certificates import authorities_here, why_not_trusted
 from libs.common.kafka.client_log import ClientLog, reason_in
 from libs.common.kafka.failures import error_of, is_denied, translated
 from libs.common.kafka.login import RENEWING, Login, password
+from libs.common.security.transport import Lack, guard_credentials, is_plain, note
 from libs.common.settings.kafka import KafkaSettings, SecurityProtocol
 from libs.common.settings.oauth import OAuthSettings
 from libs.common.settings.secrets import read_secret
-from libs.common.transport import Lack, guard_credentials, is_plain, note
 
 Config = dict[str, Any]
 Client = TypeVar("Client")

@@ -40,7 +40,7 @@ from libs.common.kafka.partners import Partners
 from libs.common.kafka.protocols import ConsumerClient, RebalanceCallback
 from libs.common.kafka.records import Inbound, Listener, TopicPartition
 from libs.common.kafka.throttle import Throttle
-from libs.common.segments import Headers
+from libs.common.messages.headers import Headers
 from libs.common.settings.kafka import KafkaSettings
 
 log = structlog.get_logger(__name__)

@@ -8,7 +8,6 @@ from typing import Any, Final
 import structlog
 from confluent_kafka import KafkaError, Message, Producer
 
-from libs.common.dead_letters import DeadLetter
 from libs.common.errors import Retry
 from libs.common.kafka import metrics
 from libs.common.kafka.client import make_client, producer_config
@@ -16,6 +15,7 @@ from libs.common.kafka.client_log import ClientLog
 from libs.common.kafka.failures import RAISED_WHILE_SERVING, error_of, is_denied, is_passing, is_too_large, translated
 from libs.common.kafka.records import Outbound
 from libs.common.kafka.topic_limits import TopicLimits
+from libs.common.messages.dead_letters import DeadLetter
 from libs.common.settings.kafka import KafkaSettings
 
 log = structlog.get_logger(__name__)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from libs.common.dead_letters import DeadLetter, ErrorCode
 from libs.common.kafka.records import Inbound
+from libs.common.messages.dead_letters import DeadLetter, ErrorCode
 
 
 def dead_message(stage: str, code: ErrorCode, reason: str, record: Inbound) -> DeadLetter:

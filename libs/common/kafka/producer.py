@@ -30,7 +30,6 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as ClientPartition
 
-from libs.common.dead_letters import stage_and_code
 from libs.common.errors import BlobtideError
 from libs.common.kafka import metrics
 from libs.common.kafka.bounded_calls import BoundedCalls, CallHangs
@@ -52,6 +51,7 @@ from libs.common.kafka.failures import (
 from libs.common.kafka.protocols import TransactionalClient
 from libs.common.kafka.records import NextOffsets, Outbound
 from libs.common.kafka.throttle import Throttle
+from libs.common.messages.dead_letters import stage_and_code
 
 log = structlog.get_logger(__name__)
 

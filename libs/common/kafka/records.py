@@ -13,7 +13,7 @@ from typing import Protocol
 
 import msgspec
 
-from libs.common.segments import Headers
+from libs.common.messages.headers import Headers
 
 
 class TopicPartition(msgspec.Struct, frozen=True, order=True, gc=False):

@@ -16,7 +16,6 @@ from typing import Final, Protocol, TypeVar
 
 import structlog
 
-from libs.common.dead_letters import DeadLetter
 from libs.common.errors import Retry
 from libs.common.kafka import metrics
 from libs.common.kafka.batching import Collector, PollPolicy
@@ -27,7 +26,9 @@ from libs.common.kafka.limit import SMALLEST_SAMPLE_OF_SINKS, RejectionLimit
 from libs.common.kafka.offsets import next_offsets
 from libs.common.kafka.records import Inbound, NextOffsets, TopicPartition
 from libs.common.kafka.throttle import Throttle
-from libs.common.service import NO_PARTITIONS, Health, Need, Stop
+from libs.common.messages.dead_letters import DeadLetter
+from libs.common.process.health import NO_PARTITIONS, Health, Need
+from libs.common.process.service import Stop
 from libs.common.settings.kafka import KafkaSettings
 
 __all__ = ["BatchHandler", "Handled", "PollPolicy", "SinkLoop", "SinkLoopSpec"]
@@ -90,7 +91,7 @@ class SinkLoopSpec:
 
 
 class SinkLoop:
-    """A `libs.common.service.Service`. Nothing happens before `run`."""
+    """A `libs.common.process.service.Service`. Nothing happens before `run`."""
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from libs.common.kafka.records import CommitResult, Inbound, Listener, NextOffsets, Outbound, TopicPartition
-from libs.common.segments import Headers
+from libs.common.messages.headers import Headers
 
 
 @dataclass(frozen=True, slots=True)

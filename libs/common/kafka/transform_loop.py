@@ -14,7 +14,6 @@ from typing import Final, Protocol
 
 import structlog
 
-from libs.common.dead_letters import ErrorCode
 from libs.common.errors import ConfigError, DeadLetterLimit, Retry, ServerUnreachable
 from libs.common.kafka.batching import Collector, PollPolicy
 from libs.common.kafka.dead_messages import dead_message
@@ -24,7 +23,9 @@ from libs.common.kafka.limit import RejectionLimit
 from libs.common.kafka.offsets import next_offsets
 from libs.common.kafka.records import CommitResult, Inbound, Listener, Outbound, Session, TopicPartition
 from libs.common.kafka.throttle import Throttle
-from libs.common.service import NO_PARTITIONS, Health, Need, Stop
+from libs.common.messages.dead_letters import ErrorCode
+from libs.common.process.health import NO_PARTITIONS, Health, Need
+from libs.common.process.service import Stop
 
 __all__ = ["PollPolicy", "Transform", "TransformLoop"]
 
@@ -79,7 +80,7 @@ class _Run:
 
 
 class TransformLoop:
-    """A `libs.common.service.Service`.
+    """A `libs.common.process.service.Service`.
 
     Args:
         make_session: called with the loop's listener.

@@ -17,18 +17,14 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from libs.common.errors import ConfigError
+from libs.common.settings.ingest import IngestSettings
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
+from libs.common.settings.monitor import MonitorSettings
+from libs.common.settings.parser import ParserSettings
 from libs.common.settings.problems import describe_problems
+from libs.common.settings.process import HttpSettings, InstanceSettings, LogSettings
 from libs.common.settings.secrets import holds_secrets, remember_secrets
-from libs.common.settings.services import (
-    HttpSettings,
-    IngestSettings,
-    InstanceSettings,
-    LogSettings,
-    MonitorSettings,
-    ParserSettings,
-    SinkOptions,
-)
+from libs.common.settings.sinks import SinkOptions
 from libs.common.settings.storage import Subscriptions
 from libs.common.settings.variables import CONFIG_VARIABLE, PREFIX, Variables, refuse_unknown_variables
 from libs.common.settings.yaml_file import read_yaml

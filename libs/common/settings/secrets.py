@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, SecretStr
 
 from libs.common.errors import ConfigError
-from libs.common.redaction import is_secret_name, remember
+from libs.common.security.redaction import is_secret_name, remember
 from libs.common.settings.text_file import read_text_file
 
 

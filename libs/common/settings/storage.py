@@ -8,8 +8,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, SecretStr, StringConstraints, model_validator
 
-from libs.common.blobs import CONTAINER_PATTERN
-from libs.common.events import Stream
+from libs.common.messages.blobs import CONTAINER_PATTERN
+from libs.common.messages.events import Stream
 from libs.common.settings.base import Group
 from libs.common.settings.transport import PlaintextSettings
 

@@ -8,7 +8,7 @@ from libs.common.settings.base import Group
 
 
 class PlaintextSettings(Group):
-    """Of whatever signs in somewhere; `libs.common.transport` refuses what is not allowed here."""
+    """Of whatever signs in somewhere; `libs.common.security.transport` refuses what is not allowed here."""
 
     allow_plaintext_credentials: bool = Field(
         default=False, description="Send credentials also over a connection without TLS: only in a network that is trusted."

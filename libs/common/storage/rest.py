@@ -27,7 +27,7 @@ from urllib3.exceptions import HTTPError, LocationValueError, NameResolutionErro
 from urllib3.util import make_headers, parse_url
 
 from libs.common.errors import ConfigError
-from libs.common.redaction import excerpt
+from libs.common.security.redaction import excerpt
 from libs.common.settings.storage import StorageAccount
 from libs.common.storage import metrics
 from libs.common.storage.api import StorageUnavailable

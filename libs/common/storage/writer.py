@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlencode
 
 from libs.common.errors import ConfigError
-from libs.common.redaction import excerpt
+from libs.common.security.redaction import excerpt
 from libs.common.settings.storage import StorageAccount
 from libs.common.storage.credentials import Authoriser, Endpoint, SharedAccessSignature, SharedKey, resolve
 from libs.common.storage.failures import failure

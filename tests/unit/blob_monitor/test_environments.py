@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from libs.common.events import BlobObserved
+from libs.common.messages.events import BlobObserved
 from libs.common.settings.storage import Layout
 from libs.common.storage.api import BlobChanged, BlobGone, BlobUnreadable, StorageError, StorageUnavailable
 from libs.common.storage.failures import Refused

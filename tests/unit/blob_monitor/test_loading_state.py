@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from libs.common.kafka.records import Outbound
-from libs.common.service import Health, Stop
+from libs.common.process.health import Health
+from libs.common.process.service import Stop
 from libs.common.settings.storage import Layout
 from tests.monitor_world import PARTITIONS, TOPICS, World, metric
 

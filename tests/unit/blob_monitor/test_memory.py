@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.errors import ServerUnreachable
-from libs.common.events import BlobObserved, BlobStatus
+from libs.common.messages.events import BlobObserved, BlobStatus
 from libs.common.settings.storage import Layout
 from services.blob_monitor import environment
 from services.blob_monitor.evaluate import Known

@@ -9,9 +9,10 @@ from datetime import timedelta
 
 import pytest
 
-from libs.common.events import BlobClosed, BlobForgotten, BlobObserved, BlobsListed, BlobStatus
-from libs.common.service import NO_PARTITIONS, Health, Stop
-from libs.common.settings.services import DateRange, MonitorSettings
+from libs.common.messages.events import BlobClosed, BlobForgotten, BlobObserved, BlobsListed, BlobStatus
+from libs.common.process.health import NO_PARTITIONS, Health
+from libs.common.process.service import Stop
+from libs.common.settings.monitor import DateRange, MonitorSettings
 from libs.common.settings.storage import Layout
 from libs.common.storage.api import BlobInfo
 from services.blob_monitor import metrics

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from libs.common.settings.services import DateRange, MonitorSettings
+from libs.common.settings.monitor import DateRange, MonitorSettings
 from libs.common.settings.storage import Layout
 from services.blob_monitor.prefixes import all_prefixes, current_prefixes, time_prefix
 

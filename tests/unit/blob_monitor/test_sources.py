@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from libs.common.blobs import BlobId
 from libs.common.errors import ConfigError
-from libs.common.events import Stream
+from libs.common.messages.blobs import BlobId
+from libs.common.messages.events import Stream
 from libs.common.settings import Settings
-from libs.common.settings.services import MonitorSettings
+from libs.common.settings.monitor import MonitorSettings
 from libs.common.settings.storage import Environment, Source, StorageAccount, Subscription
 from services.blob_monitor.main import build, places
 from services.blob_monitor.sources import Atlas, Territory, territories

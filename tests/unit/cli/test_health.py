@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 from click.testing import CliRunner, Result
 
-from libs.common.service import Health, HealthServer
-from libs.common.settings.services import HttpSettings
+from libs.common.process.health import Health, HealthServer
+from libs.common.settings.process import HttpSettings
 from libs.local.ports import free_port
 from services.cli.health import command
 

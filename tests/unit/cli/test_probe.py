@@ -9,8 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from libs.common.service import Health, HealthServer
-from libs.common.settings.services import HttpSettings
+from libs.common.process.health import Health, HealthServer
+from libs.common.settings.process import HttpSettings
 from libs.local.ports import free_port
 from services.cli.probe import metrics_of, why_not_ready
 

@@ -230,8 +230,8 @@ def test_a_program_that_is_not_ready_for_a_while_is_left_alone(tmp_path: Path) -
     port = free_port()
     code = (
         "import os, time\n"
-        "from libs.common.service import Health, HealthServer\n"
-        "from libs.common.settings.services import HttpSettings\n"
+        "from libs.common.process.health import Health, HealthServer\n"
+        "from libs.common.settings.process import HttpSettings\n"
         "health = Health()\n"
         "health.ready()\n"
         f"HealthServer(HttpSettings(port={port}), health).start()\n"
@@ -258,8 +258,8 @@ def test_a_program_that_is_not_ready_for_a_while_is_left_alone(tmp_path: Path) -
 def test_a_proxy_of_the_environment_is_not_asked_for_a_program_on_this_machine() -> None:
     """A ready service is ready also where HTTP_PROXY is set and NO_PROXY is not."""
     code = (
-        "from libs.common.service import Health, HealthServer\n"
-        "from libs.common.settings.services import HttpSettings\n"
+        "from libs.common.process.health import Health, HealthServer\n"
+        "from libs.common.settings.process import HttpSettings\n"
         "from services.cli.probe import ask, is_ready\n"
         "health = Health()\n"
         "health.ready()\n"

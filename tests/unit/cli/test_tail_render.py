@@ -11,7 +11,8 @@ from libs.common.flows.line_text import FlowLines
 from libs.common.flows.schema import FLOW_SCHEMA
 from libs.common.flows.wire import FLOW_BATCH_HEADERS, encode_flows
 from libs.common.kafka.records import Inbound
-from libs.common.segments import Headers, Piece, Segment, SegmentFormat
+from libs.common.messages.headers import Headers
+from libs.common.messages.segments import Piece, Segment, SegmentFormat
 from services.cli.tail_render import Output, render
 from tests.flows import Spot, row, table
 

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from libs.common.errors import BlobtideError, ConfigError
-from libs.common.service import Stop
+from libs.common.process.service import Stop
 from libs.common.settings import Settings, load_settings
 from libs.local.ports import LOOPBACK
 from services.cli import up

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.blobs import BlobId, partition_of
 from libs.common.errors import CodecError
+from libs.common.messages.blobs import BlobId, partition_of
 
 
 @pytest.mark.parametrize(

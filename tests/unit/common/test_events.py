@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.errors import CodecError
-from libs.common.events import (
+from libs.common.messages.events import (
     BlobCheckpoint,
     BlobClosed,
     BlobCompletion,

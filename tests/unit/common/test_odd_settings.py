@@ -18,8 +18,8 @@ from pydantic import SecretStr
 
 from libs.common.errors import ConfigError
 from libs.common.settings import Settings, load_settings
+from libs.common.settings.monitor import MonitorSettings
 from libs.common.settings.secrets import read_secret
-from libs.common.settings.services import MonitorSettings
 from libs.common.settings.storage import StorageAccount
 from libs.common.settings.text_file import MOST_BYTES, read_text_file
 from libs.common.storage.credentials import resolve

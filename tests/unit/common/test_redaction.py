@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.dead_letters import DeadLetter, ErrorCode
-from libs.common.redaction import excerpt, forget, redact, redact_value, remember
+from libs.common.messages.dead_letters import DeadLetter, ErrorCode
+from libs.common.security.redaction import excerpt, forget, redact, redact_value, remember
 
 LOOKS_SECRET = [
     (
@@ -151,9 +151,9 @@ def test_the_reason_of_a_dead_letter_leaves_without_secrets() -> None:
 
 _LIBRARY = r"""
 import logging, sys, warnings
-from libs.common.logs import configure_logging
-from libs.common.redaction import remember
-from libs.common.settings.services import LogSettings
+from libs.common.process.logs import configure_logging
+from libs.common.security.redaction import remember
+from libs.common.settings.process import LogSettings
 import structlog
 remember("correct-horse")
 configure_logging(LogSettings(format=sys.argv[1]), service="x")

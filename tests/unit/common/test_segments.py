@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.errors import CodecError
-from libs.common.segments import Piece, Segment, SegmentFormat
+from libs.common.messages.segments import Piece, Segment, SegmentFormat
 
 OFFSETS = st.integers(0, 2**62)
 SEGMENTS = st.builds(

@@ -17,15 +17,14 @@ import pytest
 from prometheus_client import CollectorRegistry, Metric
 from structlog.testing import capture_logs
 
-from libs.common import service
 from libs.common.errors import ConfigError
-from libs.common.service import DRAINING, NO_PARTITIONS, STALE_AFTER_SECONDS, Health, HealthServer, Need
-from libs.common.settings.services import HttpSettings
+from libs.common.process.health import DRAINING, NO_PARTITIONS, STALE_AFTER_SECONDS, Health, HealthServer, Need
+from libs.common.settings.process import HttpSettings
 from libs.local.ports import free_port
 
 _DEFECTIVE = """
 import threading
-from libs.common.service import run_service
+from libs.common.process.service import run_service
 from libs.common.settings import Settings
 
 def work(*_):
@@ -111,7 +110,7 @@ def test_what_is_noted_is_shown_and_keeps_nothing_from_being_ready() -> None:
 
 _DRAINING = """
 import os, signal, sys
-from libs.common.service import run_service
+from libs.common.process.service import run_service
 from libs.common.settings import Settings
 from services.cli.health import command
 
@@ -137,7 +136,7 @@ def test_a_process_that_was_told_to_end_is_not_ready() -> None:
 
 _TAKEN = """
 import sys
-from libs.common.service import run_service
+from libs.common.process.service import run_service
 from libs.common.settings import Settings
 
 sys.exit(run_service("x", Settings(http={"port": int(sys.argv[1])}), lambda _: None))
@@ -156,7 +155,7 @@ def test_a_health_port_that_is_taken_names_the_setting() -> None:
 
 def test_a_connection_that_asks_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever connects to the health port and stays silent is let go, so that no thread waits for it for ever."""
-    monkeypatch.setattr(service, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr("libs.common.process.health.IDLE_SECONDS", 0.05)
     server = HealthServer(HttpSettings(port=0), Health())
     server.start()
     try:

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from libs.common.blobs import BlobId
 from libs.common.errors import ConfigError
+from libs.common.messages.blobs import BlobId
 from libs.common.settings import load_settings, masked
-from libs.common.settings.services import LogLevel
+from libs.common.settings.process import LogLevel
 from libs.common.settings.storage import Source
 
 GOOD = """

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from libs.common import transport
 from libs.common.errors import ConfigError
 from libs.common.kafka.client import producer_config
+from libs.common.security import transport
 from libs.common.settings.kafka import KafkaSettings
 from libs.common.settings.storage import StorageAccount
 from libs.common.settings.transport import PlaintextSettings

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.visible import OBEYED, OBEYED_RE2, visible, visible_line
+from libs.common.security.visible import OBEYED, OBEYED_RE2, visible, visible_line
 
 OBEYED_CHARACTERS = [chr(n) for n in (0, 7, 8, 9, 0x0B, 0x0D, 0x1B, 0x7F, 0x80, 0x9B, 0x9F, 0x61C, 0x200E, 0x200F)]
 OBEYED_CHARACTERS += [chr(n) for n in (*range(0x2028, 0x202F), *range(0x2066, 0x206A), 0xD800, 0xDFFF)]

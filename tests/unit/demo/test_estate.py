@@ -11,9 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from libs.common.blobs import BlobId
 from libs.common.errors import ConfigError
 from libs.common.flows.schema import FLOW_SCHEMA
+from libs.common.messages.blobs import BlobId
 from services.demo.commits import Action, Logs, MinuteCommit, collect
 from services.demo.estate import Estate
 from services.demo.spec import EstateSpec, Kind, Style

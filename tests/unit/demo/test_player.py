@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from libs.common.blobs import BlobId
-from libs.common.service import Stop
+from libs.common.messages.blobs import BlobId
+from libs.common.process.service import Stop
 from libs.common.storage.api import StorageUnavailable
 from libs.common.storage.writer import Target
 from services.demo.commits import Action, MinuteCommit, collect

@@ -8,7 +8,7 @@ from threading import Lock
 import pytest
 
 from libs.common.kafka.records import Inbound
-from libs.common.service import NO_PARTITIONS
+from libs.common.process.health import NO_PARTITIONS
 from libs.common.storage.api import BlobChanged, Container, StorageRefused, StorageUnavailable
 from services.ingest import backlog
 from services.ingest.app import FEWEST_REFUSALS, MOST_CHANGES, SMALLEST_GRANT

@@ -11,9 +11,10 @@ from prometheus_client import REGISTRY
 from pydantic import ValidationError
 from structlog.testing import capture_logs
 
-from libs.common.blobs import BlobId
 from libs.common.errors import ConfigError, DeadLetterLimit
-from libs.common.events import (
+from libs.common.kafka.records import CommitResult, Inbound, NextOffsets, Outbound, TopicPartition
+from libs.common.messages.blobs import BlobId
+from libs.common.messages.events import (
     BlobCheckpoint,
     BlobClosed,
     BlobCompletion,
@@ -22,11 +23,10 @@ from libs.common.events import (
     CheckpointStatus,
     Stream,
 )
-from libs.common.kafka.records import CommitResult, Inbound, NextOffsets, Outbound, TopicPartition
-from libs.common.service import STALE_AFTER_SECONDS, Health
+from libs.common.process.health import STALE_AFTER_SECONDS, Health
 from libs.common.settings import Settings
+from libs.common.settings.ingest import IngestSettings
 from libs.common.settings.kafka import KafkaSettings
-from libs.common.settings.services import IngestSettings
 from services.ingest import intake
 from services.ingest.checkpoints import Checkpoints, Pace, Topic
 from services.ingest.main import build

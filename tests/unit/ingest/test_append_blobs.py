@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from libs.common.events import Stream
+from libs.common.messages.events import Stream
 from services.ingest.work import Ending, Skip
 from tests.blob_container import EPOCH
 from tests.blob_reading import Desk, assert_tiles

@@ -10,8 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from libs.common.blobs import BlobId
 from libs.common.kafka.records import TopicPartition
+from libs.common.messages.blobs import BlobId
 from services.ingest import backlog as module
 from services.ingest.backlog import Arrival, Backlog, Pending
 from services.ingest.lanes import LONGEST_REST_SECONDS, Answering, Lanes

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from libs.common.events import CheckpointStatus, Stream
 from libs.common.kafka.records import TopicPartition
+from libs.common.messages.events import CheckpointStatus, Stream
 from libs.common.settings.kafka import TopicSettings
 from services.ingest.batch import Batch
 from services.ingest.plan import Limits

@@ -11,10 +11,10 @@ import msgspec
 import pytest
 from prometheus_client import REGISTRY
 
-from libs.common.blobs import BlobId
 from libs.common.errors import ServerUnreachable
-from libs.common.events import BlobCheckpoint, BlobClosed, BlobForgotten, CheckpointStatus, encode_event
 from libs.common.kafka.records import Inbound
+from libs.common.messages.blobs import BlobId
+from libs.common.messages.events import BlobCheckpoint, BlobClosed, BlobForgotten, CheckpointStatus, encode_event
 from services.ingest import checkpoints as module
 from tests.blob_container import EPOCH
 from tests.checkpoint_table import Log

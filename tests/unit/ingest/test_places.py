@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from libs.common.errors import ServerUnreachable
-from libs.common.events import CheckpointStatus
 from libs.common.kafka.records import Inbound
+from libs.common.messages.events import CheckpointStatus
 from services.ingest import places as module
 from services.ingest.checkpoints import StillLoading
 from services.ingest.places import HOLD_SECONDS, KEEP_DAYS, day_of

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from libs.common.events import CheckpointStatus, Stream
+from libs.common.messages.events import CheckpointStatus, Stream
 from libs.common.storage.api import BlobUnreadable, StorageUnavailable
 from services.ingest.plan import Limits
 from services.ingest.work import Ending, Skip, Task

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from libs.common.events import BlobCheckpoint
+from libs.common.messages.events import BlobCheckpoint
 from services.ingest.work import Ending
 from tests.blob_container import EPOCH
 from tests.blob_reading import LIMITS, Desk, assert_tiles

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from libs.common.blobs import BlobId
 from libs.common.errors import ConfigError
+from libs.common.messages.blobs import BlobId
 from libs.common.settings.storage import Environment, Source, StorageAccount, Subscription
 from services.ingest.sources import Sources
 from tests.blob_container import FakeContainer

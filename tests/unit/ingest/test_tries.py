@@ -8,9 +8,9 @@ from itertools import count
 
 import pytest
 
-from libs.common.blobs import BlobId
-from libs.common.events import QUARANTINED, BlobCheckpoint, BlobReleased, BlobStatus, Stream, decode_event
 from libs.common.kafka.records import CommitResult, NextOffsets, Outbound
+from libs.common.messages.blobs import BlobId
+from libs.common.messages.events import QUARANTINED, BlobCheckpoint, BlobReleased, BlobStatus, Stream, decode_event
 from libs.common.storage.api import Container, StorageUnavailable
 from services.ingest.reader import Reader
 from services.ingest.tries import CAREFUL_SECONDS, MOST_CRASHES

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from libs.common.dead_letters import DeadLetter, ErrorCode
 from libs.common.errors import Retry
 from libs.common.kafka import dead_letter_writer
 from libs.common.kafka.dead_letter_writer import DeadLetterWriter
+from libs.common.messages.dead_letters import DeadLetter, ErrorCode
 from libs.common.settings.kafka import KafkaSettings
 from tests.metric_values import since_now
 

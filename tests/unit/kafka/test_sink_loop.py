@@ -6,14 +6,15 @@ from collections.abc import Callable, Collection, Sequence
 
 import pytest
 
-from libs.common.dead_letters import DeadLetter, ErrorCode
 from libs.common.errors import DeadLetterLimit, Retry
 from libs.common.kafka.batching import PollPolicy
 from libs.common.kafka.limit import RejectionLimit
 from libs.common.kafka.records import Inbound, NextOffsets, TopicPartition
 from libs.common.kafka.sink_loop import Handled, Held, SinkLoopSpec, SinkParts, SinkWork
 from libs.common.kafka.testing import record
-from libs.common.service import NO_PARTITIONS, Health, Stop
+from libs.common.messages.dead_letters import DeadLetter, ErrorCode
+from libs.common.process.health import NO_PARTITIONS, Health
+from libs.common.process.service import Stop
 from tests.metric_values import since_now
 
 SPEC = SinkLoopSpec("g", ("t",), "errors", PollPolicy(0.0, 100, 1 << 30), dead_letter_limit=0.5)

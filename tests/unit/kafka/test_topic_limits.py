@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.dead_letters import DeadLetter, ErrorCode, stage_and_code
 from libs.common.errors import ConfigError
 from libs.common.kafka.records import Outbound
 from libs.common.kafka.topic_limits import SMALLEST, TopicLimits
+from libs.common.messages.dead_letters import DeadLetter, ErrorCode, stage_and_code
 from libs.common.settings.kafka import KEY_AND_HEADERS_BYTES, KafkaSettings
 
 OWN = KafkaSettings().message_max_bytes

@@ -11,7 +11,8 @@ from libs.common.kafka.failures import OutputRefused
 from libs.common.kafka.records import CommitResult, Inbound, Listener, NextOffsets, Outbound, TopicPartition
 from libs.common.kafka.testing import FakeSession, record
 from libs.common.kafka.transform_loop import PollPolicy, Transform, TransformLoop
-from libs.common.service import NO_PARTITIONS, Health, Stop
+from libs.common.process.health import NO_PARTITIONS, Health
+from libs.common.process.service import Stop
 
 TOPIC = TopicPartition("in", 0)
 

@@ -15,14 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
-from libs.common.dead_letters import DeadLetter
 from libs.common.errors import ConfigError, DeadLetterLimit
 from libs.common.flows.wire import decode_flows, encode_flows
 from libs.common.kafka.records import Inbound
-from libs.common.segments import Segment, SegmentFormat
+from libs.common.messages.dead_letters import DeadLetter
+from libs.common.messages.segments import Segment, SegmentFormat
 from libs.common.settings import Settings
 from libs.common.settings.kafka import KafkaSettings
-from libs.common.settings.services import ParserSettings
+from libs.common.settings.parser import ParserSettings
 from services.parser import app, harvest
 from services.parser.app import FlowParser, Outlet, pieces, slices
 from services.parser.kernel import parse

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from libs.common.segments import Segment, SegmentFormat
+from libs.common.messages.segments import Segment, SegmentFormat
 from services.demo.commits import collect
 from services.demo.estate import Estate
 from services.demo.spec import EstateSpec

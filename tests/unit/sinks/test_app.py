@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 from prometheus_client import REGISTRY
 
-from libs.common.dead_letters import ErrorCode
 from libs.common.errors import Retry
 from libs.common.flows.wire import encode_flows
 from libs.common.kafka.records import Inbound, TopicPartition
+from libs.common.messages.dead_letters import ErrorCode
 from services.sinks.app import FlowHandler
 from services.sinks.contract import FlowPart, Outcome, RejectedRow
 from tests.contract.harness import Row

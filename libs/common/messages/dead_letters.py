@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from libs.common.redaction import redact_reason
-from libs.common.segments import Headers
+from libs.common.messages.headers import Headers
+from libs.common.security.redaction import redact_reason
 
 MAX_REASON = 500
 _TYPE = "dead-letter"

@@ -1,10 +1,10 @@
-"""Settings of the services: monitor, ingest, parser, and what all of them share."""
+"""Settings of the monitor."""
 
 from __future__ import annotations
 
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Any, Self
+from typing import Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, field_validator, model_validator
@@ -126,88 +126,3 @@ class MonitorSettings(Group):
         if self.start_from is not None and not _FIRST_DAY <= self.start_from.date() <= _LAST_DAY:
             raise ValueError("start_from is beyond what the clock of storage can say")
         return self
-
-
-class IngestSettings(Group):
-    """ingest."""
-
-    segment_bytes: int = Field(default=900_000, ge=10_000, le=4_000_000, description="Largest segment.")
-    concurrency: int = Field(default=16, ge=1, le=256, description="Blobs read at the same time.")
-    read_bytes: int = Field(
-        default=4_194_304, ge=65_536, description="Bytes of one blob read in one step, at most `commit_bytes`."
-    )
-    commit_seconds: float = Field(default=1.0, gt=0, le=5, description="Longest time between two transactions.")
-    commit_bytes: int = Field(default=16_777_216, ge=1_000_000, description="Bytes after which a transaction is closed.")
-    give_up_hours: float = Field(
-        default=168.0,
-        gt=0,
-        description="Age of an announcement at which a blob that storage keeps refusing goes to Errors by reference; "
-        "less than the retention of Ingestion.Blobs.",
-    )
-    max_line_bytes: int = Field(
-        default=1_048_576, ge=1_000, le=4_000_000, description="Longer lines go to Errors by reference."
-    )
-
-
-class ParserSettings(Group):
-    """parser."""
-
-    poll_seconds: float = Field(default=1.0, gt=0, le=5, description="How long one poll collects.")
-    poll_messages: int = Field(default=2_000, ge=1, description="Segments after which a poll ends early.")
-    poll_bytes: int = Field(default=8_388_608, ge=1_000_000, description="Bytes after which a poll ends early.")
-    batch_bytes: int = Field(default=4_000_000, ge=100_000, le=8_000_000, description="Largest flow batch, uncompressed.")
-    dead_letter_limit: float = Field(default=0.5, gt=0, le=1, description="Share of tuples that may be dead-lettered; 1: all.")
-    quarantine_share: float = Field(
-        default=0.5,
-        gt=0,
-        le=1,
-        description="A blob of whose tuples a larger share is bad goes into quarantine: its segments go to Errors by "
-        "reference; 1: none does.",
-    )
-    quarantine_records: int = Field(
-        default=100, ge=1, le=5_000, description="Tuples of a blob, counted from the first bad one on, before it is judged."
-    )
-
-
-class HttpSettings(Group):
-    """Health and metrics."""
-
-    host: str = Field(default="127.0.0.1", description="Address of /metrics, /livez and /readyz.")
-    port: int = Field(default=9464, ge=0, le=65535, description="Port; 0 takes a free one.")
-
-
-class LogFormat(StrEnum):
-    """How log lines look."""
-
-    CONSOLE = "console"
-    JSON = "json"
-
-
-class LogLevel(StrEnum):
-    """From where on something is logged."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
-
-
-class LogSettings(Group):
-    """Logging."""
-
-    level: LogLevel = Field(default=LogLevel.INFO, description="From where on something is logged; in any case.")
-    format: LogFormat = Field(default=LogFormat.CONSOLE, description="console: for people. json: an object a line.")
-
-    @field_validator("level", mode="before")
-    @classmethod
-    def _in_any_case(cls, level: object) -> object:
-        return level.lower() if isinstance(level, str) else level
-
-
-class InstanceSettings(Group):
-    """Which of several equal processes this is."""
-
-    ordinal: int = Field(default=0, ge=0, le=9_999, description="Distinguishes replicas; part of transactional ids.")
-
-
-SinkOptions = dict[str, dict[str, Any]]

@@ -2,7 +2,7 @@
 
 Every message is ``C3 01``, the 8-byte little-endian CRC-64-AVRO fingerprint of the writer's schema, and the Avro body
 (Avro 1.11 specification, "Single-object encoding"), so a reader needs no registry. The schemas are the files in
-``libs/common/schemas``; a superseded version stays there as ``<Name>.v<N>.avsc`` and stays readable. Times are UTC.
+``libs/common/messages/schemas``; a superseded version stays there as ``<Name>.v<N>.avsc`` and stays readable. Times are UTC.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import fastavro
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 from libs.common.errors import CodecError
-from libs.common.segments import Headers
+from libs.common.messages.headers import Headers
 
 _MAGIC = b"\xc3\x01"
 
@@ -335,7 +335,7 @@ def _writers() -> dict[bytes, tuple[str, Any]]:
 
 
 def _schema_files() -> list[Any]:
-    return [file for file in files("libs.common").joinpath("schemas").iterdir() if file.name.endswith(".avsc")]
+    return [file for file in files("libs.common.messages").joinpath("schemas").iterdir() if file.name.endswith(".avsc")]
 
 
 @cache
@@ -350,7 +350,7 @@ def _load_plain(file_name: str) -> Any:
 
 
 def _raw(file_name: str) -> Any:
-    return json.loads(files("libs.common").joinpath("schemas", file_name).read_text())
+    return json.loads(files("libs.common.messages").joinpath("schemas", file_name).read_text())
 
 
 def _without_logical_types(schema: Any) -> Any:

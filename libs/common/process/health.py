@@ -1,32 +1,21 @@
-"""What every service process has: signals, a heartbeat, ``/metrics``, ``/livez`` and ``/readyz``, and one way to end.
-
-`run_service` turns every outcome into an exit code and one log line: SIGTERM ends the main loop within its next step, and the
-process in any case within ten seconds.
-"""
+"""Whether a process is well: what it says of itself, and how probes ask: ``/metrics``, ``/livez`` and ``/readyz``."""
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Protocol
 
 import structlog
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from libs.common.errors import BlobtideError, ConfigError
-from libs.common.logs import configure_logging
-from libs.common.memory import collect_cycles_seldom
-from libs.common.redaction import redact
-from libs.common.settings import Settings
-from libs.common.settings.services import HttpSettings
-from libs.common.signals import stop_on_signals
+from libs.common.security.redaction import redact
+from libs.common.settings.process import HttpSettings
 
 log = structlog.get_logger(__name__)
 
@@ -44,25 +33,6 @@ class Need(StrEnum):
     TOPICS = "topics"
     STORAGE = "storage"
     DESTINATION = "destination"
-
-
-class Stop:
-    """Set once, by a signal or by a test; loops look at it and waits end early."""
-
-    def __init__(self) -> None:
-        self._event = threading.Event()
-
-    def set(self) -> None:
-        """Ask for the end."""
-        self._event.set()
-
-    def is_set(self) -> bool:
-        """Tell whether the end was asked for."""
-        return self._event.is_set()
-
-    def wait(self, seconds: float) -> bool:
-        """Wait up to `seconds`; return whether the end was asked for."""
-        return self._event.wait(seconds)
 
 
 class Health:
@@ -117,50 +87,6 @@ class Health:
         if self._is_draining:
             return DRAINING
         return "; ".join(self._reasons.values()) or None
-
-
-class Service(Protocol):
-    """The main loop of a process. Built with its parts; nothing happens before `run`."""
-
-    def run(self, stop: Stop, health: Health) -> None:
-        """Work until `stop` is set; finish or abort what is open; return."""
-
-
-def run_service(name: str, settings: Settings, build: Callable[[Settings], Service]) -> int:
-    """Run one service in the foreground and return the process's exit code."""
-    configure_logging(settings.log, service=name)
-    for said in settings.notes:
-        log.warning(said)
-    stop, health = Stop(), Health()
-
-    def end() -> None:
-        health.drain()
-        stop.set()
-
-    stop_on_signals(end)
-    try:
-        with_http = HealthServer(settings.http, health)
-        with_http.start()
-    except OSError as error:
-        log.error(  # noqa: TRY400 - says all there is to say
-            "cannot listen for probes; give each process of this machine a port of its own: http.port, BLOBTIDE_HTTP__PORT",
-            host=settings.http.host,
-            port=settings.http.port,
-            error=error.strerror,
-        )
-        return ConfigError.exit_code
-    try:
-        service = build(settings)
-        log.info("started", service=name, pid=os.getpid(), health_port=with_http.port)
-        collect_cycles_seldom()
-        service.run(stop, health)
-        log.info("stopped", service=name)
-    except BlobtideError as error:
-        log.error(str(error), error_type=type(error).__name__)  # noqa: TRY400 - says all there is to say
-        return error.exit_code
-    finally:
-        with_http.stop()
-    return 0
 
 
 class _Server(ThreadingHTTPServer):

@@ -16,9 +16,9 @@ from typing import Any, Final
 
 import structlog
 
-from libs.common.redaction import redact, redact_value
-from libs.common.settings.services import LogFormat, LogSettings
-from libs.common.visible import visible, visible_line
+from libs.common.security.redaction import redact, redact_value
+from libs.common.security.visible import visible, visible_line
+from libs.common.settings.process import LogFormat, LogSettings
 
 _TRACEBACK: Final = "exception"
 

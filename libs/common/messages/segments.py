@@ -19,8 +19,7 @@ from enum import StrEnum
 import msgspec
 
 from libs.common.errors import CodecError
-
-Headers = tuple[tuple[str, bytes], ...]
+from libs.common.messages.headers import Headers
 
 
 class SegmentFormat(StrEnum):

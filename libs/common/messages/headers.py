@@ -1,0 +1,3 @@
+"""Headers of Kafka messages."""
+
+Headers = tuple[tuple[str, bytes], ...]

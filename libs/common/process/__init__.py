@@ -1,0 +1,1 @@
+"""What every process has: a frame, signals, probes, logs, crash points."""

@@ -1,0 +1,27 @@
+"""Settings of the parser."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from libs.common.settings.base import Group
+
+
+class ParserSettings(Group):
+    """parser."""
+
+    poll_seconds: float = Field(default=1.0, gt=0, le=5, description="How long one poll collects.")
+    poll_messages: int = Field(default=2_000, ge=1, description="Segments after which a poll ends early.")
+    poll_bytes: int = Field(default=8_388_608, ge=1_000_000, description="Bytes after which a poll ends early.")
+    batch_bytes: int = Field(default=4_000_000, ge=100_000, le=8_000_000, description="Largest flow batch, uncompressed.")
+    dead_letter_limit: float = Field(default=0.5, gt=0, le=1, description="Share of tuples that may be dead-lettered; 1: all.")
+    quarantine_share: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="A blob of whose tuples a larger share is bad goes into quarantine: its segments go to Errors by "
+        "reference; 1: none does.",
+    )
+    quarantine_records: int = Field(
+        default=100, ge=1, le=5_000, description="Tuples of a blob, counted from the first bad one on, before it is judged."
+    )

@@ -1,0 +1,7 @@
+"""Settings of the sinks, as they are given: each sink checks its own options."""
+
+from __future__ import annotations
+
+from typing import Any
+
+SinkOptions = dict[str, dict[str, Any]]
