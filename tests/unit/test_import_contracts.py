@@ -65,7 +65,7 @@ def test_an_import_out_of_place_breaks_its_contract(checkout: Path, file: str, l
 
 def test_shared_code_that_imports_a_service_is_found(checkout: Path) -> None:
     """It breaks the contract on layers, and joins every service that uses it with that one."""
-    with (checkout / "libs" / "common" / "crash.py").open("a") as source:
+    with (checkout / "libs" / "common" / "process" / "crash.py").open("a") as source:
         source.write("\nimport services.sinks.contract\n")
     assert broken(checkout) == {SHARED, SERVICES}
 
