@@ -17,8 +17,8 @@ from benchmarks.measured import Measured, Memory, Sample
 from benchmarks.parsing import Repeated
 from benchmarks.site import Site, wait_until
 from benchmarks.worker import SERVICE, Worker, running
-from libs.common.flows.wire import FLOW_BATCH_HEADERS
 from libs.common.kafka.records import Outbound
+from libs.common.rows.wire import FLOW_BATCH_HEADERS
 from libs.common.settings.parser import ParserSettings
 from libs.local.errors import ServerMissing
 from libs.local.kafka import LocalKafka

@@ -18,8 +18,8 @@ from prometheus_client.metrics import MetricWrapperBase
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from libs.common.flows import schema
 from libs.common.messages.dead_letters import ErrorCode
+from libs.common.rows.types import flows as schema
 from libs.common.settings import Settings
 from libs.common.settings.variables import PREFIX
 from services.cli.main import COMMANDS, blobtide

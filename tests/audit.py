@@ -11,10 +11,10 @@ import pyarrow as pa
 from confluent_kafka import IsolationLevel, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
-from libs.common.flows.wire import decode_flows
 from libs.common.kafka.records import Inbound
 from libs.common.messages.events import BlobCheckpoint, decode_event
 from libs.common.messages.segments import Segment
+from libs.common.rows.wire import decode_flows
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from tests.estates import ARRIVES_WITHIN_SECONDS, Played, wait_for_all
 from tests.pipeline import Pipeline, assert_same_rows_in_order, plain, read_rows

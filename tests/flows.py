@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from libs.common.flows.schema import FLOW_SCHEMA
+from libs.common.rows.types.flows import FLOW_SCHEMA
 
 Identity = tuple[str, str, int, int]
 MINUTE_MS = 60_000

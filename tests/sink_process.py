@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 from confluent_kafka import Producer
 
-from libs.common.flows.wire import encode_flows
 from libs.common.process.crash import CRASH_VARIABLE
+from libs.common.rows.wire import encode_flows
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from tests.canaries import with_canaries
 from tests.contract.harness import Row

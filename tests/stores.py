@@ -11,7 +11,7 @@ import pyarrow as pa
 import urllib3
 from redis import Redis
 
-from libs.common.flows.schema import FLOW_SCHEMA, WORD
+from libs.common.rows.types.flows import FLOW_SCHEMA, WORD
 from tests.documents import ecs_document
 
 _PAGE = 5_000

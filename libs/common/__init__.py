@@ -1,1 +1,1 @@
-"""Events, settings, the Kafka layer, blob storage, the flow schema, and what every process has."""
+"""Events, settings, the Kafka layer, blob storage, rows, and what every process has."""

@@ -13,10 +13,10 @@ from typing import BinaryIO, Final, Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from libs.common.flows.csv_text import csv_header, csv_lines
-from libs.common.flows.json_text import json_lines
-from libs.common.flows.line_text import visible_words
-from libs.common.flows.schema import FLOW_SCHEMA
+from libs.common.rows.formats.csv import csv_header, csv_lines
+from libs.common.rows.formats.json import json_lines
+from libs.common.rows.formats.line import visible_words
+from libs.common.rows.types.flows import FLOW_SCHEMA
 from services.cli.streams import result_file, standard_output
 
 _GAP: Final = "  "

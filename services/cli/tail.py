@@ -13,9 +13,9 @@ from typing import Any, BinaryIO, Final
 import click
 
 from libs.common.errors import ConfigError
-from libs.common.flows.line_text import FlowLines
 from libs.common.kafka.follow import Follower, Newest, Since
 from libs.common.kafka.records import Inbound
+from libs.common.rows.formats.line import FlowLines
 from libs.common.settings.kafka import TopicSettings
 from libs.common.settings.problems import did_you_mean
 from services.cli.help_text import examples

@@ -17,12 +17,12 @@ from typing import Any, Final, get_args
 import msgspec
 
 from libs.common.errors import CodecError
-from libs.common.flows.json_text import json_lines
-from libs.common.flows.line_text import FlowLines
-from libs.common.flows.wire import decode_flows
 from libs.common.kafka.records import Inbound
 from libs.common.messages.events import Event, decode_event
 from libs.common.messages.segments import Segment
+from libs.common.rows.formats.json import json_lines
+from libs.common.rows.formats.line import FlowLines
+from libs.common.rows.wire import decode_flows
 from libs.common.security.visible import visible_line
 
 _EVENTS: Final = frozenset(kind.__name__ for kind in get_args(Event))

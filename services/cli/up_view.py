@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from libs.common.errors import BlobtideError, CodecError
-from libs.common.flows.line_text import FlowLines
-from libs.common.flows.wire import decode_flows
 from libs.common.kafka.follow import Follower
 from libs.common.process.health import NO_PARTITIONS
+from libs.common.rows.formats.line import FlowLines
+from libs.common.rows.wire import decode_flows
 from libs.common.security.redaction import redact
 from libs.common.security.visible import visible, visible_line
 from services.cli.checks import MONITOR

@@ -8,7 +8,7 @@ from typing import Any, Final, Self
 import pyarrow.parquet as pq
 
 from libs.common.errors import ConfigError
-from libs.common.flows.json_text import json_lines
+from libs.common.rows.formats.json import json_lines
 from services.demo.truth import TRUTH_SCHEMA, Rows, table_of
 
 _ROWS_AT_ONCE: Final = 200_000

@@ -22,14 +22,14 @@ import pyarrow as pa
 import structlog
 
 from libs.common.errors import CodecError, DeadLetterLimit
-from libs.common.flows.schema import IDENTITY_COLUMNS
-from libs.common.flows.wire import FLOW_BATCH_HEADERS, decode_flows, encode_flows
 from libs.common.kafka.dead_messages import coordinates, dead_message
 from libs.common.kafka.limit import WAY_PAST, RejectionLimit
 from libs.common.kafka.records import Inbound, Outbound, TopicPartition
 from libs.common.messages.dead_letters import DeadLetter, ErrorCode
 from libs.common.messages.segments import Segment
 from libs.common.process.health import Health
+from libs.common.rows.types.flows import IDENTITY_COLUMNS
+from libs.common.rows.wire import FLOW_BATCH_HEADERS, decode_flows, encode_flows
 from services.parser import metrics
 from services.parser.counted import Counted
 from services.parser.harvest import STAGE, TooManyLetters

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from libs.common.flows.schema import FLOW_SCHEMA
+from libs.common.rows.types.flows import FLOW_SCHEMA
 from services.parser.formats import nsg
 from services.parser.harvest import Harvest
 from services.parser.positions import Origin

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from libs.common.flows.schema import FLOW_SCHEMA
 from libs.common.messages.dead_letters import DeadLetter
 from libs.common.messages.segments import Segment
+from libs.common.rows.types.flows import FLOW_SCHEMA
 from services.parser.batch import flow_batch
 from services.parser.columns import flow_columns, is_strict
 from services.parser.examine import BadTuples, examine

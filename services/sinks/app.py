@@ -13,14 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from libs.common.errors import CodecError, Retry
-from libs.common.flows.json_text import json_lines
-from libs.common.flows.schema import IDENTITY_COLUMNS
-from libs.common.flows.wire import decode_flows
 from libs.common.kafka.dead_messages import coordinates, dead_message
 from libs.common.kafka.records import Inbound, TopicPartition
 from libs.common.kafka.sink_loop import Handled
 from libs.common.messages.dead_letters import DeadLetter, ErrorCode
 from libs.common.messages.headers import Headers
+from libs.common.rows.formats.json import json_lines
+from libs.common.rows.types.flows import IDENTITY_COLUMNS
+from libs.common.rows.wire import decode_flows
 from services.sinks.contract import FlowPart, RejectedRow, Sink, Ticking, Waiting
 from services.sinks.metrics import BAD_MESSAGES, BATCH_ROWS, LATENCY_SECONDS, RETRIES, ROWS, WRITE_SECONDS
 

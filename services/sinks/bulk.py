@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 from isal import isal_zlib
 
 from libs.common.errors import CodecError, ConfigError, Retry
-from libs.common.flows.json_text import text_bytes
-from libs.common.flows.row_text import Piece, Words
 from libs.common.messages.dead_letters import ErrorCode
+from libs.common.rows.formats.json import text_bytes
+from libs.common.rows.row_text import Piece, Words
 from services.sinks.bulk_client import Answer, HttpClient, Request
 from services.sinks.bulk_reply import FILTER_PATH, ItemResult, Verdict, denies_rights, describe_failure, read_reply
 

@@ -39,7 +39,7 @@ class Promise(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FlowPart:
-    """Rows of one shard, in order. `flows` has the schema `libs.common.flows.schema.FLOW_SCHEMA`."""
+    """Rows of one shard, in order. `flows` has the schema `libs.common.rows.types.flows.FLOW_SCHEMA`."""
 
     shard: int
     flows: pa.Table

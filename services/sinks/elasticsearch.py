@@ -26,10 +26,11 @@ import structlog
 from pydantic import Field, SecretStr, StringConstraints, field_validator, model_validator
 
 from libs.common.errors import ConfigError, Retry, ServerUnreachable
-from libs.common.flows.identity import Identities
-from libs.common.flows.json_text import document_pieces
-from libs.common.flows.row_text import RowText
 from libs.common.messages.dead_letters import ErrorCode
+from libs.common.rows.formats.ecs import ecs_columns
+from libs.common.rows.formats.json import document_pieces
+from libs.common.rows.identity import Identities
+from libs.common.rows.row_text import RowText
 from libs.common.security.redaction import excerpt
 from libs.common.security.transport import Lack, guard_credentials, is_plain, note
 from libs.common.settings.base import listed
@@ -38,7 +39,6 @@ from libs.common.settings.transport import TransportSettings
 from services.sinks.bulk import BulkLimits, BulkWriter, Delivered, operation_pieces
 from services.sinks.bulk_client import Answer, Cluster, HttpClient, Request, Tls, authorization
 from services.sinks.contract import FlowPart, Outcome, RejectedRow
-from services.sinks.ecs import ecs_columns
 from services.sinks.elasticsearch_index import DailyIndexes, DataStream, template
 from services.sinks.settings import DocumentBatchSettings, SinkSettings
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from services.sinks.ecs import ECS_VERSION, FIELDS
+from libs.common.rows.formats.ecs import ECS_VERSION, FIELDS
 
 _DAY_MS: Final = 86_400_000
 _DAY_SECONDS: Final = 86_400

@@ -20,10 +20,10 @@ from typing import Final, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from libs.common.flows.schema import FLOW_SCHEMA
+from libs.common.rows.formats.files import Compression, Encoding, FileFormat
+from libs.common.rows.types.flows import FLOW_SCHEMA
 from libs.common.settings.base import listed
 from services.sinks.contract import FlowPart, Outcome
-from services.sinks.file_formats import Compression, Encoding, FileFormat
 from services.sinks.positions import Positions
 from services.sinks.settings import SinkSettings
 from services.sinks.shard_store import Limits, Outlet

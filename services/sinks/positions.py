@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from libs.common.flows.schema import IDENTITY_COLUMNS
+from libs.common.rows.types.flows import IDENTITY_COLUMNS
 
 _SECONDS_A_DAY = 86_400
 _NOTHING = (-1, -1)

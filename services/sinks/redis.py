@@ -47,9 +47,9 @@ from redis.exceptions import (
 from redis.retry import Retry as ClientRetry
 
 from libs.common.errors import BlobtideError, ConfigError, Retry, ServerUnreachable
-from libs.common.flows.identity import Identities
-from libs.common.flows.json_text import document_pieces
-from libs.common.flows.row_text import RowText
+from libs.common.rows.formats.json import document_pieces
+from libs.common.rows.identity import Identities
+from libs.common.rows.row_text import RowText
 from libs.common.security.redaction import excerpt
 from libs.common.security.transport import Lack, guard_credentials, is_plain, note
 from libs.common.settings.secrets import read_secret

@@ -24,9 +24,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from libs.common.flows.identity import Identities
-from libs.common.flows.json_text import text_bytes
-from libs.common.flows.row_text import Ints
+from libs.common.rows.formats.json import text_bytes
+from libs.common.rows.identity import Identities
+from libs.common.rows.row_text import Ints
 
 # Doubles, because that is what Lua counts in; offsets are exact up to 2^53.
 _ROW: Final = np.dtype([("key", "<u4"), ("length", "<u4"), ("offset", "<f8"), ("index", "<f8")])

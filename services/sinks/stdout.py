@@ -18,9 +18,9 @@ import pyarrow as pa
 from pydantic import Field
 
 from libs.common.errors import Retry
-from libs.common.flows.csv_text import csv_lines
-from libs.common.flows.json_text import json_lines
-from libs.common.flows.line_text import FlowLines
+from libs.common.rows.formats.csv import csv_lines
+from libs.common.rows.formats.json import json_lines
+from libs.common.rows.formats.line import FlowLines
 from libs.common.security.visible import visible
 from services.sinks.contract import FlowPart, Outcome
 from services.sinks.settings import SinkSettings

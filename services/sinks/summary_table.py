@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from libs.common.flows.names import protocol_names
+from libs.common.rows.protocol_names import protocol_names
 
 _GAP: Final = "  "
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB")

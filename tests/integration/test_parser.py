@@ -12,7 +12,6 @@ import pytest
 from confluent_kafka import Producer
 
 from libs.common.errors import ConfigError
-from libs.common.flows.wire import decode_flows
 from libs.common.kafka.admin import TopicSpec, apply_topics
 from libs.common.kafka.client import make_admin
 from libs.common.kafka.records import Inbound
@@ -20,6 +19,7 @@ from libs.common.messages.blobs import partition_of
 from libs.common.messages.segments import Segment, SegmentFormat
 from libs.common.process.health import Health
 from libs.common.process.service import Stop
+from libs.common.rows.wire import decode_flows
 from libs.common.settings import Settings
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.common.settings.parser import ParserSettings

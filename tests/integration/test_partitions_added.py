@@ -10,11 +10,11 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[attr-defined]
 
-from libs.common.flows.wire import decode_flows
 from libs.common.kafka import lag, partners
 from libs.common.kafka.client import producer_config
 from libs.common.messages.blobs import partition_of
 from libs.common.messages.segments import Segment, SegmentFormat
+from libs.common.rows.wire import decode_flows
 from libs.common.settings import Settings
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.local.azurite import LocalAzurite

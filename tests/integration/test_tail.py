@@ -13,11 +13,11 @@ import pytest
 import yaml
 from confluent_kafka import Producer
 
-from libs.common.flows.wire import FLOW_BATCH_HEADERS, encode_flows
 from libs.common.messages.dead_letters import DeadLetter, ErrorCode
 from libs.common.messages.events import BlobClosed, encode_event, event_headers
 from libs.common.messages.headers import Headers
 from libs.common.messages.segments import Segment, SegmentFormat
+from libs.common.rows.wire import FLOW_BATCH_HEADERS, encode_flows
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from tests.flows import rows, table
 

@@ -12,7 +12,6 @@ import pytest
 from confluent_kafka import Producer
 
 from libs.common.errors import ConfigError, Retry
-from libs.common.flows.wire import decode_flows
 from libs.common.kafka.client import producer_config
 from libs.common.kafka.dead_letter_writer import DeadLetterWriter
 from libs.common.kafka.records import CommitResult, Outbound
@@ -23,6 +22,7 @@ from libs.common.messages.dead_letters import DeadLetter, ErrorCode
 from libs.common.messages.segments import Segment, SegmentFormat
 from libs.common.process.health import Health
 from libs.common.process.service import Stop
+from libs.common.rows.wire import decode_flows
 from libs.common.settings import Settings
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from services.parser.main import build

@@ -10,9 +10,9 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.flows.identity import Identities
-from libs.common.flows.json_text import json_documents
-from services.sinks.ecs import FIELDS, ecs_columns
+from libs.common.rows.formats.ecs import FIELDS, ecs_columns
+from libs.common.rows.formats.json import json_documents
+from libs.common.rows.identity import Identities
 from tests.documents import document_id, ecs_document
 from tests.flows import Spot, row, table
 

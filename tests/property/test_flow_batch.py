@@ -8,12 +8,12 @@ import pyarrow as pa
 import pytest
 
 from libs.common.errors import CodecError
-from libs.common.flows.csv_text import csv_lines
-from libs.common.flows.json_text import json_lines
-from libs.common.flows.line_text import FlowLines
-from libs.common.flows.messages import is_compressed
-from libs.common.flows.schema import FLOW_SCHEMA, WORD
-from libs.common.flows.wire import decode_flows, encode_flows
+from libs.common.rows.formats.csv import csv_lines
+from libs.common.rows.formats.json import json_lines
+from libs.common.rows.formats.line import FlowLines
+from libs.common.rows.ipc_message import is_compressed
+from libs.common.rows.types.flows import FLOW_SCHEMA, WORD
+from libs.common.rows.wire import decode_flows, encode_flows
 from services.parser.kernel import parse
 from tests.unit.parser.test_kernel import GOOD, envelope, segment, vnet
 

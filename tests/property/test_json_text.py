@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.flows.json_text import json_documents, json_lines
-from libs.common.flows.row_text import SLICE_ROWS
+from libs.common.rows.formats.json import json_documents, json_lines
+from libs.common.rows.row_text import SLICE_ROWS
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 WORD = pa.dictionary(pa.int32(), pa.string())

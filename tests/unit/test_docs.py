@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from libs.common.flows.schema import FLOW_SCHEMA
+from libs.common.rows.types.flows import FLOW_SCHEMA
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])

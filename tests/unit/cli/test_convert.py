@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
-from libs.common.flows.schema import FLOW_SCHEMA
 from libs.common.messages.dead_letters import DeadLetter
 from libs.common.messages.segments import Segment
+from libs.common.rows.types.flows import FLOW_SCHEMA
 from services.cli import convert, convert_input, local_file
 from services.cli.convert import command
 from services.cli.local_file import MAX_TRAILING_BYTES, CutText, text_pieces

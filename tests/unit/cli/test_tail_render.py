@@ -7,12 +7,12 @@ import json
 
 import pytest
 
-from libs.common.flows.line_text import FlowLines
-from libs.common.flows.schema import FLOW_SCHEMA
-from libs.common.flows.wire import FLOW_BATCH_HEADERS, encode_flows
 from libs.common.kafka.records import Inbound
 from libs.common.messages.headers import Headers
 from libs.common.messages.segments import Piece, Segment, SegmentFormat
+from libs.common.rows.formats.line import FlowLines
+from libs.common.rows.types.flows import FLOW_SCHEMA
+from libs.common.rows.wire import FLOW_BATCH_HEADERS, encode_flows
 from services.cli.tail_render import Output, render
 from tests.flows import Spot, row, table
 

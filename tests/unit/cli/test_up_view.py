@@ -9,11 +9,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from libs.common.flows.schema import FLOW_SCHEMA
-from libs.common.flows.wire import encode_flows
 from libs.common.kafka.follow import Follower, Newest
 from libs.common.kafka.records import Inbound
 from libs.common.process.health import NO_PARTITIONS
+from libs.common.rows.types.flows import FLOW_SCHEMA
+from libs.common.rows.wire import encode_flows
 from libs.common.settings.kafka import KafkaSettings
 from services.cli import up_view
 from services.cli.probe import Families

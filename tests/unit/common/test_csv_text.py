@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.flows.csv_text import csv_lines
+from libs.common.rows.formats.csv import csv_lines
 
 
 def test_fields_are_quoted_only_where_needed_and_null_differs_from_empty() -> None:

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pytest
 
 from libs.common.errors import ConfigError
-from libs.common.flows.schema import FLOW_SCHEMA
 from libs.common.messages.blobs import BlobId
+from libs.common.rows.types.flows import FLOW_SCHEMA
 from services.demo.commits import Action, Logs, MinuteCommit, collect
 from services.demo.estate import Estate
 from services.demo.spec import EstateSpec, Kind, Style

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
 from libs.common.errors import ConfigError, DeadLetterLimit
-from libs.common.flows.wire import decode_flows, encode_flows
 from libs.common.kafka.records import Inbound
 from libs.common.messages.dead_letters import DeadLetter
 from libs.common.messages.segments import Segment, SegmentFormat
+from libs.common.rows.wire import decode_flows, encode_flows
 from libs.common.settings import Settings
 from libs.common.settings.kafka import KafkaSettings
 from libs.common.settings.parser import ParserSettings

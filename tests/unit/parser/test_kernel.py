@@ -11,11 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from libs.common.flows import csv_text, row_text
-from libs.common.flows.csv_text import csv_lines
-from libs.common.flows.json_text import json_lines
 from libs.common.messages.dead_letters import ErrorCode
 from libs.common.messages.segments import Piece, Segment, SegmentFormat
+from libs.common.rows import row_text
+from libs.common.rows.formats import csv as csv_text
+from libs.common.rows.formats.csv import csv_lines
+from libs.common.rows.formats.json import json_lines
 from services.parser import addresses
 from services.parser.groups import MAX_NAME
 from services.parser.kernel import Parsed, parse

@@ -10,11 +10,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from libs.common.errors import DeadLetterLimit, Retry, ServerUnreachable
-from libs.common.flows.wire import decode_flows
 from libs.common.kafka.records import Inbound, Outbound, TopicPartition
 from libs.common.messages.events import BlobQuarantined, decode_event
 from libs.common.messages.segments import Segment, SegmentFormat
 from libs.common.process.health import Health
+from libs.common.rows.wire import decode_flows
 from services.parser import app
 from services.parser.app import FlowParser, Outlet
 from services.parser.quarantine import LOOK_SECONDS, Quarantine, Register

@@ -10,9 +10,9 @@ import pytest
 from prometheus_client import REGISTRY
 
 from libs.common.errors import Retry
-from libs.common.flows.wire import encode_flows
 from libs.common.kafka.records import Inbound, TopicPartition
 from libs.common.messages.dead_letters import ErrorCode
+from libs.common.rows.wire import encode_flows
 from services.sinks.app import FlowHandler
 from services.sinks.contract import FlowPart, Outcome, RejectedRow
 from tests.contract.harness import Row

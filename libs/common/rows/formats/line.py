@@ -8,8 +8,8 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from libs.common.flows.json_text import text_bytes
-from libs.common.flows.names import protocol_names
+from libs.common.rows.formats.json import text_bytes
+from libs.common.rows.protocol_names import protocol_names
 from libs.common.security.visible import OBEYED_RE2, visible_line
 
 

@@ -10,9 +10,9 @@ import struct
 import pyarrow as pa
 
 from libs.common.errors import CodecError
-from libs.common.flows.messages import is_compressed
-from libs.common.flows.schema import FLOW_SCHEMA, FLOW_SCHEMA_VERSION
 from libs.common.messages.headers import Headers
+from libs.common.rows.ipc_message import is_compressed
+from libs.common.rows.types.flows import FLOW_SCHEMA, FLOW_SCHEMA_VERSION
 
 FLOW_BATCH_HEADERS: Headers = (
     ("type", b"flow-batch"),

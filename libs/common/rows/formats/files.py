@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import zstandard
 from isal import isal_zlib
 
-from libs.common.flows.csv_text import csv_header, csv_lines
-from libs.common.flows.json_text import json_lines
+from libs.common.rows.formats.csv import csv_header, csv_lines
+from libs.common.rows.formats.json import json_lines
 
 _ROW_GROUP_ROWS: Final = 122_880
 _TEXT_ROWS: Final = 65_536  # text made at once, which bounds memory

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from libs.common.flows.row_text import Ints, Piece, RowText, Words, numbers
+from libs.common.rows.row_text import Ints, Piece, RowText, Words, numbers
 
 
 @dataclass(frozen=True, slots=True)

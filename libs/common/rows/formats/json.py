@@ -1,6 +1,6 @@
 """Columns to JSON text, for document stores, message stores and NDJSON files.
 
-One JSON object a row, put together by column (`libs.common.flows.row_text`): no Python object a row. The result reads back as
+One JSON object a row, put together by column (`libs.common.rows.row_text`): no Python object a row. The result reads back as
 the row's dictionary:
 
 - Members stand in the order of the columns; this is the one place where it is decided.
@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from libs.common.flows.row_text import Bools, Ints, Piece, RowText, Words, distinct, numbers, when, where
+from libs.common.rows.row_text import Bools, Ints, Piece, RowText, Words, distinct, numbers, when, where
 
 _BYTE_BITS: Final = 8
 _A_SECOND: Final = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}

@@ -1,0 +1,1 @@
+"""One module a row type: its Arrow schema, with a comment a column."""
