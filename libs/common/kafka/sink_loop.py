@@ -11,21 +11,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
-import structlog
-
-from libs.common.errors import Retry
 from libs.common.kafka import metrics
 from libs.common.kafka.batching import Collector, PollPolicy
 from libs.common.kafka.client import check_reachable
 from libs.common.kafka.consumer import GroupConsumer, GroupSpec
 from libs.common.kafka.dead_letter_writer import DeadLetterWriter
 from libs.common.kafka.limit import SMALLEST_SAMPLE_OF_SINKS, RejectionLimit
+from libs.common.kafka.loops.waiting import Held, Pausable, Reason, Waiting, Watch
 from libs.common.kafka.offsets import next_offsets
 from libs.common.kafka.records import Inbound, NextOffsets, TopicPartition
-from libs.common.kafka.throttle import Throttle
 from libs.common.messages.dead_letters import DeadLetter
 from libs.common.process.health import NO_PARTITIONS, Health, Need
 from libs.common.process.service import Stop
@@ -33,13 +29,7 @@ from libs.common.settings.kafka import KafkaSettings
 
 __all__ = ["BatchHandler", "Handled", "PollPolicy", "SinkLoop", "SinkLoopSpec"]
 
-log = structlog.get_logger(__name__)
-
-WAITING_SLICE_SECONDS: Final = 0.2
-# Half of the least that max_poll_interval_ms may be. Not at every beat: a pause throws away what was fetched ahead.
-_POLL_AT_LEAST_SECONDS: Final = 5.0
-
-T = TypeVar("T")
+_FOR_DESTINATION: Final = Reason("batch waits for its destination", Need.DESTINATION, metrics.RETRIES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +104,11 @@ class SinkLoop:
         """
         health.not_ready(NO_PARTITIONS)
         check_reachable(self._kafka, (*self._spec.topics, self._spec.errors_topic))
-        listener = Held(self._handler, health)
+        held = Held()
+        listener = SinkListener(self._handler, held, health)
         consumer = GroupConsumer(self._kafka, GroupSpec(self._spec.group, self._spec.topics), listener)
         letters = DeadLetterWriter(self._kafka, self._spec.errors_topic)
-        work = SinkWork(SinkParts(self._handler, consumer, letters, listener), self._spec, self._clock)
+        work = SinkWork(SinkParts(self._handler, consumer, letters, held), self._spec, self._clock)
         try:
             letters.open()
             self._handler.open()
@@ -129,17 +120,8 @@ class SinkLoop:
             self._handler.close()
 
 
-class Source(Protocol):
+class Source(Pausable, Protocol):
     """The consumer's side; `GroupConsumer`."""
-
-    def poll(self, max_records: int, seconds: float) -> list[Inbound]:
-        """Return what arrives."""
-
-    def pause(self) -> None:
-        """Deliver nothing."""
-
-    def resume(self) -> None:
-        """Deliver again."""
 
     def commit(self, offsets: NextOffsets) -> None:
         """Commit, without waiting."""
@@ -152,14 +134,13 @@ class Letters(Protocol):
         """Make them durable or raise Retry."""
 
 
-class Held:
-    """What is delivered and not committed. It is the consumer's listener: what leaves is forgotten, and the handler is told."""
+class SinkListener:
+    """The consumer's listener: what leaves is forgotten, and the handler is told."""
 
-    def __init__(self, handler: BatchHandler, health: Health) -> None:
+    def __init__(self, handler: BatchHandler, held: Held, health: Health) -> None:
         self._handler = handler
+        self._held = held
         self._health = health
-        self.batch: list[Inbound] = []
-        self.collector: Collector | None = None
 
     def assigned(self, partitions: Collection[TopicPartition]) -> None:
         """Say that work can be done."""
@@ -169,14 +150,12 @@ class Held:
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
         """Forget and tell the handler; what stays is assigned anew, or Kafka is away."""
         self._health.not_ready(NO_PARTITIONS)
-        self.rewound(partitions)
+        self._held.forget(partitions)
         self._handler.revoked(partitions)
 
     def rewound(self, partitions: Collection[TopicPartition]) -> None:
         """Forget."""
-        self.batch = [record for record in self.batch if record.source not in partitions]
-        if self.collector is not None:
-            self.collector.forget(partitions)
+        self._held.forget(partitions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,80 +175,29 @@ class SinkWork:
         self._parts = parts
         self._clock = clock
         self._limit = RejectionLimit(spec.dead_letter_limit, smallest=SMALLEST_SAMPLE_OF_SINKS)
-        self._throttle = Throttle(clock)
-        self._polled_at = clock()
         self._collector = parts.held.collector = Collector(parts.source.poll, spec.policy, clock)
 
     def run(self, stop: Stop, health: Health) -> None:
         """Collect, settle, until `stop` is set."""
-        self._parts.handler.while_waiting(partial(self._stay, health))
+        waiting = Waiting(self._parts.source, self._collector, _FOR_DESTINATION, Watch(stop, health), self._clock)
+        self._parts.handler.while_waiting(waiting.stay)
         while not stop.is_set():
             health.beat()
             self._parts.handler.tick()
             if batch := self._collector.step():
-                self._settle(batch, stop, health)
+                self._settle(batch, waiting)
 
-    def _settle(self, batch: list[Inbound], stop: Stop, health: Health) -> None:
+    def _settle(self, batch: list[Inbound], waiting: Waiting) -> None:
         """Make `batch` durable, then its dead letters, then commit what is still ours."""
         held = self._parts.held
         held.batch = batch
-        handled = self._until_done(lambda: self._parts.handler.handle(held.batch), stop, health)
+        handled = waiting.until_done(lambda: self._parts.handler.handle(held.batch), lambda: held.batch)
         if handled is not None:
             self._limit.check(handled.records or len(batch), handled.refused or len(handled.rejected))
-            if self._until_done(lambda: self._write(handled.rejected), stop, health) and held.batch:
+            if waiting.until_done(lambda: self._write(handled.rejected), lambda: held.batch) and held.batch:
                 self._parts.source.commit(next_offsets(held.batch))
         held.batch = []
 
     def _write(self, letters: Sequence[DeadLetter]) -> bool:
         self._parts.letters.write(letters)
         return True
-
-    def _until_done(self, action: Callable[[], T], stop: Stop, health: Health) -> T | None:
-        """Repeat `action` while it raises Retry; None if it was not done when `stop` was set or nothing was left to do it for.
-
-        It is tried once in any case: what was written before a stop is still committed.
-        """
-        while self._parts.held.batch:
-            health.beat()
-            self._polled_at = self._clock()
-            try:
-                done = action()
-            except Retry as retry:
-                metrics.RETRIES.inc()
-                self._tell(retry)
-                health.not_ready(f"batch waits for its destination: {retry}", Need.DESTINATION)
-                self._wait(retry.after, stop, health)
-                if stop.is_set():
-                    return None
-            else:
-                health.ready(Need.DESTINATION)
-                return done
-        health.ready(Need.DESTINATION)  # as far as is known
-        return None
-
-    def _wait(self, seconds: float, stop: Stop, health: Health) -> None:
-        """Stay in the group without taking more; a record that was already under way is kept for the next batch."""
-        until = self._clock() + seconds
-        self._parts.source.pause()
-        while self._clock() < until and not stop.is_set():
-            health.beat()
-            self._collector.add(self._parts.source.poll(1, min(WAITING_SLICE_SECONDS, max(0.0, until - self._clock()))))
-        self._parts.source.resume()
-
-    def _stay(self, health: Health) -> None:
-        """Show that the process is alive, and stay in the group, from inside a long `handle`."""
-        health.beat()
-        if self._clock() - self._polled_at >= _POLL_AT_LEAST_SECONDS:
-            self._parts.source.pause()
-            self._collector.add(self._parts.source.poll(1, 0.0))
-            self._parts.source.resume()
-            self._polled_at = self._clock()
-
-    def _tell(self, retry: Retry) -> None:
-        if self._throttle.admits():
-            log.warning(
-                "batch waits for its destination",
-                reason=str(retry),
-                retry_seconds=retry.after,
-                similar_lines=self._throttle.take_swallowed(),
-            )

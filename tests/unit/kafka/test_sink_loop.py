@@ -9,8 +9,9 @@ import pytest
 from libs.common.errors import DeadLetterLimit, Retry
 from libs.common.kafka.batching import PollPolicy
 from libs.common.kafka.limit import RejectionLimit
+from libs.common.kafka.loops.waiting import Held
 from libs.common.kafka.records import Inbound, NextOffsets, TopicPartition
-from libs.common.kafka.sink_loop import Handled, Held, SinkLoopSpec, SinkParts, SinkWork
+from libs.common.kafka.sink_loop import Handled, SinkListener, SinkLoopSpec, SinkParts, SinkWork
 from libs.common.kafka.testing import record
 from libs.common.messages.dead_letters import DeadLetter, ErrorCode
 from libs.common.process.health import NO_PARTITIONS, Health
@@ -38,8 +39,8 @@ class _World:
         self.alive: list[bool] = []
 
     def run(self) -> None:
-        held = Held(self, self.health)
-        self.held = held
+        held = Held()
+        self.listener = SinkListener(self, held, self.health)
         SinkWork(SinkParts(self, self, self, held), SPEC, lambda: self.now).run(self.stop, self.health)
 
     def poll(self, max_records: int, seconds: float) -> list[Inbound]:
@@ -49,7 +50,7 @@ class _World:
             self.log.append("poll paused")
             if self.revoke_while_paused:
                 gone, self.revoke_while_paused = self.revoke_while_paused, frozenset()
-                self.held.revoked(gone)
+                self.listener.revoked(gone)
             return []
         if not self.slices:
             self.stop.set()
@@ -164,7 +165,7 @@ def test_a_revoked_partition_is_dropped_from_the_batch_that_waits() -> None:
     assert world.committed == [{TopicPartition("t", 0): 2}]
     assert "revoked [1]" in world.log
     assert world.health.why_not_ready() == NO_PARTITIONS
-    world.held.assigned(frozenset())
+    world.listener.assigned(frozenset())
     assert world.health.why_not_ready() is None
 
 

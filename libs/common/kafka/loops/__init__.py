@@ -1,0 +1,1 @@
+"""The loops of services that read from Kafka, and what they share."""

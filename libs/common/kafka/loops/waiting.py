@@ -1,0 +1,151 @@
+"""Waiting for the world without leaving the group: what `Retry` means to a loop.
+
+The partitions pause and the process goes on polling and beating, so that it keeps them however long it takes; it is not ready,
+and says why. When the time is up the same work is tried again. A stop ends a wait at once. Partitions that leave meanwhile take
+their records out of what is held.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import Final, Protocol, TypeVar
+
+import structlog
+from prometheus_client import Counter
+
+from libs.common.errors import Retry
+from libs.common.kafka.batching import Collector
+from libs.common.kafka.records import Inbound, TopicPartition
+from libs.common.kafka.throttle import Throttle
+from libs.common.process.health import Health, Need
+from libs.common.process.service import Stop
+
+log = structlog.get_logger(__name__)
+
+WAITING_SLICE_SECONDS: Final = 0.2
+# Half of the least that max_poll_interval_ms may be. Not at every beat: a pause throws away what was fetched ahead.
+_POLL_AT_LEAST_SECONDS: Final = 5.0
+
+T = TypeVar("T")
+
+
+class Pausable(Protocol):
+    """The consumer's side of a wait; a `records.Session` or a `GroupConsumer`."""
+
+    def poll(self, max_records: int, seconds: float) -> list[Inbound]:
+        """Return what arrives; stay in the group."""
+
+    def pause(self) -> None:
+        """Deliver nothing."""
+
+    def resume(self) -> None:
+        """Deliver again."""
+
+
+@dataclass(slots=True)
+class Held:
+    """What was delivered and is not committed: the batch that is worked on, and what is collected for the next one."""
+
+    batch: list[Inbound] = field(default_factory=list)
+    collector: Collector | None = None
+
+    def forget(self, partitions: Collection[TopicPartition]) -> None:
+        """Drop what is held of `partitions`: it comes again, here or elsewhere."""
+        self.batch = [record for record in self.batch if record.source not in partitions]
+        if self.collector is not None:
+            self.collector.forget(partitions)
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """How waits are told.
+
+    Attributes:
+        text: what waits, for the log and the readiness.
+        need: what the process lacks meanwhile.
+        retries: counts the waits.
+    """
+
+    text: str
+    need: Need
+    retries: Counter
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Who may end a wait, and who is told of it."""
+
+    stop: Stop
+    health: Health
+
+
+class Waiting:
+    """Repeats what raises `Retry`. Belongs to the thread of `source`."""
+
+    def __init__(
+        self, source: Pausable, collector: Collector, reason: Reason, watch: Watch, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._source = source
+        self._collector = collector
+        self._reason = reason
+        self._stop, self._health = watch.stop, watch.health
+        self._clock = clock
+        self._polled_at = clock()
+        self._throttle = Throttle(clock)
+
+    def until_done(self, action: Callable[[], T], wanted: Callable[[], object] = lambda: True) -> T | None:
+        """Repeat `action` while it raises Retry; None if a stop came first, or it is not `wanted` any more.
+
+        Where it is wanted it is tried once in any case: what was done before a stop is still committed.
+        """
+        while wanted():
+            self._health.beat()
+            self._polled_at = self._clock()
+            try:
+                done = action()
+            except Retry as retry:
+                self._wait(retry)
+                if self._stop.is_set():
+                    return None
+            else:
+                self._health.ready(self._reason.need)
+                return done
+        self._health.ready(self._reason.need)  # as far as is known
+        return None
+
+    def stay(self) -> None:
+        """Show from inside a long action that the process is alive, and stay in the group."""
+        self._health.beat()
+        if self._clock() - self._polled_at >= _POLL_AT_LEAST_SECONDS:
+            self._source.pause()
+            self._poll(0.0)
+            self._source.resume()
+            self._polled_at = self._clock()
+
+    def _wait(self, retry: Retry) -> None:
+        self._reason.retries.inc()
+        self._tell(retry)
+        self._health.not_ready(f"{self._reason.text}: {retry}", self._reason.need)
+        until = self._clock() + retry.after
+        self._source.pause()
+        while not self._stop.is_set():  # one poll at least, however often it is tried again at once
+            self._health.beat()
+            self._poll(min(WAITING_SLICE_SECONDS, max(0.0, until - self._clock())))
+            if self._clock() >= until:
+                break
+        self._source.resume()
+
+    def _poll(self, seconds: float) -> None:
+        """Stay in the group without taking more; a record that was already under way is kept for the next batch."""
+        self._collector.add(self._source.poll(1, seconds))
+
+    def _tell(self, retry: Retry) -> None:
+        if self._throttle.admits():
+            log.warning(
+                self._reason.text,
+                reason=str(retry),
+                retry_seconds=retry.after,
+                similar_lines=self._throttle.take_swallowed(),
+            )
