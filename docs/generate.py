@@ -1,4 +1,4 @@
-"""Write the reference pages that come from definitions: settings, flow batch, commands, sinks, error codes.
+"""Write the reference pages that come from definitions: settings, row types, commands, sinks, error codes.
 
 ``python docs/generate.py`` writes them; a test fails when they are stale.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -14,12 +15,15 @@ from pathlib import Path
 from typing import Any, get_args
 
 import click
+import pyarrow as pa
 from prometheus_client.metrics import MetricWrapperBase
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from libs.common.messages.dead_letters import ErrorCode
-from libs.common.rows.types import flows as schema
+from libs.common.rows.formats.json import json_lines
+from libs.common.rows.row_type import WORD, RowType
+from libs.common.rows.types import ROW_TYPES
 from libs.common.settings import Settings
 from libs.common.settings.variables import PREFIX
 from services.cli.main import COMMANDS, blobtide
@@ -32,7 +36,7 @@ def pages() -> dict[str, str]:
     """Return every generated page by file name."""
     return {
         "settings.md": _settings(),
-        "flow-batch.md": _flow_batch(),
+        **{f"rows/{name}.md": _rows(kind) for name, kind in ROW_TYPES.items()},
         "commands.md": _commands(),
         "error-codes.md": _error_codes(),
         "sinks.md": _sinks(),
@@ -152,24 +156,42 @@ def _sinks() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _flow_batch() -> str:
-    source = inspect.getsource(schema)
-    comments = dict(re.findall(r'pa\.field\("(\w+)".*#\s*(.+)', source))
+def _rows(kind: RowType) -> str:
+    example = json.loads(json_lines(kind.example_table))
     lines = [
-        "# Flow batch",
+        f"# Rows: {kind.name}",
         "",
-        f"The value of a message in `Extracted.Flows`: one Arrow IPC stream with one record batch, schema version {schema.FLOW_SCHEMA_VERSION}. One row is one",
-        "flow tuple. Source is the side that opened the flow, whichever of the two logged it. Counters count what passed since the tuple before",
-        "of the same flow, so a flow's total is their sum; null means that the log did not state it, which is not zero. A row is identified by",
-        ", ".join(f"`{name}`" for name in schema.IDENTITY_COLUMNS) + ".",
+        kind.description,
         "",
-        "| column | Arrow type | null | meaning |",
-        "|---|---|---|---|",
+        f"Version {kind.version}. Setting of its topic: [`topics.{kind.topic}`](../settings.md#topics). Time of a row: `{kind.time}`. Identity of a row: "
+        + ", ".join(f"`{name}`" for name in kind.position.names)
+        + "."
+        + (
+            f" Of rows with the same {', '.join(f'`{name}`' for name in kind.keys)} only the newest counts."
+            if kind.keys
+            else ""
+        ),
+        "",
+        "| column | Arrow type | unit | meaning | null means |",
+        "|---|---|---|---|---|",
+        *(
+            f"| `{column.name}` | {_arrow(column.type)} | {column.unit} | {column.description} | {column.null_means or '(never null)'} |"
+            for column in kind.columns
+        ),
+        "",
+        "## Example",
+        "",
+        "As JSON, in which a null is left out:",
+        "",
+        "```json",
+        json.dumps(example, indent=2, ensure_ascii=False),
+        "```",
     ]
-    for field in schema.FLOW_SCHEMA:
-        kind = "string (dictionary)" if field.type == schema.WORD else str(field.type)
-        lines.append(f"| `{field.name}` | {kind} | {'yes' if field.nullable else 'no'} | {comments.get(field.name, '')} |")
     return "\n".join(lines) + "\n"
+
+
+def _arrow(kind: pa.DataType) -> str:
+    return "string (dictionary)" if kind == WORD else str(kind)
 
 
 def _commands() -> str:
@@ -239,7 +261,9 @@ def main() -> None:
     """Write all pages, into the directory that is named or where they belong."""
     target = Path(sys.argv[1]) if len(sys.argv) > 1 else REFERENCE
     for name, text in pages().items():
-        (target / name).write_text(text)
+        page = target / name
+        page.parent.mkdir(exist_ok=True)
+        page.write_text(text)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ import pyarrow as pa
 import urllib3
 from redis import Redis
 
-from libs.common.rows.types.flows import FLOW_SCHEMA, WORD
+from libs.common.rows.row_type import WORD
+from libs.common.rows.types.flows import FLOW_SCHEMA
 from tests.documents import ecs_document
 
 _PAGE = 5_000

@@ -12,7 +12,8 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from libs.common.rows.types.flows import FLOW_SCHEMA, WORD
+from libs.common.rows.row_type import WORD
+from libs.common.rows.types.flows import FLOW_SCHEMA
 from services.demo.arrays import Ints
 from services.demo.draw import ENCRYPTIONS
 from services.demo.inventory import Nic

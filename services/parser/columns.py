@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from libs.common.rows.types.flows import FLOW_SCHEMA, WORD
+from libs.common.rows.row_type import WORD
+from libs.common.rows.types.flows import FLOW_SCHEMA
 from services.parser.addresses import normalised
 from services.parser.formats.layout import PROTOCOL_LETTERS, Kind, Layout
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from libs.common.rows.types.flows import WORD
+from libs.common.rows.row_type import WORD
 
 Rows = npt.NDArray[np.int64]
 

@@ -12,7 +12,8 @@ from libs.common.rows.formats.csv import csv_lines
 from libs.common.rows.formats.json import json_lines
 from libs.common.rows.formats.line import FlowLines
 from libs.common.rows.ipc_message import is_compressed
-from libs.common.rows.types.flows import FLOW_SCHEMA, WORD
+from libs.common.rows.row_type import WORD
+from libs.common.rows.types.flows import FLOW_SCHEMA
 from libs.common.rows.wire import decode_flows, encode_flows
 from services.parser.kernel import parse
 from tests.unit.parser.test_kernel import GOOD, envelope, segment, vnet

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+
+from libs.common.suggestions import closest, did_you_mean
+
+__all__ = ["describe_problems", "did_you_mean"]
 
 _Location = tuple[int | str, ...]
 
@@ -24,16 +27,10 @@ def describe_problems(error: ValidationError, model: type[BaseModel], prefix: st
     return "; ".join(_described(error.errors(), model, prefix))
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ``; did you mean X?`` for the closest of `known`, or nothing if none is close."""
-    close = _closest(name, known)
-    return f"; did you mean {close}?" if close else ""
-
-
 def _described(problems: list[Any], model: type[BaseModel], prefix: str) -> Iterator[str]:
     wrong_parts = {problem["loc"][:end] for problem in problems for end in range(len(problem["loc"]))}
     misspelt = {
-        (*location[:-1], _closest(str(location[-1]), _fields_at(model, location[:-1])))
+        (*location[:-1], closest(str(location[-1]), _fields_at(model, location[:-1])))
         for location in (problem["loc"] for problem in problems if problem["type"] == "extra_forbidden")
     }
     for problem in problems:
@@ -54,10 +51,6 @@ def _describe(problem: Any, model: type[BaseModel], prefix: str) -> str:
         return f"{path}: is missing"
     message = _WANTED.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
     return f"{path.rstrip('.')}: {message}" if path else message
-
-
-def _closest(name: str, known: Iterable[str]) -> str:
-    return next(iter(difflib.get_close_matches(name, list(known), 1)), "")
 
 
 def _fields_at(model: Any, location: _Location) -> Iterable[str]:

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 import pyarrow as pa
 
-from libs.common.rows.types.flows import WORD
+from libs.common.rows.row_type import WORD
 from services.parser.formats.layout import COUNTERS, DIRECTIONS, ENDPOINTS, Columns, Kind, Layout
 from services.parser.groups import Groups, Name
 from services.parser.words import recoded

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from libs.common.rows.types.flows import WORD
+from libs.common.rows.row_type import WORD
 
 ECS_VERSION: Final = "8.17.0"
 

@@ -1,1 +1,28 @@
-"""One module a row type: its Arrow schema, with a comment a column."""
+"""The row types: one module each, and the table of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from libs.common.errors import ConfigError
+from libs.common.rows.row_type import RowType
+from libs.common.rows.types.dead_letters import DEAD_LETTERS
+from libs.common.rows.types.flows import FLOWS
+from libs.common.suggestions import did_you_mean
+
+ROW_TYPES: Final[Mapping[str, RowType]] = MappingProxyType({kind.name: kind for kind in (FLOWS, DEAD_LETTERS)})
+"""Every row type by name. A new one is a module here and its place in this table."""
+
+
+def row_type(name: str) -> RowType:
+    """Return the row type of that name.
+
+    Raises:
+        ConfigError: if there is none; names the ones that exist.
+    """
+    found = ROW_TYPES.get(name)
+    if found is None:
+        raise ConfigError(f"unknown row type {name}{did_you_mean(name, ROW_TYPES)}; there are {', '.join(ROW_TYPES)}")
+    return found
