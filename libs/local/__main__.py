@@ -8,13 +8,22 @@ from typing import Final
 from libs.common.security.redaction import redact
 from libs.common.security.visible import visible
 from libs.local.azurite import LocalAzurite
+from libs.local.clickhouse import LocalClickHouse
 from libs.local.errors import ServerMissing
 from libs.local.kafka import LocalKafka
+from libs.local.mosquitto import LocalMosquitto
 from libs.local.opensearch import LocalOpenSearch
 from libs.local.process import LocalServer
 from libs.local.redis import LocalRedis
 
-SERVERS: Final[tuple[type[LocalServer], ...]] = (LocalKafka, LocalAzurite, LocalRedis, LocalOpenSearch)
+SERVERS: Final[tuple[type[LocalServer], ...]] = (
+    LocalKafka,
+    LocalAzurite,
+    LocalRedis,
+    LocalOpenSearch,
+    LocalClickHouse,
+    LocalMosquitto,
+)
 
 
 def main(names: list[str]) -> int:

@@ -8,21 +8,27 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlencode
 
+import paho.mqtt.client as mqtt
 import psutil
 import pytest
 import redis
 import urllib3
 from azure.storage.blob import BlobServiceClient
 from confluent_kafka.admin import AdminClient
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.local.azurite import LocalAzurite
+from libs.local.clickhouse import LocalClickHouse
 from libs.local.errors import ServerFailed
 from libs.local.kafka import LocalKafka
+from libs.local.mosquitto import LocalMosquitto, Rules
 from libs.local.opensearch import LocalOpenSearch
 from libs.local.process import Launch, LocalServer
 from libs.local.redis import LocalRedis
+from tests.certificates import server_tls
 from tests.processes import below, command_of, is_alive
 
 ROOT = Path(__file__).parents[2]
@@ -76,6 +82,81 @@ def test_opensearch_comes_back_with_its_documents(opensearch: LocalOpenSearch) -
         opensearch.start()
         assert http.request("GET", document).json()["_source"] == {"a": 1}
         assert http.request("DELETE", f"{opensearch.url}/kept").status == 200
+
+
+def _ask(server: LocalClickHouse, query: str, body: bytes = b"", **parameters: str) -> tuple[int, str]:
+    with urllib3.PoolManager() as http:
+        answer = http.request("POST", f"{server.url}/?{urlencode({'query': query} | parameters)}", body=body)
+    return answer.status, answer.data.decode().strip()
+
+
+@pytest.mark.clickhouse
+def test_clickhouse_comes_back_with_its_rows_and_tokens(clickhouse: LocalClickHouse) -> None:
+    """A killed ClickHouse is back on the same port, with the rows inserted just before, and knows their token."""
+    settings = "SETTINGS non_replicated_deduplication_window = 10"
+    _ask(clickhouse, f"CREATE TABLE kept (n UInt8) ENGINE = MergeTree ORDER BY n {settings}")
+    insert, token = "INSERT INTO kept FORMAT CSV", {"insert_deduplication_token": "a"}
+    assert _ask(clickhouse, insert, b"7\n", **token) == (200, "")
+    clickhouse.kill()
+    clickhouse.start()
+    assert _ask(clickhouse, insert, b"7\n", **token) == (200, "")
+    assert _ask(clickhouse, "SELECT count() FROM kept") == (200, "1")
+    assert _ask(clickhouse, "DROP TABLE kept") == (200, "")
+
+
+@pytest.mark.clickhouse
+def test_clickhouse_answers_errors_as_the_server_does(clickhouse: LocalClickHouse) -> None:
+    """An error has a status, its code in a header, and its code and text in the body; settings are a request's own."""
+    with urllib3.PoolManager() as http:
+        answer = http.request("POST", clickhouse.url, body=b"SELECT * FROM nowhere")
+    assert answer.status == 404
+    assert answer.headers["X-ClickHouse-Exception-Code"] == "60"
+    assert answer.data.startswith(b"Code: 60. DB::Exception: Unknown table")
+    assert _ask(clickhouse, "SELECT getSetting('max_threads')", max_threads="3") == (200, "3")
+    assert _ask(clickhouse, "SELECT getSetting('max_threads') = 3") == (200, "0")
+    assert _ask(clickhouse, "SELECT 1", no_such_setting="1")[0] == 404
+
+
+@pytest.mark.clickhouse
+@pytest.mark.parametrize(("password", "status", "begins"), [("se'cret", 200, "1"), ("other", 403, "Code: 516")])
+def test_clickhouse_asks_for_its_login_over_tls(password: str, status: int, begins: str, tmp_path: Path) -> None:
+    """With a login and a certificate, ClickHouse speaks TLS and refuses everybody else."""
+    server = LocalClickHouse(tmp_path / "server", login=("writer", "se'cret"), tls=server_tls(tmp_path))
+    headers = {"X-ClickHouse-User": "writer", "X-ClickHouse-Key": password}
+    server.start()
+    try:
+        with urllib3.PoolManager(ca_certs=str(tmp_path / "ca.pem")) as http:
+            answer = http.request("POST", server.url, body=b"SELECT 1", headers=headers)
+        assert answer.status == status
+        assert answer.data.decode().startswith(begins)
+    finally:
+        server.kill()
+
+
+@pytest.mark.mosquitto
+@pytest.mark.parametrize("protocol", [MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311])
+def test_mosquitto_asks_for_its_login_over_tls(protocol: MQTTProtocolVersion, tmp_path: Path) -> None:
+    """With a login and a certificate, Mosquitto speaks TLS in both versions of MQTT and refuses everybody else."""
+    rules = Rules(login=("writer", "se'cret"), tls=server_tls(tmp_path))
+    server = LocalMosquitto(tmp_path / "server", rules=rules)
+    server.start()
+    try:
+        assert [_connects(server, protocol, tmp_path, password) for password in ("se'cret", "other")] == [True, False]
+    finally:
+        server.kill()
+
+
+def _connects(server: LocalMosquitto, protocol: MQTTProtocolVersion, directory: Path, password: str) -> bool:
+    client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=protocol, reconnect_on_failure=False)
+    client.username_pw_set("writer", password)
+    client.tls_set(str(directory / "ca.pem"))
+    answers: list[bool] = []
+    client.on_connect = lambda *arguments: answers.append(not arguments[3].is_failure)
+    client.connect("127.0.0.1", server.port)
+    _eventually(lambda: client.loop(0.1) != MQTTErrorCode.MQTT_ERR_SUCCESS or bool(answers))
+    client.disconnect()
+    client.loop(0.1)
+    return answers == [True]
 
 
 @pytest.mark.redis

