@@ -13,9 +13,9 @@ from typing import Final
 
 import click
 
+from libs.common.kafka.loops.transform_loop import PollPolicy, Transform, TransformLoop
 from libs.common.kafka.records import Inbound, Listener, Outbound, Session
-from libs.common.kafka.session import SessionSpec, TransactionalSession
-from libs.common.kafka.transform_loop import PollPolicy, Transform, TransformLoop
+from libs.common.kafka.transactions.session import SessionSpec, TransactionalSession
 from libs.common.process.service import Service, run_service
 from libs.common.settings import Settings, load_settings
 

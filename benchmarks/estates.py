@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import Final
 
-from libs.common.kafka.topic_specs import load_topic_specs
+from libs.common.kafka.topics.topic_specs import load_topic_specs
 from libs.common.messages.blobs import BlobId, partition_of
 from libs.common.messages.segments import Segment
 from libs.common.settings.ingest import IngestSettings

@@ -15,10 +15,10 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from benchmarks.errors import BenchmarkFailed
 from benchmarks.estates import ENVIRONMENT, SUBSCRIPTION
-from libs.common.kafka.admin import apply_topics, load_topic_specs
-from libs.common.kafka.client import producer_config
-from libs.common.kafka.follow import Follower, Since
+from libs.common.kafka.client.configs import producer_config
+from libs.common.kafka.readers.follow import Follower, Since
 from libs.common.kafka.records import Outbound
+from libs.common.kafka.topics.admin import apply_topics, load_topic_specs
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.local.azurite import LocalAzurite
 from libs.local.kafka import LocalKafka

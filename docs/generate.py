@@ -222,24 +222,24 @@ def _error_codes() -> str:
     )
 
 
-METRICS = (
-    "libs.common.security.transport",
-    "libs.common.kafka.metrics",
-    "libs.common.storage.metrics",
-    "services.blob_monitor.metrics",
-    "services.ingest.metrics",
-    "services.parser.metrics",
-    "services.sinks.metrics",
-)
+METRICS = {
+    "libs.common.security.transport": "transport",
+    "libs.common.kafka.client.metrics": "kafka",
+    "libs.common.storage.metrics": "storage",
+    "services.blob_monitor.metrics": "blob-monitor",
+    "services.ingest.metrics": "ingest",
+    "services.parser.metrics": "parser",
+    "services.sinks.metrics": "sinks",
+}
 
 
 def _metrics() -> str:
     lines = ["# Metrics", "", "Every service serves its own on `/metrics` (Prometheus). No label holds a blob name."]
-    for name in METRICS:
+    for name, title in METRICS.items():
         module = importlib.import_module(name)
         lines += [
             "",
-            f"## {name.removesuffix('.metrics').rpartition('.')[2].replace('_', '-')}",
+            f"## {title}",
             "",
             "| metric | type | labels | meaning |",
             "|---|---|---|---|",

@@ -15,7 +15,7 @@ from urllib.parse import quote, quote_plus
 
 from confluent_kafka import Consumer, TopicPartition
 
-from libs.common.kafka.follow import Follower, Since
+from libs.common.kafka.readers.follow import Follower, Since
 from libs.common.settings.kafka import KafkaSettings
 
 # Of the storage account that tests read, so it is used everywhere; with all characters that encodings change.

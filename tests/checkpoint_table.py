@@ -17,7 +17,7 @@ def beat() -> None:
 
 
 class FakeTable:
-    """Follows what `records` yields, as `libs.common.kafka.compacted.CompactedTable` follows a topic."""
+    """Follows what `records` yields, as `libs.common.kafka.readers.compacted.CompactedTable` follows a topic."""
 
     def __init__(self, records: Callable[[], Iterator[Inbound]], apply: Callable[[Inbound], None]) -> None:
         self._records = records
@@ -58,7 +58,7 @@ class FakeTable:
 
 
 class FakeLookup:
-    """Finds what `records` yields, as `libs.common.kafka.lookup.Lookup` does in a topic."""
+    """Finds what `records` yields, as `libs.common.kafka.readers.lookup.Lookup` does in a topic."""
 
     def __init__(self, records: Callable[[], Iterable[Inbound]]) -> None:
         self._records = records

@@ -18,7 +18,7 @@ import yaml
 from azure.storage.blob import BlobBlock, BlobServiceClient
 
 from libs.common.errors import ServerUnreachable
-from libs.common.kafka.follow import Follower, Since
+from libs.common.kafka.readers.follow import Follower, Since
 from libs.common.kafka.records import Inbound
 from libs.common.messages.blobs import BlobId
 from libs.common.messages.events import (

@@ -11,10 +11,10 @@ from typing import Any
 
 from confluent_kafka import Producer
 
-from libs.common.kafka import session
+from libs.common.kafka.loops.transform_loop import PollPolicy, Transform, TransformLoop
 from libs.common.kafka.records import Inbound, Outbound
-from libs.common.kafka.session import SessionSpec, TransactionalSession
-from libs.common.kafka.transform_loop import PollPolicy, Transform, TransformLoop
+from libs.common.kafka.transactions import session
+from libs.common.kafka.transactions.session import SessionSpec, TransactionalSession
 from libs.common.process.health import Health
 from libs.common.process.service import Stop
 from libs.common.settings.kafka import KafkaSettings

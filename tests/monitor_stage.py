@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from libs.common.kafka.follow import Follower, Since
+from libs.common.kafka.readers.follow import Follower, Since
 from libs.common.messages.events import BlobObserved, BlobsListed, decode_event
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.common.storage.writer import BlobWriter, Target

@@ -16,8 +16,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
-from libs.common.kafka.compacted import CompactedTable, patience_for
-from libs.common.kafka.follow import Follower, Since
+from libs.common.kafka.readers.compacted import CompactedTable, patience_for
+from libs.common.kafka.readers.follow import Follower, Since
 from libs.common.kafka.records import Inbound
 from libs.common.settings.kafka import KafkaSettings
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from libs.common.errors import ConfigError
-from libs.common.kafka.admin import partition_count
-from libs.common.kafka.compacted import CompactedTable
-from libs.common.kafka.consumer import Use
-from libs.common.kafka.session import SessionSpec, TransactionalSession
-from libs.common.kafka.topic_limits import TopicLimits
+from libs.common.kafka.group.consumer import Use
+from libs.common.kafka.readers.compacted import CompactedTable
+from libs.common.kafka.topics.admin import partition_count
+from libs.common.kafka.topics.topic_limits import TopicLimits
+from libs.common.kafka.transactions.session import SessionSpec, TransactionalSession
 from libs.common.process.service import Service
 from libs.common.settings import Settings
 from libs.common.settings.storage import Environment

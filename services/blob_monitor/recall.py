@@ -26,7 +26,7 @@ _WAITING_ROWS: Final = 16
 
 
 class Table(Protocol):
-    """A compacted topic that is followed; `libs.common.kafka.compacted.CompactedTable`."""
+    """A compacted topic that is followed; `libs.common.kafka.readers.compacted.CompactedTable`."""
 
     def open(self) -> None:
         """Begin at the beginning."""

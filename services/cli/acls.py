@@ -13,7 +13,7 @@ from services.cli.options import config_option, load_logged
 from services.cli.terminal import say
 
 if TYPE_CHECKING:
-    from libs.common.kafka.acls import Right
+    from libs.common.kafka.topics.acls import Right
     from libs.common.settings import Settings
 
 DIFFERENT = 1
@@ -67,7 +67,7 @@ def print_rights(names: tuple[str, ...], config: Path | None, principals: tuple[
 @click.pass_context
 def diff(context: click.Context, names: tuple[str, ...], config: Path | None, principals: tuple[str, ...]) -> None:
     """Show which rights are missing, and which these users have beyond them; exit code 1 if there is a difference."""
-    from libs.common.kafka.acls import compare_rights
+    from libs.common.kafka.topics.acls import compare_rights
 
     settings = load_logged(config, "acls")
     difference = compare_rights(settings.kafka, _wanted(settings, names, principals))
@@ -83,7 +83,7 @@ def apply(names: tuple[str, ...], config: Path | None, principals: tuple[str, ..
 
     Needs Alter on the cluster, or a super user.
     """
-    from libs.common.kafka.acls import compare_rights, grant_rights
+    from libs.common.kafka.topics.acls import compare_rights, grant_rights
 
     settings = load_logged(config, "acls")
     difference = compare_rights(settings.kafka, _wanted(settings, names, principals))

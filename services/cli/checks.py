@@ -79,7 +79,7 @@ def builds(settings: Settings) -> Iterator[Check]:
 
 def connections(settings: Settings) -> Iterator[Check]:
     """Return the checks of servers; they come behind those of `builds`."""
-    from libs.common.kafka.admin import check_topics, load_topic_specs
+    from libs.common.kafka.topics.admin import check_topics, load_topic_specs
     from libs.common.storage.azure import check_container
     from libs.common.storage.queues import check_queue
 
@@ -104,7 +104,7 @@ def _compare_sizes(settings: Settings) -> str:
     Raises:
         ConfigError: if a topic takes too little to be of use.
     """
-    from libs.common.kafka.topic_limits import TopicLimits
+    from libs.common.kafka.topics.topic_limits import TopicLimits
 
     topics, ingest = settings.topics, settings.ingest
     limits = TopicLimits(settings.kafka, tuple(topics.model_dump().values()))
@@ -132,7 +132,7 @@ def _sink(name: str) -> str:
 
 
 def _make_clients(settings: Settings) -> None:
-    from libs.common.kafka.client import check_clients
+    from libs.common.kafka.client.configs import check_clients
 
     check_clients(settings.kafka)
 

@@ -188,7 +188,7 @@ def _entry(record: Inbound) -> Entry | None:
 
 
 def _read(settings: Settings, topic: str, apply: Callable[[Inbound], None]) -> None:
-    from libs.common.kafka.compacted import CompactedTable
+    from libs.common.kafka.readers.compacted import CompactedTable
 
     with closing(CompactedTable(settings.kafka, topic, apply)) as table:
         table.open()

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from libs.common.errors import ConfigError
-from libs.common.kafka.acls import On, Operation, Right
-from libs.common.kafka.client import reader_group
+from libs.common.kafka.client.configs import reader_group
+from libs.common.kafka.topics.acls import On, Operation, Right
 from libs.common.settings import Settings
 from libs.common.settings.kafka import TopicSettings
 

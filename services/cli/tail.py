@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Final
 import click
 
 from libs.common.errors import ConfigError
-from libs.common.kafka.follow import Follower, Newest, Since
+from libs.common.kafka.readers.follow import Follower, Newest, Since
 from libs.common.kafka.records import Inbound
 from libs.common.rows.formats.line import FlowLines
 from libs.common.settings.kafka import TopicSettings

@@ -13,7 +13,7 @@ from services.cli.options import config_option, load_logged
 from services.cli.terminal import say
 
 if TYPE_CHECKING:
-    from libs.common.kafka.admin import Change, TopicSpec
+    from libs.common.kafka.topics.admin import Change, TopicSpec
     from libs.common.settings.kafka import KafkaSettings, TopicSettings
 
 DIFFERENT = 1
@@ -46,7 +46,7 @@ def command() -> None:
 @click.pass_context
 def diff(context: click.Context, /, **options: Any) -> None:
     """Show what differs; exit code 0 if nothing does, 1 if something does."""
-    from libs.common.kafka.admin import plan_topics
+    from libs.common.kafka.topics.admin import plan_topics
 
     changes = plan_topics(*_declared(options))
     _show(changes)
@@ -69,8 +69,8 @@ def apply(context: click.Context, /, **options: Any) -> None:
 
     Exit code 0 if the topics are now as declared, 1 if differences are left to you.
     """
-    from libs.common.kafka.admin import ChangeKind, apply_topics
-    from libs.common.kafka.client import check_reachable
+    from libs.common.kafka.client.configs import check_reachable
+    from libs.common.kafka.topics.admin import ChangeKind, apply_topics
 
     kafka, topics, specs = _declared(options)
     if wait := options["wait"]:
@@ -84,7 +84,7 @@ def apply(context: click.Context, /, **options: Any) -> None:
 
 
 def _declared(options: Mapping[str, Any]) -> tuple[KafkaSettings, TopicSettings, list[TopicSpec]]:
-    from libs.common.kafka.admin import load_topic_specs
+    from libs.common.kafka.topics.admin import load_topic_specs
 
     settings = load_logged(options["config"], "topics")
     kafka = settings.kafka

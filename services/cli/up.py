@@ -24,9 +24,9 @@ import structlog
 from click.core import ParameterSource
 
 from libs.common.errors import BlobtideError, ConfigError
-from libs.common.kafka.admin import apply_topics, load_topic_specs
-from libs.common.kafka.follow import Follower, Newest
-from libs.common.kafka.group_probe import GroupProbe
+from libs.common.kafka.group.group_probe import GroupProbe
+from libs.common.kafka.readers.follow import Follower, Newest
+from libs.common.kafka.topics.admin import apply_topics, load_topic_specs
 from libs.common.process.service import Stop
 from libs.common.security.private_files import private
 from libs.common.settings import Settings

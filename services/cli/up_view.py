@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from libs.common.errors import BlobtideError, CodecError
-from libs.common.kafka.follow import Follower
+from libs.common.kafka.readers.follow import Follower
 from libs.common.process.health import NO_PARTITIONS
 from libs.common.rows.formats.line import FlowLines
 from libs.common.rows.wire import decode_flows

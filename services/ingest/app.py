@@ -22,8 +22,8 @@ from typing import Final
 import structlog
 
 from libs.common.errors import Retry, ServerUnreachable
+from libs.common.kafka.client.throttle import Throttle
 from libs.common.kafka.records import CommitResult, Listener, NextOffsets, Session, TopicPartition
-from libs.common.kafka.throttle import Throttle
 from libs.common.messages.events import BlobCheckpoint, BlobForgotten
 from libs.common.process.crash import crash_point
 from libs.common.process.health import NO_PARTITIONS, Health, Need

@@ -41,7 +41,7 @@ _GOES: Final = 3  # in the time between two polls: partitions that arrive and su
 
 
 class Table(Protocol):
-    """Partitions of a compacted topic that are followed; `libs.common.kafka.compacted.CompactedTable`."""
+    """Partitions of a compacted topic that are followed; `libs.common.kafka.readers.compacted.CompactedTable`."""
 
     def open(self, partitions: Collection[int], first: int = 0) -> None:
         """Begin at the beginning, or at the offset `first`."""
@@ -57,7 +57,7 @@ class Table(Protocol):
 
 
 class Lookup(Protocol):
-    """Reads single records; `libs.common.kafka.lookup.Lookup`."""
+    """Reads single records; `libs.common.kafka.readers.lookup.Lookup`."""
 
     def read(self, partition: int, offset: int, seconds: float) -> Inbound | None:
         """Return the record at `offset`; None if there is none any more."""

@@ -13,9 +13,9 @@ from typing import Final
 import structlog
 
 from libs.common.errors import CodecError, DeadLetterLimit
-from libs.common.kafka.dead_messages import dead_message
+from libs.common.kafka.client.throttle import Throttle
+from libs.common.kafka.loops.dead_messages import dead_message
 from libs.common.kafka.records import Inbound, TopicPartition
-from libs.common.kafka.throttle import Throttle
 from libs.common.messages.blobs import BlobId
 from libs.common.messages.dead_letters import DeadLetter, ErrorCode
 from libs.common.messages.events import (

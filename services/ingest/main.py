@@ -6,13 +6,13 @@ from functools import partial
 from typing import Final
 
 from libs.common.errors import ConfigError
-from libs.common.kafka.admin import partition_count
-from libs.common.kafka.compacted import CompactedTable, patience_for
-from libs.common.kafka.lookup import Lookup
-from libs.common.kafka.partners import TOGETHER
+from libs.common.kafka.group.partners import TOGETHER
+from libs.common.kafka.readers.compacted import CompactedTable, patience_for
+from libs.common.kafka.readers.lookup import Lookup
 from libs.common.kafka.records import Listener, Session
-from libs.common.kafka.session import SessionSpec, TransactionalSession
-from libs.common.kafka.topic_limits import TopicLimits
+from libs.common.kafka.topics.admin import partition_count
+from libs.common.kafka.topics.topic_limits import TopicLimits
+from libs.common.kafka.transactions.session import SessionSpec, TransactionalSession
 from libs.common.messages.events import Stream
 from libs.common.process.service import Service
 from libs.common.settings import Settings

@@ -22,8 +22,8 @@ import pyarrow as pa
 import structlog
 
 from libs.common.errors import CodecError, DeadLetterLimit
-from libs.common.kafka.dead_messages import coordinates, dead_message
-from libs.common.kafka.limit import WAY_PAST, RejectionLimit
+from libs.common.kafka.loops.dead_messages import coordinates, dead_message
+from libs.common.kafka.loops.limit import WAY_PAST, RejectionLimit
 from libs.common.kafka.records import Inbound, Outbound, TopicPartition
 from libs.common.messages.dead_letters import DeadLetter, ErrorCode
 from libs.common.messages.segments import Segment

@@ -36,7 +36,7 @@ NOTE: Final = "quarantine"
 
 
 class Table(Protocol):
-    """Partitions of a compacted topic; `libs.common.kafka.compacted.CompactedTable`."""
+    """Partitions of a compacted topic; `libs.common.kafka.readers.compacted.CompactedTable`."""
 
     def open(self, partitions: Collection[int]) -> None:
         """Begin at the beginning."""

@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
-from libs.common.kafka.dead_messages import coordinates
+from libs.common.kafka.loops.dead_messages import coordinates
 from libs.common.kafka.records import Inbound, Outbound
 from libs.common.messages.dead_letters import OMITTED_BYTES, DeadLetter, ErrorCode
 from libs.common.messages.segments import Segment

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from libs.common.errors import CodecError, Retry
-from libs.common.kafka.dead_messages import coordinates, dead_message
+from libs.common.kafka.loops.dead_messages import coordinates, dead_message
+from libs.common.kafka.loops.sink_loop import Handled
 from libs.common.kafka.records import Inbound, TopicPartition
-from libs.common.kafka.sink_loop import Handled
 from libs.common.messages.dead_letters import DeadLetter, ErrorCode
 from libs.common.messages.headers import Headers
 from libs.common.rows.formats.json import json_lines

@@ -20,7 +20,7 @@ from typing import Final, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from libs.common.rows.formats.files import Compression, Encoding, FileFormat
+from libs.common.rows.files import Compression, Encoding, FileFormat
 from libs.common.rows.types.flows import FLOW_SCHEMA
 from libs.common.settings.base import listed
 from services.sinks.contract import FlowPart, Outcome

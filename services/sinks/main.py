@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from libs.common.kafka.sink_loop import PollPolicy, SinkLoop, SinkLoopSpec
+from libs.common.kafka.loops.sink_loop import PollPolicy, SinkLoop, SinkLoopSpec
 from libs.common.process.service import Service
 from libs.common.settings import Settings
 from services.sinks.app import FlowHandler

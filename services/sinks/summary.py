@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
-from libs.common.rows.formats.files import Compression, Encoding, FileFormat
+from libs.common.rows.files import Compression, Encoding, FileFormat
 from services.sinks.contract import FlowPart, Outcome
 from services.sinks.positions import Positions
 from services.sinks.settings import SinkSettings

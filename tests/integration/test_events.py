@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from libs.common.kafka.follow import Follower, Since
+from libs.common.kafka.readers.follow import Follower, Since
 from libs.common.messages.events import BlobsListed
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.common.settings.storage import StorageAccount

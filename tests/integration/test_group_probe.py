@@ -13,8 +13,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
-from libs.common.kafka.admin import apply_topics, load_topic_specs
-from libs.common.kafka.group_probe import GroupProbe
+from libs.common.kafka.group.group_probe import GroupProbe
+from libs.common.kafka.topics.admin import apply_topics, load_topic_specs
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.local.kafka import LocalKafka
 from tests.fixtures.servers import serving

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from libs.common.errors import ServerUnreachable
-from libs.common.kafka.client import check_reachable
+from libs.common.kafka.client.configs import check_reachable
 from libs.common.settings.kafka import KafkaSettings, SecurityProtocol
 from libs.local.ports import LOOPBACK
 from tests.secured_kafka import access_script

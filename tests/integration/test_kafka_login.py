@@ -17,10 +17,10 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from libs.common.errors import ServerUnreachable
-from libs.common.kafka.client import make_admin
-from libs.common.kafka.compacted import CompactedTable
+from libs.common.kafka.client.configs import make_admin
+from libs.common.kafka.readers.compacted import CompactedTable
 from libs.common.kafka.records import CommitResult, Outbound, TopicPartition
-from libs.common.kafka.session import SessionSpec, TransactionalSession
+from libs.common.kafka.transactions.session import SessionSpec, TransactionalSession
 from libs.common.settings.kafka import KafkaSettings, SaslMechanism, SecurityProtocol
 from libs.local.kafka import LocalKafka
 from libs.local.ports import LOOPBACK, free_port

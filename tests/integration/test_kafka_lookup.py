@@ -9,10 +9,10 @@ from confluent_kafka import TopicPartition as ClientPartition
 from confluent_kafka.admin import AdminClient
 
 from libs.common.errors import ServerUnreachable
-from libs.common.kafka.compacted import CompactedTable
-from libs.common.kafka.lookup import Lookup
+from libs.common.kafka.readers.compacted import CompactedTable
+from libs.common.kafka.readers.lookup import Lookup
 from libs.common.kafka.records import CommitResult, Inbound, Outbound, TopicPartition
-from libs.common.kafka.session import SessionSpec, TransactionalSession
+from libs.common.kafka.transactions.session import SessionSpec, TransactionalSession
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 
 pytestmark = pytest.mark.kafka

@@ -16,14 +16,14 @@ import pytest
 from confluent_kafka import Producer
 
 from libs.common.errors import BlobtideError, ConfigError, Retry
-from libs.common.kafka.client import producer_config
-from libs.common.kafka.compacted import CompactedTable
-from libs.common.kafka.consumer import GroupConsumer
-from libs.common.kafka.failures import OutputRefused
-from libs.common.kafka.offsets import next_offsets
-from libs.common.kafka.producer import Ending, State, Transaction
+from libs.common.kafka.client.configs import producer_config
+from libs.common.kafka.client.failures import OutputRefused
+from libs.common.kafka.group.consumer import GroupConsumer
+from libs.common.kafka.group.offsets import next_offsets
+from libs.common.kafka.readers.compacted import CompactedTable
 from libs.common.kafka.records import CommitResult, Inbound, Outbound, TopicPartition
-from libs.common.kafka.session import SessionSpec, TransactionalSession
+from libs.common.kafka.transactions.producer import Ending, State, Transaction
+from libs.common.kafka.transactions.session import SessionSpec, TransactionalSession
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.local.kafka import LocalKafka
 from tests.freezing import frozen

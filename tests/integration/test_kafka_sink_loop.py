@@ -10,9 +10,9 @@ import pytest
 from confluent_kafka import Producer
 
 from libs.common.errors import DeadLetterLimit, Retry
-from libs.common.kafka.client import producer_config
+from libs.common.kafka.client.configs import producer_config
+from libs.common.kafka.loops.sink_loop import Handled, PollPolicy, SinkLoop, SinkLoopSpec
 from libs.common.kafka.records import Inbound, TopicPartition
-from libs.common.kafka.sink_loop import Handled, PollPolicy, SinkLoop, SinkLoopSpec
 from libs.common.messages.dead_letters import DeadLetter, ErrorCode
 from libs.common.process.health import Health
 from libs.common.process.service import Stop

@@ -12,9 +12,9 @@ import pytest
 from confluent_kafka import Producer
 
 from libs.common.errors import ConfigError
-from libs.common.kafka.admin import TopicSpec, apply_topics
-from libs.common.kafka.client import make_admin
+from libs.common.kafka.client.configs import make_admin
 from libs.common.kafka.records import Inbound
+from libs.common.kafka.topics.admin import TopicSpec, apply_topics
 from libs.common.messages.blobs import partition_of
 from libs.common.messages.segments import Segment, SegmentFormat
 from libs.common.process.health import Health

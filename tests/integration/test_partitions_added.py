@@ -10,8 +10,8 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[attr-defined]
 
-from libs.common.kafka import lag, partners
-from libs.common.kafka.client import producer_config
+from libs.common.kafka.client.configs import producer_config
+from libs.common.kafka.group import lag, partners
 from libs.common.messages.blobs import partition_of
 from libs.common.messages.segments import Segment, SegmentFormat
 from libs.common.rows.wire import decode_flows

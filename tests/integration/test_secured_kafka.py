@@ -26,12 +26,12 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from libs.common.errors import BlobtideError, ServerUnreachable
-from libs.common.kafka.acls import On, Operation, Right, grant_rights
-from libs.common.kafka.client import check_reachable, consumer_config, make_admin, producer_config, transactional_config
-from libs.common.kafka.dead_letter_writer import DeadLetterWriter
-from libs.common.kafka.follow import Follower, Newest
+from libs.common.kafka.client.configs import check_reachable, consumer_config, make_admin, producer_config, transactional_config
+from libs.common.kafka.loops.dead_letter_writer import DeadLetterWriter
+from libs.common.kafka.readers.follow import Follower, Newest
 from libs.common.kafka.records import Outbound, TopicPartition
-from libs.common.kafka.session import SessionSpec, TransactionalSession
+from libs.common.kafka.topics.acls import On, Operation, Right, grant_rights
+from libs.common.kafka.transactions.session import SessionSpec, TransactionalSession
 from libs.common.kafka.writing import write
 from libs.common.messages.dead_letters import DeadLetter, ErrorCode
 from libs.common.settings import load_settings

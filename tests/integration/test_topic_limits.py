@@ -12,12 +12,12 @@ import pytest
 from confluent_kafka import Producer
 
 from libs.common.errors import ConfigError, Retry
-from libs.common.kafka.client import producer_config
-from libs.common.kafka.dead_letter_writer import DeadLetterWriter
+from libs.common.kafka.client.configs import producer_config
+from libs.common.kafka.loops.dead_letter_writer import DeadLetterWriter
 from libs.common.kafka.records import CommitResult, Outbound
-from libs.common.kafka.session import SessionSpec, TransactionalSession
 from libs.common.kafka.testing import SilentListener
-from libs.common.kafka.topic_limits import TopicLimits
+from libs.common.kafka.topics.topic_limits import TopicLimits
+from libs.common.kafka.transactions.session import SessionSpec, TransactionalSession
 from libs.common.messages.dead_letters import DeadLetter, ErrorCode
 from libs.common.messages.segments import Segment, SegmentFormat
 from libs.common.process.health import Health

@@ -11,7 +11,7 @@ import yaml
 from click.testing import CliRunner, Result
 from confluent_kafka.admin import AdminClient
 
-from libs.common.kafka.admin import ChangeKind, apply_topics, load_topic_specs, partition_count, plan_topics
+from libs.common.kafka.topics.admin import ChangeKind, apply_topics, load_topic_specs, partition_count, plan_topics
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from services.cli.topics import command
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from confluent_kafka.admin import AdminClient
 
-from libs.common.kafka.admin import partition_count
+from libs.common.kafka.topics.admin import partition_count
 from libs.common.settings.kafka import KafkaSettings
 from libs.local.kafka import LocalKafka
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.kafka.offsets import first_offsets, next_offsets
+from libs.common.kafka.group.offsets import first_offsets, next_offsets
 from libs.common.kafka.records import Inbound, TopicPartition
 from libs.common.kafka.testing import record
 

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from libs.common.errors import BlobtideError
-from libs.common.kafka.client_log import ClientLog
-from libs.common.kafka.failures import OutputRefused
-from libs.common.kafka.producer import Ending, Limits, State, Transaction, TransactionalProducer
+from libs.common.kafka.client.client_log import ClientLog
+from libs.common.kafka.client.failures import OutputRefused
 from libs.common.kafka.records import Outbound, TopicPartition
+from libs.common.kafka.transactions.producer import Ending, Limits, State, Transaction, TransactionalProducer
 from libs.common.messages.dead_letters import DeadLetter, ErrorCode
 from tests.metric_values import since_now
 

@@ -106,7 +106,7 @@ def accept(directory: Path, users: Sequence[str]) -> None:
         UserScramCredentialUpsertion,
     )
 
-    from libs.common.kafka.client import check_reachable, make_admin
+    from libs.common.kafka.client.configs import check_reachable, make_admin
     from libs.common.settings import load_settings
 
     kafka = load_settings(None).kafka

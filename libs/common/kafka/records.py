@@ -92,9 +92,8 @@ class Listener(Protocol):
 class Session(Protocol):
     """One consumer and one transactional producer, used from one thread: read, then commit outputs with next offsets.
 
-    The implementation is `libs.common.kafka.session.TransactionalSession`; it is the state machine of the design's section
-    "transactions". The committed offsets are the only truth: after anything unclear the session recycles its producer, seeks
-    to them and calls `Listener.rewound`.
+    The implementation is `libs.common.kafka.transactions.session.TransactionalSession`. The committed offsets are the only
+    truth: after anything unclear the session recycles its producer, seeks to them and calls `Listener.rewound`.
     """
 
     def open(self) -> None:

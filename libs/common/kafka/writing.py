@@ -8,9 +8,9 @@ from typing import Any, Final, cast
 from confluent_kafka import KafkaError, Message, Producer
 
 from libs.common.errors import ServerUnreachable
-from libs.common.kafka.client import make_client, producer_config
-from libs.common.kafka.client_log import ClientLog
-from libs.common.kafka.failures import RAISED_WHILE_SERVING, error_of, translated
+from libs.common.kafka.client.client_log import ClientLog
+from libs.common.kafka.client.configs import make_client, producer_config
+from libs.common.kafka.client.failures import RAISED_WHILE_SERVING, error_of, translated
 from libs.common.kafka.records import Outbound
 from libs.common.settings.kafka import KafkaSettings
 

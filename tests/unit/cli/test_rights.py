@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from libs.common.kafka.acls import On, Operation, Right
+from libs.common.kafka.topics.acls import On, Operation, Right
 from libs.common.settings import Settings
 from services.cli.rights import rights_of
 

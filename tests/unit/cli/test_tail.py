@@ -20,7 +20,7 @@ from services.cli.tail import _milliseconds
 
 SCRIPT = """
 import sys
-from libs.common.kafka.client_log import ClientLog
+from libs.common.kafka.client.client_log import ClientLog
 from libs.common.kafka.records import Inbound
 from services.cli import main, tail
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from libs.common.kafka.follow import Follower, Newest
+from libs.common.kafka.readers.follow import Follower, Newest
 from libs.common.kafka.records import Inbound
 from libs.common.process.health import NO_PARTITIONS
 from libs.common.rows.types.flows import FLOW_SCHEMA

@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from libs.common.errors import ConfigError
-from libs.common.kafka.client import producer_config
+from libs.common.kafka.client.configs import producer_config
 from libs.common.security import transport
 from libs.common.settings.kafka import KafkaSettings
 from libs.common.settings.storage import StorageAccount

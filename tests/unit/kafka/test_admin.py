@@ -10,8 +10,8 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from libs.common.errors import BlobtideError
-from libs.common.kafka import admin
-from libs.common.kafka.admin import ChangeKind, apply_topics, load_topic_specs
+from libs.common.kafka.topics import admin
+from libs.common.kafka.topics.admin import ChangeKind, apply_topics, load_topic_specs
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 
 

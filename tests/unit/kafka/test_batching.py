@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from libs.common.kafka.batching import Collector, PollPolicy
+from libs.common.kafka.loops.batching import Collector, PollPolicy
 from libs.common.kafka.records import Inbound, TopicPartition
 from libs.common.kafka.testing import record
 

@@ -11,9 +11,9 @@ import pytest
 from pydantic import ValidationError
 
 from libs.common.errors import ConfigError, ServerUnreachable
-from libs.common.kafka.client import check_reachable, consumer_config, producer_config, transactional_config
-from libs.common.kafka.client_log import ClientLog, reason_in
-from libs.common.kafka.producer import Limits
+from libs.common.kafka.client.client_log import ClientLog, reason_in
+from libs.common.kafka.client.configs import check_reachable, consumer_config, producer_config, transactional_config
+from libs.common.kafka.transactions.producer import Limits
 from libs.common.settings import Settings
 from libs.common.settings.kafka import KafkaSettings, SecurityProtocol
 from libs.common.settings.masking import masked

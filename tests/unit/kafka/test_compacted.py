@@ -12,8 +12,8 @@ import pytest
 from confluent_kafka import KafkaError, Message
 
 from libs.common.errors import BlobtideError, Retry, ServerUnreachable
-from libs.common.kafka import compacted
-from libs.common.kafka.compacted import _Follower
+from libs.common.kafka.readers import compacted
+from libs.common.kafka.readers.compacted import _Follower
 from libs.common.settings.kafka import KafkaSettings
 
 PATIENCE = 10.0

@@ -10,9 +10,9 @@ from confluent_kafka import TopicPartition as ClientPartition
 from structlog.testing import capture_logs
 
 from libs.common.errors import BlobtideError, Retry, ServerUnreachable
-from libs.common.kafka import lag
-from libs.common.kafka.consumer import Use
-from libs.common.kafka.lag import ASK_SECONDS
+from libs.common.kafka.group import lag
+from libs.common.kafka.group.consumer import Use
+from libs.common.kafka.group.lag import ASK_SECONDS
 from libs.common.kafka.records import TopicPartition
 from libs.common.settings.kafka import KafkaSettings
 from tests.consumer_world import World, message, shown_lag

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from libs.common.errors import Retry
-from libs.common.kafka import dead_letter_writer
-from libs.common.kafka.dead_letter_writer import DeadLetterWriter
+from libs.common.kafka.loops import dead_letter_writer
+from libs.common.kafka.loops.dead_letter_writer import DeadLetterWriter
 from libs.common.messages.dead_letters import DeadLetter, ErrorCode
 from libs.common.settings.kafka import KafkaSettings
 from tests.metric_values import since_now

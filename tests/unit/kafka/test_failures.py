@@ -6,7 +6,16 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from libs.common.errors import BlobtideError, ServerUnreachable
-from libs.common.kafka.failures import Failure, classify, error_of, is_fenced, is_moved, is_passing, is_refusal, translated
+from libs.common.kafka.client.failures import (
+    Failure,
+    classify,
+    error_of,
+    is_fenced,
+    is_moved,
+    is_passing,
+    is_refusal,
+    translated,
+)
 
 
 @pytest.mark.parametrize(

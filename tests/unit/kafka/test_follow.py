@@ -14,8 +14,8 @@ from confluent_kafka import KafkaError
 from confluent_kafka import TopicPartition as ClientPartition
 
 from libs.common.errors import BlobtideError, ConfigError, ServerUnreachable
-from libs.common.kafka import follow
-from libs.common.kafka.follow import Follower, Newest, Since
+from libs.common.kafka.readers import follow
+from libs.common.kafka.readers.follow import Follower, Newest, Since
 from libs.common.settings.kafka import KafkaSettings
 
 

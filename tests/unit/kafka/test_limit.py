@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from libs.common.errors import DeadLetterLimit
-from libs.common.kafka.limit import CONSECUTIVE, SMALLEST_SAMPLE_OF_SINKS, RejectionLimit
+from libs.common.kafka.loops.limit import CONSECUTIVE, SMALLEST_SAMPLE_OF_SINKS, RejectionLimit
 
 
 def test_a_share_of_one_lets_everything_pass() -> None:

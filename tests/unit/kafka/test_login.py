@@ -10,9 +10,9 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, Producer
 
 from libs.common.errors import ConfigError
-from libs.common.kafka.client import consumer_config, make_client, producer_config
-from libs.common.kafka.client_log import ClientLog
-from libs.common.kafka.login import Login, password
+from libs.common.kafka.client.client_log import ClientLog
+from libs.common.kafka.client.configs import consumer_config, make_client, producer_config
+from libs.common.kafka.client.login import Login, password
 from libs.common.settings.kafka import KafkaSettings, SecurityProtocol
 
 REFUSED = KafkaError(KafkaError._AUTHENTICATION, "Invalid username or password")

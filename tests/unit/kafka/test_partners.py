@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from structlog.testing import capture_logs
 
-from libs.common.kafka import lag, partners
+from libs.common.kafka.group import lag, partners
 from libs.common.kafka.records import TopicPartition
 from tests.consumer_world import World, message, shown_lag
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Collection, Sequence
 import pytest
 
 from libs.common.errors import DeadLetterLimit, Retry
-from libs.common.kafka.batching import PollPolicy
-from libs.common.kafka.limit import RejectionLimit
+from libs.common.kafka.loops.batching import PollPolicy
+from libs.common.kafka.loops.limit import RejectionLimit
+from libs.common.kafka.loops.sink_loop import Handled, SinkListener, SinkLoopSpec, SinkParts, SinkWork
 from libs.common.kafka.loops.waiting import Held
 from libs.common.kafka.records import Inbound, NextOffsets, TopicPartition
-from libs.common.kafka.sink_loop import Handled, SinkListener, SinkLoopSpec, SinkParts, SinkWork
 from libs.common.kafka.testing import record
 from libs.common.messages.dead_letters import DeadLetter, ErrorCode
 from libs.common.process.health import NO_PARTITIONS, Health

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from libs.common.errors import ConfigError
 from libs.common.kafka.records import Outbound
-from libs.common.kafka.topic_limits import SMALLEST, TopicLimits
+from libs.common.kafka.topics.topic_limits import SMALLEST, TopicLimits
 from libs.common.messages.dead_letters import DeadLetter, ErrorCode, stage_and_code
 from libs.common.settings.kafka import KEY_AND_HEADERS_BYTES, KafkaSettings
 

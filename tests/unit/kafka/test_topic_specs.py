@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from libs.common.errors import ConfigError
-from libs.common.kafka.topic_specs import load_topic_specs
+from libs.common.kafka.topics.topic_specs import load_topic_specs
 from libs.common.settings.kafka import TopicSettings
 
 

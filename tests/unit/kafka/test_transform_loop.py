@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection, Sequence
 import pytest
 
 from libs.common.errors import DeadLetterLimit, Retry, ServerUnreachable
-from libs.common.kafka.failures import OutputRefused
+from libs.common.kafka.client.failures import OutputRefused
+from libs.common.kafka.loops.transform_loop import PollPolicy, Transform, TransformLoop
 from libs.common.kafka.records import CommitResult, Inbound, Listener, NextOffsets, Outbound, TopicPartition
 from libs.common.kafka.testing import FakeSession, record
-from libs.common.kafka.transform_loop import PollPolicy, Transform, TransformLoop
 from libs.common.process.health import NO_PARTITIONS, Health
 from libs.common.process.service import Stop
 

@@ -16,9 +16,9 @@ import structlog
 from prometheus_client import Counter
 
 from libs.common.errors import Retry
-from libs.common.kafka.batching import Collector
+from libs.common.kafka.client.throttle import Throttle
+from libs.common.kafka.loops.batching import Collector
 from libs.common.kafka.records import Inbound, TopicPartition
-from libs.common.kafka.throttle import Throttle
 from libs.common.process.health import Health, Need
 from libs.common.process.service import Stop
 

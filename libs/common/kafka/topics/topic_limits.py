@@ -17,7 +17,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]
 
 from libs.common.errors import ConfigError
-from libs.common.kafka.client import Config, SilentLog, admin_config, make_client
+from libs.common.kafka.client.configs import Config, SilentLog, admin_config, make_client
 from libs.common.kafka.records import Outbound
 from libs.common.messages.dead_letters import OMITTED_BYTES, stage_and_code
 from libs.common.messages.headers import Headers

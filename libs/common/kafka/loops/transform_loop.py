@@ -15,14 +15,14 @@ from typing import Final, Protocol
 import structlog
 
 from libs.common.errors import ConfigError, DeadLetterLimit, Retry, ServerUnreachable
-from libs.common.kafka.batching import Collector, PollPolicy
-from libs.common.kafka.dead_messages import dead_message
-from libs.common.kafka.failures import OutputRefused
-from libs.common.kafka.isolation import Isolation
-from libs.common.kafka.limit import RejectionLimit
-from libs.common.kafka.offsets import next_offsets
+from libs.common.kafka.client.failures import OutputRefused
+from libs.common.kafka.client.throttle import Throttle
+from libs.common.kafka.group.offsets import next_offsets
+from libs.common.kafka.loops.batching import Collector, PollPolicy
+from libs.common.kafka.loops.dead_messages import dead_message
+from libs.common.kafka.loops.isolation import Isolation
+from libs.common.kafka.loops.limit import RejectionLimit
 from libs.common.kafka.records import CommitResult, Inbound, Listener, Outbound, Session, TopicPartition
-from libs.common.kafka.throttle import Throttle
 from libs.common.messages.dead_letters import ErrorCode
 from libs.common.process.health import NO_PARTITIONS, Health, Need
 from libs.common.process.service import Stop

@@ -17,8 +17,8 @@ from confluent_kafka import IsolationLevel, KafkaException
 from confluent_kafka import TopicPartition as ClientPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
-from libs.common.kafka import metrics
-from libs.common.kafka.client import SilentLog, admin_config, make_client
+from libs.common.kafka.client import metrics
+from libs.common.kafka.client.configs import SilentLog, admin_config, make_client
 from libs.common.kafka.records import TopicPartition
 from libs.common.settings.kafka import KafkaSettings
 

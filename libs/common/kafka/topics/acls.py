@@ -22,7 +22,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from libs.common.errors import BlobtideError
-from libs.common.kafka.client import ANSWER_SECONDS, answer_of, check_reachable, make_admin
+from libs.common.kafka.client.configs import ANSWER_SECONDS, answer_of, check_reachable, make_admin
 from libs.common.settings.kafka import KafkaSettings
 
 

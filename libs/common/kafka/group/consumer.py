@@ -31,15 +31,15 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as ClientPartition
 
 from libs.common.errors import BlobtideError, Retry, ServerUnreachable
-from libs.common.kafka import metrics
-from libs.common.kafka.client import consumer_config, make_client
-from libs.common.kafka.client_log import ClientLog
-from libs.common.kafka.failures import error_of, is_end, is_moved, is_out_of_range, is_passing, raise_for, translated
-from libs.common.kafka.lag import Lag
-from libs.common.kafka.partners import Partners
-from libs.common.kafka.protocols import ConsumerClient, RebalanceCallback
+from libs.common.kafka.client import metrics
+from libs.common.kafka.client.client_log import ClientLog
+from libs.common.kafka.client.configs import consumer_config, make_client
+from libs.common.kafka.client.failures import error_of, is_end, is_moved, is_out_of_range, is_passing, raise_for, translated
+from libs.common.kafka.client.protocols import ConsumerClient, RebalanceCallback
+from libs.common.kafka.client.throttle import Throttle
+from libs.common.kafka.group.lag import Lag
+from libs.common.kafka.group.partners import Partners
 from libs.common.kafka.records import Inbound, Listener, TopicPartition
-from libs.common.kafka.throttle import Throttle
 from libs.common.messages.headers import Headers
 from libs.common.settings.kafka import KafkaSettings
 

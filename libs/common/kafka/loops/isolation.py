@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from libs.common.kafka.offsets import first_offsets
+from libs.common.kafka.group.offsets import first_offsets
 from libs.common.kafka.records import Inbound, TopicPartition
 
 ABORTS_BEFORE_HALVING: Final = 2

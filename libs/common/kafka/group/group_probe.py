@@ -15,8 +15,8 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as ClientPartition
 
-from libs.common.kafka.client import SilentLog, consumer_config, make_client
-from libs.common.kafka.failures import error_of, is_denied
+from libs.common.kafka.client.configs import SilentLog, consumer_config, make_client
+from libs.common.kafka.client.failures import error_of, is_denied
 from libs.common.settings.kafka import KafkaSettings
 
 _POLL_SECONDS: Final = 0.1

@@ -14,7 +14,7 @@ from libs.common.errors import ConfigError
 from libs.common.settings.base import Group
 from libs.common.settings.kafka import TopicSettings
 
-_ROOT: Final = Path(__file__).resolve().parents[3]
+_ROOT: Final = Path(__file__).resolve().parents[4]
 # In a checkout, and in an installed wheel.
 _PLACES: Final = (_ROOT / "deploy" / "topics.yaml", _ROOT / "services" / "cli" / "deploy" / "topics.yaml")
 _SAFE_REPLICATION = 3

@@ -31,10 +31,10 @@ from confluent_kafka import KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as ClientPartition
 
 from libs.common.errors import BlobtideError
-from libs.common.kafka import metrics
-from libs.common.kafka.bounded_calls import BoundedCalls, CallHangs
-from libs.common.kafka.client_log import ClientLog
-from libs.common.kafka.failures import (
+from libs.common.kafka.client import metrics
+from libs.common.kafka.client.bounded_calls import BoundedCalls, CallHangs
+from libs.common.kafka.client.client_log import ClientLog
+from libs.common.kafka.client.failures import (
     RAISED_WHILE_SERVING,
     Failure,
     OutputRefused,
@@ -48,9 +48,9 @@ from libs.common.kafka.failures import (
     is_too_large,
     translated,
 )
-from libs.common.kafka.protocols import TransactionalClient
+from libs.common.kafka.client.protocols import TransactionalClient
+from libs.common.kafka.client.throttle import Throttle
 from libs.common.kafka.records import NextOffsets, Outbound
-from libs.common.kafka.throttle import Throttle
 from libs.common.messages.dead_letters import stage_and_code
 
 log = structlog.get_logger(__name__)

@@ -13,14 +13,14 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from libs.common.kafka import metrics
-from libs.common.kafka.batching import Collector, PollPolicy
-from libs.common.kafka.client import check_reachable
-from libs.common.kafka.consumer import GroupConsumer, GroupSpec
-from libs.common.kafka.dead_letter_writer import DeadLetterWriter
-from libs.common.kafka.limit import SMALLEST_SAMPLE_OF_SINKS, RejectionLimit
+from libs.common.kafka.client import metrics
+from libs.common.kafka.client.configs import check_reachable
+from libs.common.kafka.group.consumer import GroupConsumer, GroupSpec
+from libs.common.kafka.group.offsets import next_offsets
+from libs.common.kafka.loops.batching import Collector, PollPolicy
+from libs.common.kafka.loops.dead_letter_writer import DeadLetterWriter
+from libs.common.kafka.loops.limit import SMALLEST_SAMPLE_OF_SINKS, RejectionLimit
 from libs.common.kafka.loops.waiting import Held, Pausable, Reason, Waiting, Watch
-from libs.common.kafka.offsets import next_offsets
 from libs.common.kafka.records import Inbound, NextOffsets, TopicPartition
 from libs.common.messages.dead_letters import DeadLetter
 from libs.common.process.health import NO_PARTITIONS, Health, Need

@@ -26,10 +26,10 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from libs.common.errors import BlobtideError, ConfigError, ServerUnreachable
-from libs.common.kafka.client import ANSWER_SECONDS, answer_of, check_reachable, make_admin, missing_topic
-from libs.common.kafka.failures import error_of, translated
-from libs.common.kafka.partners import TOGETHER
-from libs.common.kafka.topic_specs import TopicSpec, load_topic_specs
+from libs.common.kafka.client.configs import ANSWER_SECONDS, answer_of, check_reachable, make_admin, missing_topic
+from libs.common.kafka.client.failures import error_of, translated
+from libs.common.kafka.group.partners import TOGETHER
+from libs.common.kafka.topics.topic_specs import TopicSpec, load_topic_specs
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 
 __all__ = [

@@ -15,7 +15,7 @@ import structlog
 from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
-from libs.common.kafka.client import SilentLog, admin_config, make_client
+from libs.common.kafka.client.configs import SilentLog, admin_config, make_client
 from libs.common.kafka.records import TopicPartition
 from libs.common.settings.kafka import KafkaSettings
 

@@ -21,14 +21,14 @@ import structlog
 from confluent_kafka import Producer
 
 from libs.common.errors import ServerUnreachable
-from libs.common.kafka.client import check_reachable, make_client, transactional_config
-from libs.common.kafka.client_log import ClientLog
-from libs.common.kafka.consumer import GroupConsumer, GroupSpec, Use
-from libs.common.kafka.failures import OutputRefused, OutputTooLarge
-from libs.common.kafka.producer import Ending, State, Transaction, TransactionalProducer
-from libs.common.kafka.protocols import TransactionalClient
+from libs.common.kafka.client.client_log import ClientLog
+from libs.common.kafka.client.configs import check_reachable, make_client, transactional_config
+from libs.common.kafka.client.failures import OutputRefused, OutputTooLarge
+from libs.common.kafka.client.protocols import TransactionalClient
+from libs.common.kafka.group.consumer import GroupConsumer, GroupSpec, Use
 from libs.common.kafka.records import CommitResult, Inbound, Listener, NextOffsets, Outbound, TopicPartition
-from libs.common.kafka.topic_limits import TopicLimits
+from libs.common.kafka.topics.topic_limits import TopicLimits
+from libs.common.kafka.transactions.producer import Ending, State, Transaction, TransactionalProducer
 from libs.common.settings.kafka import KafkaSettings
 
 log = structlog.get_logger(__name__)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import structlog
 
-from libs.common.kafka.throttle import Throttle
+from libs.common.kafka.client.throttle import Throttle
 
 log = structlog.get_logger(__name__)
 

@@ -9,12 +9,12 @@ import structlog
 from confluent_kafka import KafkaError, Message, Producer
 
 from libs.common.errors import Retry
-from libs.common.kafka import metrics
-from libs.common.kafka.client import make_client, producer_config
-from libs.common.kafka.client_log import ClientLog
-from libs.common.kafka.failures import RAISED_WHILE_SERVING, error_of, is_denied, is_passing, is_too_large, translated
+from libs.common.kafka.client import metrics
+from libs.common.kafka.client.client_log import ClientLog
+from libs.common.kafka.client.configs import make_client, producer_config
+from libs.common.kafka.client.failures import RAISED_WHILE_SERVING, error_of, is_denied, is_passing, is_too_large, translated
 from libs.common.kafka.records import Outbound
-from libs.common.kafka.topic_limits import TopicLimits
+from libs.common.kafka.topics.topic_limits import TopicLimits
 from libs.common.messages.dead_letters import DeadLetter
 from libs.common.settings.kafka import KafkaSettings
 

@@ -14,10 +14,10 @@ from confluent_kafka import Consumer, Message
 from confluent_kafka import TopicPartition as ClientPartition
 
 from libs.common.errors import ServerUnreachable
-from libs.common.kafka.client import consumer_config, make_client, reader_group
-from libs.common.kafka.client_log import ClientLog
-from libs.common.kafka.consumer import inbound
-from libs.common.kafka.failures import is_end, is_out_of_range, is_passing, translated
+from libs.common.kafka.client.client_log import ClientLog
+from libs.common.kafka.client.configs import consumer_config, make_client, reader_group
+from libs.common.kafka.client.failures import is_end, is_out_of_range, is_passing, translated
+from libs.common.kafka.group.consumer import inbound
 from libs.common.kafka.records import Inbound
 from libs.common.settings.kafka import KafkaSettings
 

@@ -16,10 +16,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from libs.common.errors import BlobtideError, ConfigError, ServerUnreachable
-from libs.common.kafka.certificates import authorities_here, why_not_trusted
-from libs.common.kafka.client_log import ClientLog, reason_in
-from libs.common.kafka.failures import error_of, is_denied, translated
-from libs.common.kafka.login import RENEWING, Login, password
+from libs.common.kafka.client.certificates import authorities_here, why_not_trusted
+from libs.common.kafka.client.client_log import ClientLog, reason_in
+from libs.common.kafka.client.failures import error_of, is_denied, translated
+from libs.common.kafka.client.login import RENEWING, Login, password
 from libs.common.security.transport import Lack, guard_credentials, is_plain, note
 from libs.common.settings.kafka import KafkaSettings, SecurityProtocol
 from libs.common.settings.oauth import OAuthSettings
@@ -51,7 +51,7 @@ def consumer_config(kafka: KafkaSettings, group: str) -> Config:
         "group.id": group,
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
-        # Never skip silently: a missing or invalid position is an event that we handle (assignment.py).
+        # Never skip silently: a missing or invalid position is an event that we handle (group/consumer.py).
         "auto.offset.reset": "error",
         "isolation.level": "read_committed",
         "partition.assignment.strategy": "range",

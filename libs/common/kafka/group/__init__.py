@@ -1,0 +1,1 @@
+"""Membership in a consumer group: positions, partitions that belong together, lag."""

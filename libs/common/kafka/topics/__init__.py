@@ -1,0 +1,1 @@
+"""Topics as things: their declaration, their limits, the rights on them."""
