@@ -1,4 +1,4 @@
-"""Settings: one YAML file, environment variables over it, one group a file. `load_settings` is the only way in."""
+"""Settings: a YAML file overridden by environment variables, one module per group. `load_settings` is the only entry point."""
 
 from libs.common.settings.loader import Settings, load_settings, settings_file
 from libs.common.settings.masking import masked, masked_options

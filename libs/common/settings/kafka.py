@@ -1,4 +1,4 @@
-"""How to reach Kafka, and what the topics are called."""
+"""How to connect to Kafka, and the names of the topics."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from libs.common.settings.base import Group
 from libs.common.settings.oauth import OAuthSettings
 from libs.common.settings.transport import TransportSettings
 
-KEY_AND_HEADERS_BYTES: Final = 16_384  # twice the longest blob id, and more
+KEY_AND_HEADERS_BYTES: Final = 16_384  # more than twice the longest blob id
 _SMALLEST_MESSAGE: Final = 120_000
-# What a commit may take before we give it up ourselves, and some more: Kafka must not end a transaction that is alive.
+# Longer than we ourselves wait for a commit: Kafka must not end a transaction that is still alive.
 _LONGEST_COMMIT_MS: Final = 10_000
 
 
@@ -28,7 +28,7 @@ class SecurityProtocol(StrEnum):
 
 
 class SaslMechanism(StrEnum):
-    """How a login is proved."""
+    """How the client authenticates."""
 
     PLAIN = "PLAIN"
     SCRAM_SHA_256 = "SCRAM-SHA-256"
@@ -37,7 +37,7 @@ class SaslMechanism(StrEnum):
 
 
 class Compression(StrEnum):
-    """How batches are compressed."""
+    """Compression of batches."""
 
     NONE = "none"
     LZ4 = "lz4"
@@ -49,14 +49,14 @@ class Compression(StrEnum):
 class KafkaSettings(TransportSettings):
     """The Kafka cluster."""
 
-    bootstrap_servers: str = Field(default="127.0.0.1:9092", min_length=1, description="host:port, comma-separated.")
-    security_protocol: SecurityProtocol = Field(default=SecurityProtocol.PLAINTEXT, description="Transport security.")
+    bootstrap_servers: str = Field(default="127.0.0.1:9092", min_length=1, description="Brokers as host:port, comma-separated.")
+    security_protocol: SecurityProtocol = Field(default=SecurityProtocol.PLAINTEXT, description="Security protocol.")
     sasl_mechanism: SaslMechanism = Field(
-        default=SaslMechanism.PLAIN, description="How to sign in; used if security_protocol begins with SASL."
+        default=SaslMechanism.PLAIN, description="SASL mechanism; used if security_protocol begins with SASL."
     )
-    sasl_username: str = Field(default="", description="SASL user; $ConnectionString for Event Hubs.")
+    sasl_username: str = Field(default="", description="SASL user name; $ConnectionString for Event Hubs.")
     sasl_password: SecretStr = Field(default=SecretStr(""), description="SASL password.")
-    sasl_password_file: Path | None = Field(default=None, description="File that holds the SASL password; may be replaced.")
+    sasl_password_file: Path | None = Field(default=None, description="File that holds the SASL password; may be rotated.")
     oauth: OAuthSettings = OAuthSettings()
     ssl_ca_location: Path | None = Field(default=None, description="CA certificates (PEM).")
     ssl_certificate_location: Path | None = Field(default=None, description="Client certificate (PEM).")
@@ -65,16 +65,18 @@ class KafkaSettings(TransportSettings):
         default="blobtide", pattern=r"^[A-Za-z0-9._-]+$", description="Prefix of consumer groups and transactional ids."
     )
     session_timeout_ms: int = Field(default=10_000, ge=6_000, le=60_000, description="Consumer session timeout.")
-    max_poll_interval_ms: int = Field(default=300_000, ge=10_000, description="Longest time between two polls.")
+    max_poll_interval_ms: int = Field(default=300_000, ge=10_000, description="Maximum time between polls.")
     transaction_timeout_ms: int = Field(default=15_000, ge=_LONGEST_COMMIT_MS, le=60_000, description="Transaction timeout.")
-    message_max_bytes: int = Field(default=8_388_608, ge=_SMALLEST_MESSAGE, description="Largest message a producer may send.")
+    message_max_bytes: int = Field(default=8_388_608, ge=_SMALLEST_MESSAGE, description="Maximum size of a message sent.")
     compression: Compression = Field(default=Compression.LZ4, description="Compression of batches.")
-    fetch_memory_kbytes: int = Field(default=8_192, ge=1_024, description="Prefetched data a consumer may hold.")
-    librdkafka: dict[str, str] = Field(default_factory=dict, description="Further librdkafka options, passed as given.")
+    fetch_memory_kbytes: int = Field(default=8_192, ge=1_024, description="Limit on the data a consumer prefetches.")
+    librdkafka: dict[str, str] = Field(
+        default_factory=dict, description="Additional librdkafka options, passed through as given."
+    )
 
     @property
     def value_max_bytes(self) -> int:
-        """How large a message's value may be, so that key and headers fit beside it."""
+        """Maximum size of a message's value, leaving room for its key and headers."""
         return self.largest_message - KEY_AND_HEADERS_BYTES
 
     @property
@@ -84,18 +86,18 @@ class KafkaSettings(TransportSettings):
 
     @property
     def signs_in(self) -> bool:
-        """Whether brokers get credentials."""
+        """Whether credentials are sent to the brokers."""
         return self.security_protocol.startswith("SASL")
 
     @property
     def gets_tokens(self) -> bool:
-        """Whether brokers get tokens that `oauth` leads to."""
+        """Whether the brokers are sent tokens obtained through `oauth`."""
         return self.signs_in and self.sasl_mechanism is SaslMechanism.OAUTHBEARER and bool(self.oauth.token_url)
 
     @field_validator("sasl_password_file", mode="before")
     @classmethod
     def _none_if_empty(cls, file: object) -> object:
-        return None if file == "" else file  # how a variable takes back what stands in the settings file
+        return None if file == "" else file  # lets a variable unset what the settings file sets
 
     @model_validator(mode="after")
     def _credentials_are_used(self) -> Self:
@@ -106,8 +108,8 @@ class KafkaSettings(TransportSettings):
         ]
         if given and not self.signs_in:
             raise ValueError(
-                f"{' and '.join(given)} would not be used: security_protocol {self.security_protocol.value} does not sign in;"
-                " choose SASL_SSL, or remove them"
+                f"{' and '.join(given)} would have no effect: security_protocol {self.security_protocol.value} does not"
+                " authenticate; choose SASL_SSL, or remove them"
             )
         return self
 
@@ -117,53 +119,51 @@ class KafkaSettings(TransportSettings):
         given = self.oauth != OAuthSettings()
         if given and not wants:
             raise ValueError(
-                "oauth would not be used: set security_protocol to SASL_SSL and sasl_mechanism to OAUTHBEARER, or remove it"
+                "oauth would have no effect: set security_protocol to SASL_SSL and sasl_mechanism to OAUTHBEARER, or remove it"
             )
         if given and not (self.oauth.token_url and self.oauth.client_id):
-            raise ValueError("oauth needs token_url and client_id")
+            raise ValueError("oauth requires token_url and client_id")
         if given and (twice := sorted(name for name in self.librdkafka if name.startswith("sasl.oauthbearer.method"))):
-            raise ValueError(f"oauth and librdkafka.{twice[0]} say both how tokens are had: remove one")
+            raise ValueError(f"oauth and librdkafka.{twice[0]} both configure tokens: remove one")
         if wants and not given and not any("oauthbearer" in name for name in self.librdkafka):
-            raise ValueError("sasl_mechanism OAUTHBEARER needs to know where tokens come from: set oauth")
+            raise ValueError("sasl_mechanism OAUTHBEARER requires a source of tokens: set oauth")
         return self
 
     @model_validator(mode="after")
     def _safe(self) -> Self:
         for name in ("enable.auto.commit", "enable.auto.offset.store", "enable.idempotence", "isolation.level", "acks"):
             if name in self.librdkafka:
-                raise ValueError(f"kafka.librdkafka.{name} decides over delivery and cannot be changed")
+                raise ValueError(f"kafka.librdkafka.{name} affects delivery guarantees and cannot be changed")
         for name in ("bootstrap.servers", "metadata.broker.list", "security.protocol"):
             if name in self.librdkafka:
-                raise ValueError(f"kafka.librdkafka.{name} has a setting of its own: use bootstrap_servers, security_protocol")
+                raise ValueError(f"kafka.librdkafka.{name} has its own setting: use bootstrap_servers or security_protocol")
         for name, least in (("message.max.bytes", _SMALLEST_MESSAGE), ("batch.size", 1)):
             if name in self.librdkafka and not (self.librdkafka[name].isdigit() and int(self.librdkafka[name]) >= least):
-                raise ValueError(f"kafka.librdkafka.{name} must be a number of bytes, at least {least}")
+                raise ValueError(f"kafka.librdkafka.{name} must be a number of bytes, {least} or more")
         return self
 
 
 class TopicSettings(Group):
-    """Names of the topics; change them only for all services together."""
+    """Names of the topics. Change them for all services at once."""
 
     blobs: str = Field(
         default="Ingestion.Blobs",
-        description="Announcements: blobs that are new, have grown or are closed, from blob-monitor to ingest.",
+        description="Announcements from blob-monitor to ingest: blobs that are new, have grown or are closed.",
     )
     blob_state: str = Field(
-        default="Ingestion.BlobState", description="What blob-monitor has seen, the newest a blob; compacted."
+        default="Ingestion.BlobState", description="What blob-monitor has seen, one record per blob; compacted."
     )
     checkpoints: str = Field(
-        default="Ingestion.Checkpoints", description="How far ingest has read, the newest a blob; compacted."
+        default="Ingestion.Checkpoints", description="How far ingest has read, one record per blob; compacted."
     )
-    completions: str = Field(
-        default="Ingestion.Completions", description="Closed blobs that have been read to their end, from ingest."
-    )
+    completions: str = Field(default="Ingestion.Completions", description="Closed blobs that ingest has read to the end.")
     quarantine: str = Field(
-        default="Ingestion.Quarantine", description="Blobs that the parser reads no more, the newest a blob; compacted."
+        default="Ingestion.Quarantine", description="Blobs the parser no longer reads, one record per blob; compacted."
     )
     raw_flow_logs: str = Field(default="Raw.FlowLogs", description="Segments of flow logs, from ingest to the parser.")
     raw_application_logs: str = Field(
-        default="Raw.ApplicationLogs", description="Lines of sources with stream application_logs."
+        default="Raw.ApplicationLogs", description="Lines from sources with stream application_logs."
     )
-    raw_proxy_logs: str = Field(default="Raw.ProxyLogs", description="Lines of sources with stream proxy_logs.")
+    raw_proxy_logs: str = Field(default="Raw.ProxyLogs", description="Lines from sources with stream proxy_logs.")
     flows: str = Field(default="Extracted.Flows", description="Flow batches, from the parser to the sinks.")
-    errors: str = Field(default="Errors", description="Dead letters of all services.")
+    errors: str = Field(default="Errors", description="Dead letters from all services.")

@@ -1,7 +1,7 @@
-"""Load the settings: defaults, then the YAML file, then ``BLOBTIDE_...`` variables; refuse what nobody knows.
+"""Load the settings: defaults, overridden by the YAML file, overridden by ``BLOBTIDE_...`` variables; refuse unknown names.
 
 The file is ``--config``, else ``BLOBTIDE_CONFIG``, else ``~/.blobtide/config.yaml`` if it exists. A variable names a setting by
-its path with ``__`` between groups: ``BLOBTIDE_KAFKA__BOOTSTRAP_SERVERS``. There is no interpolation.
+its path, with ``__`` between the parts: ``BLOBTIDE_KAFKA__BOOTSTRAP_SERVERS``. There is no interpolation.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _NO_TEXT: Final = re.compile("[\\0\ud800-\udfff]")
 
 
 class Settings(BaseSettings):
-    """All settings. The options of a sink are checked by that sink."""
+    """All settings. Each sink validates its own options."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, hide_input_in_errors=True
@@ -54,7 +54,7 @@ class Settings(BaseSettings):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What an operator should know of the way in which these settings are kept; said at every start."""
+        """Warnings about how these settings are stored, logged at every start."""
         return self._notes
 
     @model_validator(mode="before")
@@ -62,7 +62,7 @@ class Settings(BaseSettings):
     def _text(cls, values: Any) -> Any:
         for path, text in _texts(values, ""):
             if _NO_TEXT.search(text):
-                raise ValueError(f"{path}: holds a NUL or half a character, which no name, path or secret has")
+                raise ValueError(f"{path}: contains a NUL or an unpaired surrogate")
         return values
 
     @classmethod
@@ -74,7 +74,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Let the environment win over the file; read no .env file and no secrets folder."""
+        """Let the environment override the file; read no .env file and no secrets folder."""
         del env_settings, dotenv_settings, file_secret_settings
         return Variables(settings_cls), init_settings
 
@@ -83,7 +83,7 @@ def load_settings(path: Path | None = None) -> Settings:
     """Return the effective settings.
 
     Raises:
-        ConfigError: one message that names every wrong setting and says what is wrong with it.
+        ConfigError: its message names every invalid setting and says what is wrong with it.
     """
     refuse_unknown_variables(os.environ, Settings.model_fields)
     file = settings_file(path)
@@ -93,17 +93,17 @@ def load_settings(path: Path | None = None) -> Settings:
     except ValidationError as error:
         raise ConfigError(_explain(error, file)) from error
     except RecursionError as error:
-        raise ConfigError("settings: values within values beyond reason; look at the BLOBTIDE_... variables") from error
-    except ValueError as error:  # a variable that should be JSON and is not
+        raise ConfigError("settings are nested too deeply; check the BLOBTIDE_... variables") from error
+    except ValueError as error:  # a variable that should be JSON but is not
         raise ConfigError(f"{error}: give groups and lists in {PREFIX}... variables as JSON") from error
     remember_secrets(settings)
     if file is not None and _others_can_read(file) and holds_secrets(settings):
-        settings._notes = (f"{file} holds secrets and others can read it: chmod 600, or give secrets by files (..._file)",)  # noqa: SLF001
+        settings._notes = (f"{file} holds secrets and is world-readable: chmod 600 it, or give secrets as files (..._file)",)  # noqa: SLF001
     return settings
 
 
 def settings_file(path: Path | None = None) -> Path | None:
-    """Return the file that `load_settings` reads if it is given `path`; None if it reads none."""
+    """Return the file that ``load_settings(path)`` reads; None if it reads none."""
     if path is not None:
         return path
     if named := os.environ.get(CONFIG_VARIABLE):
@@ -120,7 +120,7 @@ def _others_can_read(file: Path) -> bool:
 
 
 def _texts(value: Any, path: str) -> Iterator[tuple[str, str]]:
-    """Yield every text of plain values, names too, with the path of the group in which it stands."""
+    """Yield every text in plain values, names included, with the path of its group."""
     match value:
         case str():
             yield path, value

@@ -1,4 +1,4 @@
-"""Settings for display, every secret as asterisks: what is typed as one, what may be one by its name, and parts of URLs."""
+"""Settings for display, with asterisks for secrets: values typed as such, values with a telling name, and parts of URLs."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any, Final
 from pydantic import BaseModel, SecretStr
 
 _HIDDEN: Final = str(SecretStr("x"))
-# In options that only a sink or the Kafka client can type. What SASL takes beside these can hold a login as well.
+# For options whose types only a sink or the Kafka client knows. Other SASL options can hold a login as well.
 _SECRET_WORDS: Final = ("password", "passphrase", "secret", "token", "key", "connection_string", "pem", "sasl.")
 _USER_INFO: Final = re.compile(r"://.*@", re.DOTALL)
 _QUERY: Final = re.compile(r"\?.*", re.DOTALL)
 
 
 def masked_options(options: BaseModel) -> dict[str, Any]:
-    """Return the options of one sink as plain data for display, every secret as asterisks."""
+    """Return the options of one sink as plain data for display, with asterisks for secrets."""
     shown: dict[str, Any] = _masked_by_name(_masked_urls(options.model_dump(mode="json", exclude_none=True)))
     return shown
 
 
 def masked(settings: BaseModel) -> dict[str, Any]:
-    """Return the settings as plain data for display, every secret as asterisks."""
+    """Return the settings as plain data for display, with asterisks for secrets."""
     shown: dict[str, Any] = _masked_urls(settings.model_dump(mode="json", exclude_none=True))
     shown["sinks"] = {name: _masked_by_name(options) for name, options in shown["sinks"].items()}
     shown["kafka"]["librdkafka"] = _masked_by_name(shown["kafka"]["librdkafka"])
@@ -29,7 +29,7 @@ def masked(settings: BaseModel) -> dict[str, Any]:
 
 
 def _masked_urls(value: Any) -> Any:
-    """Hide the user and the query (which may be a signature) of every URL."""
+    """Hide the user info and the query (possibly a signature) of every URL."""
     match value:
         case dict():
             return {name: _masked_urls(inner) for name, inner in value.items()}

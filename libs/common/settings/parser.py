@@ -8,20 +8,27 @@ from libs.common.settings.base import Group
 
 
 class ParserSettings(Group):
-    """parser."""
+    """The parser."""
 
-    poll_seconds: float = Field(default=1.0, gt=0, le=5, description="How long one poll collects.")
+    poll_seconds: float = Field(default=1.0, gt=0, le=5, description="Seconds for which one poll collects segments.")
     poll_messages: int = Field(default=2_000, ge=1, description="Segments after which a poll ends early.")
     poll_bytes: int = Field(default=8_388_608, ge=1_000_000, description="Bytes after which a poll ends early.")
-    batch_bytes: int = Field(default=4_000_000, ge=100_000, le=8_000_000, description="Largest flow batch, uncompressed.")
-    dead_letter_limit: float = Field(default=0.5, gt=0, le=1, description="Share of tuples that may be dead-lettered; 1: all.")
+    batch_bytes: int = Field(
+        default=4_000_000, ge=100_000, le=8_000_000, description="Maximum size of a flow batch, uncompressed."
+    )
+    dead_letter_limit: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="Share of tuples that may be dead-lettered before the parser stops; 1 never stops it.",
+    )
     quarantine_share: float = Field(
         default=0.5,
         gt=0,
         le=1,
-        description="A blob of whose tuples a larger share is bad goes into quarantine: its segments go to Errors by "
-        "reference; 1: none does.",
+        description="Share of bad tuples above which a blob is quarantined: its segments then go to Errors by reference. "
+        "1 disables quarantine.",
     )
     quarantine_records: int = Field(
-        default=100, ge=1, le=5_000, description="Tuples of a blob, counted from the first bad one on, before it is judged."
+        default=100, ge=1, le=5_000, description="Tuples to see, counted from a blob's first bad one, before it is judged."
     )

@@ -1,4 +1,4 @@
-"""Settings as plain data with their secrets, for another process of ours to load; `masking` is for everybody else."""
+"""Settings as plain data, secrets included, for our own child processes to load; anything else must use `masking`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, SecretStr
 
 
 def plain(settings: BaseModel) -> dict[str, Any]:
-    """Return what is set, as a settings file would say it: what has its default is left out, secrets are as they are."""
+    """Return what is set, as a settings file would hold it: defaults left out, secrets in clear text."""
     data: dict[str, Any] = _plain(settings.model_dump(exclude_unset=True))
     return data
 

@@ -1,4 +1,4 @@
-"""Validation errors as one line: which setting, what is wrong with it, and which one was probably meant."""
+"""Validation errors on one line: which setting, what is wrong with it, and which one was probably meant."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ __all__ = ["describe_problems", "did_you_mean"]
 
 _Location = tuple[int | str, ...]
 
-# In place of what the library says of its own types.
+# Replaces the library's messages, which speak of its own types.
 _WANTED: Final = {
     "tuple_type": "give a list, such as [a, b]",
     "dict_type": "give settings below it, such as name: value",
     "model_type": "give settings below it, such as name: value",
-    "string_type": "give text (what looks like a number, a date or true needs quotes)",
+    "string_type": "give text (quote values that look like a number, a date or a boolean)",
 }
 
 
 def describe_problems(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:
-    """Return every problem of `error`, named by its path under `prefix` (``sinks.file.``); no values, they may be secrets."""
+    """Return every problem in `error`, named by its path under `prefix` (``sinks.file.``); no values, which may be secret."""
     return "; ".join(_described(error.errors(), model, prefix))
 
 
@@ -36,9 +36,9 @@ def _described(problems: list[Any], model: type[BaseModel], prefix: str) -> Iter
     for problem in problems:
         location: _Location = problem["loc"]
         if problem["type"] == "missing" and location in misspelt:
-            continue  # it stands there under a wrong name
+            continue  # it is present under a misspelt name
         if problem["type"] == "too_short" and location in wrong_parts:
-            continue  # it is short only because what is wrong in it does not count
+            continue  # it is too short only because its invalid items are not counted
         yield _describe(problem, model, prefix)
 
 
@@ -48,7 +48,7 @@ def _describe(problem: Any, model: type[BaseModel], prefix: str) -> str:
     if problem["type"] == "extra_forbidden":
         return f"{path}: unknown setting{did_you_mean(str(location[-1]), _fields_at(model, location[:-1]))}"
     if problem["type"] == "missing":
-        return f"{path}: is missing"
+        return f"{path}: missing"
     message = _WANTED.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
     return f"{path.rstrip('.')}: {message}" if path else message
 
@@ -60,7 +60,7 @@ def _fields_at(model: Any, location: _Location) -> Iterable[str]:
 
 
 def _inside(annotation: Any, part: int | str) -> Any:
-    """Return what is wanted at `part` of a group, of a dictionary or of a tuple of any length; None if that cannot be said."""
+    """Return the type expected at `part` of a group, dictionary or variable-length tuple; None if unknown."""
     if fields := getattr(annotation, "model_fields", None):
         return getattr(fields.get(part), "annotation", None)
     inner = get_args(annotation) or (None,)

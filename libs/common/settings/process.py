@@ -1,4 +1,4 @@
-"""Settings that every process has: health and metrics, logging, which of several it is."""
+"""Settings common to every process: health and metrics, logging, and its instance number."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from libs.common.settings.base import Group
 class HttpSettings(Group):
     """Health and metrics."""
 
-    host: str = Field(default="127.0.0.1", description="Address of /metrics, /livez and /readyz.")
-    port: int = Field(default=9464, ge=0, le=65535, description="Port; 0 takes a free one.")
+    host: str = Field(default="127.0.0.1", description="Address that serves /metrics, /livez and /readyz.")
+    port: int = Field(default=9464, ge=0, le=65535, description="Port; 0 picks a free one.")
 
 
 class LogFormat(StrEnum):
-    """How log lines look."""
+    """Format of log lines."""
 
     CONSOLE = "console"
     JSON = "json"
 
 
 class LogLevel(StrEnum):
-    """From where on something is logged."""
+    """Lowest level that is logged."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -35,8 +35,8 @@ class LogLevel(StrEnum):
 class LogSettings(Group):
     """Logging."""
 
-    level: LogLevel = Field(default=LogLevel.INFO, description="From where on something is logged; in any case.")
-    format: LogFormat = Field(default=LogFormat.CONSOLE, description="console: for people. json: an object a line.")
+    level: LogLevel = Field(default=LogLevel.INFO, description="Lowest level that is logged, in upper or lower case.")
+    format: LogFormat = Field(default=LogFormat.CONSOLE, description="console for people, json for one object per line.")
 
     @field_validator("level", mode="before")
     @classmethod
@@ -45,6 +45,6 @@ class LogSettings(Group):
 
 
 class InstanceSettings(Group):
-    """Which of several equal processes this is."""
+    """Which of several identical processes this is."""
 
-    ordinal: int = Field(default=0, ge=0, le=9_999, description="Distinguishes replicas; part of transactional ids.")
+    ordinal: int = Field(default=0, ge=0, le=9_999, description="Number of this replica; part of its transactional ids.")

@@ -1,4 +1,4 @@
-"""A secret setting comes as a value or from a file; the file wins nothing: give one of them."""
+"""A secret setting is given as a value or as a file, never both."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from libs.common.settings.text_file import read_text_file
 
 
 def read_secret(name: str, value: SecretStr | None, file: Path | None) -> str | None:
-    """Return the secret `name`, or None if neither it nor ``<name>_file`` is set. Line ends around it are dropped.
+    """Return the secret `name`, or None if neither it nor ``<name>_file`` is set. Surrounding line breaks are stripped.
 
     Raises:
-        ConfigError: if both are set, or the file cannot be read or is empty; never shows the secret.
+        ConfigError: both are set, or the file cannot be read or is empty; the message never shows the secret.
     """
     if file is None:
         text = value.get_secret_value() if value is not None else None
@@ -33,18 +33,18 @@ def read_secret(name: str, value: SecretStr | None, file: Path | None) -> str | 
 
 
 def remember_secrets(settings: BaseModel) -> None:
-    """Keep out of every output what is secret in settings."""
+    """Register all secrets in `settings` for redaction from every output."""
     for secret in _secrets_in(settings):
         remember(secret)
 
 
 def holds_secrets(settings: BaseModel) -> bool:
-    """Tell whether settings hold a secret itself, not only the name of a file that does."""
+    """Return whether `settings` contain a secret itself, not just the name of a file that holds one."""
     return any(_secrets_in(settings))
 
 
 def _secrets_in(value: Any, name: str = "") -> Iterator[str]:
-    """Yield what is secret by its type or, where only a sink knows types, by its name."""
+    """Yield values that are secret by type or, where only a sink knows the types, by name."""
     match value:
         case SecretStr():
             yield value.get_secret_value()

@@ -1,4 +1,4 @@
-"""Settings of the sinks, as they are given: each sink checks its own options."""
+"""Settings of the sinks, unvalidated: each sink checks its own options."""
 
 from __future__ import annotations
 

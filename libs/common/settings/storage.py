@@ -1,4 +1,4 @@
-"""What to read: subscriptions, their environments, each with one storage account and the containers in it."""
+"""What to read: subscriptions and their environments, each with one storage account and its containers."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ Alias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,6
 
 
 class Layout(StrEnum):
-    """How blob names carry time, which decides how a container is listed in the steady state."""
+    """How blob names encode time, which determines how a container is listed in the steady state."""
 
     HOURLY = "hourly"  # .../y=YYYY/m=MM/d=DD/h=HH/m=00/...: resource directories, then hours
-    DATED = "dated"  # <prefix>YYYYMMDD...: one prefix a day
-    FLAT = "flat"  # no time in the name: the whole prefix each time
+    DATED = "dated"  # <prefix>YYYYMMDD...: one prefix per day
+    FLAT = "flat"  # no time in the name: the whole prefix every time
 
 
 class StorageAccount(PlaintextSettings):
     """One storage account and one way to sign in to it."""
 
-    account_url: str | None = Field(default=None, description="https://NAME.blob.core.windows.net or an emulator's URL.")
-    account_name: str | None = Field(default=None, pattern=r"^[a-z0-9]{3,24}$", description="Short for account_url.")
-    dns_suffix: str = Field(default="core.windows.net", description="DNS suffix of the cloud, with account_name.")
-    connection_string: SecretStr | None = Field(default=None, description="Connection string of the account, with key or SAS.")
+    account_url: str | None = Field(default=None, description="https://NAME.blob.core.windows.net, or the URL of an emulator.")
+    account_name: str | None = Field(default=None, pattern=r"^[a-z0-9]{3,24}$", description="Shorthand for account_url.")
+    dns_suffix: str = Field(default="core.windows.net", description="DNS suffix of the cloud; used with account_name.")
+    connection_string: SecretStr | None = Field(default=None, description="Connection string with account key or SAS.")
     connection_string_file: Path | None = Field(default=None, description="File that holds the connection string.")
-    account_key: SecretStr | None = Field(default=None, description="Key of the account, in base64.")
+    account_key: SecretStr | None = Field(default=None, description="Account key, in base64.")
     account_key_file: Path | None = Field(default=None, description="File that holds the account key.")
-    sas_token: SecretStr | None = Field(default=None, description="Shared access signature with the permissions read and list.")
+    sas_token: SecretStr | None = Field(default=None, description="Shared access signature with read and list permissions.")
     sas_token_file: Path | None = Field(default=None, description="File that holds the shared access signature.")
-    managed_identity_client_id: str | None = Field(default=None, description="User-assigned identity to use.")
+    managed_identity_client_id: str | None = Field(default=None, description="Client id of the user-assigned identity to use.")
 
     @model_validator(mode="after")
     def _one_way_in(self) -> Self:
@@ -46,42 +46,44 @@ class StorageAccount(PlaintextSettings):
             if getattr(self, name) is not None or getattr(self, f"{name}_file") is not None
         ]
         if len(ways) > 1:
-            raise ValueError(f"give one way to sign in, not {' and '.join(ways)}")
+            raise ValueError(f"give only one way to sign in, not {' and '.join(ways)}")
         if ways != ["connection_string"] and not (self.account_url or self.account_name):
             raise ValueError("give connection_string, or account_name (or account_url) with a key, SAS or identity")
         return self
 
 
 class Source(Group):
-    """One container (or a prefix of it) to follow."""
+    """One container, or a prefix in it, to follow."""
 
     container: str = Field(pattern=CONTAINER_PATTERN, description="Container name.")
-    stream: Stream = Field(default=Stream.FLOW_LOGS, description="Which raw topic the content goes to.")
-    layout: Layout = Field(default=Layout.HOURLY, description="How names carry time.")
-    prefix: str = Field(default="", description="Server-side name prefix.")
-    include: tuple[str, ...] = Field(default=(), description="Globs (**, *, ?, {a,b}); a name must match one. Empty: all.")
-    exclude: tuple[str, ...] = Field(default=(), description="Globs; a name must match none.")
+    stream: Stream = Field(default=Stream.FLOW_LOGS, description="Stream, which selects the raw topic for the content.")
+    layout: Layout = Field(default=Layout.HOURLY, description="How blob names encode time.")
+    prefix: str = Field(default="", description="Name prefix, applied by the server.")
+    include: tuple[str, ...] = Field(
+        default=(), description="Globs (**, *, ?, {a,b}), one of which a name must match. Default: all."
+    )
+    exclude: tuple[str, ...] = Field(default=(), description="Globs, none of which a name may match.")
 
 
 class EventQueue(Group):
-    """A queue of the storage account into which Event Grid puts what happens to its blobs."""
+    """A queue of the storage account to which Event Grid delivers events about its blobs."""
 
     queue: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", min_length=3, max_length=63, description="Name of the queue.")
     service_url: str | None = Field(
         default=None,
-        description="Address of the queue service, https://NAME.queue.core.windows.net. Not set: that of the storage account. "
-        "It is signed in to as to the account.",
+        description="URL of the queue service, https://NAME.queue.core.windows.net. Default: that of the storage account. "
+        "The account's credentials are used.",
     )
 
 
 class Environment(Group):
     """One environment of a subscription."""
 
-    enabled: bool = Field(default=True, description="Whether it is listed and read.")
+    enabled: bool = Field(default=True, description="Whether the environment is listed and read.")
     storage: StorageAccount
     sources: tuple[Source, ...] = Field(min_length=1)
     interval_seconds: float | None = Field(default=None, gt=0, description="Overrides monitor.interval_seconds.")
-    events: EventQueue | None = Field(default=None, description="Where Event Grid tells which blobs were written, if it does.")
+    events: EventQueue | None = Field(default=None, description="Queue of Event Grid events, if there is one.")
 
 
 class Subscription(Group):
@@ -94,5 +96,5 @@ Subscriptions = dict[Alias, Subscription]
 
 
 def account_alias(subscription: str, environment: str) -> str:
-    """Return the alias under which blobs of this environment are named."""
+    """Return the alias that prefixes the ids of this environment's blobs."""
     return f"{subscription}.{environment}"

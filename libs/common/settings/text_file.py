@@ -1,7 +1,7 @@
-"""Small text files that settings name or are: read with bounds in size and time, whatever stands under the name.
+"""Read small text files (settings, and files named by settings) within limits on size and time, whatever the path names.
 
-An operator may name anything: a device without an end, a named pipe that nobody writes to, a directory, rubbish. A pipe that
-somebody writes to, as ``--config <(sops -d file)`` is one, is read like a file.
+An operator may name anything: an endless device, a named pipe without a writer, a directory, binary data. A pipe with a
+writer, such as ``--config <(sops -d file)``, is read like a file.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ _STEP_BYTES: Final = 65_536
 
 
 def read_text_file(path: Path, what: str, seconds: float = PIPE_SECONDS) -> str:
-    """Return the text of `path`; `what` is what errors call it, such as ``password_file``.
+    """Return the text of `path`; errors call it `what`, for example ``password_file``.
 
     Raises:
-        ConfigError: it cannot be read, is no UTF-8 text, has more than `MOST_BYTES`, or nothing came of it within `seconds`.
+        ConfigError: it cannot be read, is not UTF-8, is larger than `MOST_BYTES`, or did not reach its end within `seconds`.
     """
     name = f"{what} {path}" if what else str(path)
     try:
         data = _read(path, name, time.monotonic() + seconds)
     except OSError as error:
         raise ConfigError(f"cannot read {name}: {error.strerror or error}") from error
-    except ValueError as error:  # a NUL in the name
+    except ValueError as error:  # the name contains a NUL
         raise ConfigError(f"cannot read {name}: {error}") from error
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{name} is not text: byte {error.start} is no UTF-8") from error
+        raise ConfigError(f"{name} is not text: byte {error.start} is not valid UTF-8") from error
 
 
 def _read(path: Path, name: str, until: float) -> bytes:
-    # Not blocking: to open a pipe that nobody writes to would otherwise never end.
+    # Non-blocking: otherwise, opening a pipe without a writer would never return.
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     try:
         data = bytearray()
@@ -53,9 +53,7 @@ def _read(path: Path, name: str, until: float) -> bytes:
                 if not piece:
                     return bytes(data)
             if len(data) > MOST_BYTES:
-                raise ConfigError(f"{name} has more than {MOST_BYTES:,} bytes: it is not what is meant")
-        raise ConfigError(
-            f"cannot read {name}: it has no end, and nothing came of it in time; is it a pipe that nobody writes to?"
-        )
+                raise ConfigError(f"{name} has more than {MOST_BYTES:,} bytes: it is probably the wrong file")
+        raise ConfigError(f"cannot read {name}: timed out before its end; is it a pipe without a writer?")
     finally:
         os.close(file)

@@ -1,4 +1,4 @@
-"""Settings of a connection that give up a part of its protection. They must be given: nothing unsafe is a default."""
+"""Settings that weaken the protection of a connection. They must be given explicitly: no default is unsafe."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from libs.common.settings.base import Group
 
 
 class PlaintextSettings(Group):
-    """Of whatever signs in somewhere; `libs.common.security.transport` refuses what is not allowed here."""
+    """For anything that sends credentials; `libs.common.security.transport` refuses what is not allowed here."""
 
     allow_plaintext_credentials: bool = Field(
-        default=False, description="Send credentials also over a connection without TLS: only in a network that is trusted."
+        default=False, description="Allow sending credentials over connections without TLS. Use only in a trusted network."
     )
 
 
 class TransportSettings(PlaintextSettings):
-    """Of whatever also checks certificates that may be nobody's."""
+    """For anything that also verifies server certificates."""
 
     verify: bool = Field(
         default=True,
-        description="Check the certificates of servers. false: anybody may pose as the server; warned of at every start.",
+        description="Verify server certificates. If false, anyone can impersonate the server, and every start logs a warning.",
     )

@@ -1,4 +1,4 @@
-"""Settings from ``BLOBTIDE_...`` variables, in capitals or not; those that nobody knows are refused."""
+"""Settings from ``BLOBTIDE_...`` variables, in upper or lower case; unknown ones are refused."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from libs.common.errors import ConfigError
 
 PREFIX: Final = "BLOBTIDE_"
 CONFIG_VARIABLE: Final = "BLOBTIDE_CONFIG"
-# Variables with our prefix that are no settings.
+# Variables with our prefix that are not settings.
 _OTHER_VARIABLES: Final = frozenset({CONFIG_VARIABLE, "BLOBTIDE_HOME", "BLOBTIDE_CRASH_POINT"})
 
 
 class Variables(EnvSettingsSource):
-    """The variables as values. Lists and maps are JSON, in the options of sinks too, whose types only the sinks know."""
+    """Variables as values. Lists and maps are JSON, also in sink options, whose types only the sinks know."""
 
     def __call__(self) -> dict[str, Any]:
-        """Return the values by group."""
+        """Return the values, keyed by group."""
         values = super().__call__()
         return values | {"sinks": _decoded(values["sinks"])} if "sinks" in values else values
 
 
 def refuse_unknown_variables(environ: Mapping[str, str], groups: Iterable[str]) -> None:
-    """Raise ConfigError for the first variable with our prefix that names none of `groups`."""
+    """Raise ConfigError for the first variable with our prefix that names none of the `groups`."""
     known = [f"{PREFIX}{name.upper()}" for name in groups]
     for variable in sorted(environ):
         if not variable.upper().startswith(PREFIX) or variable in _OTHER_VARIABLES:
@@ -35,12 +35,12 @@ def refuse_unknown_variables(environ: Mapping[str, str], groups: Iterable[str]) 
         group = variable.upper().split("__", 1)[0]
         if group not in known:
             close = difflib.get_close_matches(group, known, 1)
-            hint = f"; did you mean {close[0]}...?" if close else f"; groups are {', '.join(known)}"
+            hint = f"; did you mean {close[0]}...?" if close else f"; the groups are {', '.join(known)}"
             raise ConfigError(f"unknown variable {variable}{hint}")
 
 
 def _decoded(value: Any) -> Any:
-    """Decode what is JSON of a list or map; other text, such as a file name that begins with a brace, stays as it is."""
+    """Decode JSON lists and maps; leave other text as it is, such as a file name that begins with a brace."""
     if isinstance(value, dict):
         return {name: _decoded(inner) for name, inner in value.items()}
     if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):

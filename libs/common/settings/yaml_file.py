@@ -1,8 +1,7 @@
-"""A YAML file as plain values, or one line that says where it is wrong.
+"""Read a YAML file into plain values, or report on one line where it is invalid.
 
-Stricter than YAML's own libraries: a name that stands twice in one group is refused, where they would keep the last and drop
-the others in silence. So is what only an attack or a mistake looks like: values in values beyond reason, and aliases of aliases
-that would become millions of values.
+Stricter than YAML libraries: a duplicate name in a group is refused, where they would silently keep the last one. Also refused
+is what can only be an attack or a mistake: excessive nesting, and aliases of aliases that would expand to millions of values.
 """
 
 from __future__ import annotations
@@ -24,25 +23,25 @@ DEEPEST: Final = 64
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses what the safe loader lets pass, at its line."""
+    """Refuses what the safe loader accepts, and reports the line."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self._depth = 0
-        self._sizes: dict[int, tuple[int, int]] = {}  # of a node with all that it holds: how many there are, and how deep
+        self._sizes: dict[int, tuple[int, int]] = {}  # by node: number of values in it, and their depth
 
     def compose_node(self, parent: Node | None, index: int) -> Node | None:
-        """Compose a node; count what becomes of it, aliases as often as they stand there."""
+        """Compose a node and count its values, with aliases expanded."""
         self._depth += 1
         event = self.peek_event()  # type: ignore[no-untyped-call]
         mark: Any = event.start_mark
         if self._depth > DEEPEST:
-            raise ComposerError(None, None, f"values within values, more than {DEEPEST} deep", mark)
+            raise ComposerError(None, None, f"nested more than {DEEPEST} levels deep", mark)
         node = super().compose_node(parent, index)
         self._depth -= 1
         if isinstance(event, yaml.AliasEvent):
             if id(node) not in self._sizes:
-                raise ComposerError(None, None, "a value that holds itself", mark)
+                raise ComposerError(None, None, "a value contains itself", mark)
         elif node is not None:
             self._measure(node, mark)
         return node
@@ -57,30 +56,32 @@ class _Loader(yaml.SafeLoader):
         sizes = [self._sizes[id(part)] for part in inner]
         size = 1 + sum(count for count, _ in sizes), 1 + max((depth for _, depth in sizes), default=0)
         if size[0] > MOST_VALUES or size[1] > DEEPEST:
-            raise ComposerError(None, None, f"aliases of aliases: more than {MOST_VALUES:,} values or {DEEPEST} deep", mark)
+            raise ComposerError(None, None, f"aliases expand to more than {MOST_VALUES:,} values or {DEEPEST} levels", mark)
         self._sizes[id(node)] = size
 
     def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 - theirs
         seen = set()
         for key, _ in node.value:
             if isinstance(key, ScalarNode) and (key.tag, key.value) in seen:
-                raise ConstructorError(None, None, f"{key.value} stands here a second time", key.start_mark)
+                raise ConstructorError(None, None, f"duplicate name {key.value}", key.start_mark)
             seen.add((key.tag, key.value) if isinstance(key, ScalarNode) else key)
         return super().construct_mapping(node, deep)
 
     def construct_object(self, node: Node, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 - theirs
         try:
             return super().construct_object(node, deep)
-        # What its constructors make of 30 February, of a time before the first, of !!bool x, of a number of 5,000 digits.
+        # Raised by its constructors for 30 February, a time before year 1, !!bool x, or a number of 5,000 digits.
         except (ValueError, LookupError, AttributeError, TypeError, ArithmeticError) as error:
-            raise ConstructorError(None, None, f"this is no {node.tag.rpartition(':')[2]}: {error}", node.start_mark) from error
+            raise ConstructorError(
+                None, None, f"not a valid {node.tag.rpartition(':')[2]}: {error}", node.start_mark
+            ) from error
 
 
 def read_yaml(file: Path) -> Any:
-    """Return what `file` holds.
+    """Return the contents of `file` as plain values.
 
     Raises:
-        ConfigError: it cannot be read or is not valid; with line and column as far as they are known.
+        ConfigError: it cannot be read or is not valid; with line and column where they are known.
     """
     text = read_text_file(file, "")
     try:

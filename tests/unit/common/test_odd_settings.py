@@ -30,23 +30,23 @@ LAUGHS = "\n".join([LEAF, *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for
 MERGES = "\n".join([LEAF, *(f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}" for n in range(1, 12))])
 DEEPER = "\n".join([LEAF, *(f"a{n}: &a{n} {'[' * 50}*a{n - 1}{']' * 50}" for n in range(1, 40))])
 ODD: list[tuple[str | bytes, str]] = [
-    ("a: " + "[" * 100_000, "line 1, column 67: not valid YAML: values within values, more than 64 deep"),
-    ("a: " + "{b: " * 100_000, "values within values, more than 64 deep"),
-    (LAUGHS, "aliases of aliases"),
-    (MERGES, "aliases of aliases"),
-    (DEEPER, "aliases of aliases"),
-    ("a: &a [*a]", "a value that holds itself"),
-    ("kafka: &k {librdkafka: *k}", "a value that holds itself"),
-    (f"http: {{port: {'9' * 5_000}}}", "this is no int"),
+    ("a: " + "[" * 100_000, "line 1, column 67: not valid YAML: nested more than 64 levels deep"),
+    ("a: " + "{b: " * 100_000, "nested more than 64 levels deep"),
+    (LAUGHS, "aliases expand to more than"),
+    (MERGES, "aliases expand to more than"),
+    (DEEPER, "aliases expand to more than"),
+    ("a: &a [*a]", "a value contains itself"),
+    ("kafka: &k {librdkafka: *k}", "a value contains itself"),
+    (f"http: {{port: {'9' * 5_000}}}", "not a valid int"),
     (f"http: {{port: {'9' * 4_000}}}", "http.port"),
     (f"monitor: {{interval_seconds: {'9' * 400}}}", "monitor"),
-    ("monitor: {interval_seconds: 1.0e+200}", "interval_seconds is beyond reason: at most 1,000,000,000"),
-    ("parser: {poll_messages: 99999999999999999999}", "poll_messages is beyond reason"),
-    ("monitor: {start_policy: from, start_from: 0001-01-01T00:00:00+23:59}", "start_from is beyond"),
-    ('kafka: {sasl_password_file: "a\\0b"}', "kafka.sasl_password_file: holds a NUL"),
-    ('sinks: {file: {directory: "/data\\0"}}', "sinks.file.directory: holds a NUL"),
-    ('sinks: {file: {directory: ["\\ud800"]}}', "sinks.file.directory: holds"),
-    ('"ka\\0fka": {}', "holds a NUL"),
+    ("monitor: {interval_seconds: 1.0e+200}", "interval_seconds is too large: at most 1,000,000,000"),
+    ("parser: {poll_messages: 99999999999999999999}", "poll_messages is too large"),
+    ("monitor: {start_policy: from, start_from: 0001-01-01T00:00:00+23:59}", "start_from is outside"),
+    ('kafka: {sasl_password_file: "a\\0b"}', "kafka.sasl_password_file: contains a NUL"),
+    ('sinks: {file: {directory: "/data\\0"}}', "sinks.file.directory: contains a NUL"),
+    ('sinks: {file: {directory: ["\\ud800"]}}', "sinks.file.directory: contains"),
+    ('"ka\\0fka": {}', "contains a NUL"),
     (b"\x7fELF\x02\x01\x01\0\0\xff\xfe", "is not text: byte"),
     (b"\x00\x01\x02", "not valid YAML"),
     (b"kafka: {}\n" + b"#" * MOST_BYTES, "has more than 1,048,576 bytes"),
@@ -90,8 +90,8 @@ def _rubbish(directory: Path) -> Path:
     [
         (lambda _: Path("/dev/zero"), "has more than 1,048,576 bytes"),
         (lambda directory: directory, "Is a directory"),
-        (_pipe, "is it a pipe that nobody writes to"),
-        (_rubbish, "is not text: byte 2 is no UTF-8"),
+        (_pipe, "is it a pipe without a writer"),
+        (_rubbish, "is not text: byte 2 is not valid UTF-8"),
         (_unreadable, "Too many levels of symbolic links"),
         (lambda _: Path("a\0b"), "embedded null byte"),
     ],
@@ -191,7 +191,7 @@ def test_secrets_that_others_can_read_are_warned_of(
     file.chmod(mode)
     assert bool(load_settings(file).notes) is said
     run(["sink-setup", "stdout", "--config", str(file)])
-    assert capsys.readouterr().err.count("others can read it: chmod 600") == int(said)
+    assert capsys.readouterr().err.count("is world-readable: chmod 600") == int(said)
 
 
 def test_a_given_secret_is_not_changed() -> None:

@@ -154,10 +154,10 @@ def test_the_secret_of_a_client_is_not_shown() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"oauth": OAUTH}, "oauth would not be used"),
-        ({**TOKENS, "sasl_mechanism": "SCRAM-SHA-512", "oauth": OAUTH}, "oauth would not be used"),
-        ({**TOKENS, "oauth": {"scope": "kafka"}}, "oauth needs token_url and client_id"),
-        (TOKENS, "OAUTHBEARER needs to know where tokens come from: set oauth"),
+        ({"oauth": OAUTH}, "oauth would have no effect"),
+        ({**TOKENS, "sasl_mechanism": "SCRAM-SHA-512", "oauth": OAUTH}, "oauth would have no effect"),
+        ({**TOKENS, "oauth": {"scope": "kafka"}}, "oauth requires token_url and client_id"),
+        (TOKENS, "OAUTHBEARER requires a source of tokens: set oauth"),
         ({**TOKENS, "oauth": OAUTH, "librdkafka": {"sasl.oauthbearer.method": "oidc"}}, "remove one"),
     ],
 )

@@ -36,7 +36,7 @@ def test_every_kind_is_where_the_table_says(kind: str) -> None:
         ({"a": {"kind": "kafka"}}, "a", "sinks.a: unknown sink 'kafka'"),
         ({"a": {"kind": ["file"]}}, "a", "sinks.a: unknown sink ['file']"),
         ({"a b": {"kind": "stdout"}}, "a b", "letters, digits"),
-        ({}, "file", "sinks.file.directory: is missing"),
+        ({}, "file", "sinks.file.directory: missing"),
         ({"stdout": {"fromat": "csv"}}, "stdout", "sinks.stdout.fromat: unknown setting; did you mean format?"),
         ({"stdout": {"batch": {"secnds": 1}}}, "stdout", "sinks.stdout.batch.secnds: unknown setting; did you mean seconds?"),
         ({"stdout": {"batch": {"seconds": -1}}}, "stdout", "sinks.stdout.batch.seconds: Input should be greater than 0"),
