@@ -24,6 +24,7 @@ import structlog
 from libs.common.errors import CodecError, DeadLetterLimit
 from libs.common.kafka.loops.dead_messages import coordinates, dead_message
 from libs.common.kafka.loops.limit import WAY_PAST, RejectionLimit
+from libs.common.kafka.loops.transform_loop import Transform
 from libs.common.kafka.records import Inbound, Outbound, TopicPartition
 from libs.common.messages.dead_letters import DeadLetter, ErrorCode
 from libs.common.messages.segments import Segment
@@ -70,7 +71,7 @@ class Outlet:
     room: Callable[[str], int] = _whatever
 
 
-class FlowParser:
+class FlowParser(Transform):
     """A `Transform` of segments into flow batches and dead letters."""
 
     def __init__(self, outlet: Outlet, triage: Triage, clock: Callable[[], float] = time.time) -> None:

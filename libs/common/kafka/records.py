@@ -72,8 +72,8 @@ class CommitResult(StrEnum):
 class Listener(Protocol):
     """Who wants to know about partitions. Calls come from `Session.poll` and `Session.commit`, in the caller's thread.
 
-    `assigned` and `rewound` may raise `ServerUnreachable`, or `Retry` to leave at once: a later `poll` calls them again, before
-    any record comes.
+    `assigned` and `rewound` may raise `ServerUnreachable` or `Retry`. A later `poll` calls them again, after `Retry` only when
+    its time is up; no record of these partitions comes before.
     """
 
     def assigned(self, partitions: Collection[TopicPartition]) -> None:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
+from libs.common.errors import Retry
 from libs.common.kafka.records import CommitResult, Inbound, Listener, NextOffsets, Outbound, TopicPartition
 from libs.common.messages.headers import Headers
 
@@ -32,6 +34,7 @@ class FakeSession:
     def __init__(self, listener: Listener, partitions: Collection[TopicPartition]) -> None:
         self._listener = listener
         self._arriving = frozenset(partitions)
+        self._rewinding: frozenset[TopicPartition] = frozenset()  # the listener has to be asked again
         self._owned: frozenset[TopicPartition] = frozenset()
         self._records: dict[TopicPartition, list[Inbound]] = {}
         self._positions: dict[TopicPartition, int] = {}
@@ -56,6 +59,7 @@ class FakeSession:
         """Take `partitions` away now."""
         gone = self._owned & frozenset(partitions)
         self._owned -= gone
+        self._rewinding -= gone
         self._listener.revoked(gone)
 
     def outputs(self, topic: str) -> list[Outbound]:
@@ -67,13 +71,12 @@ class FakeSession:
         self.is_open = True
 
     def poll(self, max_records: int, seconds: float) -> list[Inbound]:
-        """Return at once; at most `max_records`."""
+        """Return at once; at most `max_records`. A listener that raises Retry is asked again by the next call."""
         del seconds
+        if self._rewinding:
+            self._rewind(self._rewinding)
         if self._arriving:
-            arrived, self._arriving = self._arriving - self._owned, frozenset()
-            self._owned |= arrived
-            self._positions.update({p: self.next_offsets.get(p, 0) for p in arrived})
-            self._listener.assigned(arrived)
+            self._begin(self._arriving - self._owned)
         return [] if self.is_paused else self._deliver(max_records)
 
     def commit(self, outputs: list[Outbound], offsets: NextOffsets) -> CommitResult:
@@ -83,8 +86,7 @@ class FakeSession:
             self.next_offsets.update(offsets)
             self.committed.append(FakeCommit(tuple(outputs), dict(offsets)))
             return CommitResult.COMMITTED
-        self._positions = {p: self.next_offsets.get(p, 0) for p in self._owned}
-        self._listener.rewound(self._owned)
+        self._rewind(self._owned)
         if isinstance(ending, Exception):
             raise ending
         return CommitResult.ABORTED
@@ -109,9 +111,23 @@ class FakeSession:
         """Close; idempotent."""
         self.is_open = False
 
+    def _begin(self, partitions: frozenset[TopicPartition]) -> None:
+        with suppress(Retry):
+            self._listener.assigned(partitions)
+            self._arriving = frozenset()
+            self._owned |= partitions
+            self._positions.update({p: self.next_offsets.get(p, 0) for p in partitions})
+
+    def _rewind(self, partitions: frozenset[TopicPartition]) -> None:
+        self._rewinding = partitions
+        self._positions = {p: self.next_offsets.get(p, 0) for p in self._owned}
+        with suppress(Retry):
+            self._listener.rewound(partitions)
+            self._rewinding = frozenset()
+
     def _deliver(self, max_records: int) -> list[Inbound]:
         found: list[Inbound] = []
-        for partition in sorted(self._owned):
+        for partition in sorted(self._owned - self._rewinding):
             waiting = [r for r in self._records.get(partition, []) if r.offset >= self._positions[partition]]
             taken = waiting[: max_records - len(found)]
             if taken:

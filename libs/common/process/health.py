@@ -33,6 +33,7 @@ class Need(StrEnum):
     TOPICS = "topics"
     STORAGE = "storage"
     DESTINATION = "destination"
+    OTHERS = "others"  # what the work itself asks of the world, such as an answer that it looks up
 
 
 class Health:

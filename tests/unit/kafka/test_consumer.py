@@ -188,7 +188,7 @@ def test_exceptions_of_the_listener_reach_the_caller(world: World) -> None:
         world.poll()
 
 
-@pytest.mark.parametrize("error", [ServerUnreachable("Kafka did not answer"), Retry("leaves")])
+@pytest.mark.parametrize("error", [ServerUnreachable("Kafka did not answer"), Retry("leaves", after=0.0)])
 def test_a_listener_that_cannot_load_its_state_now_is_called_again_before_any_record(world: World, error: Exception) -> None:
     """State that is not loaded, since Kafka went away or the process ends, ends nothing: placed, and told, again."""
     world.client.offsets = {0: 40}
@@ -206,6 +206,32 @@ def test_a_listener_that_cannot_load_its_state_now_is_called_again_before_any_re
     assert world.poll([message(0, 40)]) == [40]
     assert world.listener.log[2:] == [("rewound", [0]), ("rewound", [0])]
     assert world.client.assigned == [{}, *[{0: 40}] * 4]
+
+
+def test_a_listener_that_asks_for_time_is_left_alone_until_it_is_up(world: World) -> None:
+    """Its partitions stay unread meanwhile, without a question to Kafka; others are placed, and one that left is forgotten."""
+    world.listener.error = Retry("what it asks does not answer", after=30.0)
+    world.poll(("assign", [0]))
+    world.poll()
+    world.listener.error = None
+    world.client.committed_error = KafkaError(KafkaError._TIMED_OUT)  # whoever asked would see it
+    assert world.poll([message(0, 0)]) == []
+    world.client.committed_error = None
+    world.poll(("assign", [1]))
+    assert world.poll([message(0, 0), message(1, 0)]) == [0]
+    world.now += 30.0
+    assert world.poll([message(0, 0), message(1, 1)]) == [0, 1]
+    assert world.listener.log == [("assigned", [0]), ("assigned", [1]), ("assigned", [0])]
+
+
+def test_the_time_that_a_listener_asked_for_ends_with_the_assignment(world: World) -> None:
+    """A partition that left and came back is told of at once."""
+    world.listener.error = Retry("what it asks does not answer", after=30.0)
+    world.poll(("assign", [0]))
+    world.poll()
+    world.listener.error = None
+    world.poll(("revoke", [0]), ("assign", [0]))
+    assert world.poll([message(0, 0)]) == [0]
 
 
 @pytest.mark.parametrize("code", [KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION])

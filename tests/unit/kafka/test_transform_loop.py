@@ -13,6 +13,7 @@ from libs.common.kafka.records import CommitResult, Inbound, Listener, NextOffse
 from libs.common.kafka.testing import FakeSession, record
 from libs.common.process.health import NO_PARTITIONS, Health
 from libs.common.process.service import Stop
+from tests.metric_values import since_now
 
 TOPIC = TopicPartition("in", 0)
 
@@ -240,3 +241,166 @@ def test_a_transform_that_is_loading_is_left_when_the_process_is_to_end() -> Non
     listener._transform = _Slow(world.stop, 1)  # type: ignore[attr-defined]
     with pytest.raises(Retry):
         listener.assigned([TOPIC])
+
+
+class _Waiting(_Copy):
+    """Raises what is in `faults`, by the name of the method, and keeps a log of what it is asked."""
+
+    def __init__(self, stop: Stop, last: int, faults: dict[str, list[Exception]]) -> None:
+        super().__init__(stop, last)
+        self._faults = faults
+        self.log: list[str] = []
+        self.now = 0.0
+
+    def _ask(self, what: str, said: str) -> None:
+        self.log.append(f"{self.now:g} {said}")
+        if faults := self._faults.get(what):
+            raise faults.pop(0)
+
+    def handle(self, batch: Sequence[Inbound]) -> list[Outbound]:
+        self._ask("handle", f"handle {len(batch)}")
+        return super().handle(batch)
+
+    def assigned(self, partitions: Collection[TopicPartition], between: Callable[[], None]) -> None:
+        between()
+        self._ask("assigned", f"assigned {len(partitions)}")
+
+    def rewound(self, partitions: Collection[TopicPartition], between: Callable[[], None]) -> None:
+        between()
+        self._ask("rewound", f"rewound {len(partitions)}")
+
+    def tick(self, health: Health) -> None:
+        del health
+        if self._faults.get("tick"):
+            self._ask("tick", "tick")
+
+
+class _Waits:
+    """A loop whose polls take time on a clock of its own; notes what probes see in each of them, and whether it is paused."""
+
+    def __init__(self, count: int, **faults: list[Exception]) -> None:
+        self.count = count
+        self.stop = Stop()
+        self.transform = _Waiting(self.stop, count, faults)
+        self.health = Health(lambda: self.transform.now)
+        self.polls: list[tuple[str | None, bool]] = []
+        self.on_poll: Callable[[], None] = lambda: None
+
+    def run(self) -> FakeSession:
+        loop = TransformLoop(
+            self._make, self.transform, PollPolicy(0.0, 16, 1 << 30), "errors", "test", clock=lambda: self.transform.now
+        )
+        loop.run(self.stop, self.health)
+        return self.session
+
+    def _make(self, listener: Listener) -> FakeSession:
+        waits = self
+
+        class Timed(_StoppingSession):
+            def poll(self, max_records: int, seconds: float) -> list[Inbound]:
+                assert waits.health.alive()
+                waits.polls.append((waits.health.why_not_ready(), self.is_paused))
+                waits.transform.now += seconds
+                waits.on_poll()
+                return super().poll(max_records, seconds)
+
+        self.session = Timed(listener, self.stop, self.count)
+        self.session.feed(record("in", 0, i, b"%d" % i) for i in range(self.count))
+        return self.session
+
+
+def test_work_that_asks_for_time_comes_again_and_blames_no_record() -> None:
+    """After Retry the loop polls paused, alive and not ready with the reason; then the same batch is handled and committed."""
+    retries = since_now("blobtide_kafka_transform_retries_total")
+    waits = _Waits(20, handle=[Retry("no answer", after=80.0), Retry("no answer", after=1.0)])
+    session = waits.run()
+    assert waits.transform.log[:4] == ["0 assigned 1", "0 handle 16", "80 handle 16", "81 handle 16"]
+    assert _values(session.outputs("out")) == [b"%d" % i for i in range(20)]
+    assert session.outputs("errors") == []
+    waited = [poll for poll in waits.polls if poll[1]]
+    assert set(waited) == {("work waits: no answer", True)}
+    assert len(waited) >= 81 / 0.2
+    assert waits.health.why_not_ready() is None
+    assert not session.is_paused
+    assert retries() == 2
+
+
+def test_a_bad_record_is_found_although_the_world_fails_between() -> None:
+    """Retry changes nothing about the search for the record on which the transform crashes."""
+    waits = _Waits(20, handle=[ValueError("bad"), Retry("no answer"), ValueError("bad"), Retry("no answer")])
+    waits.transform._bad = (b"5",)
+    session = waits.run()
+    assert _values(session.outputs("errors")) == [b"5"]
+    assert _values(session.outputs("out")) == [b"%d" % i for i in range(20) if i != 5]
+
+
+def test_nothing_is_committed_of_partitions_that_left_while_work_waited() -> None:
+    """Their records leave the batch that waits, and no reason for not being ready stays behind."""
+    waits = _Waits(20, handle=[Retry("no answer", after=5.0)])
+
+    def revoke() -> None:
+        if waits.transform.now >= 1.0 and waits.session.owned():
+            waits.session.revoke([TOPIC])
+        if waits.transform.now >= 6.0:
+            waits.stop.set()
+
+    waits.on_poll = revoke
+    session = waits.run()
+    assert session.committed == []
+    assert waits.health.why_not_ready() == NO_PARTITIONS
+
+
+def test_a_stop_ends_a_wait_and_commits_nothing() -> None:
+    """A service that is told to end while work waits ends within a poll."""
+    waits = _Waits(20, handle=[Retry("no answer", after=600.0)])
+
+    def stop() -> None:
+        if waits.transform.now >= 1.0:
+            waits.stop.set()
+
+    waits.on_poll = stop
+    session = waits.run()
+    assert waits.transform.now < 2.0
+    assert session.committed == []
+    assert not session.is_open
+
+
+def test_a_tick_that_asks_for_time_is_called_again() -> None:
+    """Nothing is handled before what is due by time is done; the loop waits as it does for a batch."""
+    waits = _Waits(20, tick=[Retry("no answer", after=10.0)])
+    session = waits.run()
+    assert waits.transform.log[0] == "0 tick"
+    assert next(line for line in waits.transform.log if "handle" in line) == "10 handle 16"
+    assert ("work waits: no answer", True) in waits.polls
+    assert _values(session.outputs("out")) == [b"%d" % i for i in range(20)]
+
+
+def test_partitions_whose_state_cannot_be_had_now_are_not_read() -> None:
+    """While `assigned` asks for time the process is not ready and says why; records come after it has returned."""
+    waits = _Waits(3, assigned=[Retry("no answer"), Retry("no answer")])
+    waits.run()
+    assert [line.partition(" ")[2] for line in waits.transform.log] == ["assigned 1", "assigned 1", "assigned 1", "handle 3"]
+    assert [reason for reason, _ in waits.polls[:4]] == [NO_PARTITIONS, *["partitions wait: no answer"] * 2, None]
+
+
+def test_a_transform_is_told_that_its_work_comes_again() -> None:
+    """After an aborted transaction `rewound` comes before the records do; it may ask for time as `assigned` may."""
+    waits = _Waits(3, rewound=[Retry("no answer")])
+    make = waits._make
+
+    def aborting(listener: Listener) -> FakeSession:
+        make(listener).endings.append(CommitResult.ABORTED)
+        return waits.session
+
+    waits._make = aborting  # type: ignore[method-assign]
+    session = waits.run()
+    assert [line.partition(" ")[2] for line in waits.transform.log] == [
+        "assigned 1",
+        "handle 3",
+        "rewound 1",
+        "rewound 1",
+        "handle 3",
+    ]
+    assert "partitions wait: no answer" in [reason for reason, _ in waits.polls]
+    assert _values(session.outputs("out")) == [b"0", b"1", b"2"]
+    assert waits.health.why_not_ready() is None

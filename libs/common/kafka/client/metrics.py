@@ -25,4 +25,5 @@ LAG = Gauge(
 PARTITIONS = Gauge("blobtide_kafka_assigned_partitions", "Partitions that this process owns.", ["topic"])
 DEAD_LETTERS = Counter("blobtide_kafka_dead_letters_total", "Records written to the errors topic.", ["stage", "code"])
 RETRIES = Counter("blobtide_kafka_sink_retries_total", "Batches that the destination asked to repeat.")
+WORK_RETRIES = Counter("blobtide_kafka_transform_retries_total", "Times that work waited for the world to be tried again.")
 LOST_COMMITS = Counter("blobtide_kafka_sink_lost_commits_total", "Commits of sink positions that failed.", ["reason"])

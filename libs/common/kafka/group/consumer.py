@@ -100,6 +100,7 @@ class GroupConsumer:
         self._phases: dict[TopicPartition, _Phase] = {}
         self._starts: dict[TopicPartition, int] = {}  # committed
         self._expected: dict[tuple[str, int], int] = {}  # next to be delivered, of partitions that are read
+        self._due: dict[TopicPartition, float] = {}  # when the listener is to be asked again
         self._lag = Lag(kafka, clock)
         self._partners = Partners(kafka, spec.topics, spec.partners, clock)
         self._unanswered = 0
@@ -138,19 +139,19 @@ class GroupConsumer:
 
     def place(self) -> None:
         """Begin each partition that waits for it at its committed offset, then tell the listener; those that cannot, later."""
-        waiting = [partition for partition, phase in self._phases.items() if phase is not _Phase.READING]
+        now = self._clock()
+        waiting = [p for p, phase in self._phases.items() if phase is not _Phase.READING and self._due.get(p, now) <= now]
         held = {partition for partition in waiting if not self._partners.has(partition)}
         unknown = [partition for partition in waiting if partition not in held or partition not in self._starts]
         found = self._find_starts(unknown) if unknown else {}
         self._starts.update({p: offset for p, offset in found.items() if p in held})  # for their lag
         starts = {p: offset for p, offset in found.items() if p not in held}
         arrived = frozenset(p for p in starts if self._phases[p] is _Phase.ARRIVED)
-        rewound = frozenset(starts) - arrived
         if not starts or not self._begin_at(starts):
             return
         if arrived:
             self._tell(self._listener.assigned, arrived, _Phase.ARRIVED)
-        if rewound:
+        if rewound := frozenset(starts) - arrived:
             metrics.REWINDS.inc()
             self._tell(self._listener.rewound, rewound, _Phase.REWINDING)
 
@@ -313,6 +314,7 @@ class GroupConsumer:
         gone = {p: self._phases.pop(p) for p in partitions if p in self._phases}
         for partition in gone:
             self._starts.pop(partition, None)
+            self._due.pop(partition, None)
             self._expected.pop((partition.topic, partition.partition), None)
         self._lag.forget(gone)
         announced = frozenset(p for p, phase in gone.items() if phase is not _Phase.ARRIVED)
@@ -381,7 +383,9 @@ class GroupConsumer:
             hear(partitions)
         except (ServerUnreachable, Retry) as error:
             self._stop_reading(partitions, phase)
-            if isinstance(error, ServerUnreachable) and self._throttle.admits():
+            if isinstance(error, Retry):
+                self._due.update(dict.fromkeys(partitions, self._clock() + error.after))
+            elif self._throttle.admits():
                 log.warning("Kafka does not answer; trying again", doing="loading state of partitions", error=str(error))
 
     def _begin_at(self, starts: Mapping[TopicPartition, int]) -> bool:

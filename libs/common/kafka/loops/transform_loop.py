@@ -3,18 +3,24 @@
 Collect a batch, call `Transform.handle`, commit its outputs with the next offsets in one transaction. A record on which
 `handle` raises, or whose output Kafka refuses, is found by halving the batch; it alone goes to the errors topic, with its
 original bytes, in the transaction that moves past it. Too many of them in a row stop the service.
+
+`Retry` from the transform blames no record: the world is at fault. The loop waits in the group, with nothing open in Kafka, and
+tries the same again.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import partial
 from typing import Final, Protocol
 
 import structlog
 
 from libs.common.errors import ConfigError, DeadLetterLimit, Retry, ServerUnreachable
+from libs.common.kafka.client import metrics
 from libs.common.kafka.client.failures import OutputRefused
 from libs.common.kafka.client.throttle import Throttle
 from libs.common.kafka.group.offsets import next_offsets
@@ -22,6 +28,7 @@ from libs.common.kafka.loops.batching import Collector, PollPolicy
 from libs.common.kafka.loops.dead_messages import dead_message
 from libs.common.kafka.loops.isolation import Isolation
 from libs.common.kafka.loops.limit import RejectionLimit
+from libs.common.kafka.loops.waiting import Held, Reason, Waiting, Watch
 from libs.common.kafka.records import CommitResult, Inbound, Listener, Outbound, Session, TopicPartition
 from libs.common.messages.dead_letters import ErrorCode
 from libs.common.process.health import NO_PARTITIONS, Health, Need
@@ -34,15 +41,22 @@ log = structlog.get_logger(__name__)
 # A bug that hits every record stops the service soon; single bad records among good ones never do.
 CRASHES_IN_A_ROW: Final = 20
 
+_Hear = Callable[[Collection[TopicPartition], Callable[[], None]], None]
+
+_FOR_OTHERS: Final = Reason("work waits", Need.OTHERS, metrics.WORK_RETRIES)
+
 
 class Transform(Protocol):
     """What a service does with records. May be called twice with the same records, or with parts of a batch.
 
     One that derives from this class need not define what it does not care for.
+
+    `handle`, `assigned`, `rewound` and `tick` may raise `Retry`: they are called again after `Retry.after` seconds, and the
+    process is not ready until they return. Partitions may come and go between the two calls.
     """
 
     def handle(self, batch: Sequence[Inbound]) -> list[Outbound]:
-        """Return the outputs of `batch`. Raising is a bug, which costs the record that it happens on."""
+        """Return the outputs of `batch`. To raise anything but `Retry` is a bug, which costs the record that it happens on."""
 
     def committed(self) -> None:
         """Take note that what `handle` returned last is committed; without this the same records come again."""
@@ -58,6 +72,13 @@ class Transform(Protocol):
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
         """Forget what belongs to partitions that left."""
         del partitions
+
+    def rewound(self, partitions: Collection[TopicPartition], between: Callable[[], None]) -> None:
+        """Forget what of these partitions is not committed, because its records come again; load it anew, as in `assigned`.
+
+        What `handle` itself makes anew in every call needs no rewinding.
+        """
+        del partitions, between
 
     def tick(self, health: Health) -> None:
         """Do what has to be done now and then; called in every round, whether records came or not."""
@@ -75,8 +96,9 @@ class _Run:
     """What exists while the loop runs."""
 
     session: Session
+    held: Held
     collector: Collector
-    health: Health
+    waiting: Waiting
 
 
 class TransformLoop:
@@ -88,6 +110,7 @@ class TransformLoop:
         policy: when a batch is complete.
         errors_topic: where single bad records go.
         stage: the service's name in dead letters.
+        clock: seconds, for waits.
     """
 
     def __init__(
@@ -97,12 +120,15 @@ class TransformLoop:
         policy: PollPolicy,
         errors_topic: str,
         stage: str,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._make_session = make_session
         self._transform = transform
         self._policy = policy
         self._errors_topic = errors_topic
         self._stage = stage
+        self._clock = clock
         self._isolation = Isolation()
         self._limit = RejectionLimit(share=1.0, consecutive=CRASHES_IN_A_ROW)
         self._throttle = Throttle()
@@ -115,34 +141,44 @@ class TransformLoop:
             DeadLetterLimit: `handle` raises on record after record.
         """
         health.not_ready(NO_PARTITIONS)
-        listener = _Listener(self._transform, stop, health)
-        session = self._make_session(listener)
-        listener.collector = collector = Collector(session.poll, self._policy)
-        session.open()
+        run = self._opened(stop, health)
         try:
             while not stop.is_set():
                 health.beat()
-                self._transform.tick(health)
-                self._process(_Run(session, collector, health), collector.step())
-                health.tell(session.trouble(), Need.TOPICS)
+                run.waiting.until_done(partial(self._transform.tick, health))
+                run.held.batch = run.collector.step()
+                self._process(run)
+                health.tell(run.session.trouble(), Need.TOPICS)
         finally:
-            session.close()
+            run.session.close()
 
-    def _process(self, run: _Run, batch: Sequence[Inbound]) -> None:
-        while batch:
-            run.health.beat()
-            part = self._isolation.next_part(batch)
-            match self._attempt(run.session, part):
-                case _Result.DONE:
-                    if not self._isolation.is_condemned(part):
-                        self._transform.committed()
-                    self._isolation.succeeded(part)
-                    batch = batch[len(part) :]
-                case _Result.COMES_AGAIN:
-                    run.collector.take()
-                    return
-                case _Result.TRY_SMALLER:
-                    pass
+    def _opened(self, stop: Stop, health: Health) -> _Run:
+        held = Held()
+        session = self._make_session(_Listener(self._transform, held, stop, health))
+        held.collector = collector = Collector(session.poll, self._policy)
+        session.open()
+        return _Run(session, held, collector, Waiting(session, collector, _FOR_OTHERS, Watch(stop, health), self._clock))
+
+    def _process(self, run: _Run) -> None:
+        while run.held.batch:
+            if run.waiting.until_done(lambda: self._step(run), lambda: run.held.batch) is None:
+                return
+
+    def _step(self, run: _Run) -> bool:
+        """Try the next part of the batch. Always True; raises Retry if the same is to be tried later."""
+        part = self._isolation.next_part(run.held.batch)
+        match self._attempt(run.session, part):
+            case _Result.DONE:
+                if not self._isolation.is_condemned(part):
+                    self._transform.committed()
+                self._isolation.succeeded(part)
+                run.held.batch = run.held.batch[len(part) :]
+            case _Result.COMES_AGAIN:
+                run.held.batch = []
+                run.collector.take()
+            case _Result.TRY_SMALLER:
+                pass
+        return True
 
     def _attempt(self, session: Session, part: Sequence[Inbound]) -> _Result:
         if self._isolation.is_condemned(part):
@@ -150,7 +186,7 @@ class TransformLoop:
         else:
             try:
                 outputs = self._transform.handle(part)
-            except (DeadLetterLimit, ConfigError, ServerUnreachable):
+            except (DeadLetterLimit, ConfigError, ServerUnreachable, Retry):
                 raise
             except Exception as error:  # noqa: BLE001 - a bug in one record's handling must not stop all others
                 self._suspect(error, part)
@@ -199,27 +235,49 @@ def crash_letter(record: Inbound, stage: str, errors_topic: str) -> Outbound:
 class _Listener:
     """Tells the transform of partitions. What is held and not committed is forgotten, because it comes again."""
 
-    def __init__(self, transform: Transform, stop: Stop, health: Health) -> None:
+    def __init__(self, transform: Transform, held: Held, stop: Stop, health: Health) -> None:
         self._transform = transform
+        self._held = held
         self._stop = stop
         self._health = health
-        self.collector: Collector | None = None
+        self._is_rewinding = False  # and has to wait with it
+        self._throttle = Throttle()
 
     def assigned(self, partitions: Collection[TopicPartition]) -> None:
-        self._transform.assigned(partitions, self._keep_alive)
+        self._tell(self._transform.assigned, partitions)
         self._health.ready()
 
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
         self._health.not_ready(NO_PARTITIONS)
+        self._is_rewinding = False
         self._transform.revoked(partitions)
-        self._forget(partitions)
+        self._held.forget(partitions)
 
     def rewound(self, partitions: Collection[TopicPartition]) -> None:
-        self._forget(partitions)
+        self._held.forget(partitions)
+        try:
+            self._tell(self._transform.rewound, partitions)
+        except Retry:
+            self._is_rewinding = True
+            raise
+        if self._is_rewinding:
+            self._is_rewinding = False
+            self._health.ready()
 
-    def _forget(self, partitions: Collection[TopicPartition]) -> None:
-        if self.collector is not None:
-            self.collector.forget(partitions)
+    def _tell(self, hear: _Hear, partitions: Collection[TopicPartition]) -> None:
+        """Call the transform. If it raises Retry, the session leaves the partitions unread and calls again when it is time."""
+        try:
+            hear(partitions, self._keep_alive)
+        except Retry as retry:
+            if not self._stop.is_set():
+                self._say(retry)
+            raise
+
+    def _say(self, retry: Retry) -> None:
+        metrics.WORK_RETRIES.inc()
+        self._health.not_ready(f"partitions wait: {retry}")
+        if self._throttle.admits():
+            log.warning("partitions wait", reason=str(retry), retry_seconds=retry.after)
 
     def _keep_alive(self) -> None:
         """Stay alive while the transform loads, or leave it when the process is to end."""
