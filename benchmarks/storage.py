@@ -14,14 +14,14 @@ from azure.storage.blob import BlobServiceClient
 from benchmarks.errors import BenchmarkFailed
 from benchmarks.estates import ENVIRONMENT, SUBSCRIPTION, Data, FlowBlob
 from benchmarks.measured import Measured, Sample, Work
+from libs.common.azure.storage.api import ListedBlob
+from libs.common.azure.storage.blobs import open_container
+from libs.common.azure.storage.writer import BlobWriter, Target
 from libs.common.kafka.records import Outbound
 from libs.common.messages.blobs import BlobId
 from libs.common.messages.events import BlobObserved, Stream, encode_event, event_headers
 from libs.common.settings.ingest import IngestSettings
 from libs.common.settings.storage import StorageAccount, account_alias
-from libs.common.storage.api import ListedBlob
-from libs.common.storage.azure import open_container
-from libs.common.storage.writer import BlobWriter, Target
 from libs.local.azurite import LocalAzurite
 
 SDK_READS: Final = "range reads, Azure SDK"

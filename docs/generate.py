@@ -225,7 +225,7 @@ def _error_codes() -> str:
 METRICS = {
     "libs.common.security.transport": "transport",
     "libs.common.kafka.client.metrics": "kafka",
-    "libs.common.storage.metrics": "storage",
+    "libs.common.azure.storage.metrics": "storage",
     "services.blob_monitor.metrics": "blob-monitor",
     "services.ingest.metrics": "ingest",
     "services.parser.metrics": "parser",

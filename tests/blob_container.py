@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from libs.common.storage.api import BlobChanged, BlobGone, BlobInfo, Block, BlockList
+from libs.common.azure.storage.api import BlobChanged, BlobGone, BlobInfo, Block, BlockList
 
 EPOCH = datetime(2026, 5, 1, tzinfo=UTC)
 

@@ -13,11 +13,11 @@ from typing import Any
 import pyarrow as pa
 from pydantic import SecretStr
 
+from libs.common.azure.storage.retry import RetryPolicy
+from libs.common.azure.storage.writer import BlobWriter
 from libs.common.process.service import Stop
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.common.settings.storage import StorageAccount
-from libs.common.storage.retry import RetryPolicy
-from libs.common.storage.writer import BlobWriter
 from libs.local.azurite import LocalAzurite
 from services.demo.estate import Estate
 from services.demo.inventory import container_of

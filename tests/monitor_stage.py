@@ -17,10 +17,10 @@ from typing import Any
 
 import yaml
 
+from libs.common.azure.storage.writer import BlobWriter, Target
 from libs.common.kafka.readers.follow import Follower, Since
 from libs.common.messages.events import BlobObserved, BlobsListed, decode_event
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
-from libs.common.storage.writer import BlobWriter, Target
 from libs.local.azurite import LocalAzurite
 from tests.topic_tools import read_compacted
 

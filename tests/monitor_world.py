@@ -12,13 +12,13 @@ from typing import Any
 from prometheus_client import REGISTRY
 from pydantic import SecretStr
 
+from libs.common.azure.storage.api import BlobGone, BlobInfo, BlockList, MessageGone, QueueMessage, Receipt
 from libs.common.kafka.records import CommitResult, Inbound, Listener, NextOffsets, Outbound, TopicPartition
 from libs.common.messages.blobs import partition_of
 from libs.common.messages.events import BlobsListed, BlobState, Event, decode_event
 from libs.common.settings.kafka import TopicSettings
 from libs.common.settings.monitor import MonitorSettings
 from libs.common.settings.storage import Environment, Source, StorageAccount, Subscription
-from libs.common.storage.api import BlobGone, BlobInfo, BlockList, MessageGone, QueueMessage, Receipt
 from services.blob_monitor.app import Monitor, Parts
 from services.blob_monitor.environment import Clock, Place
 from services.blob_monitor.feed import Feed

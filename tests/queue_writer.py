@@ -9,8 +9,8 @@ from xml.sax.saxutils import escape
 
 import urllib3
 
+from libs.common.azure.storage.credentials import Request, resolve_queues
 from libs.common.settings.storage import EventQueue, StorageAccount
-from libs.common.storage.credentials import Request, resolve_queues
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from libs.common.azure.storage.api import ListedBlob
 from libs.common.kafka.records import Outbound
 from libs.common.messages.blobs import BlobId
 from libs.common.messages.dead_letters import DeadLetter
@@ -22,7 +23,6 @@ from libs.common.messages.events import (
     event_headers,
 )
 from libs.common.settings.kafka import TopicSettings
-from libs.common.storage.api import ListedBlob
 from services.blob_monitor.evaluate import Known, Step
 from services.blob_monitor.memory import FULL_LISTING
 from services.blob_monitor.sources import Scope, Territory

@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
+from libs.common.azure.storage.api import ListedBlob
 from libs.common.errors import Retry, ServerUnreachable
 from libs.common.kafka.records import CommitResult, Listener, Session, TopicPartition
 from libs.common.messages.blobs import partition_of
@@ -23,7 +24,6 @@ from libs.common.process.health import NO_PARTITIONS, Health, Need
 from libs.common.process.service import Stop
 from libs.common.settings.kafka import TopicSettings
 from libs.common.settings.monitor import MonitorSettings
-from libs.common.storage.api import ListedBlob
 from services.blob_monitor import metrics
 from services.blob_monitor.announce import Announcer, Seen, seen_in
 from services.blob_monitor.environment import Clock, Doom, Environment, Place

@@ -15,11 +15,11 @@ from itertools import accumulate, islice
 
 import structlog
 
+from libs.common.azure.storage.api import Container, Receipt, StorageError, StorageUnavailable
+from libs.common.azure.storage.failures import Refused
 from libs.common.messages.events import BlobsListed
 from libs.common.settings.monitor import MonitorSettings
 from libs.common.settings.storage import Layout
-from libs.common.storage.api import Container, Receipt, StorageError, StorageUnavailable
-from libs.common.storage.failures import Refused
 from services.blob_monitor import metrics
 from services.blob_monitor.feed import QUEUE, Feed, Reader
 from services.blob_monitor.listing import (

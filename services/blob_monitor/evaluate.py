@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from libs.common.storage.api import ListedBlob
+from libs.common.azure.storage.api import ListedBlob
 
 # A blob that is being written while a start_fresh begins has no known size at that moment: what is there when it is first
 # seen, so soon after the start, counts as read.

@@ -13,9 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from libs.common.messages.dead_letters import DeadLetter, ErrorCode
-from libs.common.settings.monitor import EventSettings
-from libs.common.storage.api import (
+from libs.common.azure.storage.api import (
     BlobGone,
     BlobUnreadable,
     Container,
@@ -26,6 +24,8 @@ from libs.common.storage.api import (
     Receipt,
     StorageError,
 )
+from libs.common.messages.dead_letters import DeadLetter, ErrorCode
+from libs.common.settings.monitor import EventSettings
 from services.blob_monitor import metrics
 from services.blob_monitor.listing import ContainerFails, Heard, Job, Letter, Message, Unit
 from services.blob_monitor.notices import Notice, Reading, read_message

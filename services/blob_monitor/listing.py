@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from libs.common.azure.storage.api import Container, ListedBlob, Receipt, StorageError
 from libs.common.messages.dead_letters import DeadLetter
 from libs.common.messages.events import BlobsListed
 from libs.common.packed import PackedTable
-from libs.common.storage.api import Container, ListedBlob, Receipt, StorageError
 from services.blob_monitor.sources import Scope, Territory
 
 CHUNK_BLOBS = 500

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from libs.common.azure.storage.blobs import open_container
+from libs.common.azure.storage.queues import account_name, open_queue, queue_address
 from libs.common.errors import ConfigError
 from libs.common.kafka.group.consumer import Use
 from libs.common.kafka.readers.compacted import CompactedTable
@@ -13,8 +15,6 @@ from libs.common.kafka.transactions.session import SessionSpec, TransactionalSes
 from libs.common.process.service import Service
 from libs.common.settings import Settings
 from libs.common.settings.storage import Environment
-from libs.common.storage.azure import open_container
-from libs.common.storage.queues import account_name, open_queue, queue_address
 from services.blob_monitor.app import Monitor, Parts, utc_clock
 from services.blob_monitor.environment import Place
 from services.blob_monitor.feed import Feed

@@ -24,13 +24,13 @@ from typing import Any, Final
 import numpy as np
 import structlog
 
+from libs.common.azure.storage.api import ListedBlob
 from libs.common.errors import CodecError
 from libs.common.kafka.records import Inbound
 from libs.common.messages.blobs import BlobId
 from libs.common.messages.events import BlobsListed, BlobState, BlobStatus, decode_event, read_fields
 from libs.common.packed import PackedTable
 from libs.common.settings.storage import Layout
-from libs.common.storage.api import ListedBlob
 from services.blob_monitor import metrics
 from services.blob_monitor.evaluate import Known
 from services.blob_monitor.prefixes import time_part

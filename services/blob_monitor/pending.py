@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from libs.common.azure.storage.api import Receipt
 from libs.common.kafka.records import Outbound
-from libs.common.storage.api import Receipt
 from services.blob_monitor import metrics
 from services.blob_monitor.evaluate import Known
 from services.blob_monitor.memory import Memory

@@ -79,9 +79,9 @@ def builds(settings: Settings) -> Iterator[Check]:
 
 def connections(settings: Settings) -> Iterator[Check]:
     """Return the checks of servers; they come behind those of `builds`."""
+    from libs.common.azure.storage.blobs import check_container
+    from libs.common.azure.storage.queues import check_queue
     from libs.common.kafka.topics.admin import check_topics, load_topic_specs
-    from libs.common.storage.azure import check_container
-    from libs.common.storage.queues import check_queue
 
     kafka = partial(check_topics, settings.kafka, settings.topics, load_topic_specs())
     there = f"Kafka at {settings.kafka.bootstrap_servers} and its topics"
@@ -138,8 +138,8 @@ def _make_clients(settings: Settings) -> None:
 
 
 def _open_containers(alias: str, environment: Environment) -> None:
-    from libs.common.storage.azure import open_container
-    from libs.common.storage.queues import open_queue
+    from libs.common.azure.storage.blobs import open_container
+    from libs.common.azure.storage.queues import open_queue
 
     if environment.events is not None:
         open_queue(environment.storage, alias, environment.events).close()

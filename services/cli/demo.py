@@ -211,8 +211,8 @@ def _time(text: str, now: datetime) -> datetime:
 
 
 def _play(asked: _Asked, spec: EstateSpec, account: StorageAccount) -> None:
-    from libs.common.storage.retry import RetryPolicy
-    from libs.common.storage.writer import BlobWriter
+    from libs.common.azure.storage.retry import RetryPolicy
+    from libs.common.azure.storage.writer import BlobWriter
     from services.demo.estate import Estate
     from services.demo.player import Pace, Player
     from services.demo.truth_file import TruthFile
@@ -239,9 +239,9 @@ def _play(asked: _Asked, spec: EstateSpec, account: StorageAccount) -> None:
 
 def _create_containers(spec: EstateSpec, account: StorageAccount) -> None:
     """Create the containers; fail soon and clearly where storage is not to be reached."""
-    from libs.common.storage.api import StorageUnavailable
-    from libs.common.storage.retry import RetryPolicy
-    from libs.common.storage.writer import BlobWriter
+    from libs.common.azure.storage.api import StorageUnavailable
+    from libs.common.azure.storage.retry import RetryPolicy
+    from libs.common.azure.storage.writer import BlobWriter
     from services.demo.inventory import container_of
 
     writer = BlobWriter(account, spec.account, RetryPolicy(deadline=_FIRST_CONTACT_SECONDS))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from libs.common.storage.api import BlobGone, StorageRefused, StorageUnavailable
-from libs.common.storage.failures import Refused
+from libs.common.azure.storage.api import BlobGone, StorageRefused, StorageUnavailable
+from libs.common.azure.storage.failures import Refused
 from services.cli.probe import Families
 
 _TROUBLE: Final = "blobtide_blob_monitor_storage_trouble"

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
+from libs.common.azure.storage.writer import Target
 from libs.common.messages.blobs import BlobId
 from libs.common.process.service import Stop
-from libs.common.storage.writer import Target
 from services.demo.commits import Action, MinuteCommit
 
 LANES: Final = 8

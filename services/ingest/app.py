@@ -21,6 +21,7 @@ from typing import Final
 
 import structlog
 
+from libs.common.azure.storage.api import Container, StorageRefused, StorageUnavailable
 from libs.common.errors import Retry, ServerUnreachable
 from libs.common.kafka.client.throttle import Throttle
 from libs.common.kafka.records import CommitResult, Listener, NextOffsets, Session, TopicPartition
@@ -30,19 +31,18 @@ from libs.common.process.health import NO_PARTITIONS, Health, Need
 from libs.common.process.service import Stop
 from libs.common.settings.ingest import IngestSettings
 from libs.common.settings.kafka import TopicSettings
-from libs.common.storage.api import Container, StorageRefused, StorageUnavailable
+from libs.common.work.lanes import Answering
+from libs.common.work.workers import Workers
 from services.ingest import intake, metrics
 from services.ingest.backlog import Backlog, Pending
 from services.ingest.batch import Batch
 from services.ingest.checkpoints import Checkpoints
 from services.ingest.intake import Intake
-from services.ingest.lanes import Answering
 from services.ingest.outcome import given_up, quarantined
 from services.ingest.reader import Reader
 from services.ingest.sources import Sources
 from services.ingest.tries import CAREFUL_SECONDS, MOST_CRASHES, Record, Standing, Tries, is_quarantined
 from services.ingest.work import Skip, Step, Task
-from services.ingest.workers import Workers
 
 log = structlog.get_logger(__name__)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from libs.common.kafka.records import TopicPartition
-from services.ingest.lanes import Answering, Lanes
+from libs.common.work.lanes import Answering, Lanes
 from services.ingest.work import Announcement
 
 MOST_BLOBS: Final = 50_000

@@ -6,9 +6,9 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from datetime import datetime
 
+from libs.common.azure.storage.api import Container
 from libs.common.framing.lead import skip_lead
 from libs.common.messages.events import BlobCheckpoint
-from libs.common.storage.api import Container
 from services.ingest import lines
 from services.ingest.content import PROBE_BYTES, Content, Sample, detect
 from services.ingest.generation import LOOK_BACK, Version, name_generation

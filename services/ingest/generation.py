@@ -19,8 +19,8 @@ from enum import StrEnum
 from itertools import accumulate
 from typing import Final
 
+from libs.common.azure.storage.api import Block
 from libs.common.messages.events import BlobCheckpoint
-from libs.common.storage.api import Block
 
 MATERIAL_BYTES: Final = 256  # of the first record or line that names a generation
 LOOK_BACK: Final = 1_024  # bytes before the cursor that are read again with what is new

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
+from libs.common.azure.storage.blobs import open_container
 from libs.common.errors import ConfigError
 from libs.common.kafka.group.partners import TOGETHER
 from libs.common.kafka.readers.compacted import CompactedTable, patience_for
@@ -18,7 +19,6 @@ from libs.common.process.service import Service
 from libs.common.settings import Settings
 from libs.common.settings.ingest import IngestSettings
 from libs.common.settings.kafka import TopicSettings
-from libs.common.storage.azure import open_container
 from services.ingest.app import Ingest, Parts
 from services.ingest.batch import raw_topics
 from services.ingest.checkpoints import Checkpoints, Pace, Topic

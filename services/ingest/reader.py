@@ -15,8 +15,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from libs.common.azure.storage.api import BlobChanged, BlobGone, BlobInfo, BlobUnreadable, Container
 from libs.common.messages.events import Stream
-from libs.common.storage.api import BlobChanged, BlobGone, BlobInfo, BlobUnreadable, Container
 from services.ingest import lines, records
 from services.ingest.content import Content
 from services.ingest.cursor import Cursor, Visit, begin

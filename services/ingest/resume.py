@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 from zlib import crc32
 
+from libs.common.azure.storage.api import BlobChanged
 from libs.common.messages.events import BlobCheckpoint
-from libs.common.storage.api import BlobChanged
 from services.ingest.cursor import Cursor, Visit
 from services.ingest.generation import Evidence, bytes_before, evidence, same_end
 

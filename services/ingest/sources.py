@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from libs.common.azure.storage.api import Container
 from libs.common.errors import ConfigError
 from libs.common.messages.blobs import BlobId
 from libs.common.messages.events import Stream
 from libs.common.settings.storage import Source, StorageAccount, Subscriptions, account_alias
-from libs.common.storage.api import Container
 
 OpenContainer = Callable[[StorageAccount, str, str], Container]
 

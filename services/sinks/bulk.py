@@ -17,10 +17,10 @@ import pyarrow.compute as pc
 from isal import isal_zlib
 
 from libs.common.errors import CodecError, ConfigError, Retry
+from libs.common.http.client import Answer, HttpClient, Request
 from libs.common.messages.dead_letters import ErrorCode
 from libs.common.rows.formats.json import text_bytes
 from libs.common.rows.row_text import Piece, Words
-from services.sinks.bulk_client import Answer, HttpClient, Request
 from services.sinks.bulk_reply import FILTER_PATH, ItemResult, Verdict, denies_rights, describe_failure, read_reply
 
 _HEADERS: Final = {"Content-Type": "application/x-ndjson", "Content-Encoding": "gzip"}

@@ -26,6 +26,7 @@ import structlog
 from pydantic import Field, SecretStr, StringConstraints, field_validator, model_validator
 
 from libs.common.errors import ConfigError, Retry, ServerUnreachable
+from libs.common.http.client import Answer, Cluster, HttpClient, Request, Tls, authorization
 from libs.common.messages.dead_letters import ErrorCode
 from libs.common.rows.formats.ecs import ecs_columns
 from libs.common.rows.formats.json import document_pieces
@@ -37,7 +38,6 @@ from libs.common.settings.base import listed
 from libs.common.settings.secrets import read_secret
 from libs.common.settings.transport import TransportSettings
 from services.sinks.bulk import BulkLimits, BulkWriter, Delivered, operation_pieces
-from services.sinks.bulk_client import Answer, Cluster, HttpClient, Request, Tls, authorization
 from services.sinks.contract import FlowPart, Outcome, RejectedRow
 from services.sinks.elasticsearch_index import DailyIndexes, DataStream, template
 from services.sinks.settings import DocumentBatchSettings, SinkSettings

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from libs.common.azure.storage.writer import BlobWriter, Target
 from libs.common.messages.blobs import BlobId
 from libs.common.messages.dead_letters import ErrorCode
 from libs.common.messages.segments import Segment
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.common.settings.storage import StorageAccount
-from libs.common.storage.writer import BlobWriter, Target
 from libs.local.azurite import LocalAzurite
 from tests.audit import assert_nothing_open, assert_tiled, checkpoints, wait_until_consumed
 from tests.estates import ALIAS, ARRIVES_WITHIN_SECONDS

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from libs.common.azure.storage.writer import BlobWriter, Target
 from libs.common.messages.blobs import BlobId
 from libs.common.process.crash import CRASH_VARIABLE
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.common.settings.storage import StorageAccount
-from libs.common.storage.writer import BlobWriter, Target
 from libs.local.azurite import LocalAzurite
 from services.cli.probe import ask
 from services.ingest.tries import MOST_CRASHES

@@ -11,11 +11,11 @@ from urllib.parse import urlencode
 import pytest
 from pydantic import SecretStr
 
+from libs.common.azure.storage.api import MessageGone, QueueMessage, StorageRefused
+from libs.common.azure.storage.credentials import resolve, resolve_queues
+from libs.common.azure.storage.queues import check_queue, open_queue
 from libs.common.errors import ConfigError, ServerUnreachable
 from libs.common.settings.storage import EventQueue, StorageAccount
-from libs.common.storage.api import MessageGone, QueueMessage, StorageRefused
-from libs.common.storage.credentials import resolve, resolve_queues
-from libs.common.storage.queues import check_queue, open_queue
 from libs.local.azurite import ACCOUNT
 from tests.canaries import ACCOUNT_KEY
 from tests.queue_writer import QueueWriter

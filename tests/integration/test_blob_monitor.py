@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from libs.common.azure.storage.writer import BlobWriter
 from libs.common.messages.events import BlobsListed
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.common.settings.storage import StorageAccount
-from libs.common.storage.writer import BlobWriter
 from libs.local.azurite import LocalAzurite
 from tests.monitor_stage import Stage, this_hour
 

@@ -11,12 +11,12 @@ import pytest
 from click.testing import CliRunner
 from pydantic import SecretStr
 
+from libs.common.azure.storage.api import BlobGone, Container
+from libs.common.azure.storage.blobs import open_container
+from libs.common.azure.storage.retry import RetryPolicy
+from libs.common.azure.storage.writer import BlobWriter, Target
 from libs.common.process.service import Stop
 from libs.common.settings.storage import StorageAccount
-from libs.common.storage.api import BlobGone, Container
-from libs.common.storage.azure import open_container
-from libs.common.storage.retry import RetryPolicy
-from libs.common.storage.writer import BlobWriter, Target
 from libs.local.azurite import LocalAzurite
 from services.cli import demo
 from services.demo.commits import Action, Logs, MinuteCommit, collect

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from libs.common.azure.storage.writer import BlobWriter
 from libs.common.kafka.readers.follow import Follower, Since
 from libs.common.messages.events import BlobsListed
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.common.settings.storage import StorageAccount
-from libs.common.storage.writer import BlobWriter
 from libs.local.azurite import ACCOUNT, LocalAzurite
 from tests.event_grid import cloud_event, encoded, grid_event, plain
 from tests.monitor_stage import Stage, this_hour

@@ -9,9 +9,9 @@ import pyarrow.compute as pc
 import pytest
 from pydantic import SecretStr
 
+from libs.common.azure.storage.writer import BlobWriter, Target
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.common.settings.storage import StorageAccount
-from libs.common.storage.writer import BlobWriter, Target
 from libs.local.azurite import LocalAzurite
 from tests.pipeline import Pipeline, Plan, read_rows, row_count
 from tests.samples import TOTALS, document

@@ -23,12 +23,12 @@ from azure.storage.blob import BlobServiceClient
 from pydantic import SecretStr
 from redis import Redis
 
+from libs.common.azure.storage.writer import BlobWriter, Target
 from libs.common.kafka.records import Outbound
 from libs.common.kafka.writing import write
 from libs.common.messages.events import BlobCheckpoint, CheckpointStatus, decode_event
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.common.settings.storage import StorageAccount
-from libs.common.storage.writer import BlobWriter, Target
 from libs.local.azurite import LocalAzurite
 from libs.local.redis import LocalRedis
 from services.sinks.summary_fold import SUMS

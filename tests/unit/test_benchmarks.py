@@ -20,9 +20,9 @@ from benchmarks.lasting import FlowRounds
 from benchmarks.measured import Mark, Measured, Memory, Sample, Work, memory_of, parts_of
 from benchmarks.report import Page, document
 from benchmarks.table import render
+from libs.common.azure.storage.page import _read_lean, read_directories, read_page
 from libs.common.rows.types.flows import FLOW_SCHEMA
 from libs.common.rows.wire import decode_flows
-from libs.common.storage.page import _read_lean, read_directories, read_page
 from tests.pipeline import plain
 
 MIB = 1024 * 1024

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 SERVICES = "services never import each other; the command line may start any of them"
 SHARED = "services stand above shared code"
 KAFKA = "only libs.common.kafka imports the Kafka client"
-AZURE = "only libs.common.storage imports the Azure SDK"
+AZURE = "only libs.common.azure imports the Azure SDK"
 FORMATS = "format modules of the parser do no I/O"
 
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from libs.common.azure.storage.api import BlobChanged, BlobGone, BlobUnreadable, StorageError, StorageUnavailable
+from libs.common.azure.storage.failures import Refused
 from libs.common.messages.events import BlobObserved
 from libs.common.settings.storage import Layout
-from libs.common.storage.api import BlobChanged, BlobGone, BlobUnreadable, StorageError, StorageUnavailable
-from libs.common.storage.failures import Refused
 from services.blob_monitor import metrics
 from services.blob_monitor.environment import Place
 from tests.monitor_world import Storage, World, metric, raiser

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from libs.common.storage.api import BlobInfo
+from libs.common.azure.storage.api import BlobInfo
 from services.blob_monitor.evaluate import Known, Rules, Step, Verdict, evaluate
 
 T0 = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from libs.common.azure.storage.api import BlobUnreadable, StorageRefused, StorageUnavailable
+from libs.common.azure.storage.failures import Refused
 from libs.common.errors import ConfigError
 from libs.common.kafka.records import Outbound
 from libs.common.settings import Settings
 from libs.common.settings.storage import Layout
-from libs.common.storage.api import BlobUnreadable, StorageRefused, StorageUnavailable
-from libs.common.storage.failures import Refused
 from services.blob_monitor.main import places
 from tests.event_grid import encoded, grid_event, plain, written
 from tests.monitor_world import PARTITIONS, TOPICS, FakeQueue, Running, World, hour_blob, metric, raiser

@@ -9,12 +9,12 @@ from datetime import timedelta
 
 import pytest
 
+from libs.common.azure.storage.api import BlobInfo
 from libs.common.messages.events import BlobClosed, BlobForgotten, BlobObserved, BlobsListed, BlobStatus
 from libs.common.process.health import NO_PARTITIONS, Health
 from libs.common.process.service import Stop
 from libs.common.settings.monitor import DateRange, MonitorSettings
 from libs.common.settings.storage import Layout
-from libs.common.storage.api import BlobInfo
 from services.blob_monitor import metrics
 from services.blob_monitor.listing import Chunk, Job, Kind, Means, Task, units
 from services.blob_monitor.sources import Scope

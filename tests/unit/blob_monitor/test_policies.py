@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from libs.common.azure.storage.api import BlobInfo, StorageUnavailable
 from libs.common.messages.events import BlobClosed, BlobObserved, Stream
 from libs.common.settings.storage import Layout
-from libs.common.storage.api import BlobInfo, StorageUnavailable
 from tests.monitor_world import PARTITIONS, World, aged, hour_blob, raiser
 
 NAME = hour_blob("x=/R1", 12)

@@ -8,8 +8,8 @@ from datetime import timedelta
 
 import pytest
 
+from libs.common.azure.storage.api import StorageUnavailable
 from libs.common.settings.storage import Layout
-from libs.common.storage.api import StorageUnavailable
 from services.blob_monitor.prefixes import end_of_hour
 from tests.monitor_world import START, World, hour_blob, metric, raiser
 

@@ -16,13 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from libs.common.azure.storage.credentials import resolve
 from libs.common.errors import ConfigError
 from libs.common.settings import Settings, load_settings
 from libs.common.settings.monitor import MonitorSettings
 from libs.common.settings.secrets import read_secret
 from libs.common.settings.storage import StorageAccount
 from libs.common.settings.text_file import MOST_BYTES, read_text_file
-from libs.common.storage.credentials import resolve
 from services.cli.main import run
 
 LEAF = "a0: &a0 {x: 1}"

@@ -19,11 +19,9 @@ from azure.core.pipeline.transport import HttpRequest
 from azure.storage.blob import ContainerClient
 from pydantic import SecretStr
 
-from libs.common.errors import ConfigError
-from libs.common.settings.storage import StorageAccount
-from libs.common.storage.api import BlobChanged, BlobGone, BlobUnreadable, MessageGone, StorageRefused, StorageUnavailable
-from libs.common.storage.azure import AzureContainer, open_container
-from libs.common.storage.credentials import (
+from libs.common.azure.storage.api import BlobChanged, BlobGone, BlobUnreadable, MessageGone, StorageRefused, StorageUnavailable
+from libs.common.azure.storage.blobs import AzureContainer, open_container
+from libs.common.azure.storage.credentials import (
     MOST_BYTES,
     Authoriser,
     Endpoint,
@@ -35,9 +33,11 @@ from libs.common.storage.credentials import (
     resolve,
     resolve_queues,
 )
-from libs.common.storage.failures import Refused, WrongBlobType, failure, queue_failure
-from libs.common.storage.rest import BlobService
-from libs.common.storage.retry import Retrier, RetryPolicy, Transient
+from libs.common.azure.storage.failures import Refused, WrongBlobType, failure, queue_failure
+from libs.common.azure.storage.rest import BlobService
+from libs.common.azure.storage.retry import Retrier, RetryPolicy, Transient
+from libs.common.errors import ConfigError
+from libs.common.settings.storage import StorageAccount
 from tests.metric_values import since_now
 
 KEY = "c2VjcmV0LWtleQ=="

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
+from libs.common.azure.storage.credentials import resolve
 from libs.common.errors import ConfigError
 from libs.common.kafka.client.configs import producer_config
 from libs.common.security import transport
 from libs.common.settings.kafka import KafkaSettings
 from libs.common.settings.storage import StorageAccount
 from libs.common.settings.transport import PlaintextSettings
-from libs.common.storage.credentials import resolve
 from services.sinks.contract import ReadsFiles
 from services.sinks.registry import KINDS, _load, configured_sink
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from libs.common.azure.storage.api import StorageUnavailable
+from libs.common.azure.storage.writer import Target
 from libs.common.messages.blobs import BlobId
 from libs.common.process.service import Stop
-from libs.common.storage.api import StorageUnavailable
-from libs.common.storage.writer import Target
 from services.demo.commits import Action, MinuteCommit, collect
 from services.demo.estate import Estate
 from services.demo.player import Pace, Played, Player

@@ -7,9 +7,9 @@ from threading import Lock
 
 import pytest
 
+from libs.common.azure.storage.api import BlobChanged, Container, StorageRefused, StorageUnavailable
 from libs.common.kafka.records import Inbound
 from libs.common.process.health import NO_PARTITIONS
-from libs.common.storage.api import BlobChanged, Container, StorageRefused, StorageUnavailable
 from services.ingest import backlog
 from services.ingest.app import FEWEST_REFUSALS, MOST_CHANGES, SMALLEST_GRANT
 from services.ingest.reader import Reader

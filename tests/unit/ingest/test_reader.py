@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from libs.common.azure.storage.api import BlobUnreadable, StorageUnavailable
 from libs.common.messages.events import CheckpointStatus, Stream
-from libs.common.storage.api import BlobUnreadable, StorageUnavailable
 from services.ingest.plan import Limits
 from services.ingest.work import Ending, Skip, Task
 from tests.blob_reading import Desk, assert_tiles, records_of, tuples_of

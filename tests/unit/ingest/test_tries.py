@@ -8,10 +8,10 @@ from itertools import count
 
 import pytest
 
+from libs.common.azure.storage.api import Container, StorageUnavailable
 from libs.common.kafka.records import CommitResult, NextOffsets, Outbound
 from libs.common.messages.blobs import BlobId
 from libs.common.messages.events import QUARANTINED, BlobCheckpoint, BlobReleased, BlobStatus, Stream, decode_event
-from libs.common.storage.api import Container, StorageUnavailable
 from services.ingest.reader import Reader
 from services.ingest.tries import CAREFUL_SECONDS, MOST_CRASHES
 from services.ingest.work import Step, Task

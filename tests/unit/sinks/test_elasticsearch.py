@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from libs.common.errors import CodecError
-from services.sinks.bulk_client import Hosts
+from libs.common.http.client import Hosts
 from services.sinks.bulk_reply import ItemResult, Verdict, read_reply
 from services.sinks.elasticsearch import ElasticsearchSettings, ElasticsearchSink
 from services.sinks.elasticsearch_index import DailyIndexes, DataStream, template

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlencode
 
+from libs.common.azure.storage.credentials import Authoriser, Endpoint, SharedAccessSignature, SharedKey, resolve
+from libs.common.azure.storage.failures import failure
+from libs.common.azure.storage.retry import Retrier, RetryPolicy, Transient
 from libs.common.errors import ConfigError
 from libs.common.security.redaction import excerpt
 from libs.common.settings.storage import StorageAccount
-from libs.common.storage.credentials import Authoriser, Endpoint, SharedAccessSignature, SharedKey, resolve
-from libs.common.storage.failures import failure
-from libs.common.storage.retry import Retrier, RetryPolicy, Transient
 
 if TYPE_CHECKING:
     from azure.storage.blob import BlobClient, BlobServiceClient

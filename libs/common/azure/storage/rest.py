@@ -26,14 +26,14 @@ import urllib3
 from urllib3.exceptions import HTTPError, LocationValueError, NameResolutionError, SSLError
 from urllib3.util import make_headers, parse_url
 
+from libs.common.azure.storage import metrics
+from libs.common.azure.storage.api import StorageUnavailable
+from libs.common.azure.storage.credentials import Endpoint, Login, Request, resolve
+from libs.common.azure.storage.failures import Refused, failure, queue_failure
+from libs.common.azure.storage.retry import Retrier, RetryPolicy, Transient
 from libs.common.errors import ConfigError
 from libs.common.security.redaction import excerpt
 from libs.common.settings.storage import StorageAccount
-from libs.common.storage import metrics
-from libs.common.storage.api import StorageUnavailable
-from libs.common.storage.credentials import Endpoint, Login, Request, resolve
-from libs.common.storage.failures import Refused, failure, queue_failure
-from libs.common.storage.retry import Retrier, RetryPolicy, Transient
 
 T = TypeVar("T")
 

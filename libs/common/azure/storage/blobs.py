@@ -12,9 +12,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 
-from libs.common.errors import ConfigError, ServerUnreachable
-from libs.common.settings.storage import StorageAccount
-from libs.common.storage.api import (
+from libs.common.azure.storage.api import (
     BlobChanged,
     BlobGone,
     BlobInfo,
@@ -25,13 +23,15 @@ from libs.common.storage.api import (
     ListedBlob,
     StorageError,
 )
-from libs.common.storage.credentials import Request
-from libs.common.storage.failures import WrongBlobType
-from libs.common.storage.page import parse_xml, read_directories, read_page
-from libs.common.storage.retry import RetryPolicy, Transient
+from libs.common.azure.storage.credentials import Request
+from libs.common.azure.storage.failures import WrongBlobType
+from libs.common.azure.storage.page import parse_xml, read_directories, read_page
+from libs.common.azure.storage.retry import RetryPolicy, Transient
+from libs.common.errors import ConfigError, ServerUnreachable
+from libs.common.settings.storage import StorageAccount
 
 if TYPE_CHECKING:
-    from libs.common.storage.rest import BlobService, Response
+    from libs.common.azure.storage.rest import BlobService, Response
 
 _CHECK_SECONDS = 3.0
 # Several pages are in memory at a time; with the longest names one has a few megabytes.
@@ -69,7 +69,7 @@ def check_container(account: StorageAccount, alias: str, container: str) -> None
 
 def _service(account: StorageAccount, alias: str, policy: RetryPolicy) -> BlobService:
     try:
-        from libs.common.storage.rest import BlobService
+        from libs.common.azure.storage.rest import BlobService
     except ModuleNotFoundError as error:
         raise ConfigError(f"reading blob storage needs the extra 'azure' ({error.name} is missing): blobtide[azure]") from error
     return BlobService(account, alias, policy)

@@ -6,18 +6,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
+from libs.common.azure.storage.api import Queue, QueueMessage, Receipt, StorageError, StorageRefused
+from libs.common.azure.storage.credentials import Request, resolve, resolve_queues
+from libs.common.azure.storage.failures import Refused
+from libs.common.azure.storage.page import parse_xml
+from libs.common.azure.storage.retry import RetryPolicy
 from libs.common.errors import ConfigError, ServerUnreachable
 from libs.common.settings.storage import EventQueue, StorageAccount
-from libs.common.storage.api import Queue, QueueMessage, Receipt, StorageError, StorageRefused
-from libs.common.storage.credentials import Request, resolve, resolve_queues
-from libs.common.storage.failures import Refused
-from libs.common.storage.page import parse_xml
-from libs.common.storage.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-    from libs.common.storage.rest import QueueService, Response
+    from libs.common.azure.storage.rest import QueueService, Response
 
 MOST_MESSAGES: Final = 32  # of one request; storage gives no more
 _CHECK_SECONDS: Final = 3.0
@@ -65,7 +65,7 @@ def account_name(account: StorageAccount, alias: str) -> str | None:
 
 def _service(account: StorageAccount, alias: str, events: EventQueue, policy: RetryPolicy) -> QueueService:
     try:
-        from libs.common.storage.rest import QueueService
+        from libs.common.azure.storage.rest import QueueService
     except ModuleNotFoundError as error:
         raise ConfigError(f"reading queues needs the extra 'azure' ({error.name} is missing): blobtide[azure]") from error
     return QueueService(partial(resolve_queues, account, alias, events.service_url), alias, policy)

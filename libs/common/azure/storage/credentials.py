@@ -21,12 +21,12 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import SecretStr
 
+from libs.common.azure.storage.api import StorageUnavailable
 from libs.common.errors import ConfigError
 from libs.common.security.redaction import remember
 from libs.common.security.transport import guard_credentials, is_loopback, is_plain
 from libs.common.settings.storage import StorageAccount
 from libs.common.settings.text_file import read_text_file
-from libs.common.storage.api import StorageUnavailable
 
 _TOKEN_SCOPE = "https://storage.azure.com/.default"  # noqa: S105 - the name of a permission, not a secret
 # Published by Microsoft for the storage emulator; it opens nothing else.

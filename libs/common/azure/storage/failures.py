@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from libs.common.storage.api import (
+from libs.common.azure.storage.api import (
     BlobChanged,
     BlobGone,
     BlobUnreadable,
@@ -13,7 +13,7 @@ from libs.common.storage.api import (
     StorageRefused,
     StorageUnavailable,
 )
-from libs.common.storage.retry import Transient
+from libs.common.azure.storage.retry import Transient
 
 _NOT_FOUND = 404
 _SERVER_ERRORS = 500

@@ -1,4 +1,4 @@
-"""HTTP to an Elasticsearch or OpenSearch cluster: several hosts in turn, one way to sign in, no surprises.
+"""HTTP to a cluster of servers that are equal: several hosts in turn, one way to sign in, no surprises.
 
 A host that does not answer, or answers 502, 503 or 504, is left alone for a while and the next one is asked, so a request may
 be made twice: callers make only requests that may be repeated. Redirects are not followed: no answer chooses a host.

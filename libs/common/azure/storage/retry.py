@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from libs.common.storage.api import StorageUnavailable
+from libs.common.azure.storage.api import StorageUnavailable
 
 T = TypeVar("T")
 

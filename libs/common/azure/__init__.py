@@ -1,0 +1,1 @@
+"""Everything that talks to Azure; the only code that imports its SDK."""

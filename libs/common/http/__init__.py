@@ -1,0 +1,1 @@
+"""HTTP to servers that hold rows: hosts in turn, sign-in, TLS, Retry-After."""
