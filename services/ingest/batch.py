@@ -79,12 +79,12 @@ class Batch:
         """Take in a checkpoint, None to have none of the blob; return it encoded."""
         share = self._shares.setdefault(source, _Share())
         if checkpoint is None:
-            note = partial(self._note, key, source.partition, None)
+            note = partial(_note, self.placed, key, (source.partition, None))
             share.checkpoints[key] = Outbound(self._topics.checkpoints, None, key, (), source.partition, note)
             return None
         held = (QUARANTINED,) if is_quarantined(checkpoint) else ()
         value, headers = encode_event(checkpoint), (*event_headers(checkpoint), *held)
-        note = partial(self._note, key, source.partition, checkpoint.status)
+        note = partial(_note, self.placed, key, (source.partition, checkpoint.status))
         share.checkpoints[key] = Outbound(self._topics.checkpoints, value, key, headers, source.partition, note)
         return value
 
@@ -119,11 +119,17 @@ class Batch:
             for (metric, label), count in share.counted.items():
                 metric.labels(label).inc(count)
 
-    def _note(self, key: bytes, partition: int, status: CheckpointStatus | None, offset: int) -> None:
-        self.placed[key] = Placed(partition, offset, status)
-
     def _dead_letter(self, letter: DeadLetter) -> Outbound:
         return Outbound(self._topics.errors, letter.data, letter.key, letter.headers())
+
+
+def _note(placed: dict[bytes, Placed], key: bytes, where: tuple[int, CheckpointStatus | None], offset: int) -> None:
+    """Note the offset of a checkpoint. No method of the batch: its records would hold the batch, which holds them.
+
+    A batch has megabytes, which have to go with the last reference to it and not when cycles are looked for.
+    """
+    partition, status = where
+    placed[key] = Placed(partition, offset, status)
 
 
 def _append(completions: list[BlobCompletion], new: BlobCompletion) -> None:
