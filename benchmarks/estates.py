@@ -15,9 +15,9 @@ from libs.common.messages.blobs import BlobId, partition_of
 from libs.common.messages.segments import Segment
 from libs.common.settings.ingest import IngestSettings
 from libs.common.settings.parser import ParserSettings
-from services.demo.commits import Action, MinuteCommit, NewBlock
-from services.demo.estate import Estate
-from services.demo.spec import EstateSpec, Kind
+from libs.demo.commits import Action, MinuteCommit, NewBlock
+from libs.demo.estate import Estate
+from libs.demo.spec import EstateSpec, Kind
 from services.ingest.main import MOST_RECORD_BYTES
 from services.ingest.plan import Limits, Window
 from services.ingest.records import advance

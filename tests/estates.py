@@ -18,12 +18,12 @@ from libs.common.azure.storage.writer import BlobWriter
 from libs.common.process.service import Stop
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.common.settings.storage import StorageAccount
+from libs.demo.estate import Estate
+from libs.demo.inventory import container_of
+from libs.demo.player import Pace, Player
+from libs.demo.spec import EstateSpec
+from libs.demo.truth import Rows, table_of
 from libs.local.azurite import LocalAzurite
-from services.demo.estate import Estate
-from services.demo.inventory import container_of
-from services.demo.player import Pace, Player
-from services.demo.spec import EstateSpec
-from services.demo.truth import Rows, table_of
 from tests.pipeline import Pipeline, Plan, Storage, row_count
 
 ARRIVES_WITHIN_SECONDS = 240.0

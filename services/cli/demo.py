@@ -26,9 +26,9 @@ from services.cli.options import config_option
 from services.cli.terminal import say
 
 if TYPE_CHECKING:
-    from services.demo.commits import MinuteCommit
-    from services.demo.player import Played
-    from services.demo.spec import EstateSpec, Kind
+    from libs.demo.commits import MinuteCommit
+    from libs.demo.player import Played
+    from libs.demo.spec import EstateSpec, Kind
 
 _ALIAS: Final = "demo.local"
 _KINDS: Final = ("vnet", "nsg2", "nsg1", "mixed")
@@ -152,7 +152,7 @@ def _account(asked: _Asked) -> tuple[StorageAccount, str]:
 
 
 def _spec(asked: _Asked, alias: str, now: datetime) -> EstateSpec:
-    from services.demo.spec import EstateSpec, Style
+    from libs.demo.spec import EstateSpec, Style
 
     try:
         start, minutes = _period(asked, now)
@@ -173,7 +173,7 @@ def _spec(asked: _Asked, alias: str, now: datetime) -> EstateSpec:
 
 
 def _kinds(name: str) -> tuple[Kind, ...]:
-    from services.demo.spec import Kind
+    from libs.demo.spec import Kind
 
     return tuple(Kind) if name == "mixed" else (Kind(name),)
 
@@ -213,9 +213,9 @@ def _time(text: str, now: datetime) -> datetime:
 def _play(asked: _Asked, spec: EstateSpec, account: StorageAccount) -> None:
     from libs.common.azure.storage.retry import RetryPolicy
     from libs.common.azure.storage.writer import BlobWriter
-    from services.demo.estate import Estate
-    from services.demo.player import Pace, Player
-    from services.demo.truth_file import TruthFile
+    from libs.demo.estate import Estate
+    from libs.demo.player import Pace, Player
+    from libs.demo.truth_file import TruthFile
 
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(_stop_on_signals())
@@ -242,7 +242,7 @@ def _create_containers(spec: EstateSpec, account: StorageAccount) -> None:
     from libs.common.azure.storage.api import StorageUnavailable
     from libs.common.azure.storage.retry import RetryPolicy
     from libs.common.azure.storage.writer import BlobWriter
-    from services.demo.inventory import container_of
+    from libs.demo.inventory import container_of
 
     writer = BlobWriter(account, spec.account, RetryPolicy(deadline=_FIRST_CONTACT_SECONDS))
     try:

@@ -17,12 +17,12 @@ from libs.common.azure.storage.retry import RetryPolicy
 from libs.common.azure.storage.writer import BlobWriter, Target
 from libs.common.process.service import Stop
 from libs.common.settings.storage import StorageAccount
+from libs.demo.commits import Action, Logs, MinuteCommit, collect
+from libs.demo.estate import Estate
+from libs.demo.player import Pace, Played, Player
+from libs.demo.spec import EstateSpec
 from libs.local.azurite import LocalAzurite
 from services.cli import demo
-from services.demo.commits import Action, Logs, MinuteCommit, collect
-from services.demo.estate import Estate
-from services.demo.player import Pace, Played, Player
-from services.demo.spec import EstateSpec
 from tests.flows import values_of
 
 pytestmark = pytest.mark.azurite

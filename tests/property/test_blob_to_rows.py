@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.common.messages.segments import Segment
-from services.demo.commits import Logs, collect
-from services.demo.estate import Estate
-from services.demo.spec import EstateSpec, Kind, Style
+from libs.demo.commits import Logs, collect
+from libs.demo.estate import Estate
+from libs.demo.spec import EstateSpec, Kind, Style
 from services.ingest.plan import Limits
 from services.parser.kernel import parse
 from tests.blob_container import FakeContainer

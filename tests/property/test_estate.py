@@ -8,9 +8,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.demo.commits import collect
-from services.demo.estate import Estate
-from services.demo.spec import EstateSpec, Kind, Style
+from libs.demo.commits import collect
+from libs.demo.estate import Estate
+from libs.demo.spec import EstateSpec, Kind, Style
 from tests import flow_text
 from tests.flows import values_of
 

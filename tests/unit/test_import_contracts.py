@@ -43,11 +43,11 @@ def broken(checkout: Path) -> set[str]:
     ("file", "line", "contract"),
     [
         ("services/parser/app.py", "from services.sinks.contract import Sink", SERVICES),
-        ("services/demo/player.py", "from services.cli.probe import total", SERVICES),
+        ("services/blob_monitor/globs.py", "from services.cli.probe import total", SERVICES),
         ("libs/local/ports.py", "import confluent_kafka", KAFKA),
         ("libs/common/process/signals.py", "from confluent_kafka import Producer", KAFKA),
         ("libs/common/settings/kafka.py", "from confluent_kafka.admin import AdminClient", KAFKA),
-        ("services/demo/player.py", "from azure.storage.blob import BlobClient", AZURE),
+        ("libs/demo/player.py", "from azure.storage.blob import BlobClient", AZURE),
         ("libs/common/process/crash.py", "import azure.identity", AZURE),
         ("services/parser/formats/vnet.py", "import subprocess", FORMATS),
         ("services/parser/formats/vnet.py", "import sqlite3", FORMATS),

@@ -14,9 +14,9 @@ import pytest
 from libs.common.errors import ConfigError
 from libs.common.messages.blobs import BlobId
 from libs.common.rows.types.flows import FLOW_SCHEMA
-from services.demo.commits import Action, Logs, MinuteCommit, collect
-from services.demo.estate import Estate
-from services.demo.spec import EstateSpec, Kind, Style
+from libs.demo.commits import Action, Logs, MinuteCommit, collect
+from libs.demo.estate import Estate
+from libs.demo.spec import EstateSpec, Kind, Style
 from tests import flow_text
 from tests.flows import values_of
 

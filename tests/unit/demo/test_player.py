@@ -12,10 +12,10 @@ from libs.common.azure.storage.api import StorageUnavailable
 from libs.common.azure.storage.writer import Target
 from libs.common.messages.blobs import BlobId
 from libs.common.process.service import Stop
-from services.demo.commits import Action, MinuteCommit, collect
-from services.demo.estate import Estate
-from services.demo.player import Pace, Played, Player
-from services.demo.spec import EstateSpec
+from libs.demo.commits import Action, MinuteCommit, collect
+from libs.demo.estate import Estate
+from libs.demo.player import Pace, Played, Player
+from libs.demo.spec import EstateSpec
 
 SPEC = EstateSpec(nics=10, tuples_per_minute=5, minutes=62)
 
@@ -105,7 +105,7 @@ def test_a_refusal_stops_everything_and_is_raised() -> None:
 
 def test_a_stop_does_not_wait_for_storage_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a stop the waits between retries are ended by closing the storage."""
-    monkeypatch.setattr("services.demo.player._GRACE_SECONDS", 0.0)
+    monkeypatch.setattr("libs.demo.player._GRACE_SECONDS", 0.0)
     stop, shelf = Stop(), Shelf()
     away = threading.Event()
 

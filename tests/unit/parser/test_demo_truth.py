@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import pytest
 
 from libs.common.messages.segments import Segment, SegmentFormat
-from services.demo.commits import collect
-from services.demo.estate import Estate
-from services.demo.spec import EstateSpec
+from libs.demo.commits import collect
+from libs.demo.estate import Estate
+from libs.demo.spec import EstateSpec
 from services.parser.kernel import parse
 from tests.flows import values_of
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-from services.demo.spec import Kind
+from libs.demo.spec import Kind
 
 PLATFORM_ACL: Final = "00000000-0000-0000-0000-000000000000"
 UNSPECIFIED: Final = "unspecified"

@@ -13,8 +13,8 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from services.demo.arrays import Flags, Ints
-from services.demo.inventory import Nic
+from libs.demo.arrays import Flags, Ints
+from libs.demo.inventory import Nic
 
 PEERS4: Final = 4096
 PEERS6: Final = 256

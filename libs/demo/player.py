@@ -17,7 +17,7 @@ from typing import Final, Protocol
 from libs.common.azure.storage.writer import Target
 from libs.common.messages.blobs import BlobId
 from libs.common.process.service import Stop
-from services.demo.commits import Action, MinuteCommit
+from libs.demo.commits import Action, MinuteCommit
 
 LANES: Final = 8
 _QUEUED_PER_LANE: Final = 32

@@ -15,10 +15,10 @@ from typing import Final
 
 import numpy as np
 
-from services.demo.inventory import TICKS_PER_SECOND, Nic
-from services.demo.page import SEPARATOR, Page, Run, Text
-from services.demo.rules import RULES, UNSPECIFIED
-from services.demo.spec import Kind, Style
+from libs.demo.inventory import TICKS_PER_SECOND, Nic
+from libs.demo.page import SEPARATOR, Page, Run, Text
+from libs.demo.rules import RULES, UNSPECIFIED
+from libs.demo.spec import Kind, Style
 
 NSG_RECORD_LIMIT: Final = 32_270
 _TIME_MARK: Final = "\x01"

@@ -19,12 +19,12 @@ from dataclasses import replace
 from itertools import count
 from typing import Final
 
-from services.demo.commits import MinuteCommit
-from services.demo.draw import Sheet
-from services.demo.growth import Growth
-from services.demo.inventory import Nic, make_nics
-from services.demo.peers import make_addresses
-from services.demo.spec import EstateSpec, Kind
+from libs.demo.commits import MinuteCommit
+from libs.demo.draw import Sheet
+from libs.demo.growth import Growth
+from libs.demo.inventory import Nic, make_nics
+from libs.demo.peers import make_addresses
+from libs.demo.spec import EstateSpec, Kind
 
 _TUPLES_AT_ONCE: Final = 250_000  # bounds memory
 

@@ -10,8 +10,8 @@ from typing import Final
 
 import numpy as np
 
-from services.demo.rules import PLATFORM_ACL, UNSPECIFIED
-from services.demo.spec import EstateSpec, Kind
+from libs.demo.rules import PLATFORM_ACL, UNSPECIFIED
+from libs.demo.spec import EstateSpec, Kind
 
 TICKS_PER_SECOND: Final = 10_000_000  # record times have a resolution of 100 ns
 _NICS_PER_SITE: Final = 16

@@ -11,14 +11,14 @@ from typing import Final
 import xxhash
 
 from libs.common.messages.blobs import BlobId
-from services.demo.commits import Action, MinuteCommit, NewBlock
-from services.demo.draw import Sheet
-from services.demo.inventory import TICKS_PER_SECOND, Nic
-from services.demo.page import make_page
-from services.demo.peers import Addresses
-from services.demo.records import FRAMES, Record, Writer
-from services.demo.spec import MINUTES_PER_HOUR, EstateSpec, Style
-from services.demo.truth import NO_ROWS, Placed, Rows, truth_of
+from libs.demo.commits import Action, MinuteCommit, NewBlock
+from libs.demo.draw import Sheet
+from libs.demo.inventory import TICKS_PER_SECOND, Nic
+from libs.demo.page import make_page
+from libs.demo.peers import Addresses
+from libs.demo.records import FRAMES, Record, Writer
+from libs.demo.spec import MINUTES_PER_HOUR, EstateSpec, Style
+from libs.demo.truth import NO_ROWS, Placed, Rows, truth_of
 
 _WRITTEN_AFTER: Final = timedelta(seconds=31)  # a record's time
 _LATE: Final = timedelta(seconds=75)

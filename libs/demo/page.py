@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from services.demo.arrays import Flags, Ints
-from services.demo.draw import ENCRYPTIONS, Sheet, Tuples, draw_minute
-from services.demo.inventory import TICKS_PER_SECOND
-from services.demo.peers import Addresses
-from services.demo.rules import RULES
-from services.demo.spec import Kind
+from libs.demo.arrays import Flags, Ints
+from libs.demo.draw import ENCRYPTIONS, Sheet, Tuples, draw_minute
+from libs.demo.inventory import TICKS_PER_SECOND
+from libs.demo.peers import Addresses
+from libs.demo.rules import RULES
+from libs.demo.spec import Kind
 
 TICKS_PER_MS: Final = TICKS_PER_SECOND // 1000
 # Put after every tuple, so that any run of tuples is one slice of the text that only lacks its last three bytes.

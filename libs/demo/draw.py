@@ -14,11 +14,11 @@ from typing import Final
 
 import numpy as np
 
-from services.demo.arrays import Flags, Floats, Ints
-from services.demo.inventory import Nic
-from services.demo.peers import PEERS4, PEERS6, own_address
-from services.demo.rules import RULES, rule_shares
-from services.demo.spec import Kind
+from libs.demo.arrays import Flags, Floats, Ints
+from libs.demo.inventory import Nic
+from libs.demo.peers import PEERS4, PEERS6, own_address
+from libs.demo.rules import RULES, rule_shares
+from libs.demo.spec import Kind
 
 
 class State(IntEnum):

@@ -10,7 +10,7 @@ from enum import Enum, auto
 import pyarrow as pa
 
 from libs.common.messages.blobs import BlobId
-from services.demo.truth import Rows, table_of
+from libs.demo.truth import Rows, table_of
 
 
 class Action(Enum):

@@ -14,14 +14,14 @@ import pyarrow as pa
 
 from libs.common.rows.row_type import WORD
 from libs.common.rows.types.flows import FLOW_SCHEMA
-from services.demo.arrays import Ints
-from services.demo.draw import ENCRYPTIONS
-from services.demo.inventory import Nic
-from services.demo.page import Page
-from services.demo.peers import Addresses
-from services.demo.records import VERSIONS, Record
-from services.demo.rules import RULES, Acl
-from services.demo.spec import Kind
+from libs.demo.arrays import Ints
+from libs.demo.draw import ENCRYPTIONS
+from libs.demo.inventory import Nic
+from libs.demo.page import Page
+from libs.demo.peers import Addresses
+from libs.demo.records import VERSIONS, Record
+from libs.demo.rules import RULES, Acl
+from libs.demo.spec import Kind
 
 TRUTH_SCHEMA: Final = pa.schema([field for field in FLOW_SCHEMA if field.name != "generation"])
 _NS_PER_TICK: Final = 100

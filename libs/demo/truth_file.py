@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from libs.common.errors import ConfigError
 from libs.common.rows.formats.json import json_lines
-from services.demo.truth import TRUTH_SCHEMA, Rows, table_of
+from libs.demo.truth import TRUTH_SCHEMA, Rows, table_of
 
 _ROWS_AT_ONCE: Final = 200_000
 _NDJSON: Final = (".ndjson", ".jsonl", ".json")
