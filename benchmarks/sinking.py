@@ -18,7 +18,8 @@ from benchmarks.parsing import Repeated
 from benchmarks.site import Site, wait_until
 from benchmarks.worker import SERVICE, Worker, running
 from libs.common.kafka.records import Outbound
-from libs.common.rows.wire import FLOW_BATCH_HEADERS
+from libs.common.rows.types.flows import FLOWS
+from libs.common.rows.wire import row_headers
 from libs.common.settings.parser import ParserSettings
 from libs.local.errors import ServerMissing
 from libs.local.kafka import LocalKafka
@@ -116,7 +117,7 @@ def _batches(site: Site, load: Repeated) -> Iterator[Outbound]:
 def flow_batches(parsed: Parsed, partitions: Sequence[int], topic: str) -> Iterator[Outbound]:
     """Yield what the parser writes; `partitions` is that of each segment."""
     for partition, part in encoded(parsed, partitions, ParserSettings().batch_bytes):
-        headers = (*FLOW_BATCH_HEADERS, ("rows", str(part.rows).encode()))
+        headers = (*row_headers(FLOWS), ("rows", str(part.rows).encode()))
         yield Outbound(topic, part.data, headers=headers, partition=partition)
 
 

@@ -14,7 +14,8 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 from libs.common.kafka.records import Inbound
 from libs.common.messages.events import BlobCheckpoint, decode_event
 from libs.common.messages.segments import Segment
-from libs.common.rows.wire import decode_flows
+from libs.common.rows.types.flows import FLOWS
+from libs.common.rows.wire import decode_rows
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from tests.estates import ARRIVES_WITHIN_SECONDS, Played, wait_for_all
 from tests.pipeline import Pipeline, assert_same_rows_in_order, plain, read_rows
@@ -62,7 +63,7 @@ def unread(kafka: KafkaSettings, group: str, topic: str) -> int:
 
 def extracted_rows(kafka: KafkaSettings, topics: TopicSettings) -> pa.Table:
     """Return the rows of all committed flow batches."""
-    tables = [decode_flows(record.value or b"") for record in committed_records(kafka, topics.flows)]
+    tables = [decode_rows(FLOWS, record.value or b"") for record in committed_records(kafka, topics.flows)]
     return plain(pa.concat_tables(tables).unify_dictionaries())
 
 

@@ -14,7 +14,8 @@ import yaml
 from confluent_kafka import Producer
 
 from libs.common.process.crash import CRASH_VARIABLE
-from libs.common.rows.wire import encode_flows
+from libs.common.rows.types.flows import FLOWS
+from libs.common.rows.wire import encode_rows
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from tests.canaries import with_canaries
 from tests.contract.harness import Row
@@ -49,7 +50,7 @@ def produce(kafka: KafkaSettings, topic: str, content: Sequence[Row]) -> None:
         own = [row for row in content if int(row["mac"], 16) % PARTITIONS == partition]
         for at in (*range(0, len(own), BATCH), *range(0, len(own), 3 * BATCH)):
             (batch,) = table(own[at : at + BATCH]).combine_chunks().to_batches()
-            producer.produce(topic, encode_flows(batch), partition=partition)
+            producer.produce(topic, encode_rows(FLOWS, batch), partition=partition)
     assert producer.flush(SECONDS) == 0
 
 

@@ -1,6 +1,6 @@
 """Turn any message of the pipeline into readable lines or JSON lines, by its ``type`` header.
 
-A flow batch gives one line a flow; a segment, an event and a dead letter give one line each. As JSON all lines have the same
+A batch of rows gives one line a row; a segment, an event and a dead letter give one line each. As JSON all lines have the same
 keys around what is in the message. What cannot be decoded is shown as what it is, with the reason: a tail hides no message.
 """
 
@@ -15,20 +15,28 @@ from enum import StrEnum
 from typing import Any, Final, get_args
 
 import msgspec
+import pyarrow as pa
 
-from libs.common.errors import CodecError
+from libs.common.errors import CodecError, ConfigError
 from libs.common.kafka.records import Inbound
 from libs.common.messages.events import Event, decode_event
 from libs.common.messages.segments import Segment
 from libs.common.rows.formats.json import json_lines
 from libs.common.rows.formats.line import FlowLines
-from libs.common.rows.wire import decode_flows
+from libs.common.rows.reading import stated_row_type
+from libs.common.rows.types import row_type as find_row_type
+from libs.common.rows.types.flows import FLOWS
+from libs.common.rows.wire import decode_rows
 from libs.common.security.visible import visible_line
 
 _EVENTS: Final = frozenset(kind.__name__ for kind in get_args(Event))
 _SHOWN: Final = 300
 """Characters of a value of bytes in a line for people."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+_FLOW_BATCH: Final = "flow-batch"
+"""What the type of a batch of flows is shown as, whatever its header says: filters of users look for it."""
 
 
 class Output(StrEnum):
@@ -44,14 +52,18 @@ def render(record: Inbound, output: Output, flow_lines: FlowLines) -> Iterator[s
 
 
 def _rendered(record: Inbound, output: Output, flow_lines: FlowLines) -> Iterator[str]:
+    row_type = stated_row_type(record.headers)
     kind = dict(record.headers).get("type", b"").decode(errors="replace")
+    if row_type == FLOWS.name:
+        kind = _FLOW_BATCH
     try:
-        if kind == "flow-batch":
-            table = decode_flows(record.value or b"")
-            text = json_lines(table) if output is Output.JSON else flow_lines.text(table)
-            # Not splitlines(): it splits at characters that a rule's name may hold.
-            lines = text.decode().split("\n")[:-1]
-            yield from _with_envelope(record, kind, lines) if output is Output.JSON else lines
+        if row_type is not None:
+            table = _read(row_type, record)
+            if output is Output.TEXT and row_type == FLOWS.name:
+                yield from _lines(flow_lines.text(table))
+                return
+            rows = _lines(json_lines(table))
+            yield from _with_envelope(record, kind, rows) if output is Output.JSON else _rows_as_text(record, row_type, rows)
             return
         shown = _decoded(record, kind)
     except CodecError as error:
@@ -60,6 +72,23 @@ def _rendered(record: Inbound, output: Output, flow_lines: FlowLines) -> Iterato
         yield from _with_envelope(record, kind, [json.dumps(shown, default=_plain, ensure_ascii=False)])
     else:
         yield _as_text(record, kind, shown)
+
+
+def _read(row_type: str, record: Inbound) -> pa.Table:
+    try:
+        return decode_rows(find_row_type(row_type), record.value or b"")
+    except ConfigError as error:
+        raise CodecError(str(error)) from error
+
+
+def _lines(text: bytes) -> list[str]:
+    # Not splitlines(): it splits at characters that a rule's name may hold.
+    return text.decode().split("\n")[:-1]
+
+
+def _rows_as_text(record: Inbound, row_type: str, rows: Iterable[str]) -> Iterator[str]:
+    """Yield a line for each row (JSON text) of a type that has no lines of its own."""
+    return (_as_text(record, row_type, json.loads(row)) for row in rows)
 
 
 def _decoded(record: Inbound, kind: str) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from libs.common.errors import BlobtideError, CodecError
 from libs.common.kafka.readers.follow import Follower
 from libs.common.process.health import NO_PARTITIONS
 from libs.common.rows.formats.line import FlowLines
-from libs.common.rows.wire import decode_flows
+from libs.common.rows.types.flows import FLOWS
+from libs.common.rows.wire import decode_rows
 from libs.common.security.redaction import redact
 from libs.common.security.visible import visible, visible_line
 from services.cli.checks import MONITOR
@@ -201,7 +202,7 @@ class View:
         try:
             newest = self.sample.poll(0.2)[-1:]
             for record in newest:
-                table = decode_flows(record.value or b"")
+                table = decode_rows(FLOWS, record.value or b"")
                 for line in self._lines.text(table.slice(max(0, table.num_rows - SAMPLE_LINES))).decode().splitlines():
                     self._say(f"  {fitted(line, self.width)}")
         except (BlobtideError, CodecError):

@@ -29,8 +29,8 @@ from libs.common.kafka.records import Inbound, Outbound, TopicPartition
 from libs.common.messages.dead_letters import DeadLetter, ErrorCode
 from libs.common.messages.segments import Segment
 from libs.common.process.health import Health
-from libs.common.rows.types.flows import IDENTITY_COLUMNS
-from libs.common.rows.wire import FLOW_BATCH_HEADERS, decode_flows, encode_flows
+from libs.common.rows.types.flows import FLOWS
+from libs.common.rows.wire import decode_rows, encode_rows, row_headers
 from services.parser import metrics
 from services.parser.counted import Counted
 from services.parser.harvest import STAGE, TooManyLetters
@@ -46,6 +46,7 @@ MOST_LETTERS: Final = 100_000
 """Of one poll, unless everything may be one: what is held of them must stay small beside a worker's memory."""
 
 
+_HEADERS: Final = row_headers(FLOWS)
 _SCHEMA_BYTES: Final = 8_192  # of a flow batch, whatever its rows
 
 
@@ -187,7 +188,7 @@ class FlowParser(Transform):
                 poll.counted.too_large += 1
                 continue
             poll.counted.add_batch(part.rows, len(part.data))
-            headers = (*FLOW_BATCH_HEADERS, ("rows", str(part.rows).encode()))
+            headers = (*_HEADERS, ("rows", str(part.rows).encode()))
             yield Outbound(self._outlet.flows_topic, part.data, headers=headers, partition=partition)
 
 
@@ -245,7 +246,7 @@ def _segment(message: Inbound) -> Segment:
 
 def _too_large(part: Encoded, messages: Sequence[Inbound], room: int) -> DeadLetter:
     """Return the dead letter of the one row in `part`: by reference, since what makes it large is not the tuple's own."""
-    identity = decode_flows(part.data).select(list(IDENTITY_COLUMNS)).to_pylist()[0]
+    identity = decode_rows(FLOWS, part.data).select(list(FLOWS.position.names)).to_pylist()[0]
     reason = f"a row of {len(part.data)} bytes does not fit in a message of at most {room}: raise the topic's max.message.bytes"
     return DeadLetter(
         stage=STAGE,
@@ -298,7 +299,7 @@ def slices(batch: pa.RecordBatch, limit: int) -> Iterator[Encoded]:
 def _halves(batch: pa.RecordBatch, limit: int) -> Iterator[Encoded]:
     rows = batch.num_rows
     trimmed_batch = pa.RecordBatch.from_arrays([trimmed(column) for column in batch.columns], schema=batch.schema)
-    data = encode_flows(trimmed_batch)
+    data = encode_rows(FLOWS, trimmed_batch)
     if len(data) <= limit or rows == 1:
         yield Encoded(rows, data)
         return

@@ -18,9 +18,9 @@ from libs.common.kafka.loops.sink_loop import Handled
 from libs.common.kafka.records import Inbound, TopicPartition
 from libs.common.messages.dead_letters import DeadLetter, ErrorCode
 from libs.common.messages.headers import Headers
-from libs.common.rows.formats.json import json_lines
-from libs.common.rows.types.flows import IDENTITY_COLUMNS
-from libs.common.rows.wire import decode_flows
+from libs.common.rows.letters import RefusedRow, refused_rows
+from libs.common.rows.types.flows import FLOWS
+from libs.common.rows.wire import decode_rows
 from services.sinks.contract import FlowPart, RejectedRow, Sink, Ticking, Waiting
 from services.sinks.metrics import BAD_MESSAGES, BATCH_ROWS, LATENCY_SECONDS, RETRIES, ROWS, WRITE_SECONDS
 
@@ -90,7 +90,7 @@ class FlowHandler:
         bad: list[DeadLetter] = []
         for message in batch:
             try:
-                table = decode_flows(message.value or b"")
+                table = decode_rows(FLOWS, message.value or b"")
             except CodecError as error:
                 bad.append(dead_message(f"sink.{self._name}", ErrorCode.BAD_MESSAGE, str(error), message))
                 continue
@@ -126,18 +126,8 @@ class FlowHandler:
             by_part.setdefault(row.part, []).append(row)
         for part, refused in by_part.items():
             rows = parts[part].flows.take([row.row for row in refused])
-            documents = json_lines(rows).splitlines()
-            identities = rows.select(list(IDENTITY_COLUMNS)).to_pylist()
-            for row, document, identity in zip(refused, documents, identities, strict=True):
-                yield DeadLetter(
-                    stage=f"sink.{self._name}",
-                    code=row.code,
-                    reason=row.reason,
-                    data=document,
-                    key=identity["blob"].encode(),
-                    source=coordinates(batches[part].message_of(row.row)),
-                    **identity,
-                )
+            why = [RefusedRow(row.code, row.reason, coordinates(batches[part].message_of(row.row))) for row in refused]
+            yield from refused_rows(FLOWS, f"sink.{self._name}", rows, why)
 
 
 def _stated_rows(headers: Headers) -> int:

@@ -32,6 +32,7 @@ from libs.common.rows.formats.ecs import ecs_columns
 from libs.common.rows.formats.json import document_pieces
 from libs.common.rows.identity import Identities
 from libs.common.rows.row_text import RowText
+from libs.common.rows.types.flows import FLOWS
 from libs.common.security.redaction import excerpt
 from libs.common.security.transport import Lack, guard_credentials, is_plain, note
 from libs.common.settings.base import listed
@@ -196,7 +197,7 @@ class ElasticsearchSink:
             yield _Piece(number, rows[:0], _NO_OPERATIONS, outside)
             flows, index = flows.filter(inside), index.drop_null()
         documents = document_pieces(pa.table(ecs_columns(flows)))
-        text = RowText(operation_pieces(index, Identities.of(flows).pieces(), documents), len(rows))
+        text = RowText(operation_pieces(index, Identities.of(flows, FLOWS.position).pieces(), documents), len(rows))
         slices = text.slices()
         start = 0
         while operations := list(islice(slices, _SLICES)):

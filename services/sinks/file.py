@@ -21,7 +21,7 @@ from typing import Final, Self
 from pydantic import Field, field_validator, model_validator
 
 from libs.common.rows.files import Compression, Encoding, FileFormat
-from libs.common.rows.types.flows import FLOW_SCHEMA
+from libs.common.rows.types.flows import FLOW_SCHEMA, FLOWS
 from libs.common.settings.base import listed
 from services.sinks.contract import FlowPart, Outcome
 from services.sinks.positions import Positions
@@ -122,7 +122,7 @@ class FileSink:
         for part in parts:
             with self._shards.writing(part.shard) as store:
                 positions = Positions(store.database, self._clock)
-                fresh = positions.fresh(part.flows)
+                fresh = positions.fresh(part.flows, FLOWS.position)
                 store.append(fresh.rows)
                 positions.advance(fresh)
             written, known = written + fresh.rows.num_rows, known + fresh.known

@@ -1,10 +1,10 @@
-"""How far each blob generation has been written: the memory that makes replays harmless at destinations without one.
+"""How far each generation of a source has been written: what makes replays harmless at destinations without a memory.
 
-Order per blob holds (rule 4 of the contract), so one position a generation is enough: the highest (record_offset, tuple_index)
-written. A row at or below it was written before. The positions live in the SQLite database of one shard and move in the
-caller's transaction, together with whatever makes the rows durable.
+Order per source holds (rule 4 of the contract), so one position a generation is enough: the highest (offset, index) written. A
+row at or below it was written before. The positions live in the SQLite database of one shard and move in the caller's
+transaction, together with whatever makes the rows durable.
 
-A generation is known by a hash of its blob and name, because blob names are long and there are many: about 50 bytes a
+A generation is known by a hash of its source and name, because names of blobs are long and there are many: about 50 bytes a
 generation. Work is done on columns; Python touches generations, never rows.
 """
 
@@ -19,12 +19,12 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from libs.common.rows.types.flows import IDENTITY_COLUMNS
+from libs.common.rows.row_type import PositionColumns
 
 _SECONDS_A_DAY = 86_400
 _NOTHING = (-1, -1)
 
-_Position = tuple[int, int]  # record_offset, tuple_index
+_Position = tuple[int, int]  # offset, index
 _Ints = np.ndarray[tuple[int], np.dtype[np.int64]]
 _Bools = np.ndarray[tuple[int], np.dtype[np.bool_]]
 
@@ -52,21 +52,21 @@ class Positions:
             " tuple_index INTEGER NOT NULL, touched_day INTEGER NOT NULL) WITHOUT ROWID"
         )
 
-    def fresh(self, flows: pa.Table) -> Fresh:
-        """Return the rows of `flows` that are above their generation's position, each once; the order is kept."""
-        if not flows.num_rows:
-            return Fresh(flows, 0, ())
-        identity = flows.select(list(IDENTITY_COLUMNS)).unify_dictionaries().combine_chunks()
-        generations = _Generations.of(identity)
-        offsets, indexes = (_integers(identity, name) for name in ("record_offset", "tuple_index"))
+    def fresh(self, rows: pa.Table, position: PositionColumns) -> Fresh:
+        """Return those of `rows` that are above their generation's position, each once; the order is kept."""
+        if not rows.num_rows:
+            return Fresh(rows, 0, ())
+        identity = rows.select(list(position.names)).unify_dictionaries().combine_chunks()
+        generations = _Generations.of(identity, position)
+        offsets, indexes = (_integers(identity, name) for name in (position.offset, position.index))
         reached = np.array([self._reached(key) for key in generations.keys], np.int64)
         group = generations.of_row
         mask = _above(offsets, indexes, reached[group]) & _first_time(group, offsets, indexes)
         # Fresh rows of a generation ascend, so the last of them is the highest.
         reached[group[mask], 0], reached[group[mask], 1] = offsets[mask], indexes[mask]
-        rows = flows if mask.all() else flows.filter(pa.array(mask))
+        fresh = rows if mask.all() else rows.filter(pa.array(mask))
         positions = zip(generations.keys, map(tuple, reached.tolist()), strict=True)
-        return Fresh(rows, flows.num_rows - rows.num_rows, tuple(positions))
+        return Fresh(fresh, rows.num_rows - fresh.num_rows, tuple(positions))
 
     def advance(self, fresh: Fresh) -> None:
         """Record that the rows of `fresh` are written, and that its generations are still in use."""
@@ -90,26 +90,31 @@ class Positions:
 
 @dataclass(frozen=True, slots=True)
 class _Generations:
-    """The blob generations of a table: their keys, and which of them each row is of."""
+    """The generations of a table: their keys, and which of them each row is of."""
 
     keys: list[bytes]
     of_row: _Ints
 
     @classmethod
-    def of(cls, identity: pa.Table) -> _Generations:
-        blobs, names = (identity.column(name).chunk(0) for name in ("blob", "generation"))
-        codes = _codes(blobs) * len(names.dictionary) + _codes(names)
-        # Rows of one blob stand together: number the runs, then spread the numbers.
+    def of(cls, identity: pa.Table, position: PositionColumns) -> _Generations:
+        sources, names = (_words(identity, name) for name in (position.source, position.generation))
+        codes = _codes(sources) * len(names.dictionary) + _codes(names)
+        # Rows of one source stand together: number the runs, then spread the numbers.
         starts = np.flatnonzero(np.concatenate(([True], codes[1:] != codes[:-1])))
         distinct, of_run = np.unique(codes[starts], return_inverse=True)
-        blob_of, name_of = np.divmod(distinct, len(names.dictionary))
-        pairs = zip(blobs.dictionary.take(blob_of).to_pylist(), names.dictionary.take(name_of).to_pylist(), strict=True)
+        source_of, name_of = np.divmod(distinct, len(names.dictionary))
+        pairs = zip(sources.dictionary.take(source_of).to_pylist(), names.dictionary.take(name_of).to_pylist(), strict=True)
         of_row = np.repeat(of_run, np.diff(starts, append=len(codes)))
-        return cls([_key(blob, name) for blob, name in pairs], of_row)
+        return cls([_key(source, name) for source, name in pairs], of_row)
 
 
-def _key(blob: str, generation: str) -> bytes:
-    return hashlib.blake2b(f"{blob}\0{generation}".encode(), digest_size=16).digest()
+def _key(source: str, generation: str) -> bytes:
+    return hashlib.blake2b(f"{source}\0{generation}".encode(), digest_size=16).digest()
+
+
+def _words(table: pa.Table, name: str) -> pa.DictionaryArray:
+    column = table.column(name).chunk(0)
+    return column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
 
 
 def _codes(words: pa.DictionaryArray) -> _Ints:

@@ -50,6 +50,7 @@ from libs.common.errors import BlobtideError, ConfigError, Retry, ServerUnreacha
 from libs.common.rows.formats.json import document_pieces
 from libs.common.rows.identity import Identities
 from libs.common.rows.row_text import RowText
+from libs.common.rows.types.flows import FLOWS
 from libs.common.security.redaction import excerpt
 from libs.common.security.transport import Lack, guard_credentials, is_plain, note
 from libs.common.settings.secrets import read_secret
@@ -204,7 +205,7 @@ class RedisSink:
     def _write_keys(self, part: FlowPart) -> int:
         settings = self._settings
         options = ("NX", "EX", settings.ttl_seconds) if settings.ttl_seconds else ("NX",)
-        ids = Identities.of(part.flows).document_ids()
+        ids = Identities.of(part.flows, FLOWS.position).document_ids()
         added, start = 0, 0
         for documents in _documents(part.flows):
             pipeline = self._client.pipeline(transaction=False)
@@ -223,7 +224,7 @@ def _documents(flows: pa.Table) -> Iterator[pa.Array]:
 
 def _calls(flows: pa.Table) -> Iterator[list[Rows]]:
     """Cut the rows into calls of the script, a bounded number at a time."""
-    identities = Identities.of(flows)
+    identities = Identities.of(flows, FLOWS.position)
     reached = nowhere(identities)
     documents = _documents(flows)
     start = 0

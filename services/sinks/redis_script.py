@@ -98,7 +98,7 @@ class Rows:
         `reached` says how far each generation of `identities` is after the calls before; it moves on to after this one.
         """
         generation = identities.generation[chosen]
-        offset, index = identities.record_offset[chosen], identities.tuple_index[chosen]
+        offset, index = identities.offset[chosen], identities.index[chosen]
         used, local = np.unique(generation, return_inverse=True)
         before = reached[used]
         _advance(reached, generation, np.column_stack((offset, index)))

@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
 from libs.common.rows.files import Compression, Encoding, FileFormat
+from libs.common.rows.types.flows import FLOWS
 from services.sinks.contract import FlowPart, Outcome
 from services.sinks.positions import Positions
 from services.sinks.settings import SinkSettings
@@ -108,7 +109,7 @@ class SummarySink:
         for part in parts:
             with self._shards.writing(part.shard) as store:
                 positions, state = Positions(store.database, self._clock), SummaryState(store.database, self._bounds)
-                fresh = positions.fresh(part.flows)
+                fresh = positions.fresh(part.flows, FLOWS.position)
                 if fresh.rows.num_rows:
                     state.add(fold(fresh.rows, self._bounds.session_timeout_ms), self._clock())
                     for due in state.take_due():

@@ -19,7 +19,8 @@ from libs.common.messages.blobs import partition_of
 from libs.common.messages.segments import Segment, SegmentFormat
 from libs.common.process.health import Health
 from libs.common.process.service import Stop
-from libs.common.rows.wire import decode_flows
+from libs.common.rows.types.flows import FLOWS
+from libs.common.rows.wire import decode_rows
 from libs.common.settings import Settings
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.common.settings.parser import ParserSettings
@@ -68,7 +69,7 @@ def results(kafka: KafkaSettings, topic: str) -> list[Inbound]:
 
 def rows(message: Inbound) -> list[tuple[str, int, int]]:
     """Return the identities in a flow batch."""
-    table = decode_flows(message.value or b"")
+    table = decode_rows(FLOWS, message.value or b"")
     return list(zip(*(table[name].to_pylist() for name in ("blob", "record_offset", "tuple_index")), strict=True))
 
 

@@ -14,7 +14,8 @@ from libs.common.kafka.client.configs import producer_config
 from libs.common.kafka.group import lag, partners
 from libs.common.messages.blobs import partition_of
 from libs.common.messages.segments import Segment, SegmentFormat
-from libs.common.rows.wire import decode_flows
+from libs.common.rows.types.flows import FLOWS
+from libs.common.rows.wire import decode_rows
 from libs.common.settings import Settings
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.local.azurite import LocalAzurite
@@ -73,7 +74,7 @@ class Raw:
         return Counter(
             (message.partition, blob)
             for message in committed_records(self._kafka, self._topics.flows)
-            for blob in decode_flows(message.value or b"")["blob"].to_pylist()
+            for blob in decode_rows(FLOWS, message.value or b"")["blob"].to_pylist()
         )
 
     def have_come(self, partitions: Collection[int]) -> bool:

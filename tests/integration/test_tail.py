@@ -17,7 +17,8 @@ from libs.common.messages.dead_letters import DeadLetter, ErrorCode
 from libs.common.messages.events import BlobClosed, encode_event, event_headers
 from libs.common.messages.headers import Headers
 from libs.common.messages.segments import Segment, SegmentFormat
-from libs.common.rows.wire import FLOW_BATCH_HEADERS, encode_flows
+from libs.common.rows.types.flows import FLOWS
+from libs.common.rows.wire import encode_rows, row_headers
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from tests.flows import rows, table
 
@@ -40,7 +41,10 @@ def produce(kafka: KafkaSettings, topic: str, value: bytes, headers: Headers, pa
 def config(kafka_settings: KafkaSettings, topics: TopicSettings, tmp_path: Path) -> Path:
     """One message of every kind, and the settings to find them."""
     produce(
-        kafka_settings, topics.flows, encode_flows(table(rows(1, 1, 3)).combine_chunks().to_batches()[0]), FLOW_BATCH_HEADERS
+        kafka_settings,
+        topics.flows,
+        encode_rows(FLOWS, table(rows(1, 1, 3)).combine_chunks().to_batches()[0]),
+        row_headers(FLOWS),
     )
     produce(kafka_settings, topics.raw_flow_logs, SEGMENT.data, SEGMENT.headers())
     produce(kafka_settings, topics.blobs, encode_event(CLOSED), event_headers(CLOSED))

@@ -22,7 +22,8 @@ from libs.common.messages.dead_letters import DeadLetter, ErrorCode
 from libs.common.messages.segments import Segment, SegmentFormat
 from libs.common.process.health import Health
 from libs.common.process.service import Stop
-from libs.common.rows.wire import decode_flows
+from libs.common.rows.types.flows import FLOWS
+from libs.common.rows.wire import decode_rows
 from libs.common.settings import Settings
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from services.parser.main import build
@@ -78,7 +79,7 @@ def raw(kafka_settings: KafkaSettings, topics: TopicSettings) -> Raw:
 
 def places(kafka: KafkaSettings, topic: str) -> list[Place]:
     """Return the rows that were committed, by where they stand."""
-    tables = [decode_flows(message.value or b"") for message in committed_records(kafka, topic)]
+    tables = [decode_rows(FLOWS, message.value or b"") for message in committed_records(kafka, topic)]
     columns = ("blob", "record_offset", "tuple_index")
     return [row for table in tables for row in zip(*(table[name].to_pylist() for name in columns), strict=True)]
 

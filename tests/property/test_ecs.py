@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from libs.common.rows.formats.ecs import FIELDS, ecs_columns
 from libs.common.rows.formats.json import json_documents
 from libs.common.rows.identity import Identities
+from libs.common.rows.types.flows import FLOWS
 from tests.documents import document_id, ecs_document
 from tests.flows import Spot, row, table
 
@@ -45,7 +46,7 @@ def test_documents_are_those_of_the_rows(first: list[dict[str, Any]], second: li
     content = first + second
     documents = json_documents(ecs_columns(flows)).to_pylist()
     assert [json.loads(document) for document in documents] == [ecs_document(values) for values in content]
-    assert Identities.of(flows).document_ids().to_pylist() == [document_id(values) for values in content]
+    assert Identities.of(flows, FLOWS.position).document_ids().to_pylist() == [document_id(values) for values in content]
 
 
 def test_the_mappings_are_of_the_columns() -> None:

@@ -13,8 +13,8 @@ from libs.common.rows.formats.json import json_lines
 from libs.common.rows.formats.line import FlowLines
 from libs.common.rows.ipc_message import is_compressed
 from libs.common.rows.row_type import WORD
-from libs.common.rows.types.flows import FLOW_SCHEMA
-from libs.common.rows.wire import decode_flows, encode_flows
+from libs.common.rows.types.flows import FLOW_SCHEMA, FLOWS
+from libs.common.rows.wire import decode_rows, encode_rows
 from services.parser.kernel import parse
 from tests.unit.parser.test_kernel import GOOD, envelope, segment, vnet
 
@@ -24,7 +24,7 @@ BATCH = parse([segment(envelope(vnet(GOOD, GOOD, GOOD)))]).batch
 def _with(name: str, column: pa.Array) -> pa.Buffer:
     """Return the batch with another column, unchecked."""
     columns = [column if field.name == name else BATCH[field.name] for field in FLOW_SCHEMA]
-    return encode_flows(pa.RecordBatch.from_arrays(columns, schema=FLOW_SCHEMA))
+    return encode_rows(FLOWS, pa.RecordBatch.from_arrays(columns, schema=FLOW_SCHEMA))
 
 
 @pytest.mark.parametrize(
@@ -43,21 +43,21 @@ def _with(name: str, column: pa.Array) -> pa.Buffer:
 )
 def test_a_batch_that_contradicts_itself_is_refused(name: str, column: pa.Array) -> None:
     """An index beyond its dictionary, text that is no UTF-8 and a null where none may be are errors of the message."""
-    with pytest.raises(CodecError, match="not a flow batch"):
-        decode_flows(_with(name, column))
+    with pytest.raises(CodecError, match="not a batch of flows"):
+        decode_rows(FLOWS, _with(name, column))
 
 
 def test_corrupt_batches_are_refused_or_can_be_used() -> None:
     """Whatever bytes of a batch are others, it is refused, or its rows can be written: nothing reads beyond a buffer."""
     chance = random.Random(11)
-    whole = encode_flows(BATCH)
+    whole = encode_rows(FLOWS, BATCH)
     decoded = 0
     for _ in range(3_000):
         data = bytearray(whole)
         for _ in range(chance.randrange(1, 4)):
             data[chance.randrange(len(data))] = chance.randrange(256)
         try:
-            table = decode_flows(bytes(data))
+            table = decode_rows(FLOWS, bytes(data))
         except CodecError:
             continue
         decoded += 1
@@ -75,7 +75,7 @@ def test_any_slice_is_encoded_as_its_rows() -> None:
         start = chance.randrange(many.num_rows)
         rows = chance.choice([0, 1, 7, 8, 9, 64, 65, chance.randrange(many.num_rows - start)])
         part = many.slice(start, rows)
-        assert decode_flows(encode_flows(part)).equals(pa.table(part))
+        assert decode_rows(FLOWS, encode_rows(FLOWS, part)).equals(pa.table(part))
 
 
 @pytest.mark.parametrize("codec", ["lz4", "zstd"])
@@ -89,7 +89,7 @@ def test_compressed_batches_are_refused_before_they_are_unpacked(codec: str) -> 
             writer.write_batch(batch)
         before = pa.total_allocated_bytes()
         with pytest.raises(CodecError, match="compressed"):
-            decode_flows(sink.getvalue())
+            decode_rows(FLOWS, sink.getvalue())
         assert pa.total_allocated_bytes() == before
 
 

@@ -21,8 +21,8 @@ from benchmarks.measured import Mark, Measured, Memory, Sample, Work, memory_of,
 from benchmarks.report import Page, document
 from benchmarks.table import render
 from libs.common.azure.storage.page import _read_lean, read_directories, read_page
-from libs.common.rows.types.flows import FLOW_SCHEMA
-from libs.common.rows.wire import decode_flows
+from libs.common.rows.types.flows import FLOW_SCHEMA, FLOWS
+from libs.common.rows.wire import decode_rows
 from tests.pipeline import plain
 
 MIB = 1024 * 1024
@@ -194,7 +194,7 @@ def test_each_round_is_another_generation_of_all_rows() -> None:
     """What a sink is fed with has every row of the logs in each round, under an identity of its own: none is a replay."""
     data = estates.busy(1)
     rounds = FlowRounds(data, "Flows")
-    tables = [pa.concat_tables(decode_flows(one.value or b"") for one in rounds(number)) for number in range(2)]
+    tables = [pa.concat_tables(decode_rows(FLOWS, one.value or b"") for one in rounds(number)) for number in range(2)]
     assert [flows.num_rows for flows in tables] == [data.tuples] * 2
     names = [set(flows.unify_dictionaries()["generation"].unique().to_pylist()) for flows in tables]
     assert names[0].isdisjoint(names[1])

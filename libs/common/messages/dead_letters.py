@@ -40,6 +40,8 @@ class ErrorCode(StrEnum):
 class DeadLetter:
     """One record that cannot be processed.
 
+    The position is called by what blobs and flows call it; a row of another type has its own source there.
+
     Attributes:
         stage: who gave up: ``blob_monitor``, ``ingest``, ``parser``, ``sink.<name>``, ``convert``.
         code: bounded reason.
@@ -78,6 +80,11 @@ class DeadLetter:
         ]
         own = tuple((name, str(value).encode()) for name, value in fields if value is not None)
         return own + tuple((f"original-{name}", value) for name, value in self.original)
+
+
+def is_dead_letter(headers: Headers) -> bool:
+    """Tell whether these are headers of an ``Errors`` message; some may be missing or malformed all the same."""
+    return next((value for name, value in headers if name == "type"), b"") == _TYPE.encode()
 
 
 def stage_and_code(headers: Headers) -> tuple[str, str] | None:

@@ -1,7 +1,7 @@
 """The identity of rows as text: document ids, key names, message ids.
 
-A row stands at (blob, generation, record_offset, tuple_index), and that is its identity. Its id is a 128-bit hash of the blob
-generation, computed once a generation, and the two numbers as they are:
+A row stands in its source at (source, generation, offset, index), the position columns of its row type, and that is its
+identity. Its id is a 128-bit hash of source and generation, computed once a generation, and the two numbers as they are:
 
     5f0c3a8e9d1b4c62a7f4e0d9c8b7a695-40960-17
 
@@ -19,46 +19,53 @@ import pyarrow as pa
 import xxhash
 
 from libs.common.rows.row_text import Ints, Piece, RowText, Words, numbers
+from libs.common.rows.row_type import PositionColumns
 
 
 @dataclass(frozen=True, slots=True)
 class Identities:
     """The identities of the rows of a table, in columns."""
 
-    generations: pa.Array  # the distinct blob generations: 32 hex digits each
+    generations: pa.Array  # the distinct generations of sources: 32 hex digits each
     generation: Ints  # by row: index into `generations`
-    record_offset: Ints
-    tuple_index: Ints
+    offset: Ints
+    index: Ints
 
     @classmethod
-    def of(cls, flows: pa.Table) -> Identities:
-        """Read the identity columns of a table of the flow schema."""
-        blob, names = (_combined(flows, name) for name in ("blob", "generation"))
+    def of(cls, rows: pa.Table, position: PositionColumns) -> Identities:
+        """Read the identity of `rows` from its position columns."""
+        source, names = (_words(rows, name) for name in (position.source, position.generation))
         width = max(len(names.dictionary), 1)
-        pairs = pa.array(_integers(blob.indices) * width + _integers(names.indices)).dictionary_encode()
-        of_blob, of_name = map(pa.array, np.divmod(pairs.dictionary.to_numpy(), width))
-        distinct = zip(blob.dictionary.take(of_blob).to_pylist(), names.dictionary.take(of_name).to_pylist(), strict=True)
+        pairs = pa.array(_integers(source.indices) * width + _integers(names.indices)).dictionary_encode()
+        of_source, of_name = map(pa.array, np.divmod(pairs.dictionary.to_numpy(), width))
+        distinct = zip(source.dictionary.take(of_source).to_pylist(), names.dictionary.take(of_name).to_pylist(), strict=True)
         return cls(
-            generations=pa.array([xxhash.xxh128_hexdigest(f"{blob}\0{name}".encode()) for blob, name in distinct], pa.string()),
+            generations=pa.array([xxhash.xxh128_hexdigest(f"{of}\0{name}".encode()) for of, name in distinct], pa.string()),
             generation=_integers(pairs.indices),
-            record_offset=_integers(_combined(flows, "record_offset")),
-            tuple_index=_integers(_combined(flows, "tuple_index")),
+            offset=_integers(_combined(rows, position.offset)),
+            index=_integers(_combined(rows, position.index)),
         )
 
     def pieces(self) -> list[Piece]:
         """Return the pieces of the rows' ids, to be put into a longer text a row."""
         all_rows = np.ones(len(self.generation), np.bool_)
         sources = Words([f"{generation}-" for generation in self.generations.to_pylist()], self.generation.astype(np.uint32))
-        return [sources, *numbers("", self.record_offset, all_rows), "-", *numbers("", self.tuple_index, all_rows)]
+        return [sources, *numbers("", self.offset, all_rows), "-", *numbers("", self.index, all_rows)]
 
     def document_ids(self) -> pa.ChunkedArray:
         """Return the id of each row."""
         return pa.chunked_array(RowText(self.pieces(), len(self.generation)).slices(), type=pa.string())
 
 
-def _combined(flows: pa.Table, name: str) -> pa.Array:
+def _words(rows: pa.Table, name: str) -> pa.DictionaryArray:
+    """Return a column of text as one array with one dictionary."""
+    column = _combined(rows, name)
+    return column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+
+
+def _combined(rows: pa.Table, name: str) -> pa.Array:
     """Return a column as one array, with one dictionary if it has dictionaries."""
-    return flows.column(name).unify_dictionaries().combine_chunks()
+    return rows.column(name).unify_dictionaries().combine_chunks()
 
 
 def _integers(values: pa.Array) -> Ints:

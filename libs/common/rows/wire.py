@@ -1,4 +1,4 @@
-"""A flow batch as bytes: one Arrow IPC stream with one record batch, schema first, so that a reader needs nothing else.
+"""A batch of rows as bytes: one Arrow IPC stream with one record batch, schema first, so that a reader needs nothing else.
 
 Its buffers are not compressed, and a reader refuses compressed ones before it unpacks any: a few kilobytes could be gigabytes.
 """
@@ -6,39 +6,44 @@ Its buffers are not compressed, and a reader refuses compressed ones before it u
 from __future__ import annotations
 
 import struct
+from typing import Final
 
 import pyarrow as pa
 
 from libs.common.errors import CodecError
 from libs.common.messages.headers import Headers
 from libs.common.rows.ipc_message import is_compressed
-from libs.common.rows.types.flows import FLOW_SCHEMA, FLOW_SCHEMA_VERSION
+from libs.common.rows.row_type import NAME_KEY, VERSION_KEY, RowType
 
-FLOW_BATCH_HEADERS: Headers = (
-    ("type", b"flow-batch"),
-    ("schema-version", str(FLOW_SCHEMA_VERSION).encode()),
-    ("content-type", b"application/vnd.apache.arrow.stream"),
-)
+TYPE_HEADER: Final = "row-batch"
+"""The header ``type`` of a message whose value is such a batch."""
 
 # Schema, a message a dictionary, the batch's own, and padding to eight bytes a buffer.
 _MOST_FRAMING = 65_536
 
-_NO_ROWS = pa.RecordBatch.from_pylist([], schema=FLOW_SCHEMA)
 
-_NEVER_NULL = tuple(field.name for field in FLOW_SCHEMA if not field.nullable)
+def row_headers(row_type: RowType) -> Headers:
+    """Return the headers of a message whose value is `encode_rows` of that row type."""
+    return (
+        ("type", TYPE_HEADER.encode()),
+        ("row-type", row_type.name.encode()),
+        ("schema-version", str(row_type.version).encode()),
+        ("content-type", b"application/vnd.apache.arrow.stream"),
+    )
 
 
-def encode_flows(batch: pa.RecordBatch) -> pa.Buffer:
-    """Return `batch` (schema `FLOW_SCHEMA`) as one Arrow IPC stream, uncompressed: the Kafka client compresses.
+def encode_rows(row_type: RowType, batch: pa.RecordBatch) -> pa.Buffer:
+    """Return `batch` (schema of `row_type`) as one Arrow IPC stream, uncompressed: the Kafka client compresses.
 
     The buffer is read-only to whoever takes bytes: a copy as `bytes` would cost as much as the encoding.
     """
     if not batch.num_rows:
-        batch = _NO_ROWS  # what a slice without rows writes of the buffers behind it is no matter of its size
+        # What a slice without rows writes of the buffers behind it is no matter of its size.
+        batch = pa.RecordBatch.from_pylist([], schema=row_type.schema)
     # A stream that grows copies what it has again and again, into memory that is new each time.
     buffer = pa.allocate_buffer(sum(map(_size, batch.columns)) + _MOST_FRAMING)
     with pa.FixedSizeBufferWriter(buffer) as out:
-        with pa.ipc.new_stream(out, FLOW_SCHEMA) as writer:
+        with pa.ipc.new_stream(out, row_type.schema) as writer:
             writer.write_batch(batch)
         size = out.tell()
     return buffer.slice(0, size)
@@ -50,25 +55,23 @@ def _size(column: pa.Array) -> int:
     return size + column.dictionary.nbytes if pa.types.is_dictionary(column.type) else size
 
 
-def decode_flows(data: bytes | pa.Buffer) -> pa.Table:
-    """Read one flow batch; zero-copy on `data`.
+def decode_rows(row_type: RowType, data: bytes | pa.Buffer) -> pa.Table:
+    """Read one batch of rows; zero-copy on `data`.
 
     Raises:
-        CodecError: if `data` is no Arrow stream, contradicts itself, has compressed buffers, or has another schema or version
-            than this reader knows.
+        CodecError: if `data` is no Arrow stream, contradicts itself, has compressed buffers, or is of another row type or
+            version.
     """
     try:
         _check_plain(data)
         with pa.ipc.open_stream(pa.py_buffer(data)) as reader:
-            _check_schema(reader.schema)
+            _check_schema(row_type, reader.schema)
             table = reader.read_all()
         # Reading believes what the bytes say about themselves: a wrong offset or index would be followed out of its buffer.
         table.validate(full=True)
-    except (pa.ArrowException, OSError) as error:
-        raise CodecError(f"not a flow batch: {error}") from error
-    missing = [name for name in _NEVER_NULL if table.column(name).null_count]
-    if missing:
-        raise CodecError(f"not a flow batch: nulls in {', '.join(missing)}")
+        _check_nulls(row_type, table)
+    except (CodecError, pa.ArrowException, OSError) as error:
+        raise CodecError(f"not a batch of {row_type.name}: {error}") from error
     return table
 
 
@@ -77,14 +80,25 @@ def _check_plain(data: bytes | pa.Buffer) -> None:
     try:
         while True:
             if is_compressed(memoryview(messages.read_next_message().metadata)):
-                raise CodecError("not a flow batch: its buffers are compressed")
+                raise CodecError("its buffers are compressed")
     except StopIteration:
         return
     except (struct.error, IndexError) as error:
-        raise CodecError(f"not a flow batch: {error}") from error
+        raise CodecError(str(error)) from error
 
 
-def _check_schema(schema: pa.Schema) -> None:
-    if not schema.equals(FLOW_SCHEMA):
-        version = (schema.metadata or {}).get(b"blobtide.version", b"?").decode(errors="replace")
-        raise CodecError(f"flow batch of schema version {version}; this reader knows {FLOW_SCHEMA_VERSION}")
+def _check_schema(row_type: RowType, schema: pa.Schema) -> None:
+    wanted = {NAME_KEY: row_type.name, VERSION_KEY: str(row_type.version)}
+    stated = schema.metadata or {}
+    found = {key: stated.get(key.encode(), value.encode()).decode(errors="replace") for key, value in wanted.items()}
+    if found != wanted:
+        is_, should = (f"{kind[NAME_KEY]}, version {kind[VERSION_KEY]}" for kind in (found, wanted))
+        raise CodecError(f"it holds {is_[:100]}, and this reader knows {should}")
+    if not schema.equals(row_type.schema):
+        raise CodecError(f"its columns are not those of version {row_type.version}")
+
+
+def _check_nulls(row_type: RowType, table: pa.Table) -> None:
+    missing = [name for name in row_type.never_null if table.column(name).null_count]
+    if missing:
+        raise CodecError(f"nulls in {', '.join(missing)}")

@@ -11,8 +11,8 @@ from libs.common.kafka.records import Inbound
 from libs.common.messages.headers import Headers
 from libs.common.messages.segments import Piece, Segment, SegmentFormat
 from libs.common.rows.formats.line import FlowLines
-from libs.common.rows.types.flows import FLOW_SCHEMA
-from libs.common.rows.wire import FLOW_BATCH_HEADERS, encode_flows
+from libs.common.rows.types.flows import FLOW_SCHEMA, FLOWS
+from libs.common.rows.wire import encode_rows, row_headers
 from services.cli.tail_render import Output, render
 from tests.flows import Spot, row, table
 
@@ -32,7 +32,7 @@ def lines(record: Inbound, output: Output) -> list[str]:
 def test_a_flow_is_one_line_whatever_its_rule_is_called(output: Output, separator: str) -> None:
     """Only a newline ends a line: the other characters that some take for one stand inside it."""
     flows = table([row(Spot(1, 1, 0), rule=f"one{separator}two"), row(Spot(1, 1, 1))]).combine_chunks().to_batches()[0]
-    shown = lines(message(encode_flows(flows), FLOW_BATCH_HEADERS), output)
+    shown = lines(message(encode_rows(FLOWS, flows), row_headers(FLOWS)), output)
     assert len(shown) == 2
     if output is Output.JSON:
         assert json.loads(shown[0])["value"]["rule"] == f"one{separator}two"
@@ -41,8 +41,8 @@ def test_a_flow_is_one_line_whatever_its_rule_is_called(output: Output, separato
 def test_all_json_lines_have_the_same_keys() -> None:
     """Flows, other messages and what cannot be decoded differ only in their value, so that a filter works on all of them."""
     flows = table([row(Spot(1, 1, 0)), row(Spot(1, 1, 1))]).combine_chunks().to_batches()[0]
-    batch = message(encode_flows(flows), FLOW_BATCH_HEADERS)
-    records = [batch, message(b"x", FLOW_BATCH_HEADERS), message(b"x", (("type", b"dead-letter"),)), message(b"x")]
+    batch = message(encode_rows(FLOWS, flows), row_headers(FLOWS))
+    records = [batch, message(b"x", row_headers(FLOWS)), message(b"x", (("type", b"dead-letter"),)), message(b"x")]
     shown = [json.loads(line) for record in records for line in lines(record, Output.JSON)]
     keys = ["topic", "partition", "offset", "timestamp", "key", "type", "value"]
     assert [list(line) for line in shown] == [keys] * 5
@@ -54,7 +54,7 @@ def test_all_json_lines_have_the_same_keys() -> None:
 def test_a_flow_has_its_keys_in_the_order_of_the_schema() -> None:
     """What stands under value begins with the time and goes on as the schema does."""
     flows = table([row(Spot(1, 1, 0)), row(Spot(1, 1, 1), rule=None)]).combine_chunks().to_batches()[0]
-    for line in lines(message(encode_flows(flows), FLOW_BATCH_HEADERS), Output.JSON):
+    for line in lines(message(encode_rows(FLOWS, flows), row_headers(FLOWS)), Output.JSON):
         keys = list(json.loads(line)["value"])
         assert keys == [name for name in FLOW_SCHEMA.names if name in keys]
 

@@ -12,8 +12,8 @@ import pytest
 from libs.common.kafka.readers.follow import Follower, Newest
 from libs.common.kafka.records import Inbound
 from libs.common.process.health import NO_PARTITIONS
-from libs.common.rows.types.flows import FLOW_SCHEMA
-from libs.common.rows.wire import encode_flows
+from libs.common.rows.types.flows import FLOW_SCHEMA, FLOWS
+from libs.common.rows.wire import encode_rows
 from libs.common.settings.kafka import KafkaSettings
 from services.cli import up_view
 from services.cli.probe import Families
@@ -100,7 +100,7 @@ def test_the_last_flows_of_the_newest_batch_are_shown(count: int, shown: int) ->
     """At most five flows of the newest batch are shown, and all of them when it has fewer."""
     batch = pa.RecordBatch.from_pylist(rows(blobs=1, records=1, tuples=count), schema=FLOW_SCHEMA)
     out = StringIO()
-    View(out, sample=_Topic(Inbound("flows", 0, 0, 0, None, encode_flows(batch), ())))._show_sample()
+    View(out, sample=_Topic(Inbound("flows", 0, 0, 0, None, encode_rows(FLOWS, batch), ())))._show_sample()
     assert len(out.getvalue().splitlines()) == shown
 
 

@@ -19,7 +19,8 @@ from libs.common.errors import ConfigError, DeadLetterLimit
 from libs.common.kafka.records import Inbound
 from libs.common.messages.dead_letters import DeadLetter
 from libs.common.messages.segments import Segment, SegmentFormat
-from libs.common.rows.wire import decode_flows, encode_flows
+from libs.common.rows.types.flows import FLOWS
+from libs.common.rows.wire import decode_rows, encode_rows
 from libs.common.settings import Settings
 from libs.common.settings.kafka import KafkaSettings
 from libs.common.settings.parser import ParserSettings
@@ -69,7 +70,7 @@ def test_a_poll_leaves_one_batch_a_partition_on_its_own_partition() -> None:
         ("Flows", 0, b"6"),
         ("Flows", 1, b"6"),
     ]
-    blobs = decode_flows(outputs[0].value or b"")["blob"].to_pylist()
+    blobs = decode_rows(FLOWS, outputs[0].value or b"")["blob"].to_pylist()
     assert blobs == [f"a.b/logs/{number}" for number in (0, 0, 2, 2, 4, 4)]
 
 
@@ -86,7 +87,7 @@ def test_rows_stay_on_their_partition_whatever_becomes_of_other_rows() -> None:
         message(2, 2, segment(7, GOOD)),
     ]
     outputs = [out for out in flow_parser().handle(polled) if out.topic == "Flows"]
-    found = [(out.partition, decode_flows(out.value or b"")["blob"].to_pylist()) for out in outputs]
+    found = [(out.partition, decode_rows(FLOWS, out.value or b"")["blob"].to_pylist()) for out in outputs]
     assert [(partition, [int(blob[-1]) for blob in blobs]) for partition, blobs in found] == [(0, [1, 2, 2, 2]), (2, [5, 5, 7])]
 
 
@@ -100,7 +101,7 @@ def test_a_partition_is_cut_only_if_it_is_larger_than_a_piece() -> None:
         outputs = flow_parser().handle(polled)
     rows = [(out.partition, int(dict(out.headers)["rows"])) for out in outputs]
     assert rows == [(0, 3), (1, 3), (2, 3), (3, 4), (3, 4), (3, 2)]
-    blobs = [int(blob[-1]) for out in outputs for blob in decode_flows(out.value or b"")["blob"].to_pylist()]
+    blobs = [int(blob[-1]) for out in outputs for blob in decode_rows(FLOWS, out.value or b"")["blob"].to_pylist()]
     assert blobs == [number % 10 for number in range(19)]
 
 
@@ -131,13 +132,13 @@ def test_large_results_are_cut_to_the_largest_batch() -> None:
     """Batches stay below the limit, dictionaries hold only what a batch uses, and together they are the whole."""
     batch = parse([segment(number, *[GOOD] * 20) for number in range(200)]).batch
     parts = list(slices(batch, 100_000))
-    tables = [decode_flows(part.data) for part in parts]
+    tables = [decode_rows(FLOWS, part.data) for part in parts]
     assert len(parts) > 3
     assert all(len(part.data) <= 100_000 for part in parts)
     assert [row for table in tables for row in table["blob"].to_pylist()] == batch["blob"].to_pylist()
     assert all(len(table["blob"].chunk(0).dictionary) == len(set(table["blob"].to_pylist())) for table in tables)
     assert list(slices(batch.slice(0, 0), 100_000)) == []
-    assert len(encode_flows(batch)) > 100_000
+    assert len(encode_rows(FLOWS, batch)) > 100_000
 
 
 def test_a_row_that_fits_in_no_message_costs_no_other_row() -> None:
@@ -147,7 +148,9 @@ def test_a_row_that_fits_in_no_message_costs_no_other_row() -> None:
     large = Segment("a.b/logs/large", "g", 14, 14 + len(data), 1, SegmentFormat.VNET, data)
     polled = [message(0, 5, segment(1, *[GOOD] * 50)), message(0, 6, large), message(0, 7, segment(2, *[GOOD] * 50))]
     outputs = flow_parser(replace(OUTLET, room=lambda _: 16_384)).handle(polled)
-    rows = [blob for out in outputs if out.topic == "Flows" for blob in decode_flows(out.value or b"")["blob"].to_pylist()]
+    rows = [
+        blob for out in outputs if out.topic == "Flows" for blob in decode_rows(FLOWS, out.value or b"")["blob"].to_pylist()
+    ]
     assert rows == ["a.b/logs/1"] * 50 + ["a.b/logs/2"] * 50
     letters = [(out.key, out.value, dict(out.headers)) for out in outputs if out.topic == "Errors"]
     assert [(key, value) for key, value, _ in letters] == [(b"a.b/logs/large", b"")] * 2

@@ -14,7 +14,8 @@ from libs.common.kafka.records import Inbound, Outbound, TopicPartition
 from libs.common.messages.events import BlobQuarantined, decode_event
 from libs.common.messages.segments import Segment, SegmentFormat
 from libs.common.process.health import Health
-from libs.common.rows.wire import decode_flows
+from libs.common.rows.types.flows import FLOWS
+from libs.common.rows.wire import decode_rows
 from services.parser import app
 from services.parser.app import FlowParser, Outlet
 from services.parser.quarantine import LOOK_SECONDS, Quarantine, Register
@@ -103,7 +104,9 @@ def letters(outputs: list[Outbound]) -> list[dict[str, str]]:
 
 def rows(outputs: list[Outbound]) -> list[str]:
     """Return the blob of every row."""
-    return [blob[-1] for out in outputs if out.topic == "Flows" for blob in decode_flows(out.value or b"")["blob"].to_pylist()]
+    return [
+        blob[-1] for out in outputs if out.topic == "Flows" for blob in decode_rows(FLOWS, out.value or b"")["blob"].to_pylist()
+    ]
 
 
 def test_a_rubbish_blob_costs_one_dead_letter_a_segment_and_the_others_nothing() -> None:

@@ -12,7 +12,8 @@ from prometheus_client import REGISTRY
 from libs.common.errors import Retry
 from libs.common.kafka.records import Inbound, TopicPartition
 from libs.common.messages.dead_letters import ErrorCode
-from libs.common.rows.wire import encode_flows
+from libs.common.rows.types.flows import FLOWS
+from libs.common.rows.wire import encode_rows
 from services.sinks.app import FlowHandler
 from services.sinks.contract import FlowPart, Outcome, RejectedRow
 from tests.contract.harness import Row
@@ -65,7 +66,7 @@ class Patient(Memory):
 def message(partition: int, offset: int, content: Sequence[Row]) -> Inbound:
     """Return a flow batch as it comes from Kafka."""
     (batch,) = table(content).combine_chunks().to_batches()
-    return Inbound("Extracted.Flows", partition, offset, 0, None, encode_flows(batch), ())
+    return Inbound("Extracted.Flows", partition, offset, 0, None, encode_rows(FLOWS, batch), ())
 
 
 def metric(name: str, **labels: str) -> float:
@@ -77,7 +78,7 @@ def test_batches_of_a_partition_become_one_part_in_order() -> None:
     """Messages are grouped by partition, in order, with one dictionary a column; empty batches vanish."""
     sink = Memory()
     batch = [message(2, 0, CONTENT[:5]), message(0, 7, CONTENT[20:]), message(2, 1, CONTENT[5:20])]
-    empty = Inbound("Extracted.Flows", 1, 0, 0, None, encode_flows(pa.RecordBatch.from_pylist([], table([]).schema)), ())
+    empty = Inbound("Extracted.Flows", 1, 0, 0, None, encode_rows(FLOWS, pa.RecordBatch.from_pylist([], table([]).schema)), ())
     assert FlowHandler(sink, "memory").handle([*batch, empty]).rejected == ()
     assert [part.shard for part in sink.parts] == [2, 0]
     assert by_identity(sink.parts[0].flows) == by_identity(CONTENT[:20])
@@ -85,7 +86,9 @@ def test_batches_of_a_partition_become_one_part_in_order() -> None:
     assert sink.parts[0].flows.column("blob").num_chunks == 1
 
 
-@pytest.mark.parametrize("value", [None, b"", b"nonsense", encode_flows(table(CONTENT).combine_chunks().to_batches()[0])[:200]])
+@pytest.mark.parametrize(
+    "value", [None, b"", b"nonsense", encode_rows(FLOWS, table(CONTENT).combine_chunks().to_batches()[0])[:200]]
+)
 def test_a_message_that_is_no_flow_batch_is_dead_lettered(value: bytes | None) -> None:
     """Its bytes, key, headers and coordinates go into the dead letter; its neighbours are written; it weighs its rows."""
     sink = Memory()

@@ -7,6 +7,7 @@ import sqlite3
 
 import pytest
 
+from libs.common.rows.types.flows import FLOWS
 from services.sinks.positions import Positions
 from tests.flows import Spot, by_identity, identity, row, rows, table, values_of
 
@@ -22,9 +23,9 @@ def positions() -> Positions:
 def test_every_row_is_fresh_once(positions: Positions) -> None:
     """Rows are fresh the first time and known the second, whatever batches they come in."""
     content = rows()
-    first = positions.fresh(table(content[:20]))
+    first = positions.fresh(table(content[:20]), FLOWS.position)
     positions.advance(first)
-    again = positions.fresh(table(content))
+    again = positions.fresh(table(content), FLOWS.position)
     assert first.rows.num_rows == 20
     assert again.known == 20
     assert values_of(again.rows) == content[20:]
@@ -33,15 +34,15 @@ def test_every_row_is_fresh_once(positions: Positions) -> None:
 def test_a_range_twice_in_one_batch_counts_once(positions: Positions) -> None:
     """A batch that holds a replay of its own rows gives each row once, in the order of first arrival."""
     content = rows()
-    fresh = positions.fresh(table(content[:20] + content[4:30] + content))
+    fresh = positions.fresh(table(content[:20] + content[4:30] + content), FLOWS.position)
     assert values_of(fresh.rows) == content
 
 
 def test_generations_are_apart(positions: Positions) -> None:
     """A new generation of a blob starts from nothing."""
-    positions.advance(positions.fresh(table(rows())))
+    positions.advance(positions.fresh(table(rows()), FLOWS.position))
     newer = [row(Spot(blob=0, record=0, tuple_index=0, generation=1))]
-    assert positions.fresh(table(newer)).rows.num_rows == 1
+    assert positions.fresh(table(newer), FLOWS.position).rows.num_rows == 1
 
 
 def test_random_replays_agree_with_a_set(positions: Positions) -> None:
@@ -52,7 +53,7 @@ def test_random_replays_agree_with_a_set(positions: Positions) -> None:
     while reached < len(content):
         start, end = chance.randint(0, reached), min(len(content), reached + chance.randint(0, 9))
         part = content[start:end]
-        fresh = positions.fresh(table(part))
+        fresh = positions.fresh(table(part), FLOWS.position)
         assert set(by_identity(fresh.rows)) == {identity(r) for r in part} - seen
         positions.advance(fresh)
         seen |= {identity(r) for r in part}
@@ -64,9 +65,9 @@ def test_untouched_generations_are_forgotten() -> None:
     now = [0.0]
     store = Positions(sqlite3.connect(":memory:"), clock=lambda: now[0])
     store.create()
-    store.advance(store.fresh(table([row(Spot(0, 0, 0)), row(Spot(1, 0, 0))])))
+    store.advance(store.fresh(table([row(Spot(0, 0, 0)), row(Spot(1, 0, 0))]), FLOWS.position))
     now[0] = 300 * 86_400.0
-    store.advance(store.fresh(table([row(Spot(1, 0, 0))])))
+    store.advance(store.fresh(table([row(Spot(1, 0, 0))]), FLOWS.position))
     now[0] = 500 * 86_400.0
     assert store.prune(400) == 1
-    assert values_of(store.fresh(table([row(Spot(0, 0, 0)), row(Spot(1, 0, 0))])).rows) == [row(Spot(0, 0, 0))]
+    assert values_of(store.fresh(table([row(Spot(0, 0, 0)), row(Spot(1, 0, 0))]), FLOWS.position).rows) == [row(Spot(0, 0, 0))]

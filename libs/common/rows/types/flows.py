@@ -104,8 +104,4 @@ FLOWS: Final = RowType(
     },
 )
 
-FLOW_SCHEMA_VERSION: Final = FLOWS.version
-
 FLOW_SCHEMA: Final = FLOWS.schema
-
-IDENTITY_COLUMNS: Final = FLOWS.position.names
