@@ -27,7 +27,7 @@ from libs.common.rows.types import ROW_TYPES
 from libs.common.settings import Settings
 from libs.common.settings.variables import PREFIX
 from services.cli.main import COMMANDS, blobtide
-from services.sinks.registry import KINDS
+from services.sinks.frame.registry import KINDS
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -229,7 +229,7 @@ METRICS = {
     "services.blob_monitor.metrics": "blob-monitor",
     "services.ingest.metrics": "ingest",
     "services.parser.metrics": "parser",
-    "services.sinks.metrics": "sinks",
+    "services.sinks.frame.metrics": "sinks",
 }
 
 

@@ -20,8 +20,8 @@ from libs.common.settings.storage import Environment, account_alias
 from services.cli.run import SERVICES
 
 if TYPE_CHECKING:
-    from services.sinks.contract import Sink
-    from services.sinks.registry import ConfiguredSink
+    from services.sinks.frame.contract import Sink
+    from services.sinks.frame.registry import ConfiguredSink
 
 MONITOR: Final = "blob-monitor"
 IDLE: Final = "it starts and finds nothing, since no environment of `subscriptions` is enabled"
@@ -153,9 +153,9 @@ def _build(name: str, settings: Settings) -> str:
 
 
 def _build_sink(settings: Settings, name: str) -> None:
-    from services.sinks.contract import ReadsFiles
+    from services.sinks.frame.contract import ReadsFiles
+    from services.sinks.frame.registry import configured_sink
     from services.sinks.main import build
-    from services.sinks.registry import configured_sink
 
     build(settings, name)
     sink = configured_sink(settings.sinks, name).sink
@@ -173,7 +173,7 @@ def _check_directories(settings: Settings) -> None:
 
 
 def _sinks(settings: Settings) -> Iterator[ConfiguredSink]:
-    from services.sinks.registry import configured_sink
+    from services.sinks.frame.registry import configured_sink
 
     for name in settings.sinks:
         with suppress(ConfigError):  # said by the check of this sink

@@ -31,7 +31,7 @@ def show_settings(config: Path | None) -> None:
 
 def _sink(settings: Settings, name: str) -> dict[str, Any]:
     """Return the options of a sink as they are in force. Raises `ConfigError`."""
-    from services.sinks.registry import configured_sink
+    from services.sinks.frame.registry import configured_sink
 
     kind = settings.sinks[name].get("kind", name)
     return {"kind": str(kind), **masked_options(configured_sink(settings.sinks, name).settings)}

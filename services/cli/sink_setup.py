@@ -9,8 +9,8 @@ import click
 from services.cli.help_text import examples
 from services.cli.options import config_option, load_logged
 from services.cli.terminal import say
-from services.sinks.contract import NeedsSetup
-from services.sinks.registry import configured_sink, sink_class
+from services.sinks.frame.contract import NeedsSetup
+from services.sinks.frame.registry import configured_sink, sink_class
 
 
 @click.command(epilog=examples("blobtide sink-setup elasticsearch --config blobtide.yaml"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from services.cli.terminal import say
-from services.sinks.registry import KINDS, Kind, installed
+from services.sinks.frame.registry import KINDS, Kind, installed
 
 
 @click.command()

@@ -1,1 +1,1 @@
-"""Delivers flow batches; one module a destination, one contract (`contract.py`), one table of names (`registry.py`)."""
+"""Delivers flow batches; each of `kinds/` is a destination, and `frame/` is what all of them stand in."""

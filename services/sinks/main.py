@@ -5,8 +5,8 @@ from __future__ import annotations
 from libs.common.kafka.loops.sink_loop import PollPolicy, SinkLoop, SinkLoopSpec
 from libs.common.process.service import Service
 from libs.common.settings import Settings
-from services.sinks.app import FlowHandler
-from services.sinks.registry import configured_sink
+from services.sinks.frame.handler import FlowHandler
+from services.sinks.frame.registry import configured_sink
 
 
 def build(settings: Settings, name: str) -> Service:

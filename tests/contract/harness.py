@@ -13,8 +13,8 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from services.sinks.contract import FlowPart, Sink
-from services.sinks.registry import configured_sink
+from services.sinks.frame.contract import FlowPart, Sink
+from services.sinks.frame.registry import configured_sink
 from tests.flows import table
 
 Row = Mapping[str, Any]

@@ -14,8 +14,8 @@ import pytest
 
 from libs.common.errors import ConfigError, Retry, ServerUnreachable
 from libs.common.messages.dead_letters import ErrorCode
-from services.sinks.contract import FlowPart, Outcome
-from services.sinks.elasticsearch import ElasticsearchSettings, ElasticsearchSink
+from services.sinks.frame.contract import FlowPart, Outcome
+from services.sinks.kinds.elasticsearch.sink import ElasticsearchSettings, ElasticsearchSink
 from tests.documents import document_id, ecs_document
 from tests.fakes.bulk_server import BulkServer, Fault, ItemError
 from tests.flows import Spot, row, rows, table

@@ -13,8 +13,8 @@ import urllib3
 
 from libs.common.errors import Retry
 from libs.local.opensearch import LocalOpenSearch
-from services.sinks.contract import FlowPart, Outcome
-from services.sinks.elasticsearch import ElasticsearchSettings, ElasticsearchSink
+from services.sinks.frame.contract import FlowPart, Outcome
+from services.sinks.kinds.elasticsearch.sink import ElasticsearchSettings, ElasticsearchSink
 from tests.flows import Spot, row, rows, table
 
 pytestmark = pytest.mark.opensearch

@@ -20,8 +20,8 @@ import pytest
 
 from libs.common.errors import Retry
 from libs.common.process.crash import CRASH_VARIABLE
-from services.sinks.contract import Outcome, Promise, Sink
-from services.sinks.registry import KINDS
+from services.sinks.frame.contract import Outcome, Promise, Sink
+from services.sinks.frame.registry import KINDS
 from tests.contract.harness import CRASH_POINTS, Harness, LocalDiskHarness, Row, parts, shard_of
 from tests.flows import rows
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
-from services.sinks.registry import configured_sink
+from services.sinks.frame.registry import configured_sink
 from tests.contract.harness import parts
 from tests.flows import rows
 

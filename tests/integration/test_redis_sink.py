@@ -14,9 +14,9 @@ from redis.exceptions import ResponseError
 
 from libs.common.errors import ConfigError, Retry, ServerUnreachable
 from libs.local.redis import LocalRedis
-from services.sinks.contract import FlowPart, Outcome
-from services.sinks.redis import RedisSettings, RedisSink, _calls
-from services.sinks.redis_script import APPEND_ONCE
+from services.sinks.frame.contract import FlowPart, Outcome
+from services.sinks.kinds.redis.script import APPEND_ONCE
+from services.sinks.kinds.redis.sink import RedisSettings, RedisSink, _calls
 from tests.documents import document_id, flat_document
 from tests.fixtures.stores import LocalRedisCluster
 from tests.flows import Spot, by_identity, identity, row, rows, table

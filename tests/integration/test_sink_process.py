@@ -12,7 +12,7 @@ import pytest
 from confluent_kafka import Consumer, Producer
 
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
-from services.sinks.summary_fold import SOCKET
+from services.sinks.kinds.summary.fold import SOCKET
 from tests.flows import identity, rows
 from tests.sink_process import SECONDS, produce, sink_process, write_config
 

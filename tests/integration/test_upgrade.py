@@ -31,8 +31,8 @@ from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.common.settings.storage import StorageAccount
 from libs.local.azurite import LocalAzurite
 from libs.local.redis import LocalRedis
-from services.sinks.summary_fold import SUMS
-from services.sinks.summary_pieces import Pieces
+from services.sinks.kinds.summary.fold import SUMS
+from services.sinks.kinds.summary.pieces import Pieces
 from tests import flow_text
 from tests.audit import wait_until_consumed
 from tests.estates import ALIAS, ARRIVES_WITHIN_SECONDS

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.sinks.contract import FlowPart
-from services.sinks.file import FileSettings, FileSink
+from services.sinks.frame.contract import FlowPart
+from services.sinks.kinds.file import FileSettings, FileSink
 from tests.flows import by_identity, rows, table
 
 CONTENT = rows(blobs=3, records=4, tuples=3)

@@ -8,7 +8,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.sinks.summary_fold import SOCKET, fold, merge_sessions, merge_sums
+from services.sinks.kinds.summary.fold import SOCKET, fold, merge_sessions, merge_sums
 from tests.flows import START_MS, Spot, row, table
 
 TIMEOUT_MS = 120_000

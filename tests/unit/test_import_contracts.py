@@ -42,7 +42,7 @@ def broken(checkout: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("file", "line", "contract"),
     [
-        ("services/parser/app.py", "from services.sinks.contract import Sink", SERVICES),
+        ("services/parser/app.py", "from services.sinks.frame.contract import Sink", SERVICES),
         ("services/blob_monitor/globs.py", "from services.cli.probe import total", SERVICES),
         ("libs/local/ports.py", "import confluent_kafka", KAFKA),
         ("libs/common/process/signals.py", "from confluent_kafka import Producer", KAFKA),
@@ -66,7 +66,7 @@ def test_an_import_out_of_place_breaks_its_contract(checkout: Path, file: str, l
 def test_shared_code_that_imports_a_service_is_found(checkout: Path) -> None:
     """It breaks the contract on layers, and joins every service that uses it with that one."""
     with (checkout / "libs" / "common" / "process" / "crash.py").open("a") as source:
-        source.write("\nimport services.sinks.contract\n")
+        source.write("\nimport services.sinks.frame.contract\n")
     assert broken(checkout) == {SHARED, SERVICES}
 
 

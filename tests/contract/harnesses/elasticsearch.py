@@ -13,7 +13,7 @@ import pytest
 import urllib3
 
 from libs.local.opensearch import LocalOpenSearch
-from services.sinks.contract import NeedsSetup
+from services.sinks.frame.contract import NeedsSetup
 from tests.contract.harness import Content, Harness, Row
 from tests.documents import document_id, ecs_document
 from tests.flows import Spot, row

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from services.sinks.contract import Sink
-from services.sinks.stdout import StdoutSettings, StdoutSink
+from services.sinks.frame.contract import Sink
+from services.sinks.kinds.stdout import StdoutSettings, StdoutSink
 from tests.contract.harness import Content, Harness, LocalDiskHarness, Row
 from tests.flows import identity
 

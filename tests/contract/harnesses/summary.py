@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from services.sinks.summary import SummarySettings, SummarySink
-from services.sinks.summary_fold import COUNTS, MINUTE_MS, SOCKET
+from services.sinks.kinds.summary.fold import COUNTS, MINUTE_MS, SOCKET
+from services.sinks.kinds.summary.sink import SummarySettings, SummarySink
 from tests.contract.harness import Content, Harness, LocalDiskHarness, Row
 
 

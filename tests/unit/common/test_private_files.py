@@ -12,8 +12,8 @@ import pytest
 from libs.local.cache import Recipe, fetched
 from services.cli.supervisor import Program, Supervisor
 from services.cli.up_ports import remember_port
-from services.sinks.contract import FlowPart
-from services.sinks.registry import configured_sink
+from services.sinks.frame.contract import FlowPart
+from services.sinks.frame.registry import configured_sink
 from tests.flows import Spot, row, table
 
 

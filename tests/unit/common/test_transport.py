@@ -16,8 +16,8 @@ from libs.common.security import transport
 from libs.common.settings.kafka import KafkaSettings
 from libs.common.settings.storage import StorageAccount
 from libs.common.settings.transport import PlaintextSettings
-from services.sinks.contract import ReadsFiles
-from services.sinks.registry import KINDS, _load, configured_sink
+from services.sinks.frame.contract import ReadsFiles
+from services.sinks.frame.registry import KINDS, _load, configured_sink
 
 KEY = "c2VjcmV0LWtleQ=="
 SAS = "sv=1&sig=abc"

@@ -14,8 +14,8 @@ from libs.common.kafka.records import Inbound, TopicPartition
 from libs.common.messages.dead_letters import ErrorCode
 from libs.common.rows.types.flows import FLOWS
 from libs.common.rows.wire import encode_rows
-from services.sinks.app import FlowHandler
-from services.sinks.contract import FlowPart, Outcome, RejectedRow
+from services.sinks.frame.contract import FlowPart, Outcome, RejectedRow
+from services.sinks.frame.handler import FlowHandler
 from tests.contract.harness import Row
 from tests.flows import by_identity, identity, rows, table
 

@@ -14,10 +14,10 @@ from pydantic import ValidationError
 
 from libs.common.errors import CodecError
 from libs.common.http.client import Hosts
-from services.sinks.bulk_reply import ItemResult, Verdict, read_reply
-from services.sinks.elasticsearch import ElasticsearchSettings, ElasticsearchSink
-from services.sinks.elasticsearch_index import DailyIndexes, DataStream, template
-from services.sinks.registry import configured_sink
+from services.sinks.frame.registry import configured_sink
+from services.sinks.kinds.elasticsearch.bulk_reply import ItemResult, Verdict, read_reply
+from services.sinks.kinds.elasticsearch.index import DailyIndexes, DataStream, template
+from services.sinks.kinds.elasticsearch.sink import ElasticsearchSettings, ElasticsearchSink
 from tests.flows import START_MS
 
 DAY_MS = 86_400_000

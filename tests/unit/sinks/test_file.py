@@ -16,10 +16,10 @@ import zstandard
 from pydantic import ValidationError
 
 from libs.common.errors import CodecError, ConfigError, Retry
-from services.sinks.contract import FlowPart, Outcome
-from services.sinks.file import FileSettings, FileSink
-from services.sinks.shard_store import ShardStore
-from services.sinks.summary import SummarySettings, SummarySink
+from services.sinks.frame.contract import FlowPart, Outcome
+from services.sinks.kinds.file import FileSettings, FileSink
+from services.sinks.kinds.summary.sink import SummarySettings, SummarySink
+from services.sinks.local_state.shard_store import ShardStore
 from tests.flows import by_identity, identity, rows, table
 
 CONTENT = rows()
@@ -170,7 +170,9 @@ def test_a_file_that_a_reader_took_away_is_not_written_again(tmp_path: Path, mon
         raise KeyboardInterrupt
 
     sink = make(tmp_path, rotate_rows=20)
-    monkeypatch.setattr("services.sinks.shard_store.crash_point", lambda name: die() if name == "sink.part-renamed" else None)
+    monkeypatch.setattr(
+        "services.sinks.local_state.shard_store.crash_point", lambda name: die() if name == "sink.part-renamed" else None
+    )
     with pytest.raises(KeyboardInterrupt):
         sink.write(part(CONTENT[:20]))
     monkeypatch.undo()

@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from services.sinks.elasticsearch import ElasticsearchSettings, ElasticsearchSink
-from services.sinks.redis import _documents
+from services.sinks.kinds.elasticsearch.sink import ElasticsearchSettings, ElasticsearchSink
+from services.sinks.kinds.redis.sink import _documents
 from tests.flows import Spot, row, table
 
 A_SLICE = 4_096

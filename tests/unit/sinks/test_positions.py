@@ -8,7 +8,7 @@ import sqlite3
 import pytest
 
 from libs.common.rows.types.flows import FLOWS
-from services.sinks.positions import Positions
+from services.sinks.local_state.positions import Positions
 from tests.flows import Spot, by_identity, identity, row, rows, table, values_of
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.sinks.redis_packing import Packer
+from services.sinks.kinds.redis.packing import Packer
 
 WORDS = st.binary(max_size=20) | st.text(st.characters(codec="utf-8"), max_size=20) | st.integers()
 

@@ -10,8 +10,8 @@ from pydantic import SecretStr
 
 from libs.common.errors import ConfigError
 from libs.common.settings.secrets import read_secret
-from services.sinks.redis import RedisSettings, RedisSink
-from services.sinks.registry import configured_sink
+from services.sinks.frame.registry import configured_sink
+from services.sinks.kinds.redis.sink import RedisSettings, RedisSink
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from click.testing import CliRunner
 
 from libs.common.errors import ConfigError
 from services.cli.main import blobtide
-from services.sinks import registry
-from services.sinks.registry import KINDS, configured_sink
-from services.sinks.settings import SinkSettings
+from services.sinks.frame import registry
+from services.sinks.frame.registry import KINDS, configured_sink
+from services.sinks.frame.settings import SinkSettings
 
 
 @pytest.mark.parametrize("kind", KINDS)

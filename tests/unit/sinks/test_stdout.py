@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from libs.common.errors import Retry
-from services.sinks.contract import FlowPart
-from services.sinks.stdout import LineFormat, StdoutSettings, StdoutSink
+from services.sinks.frame.contract import FlowPart
+from services.sinks.kinds.stdout import LineFormat, StdoutSettings, StdoutSink
 from tests.flows import Spot, identity, row, rows, table
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from services.sinks.contract import FlowPart
-from services.sinks.summary import SummarySettings, SummarySink
-from services.sinks.summary_fold import MINUTE_MS, MOST, fold
-from services.sinks.summary_table import Totals, size_text, summary_table
+from services.sinks.frame.contract import FlowPart
+from services.sinks.kinds.summary.fold import MINUTE_MS, MOST, fold
+from services.sinks.kinds.summary.sink import SummarySettings, SummarySink
+from services.sinks.kinds.summary.table import Totals, size_text, summary_table
 from tests.flows import START_MS, Spot, row, table
 
 DATA = Path(__file__).resolve().parents[2] / "data"

@@ -21,7 +21,14 @@ from libs.common.http.client import Answer, HttpClient, Request
 from libs.common.messages.dead_letters import ErrorCode
 from libs.common.rows.formats.json import text_bytes
 from libs.common.rows.row_text import Piece, Words
-from services.sinks.bulk_reply import FILTER_PATH, ItemResult, Verdict, denies_rights, describe_failure, read_reply
+from services.sinks.kinds.elasticsearch.bulk_reply import (
+    FILTER_PATH,
+    ItemResult,
+    Verdict,
+    denies_rights,
+    describe_failure,
+    read_reply,
+)
 
 _HEADERS: Final = {"Content-Type": "application/x-ndjson", "Content-Encoding": "gzip"}
 _PATH: Final = f"/_bulk?filter_path={FILTER_PATH}"

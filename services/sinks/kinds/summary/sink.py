@@ -1,10 +1,10 @@
 """The ``summary`` sink: traffic per socket and minute. Promise: effectively once. Stable.
 
 It prints a growing table of the sockets with the most bytes, and writes the sums of closed minutes to files, each row once.
-What a socket is, what is folded and what a session is stands in `services.sinks.summary_fold`; when minutes close and what
-becomes of late flows in `services.sinks.summary_state`. Files work as those of the ``file`` sink do, and the sums, the
-sessions and the positions of the blobs move in one transaction, so a replay counts nothing twice. When nothing comes for the
-lateness, all open minutes close.
+What a socket is, what is folded and what a session is stands in `services.sinks.kinds.summary.fold`; when minutes close and
+what becomes of late flows in `services.sinks.kinds.summary.state`. Files work as those of the ``file`` sink do, and the sums,
+the sessions and the positions of the blobs move in one transaction, so a replay counts nothing twice. When nothing comes for
+the lateness, all open minutes close.
 
 Sums are kept per Kafka partition. Add up the rows of one (minute, socket), of whatever kind and file, to get its total.
 """
@@ -26,14 +26,14 @@ from pydantic import Field, model_validator
 
 from libs.common.rows.files import Compression, Encoding, FileFormat
 from libs.common.rows.types.flows import FLOWS
-from services.sinks.contract import FlowPart, Outcome
-from services.sinks.positions import Positions
-from services.sinks.settings import SinkSettings
-from services.sinks.shard_store import Limits, Outlet, ShardStore
-from services.sinks.shards import Shards, ShardsSpec
-from services.sinks.summary_fold import SOCKET, TOTALS, TRAFFIC, fold
-from services.sinks.summary_state import SUMMARY_SCHEMA, Bounds, Clock, SummaryState
-from services.sinks.summary_table import Totals, summary_table
+from services.sinks.frame.contract import FlowPart, Outcome
+from services.sinks.frame.settings import SinkSettings
+from services.sinks.kinds.summary.fold import SOCKET, TOTALS, TRAFFIC, fold
+from services.sinks.kinds.summary.state import SUMMARY_SCHEMA, Bounds, Clock, SummaryState
+from services.sinks.kinds.summary.table import Totals, summary_table
+from services.sinks.local_state.positions import Positions
+from services.sinks.local_state.shard_store import Limits, Outlet, ShardStore
+from services.sinks.local_state.shards import Shards, ShardsSpec
 
 _SECOND_MS: Final = 1_000
 _MINUTE_MS: Final = 60_000

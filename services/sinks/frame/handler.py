@@ -21,8 +21,8 @@ from libs.common.messages.headers import Headers
 from libs.common.rows.letters import RefusedRow, refused_rows
 from libs.common.rows.types.flows import FLOWS
 from libs.common.rows.wire import decode_rows
-from services.sinks.contract import FlowPart, RejectedRow, Sink, Ticking, Waiting
-from services.sinks.metrics import BAD_MESSAGES, BATCH_ROWS, LATENCY_SECONDS, RETRIES, ROWS, WRITE_SECONDS
+from services.sinks.frame.contract import FlowPart, RejectedRow, Sink, Ticking, Waiting
+from services.sinks.frame.metrics import BAD_MESSAGES, BATCH_ROWS, LATENCY_SECONDS, RETRIES, ROWS, WRITE_SECONDS
 
 _ROWS_DIGITS: Final = 6  # more rows than these can count fit into no message
 

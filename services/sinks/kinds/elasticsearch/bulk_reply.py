@@ -23,7 +23,7 @@ import msgspec
 
 from libs.common.errors import CodecError
 from libs.common.messages.dead_letters import ErrorCode
-from services.sinks.bulk_faults import ClusterError, Fault
+from services.sinks.kinds.elasticsearch.bulk_faults import ClusterError, Fault
 
 # Keeps an answer at some 30 bytes a document instead of 250.
 FILTER_PATH: Final = "errors,items.*.status,items.*.error.type,items.*.error.reason"

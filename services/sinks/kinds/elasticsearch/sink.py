@@ -38,10 +38,10 @@ from libs.common.security.transport import Lack, guard_credentials, is_plain, no
 from libs.common.settings.base import listed
 from libs.common.settings.secrets import read_secret
 from libs.common.settings.transport import TransportSettings
-from services.sinks.bulk import BulkLimits, BulkWriter, Delivered, operation_pieces
-from services.sinks.contract import FlowPart, Outcome, RejectedRow
-from services.sinks.elasticsearch_index import DailyIndexes, DataStream, template
-from services.sinks.settings import DocumentBatchSettings, SinkSettings
+from services.sinks.frame.contract import FlowPart, Outcome, RejectedRow
+from services.sinks.frame.settings import DocumentBatchSettings, SinkSettings
+from services.sinks.kinds.elasticsearch.bulk import BulkLimits, BulkWriter, Delivered, operation_pieces
+from services.sinks.kinds.elasticsearch.index import DailyIndexes, DataStream, template
 
 log = structlog.get_logger(__name__)
 

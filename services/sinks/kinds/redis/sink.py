@@ -1,7 +1,7 @@
 """The ``redis`` sink: flows as JSON in Redis (or Valkey), effectively once.
 
 ``streams``: entries of one stream a shard, ``<prefix>:{<shard>}``, each with one field ``flow``. A script adds only rows beyond
-the position of their blob generation (see `redis_script`); positions are remembered for `remember_days` after the last row,
+the position of their blob generation (see `script.py`); positions are remembered for `remember_days` after the last row,
 at about 150 bytes of Redis memory a generation.
 
 ``keys``: one key a row, ``<prefix>:<identity>``, set if it is not there, for `ttl_seconds`. A row that comes again after its
@@ -55,10 +55,10 @@ from libs.common.security.redaction import excerpt
 from libs.common.security.transport import Lack, guard_credentials, is_plain, note
 from libs.common.settings.secrets import read_secret
 from libs.common.settings.transport import TransportSettings
-from services.sinks.contract import FlowPart, Outcome
-from services.sinks.redis_packing import Packer
-from services.sinks.redis_script import APPEND_ONCE, Rows, nowhere
-from services.sinks.settings import DocumentBatchSettings, SinkSettings
+from services.sinks.frame.contract import FlowPart, Outcome
+from services.sinks.frame.settings import DocumentBatchSettings, SinkSettings
+from services.sinks.kinds.redis.packing import Packer
+from services.sinks.kinds.redis.script import APPEND_ONCE, Rows, nowhere
 
 log = structlog.get_logger(__name__)
 

@@ -23,8 +23,8 @@ from libs.common.errors import ConfigError
 from libs.common.settings.problems import describe_problems, did_you_mean
 from libs.common.settings.secrets import remember_secrets
 from libs.common.settings.sinks import SinkOptions
-from services.sinks.contract import Promise, Sink
-from services.sinks.settings import SinkSettings
+from services.sinks.frame.contract import Promise, Sink
+from services.sinks.frame.settings import SinkSettings
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")  # goes into a consumer group's name and into metric labels
 
@@ -44,28 +44,28 @@ class Kind:
 
 KINDS: Final[Mapping[str, Kind]] = {
     "file": Kind(
-        "services.sinks.file",
+        "services.sinks.kinds.file",
         "FileSink",
         "FileSettings",
         Promise.EFFECTIVELY_ONCE,
         "Parquet, NDJSON or CSV files in a directory",
     ),
     "stdout": Kind(
-        "services.sinks.stdout",
+        "services.sinks.kinds.stdout",
         "StdoutSink",
         "StdoutSettings",
         Promise.AT_LEAST_ONCE,
         "one line a flow on standard output",
     ),
     "summary": Kind(
-        "services.sinks.summary",
+        "services.sinks.kinds.summary.sink",
         "SummarySink",
         "SummarySettings",
         Promise.EFFECTIVELY_ONCE,
         "traffic per socket and minute: a growing table, and files",
     ),
     "elasticsearch": Kind(
-        "services.sinks.elasticsearch",
+        "services.sinks.kinds.elasticsearch.sink",
         "ElasticsearchSink",
         "ElasticsearchSettings",
         Promise.EFFECTIVELY_ONCE,
@@ -74,7 +74,7 @@ KINDS: Final[Mapping[str, Kind]] = {
         library="urllib3",
     ),
     "redis": Kind(
-        "services.sinks.redis",
+        "services.sinks.kinds.redis.sink",
         "RedisSink",
         "RedisSettings",
         Promise.EFFECTIVELY_ONCE,

@@ -3,7 +3,7 @@
 Files are named by shard and sequence, ``flows-p003-00000012.parquet``, and appear whole or not at all; nothing is ever changed
 under a final name. State is hidden in ``.blobtide`` beside them: rows that are in no file yet, and how far every blob
 generation has been written, so that rows which come again, in whatever batches, add nothing. Rows are durable when a write
-returns, files follow by rows, bytes or time. See `services.sinks.shard_store` for the steps.
+returns, files follow by rows, bytes or time. See `services.sinks.local_state.shard_store` for the steps.
 
 Several workers may share a directory; each shard belongs to one of them at a time. The positions are kept per shard: a topic
 with another number of partitions needs a directory of its own.
@@ -23,11 +23,11 @@ from pydantic import Field, field_validator, model_validator
 from libs.common.rows.files import Compression, Encoding, FileFormat
 from libs.common.rows.types.flows import FLOW_SCHEMA, FLOWS
 from libs.common.settings.base import listed
-from services.sinks.contract import FlowPart, Outcome
-from services.sinks.positions import Positions
-from services.sinks.settings import SinkSettings
-from services.sinks.shard_store import Limits, Outlet
-from services.sinks.shards import Shards, ShardsSpec
+from services.sinks.frame.contract import FlowPart, Outcome
+from services.sinks.frame.settings import SinkSettings
+from services.sinks.local_state.positions import Positions
+from services.sinks.local_state.shard_store import Limits, Outlet
+from services.sinks.local_state.shards import Shards, ShardsSpec
 
 _LENGTHS: Final = (1, 11, 111, 1_111)  # alike but for their lengths: if names can be mixed up, then those of these numbers
 

@@ -22,8 +22,8 @@ from libs.common.rows.formats.csv import csv_lines
 from libs.common.rows.formats.json import json_lines
 from libs.common.rows.formats.line import FlowLines
 from libs.common.security.visible import visible
-from services.sinks.contract import FlowPart, Outcome
-from services.sinks.settings import SinkSettings
+from services.sinks.frame.contract import FlowPart, Outcome
+from services.sinks.frame.settings import SinkSettings
 
 _RETRY_SECONDS: Final = 5.0
 _WAIT_SECONDS: Final = 1.0

@@ -21,8 +21,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from services.sinks.summary_fold import COUNTS, MINUTE_MS, SESSIONS, SUMS, Folded, merge_sessions, merge_sums
-from services.sinks.summary_pieces import Pieces, take_over
+from services.sinks.kinds.summary.fold import COUNTS, MINUTE_MS, SESSIONS, SUMS, Folded, merge_sessions, merge_sums
+from services.sinks.kinds.summary.pieces import Pieces, take_over
 
 _ROWS_AT_ONCE: Final = 20_000
 _FUTURE_MS: Final = 300_000

@@ -13,7 +13,7 @@ from typing import Final
 import pyarrow as pa
 
 from libs.common.errors import CodecError
-from services.sinks.summary_fold import COUNTS, SESSION, SESSIONS, SOCKET, SUMS, TOTALS
+from services.sinks.kinds.summary.fold import COUNTS, SESSION, SESSIONS, SOCKET, SUMS, TOTALS
 
 _PIECE_ROWS: Final = 20_000
 _COMPRESSED: Final = pa.ipc.IpcWriteOptions(compression="lz4")

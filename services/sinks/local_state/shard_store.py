@@ -33,7 +33,7 @@ import pyarrow as pa
 from libs.common.errors import Retry
 from libs.common.process.crash import crash_point
 from libs.common.security.private_files import FILE_MODE, private_directory
-from services.sinks.spool import Spool
+from services.sinks.local_state.spool import Spool
 
 HIDDEN: Final = ".blobtide"
 LOCKED_RETRY_SECONDS: Final = 1.0

@@ -28,7 +28,7 @@ import structlog
 
 from libs.common.errors import CodecError, ConfigError, Retry
 from libs.common.security.private_files import private, private_directory
-from services.sinks.shard_store import HIDDEN, Outlet, ShardStore
+from services.sinks.local_state.shard_store import HIDDEN, Outlet, ShardStore
 
 log = structlog.get_logger(__name__)
 

@@ -1,0 +1,1 @@
+"""The destinations: a module each, a package where one has several."""

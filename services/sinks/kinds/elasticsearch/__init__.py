@@ -1,0 +1,1 @@
+"""The ``elasticsearch`` sink, for Elasticsearch and OpenSearch."""
