@@ -18,9 +18,9 @@ from libs.common.settings.parser import ParserSettings
 from libs.demo.commits import Action, MinuteCommit, NewBlock
 from libs.demo.estate import Estate
 from libs.demo.spec import EstateSpec, Kind
+from services.ingest.cutting.plan import Limits, Window
+from services.ingest.cutting.records import advance
 from services.ingest.main import MOST_RECORD_BYTES
-from services.ingest.plan import Limits, Window
-from services.ingest.records import advance
 from services.parser.app import pieces
 
 SUBSCRIPTION: Final = "bench"

@@ -19,7 +19,7 @@ from benchmarks.worker import SERVICE, Worker, running
 from libs.common.kafka.records import Outbound
 from libs.local.azurite import LocalAzurite
 from libs.local.kafka import LocalKafka
-from services.ingest.tries import CAREFUL_SECONDS
+from services.ingest.pending.tries import CAREFUL_SECONDS
 
 INGEST: Final = "ingest process"
 _ENDS: Final = "segments, checkpoints, offsets committed"

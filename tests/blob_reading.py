@@ -11,8 +11,8 @@ from libs.common.messages.blobs import BlobId
 from libs.common.messages.dead_letters import DeadLetter
 from libs.common.messages.events import BlobCheckpoint, BlobCompletion, Stream
 from libs.common.messages.segments import Segment
-from services.ingest.plan import Limits
-from services.ingest.reader import Reader
+from services.ingest.cutting.plan import Limits
+from services.ingest.reading.reader import Reader
 from services.ingest.work import Announcement, Skip, Step, Task
 from tests.blob_container import FakeContainer
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from libs.common.kafka.records import Inbound
 from libs.common.messages.events import BlobCheckpoint, CheckpointStatus, encode_event
-from services.ingest.checkpoints import Checkpoints, Pace, Placed, Topic
-from services.ingest.places import Times
+from services.ingest.pending.checkpoints import Checkpoints, Pace, Placed, Topic
+from services.ingest.pending.places import Times
 from tests.blob_container import EPOCH
 
 

@@ -25,9 +25,9 @@ from libs.common.settings.ingest import IngestSettings
 from libs.common.settings.kafka import TopicSettings
 from libs.common.settings.storage import Environment, Source, StorageAccount, Subscription
 from services.ingest.app import Ingest, Parts
-from services.ingest.checkpoints import Checkpoints, Pace, Topic
-from services.ingest.plan import Limits
-from services.ingest.reader import Reader
+from services.ingest.cutting.plan import Limits
+from services.ingest.pending.checkpoints import Checkpoints, Pace, Topic
+from services.ingest.reading.reader import Reader
 from services.ingest.sources import Sources
 from tests.blob_container import EPOCH, FakeContainer
 from tests.checkpoint_table import FakeLookup, FakeTable

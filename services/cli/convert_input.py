@@ -13,8 +13,8 @@ from libs.common.framing.lead import BOM
 from libs.common.messages.dead_letters import DeadLetter, ErrorCode
 from libs.common.messages.segments import Piece, Segment, SegmentFormat
 from services.cli.local_file import Broken, CutText, Foreign, Pieces, TrailingBytes, opened, text_pieces
-from services.ingest.content import Content, Sample, detect
-from services.ingest.pieces import cut_record
+from services.ingest.cutting.pieces import cut_record
+from services.ingest.reading.content import Content, Sample, detect
 
 CHUNK_BYTES: Final = 4_194_304
 MAX_PENDING_BYTES: Final = 8 * CHUNK_BYTES

@@ -33,15 +33,16 @@ from libs.common.settings.ingest import IngestSettings
 from libs.common.settings.kafka import TopicSettings
 from libs.common.work.lanes import Answering
 from libs.common.work.workers import Workers
-from services.ingest import intake, metrics
-from services.ingest.backlog import Backlog, Pending
+from services.ingest import metrics
 from services.ingest.batch import Batch
-from services.ingest.checkpoints import Checkpoints
-from services.ingest.intake import Intake
-from services.ingest.outcome import given_up, quarantined
-from services.ingest.reader import Reader
+from services.ingest.pending import intake
+from services.ingest.pending.backlog import Backlog, Pending
+from services.ingest.pending.checkpoints import Checkpoints
+from services.ingest.pending.intake import Intake
+from services.ingest.pending.tries import CAREFUL_SECONDS, MOST_CRASHES, Record, Standing, Tries, is_quarantined
+from services.ingest.reading.outcome import given_up, quarantined
+from services.ingest.reading.reader import Reader
 from services.ingest.sources import Sources
-from services.ingest.tries import CAREFUL_SECONDS, MOST_CRASHES, Record, Standing, Tries, is_quarantined
 from services.ingest.work import Skip, Step, Task
 
 log = structlog.get_logger(__name__)

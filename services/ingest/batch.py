@@ -25,9 +25,9 @@ from libs.common.messages.events import (
 )
 from libs.common.settings.kafka import TopicSettings
 from services.ingest import metrics
-from services.ingest.checkpoints import Placed
 from services.ingest.counted import Moved, moved_by
-from services.ingest.tries import is_quarantined
+from services.ingest.pending.checkpoints import Placed
+from services.ingest.pending.tries import is_quarantined
 from services.ingest.work import Step
 
 

@@ -21,9 +21,9 @@ from libs.common.settings.ingest import IngestSettings
 from libs.common.settings.kafka import TopicSettings
 from services.ingest.app import Ingest, Parts
 from services.ingest.batch import raw_topics
-from services.ingest.checkpoints import Checkpoints, Pace, Topic
-from services.ingest.plan import Limits
-from services.ingest.reader import Reader
+from services.ingest.cutting.plan import Limits
+from services.ingest.pending.checkpoints import Checkpoints, Pace, Topic
+from services.ingest.reading.reader import Reader
 from services.ingest.sources import Sources
 
 ROLE: Final = "ingest"

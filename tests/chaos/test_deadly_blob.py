@@ -18,7 +18,7 @@ from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.common.settings.storage import StorageAccount
 from libs.local.azurite import LocalAzurite
 from services.cli.probe import ask
-from services.ingest.tries import MOST_CRASHES
+from services.ingest.pending.tries import MOST_CRASHES
 from tests.audit import assert_nothing_open, assert_tiled, checkpoints, wait_until_consumed
 from tests.chaos.test_blobs import PATH, Living, assert_each_row_once, last_generations, rows_of
 from tests.estates import ALIAS, ARRIVES_WITHIN_SECONDS

@@ -15,7 +15,7 @@ from libs.common.messages.segments import Segment
 from libs.demo.commits import Logs, collect
 from libs.demo.estate import Estate
 from libs.demo.spec import EstateSpec, Kind, Style
-from services.ingest.plan import Limits
+from services.ingest.cutting.plan import Limits
 from services.parser.kernel import parse
 from tests.blob_container import FakeContainer
 from tests.blob_reading import Desk, assert_tiles

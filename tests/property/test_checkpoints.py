@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from libs.common.messages.blobs import BlobId
 from libs.common.messages.events import BlobCheckpoint, CheckpointStatus, encode_event
-from services.ingest.checkpoints import _is_open, with_key, without
+from services.ingest.pending.checkpoints import _is_open, with_key, without
 from tests.blob_container import EPOCH
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from libs.common.messages.segments import Segment
 from services.cli import convert_input
-from services.ingest.plan import Limits
+from services.ingest.cutting.plan import Limits
 from services.parser.kernel import parse
 from tests.blob_reading import Desk, assert_tiles
 from tests.parser_oracle import rows_of

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from libs.common.errors import Retry
 from libs.common.messages.events import CheckpointStatus
-from services.ingest import checkpoints, places
-from services.ingest.checkpoints import StillLoading
+from services.ingest.pending import checkpoints, places
+from services.ingest.pending.checkpoints import StillLoading
 from tests.checkpoint_table import Log
 
 BEGIN = datetime(2025, 1, 1, tzinfo=UTC).timestamp()

@@ -180,7 +180,7 @@ class BlobCheckpoint:
     updated_at: datetime
     replay_id: str = ""
     stream: Stream = Stream.FLOW_LOGS
-    content: str = ""  # what the bytes were found to be (services.ingest.content.Content); empty while unknown
+    content: str = ""  # what the bytes were found to be (services.ingest.reading.content.Content); empty while unknown
     skip_from: int | None = None  # start of the over-long line or record that next_offset stands inside
     seen_etag: str = ""  # of the version that was read last, also while more of it is known to be there
     before: str = ""  # how many bytes just before next_offset are known, and their digest

@@ -10,9 +10,9 @@ import pytest
 from libs.common.azure.storage.api import BlobChanged, Container, StorageRefused, StorageUnavailable
 from libs.common.kafka.records import Inbound
 from libs.common.process.health import NO_PARTITIONS
-from services.ingest import backlog
 from services.ingest.app import FEWEST_REFUSALS, MOST_CHANGES, SMALLEST_GRANT
-from services.ingest.reader import Reader
+from services.ingest.pending import backlog
+from services.ingest.reading.reader import Reader
 from services.ingest.work import Step, Task
 from tests.ingest_world import LIMITS, PARTITION, TOPICS, FakeSession, Site, lines
 from tests.metric_values import since_now, value

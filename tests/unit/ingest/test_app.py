@@ -27,9 +27,9 @@ from libs.common.process.health import STALE_AFTER_SECONDS, Health
 from libs.common.settings import Settings
 from libs.common.settings.ingest import IngestSettings
 from libs.common.settings.kafka import KafkaSettings
-from services.ingest import intake
-from services.ingest.checkpoints import Checkpoints, Pace, Topic
 from services.ingest.main import build
+from services.ingest.pending import intake
+from services.ingest.pending.checkpoints import Checkpoints, Pace, Topic
 from tests.blob_container import EPOCH
 from tests.blob_reading import assert_tiles
 from tests.checkpoint_table import FakeLookup, FakeTable

@@ -13,8 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from libs.common.kafka.records import TopicPartition
 from libs.common.messages.blobs import BlobId
 from libs.common.work.lanes import LONGEST_REST_SECONDS, Answering, Lanes
-from services.ingest import backlog as module
-from services.ingest.backlog import Arrival, Backlog, Pending
+from services.ingest.pending import backlog as module
+from services.ingest.pending.backlog import Arrival, Backlog, Pending
 from services.ingest.work import Announcement
 
 

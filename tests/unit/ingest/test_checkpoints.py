@@ -8,8 +8,8 @@ import pytest
 
 from libs.common.errors import Retry
 from libs.common.kafka.records import Inbound
-from services.ingest.checkpoints import Checkpoints, Pace, StillLoading, Topic
-from services.ingest.places import Times
+from services.ingest.pending.checkpoints import Checkpoints, Pace, StillLoading, Topic
+from services.ingest.pending.places import Times
 from tests.checkpoint_table import FakeLookup, FakeTable
 
 POLL_INTERVAL = 300.0

@@ -15,7 +15,7 @@ from libs.common.errors import ServerUnreachable
 from libs.common.kafka.records import Inbound
 from libs.common.messages.blobs import BlobId
 from libs.common.messages.events import BlobCheckpoint, BlobClosed, BlobForgotten, CheckpointStatus, encode_event
-from services.ingest import checkpoints as module
+from services.ingest.pending import checkpoints as module
 from tests.blob_container import EPOCH
 from tests.checkpoint_table import Log
 from tests.ingest_world import TOPICS, FakeSession, Site, lines

@@ -11,9 +11,9 @@ import pytest
 from libs.common.errors import ServerUnreachable
 from libs.common.kafka.records import Inbound
 from libs.common.messages.events import CheckpointStatus
-from services.ingest import places as module
-from services.ingest.checkpoints import StillLoading
-from services.ingest.places import HOLD_SECONDS, KEEP_DAYS, day_of
+from services.ingest.pending import places as module
+from services.ingest.pending.checkpoints import StillLoading
+from services.ingest.pending.places import HOLD_SECONDS, KEEP_DAYS, day_of
 from tests.checkpoint_table import FakeTable, Log, beat
 
 LOOK_EVERY = 50
@@ -182,7 +182,7 @@ def test_a_blob_that_was_forgotten_stays_so(*, compacts: bool) -> None:
 def test_a_replay_reads_days_at_once_and_holds_so_many_places(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of very many blobs that are announced again, those asked for longest ago leave."""
     monkeypatch.setattr(module, "RECALLED_AT_ONCE", 30)
-    monkeypatch.setattr("services.ingest.checkpoints.MOST_HELD", 60)
+    monkeypatch.setattr("services.ingest.pending.checkpoints.MOST_HELD", 60)
     log = log_of(100, 3)
     log.checkpoints, before = log.start(), log.readings
     log.wait(LONG)

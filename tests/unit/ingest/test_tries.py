@@ -12,8 +12,8 @@ from libs.common.azure.storage.api import Container, StorageUnavailable
 from libs.common.kafka.records import CommitResult, NextOffsets, Outbound
 from libs.common.messages.blobs import BlobId
 from libs.common.messages.events import QUARANTINED, BlobCheckpoint, BlobReleased, BlobStatus, Stream, decode_event
-from services.ingest.reader import Reader
-from services.ingest.tries import CAREFUL_SECONDS, MOST_CRASHES
+from services.ingest.pending.tries import CAREFUL_SECONDS, MOST_CRASHES
+from services.ingest.reading.reader import Reader
 from services.ingest.work import Step, Task
 from tests.blob_container import EPOCH
 from tests.blob_reading import assert_tiles

@@ -12,8 +12,8 @@ from zlib import crc32
 
 from libs.common.azure.storage.api import BlobChanged
 from libs.common.messages.events import BlobCheckpoint
-from services.ingest.cursor import Cursor, Visit
-from services.ingest.generation import Evidence, bytes_before, evidence, same_end
+from services.ingest.reading.cursor import Cursor, Visit
+from services.ingest.reading.generation import Evidence, bytes_before, evidence, same_end
 
 
 class Replaced(Exception):

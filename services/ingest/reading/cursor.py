@@ -9,9 +9,9 @@ from datetime import datetime
 from libs.common.azure.storage.api import Container
 from libs.common.framing.lead import skip_lead
 from libs.common.messages.events import BlobCheckpoint
-from services.ingest import lines
-from services.ingest.content import PROBE_BYTES, Content, Sample, detect
-from services.ingest.generation import LOOK_BACK, Version, name_generation
+from services.ingest.cutting import lines
+from services.ingest.reading.content import PROBE_BYTES, Content, Sample, detect
+from services.ingest.reading.generation import LOOK_BACK, Version, name_generation
 from services.ingest.work import Task
 
 

@@ -10,10 +10,10 @@ from libs.common.framing.frame import blank_end, ends_document
 from libs.common.messages.dead_letters import OMITTED_BYTES, DeadLetter, ErrorCode
 from libs.common.messages.events import BlobCheckpoint, BlobCompletion, CheckpointStatus
 from libs.common.messages.segments import Piece, Segment
-from services.ingest.content import Content
-from services.ingest.cursor import Cursor, Visit
-from services.ingest.generation import identify, name_generation
-from services.ingest.plan import Bad, Cut, Outlook, Progress
+from services.ingest.cutting.plan import Bad, Cut, Outlook, Progress
+from services.ingest.reading.content import Content
+from services.ingest.reading.cursor import Cursor, Visit
+from services.ingest.reading.generation import identify, name_generation
 from services.ingest.work import Ending, Skip, Step, Task
 
 STAGE = "ingest"

@@ -29,8 +29,8 @@ from libs.common.messages.events import (
     decode_event,
 )
 from services.ingest import metrics
-from services.ingest.backlog import Arrival, Backlog
-from services.ingest.outcome import STAGE
+from services.ingest.pending.backlog import Arrival, Backlog
+from services.ingest.reading.outcome import STAGE
 from services.ingest.sources import Sources
 from services.ingest.work import Announcement, Skip
 

@@ -1,7 +1,7 @@
 """How far each blob of the owned partitions has been read: the newest view of the checkpoint topic.
 
 A partition may know very many blobs, most of which nobody will write to again. Of those that may be wanted soon it is
-remembered where their checkpoints stand in the topic, and of the others in which part of it (`services/ingest/places.py`). The
+remembered where their checkpoints stand in the topic, and of the others in which part of it (`places.py`). The
 checkpoints themselves are at hand only of blobs that are open or were looked up lately; any other is looked up in Kafka when
 its blob is announced. So nothing that was read is ever taken for new, and memory goes with what is open. Those at hand are kept
 as they travel but without the blob's name, which is most of them and which whoever asks knows.
@@ -25,7 +25,7 @@ from libs.common.kafka.records import Inbound
 from libs.common.messages.events import QUARANTINED, BlobCheckpoint, CheckpointStatus, decode_event
 from libs.common.packed import digest_of
 from services.ingest import metrics
-from services.ingest.places import MOST_HELD, Places, Recall, Times
+from services.ingest.pending.places import MOST_HELD, Places, Recall, Times
 
 log = structlog.get_logger(__name__)
 

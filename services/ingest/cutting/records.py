@@ -19,8 +19,8 @@ from libs.common.framing.frame import Framed, Rest, Span, blank_end, frame, resy
 from libs.common.framing.lead import HEAD
 from libs.common.messages.dead_letters import ErrorCode
 from libs.common.messages.segments import SegmentFormat
-from services.ingest.pieces import cut_record
-from services.ingest.plan import Bad, Cut, Limits, Outlook, Progress, Window, by_reference, with_bytes
+from services.ingest.cutting.pieces import cut_record
+from services.ingest.cutting.plan import Bad, Cut, Limits, Outlook, Progress, Window, by_reference, with_bytes
 
 _CATEGORY = re.compile(rb'"category"[ \t\r\n]*:[ \t\r\n]*"(FlowLogFlowEvent|NetworkSecurityGroupFlowEvent)"')
 _FORMATS = {b"FlowLogFlowEvent": SegmentFormat.VNET, b"NetworkSecurityGroupFlowEvent": SegmentFormat.NSG}

@@ -17,13 +17,13 @@ from datetime import UTC, datetime
 
 from libs.common.azure.storage.api import BlobChanged, BlobGone, BlobInfo, BlobUnreadable, Container
 from libs.common.messages.events import Stream
-from services.ingest import lines, records
-from services.ingest.content import Content
-from services.ingest.cursor import Cursor, Visit, begin
-from services.ingest.generation import Version
-from services.ingest.outcome import Reading, compressed, ended, published, unreadable, vanished
-from services.ingest.plan import REFERENCE_BYTES, Limits, Outlook, Progress, Window
-from services.ingest.resume import Replaced, TooNarrow, check, read, resume
+from services.ingest.cutting import lines, records
+from services.ingest.cutting.plan import REFERENCE_BYTES, Limits, Outlook, Progress, Window
+from services.ingest.reading.content import Content
+from services.ingest.reading.cursor import Cursor, Visit, begin
+from services.ingest.reading.generation import Version
+from services.ingest.reading.outcome import Reading, compressed, ended, published, unreadable, vanished
+from services.ingest.reading.resume import Replaced, TooNarrow, check, read, resume
 from services.ingest.work import Ending, Skip, Step, Task
 
 _PAGE_BLOB = "PageBlob"

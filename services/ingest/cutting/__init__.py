@@ -1,0 +1,1 @@
+"""Bytes of a blob into segments: whole records, whole lines, pieces of what is too long."""
