@@ -7,7 +7,6 @@ the garbage collector need not look at them.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
@@ -40,8 +39,7 @@ class Inbound(msgspec.Struct, frozen=True, gc=False):
         return TopicPartition(self.topic, self.partition)
 
 
-@dataclass(frozen=True, slots=True)
-class Outbound:
+class Outbound(msgspec.Struct, frozen=True):
     """A record to write. Without `partition` the key decides (murmur2).
 
     `value` may be anything else that the client can take bytes from, such as a `pyarrow.Buffer`: it is not copied before.

@@ -8,13 +8,13 @@ is made to fit before it is compressed, so that it fits whatever compression mak
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Final
 
 import structlog
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]
+from msgspec.structs import replace
 
 from libs.common.errors import ConfigError
 from libs.common.kafka.client.configs import Config, SilentLog, admin_config, make_client
