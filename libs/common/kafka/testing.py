@@ -1,4 +1,4 @@
-"""A session without Kafka, for unit tests of what stands on `records.Session`, and a listener that does nothing.
+"""Kafka's side without Kafka, for unit tests: a session, a listener that does nothing, and a producer's client.
 
 The session keeps the contract, rewinds included.
 """
@@ -6,9 +6,12 @@ The session keeps the contract, rewinds included.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import KafkaError
 
 from libs.common.errors import Retry
 from libs.common.kafka.records import CommitResult, Inbound, Listener, NextOffsets, Outbound, TopicPartition
@@ -134,6 +137,60 @@ class FakeSession:
                 self._positions[partition] = taken[-1].offset + 1
                 found += taken
         return found
+
+
+class FakeProducer:
+    """A producer's client. A wait has what it holds acknowledged, unless Kafka is away; reports of failures are made then.
+
+    Args:
+        room: records that it holds.
+        answer: says why a record fails; None if it does not.
+    """
+
+    def __init__(self, room: int = 10, answer: Callable[[Outbound], KafkaError | None] = lambda _: None) -> None:
+        self._room = room
+        self._answer = answer
+        self._held: list[tuple[Outbound, Callable[[KafkaError | None, object], None]]] = []
+        self.written: list[Outbound] = []
+        self.most = 0  # that it ever held
+        self.now = 0.0  # waits take time
+        self.is_away = False
+
+    def produce(
+        self, topic: str, value: Any = None, key: Any = None, partition: int = -1, on_delivery: Any = None, /, **more: Any
+    ) -> None:
+        """Hold one record; BufferError where there is no room."""
+        if len(self._held) == self._room:
+            raise BufferError("Local: Queue full")
+        record = Outbound(topic, value, key, tuple(more.get("headers", ())), None if partition < 0 else partition)
+        self._held.append((record, on_delivery))
+        self.most = max(self.most, len(self._held))
+
+    def poll(self, timeout: float, /) -> int:
+        """Let Kafka take one record."""
+        self.now += timeout
+        return self._take(1)
+
+    def flush(self, timeout: float, /) -> int:
+        """Let Kafka take all."""
+        self.now += timeout
+        self._take(len(self._held))
+        return len(self._held)
+
+    def _take(self, count: int) -> int:
+        if self.is_away:
+            return 0
+        taken, self._held = self._held[:count], self._held[count:]
+        for record, report in taken:
+            error = self._answer(record)
+            if error is None:
+                self.written.append(record)
+            else:
+                report(error, None)
+        return len(taken)
+
+    def __len__(self) -> int:
+        return len(self._held)
 
 
 class SilentListener:

@@ -164,6 +164,11 @@ def is_too_large(error: KafkaError) -> bool:
     return error.code() in _TOO_LARGE
 
 
+def is_other_record(error: KafkaError) -> bool:
+    """Tell whether a record was refused only because one that was sent with it was."""
+    return error.code() == KafkaError._INVALID_DIFFERENT_RECORD  # noqa: SLF001
+
+
 def is_passing(error: KafkaError) -> bool:
     """Tell whether a consumer goes on by itself after `error`."""
     return not error.fatal() and (error.code() in _PASSING or error.retriable())

@@ -6,6 +6,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 RECORDS_READ = Counter("blobtide_kafka_records_read_total", "Records delivered by the consumer.", ["topic"])
 RECORDS_WRITTEN = Counter("blobtide_kafka_records_written_total", "Records of committed transactions.", ["topic"])
+PUBLISHED = Counter("blobtide_kafka_records_published_total", "Records acknowledged outside of transactions.", ["what"])
 BYTES_READ = Counter("blobtide_kafka_read_bytes_total", "Bytes of the values of delivered records.", ["topic"])
 TRANSACTIONS = Counter("blobtide_kafka_transactions_total", "Transactions by how they ended.", ["outcome"])
 TRANSACTION_SECONDS = Histogram(

@@ -8,8 +8,25 @@ from typing import Any, Protocol
 from confluent_kafka import Message, TopicPartition
 
 
-class TransactionalClient(Protocol):
+class ProducerClient(Protocol):
     """Of `confluent_kafka.Producer`."""
+
+    def produce(
+        self, topic: str, value: Any = ..., key: Any = ..., partition: int = ..., on_delivery: Any = ..., /, **more: Any
+    ) -> None:
+        """Queue one record."""
+
+    def poll(self, timeout: float, /) -> int:
+        """Serve callbacks and log lines."""
+
+    def flush(self, timeout: float, /) -> int:
+        """Wait for acknowledgements; return how many are missing."""
+
+    def __len__(self) -> int: ...
+
+
+class TransactionalClient(Protocol):
+    """Of `confluent_kafka.Producer`, with transactions."""
 
     def init_transactions(self, timeout: float, /) -> None:
         """Get a producer id, end what an older producer of the transactional id left open."""

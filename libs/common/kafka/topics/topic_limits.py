@@ -103,12 +103,15 @@ class TopicLimits:
                 reason="the topic's max.message.bytes was lowered" if limit < before else "Kafka does not tell the limit",
             )
 
+    def takes(self, record: Outbound) -> bool:
+        """Tell whether `record` by itself is small enough, as far as is known."""
+        return _weight(record) <= self._limit(record.topic) - _RECORD_BYTES
+
     def fitted(self, record: Outbound) -> Outbound:
         """Return `record`; of a dead letter that its topic does not take as a whole, what fits: position and reason always."""
-        most = self._limit(record.topic) - _RECORD_BYTES
-        if stage_and_code(record.headers) is None or _weight(record) <= most:
+        if stage_and_code(record.headers) is None or self.takes(record):
             return record
-        return _cut(record, most)
+        return _cut(record, self._limit(record.topic) - _RECORD_BYTES)
 
     def config(self, config: Config) -> Config:
         """Return a producer's `config` with batches that every topic takes: the client sends several records as one."""

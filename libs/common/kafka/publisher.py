@@ -1,0 +1,241 @@
+"""Records to Kafka outside of a transaction: on the log when `publish` returns, perhaps twice after a failure, never lost.
+
+The client is idempotent and chooses partitions by key as all our producers do. It holds at most what its bounds say. Only a
+record that fails calls back into Python, and what it calls is made once: made anew for each record it would cost half as much
+as the record. A client of which something is unclear is dropped with what it still held, which the caller has anyway.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, cast
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from libs.common.errors import Retry
+from libs.common.kafka.client import metrics
+from libs.common.kafka.client.client_log import ClientLog
+from libs.common.kafka.client.configs import Config, check_reachable, make_client, producer_config
+from libs.common.kafka.client.failures import (
+    RAISED_WHILE_SERVING,
+    error_of,
+    is_denied,
+    is_other_record,
+    is_passing,
+    is_refusal,
+    is_too_large,
+    translated,
+)
+from libs.common.kafka.client.protocols import ProducerClient
+from libs.common.kafka.records import Outbound
+from libs.common.kafka.topics.topic_limits import TopicLimits
+from libs.common.settings.kafka import KafkaSettings
+
+# Between two calls of `between`; small beside the seconds in which a process has to end.
+_SLICE_SECONDS: Final = 0.5
+_ROOM_SECONDS: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class PublisherSpec:
+    """What is published, and how much of it is under way at once.
+
+    Attributes:
+        what: the records in plural, such as "dead letters"; for messages and metrics.
+        topics: those that are known beforehand: `open` looks whether they exist and what they take.
+        records: how many the client holds at most.
+        bytes: how many bytes of them, and never less than two of the largest messages.
+        patience: seconds without an acknowledgement after which the records are given back.
+    """
+
+    what: str
+    topics: tuple[str, ...] = ()
+    records: int = 20_000
+    bytes: int = 33_554_432
+    patience: float = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedRecord:
+    """A record that Kafka will never take as it is, by its place in what was to be published; all others were written."""
+
+    index: int
+    reason: str
+    is_too_large: bool = False
+
+
+class Publisher:
+    """One producer. Belongs to one thread. Nothing happens before `open` or the first `publish`."""
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        spec: PublisherSpec,
+        limits: TopicLimits | None = None,
+        make: Callable[[Config, ClientLog], ProducerClient] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.limits = limits or TopicLimits(kafka, spec.topics)
+        self._kafka = kafka
+        self._spec = spec
+        self._make = make or _make
+        self._clock = clock
+        self._client: ProducerClient | None = None
+        self._failures: dict[int, KafkaError] = {}
+        self._reports: list[Callable[[KafkaError | None, Any], None]] = []
+
+    def open(self) -> None:
+        """See that the topics of the spec are there, and learn how much they take. Optional: otherwise refusals teach it.
+
+        Raises:
+            ServerUnreachable: Kafka does not answer.
+            ConfigError: a topic does not exist, or takes too little to be of use.
+        """
+        check_reachable(self._kafka, self._spec.topics)
+        self.limits.read()
+
+    def publish(self, records: Sequence[Outbound], between: Callable[[], None] = lambda: None) -> list[RefusedRecord]:
+        """Write `records`; return when each is acknowledged by all replicas or refused for good, with those that are refused.
+
+        `between` is called at least twice a second while this waits; what it raises it lets pass.
+
+        Raises:
+            Retry: not all of them were written; publish all of them again.
+            ConfigError: a topic takes too little to be of use.
+            BlobtideError: Kafka takes none of them for good, for example for want of rights.
+        """
+        refused: list[RefusedRecord] = []
+        try:
+            self._serve()
+            for start in range(0, len(records), self._spec.records):
+                window = records[start : start + self._spec.records]
+                found = [
+                    RefusedRecord(start + one.index, one.reason, one.is_too_large) for one in self._window(window, between)
+                ]
+                refused += found
+                metrics.PUBLISHED.labels(self._spec.what).inc(len(window) - len(found))
+        except BaseException:
+            self.close()
+            raise
+        return refused
+
+    def close(self) -> None:
+        """Drop the client; what was not acknowledged is the caller's to publish again. Idempotent; waits for nothing."""
+        self._client = None
+
+    def _window(self, window: Sequence[Outbound], between: Callable[[], None]) -> list[RefusedRecord]:
+        """Write as many records as the client holds at once."""
+        refused: list[RefusedRecord] = []
+        waiting: Sequence[int] = range(len(window))
+        while waiting:
+            self._failures = {}
+            try:
+                self._send(window, waiting, between)
+                self._settle(between)
+            except RAISED_WHILE_SERVING as error:
+                raise self._problem(error_of(error), {record.topic for record in window}) from error
+            now_refused, waiting = self._judge(window)
+            refused += now_refused
+        return refused
+
+    def _send(self, window: Sequence[Outbound], waiting: Iterable[int], between: Callable[[], None]) -> None:
+        client = self._open_client()
+        reports = self._reports
+        for index in range(len(reports), len(window)):
+            reports.append(partial(self._report, index))
+        for index in waiting:
+            while not self._enqueue(client, window[index], reports[index]):
+                self._progress(client, partial(client.poll, _ROOM_SECONDS), between)
+
+    def _enqueue(self, client: ProducerClient, record: Outbound, report: Callable[[KafkaError | None, Any], None]) -> bool:
+        """Hand `record` to the client; False if it holds as much as it may."""
+        number = -1 if record.partition is None else record.partition
+        try:
+            client.produce(record.topic, record.value, record.key, number, report, headers=list(record.headers))
+        except BufferError:
+            return False
+        except KafkaException as error:
+            report(error_of(error), None)
+        return True
+
+    def _report(self, index: int, error: KafkaError | None, _message: object) -> None:
+        """Record a fact."""
+        if error is not None:
+            self._failures[index] = error
+
+    def _settle(self, between: Callable[[], None]) -> None:
+        """Wait until every record was acknowledged or failed."""
+        client = self._open_client()
+        while len(client):
+            self._progress(client, partial(client.flush, _SLICE_SECONDS), between)
+
+    def _progress(self, client: ProducerClient, wait: Callable[[], object], between: Callable[[], None]) -> None:
+        """Wait until the client holds less."""
+        held, until = len(client), self._clock() + self._spec.patience
+        while True:
+            wait()
+            between()
+            if len(client) < held:
+                return
+            if self._clock() >= until:
+                what, seconds = self._spec.what, self._spec.patience
+                raise Retry(f"Kafka acknowledged none of the {what} that wait for it within {seconds:g} s")
+
+    def _judge(self, window: Sequence[Outbound]) -> tuple[list[RefusedRecord], list[int]]:
+        """Return what is refused for good, and what has to be sent again because of its neighbours."""
+        failures = self._failures
+        if world := {index: error for index, error in failures.items() if not (is_refusal(error) or is_other_record(error))}:
+            raise self._problem(_worst(world.values()), {window[index].topic for index in world})
+        again = {index: error for index, error in failures.items() if self._is_for_others(window[index], error)}
+        if len(again) == len(failures) and not any(map(is_too_large, again.values())):
+            again = {}  # Kafka says of each that another one is at fault
+        if too_large := {window[index].topic for index, error in again.items() if is_too_large(error)}:
+            self.limits.refused(too_large)
+            self.close()  # the next client sends smaller batches
+        return [_refusal(index, error) for index, error in failures.items() if index not in again], list(again)
+
+    def _is_for_others(self, record: Outbound, error: KafkaError) -> bool:
+        """Tell whether `record` may be taken without those that were sent with it."""
+        return is_other_record(error) or (is_too_large(error) and self.limits.takes(record))
+
+    def _problem(self, error: KafkaError, topics: Iterable[str]) -> Exception:
+        what = self._spec.what
+        if not is_denied(error) and (error.fatal() or is_passing(error) or error.code() == KafkaError._MSG_TIMED_OUT):  # noqa: SLF001
+            return Retry(f"{what} were not written: {error.str()}")
+        return translated(error, f"writing {what} to {', '.join(sorted(topics))}")
+
+    def _serve(self) -> None:
+        """Take what the client has logged since the last time; what is wrong with it shows when it is used."""
+        if self._client is not None:
+            with suppress(*RAISED_WHILE_SERVING):
+                self._client.poll(0)
+
+    def _open_client(self) -> ProducerClient:
+        if self._client is None:
+            self._client = self._make(self._config(), ClientLog(self._spec.what))
+        return self._client
+
+    def _config(self) -> Config:
+        most = max(self._spec.bytes, 2 * self._kafka.largest_message)
+        bounds = {"queue.buffering.max.messages": self._spec.records, "queue.buffering.max.kbytes": most // 1024}
+        chosen = {name: value for name, value in self._kafka.librdkafka.items() if name in bounds}
+        config = {**producer_config(self._kafka), **bounds, **chosen, "delivery.report.only.error": True}
+        return self.limits.config(config)
+
+
+def _make(config: Config, log: ClientLog) -> ProducerClient:
+    client: Any = make_client(Producer, config, log)
+    return cast("ProducerClient", client)
+
+
+def _worst(errors: Iterable[KafkaError]) -> KafkaError:
+    """Return the error that waiting helps least against."""
+    return min(errors, key=lambda error: (not is_denied(error), is_passing(error)))
+
+
+def _refusal(index: int, error: KafkaError) -> RefusedRecord:
+    return RefusedRecord(index, f"Kafka refused the record: {error.str()}", is_too_large(error))
