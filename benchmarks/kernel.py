@@ -15,8 +15,8 @@ from benchmarks.measured import Measured, Sample, Work
 from libs.common.messages.segments import Segment
 from libs.common.settings.parser import ParserSettings
 from services.parser.app import encoded
-from services.parser.harvest import harvest
-from services.parser.kernel import no_source, parse
+from services.parser.flows.harvest import harvest
+from services.parser.flows.kernel import no_source, parse
 
 WHOLE: Final = "decode, columns, encode"
 PLAIN: Final = "json, split, dict"

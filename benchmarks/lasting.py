@@ -27,7 +27,7 @@ from benchmarks.worker import SERVICE, Worker, running
 from libs.common.kafka.records import Outbound
 from libs.local.azurite import LocalAzurite
 from libs.local.kafka import LocalKafka
-from services.parser.kernel import Parsed, parse
+from services.parser.flows.kernel import Parsed, parse
 
 _ROWS: Final = "blobtide_sink_rows_total"
 _TUPLES: Final = "blobtide_parser_tuples_total"

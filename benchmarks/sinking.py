@@ -27,7 +27,7 @@ from libs.local.opensearch import LocalOpenSearch
 from libs.local.process import LocalServer
 from libs.local.redis import LocalRedis
 from services.parser.app import encoded
-from services.parser.kernel import Parsed, parse
+from services.parser.flows.kernel import Parsed, parse
 
 _Server = TypeVar("_Server", bound=LocalServer)
 

@@ -25,8 +25,8 @@ from services.cli.help_text import examples
 from services.cli.local_file import STANDARD_INPUT
 from services.cli.streams import result_file
 from services.cli.terminal import draw, say
-from services.parser.harvest import Bound, Harvest, harvest
-from services.parser.kernel import Parsed, no_source, parse_gathered
+from services.parser.flows.harvest import Bound, Harvest, harvest
+from services.parser.flows.kernel import Parsed, no_source, parse_gathered
 
 DEAD_LETTERED: Final = 1
 _PROGRESS_SECONDS: Final = 0.5

@@ -33,10 +33,10 @@ from libs.common.rows.types.flows import FLOWS
 from libs.common.rows.wire import decode_rows, encode_rows, row_headers
 from services.parser import metrics
 from services.parser.counted import Counted
-from services.parser.harvest import STAGE, TooManyLetters
-from services.parser.kernel import Parsed, parse
+from services.parser.flows.harvest import STAGE, TooManyLetters
+from services.parser.flows.kernel import Parsed, parse
+from services.parser.flows.words import trimmed
 from services.parser.triage import Reading, Triage
-from services.parser.words import trimmed
 
 log = structlog.get_logger(__name__)
 

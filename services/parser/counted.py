@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from libs.common.messages.dead_letters import ErrorCode
 from services.parser import metrics
-from services.parser.kernel import Parsed
+from services.parser.flows.kernel import Parsed
 
 _NANOSECONDS: Final = 1_000_000_000
 _MAX_LATENCY_SECONDS: Final = 86_400.0

@@ -15,8 +15,8 @@ from libs.common.kafka.records import Inbound, Outbound
 from libs.common.messages.dead_letters import OMITTED_BYTES, DeadLetter, ErrorCode
 from libs.common.messages.segments import Segment
 from libs.common.process.health import Health
-from services.parser.harvest import STAGE
-from services.parser.kernel import Parsed
+from services.parser.flows.harvest import STAGE
+from services.parser.flows.kernel import Parsed
 from services.parser.quarantine import Quarantine
 from services.parser.suspicion import Source, Suspicion, Tally
 

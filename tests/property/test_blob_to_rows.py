@@ -16,7 +16,7 @@ from libs.demo.commits import Logs, collect
 from libs.demo.estate import Estate
 from libs.demo.spec import EstateSpec, Kind, Style
 from services.ingest.cutting.plan import Limits
-from services.parser.kernel import parse
+from services.parser.flows.kernel import parse
 from tests.blob_container import FakeContainer
 from tests.blob_reading import Desk, assert_tiles
 

@@ -15,7 +15,7 @@ from libs.common.rows.ipc_message import is_compressed
 from libs.common.rows.row_type import WORD
 from libs.common.rows.types.flows import FLOW_SCHEMA, FLOWS
 from libs.common.rows.wire import decode_rows, encode_rows
-from services.parser.kernel import parse
+from services.parser.flows.kernel import parse
 from tests.unit.parser.test_kernel import GOOD, envelope, segment, vnet
 
 BATCH = parse([segment(envelope(vnet(GOOD, GOOD, GOOD)))]).batch

@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from libs.common.messages.segments import Segment, SegmentFormat
-from services.parser import kernel
-from services.parser.harvest import harvest
-from services.parser.kernel import Parsed, no_source, parse
+from services.parser.flows import kernel
+from services.parser.flows.harvest import harvest
+from services.parser.flows.kernel import Parsed, no_source, parse
 from tests.parser_oracle import COLUMNS, COUNTERS, NSG, VNET, document, expected, rows_of
 
 SAMPLES = Path(__file__).parents[1] / "data" / "samples"

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from services.cli.convert import command
-from services.parser.kernel import Parsed, parse
+from services.parser.flows.kernel import Parsed, parse
 from tests.blob_reading import Desk, assert_tiles
 from tests.parser_oracle import rows_of
 

@@ -49,11 +49,11 @@ def broken(checkout: Path) -> set[str]:
         ("libs/common/settings/kafka.py", "from confluent_kafka.admin import AdminClient", KAFKA),
         ("libs/demo/player.py", "from azure.storage.blob import BlobClient", AZURE),
         ("libs/common/process/crash.py", "import azure.identity", AZURE),
-        ("services/parser/formats/vnet.py", "import subprocess", FORMATS),
-        ("services/parser/formats/vnet.py", "import sqlite3", FORMATS),
-        ("services/parser/formats/vnet.py", "import http.client", FORMATS),
-        ("services/parser/formats/nsg.py", "import redis", FORMATS),
-        ("services/parser/groups.py", "from pathlib import Path", FORMATS),
+        ("services/parser/flows/formats/vnet.py", "import subprocess", FORMATS),
+        ("services/parser/flows/formats/vnet.py", "import sqlite3", FORMATS),
+        ("services/parser/flows/formats/vnet.py", "import http.client", FORMATS),
+        ("services/parser/flows/formats/nsg.py", "import redis", FORMATS),
+        ("services/parser/flows/groups.py", "from pathlib import Path", FORMATS),
     ],
 )
 def test_an_import_out_of_place_breaks_its_contract(checkout: Path, file: str, line: str, contract: str) -> None:
@@ -79,7 +79,7 @@ def test_a_new_module_is_covered(checkout: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "line"),
     [
-        ("services/brand_new/app.py", "import services.parser.kernel"),
+        ("services/brand_new/app.py", "import services.parser.flows.kernel"),
         ("services/brand_new/app.py", "from services.cli.probe import total"),
         ("services/parser/app.py", "import services.brand_new"),
     ],

@@ -22,7 +22,7 @@ from libs.common.rows.types.flows import FLOW_SCHEMA
 from services.cli import convert, convert_input, local_file
 from services.cli.convert import command
 from services.cli.local_file import MAX_TRAILING_BYTES, CutText, text_pieces
-from services.parser.kernel import parse
+from services.parser.flows.kernel import parse
 from tests.parser_oracle import rows_of
 from tests.samples import SAMPLES, TOTALS, document
 from tests.unit.parser.test_kernel import GOOD, envelope, nsg, segment, vnet

@@ -24,9 +24,10 @@ from libs.common.rows.wire import decode_rows, encode_rows
 from libs.common.settings import Settings
 from libs.common.settings.kafka import KafkaSettings
 from libs.common.settings.parser import ParserSettings
-from services.parser import app, harvest
+from services.parser import app
 from services.parser.app import FlowParser, Outlet, pieces, slices
-from services.parser.kernel import parse
+from services.parser.flows import harvest
+from services.parser.flows.kernel import parse
 from services.parser.main import build
 from services.parser.quarantine import Quarantine, Register
 from services.parser.suspicion import Rule, Suspicion

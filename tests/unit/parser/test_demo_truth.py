@@ -10,7 +10,7 @@ from libs.common.messages.segments import Segment, SegmentFormat
 from libs.demo.commits import collect
 from libs.demo.estate import Estate
 from libs.demo.spec import EstateSpec
-from services.parser.kernel import parse
+from services.parser.flows.kernel import parse
 from tests.flows import values_of
 
 

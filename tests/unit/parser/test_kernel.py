@@ -17,9 +17,9 @@ from libs.common.rows import row_text
 from libs.common.rows.formats import csv as csv_text
 from libs.common.rows.formats.csv import csv_lines
 from libs.common.rows.formats.json import json_lines
-from services.parser import addresses
-from services.parser.groups import MAX_NAME
-from services.parser.kernel import Parsed, parse
+from services.parser.flows import addresses
+from services.parser.flows.groups import MAX_NAME
+from services.parser.flows.kernel import Parsed, parse
 from tests.parser_oracle import rows_of
 
 SAMPLES = Path(__file__).parents[2] / "data" / "samples"

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from services.parser.words import Rows
+from services.parser.flows.words import Rows
 
 _QUOTE: Final = ord('"')
 _BRACKET: Final = ord("[")

@@ -17,14 +17,14 @@ import pyarrow as pa
 from libs.common.messages.dead_letters import DeadLetter
 from libs.common.messages.segments import Segment
 from libs.common.rows.types.flows import FLOW_SCHEMA
-from services.parser.batch import flow_batch
-from services.parser.columns import flow_columns, is_strict
-from services.parser.examine import BadTuples, examine
-from services.parser.formats.layout import Layout
-from services.parser.harvest import Bound, Harvest, Refusal, SourceOf, harvest
-from services.parser.positions import Positions, record_of_array
-from services.parser.tuples import TupleText, tuple_text
-from services.parser.words import Rows
+from services.parser.flows.batch import flow_batch
+from services.parser.flows.columns import flow_columns, is_strict
+from services.parser.flows.examine import BadTuples, examine
+from services.parser.flows.formats.layout import Layout
+from services.parser.flows.harvest import Bound, Harvest, Refusal, SourceOf, harvest
+from services.parser.flows.positions import Positions, record_of_array
+from services.parser.flows.tuples import TupleText, tuple_text
+from services.parser.flows.words import Rows
 
 _BAD_AT_ONCE = 10_000  # Python objects are made of so many
 

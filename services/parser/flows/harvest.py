@@ -14,10 +14,10 @@ import numpy as np
 from libs.common.framing.encoding import utf16_of
 from libs.common.messages.dead_letters import DeadLetter, ErrorCode
 from libs.common.messages.segments import Piece, Segment, SegmentFormat
-from services.parser.formats.layout import Layout
-from services.parser.framing import NOT_JSON, children, first_record, frame
-from services.parser.groups import Groups
-from services.parser.records import BadRecord, Record, collect, decode
+from services.parser.flows.formats.layout import Layout
+from services.parser.flows.framing import NOT_JSON, children, first_record, frame
+from services.parser.flows.groups import Groups
+from services.parser.flows.records import BadRecord, Record, collect, decode
 
 STAGE: Final = "parser"
 MAX_ENVELOPES: Final = 16

@@ -7,10 +7,10 @@ from typing import Any, Final
 import msgspec
 
 from libs.common.messages.dead_letters import ErrorCode
-from services.parser.formats import nsg, vnet
-from services.parser.formats.layout import Layout
-from services.parser.framing import NOT_JSON
-from services.parser.groups import Groups, Name
+from services.parser.flows.formats import nsg, vnet
+from services.parser.flows.formats.layout import Layout
+from services.parser.flows.framing import NOT_JSON
+from services.parser.flows.groups import Groups, Name
 
 
 class Record(msgspec.Struct, gc=False):

@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from libs.common.messages.dead_letters import ErrorCode
-from services.parser.addresses import normalised
-from services.parser.columns import MAX_COUNTER, MAX_TIME, protocol_number, split
-from services.parser.formats.layout import MANDATORY_FIELDS, Kind, Layout
-from services.parser.tuples import TupleText
-from services.parser.words import Rows
+from services.parser.flows.addresses import normalised
+from services.parser.flows.columns import MAX_COUNTER, MAX_TIME, protocol_number, split
+from services.parser.flows.formats.layout import MANDATORY_FIELDS, Kind, Layout
+from services.parser.flows.tuples import TupleText
+from services.parser.flows.words import Rows
 
 Mask = npt.NDArray[np.bool_]
 

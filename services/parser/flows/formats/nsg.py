@@ -8,9 +8,9 @@ import msgspec
 import pyarrow as pa
 
 from libs.common.rows.row_type import WORD
-from services.parser.formats.layout import COUNTERS, DIRECTIONS, ENDPOINTS, Columns, Kind, Layout
-from services.parser.groups import Groups, Name
-from services.parser.words import recoded
+from services.parser.flows.formats.layout import COUNTERS, DIRECTIONS, ENDPOINTS, Columns, Kind, Layout
+from services.parser.flows.groups import Groups, Name
+from services.parser.flows.words import recoded
 
 CATEGORY: Final = "NetworkSecurityGroupFlowEvent"
 

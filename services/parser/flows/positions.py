@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.parser.harvest import Harvest
-from services.parser.words import Rows
+from services.parser.flows.harvest import Harvest
+from services.parser.flows.words import Rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ import pyarrow.csv
 
 from libs.common.rows.row_type import WORD
 from libs.common.rows.types.flows import FLOW_SCHEMA
-from services.parser.addresses import normalised
-from services.parser.formats.layout import PROTOCOL_LETTERS, Kind, Layout
+from services.parser.flows.addresses import normalised
+from services.parser.flows.formats.layout import PROTOCOL_LETTERS, Kind, Layout
 
 FIRST_MILLISECOND: Final = 100_000_000_000
 """Times below this are seconds; as milliseconds it is in 1973, as seconds in 5138."""

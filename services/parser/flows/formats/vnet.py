@@ -12,10 +12,10 @@ from typing import Final
 import msgspec
 import pyarrow as pa
 
-from services.parser.formats import nsg
-from services.parser.formats.layout import COUNTERS, DIRECTIONS, ENDPOINTS, Columns, Kind, Layout
-from services.parser.groups import Groups, Name
-from services.parser.words import mapped, recoded
+from services.parser.flows.formats import nsg
+from services.parser.flows.formats.layout import COUNTERS, DIRECTIONS, ENDPOINTS, Columns, Kind, Layout
+from services.parser.flows.groups import Groups, Name
+from services.parser.flows.words import mapped, recoded
 
 CATEGORY: Final = "FlowLogFlowEvent"
 VERSION: Final = 4

@@ -7,10 +7,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from libs.common.rows.types.flows import FLOW_SCHEMA
-from services.parser.formats import nsg
-from services.parser.harvest import Harvest
-from services.parser.positions import Origin
-from services.parser.words import mapped, spread
+from services.parser.flows.formats import nsg
+from services.parser.flows.harvest import Harvest
+from services.parser.flows.positions import Origin
+from services.parser.flows.words import mapped, spread
 
 _RECORD_TIME = FLOW_SCHEMA.field("record_time").type
 _STRING = pa.string()

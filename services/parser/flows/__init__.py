@@ -1,0 +1,1 @@
+"""Segments of flow logs to flow batches: the kernel and its formats. Pure."""
