@@ -1,1 +1,1 @@
-"""The `blobtide` command. Every sub-command is a module that is loaded only when it is called."""
+"""The `blobtide` command. Every subcommand is a module that is loaded only when called."""

@@ -1,4 +1,4 @@
-"""`blobtide acls`: the least rights of each service in Kafka: show them, compare them with the broker, grant them."""
+"""`blobtide acls`: show the minimum rights each service needs in Kafka, compare them with the broker, or grant them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _principal_option = click.option(
     "principals",
     metavar="SERVICE=PRINCIPAL",
     multiple=True,
-    help="Who a service is to Kafka, such as parser=User:CN=parser.  [default: User:SERVICE]",
+    help="Kafka principal of a service, for example parser=User:CN=parser.  [default: User:SERVICE]",
 )
 
 
@@ -42,17 +42,17 @@ def _about_rights(function: F) -> F:
     )
 )
 def command() -> None:
-    """Show, compare or grant the least rights of services.
+    """Show, compare or grant the minimum rights that services need.
 
-    SERVICE is blob-monitor, ingest, parser, sink-NAME, or who calls a command: tail, quarantine, topics (who applies them).
-    Without one: all these, with the sinks that are configured. Names of topics and groups are those of the settings.
+    SERVICE is blob-monitor, ingest, parser, sink-NAME, or a command that people run: tail, quarantine, topics (topics apply).
+    Default: all of these, with every configured sink. Topic and group names come from the settings.
     """
 
 
-@command.command("print", short_help="Show the rights as commands of Kafka's own tools.")
+@command.command("print", short_help="Show the rights as kafka-acls commands.")
 @_about_rights
 def print_rights(names: tuple[str, ...], config: Path | None, principals: tuple[str, ...]) -> None:
-    """Show the rights, each as the command of Kafka's own tools that grants it. Nothing is asked or changed."""
+    """Show each right as the command of Kafka's own tools that grants it. Nothing is queried or changed."""
     settings = load_logged(config, "acls")
     before = ""
     for right in _wanted(settings, names, principals):
@@ -62,11 +62,11 @@ def print_rights(names: tuple[str, ...], config: Path | None, principals: tuple[
         say(right.command(settings.kafka.bootstrap_servers))
 
 
-@command.command(short_help="Show what differs; exit code 1 if something does.")
+@command.command(short_help="Show differences; exit code 1 if there are any.")
 @_about_rights
 @click.pass_context
 def diff(context: click.Context, names: tuple[str, ...], config: Path | None, principals: tuple[str, ...]) -> None:
-    """Show which rights are missing, and which these users have beyond them; exit code 1 if there is a difference."""
+    """Show which rights are missing and which ones these users have in excess; exit code 1 if there are any."""
     from libs.common.kafka.topics.acls import compare_rights
 
     settings = load_logged(config, "acls")
@@ -76,12 +76,12 @@ def diff(context: click.Context, names: tuple[str, ...], config: Path | None, pr
         context.exit(DIFFERENT)
 
 
-@command.command(short_help="Grant what is missing.")
+@command.command(short_help="Grant missing rights.")
 @_about_rights
 def apply(names: tuple[str, ...], config: Path | None, principals: tuple[str, ...]) -> None:
-    """Grant the rights that are missing. Nothing is taken away: what users have beyond them is shown and left to you.
+    """Grant the missing rights. Nothing is revoked: excess rights are shown and left for you to decide.
 
-    Needs Alter on the cluster, or a super user.
+    Requires Alter on the cluster, or a super user.
     """
     from libs.common.kafka.topics.acls import compare_rights, grant_rights
 
@@ -89,7 +89,7 @@ def apply(names: tuple[str, ...], config: Path | None, principals: tuple[str, ..
     difference = compare_rights(settings.kafka, _wanted(settings, names, principals))
     grant_rights(settings.kafka, difference.missing)
     _show(difference.missing, difference.beyond)
-    say(f"{len(difference.missing)} rights granted; {len(difference.beyond)} beyond these are left to you")
+    say(f"{len(difference.missing)} rights granted; {len(difference.beyond)} excess rights left for you to decide")
 
 
 def _wanted(settings: Settings, names: tuple[str, ...], principals: tuple[str, ...]) -> list[Right]:
@@ -105,7 +105,7 @@ def _principals(names: tuple[str, ...], given: tuple[str, ...]) -> Mapping[str, 
         name, _, principal = one.partition("=")
         if name not in names or not principal.startswith("User:"):
             raise click.BadParameter(
-                f"{one} is not SERVICE=User:NAME with a SERVICE of {', '.join(names)}", param_hint="--principal"
+                f"{one} is not SERVICE=User:NAME, where SERVICE is one of {', '.join(names)}", param_hint="--principal"
             )
         found[name] = principal
     return found
@@ -117,4 +117,4 @@ def _show(missing: Any, beyond: Any) -> None:
     for line in beyond:
         say(f"! {line}: not needed")
     if not missing and not beyond:
-        say("the rights are as needed")
+        say("all rights are as required")

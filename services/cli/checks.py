@@ -1,7 +1,7 @@
-"""What settings are checked for, in the order in which problems are best read.
+"""Checks of the settings, in the order in which problems are best reported.
 
-`builds` connects to nothing, but builds everything, reads every secret and makes every kind of Kafka client. `connections`
-also looks at the servers, as far as what leads to them could be built.
+`builds` connects to nothing, but builds everything, reads every secret and creates every kind of Kafka client. `connections`
+also contacts the servers for which a client could be built.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ if TYPE_CHECKING:
     from services.sinks.frame.registry import ConfiguredSink
 
 MONITOR: Final = "blob-monitor"
-IDLE: Final = "it starts and finds nothing, since no environment of `subscriptions` is enabled"
+IDLE: Final = "will find nothing to do: no environment under `subscriptions` is enabled"
 _KAFKA: Final = "Kafka clients"
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing to try. `attempt` raises `BlobtideError`, or returns a string if there is something to say of the success."""
+    """One check. `attempt` raises `BlobtideError` on failure; a string that it returns is a remark on its success."""
 
     what: str
     attempt: Callable[[], object]
-    needs: str = ""  # the check without which this one would only say the same again
+    needs: str = ""  # a check whose failure makes this one redundant
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How a check went."""
+    """The result of a check."""
 
     what: str
     remark: str = ""
     error: BlobtideError | None = None
-    is_new: bool = True  # no other check has failed for the same reason
+    is_new: bool = True  # no earlier check failed for the same reason
 
 
 def tried(checks: Iterable[Check]) -> Iterator[Verdict]:
-    """Make the checks and say how each went; one whose need has failed or is left out is left out."""
+    """Run the checks and yield their verdicts; skip those whose prerequisite failed or was skipped."""
     failed: set[str] = set()
     said: set[str] = set()
     for check in checks:
@@ -66,7 +66,7 @@ def tried(checks: Iterable[Check]) -> Iterator[Verdict]:
 
 
 def builds(settings: Settings) -> Iterator[Check]:
-    """Return the checks that need no server."""
+    """Yield the checks that need no server."""
     yield Check(_KAFKA, partial(_make_clients, settings))
     for alias, environment in _environments(settings):
         yield Check(_storage(alias), partial(_open_containers, alias, environment))
@@ -78,7 +78,7 @@ def builds(settings: Settings) -> Iterator[Check]:
 
 
 def connections(settings: Settings) -> Iterator[Check]:
-    """Return the checks of servers; they come behind those of `builds`."""
+    """Yield the checks that contact servers; run them after those of `builds`."""
     from libs.common.azure.storage.blobs import check_container
     from libs.common.azure.storage.queues import check_queue
     from libs.common.kafka.topics.admin import check_topics, load_topic_specs
@@ -86,7 +86,7 @@ def connections(settings: Settings) -> Iterator[Check]:
     kafka = partial(check_topics, settings.kafka, settings.topics, load_topic_specs())
     there = f"Kafka at {settings.kafka.bootstrap_servers} and its topics"
     yield Check(there, kafka, _KAFKA)
-    yield Check("sizes that topics take", partial(_compare_sizes, settings), there)
+    yield Check("message sizes of topics", partial(_compare_sizes, settings), there)
     for alias, environment in _environments(settings):
         for source in environment.sources:
             attempt = partial(check_container, environment.storage, alias, source.container)
@@ -99,10 +99,10 @@ def connections(settings: Settings) -> Iterator[Check]:
 
 
 def _compare_sizes(settings: Settings) -> str:
-    """Say what is written smaller than the settings say, because its topic takes no more.
+    """Describe what will be written smaller than configured because its topic accepts no larger messages.
 
     Raises:
-        ConfigError: if a topic takes too little to be of use.
+        ConfigError: a topic's limit is too small to be usable.
     """
     from libs.common.kafka.topics.topic_limits import TopicLimits
 
@@ -116,7 +116,7 @@ def _compare_sizes(settings: Settings) -> str:
         ("ingest.max_line_bytes", ingest.max_line_bytes, lines, "longer lines go to the errors topic"),
     )
     return "; ".join(
-        f"{topic} takes {limits.room(topic)} bytes beside key and headers, {setting} is {size}: {effect}"
+        f"{topic} accepts {limits.room(topic)} bytes besides key and headers, but {setting} is {size}: {effect}"
         for setting, size, of, effect in wanted
         for topic in of
         if limits.room(topic) < size
@@ -164,24 +164,24 @@ def _build_sink(settings: Settings, name: str) -> None:
 
 
 def _check_directories(settings: Settings) -> None:
-    """Refuse a directory that two sinks keep their state in: each would take what the other wrote for its own."""
+    """Refuse a state directory shared by two sinks: each would take the other's files for its own."""
     used: dict[Path, str] = {}
     for sink in _sinks(settings):
         directory = getattr(sink.settings, "directory", None)
         if directory is not None and (other := used.setdefault(directory.resolve(), sink.name)) != sink.name:
-            raise ConfigError(f"sinks.{other} and sinks.{sink.name} have one directory, {directory}: give each its own")
+            raise ConfigError(f"sinks.{other} and sinks.{sink.name} share the directory {directory}: give each its own")
 
 
 def _sinks(settings: Settings) -> Iterator[ConfiguredSink]:
     from services.sinks.frame.registry import configured_sink
 
     for name in settings.sinks:
-        with suppress(ConfigError):  # said by the check of this sink
+        with suppress(ConfigError):  # reported by the check of this sink
             yield configured_sink(settings.sinks, name)
 
 
 def _open_and_close(sink: Sink) -> None:
-    """Open a sink as its service does at the start: that is when it connects, signs in and looks for what it needs."""
+    """Open a sink as its service does at start-up: it connects, signs in and checks its prerequisites."""
     try:
         sink.open()
     finally:

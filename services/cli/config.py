@@ -1,4 +1,4 @@
-"""``blobtide config``: check the settings by building everything from them, or show what is in force."""
+"""``blobtide config``: check the settings by building everything from them, or show the effective settings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from services.cli.terminal import say, show
 
 @click.group(epilog=examples("blobtide config show", "blobtide config check --connect --config blobtide.yaml"))
 def command() -> None:
-    """Check or show the effective settings: the file, and environment variables over it."""
+    """Check or show the effective settings: the file, overridden by environment variables."""
 
 
 @command.command("show")
@@ -30,7 +30,7 @@ def show_settings(config: Path | None) -> None:
 
 
 def _sink(settings: Settings, name: str) -> dict[str, Any]:
-    """Return the options of a sink as they are in force. Raises `ConfigError`."""
+    """Return the effective options of a sink. Raises `ConfigError`."""
     from services.sinks.frame.registry import configured_sink
 
     kind = settings.sinks[name].get("kind", name)
@@ -39,15 +39,15 @@ def _sink(settings: Settings, name: str) -> dict[str, Any]:
 
 @command.command()
 @config_option
-@click.option("--connect", is_flag=True, help="Also look at Kafka, its topics, every container and every destination.")
+@click.option("--connect", is_flag=True, help="Also contact Kafka and check its topics, every container and every destination.")
 def check(config: Path | None, *, connect: bool) -> None:
     """Build every service, client and sink from the settings, read every secret, and exit.
 
-    All problems are listed, not only the first. The exit code is 0 when all is well. With --connect, sinks are opened as their
-    services open them: run it as the user and on the machine that the services run as and on.
+    All problems are listed, not just the first. The exit code is 0 if there are none. With --connect, sinks are opened the way
+    their services open them, so run it on the same machine and as the same user as the services.
     """
     settings = load_logged(config, "config")
-    say(f"ok  settings: {settings_file(config) or 'no file, only defaults and variables'}")
+    say(f"ok  settings: {settings_file(config) or 'no file, only defaults and environment variables'}")
     verdicts = []
     for verdict in tried([*builds(settings), *(connections(settings) if connect else ())]):
         _say(verdict)
@@ -58,6 +58,6 @@ def check(config: Path | None, *, connect: bool) -> None:
 
 def _say(verdict: Verdict) -> None:
     if verdict.error is not None:
-        say(f"!!  {verdict.what}: {verdict.error if verdict.is_new else 'for the reason above'}", err=True)
+        say(f"!!  {verdict.what}: {verdict.error if verdict.is_new else 'same reason as above'}", err=True)
     else:
         say(f"ok  {verdict.what}{verdict.remark and f': {verdict.remark}'}")

@@ -1,4 +1,4 @@
-"""``blobtide convert``: flow-log files to rows, with the parser's own kernel and without any server."""
+"""``blobtide convert``: convert flow-log files to rows with the parser's own kernel, without a server."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _LETTERS_AT_ONCE: Final = 10_000
 
 @dataclass(slots=True)
 class _Count:
-    """What became of the records of one version."""
+    """Counts for the records of one version."""
 
     records: int = 0
     rows: int = 0
@@ -44,7 +44,7 @@ class _Count:
 
 @dataclass(slots=True)
 class _Tally:
-    """What was read and what became of it."""
+    """Counts of what was read and what it yielded."""
 
     files: int = 0
     unopened: int = 0
@@ -54,7 +54,7 @@ class _Tally:
 
     @property
     def rows(self) -> int:
-        """All rows."""
+        """Total number of rows."""
         return sum(count.rows for count in self.versions.values())
 
     def add(self, gathered: Harvest, parsed: Parsed) -> None:
@@ -66,7 +66,7 @@ class _Tally:
             self.versions[_version(kind["category"], kind["version"])].rows += kind["count_all"]
 
     def refuse(self, gathered: Harvest, letters: Iterable[DeadLetter]) -> None:
-        """Count dead letters, those of tuples with their records."""
+        """Count dead letters; those of tuples also under the version of their record."""
         self.letters.update(letter.code.value for letter in letters)
         bad = [(letter.blob, letter.record_offset) for letter in letters if letter.tuple_index is not None]
         if bad:
@@ -84,7 +84,7 @@ class _Tally:
         yield from (f"  {version}: {_counts(count, count.bad_tuples)}" for version, count in sorted(self.versions.items()))
         yield from (f"  dead letters {code}: {count}" for code, count in sorted(self.letters.items()))
         if self.unopened:
-            yield f"  files that cannot be read: {self.unopened}"
+            yield f"  unreadable files: {self.unopened}"
 
 
 def _versions(gathered: Harvest) -> list[str]:
@@ -100,7 +100,7 @@ def _counts(count: _Count, dead: int) -> str:
 
 
 class _Screen:
-    """What people see meanwhile: one line on a terminal that says how far it is, and complaints, everywhere."""
+    """Output during the run: a progress line, on a terminal only, and complaints about files."""
 
     def __init__(self) -> None:
         self._shown = False
@@ -108,19 +108,19 @@ class _Screen:
         self._on = sys.stderr.isatty()
 
     def show(self, tally: _Tally) -> None:
-        """Show how far it is, now and then."""
+        """Update the progress line, at most every half second."""
         if self._on and time.monotonic() >= self._next:
             self._next = time.monotonic() + _PROGRESS_SECONDS
             self._shown = True
             draw(f"\r{tally.bytes / 1e6:,.0f} MB read, {tally.rows:,} rows")
 
     def complain(self, text: str) -> None:
-        """Say what is wrong with a file."""
+        """Report what is wrong with a file."""
         self.clear()
         say(f"blobtide convert: {text}", err=True)
 
     def clear(self) -> None:
-        """Take the line away."""
+        """Erase the progress line."""
         if self._shown:
             self._shown = False
             draw("\r\x1b[K")
@@ -138,31 +138,34 @@ class _Screen:
     "--format",
     "given",
     type=click.Choice([f.value for f in Format]),
-    help="How rows are written; table: aligned columns for people. Default: what the suffix of --output says (.parquet, .csv, "
-    ".ndjson, .jsonl, .json), else ndjson. If both are given, this one holds.",
+    help="Output format; table: aligned columns for people. Default: from the suffix of --output (.parquet, .csv, .ndjson, "
+    ".jsonl, .json), else ndjson. Takes precedence over the suffix.",
 )
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Rows go to this file, not to standard output."
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write rows to this file instead of standard output.",
 )
-@click.option("--errors", type=click.Path(path_type=Path, dir_okay=False), help="Dead letters go to this file, as NDJSON.")
+@click.option("--errors", type=click.Path(path_type=Path, dir_okay=False), help="Write dead letters to this file, as NDJSON.")
 @click.option(
     "--errors-limit",
     type=click.IntRange(min=1),
     default=256,
     show_default=True,
-    help="Most megabytes of dead letters; if there are more, nothing is written.",
+    help="Maximum megabytes of dead letters; beyond that, nothing is written.",
 )
 def command(files: tuple[str, ...], given: str | None, output: Path | None, errors: Path | None, errors_limit: int) -> None:
-    """Turn local flow-log files (or standard input, -) into rows, without any server.
+    """Convert local flow-log files (or standard input, -) to rows, without a server.
 
-    NSG version 1 and 2 and VNet version 4, as documents, arrays, single records or lines, any number of them one after the
-    other, UTF-8 or UTF-16, plain or gzip: the content decides.
-    Rows go to standard output, a summary to standard error. What is broken, such as a truncated gzip file, is a dead
-    letter, and the rest goes on; so it does when a file cannot be opened. Exit code 1 if anything could not be read.
+    Accepts NSG versions 1 and 2 and VNet version 4, as any sequence of documents, arrays, single records or lines, in UTF-8 or
+    UTF-16, plain or gzip; the format is detected from the content.
+    Rows go to standard output, a summary to standard error. Anything broken, such as a truncated gzip file, becomes a dead
+    letter, and conversion continues, also when a file cannot be opened. The exit code is 1 if anything could not be read.
     """
     form = Format(given) if given else format_of(output)
     if form is Format.PARQUET and output is None and sys.stdout.isatty():
-        raise click.UsageError("parquet is not for terminals: give --output FILE or redirect standard output")
+        raise click.UsageError("parquet cannot be written to a terminal: give --output FILE or redirect standard output")
     _refuse_overwriting(files, output, errors)
     tally = _Tally()
     with ExitStack() as stack:
@@ -171,7 +174,7 @@ def command(files: tuple[str, ...], given: str | None, output: Path | None, erro
         _convert(files, writer, refused, tally)
         if not tally.files:
             _tell(tally, errors)
-            raise BlobtideError("none of the files can be read: no result was written")
+            raise BlobtideError("none of the files could be read; no result was written")
     _tell(tally, errors)
     sys.exit(DEAD_LETTERED if tally.letters or tally.unopened else 0)
 
@@ -180,16 +183,16 @@ def _tell(tally: _Tally, errors: Path | None) -> None:
     for line in tally.summary():
         say(line, err=True)
     if tally.letters and not errors:
-        say("  --errors FILE keeps the dead letters, with position and reason", err=True)
+        say("  use --errors FILE to keep the dead letters, with position and reason", err=True)
 
 
 def _refuse_overwriting(files: tuple[str, ...], output: Path | None, errors: Path | None) -> None:
-    # Not Path.resolve(), which raises for a link to itself.
+    # Not Path.resolve(), which raises for a symbolic link to itself.
     given = [os.path.realpath(name) for name in files if name != STANDARD_INPUT]
     results = [os.path.realpath(path) for path in (output, errors) if path]
     for path in results:
         if path in given or results.count(path) > 1:
-            raise click.UsageError(f"{path} is given twice: rows, errors and input must be different files")
+            raise click.UsageError(f"{path} is given twice: input, rows and errors must be different files")
 
 
 def _convert(files: Sequence[str], writer: RowWriter, refused: ErrorsFile | None, tally: _Tally) -> None:
@@ -220,7 +223,7 @@ def _in_order(letters: list[DeadLetter], places: Mapping[str | None, int]) -> li
 
 @dataclass(slots=True)
 class _Chunk:
-    """What is parsed at once: segments of one or many files, and the dead letters of files that break off in between."""
+    """What is parsed in one go: segments of one or more files, and dead letters of files that break off in between."""
 
     segments: list[Segment] = field(default_factory=list)
     letters: list[DeadLetter] = field(default_factory=list)
@@ -228,7 +231,7 @@ class _Chunk:
 
 
 def _chunks(files: Iterable[str], tally: _Tally, screen: _Screen) -> Iterator[_Chunk]:
-    """Yield segments, many small ones together; what cannot be read is told and left out."""
+    """Yield segments, batching small ones; report and skip what cannot be read."""
     chunk = _Chunk()
     for found in _found(files, tally, screen):
         if isinstance(found, DeadLetter):

@@ -1,4 +1,4 @@
-"""Dead letters of `convert` as a file of NDJSON that stays small beside its input: excerpts, with position and length."""
+"""Dead letters of `convert` as an NDJSON file that stays small relative to its input: excerpts, with position and length."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from libs.common.errors import BlobtideError
 from libs.common.messages.dead_letters import DeadLetter
 
 EXCERPT_BYTES: Final = 65_536
-"""So much of what could not be read is written; the file has the rest, at the position that is told."""
+"""How much of the unreadable content is written; the rest is in the input file, at the reported position."""
 
 
 class ErrorsFile:
-    """Writes dead letters to `stream`, at most so many bytes."""
+    """Writes dead letters to `stream`, at most `limit` bytes."""
 
     def __init__(self, stream: BinaryIO, limit: int) -> None:
         self._stream = stream
@@ -26,7 +26,7 @@ class ErrorsFile:
         """Write dead letters.
 
         Raises:
-            BlobtideError: if the limit is reached.
+            BlobtideError: the limit is exceeded.
         """
         for letter in letters:
             self._write(letter)
@@ -37,14 +37,14 @@ class ErrorsFile:
         if self._written > self._limit:
             place = f"{letter.blob}, offset {letter.record_offset}"
             raise BlobtideError(
-                f"more than {self._limit // 1_000_000} MB of dead letters, the last at {place}: stopped, and no result was "
-                "written. Is this a flow log? If it is, raise --errors-limit, or leave out --errors"
+                f"more than {self._limit // 1_000_000} MB of dead letters, the last at {place}: stopped, no result was "
+                "written. Is this a flow log? If so, raise --errors-limit or omit --errors"
             )
         self._stream.write(line)
 
 
 def letter_line(letter: DeadLetter) -> bytes:
-    """Return a dead letter as one line of JSON; bytes that are no UTF-8 text as base64."""
+    """Return a dead letter as one line of JSON; bytes that are not UTF-8 text are in base64."""
     fields = {
         "code": letter.code.value,
         "reason": letter.reason,

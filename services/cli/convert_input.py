@@ -1,4 +1,4 @@
-"""Local files as segments, read in bounded memory: what a file is follows from its content, as it does for blobs."""
+"""Local files as segments, read in bounded memory; as for blobs, the format is detected from the content."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from services.ingest.reading.content import Content, Sample, detect
 
 CHUNK_BYTES: Final = 4_194_304
 MAX_PENDING_BYTES: Final = 8 * CHUNK_BYTES
-"""A record or line without an end is given up after so much."""
+"""A record or line that has not ended after this many bytes is given up."""
 LINES_BYTES: Final = 1_048_576
-"""Lines, of which millions may be broken, are handed on in segments of so much."""
+"""Size of segments of lines; smaller, because millions of lines may be broken."""
 RECORD_BYTES: Final = 1_048_576
-"""A longer record is handed on in pieces."""
+"""A longer record is passed on in pieces."""
 GENERATION: Final = "local"
 STAGE: Final = "convert"
 
@@ -32,7 +32,7 @@ _SEPARATORS = b" \t\r\n,"
 
 @dataclass(slots=True)
 class _Text:
-    """The text of one file that has not been handed on: `data` from index `at` on; `whole` if nothing follows it."""
+    """The text of one file not yet passed on: `data` from index `at`; `whole` if nothing follows it."""
 
     name: str
     pieces: Pieces
@@ -44,7 +44,7 @@ class _Text:
     broken: Broken | None = None
 
     def read_on(self) -> None:
-        """Add the next chunk, at least as much as is there already, so that a long record is looked at seldom."""
+        """Read at least as much as is already buffered, so that a long record is rescanned only a few times."""
         wanted = max(CHUNK_BYTES, self.left)
         parts = [self.data[self.at :]]
         self.before, self.at = self.start, 0
@@ -62,27 +62,27 @@ class _Text:
 
     @property
     def start(self) -> int:
-        """Offset in the text of what has not been handed on."""
+        """Offset in the text of the first byte not yet passed on."""
         return self.before + self.at
 
     @property
     def left(self) -> int:
-        """How many bytes are at hand."""
+        """Number of buffered bytes."""
         return len(self.data) - self.at
 
     @property
     def is_cut(self) -> bool:
-        """Tell whether the text may end in the middle of a record, which is then nobody's fault but the file's."""
+        """Whether the text may end in the middle of a record because the file breaks off."""
         return isinstance(self.broken, CutText)
 
     def take(self, end: int, form: SegmentFormat) -> Segment:
-        """Hand on the text up to index `end`."""
+        """Pass on the text up to index `end`."""
         segment = self._segment(end, form, self.data[self.at : end])
         self.at = end
         return segment
 
     def take_record(self, span: Span) -> list[Segment]:
-        """Hand on the text up to the end of the record at `span`, cut into pieces, or not at all if that is not possible."""
+        """Pass on the text up to the end of the record at `span`, cut into pieces; return nothing if it cannot be cut."""
         begin, end = span
         pieces = cut_record(self.data[begin:end], RECORD_BYTES) or []
         segments = [
@@ -106,7 +106,7 @@ class _Text:
 def segments_of(name: str) -> Iterator[Segment | DeadLetter]:
     """Yield the content of a file, or of standard input for ``-``, as segments in order.
 
-    If the file is broken, all its whole records come as segments, and one dead letter at the end has what is left of it.
+    If the file is broken, its complete records still come as segments, followed by one dead letter with the remainder.
 
     Raises:
         BlobtideError: if it cannot be opened.
@@ -147,7 +147,7 @@ def _letter(text: _Text, broken: Broken) -> DeadLetter:
 
 
 def _records(text: _Text) -> Iterator[Segment]:
-    """Yield whole records; what is none goes along, for the parser to judge, but for the end of a text that is cut."""
+    """Yield complete records. Other content is passed on for the parser to judge, except the end of a text that breaks off."""
     while True:
         framed = frame(text.data, text.at)
         yield from _taken(text, framed.spans)
@@ -171,7 +171,7 @@ def _records(text: _Text) -> Iterator[Segment]:
 
 
 def _taken(text: _Text, spans: list[Span]) -> Iterator[Segment]:
-    """Hand on records, together but for those that are so long that they go in pieces."""
+    """Pass on records together, except those so long that they go in pieces."""
     last = text.at
     for begin, end in spans:
         if end - begin > RECORD_BYTES:
@@ -191,7 +191,7 @@ def _lines(text: _Text) -> Iterator[Segment]:
         if text.left and not cut and (text.whole or text.left >= MAX_PENDING_BYTES):
             yield text.take(len(text.data), SegmentFormat.JSON_LINES)
         if cut:
-            # The last line may be whole all the same, or be a document that holds whole records.
+            # The last line may still be complete, or be a document that contains complete records.
             yield from _records(text)
         if text.whole:
             return
@@ -199,16 +199,16 @@ def _lines(text: _Text) -> Iterator[Segment]:
 
 
 class _Known(msgspec.Struct):
-    """An object that is a record or a document, as far as keys tell; other keys are skipped."""
+    """A record or document, judging by its keys; other keys are skipped."""
 
     category: str | None = None
     records: msgspec.Raw = msgspec.Raw()
 
 
 def _are_lines(data: bytes) -> bool:
-    """Tell values a line from records that take several lines or are separated by commas.
+    """Distinguish one value per line from records that span lines or are separated by commas.
 
-    The first line tells if it is JSON. If it is not, it may be broken: then the first line that is a record tells.
+    The first line decides if it is JSON. Otherwise it may be broken, and the first line that is a record decides.
     """
     lines = _lines_of(data.removeprefix(BOM))
     if is_json(next(lines, b"")):

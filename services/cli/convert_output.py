@@ -21,14 +21,14 @@ from services.cli.streams import result_file, standard_output
 
 _GAP: Final = "  "
 _TEXT_BYTES: Final = 33_554_432
-"""Rows are written in parts of about so much text."""
-_NUMBERS_BYTES: Final = 1_024  # of a row's text, without what repeats, but with all names of columns
+"""Approximate amount of text in which rows are written at a time."""
+_NUMBERS_BYTES: Final = 1_024  # of a row's text: all column names, without dictionary values
 _LONGEST_ESCAPE: Final = 6
 _NUMERIC: Final = ("proto", "packets", "bytes")
 
 
 class Format(StrEnum):
-    """How rows are written."""
+    """Output format of rows."""
 
     NDJSON = "ndjson"
     CSV = "csv"
@@ -46,12 +46,12 @@ _SUFFIXES: Final = {
 
 
 def format_of(output: Path | None) -> Format:
-    """Return what the name of the output says, capitals or not; NDJSON if it says nothing."""
+    """Return the format given by the suffix of the output, in upper or lower case; NDJSON if it gives none."""
     return _SUFFIXES.get(output.suffix.lower(), Format.NDJSON) if output else Format.NDJSON
 
 
 def _parts(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    """Cut a batch so that the text of a part stays in bounds: a name may stand in every row, however long it is."""
+    """Split a batch so that the text of each part stays bounded: every row may contain a value of any length."""
     words = [column.dictionary for column in batch.columns if pa.types.is_dictionary(column.type)]
     longest = sum(pc.max(pc.binary_length(word)).as_py() or 0 for word in words)
     rows = max(1, _TEXT_BYTES // (_NUMBERS_BYTES + _LONGEST_ESCAPE * longest))
@@ -65,10 +65,10 @@ class RowWriter(Protocol):
         """Write the rows of `batch`."""
 
     def close(self) -> None:
-        """Write what completes the output; the stream stays open."""
+        """Complete the output; the stream stays open."""
 
     def abandon(self) -> None:
-        """Write nothing more."""
+        """Write nothing further."""
 
 
 class _Text:
@@ -103,11 +103,11 @@ class _Parquet:
         self._writer.close()
 
     def abandon(self) -> None:
-        self._writer.is_open = False  # or it writes its end when it is collected, to a stream that is closed
+        self._writer.is_open = False  # otherwise its finalizer would write a footer to a closed stream
 
 
 class _Aligned:
-    """Columns are as wide as the widest value so far, so that files of any size stream."""
+    """Makes columns as wide as the widest value so far, so that files of any size can be streamed."""
 
     def __init__(self, stream: BinaryIO, width: int | None) -> None:
         self._stream = stream
@@ -148,7 +148,7 @@ class _Aligned:
 def _table_columns(batch: pa.RecordBatch) -> dict[str, pa.Array]:
     def text(name: str) -> pa.Array:
         column = batch[name]
-        # Logs are untrusted, and a terminal obeys control characters.
+        # Logs are untrusted, and terminals interpret control characters.
         words = visible_words(column) if pa.types.is_dictionary(column.type) else column.cast(pa.string())
         return pc.fill_null(words, "")
 
@@ -177,10 +177,10 @@ def _table_columns(batch: pa.RecordBatch) -> dict[str, pa.Array]:
 
 @contextmanager
 def row_writer(form: Format, output: Path | None) -> Iterator[RowWriter]:
-    """Give a writer to standard output, or to a file that appears under its name when all is written.
+    """Provide a writer to standard output, or to a file that appears under its name once everything is written.
 
     Raises:
-        BlobtideError: if the file cannot be written.
+        BlobtideError: the file cannot be written.
     """
     terminal = shutil.get_terminal_size().columns if output is None and sys.stdout.isatty() else None
     with result_file(output) if output else standard_output() as stream:

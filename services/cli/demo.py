@@ -1,4 +1,4 @@
-"""``blobtide demo generate``: flow logs in any storage account, growing as Azure lets them grow, and the truth about them."""
+"""``blobtide demo generate``: write flow logs to any storage account, growing as in Azure, and the ground truth about them."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ _KINDS: Final = ("vnet", "nsg2", "nsg1", "mixed")
 _BACK: Final = re.compile(r"-(\d{1,9})([hm])")
 _FIRST_CONTACT_SECONDS: Final = 5.0
 _OUTAGE_SECONDS: Final = 120.0
-_ADVICE: Final = "check that it is running (Azurite too), and the endpoint of the connection string or of the environment"
+_ADVICE: Final = "check that storage (or Azurite) is running, and the endpoint of the connection string or environment"
 _SHOW_EVERY_SECONDS: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What the command line says."""
+    """The options of the command line."""
 
     config: Path | None
     connection_string: str | None
@@ -63,7 +63,7 @@ class _Asked:
 
 @click.group()
 def command() -> None:
-    """Generate flow logs as Azure writes them."""
+    """Generate flow logs the way Azure writes them."""
 
 
 @command.command(
@@ -74,60 +74,62 @@ def command() -> None:
     )
 )
 @config_option
-@click.option("--connection-string", help="Where to: a storage account's (or Azurite's) connection string.")
+@click.option("--connection-string", help="Destination: connection string of a storage account (or Azurite).")
 @click.option(
-    "--connection-string-file", type=click.Path(path_type=Path, dir_okay=False), help="Where to: a file that holds one."
+    "--connection-string-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Destination: file that holds a connection string.",
 )
-@click.option("--environment", help="Where to: SUBSCRIPTION.ENVIRONMENT of the settings.")
-@click.option("--nics", type=click.IntRange(min=1), default=20, show_default=True, help="How many network interfaces.")
+@click.option("--environment", help="Destination: SUBSCRIPTION.ENVIRONMENT from the settings.")
+@click.option("--nics", type=click.IntRange(min=1), default=20, show_default=True, help="Number of network interfaces.")
 @click.option(
     "--tuples-per-minute",
     type=click.FloatRange(min=1),
     default=60,
     show_default=True,
-    help="Flow tuples a minute of one interface.",
+    help="Flow tuples per minute and interface.",
 )
 @click.option(
     "--kind",
     type=click.Choice(_KINDS),
     default="mixed",
     show_default=True,
-    help="Kind of flow log: VNet v4, NSG v2 or v1; mixed: all three.",
+    help="Kind of flow log: VNet v4, NSG v2 or NSG v1; mixed: all three.",
 )
 @click.option(
     "--start",
-    help="First minute: 2026-05-01T12:00:00Z (UTC if no zone is given), or -3h, -90m: so long ago. Default: so that all has "
-    "just happened.",
+    help="First minute: a time such as 2026-05-01T12:00:00Z (UTC if it has no zone), or an age such as -3h or -90m. Default: "
+    "such that the logs end at the last full hour.",
 )
 @click.option(
     "--minutes",
     type=click.IntRange(min=1),
-    help="How much to generate; with --follow, instead of --start: how much of the past.",
+    help="Minutes to generate; with --follow, minutes of history (instead of --start).",
 )
-@click.option("--hours", type=click.IntRange(min=1), help="The same in hours.  [default: 1; with --follow: the hour that runs]")
+@click.option("--hours", type=click.IntRange(min=1), help="The same in hours.  [default: 1; with --follow: the current hour]")
 @click.option(
     "--speed",
     type=click.FloatRange(min=0),
     default=0,
-    help="Logged seconds a second; 60: a minute in a second. 0: at once.  [default: 0]",
+    help="Logged seconds per second: 60 writes a minute per second, 0 writes everything at once.  [default: 0]",
 )
-@click.option("--follow", is_flag=True, help="Once the present is reached, go on in real time until Ctrl-C.")
-@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Same seed, same bytes.")
+@click.option("--follow", is_flag=True, help="After reaching the present, continue in real time until Ctrl-C.")
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="The same seed gives the same bytes.")
 @click.option(
     "--upgrade-after",
     type=click.IntRange(min=1),
     help="Minutes after which NSG logs of version 1 become version 2.  [default: never]",
 )
-@click.option("--pretty", is_flag=True, help="Indented JSON, as Azure wrote it years ago.")
+@click.option("--pretty", is_flag=True, help="Write indented JSON, as Azure once did.")
 @click.option(
     "--truth",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Also write every tuple to this .parquet or .ndjson, to compare with.",
+    help="Also write every tuple to this .parquet or .ndjson file, for comparison.",
 )
 def generate(**options: Any) -> None:
     """Write growing flow logs to a storage account.
 
-    Done again with the same options, it goes on where it was stopped and changes nothing that is there.
+    Run again with the same options, it continues where it stopped and changes nothing already written.
     """
     asked = _Asked(**options)
     account, alias = _account(asked)
@@ -135,10 +137,10 @@ def generate(**options: Any) -> None:
 
 
 def _account(asked: _Asked) -> tuple[StorageAccount, str]:
-    """Return where to write and the alias under which blobs are named."""
+    """Return the destination, and the alias that prefixes blob ids."""
     ways = (asked.connection_string, asked.connection_string_file, asked.environment)
     if sum(way is not None for way in ways) != 1:
-        raise ConfigError("say where to write: give one of --connection-string, --connection-string-file, --environment")
+        raise ConfigError("no destination: give exactly one of --connection-string, --connection-string-file, --environment")
     if asked.environment is None:
         secret = SecretStr(asked.connection_string) if asked.connection_string is not None else None
         return StorageAccount(connection_string=secret, connection_string_file=asked.connection_string_file), _ALIAS
@@ -148,7 +150,9 @@ def _account(asked: _Asked) -> tuple[StorageAccount, str]:
         return subscriptions[subscription].environments[name].storage, asked.environment
     except KeyError:
         known = sorted(f"{outer}.{inner}" for outer, inside in subscriptions.items() for inner in inside.environments)
-        raise ConfigError(f"--environment {asked.environment}: the settings know {', '.join(known) or 'none'}") from None
+        raise ConfigError(
+            f"unknown --environment {asked.environment}; environments in the settings: {', '.join(known) or 'none'}"
+        ) from None
 
 
 def _spec(asked: _Asked, alias: str, now: datetime) -> EstateSpec:
@@ -156,9 +160,9 @@ def _spec(asked: _Asked, alias: str, now: datetime) -> EstateSpec:
 
     try:
         start, minutes = _period(asked, now)
-        start + timedelta(minutes=minutes or 0, days=1)  # the last writes come after the last minute
+        start + timedelta(minutes=minutes or 0, days=1)  # the last writes happen after the last minute
     except OverflowError:
-        raise ConfigError("no calendar has all these minutes: check --start, --minutes and --hours") from None
+        raise ConfigError("the period is outside the calendar: check --start, --minutes and --hours") from None
     return EstateSpec(
         seed=asked.seed,
         nics=asked.nics,
@@ -179,14 +183,14 @@ def _kinds(name: str) -> tuple[Kind, ...]:
 
 
 def _period(asked: _Asked, now: datetime) -> tuple[datetime, int | None]:
-    """Return the first minute, and how many there are (None: without end).
+    """Return the first minute and the number of minutes (None: no end).
 
-    Following begins at a full hour: a second run then makes the same blobs and goes on with them.
+    Following begins on the hour, so that a second run generates the same blobs and continues them.
     """
     if asked.minutes and asked.hours:
         raise ConfigError("give --minutes or --hours, not both")
     if asked.follow and asked.start and (asked.minutes or asked.hours):
-        raise ConfigError("with --follow give --start or how much of the past (--minutes, --hours), not both: it has no end")
+        raise ConfigError("--follow has no end: give either --start, or the history as --minutes or --hours, not both")
     minutes = asked.minutes or 60 * (asked.hours or (0 if asked.follow else 1))
     hour = now.replace(minute=0, second=0, microsecond=0)
     if asked.start:
@@ -207,7 +211,7 @@ def _time(text: str, now: datetime) -> datetime:
     try:
         return moment_of(text)
     except ValueError:
-        raise ConfigError(f"--start {text}: write it like 2026-05-01T12:00:00Z, or -3h") from None
+        raise ConfigError(f"--start {text}: give a time such as 2026-05-01T12:00:00Z, or an age such as -3h") from None
 
 
 def _play(asked: _Asked, spec: EstateSpec, account: StorageAccount) -> None:
@@ -233,12 +237,12 @@ def _play(asked: _Asked, spec: EstateSpec, account: StorageAccount) -> None:
 
         pace = Pace(asked.speed, never_ahead_of_clock=asked.follow)
         played = Player(writer, pace, on_commit).play(Estate(spec).commits(), stop)
-    there = f", {played.already_there:,} of them already there" if played.already_there else ""
+    there = f", {played.already_there:,} of them already written" if played.already_there else ""
     say(f"{played.commits:,} commits{there}: {played.tuples:,} tuples, {played.bytes / 1e6:,.1f} MB")
 
 
 def _create_containers(spec: EstateSpec, account: StorageAccount) -> None:
-    """Create the containers; fail soon and clearly where storage is not to be reached."""
+    """Create the containers; fail fast and clearly if storage is unreachable."""
     from libs.common.azure.storage.api import StorageUnavailable
     from libs.common.azure.storage.retry import RetryPolicy
     from libs.common.azure.storage.writer import BlobWriter
@@ -266,7 +270,7 @@ def _stop_on_signals() -> Iterator[Stop]:
 
 
 class _Progress:
-    """One line that is written over, on a terminal only."""
+    """A progress line, overwritten in place, on a terminal only."""
 
     def __init__(self, stream: TextIO, spec: EstateSpec) -> None:
         self._stream = stream if stream.isatty() else None
@@ -275,7 +279,7 @@ class _Progress:
         self._shown_at = 0.0
 
     def show(self, commit: MinuteCommit, played: Played) -> None:
-        """Say how far it has come, a few times a second."""
+        """Show progress, a few times per second."""
         now = time.monotonic()
         if self._stream is None or now - self._shown_at < _SHOW_EVERY_SECONDS:
             return
@@ -286,6 +290,6 @@ class _Progress:
         self._stream.flush()
 
     def end(self) -> None:
-        """Leave the line alone from now on."""
+        """End the progress line."""
         if self._stream is not None and self._shown_at:
             self._stream.write("\n")

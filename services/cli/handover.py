@@ -1,7 +1,7 @@
-"""Settings on their way to a child process: through a pipe, which is empty once they are read.
+"""Pass settings to a child process through a pipe, which is empty once they are read.
 
-A command line is everybody's to read, and an environment stays readable for as long as the process runs, and is handed on to
-what it starts. A pipe has one reader, and the child needs nothing new for it: its settings file is the pipe.
+A command line is readable by everyone; an environment stays readable for as long as the process runs, and its children inherit
+it. A pipe has a single reader, and the child needs no special support: the pipe is its settings file.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import yaml
 
 @contextmanager
 def handed_over(settings: Mapping[str, Any]) -> Iterator[int]:
-    """Give the descriptor to pass on to a child, which reads the settings from ``/dev/fd/<descriptor>``, once."""
+    """Provide a descriptor to pass to a child, which reads the settings once from ``/dev/fd/<descriptor>``."""
     reading, writing = os.pipe()
     text = yaml.safe_dump(dict(settings), sort_keys=False).encode()
-    # They may be larger than a pipe, so somebody else has to wait for the reader.
+    # The settings may exceed a pipe's capacity, so a thread waits for the reader.
     threading.Thread(target=_write, args=(writing, text), name="settings", daemon=True).start()
     try:
         yield reading
@@ -29,5 +29,8 @@ def handed_over(settings: Mapping[str, Any]) -> Iterator[int]:
 
 
 def _write(descriptor: int, text: bytes) -> None:
-    with suppress(BrokenPipeError), os.fdopen(descriptor, "wb") as pipe:  # a child that dies before it reads is seen elsewhere
+    with (
+        suppress(BrokenPipeError),
+        os.fdopen(descriptor, "wb") as pipe,
+    ):  # a child that dies before reading is noticed elsewhere
         pipe.write(text)

@@ -1,4 +1,4 @@
-"""``blobtide help``: what ``--help`` says, for those who ask this way."""
+"""``blobtide help``: the same text as ``--help``, as a command."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def command(context: click.Context, words: tuple[str, ...]) -> None:
     for word in words:
         group = asked.command
         if not isinstance(group, click.Group):
-            raise click.UsageError(f"No sub-command '{word}': there are none.", asked)
+            raise click.UsageError(f"No subcommand '{word}': this command has none.", asked)
         name, found, _ = group.resolve_command(asked, [word])
         if found is not None:
             asked = click.Context(found, info_name=name, parent=asked)

@@ -1,8 +1,8 @@
-"""What the help of several sub-commands is made of."""
+"""Helpers for the help texts of subcommands."""
 
 from __future__ import annotations
 
 
 def examples(*lines: str) -> str:
-    """Return lines of a shell as the end of a help text; they are not wrapped."""
+    """Return shell commands as the epilog of a help text, which is not wrapped."""
     return "\b\n" + "\n".join(["Examples:", *(f"  {line}" for line in lines)])

@@ -1,8 +1,8 @@
-"""The text of a local file as UTF-8, piece by piece, unpacked if it is gzip. What breaks off costs only what is behind it.
+"""The text of a local file as UTF-8, piece by piece, decompressed if it is gzip. Damage costs only what follows it.
 
-gzip is read as gzip(1) does: members may follow each other, and zero bytes behind a member are padding. Where the text stops
-too early, or something else follows, a value at the end says so; all text before it has been handed out. UTF-16 is written
-anew as UTF-8. What unpacks to far more than logs do is given up, so that a small file cannot keep the machine busy for hours.
+gzip is read as gzip(1) does: members may follow each other, and zero bytes after a member are padding. If the text ends too
+early, or something else follows it, a final value says so; all text before it has been yielded. UTF-16 is transcoded to UTF-8.
+A file with a compression ratio far above that of logs is given up, so that a small file cannot keep the machine busy for hours.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from libs.common.framing.encoding import utf16_of
 
 STANDARD_INPUT: Final = "-"
 MAX_TRAILING_BYTES: Final = 1_048_576
-"""More bytes behind a member are named, not kept."""
+"""Trailing bytes after a member are kept up to this size; beyond it they are only reported."""
 
 MAX_RATIO: Final = 300
-"""How many bytes one byte may unpack to; logs come to 10 to 50, gzip can 1,032."""
+"""Maximum compression ratio; logs reach 10 to 50, gzip at most 1,032."""
 MIN_JUDGED_BYTES: Final = 67_108_864
-"""So much may be unpacked of any file."""
+"""Decompressed bytes that are always allowed."""
 
 _MAGIC: Final = b"\x1f\x8b"
 _FOREIGN: Final = {
@@ -39,8 +39,8 @@ _FOREIGN: Final = {
 }
 _LONGEST_SIGN: Final = 64
 _BOMB: Final = (
-    f"gzip data unpacks to more than {MAX_RATIO} times its size, which no log does, so the rest is not read; "
-    "if it is meant: gzip -dc FILE | blobtide convert -"
+    f"gzip data expands to more than {MAX_RATIO} times its size, which no log does, so the rest is not read; "
+    "to read it anyway: gzip -dc FILE | blobtide convert -"
 )
 _WINDOW: Final = 31  # 32 KB, with the header and the checksum of gzip
 _STEP_BYTES: Final = 65_536
@@ -48,14 +48,14 @@ _STEP_BYTES: Final = 65_536
 
 @dataclass(frozen=True, slots=True)
 class CutText:
-    """The text ends here, perhaps in the middle of a record: the file is truncated or damaged, or reading fails."""
+    """The text ends here, possibly in the middle of a record: the file is truncated or damaged, or reading failed."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class TrailingBytes:
-    """The text is whole; `data` stands behind it and is no gzip (empty if it is more than `MAX_TRAILING_BYTES`)."""
+    """The text is complete, but followed by `data` that is not gzip (empty if larger than `MAX_TRAILING_BYTES`)."""
 
     reason: str
     data: bytes
@@ -63,7 +63,7 @@ class TrailingBytes:
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
-    """This is no text."""
+    """The file is not text."""
 
     reason: str
 
@@ -77,7 +77,7 @@ def opened(name: str) -> Iterator[BufferedReader]:
     """Open a file, or standard input for ``-``.
 
     Raises:
-        BlobtideError: if it cannot be read.
+        BlobtideError: it cannot be read.
     """
     with ExitStack() as stack:
         try:
@@ -90,7 +90,7 @@ def opened(name: str) -> Iterator[BufferedReader]:
 
 
 def text_pieces(stream: BufferedReader, most: int) -> Pieces:
-    """Yield the text of `stream` in pieces of at most `most` bytes, and at the end why it broke off, if it did."""
+    """Yield the text of `stream` in pieces of at most `most` bytes and, if it breaks off, finally the reason."""
     yield from _as_utf8(_unpacked(stream, most))
 
 
@@ -99,15 +99,15 @@ def _unpacked(stream: BufferedReader, most: int) -> Pieces:
         if stream.peek(len(_MAGIC)).startswith(_MAGIC):
             yield from _members(_Packed(stream), most)
         else:
-            # Not read(), which loses what it has when the next system call fails.
+            # Not read(), which loses data already read when the next system call fails.
             while piece := stream.read1(most):
                 yield piece
     except OSError as error:
-        yield CutText(f"reading fails: {error.strerror or error}")
+        yield CutText(f"reading failed: {error.strerror or error}")
 
 
 def _as_utf8(pieces: Pieces) -> Pieces:
-    """Look at the beginning of a text: write UTF-16 anew, and refuse what is packed."""
+    """Inspect the beginning of a text: transcode UTF-16, and refuse compressed data."""
     first, broken = b"", None
     for piece in pieces:
         if not isinstance(piece, bytes):
@@ -118,7 +118,7 @@ def _as_utf8(pieces: Pieces) -> Pieces:
             break
     for sign, (name, command) in _FOREIGN.items():
         if first.startswith(sign):
-            yield Foreign(f"{name} is not read; unpack it first, as with: {command} | blobtide convert -")
+            yield Foreign(f"{name} is not supported; decompress it first: {command} | blobtide convert -")
             return
     codec = utf16_of(first)
     rest = chain([first] if first else [], [broken] if broken else pieces)
@@ -144,22 +144,22 @@ def _transcoded(pieces: Pieces, codec: str) -> Pieces:
 
 
 class _Packed:
-    """The packed bytes of a file: `ahead` comes next and stands at offset `at`."""
+    """The compressed bytes of a file: `ahead` comes next, at offset `at`."""
 
     def __init__(self, stream: BufferedReader) -> None:
         self._stream = stream
         self.ahead = b""
         self.at = 0
-        self.text_bytes = 0  # what it has given so far
+        self.text_bytes = 0  # decompressed so far
 
     def fill(self, least: int = 1) -> bytes:
-        """Return what comes next, at least so many bytes if there are as many."""
+        """Return the bytes that come next: at least `least`, unless the file ends first."""
         while len(self.ahead) < least and (more := self._stream.read1(_STEP_BYTES)):
             self.ahead += more
         return self.ahead
 
     def leave(self, rest: bytes) -> None:
-        """Go on so far that `rest`, the end of `ahead`, comes next."""
+        """Advance so that `rest`, the end of `ahead`, comes next."""
         self.at += len(self.ahead) - len(rest)
         self.ahead = rest
 
@@ -178,7 +178,7 @@ def _members(packed: _Packed, most: int) -> Pieces:
 
 
 def _member(packed: _Packed, most: int) -> Generator[bytes, None, CutText | None]:
-    """Yield the text of one member; return why it is not whole, if it is not."""
+    """Yield the text of one member; if it is incomplete, return why."""
     member = zlib.decompressobj(_WINDOW)
     while True:
         data = packed.fill()
@@ -186,7 +186,7 @@ def _member(packed: _Packed, most: int) -> Generator[bytes, None, CutText | None
         try:
             text = member.decompress(data, most)
         except zlib.error as error:
-            # What was unpacked in this step is lost with the error: unpack it again up to the byte that does not fit.
+            # The error discards this step's output: decompress again, byte by byte, up to the one that fails.
             good = 0
             while good < len(data) and (part := _next_byte(before, data[good])) is not None:
                 yield part
@@ -216,4 +216,4 @@ def _trailing(packed: _Packed) -> TrailingBytes:
     data = packed.fill(MAX_TRAILING_BYTES + 1)
     few = len(data) <= MAX_TRAILING_BYTES
     amount = f"{len(data)} bytes" if few else f"more than {MAX_TRAILING_BYTES} bytes"
-    return TrailingBytes(f"{amount} from byte {packed.at} on, behind a whole gzip member, are no gzip", data if few else b"")
+    return TrailingBytes(f"{amount} from byte {packed.at} on, after a complete gzip member, are not gzip", data if few else b"")

@@ -1,7 +1,7 @@
-"""Entry point of `blobtide`: a table of sub-commands, each loaded only when it is called.
+"""Entry point of `blobtide`: a table of subcommands, each loaded only when called.
 
-A sub-command is a module with a click command or group named `command`. Wrong usage, and errors that blobtide raises on
-purpose, become one line on standard error and an exit code.
+A subcommand is a module with a click command or group named `command`. Usage errors, and errors that blobtide raises on
+purpose, are reported as one line on standard error and an exit code.
 """
 
 from __future__ import annotations
@@ -19,37 +19,37 @@ from services.cli.terminal import print_uncaught, say
 
 INTERRUPTED: Final = 130
 
-# name: (module, one-line help). The help stands here so that `blobtide --help` loads nothing.
+# name: (module, one-line help). The help is kept here so that `blobtide --help` loads no subcommand.
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "up": (
         "services.cli.up",
-        "Run everything on this machine: Kafka, topics, all services; --demo adds Azurite and flow logs.",
+        "Run everything on this machine: Kafka, topics and all services; --demo adds Azurite and flow logs.",
     ),
     "run": ("services.cli.run", "Run one service in the foreground."),
-    "tail": ("services.cli.tail", "Follow topics of the pipeline as readable lines or JSON."),
-    "convert": ("services.cli.convert", "Turn local flow-log files into rows, without any server."),
-    "quarantine": ("services.cli.quarantine", "List or release blobs that are left alone so that they stop no others."),
-    "topics": ("services.cli.topics", "Compare or apply the declared topics."),
-    "acls": ("services.cli.acls", "Show, compare or grant the rights that services need in Kafka."),
+    "tail": ("services.cli.tail", "Follow the pipeline's topics as readable lines or JSON."),
+    "convert": ("services.cli.convert", "Convert local flow-log files to rows, without a server."),
+    "quarantine": ("services.cli.quarantine", "List or release blobs set aside so that they do not block others."),
+    "topics": ("services.cli.topics", "Compare the declared topics with Kafka, or apply them."),
+    "acls": ("services.cli.acls", "Show, compare or grant the ACLs that services need in Kafka."),
     "config": ("services.cli.config", "Check or show the effective settings."),
     "sinks": ("services.cli.sinks", "List the destinations and their delivery promises."),
-    "sink-setup": ("services.cli.sink_setup", "Install what a destination needs, such as an index template."),
-    "health": ("services.cli.health", "Ask a service on this machine whether it is ready."),
-    "demo": ("services.cli.demo", "Generate flow logs as Azure writes them."),
+    "sink-setup": ("services.cli.sink_setup", "Prepare a destination, for example by installing an index template."),
+    "health": ("services.cli.health", "Check whether a service on this machine is ready."),
+    "demo": ("services.cli.demo", "Generate flow logs the way Azure writes them."),
     "help": ("services.cli.help", "Show the help of a command."),
 }
 
 
 class LazyGroup(click.Group):
-    """A command group that imports a sub-command's module when it is needed."""
+    """A command group that imports a subcommand's module on demand."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Name all sub-commands in the table's order."""
+        """Return the names of all subcommands, in the table's order."""
         del ctx
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Load one sub-command."""
+        """Load one subcommand."""
         del ctx
         if cmd_name not in COMMANDS:
             return None
@@ -57,7 +57,7 @@ class LazyGroup(click.Group):
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the sub-command; name the closest one if there is none of that name."""
+        """Find the subcommand; suggest the closest name if there is none."""
         name = args[0]
         if name not in COMMANDS and not name.startswith("-"):
             import difflib
@@ -68,15 +68,15 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run a sub-command; end quietly when the reader of our output goes away, which is its right."""
+        """Run a subcommand; exit quietly when the reader of our output closes the pipe."""
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:  # here and not in `main`, because click would make exit code 1 of it
+        except BrokenPipeError:  # caught here because click would turn it into exit code 1 before `main` saw it
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return ctx.exit(0)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the table without loading anything."""
+        """Write the table of subcommands without loading them."""
         del ctx
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
@@ -86,17 +86,17 @@ class LazyGroup(click.Group):
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog=examples(
-        "blobtide up --demo                      # everything on this machine, with flow logs that grow",
-        "blobtide convert PT1H.json              # a flow-log blob as rows, without any server",
-        "blobtide help topics apply              # what one command does, with its options",
+        "blobtide up --demo                      # everything on this machine, with growing flow logs",
+        "blobtide convert PT1H.json              # a flow-log blob as rows, without a server",
+        "blobtide help topics apply              # help and options of one command",
     ),
 )
 @click.version_option(package_name="blobtide")
 def blobtide() -> None:
-    """Azure Blob Storage logs through Kafka to the places where people query them.
+    """Move Azure Blob Storage logs through Kafka to the places where people query them.
 
-    Exit codes: 0 done; 1 failed, or something is different, broken or not ready; 2 wrong settings or usage; 3 a server is
-    not there; 4 too many dead letters; 130 Ctrl-C.
+    Exit codes: 0 success; 1 failure, or something differs, is broken or is not ready; 2 invalid settings or usage; 3 a server
+    is unreachable; 4 too many dead letters; 130 Ctrl-C.
     """
 
 

@@ -1,4 +1,4 @@
-"""Moments as people write them on the command line."""
+"""Times as people write them on the command line."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 
 
 def moment_of(text: str) -> datetime:
-    """Read RFC 3339 or a part of it, such as a day; without a zone it is UTC, as are all times of the logs.
+    """Parse RFC 3339 or a part of it, such as a date; without a zone it is UTC, like all times in the logs.
 
     Raises:
-        ValueError: if it is no date or time.
-        OverflowError: if UTC has no such year.
+        ValueError: it is not a date or time.
+        OverflowError: it is out of range in UTC.
     """
     moment = datetime.fromisoformat(text)
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Options that several sub-commands share, and what follows from them."""
+"""Options shared by several subcommands."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ config_option: Callable[[F], F] = click.option(
 
 
 def load_logged(config: Path | None, command: str) -> Settings:
-    """Load the settings and send the log of `command` where it belongs: not among its results.
+    """Load the settings and configure the log of `command`, which goes to standard error, apart from results.
 
     Raises:
         ConfigError: as `load_settings`.

@@ -1,4 +1,4 @@
-"""What a service on this machine says on its health port: whether it is ready, and its metrics."""
+"""Query a service on this machine through its health port: readiness and metrics."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _SECONDS: Final = 1.0
 _DIRECT: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 Families = dict[str, list[tuple[Mapping[str, str], float]]]
-"""Samples by metric: labels and value."""
+"""Samples by metric name: labels and value."""
 
 
 def is_ready(port: int | None) -> bool:
-    """Ask ``/readyz``; a program without a health port is ready as soon as it runs."""
+    """Query ``/readyz``; a program without a health port is ready as soon as it runs."""
     if port is None:
         return True
     return ask(port, "/readyz") is not None
 
 
 def ask(port: int, path: str) -> str | None:
-    """Return what a program on this machine answers on its health port, never through a proxy; None if it is no success."""
+    """Return the response of a program on this machine, never through a proxy; None unless it succeeds."""
     try:
         with _DIRECT.open(_address(port, path), timeout=_SECONDS) as answer:
             return str(answer.read().decode())
@@ -36,7 +36,7 @@ def ask(port: int, path: str) -> str | None:
 
 
 def why_not_ready(port: int) -> str | None:
-    """Return the reason that ``/readyz`` gives, or that there is no answer; None if the program is ready."""
+    """Return the reason given by ``/readyz``, or that there was no response; None if the program is ready."""
     try:
         with _DIRECT.open(_address(port, "/readyz"), timeout=_SECONDS):
             return None
@@ -44,7 +44,7 @@ def why_not_ready(port: int) -> str | None:
         with error:
             return _reason_in(error)
     except (OSError, HTTPException):
-        return f"it does not answer on its health port {port}"
+        return f"no response on its health port {port}"
 
 
 def _reason_in(answer: HTTPError) -> str:
@@ -59,7 +59,7 @@ def _address(port: int, path: str) -> str:
 
 
 def metrics_of(port: int) -> Families:
-    """Return the metrics of a service; none while it does not answer, or somebody else does."""
+    """Return the metrics of a service; none if it does not respond, or if something else listens on its port."""
     families: Families = {}
     with suppress(ValueError):
         for family in text_string_to_metric_families(ask(port, "/metrics") or ""):
@@ -69,5 +69,5 @@ def metrics_of(port: int) -> Families:
 
 
 def total(families: Families, metric: str, wanted: Mapping[str, str] | None = None) -> float:
-    """Return the sum of a metric over the samples that have the `wanted` labels."""
+    """Return the sum of a metric over the samples with the `wanted` labels."""
     return sum(value for labels, value in families.get(metric, ()) if (wanted or {}).items() <= labels.items())

@@ -1,4 +1,4 @@
-"""``blobtide quarantine``: which blobs are left alone since most of them is bad or reading them crashes, and their release."""
+"""``blobtide quarantine``: list and release blobs set aside because most of their content is bad or reading them crashes."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _BLOB: Final = "prod.weu/insights-logs-flowlogflowevent/PT1H.json"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A blob that a service, `stage`, leaves alone."""
+    """A blob that the service `stage` has set aside."""
 
     stage: str
     blob: str
     generation: str
-    offset: int  # up to where it was read, in bytes of the blob
+    offset: int  # bytes of the blob that were read
     since: datetime
     reason: str
     partition: int
@@ -53,18 +53,25 @@ class Found:
 
 @click.group(epilog=examples("blobtide quarantine list", f"blobtide quarantine release {_BLOB}"))
 def command() -> None:
-    """List or release blobs that are in quarantine.
+    """List or release quarantined blobs.
 
-    A blob is left alone, so that it does not stop the others, by the parser if most of it cannot be parsed, and by ingest if
-    reading it crashes again and again. What is not read is named in Errors.
+    To keep a bad blob from blocking the others, the parser quarantines it if most of it cannot be parsed, and ingest if
+    reading it crashes repeatedly. What is not read is referenced in Errors.
     """
 
 
-@command.command("list", short_help="Show which blobs are in quarantine.")
+@command.command("list", short_help="List quarantined blobs.")
 @config_option
-@click.option("--format", "output", type=click.Choice(_FORMATS), default="text", show_default=True, help="One object a line.")
+@click.option(
+    "--format",
+    "output",
+    type=click.Choice(_FORMATS),
+    default="text",
+    show_default=True,
+    help="text for people, json for one object per line.",
+)
 def show(config: Path | None, output: str) -> None:
-    """Show which blobs are in quarantine, by which service, since when, from which byte on, and why."""
+    """List quarantined blobs: by which service, since when, from which byte on, and why."""
     found = list(_found(load_logged(config, "quarantine")))
     for entry in found:
         since = entry.since.isoformat(timespec="seconds")
@@ -78,13 +85,13 @@ def show(config: Path | None, output: str) -> None:
 
 @command.command(epilog=examples(f"blobtide quarantine release {_BLOB}", f"blobtide quarantine release --replay {_BLOB}"))
 @click.argument("blobs", metavar="BLOB...", nargs=-1, required=True)
-@click.option("--replay", is_flag=True, help="Read the blobs from their beginnings, for what was left out of them meanwhile.")
+@click.option("--replay", is_flag=True, help="Read the blobs again from the beginning, to recover what was skipped.")
 @config_option
 def release(blobs: tuple[str, ...], config: Path | None, *, replay: bool) -> None:
-    """Have blobs read again. BLOB is named as `list` shows it: account/container/name.
+    """Resume reading blobs. Name each BLOB as `list` shows it: account/container/name.
 
-    What comes of them from now on is parsed within seconds; where ingest had stopped it goes on. What the parser named by
-    reference meanwhile comes only with --replay: the blob is read once more, and destinations recognise the rows they have.
+    New content is parsed within seconds, and ingest continues where it stopped. Content that the parser skipped in the meantime
+    is recovered only with --replay: the blob is read again, and destinations recognise rows they already have.
     """
     from libs.common.kafka.writing import write
 
@@ -92,10 +99,10 @@ def release(blobs: tuple[str, ...], config: Path | None, *, replay: bool) -> Non
     found = _found(settings)
     for blob in blobs:
         if blob not in found.parser and blob not in found.ingest:
-            raise ConfigError(f"{json.dumps(blob)} is not in quarantine; `blobtide quarantine list` shows what is")
+            raise ConfigError(f"{json.dumps(blob)} is not in quarantine; `blobtide quarantine list` shows the blobs that are")
     announced = [blob for blob in blobs if replay or blob in found.ingest]
     announcements = list(_announcements(settings, announced, replay=replay)) if announced else []
-    # The parser first: what ingest then reads must not meet the quarantine.
+    # The parser first: content that ingest then reads must not still be quarantined.
     write(settings.kafka, [_release(settings, found.parser[blob]) for blob in blobs if blob in found.parser])
     write(settings.kafka, announcements)
     for blob in blobs:
@@ -118,7 +125,7 @@ def _announcements(settings: Settings, blobs: list[str], *, replay: bool) -> Ite
         state = states.get(blob)
         if state is None:
             raise ConfigError(
-                f"the monitor does not know {json.dumps(blob)}; it is gone, or {settings.topics.blob_state} was lost"
+                f"the monitor does not know {json.dumps(blob)}; the blob was deleted, or {settings.topics.blob_state} was lost"
             )
         event = BlobReleased(
             blob, state.stream, state.status, state.etag, state.size, state.blob_type, state.creation_time,
@@ -173,7 +180,7 @@ def _entry(record: Inbound) -> Entry | None:
     try:
         event = decode_event(record.value or b"")
     except CodecError as error:
-        say(f"a record of {record.topic} cannot be read and is passed over: {error}", err=True)
+        say(f"skipping an unreadable record of {record.topic}: {error}", err=True)
         return None
     match event:
         case BlobQuarantined():
@@ -181,7 +188,7 @@ def _entry(record: Inbound) -> Entry | None:
             at = event.quarantined_at
             return Entry("parser", event.blob, event.generation, event.offset, at, reason, record.partition)
         case BlobCheckpoint():
-            reason = f"{event.crashes} crashes in a row while it was read"
+            reason = f"{event.crashes} consecutive crashes while reading it"
             at = event.updated_at
             return Entry("ingest", event.blob, event.generation, event.next_offset, at, reason, record.partition)
     return None

@@ -1,6 +1,6 @@
-"""What each service, and each command that people call, does in Kafka, and so the least rights that it needs there.
+"""The minimum rights that each service, and each command that people run, needs in Kafka.
 
-The table is held against the services by tests that run each with nothing else (`tests/integration/test_secured_kafka.py`).
+Tests verify the table by running each service with exactly these rights (`tests/integration/test_secured_kafka.py`).
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ SINK: Final = "sink-"
 
 @dataclass(frozen=True, slots=True)
 class _Uses:
-    """Topics by name; `role` is what group and transactional ids are called behind the prefix."""
+    """Topics by name; `role` is the part of group and transactional ids after the prefix."""
 
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
     role: str = ""
     is_transactional: bool = False
-    looks_up: bool = True  # reads topics also without being in a group, under a name that the client asks the broker for
+    looks_up: bool = True  # also reads topics without joining a group; the client still asks the broker about the group's name
     declares: tuple[str, ...] = ()
 
 
 def known(settings: Settings) -> tuple[str, ...]:
-    """Return who has rights, in the order of the pipeline: services, the sinks that are configured, commands."""
+    """Return everything that needs rights, in pipeline order: services, the configured sinks, commands."""
     fixed = ("blob-monitor", "ingest", "parser")
     return (*fixed, *(f"{SINK}{name}" for name in settings.sinks), "tail", "quarantine", "topics")
 
 
 def rights_of(settings: Settings, names: Iterable[str], principals: Mapping[str, str]) -> list[Right]:
-    """Return the rights of `names`. Without an entry in `principals` the user has the same name.
+    """Return the rights of `names`. A name without an entry in `principals` maps to the user of that name.
 
     Raises:
-        ConfigError: a name is not known.
+        ConfigError: a name is unknown.
     """
     found = (right for name in names for right in _rights(settings, name, principals.get(name, f"User:{name}")))
-    return list(dict.fromkeys(found))  # several may be one user
+    return list(dict.fromkeys(found))  # several names may share a user
 
 
 def _rights(settings: Settings, name: str, principal: str) -> Iterator[Right]:
@@ -52,7 +52,7 @@ def _rights(settings: Settings, name: str, principal: str) -> Iterator[Right]:
         yield Right(principal, Operation.READ, On.TOPIC, topic)
     for topic in uses.writes:
         yield Right(principal, Operation.WRITE, On.TOPIC, topic)
-        yield Right(principal, Operation.DESCRIBE_CONFIGS, On.TOPIC, topic)  # how large a message it takes
+        yield Right(principal, Operation.DESCRIBE_CONFIGS, On.TOPIC, topic)  # to learn its maximum message size
     if uses.role:
         yield Right(principal, Operation.READ, On.GROUP, f"{prefix}.{uses.role}")
     if uses.looks_up:
@@ -71,14 +71,14 @@ def _uses(settings: Settings, name: str) -> _Uses:
     fixed = _fixed(topics)
     fixed["blob-monitor"] = _uses_of_monitor(settings)
     if name not in fixed:
-        raise ConfigError(f"{name} is no service or command with rights: {', '.join(known(settings))}, or {SINK}NAME")
+        raise ConfigError(f"unknown service or command {name}: give one of {', '.join(known(settings))}, or {SINK}NAME")
     return fixed[name]
 
 
 def _uses_of_monitor(settings: Settings) -> _Uses:
     topics = settings.topics
     environments = (each for subscription in settings.subscriptions.values() for each in subscription.environments.values())
-    # What a queue of events holds may be none.
+    # A queue may hold messages that are not events: those go to the errors topic.
     letters = (topics.errors,) if any(each.events is not None for each in environments if each.enabled) else ()
     return _Uses((topics.blob_state,), (topics.blobs, topics.blob_state, *letters), "blob-monitor", is_transactional=True)
 

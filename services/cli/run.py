@@ -1,4 +1,4 @@
-"""``blobtide run``: one service in the foreground. This is what containers run."""
+"""``blobtide run``: run one service in the foreground. This is what containers run."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ SERVICES: Final[dict[str, str]] = {
 
 _HELP: Final[dict[str, str]] = {
     "blob-monitor": "Find blobs, announce what changed, close and reopen them.",
-    "ingest": "Read what was announced, block by block, as segments.",
-    "parser": "Turn segments into flow batches.",
+    "ingest": "Read announced blobs block by block and write segments.",
+    "parser": "Parse segments into flow batches.",
 }
 
 
 @click.group(epilog=examples("blobtide run parser --config blobtide.yaml", "blobtide run sink file"))
 def command() -> None:
-    """Run one service in the foreground until SIGTERM or Ctrl-C. Its log goes to standard error."""
+    """Run one service in the foreground until SIGTERM or Ctrl-C. It logs to standard error."""
     return_freed_memory()
 
 
@@ -50,8 +50,8 @@ for _name, _module in SERVICES.items():
 
 @command.command(
     "sink",
-    help="Write flows to the destination NAME: one of `blobtide sinks`, with the options in sinks.NAME of the settings, or "
-    "another name, to which sinks.NAME gives a kind.",
+    help="Write flows to the destination NAME: either a kind listed by `blobtide sinks`, with its options under sinks.NAME in "
+    "the settings, or any other name whose sinks.NAME sets `kind`.",
     short_help="Write flows to a destination.",
     epilog=examples("blobtide run sink file", "BLOBTIDE_SINKS__FILE__DIRECTORY=/data blobtide run sink file"),
 )

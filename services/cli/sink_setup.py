@@ -1,4 +1,4 @@
-"""``blobtide sink-setup NAME``: prepare a destination once, such as by an index template. Safe to repeat."""
+"""``blobtide sink-setup NAME``: prepare a destination once, for example with an index template. Safe to repeat."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from services.sinks.frame.registry import configured_sink, sink_class
 @click.argument("name")
 @config_option
 def command(name: str, config: Path | None) -> None:
-    """Install what the sink NAME of the settings needs at its destination, such as an index template. Safe to repeat."""
+    """Install what the sink NAME needs at its destination, such as an index template. Safe to repeat."""
     options = load_logged(config, "sink-setup").sinks
-    # The class tells, so that nobody has to complete the settings of a sink for which nothing is to be done.
+    # Decided by the class, so that a sink that needs no set-up does not require complete settings.
     if not hasattr(sink_class(options, name), "setup"):
         say(f"{name}: needs no set-up")
         return

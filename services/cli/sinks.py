@@ -1,4 +1,4 @@
-"""``blobtide sinks``: the destinations, what each promises, and whether its library is installed."""
+"""``blobtide sinks``: list the destinations, what each promises, and whether its library is installed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from services.sinks.frame.registry import KINDS, Kind, installed
 def command() -> None:
     """List the destinations, what each promises, and whether its library is installed.
 
-    `blobtide run sink NAME` runs one; options stand under `sinks.NAME` in the settings.
+    `blobtide run sink NAME` runs one; its options are under `sinks.NAME` in the settings.
     """
     rows = [("NAME", "PROMISE", "INSTALLED", "WRITES")]
     rows += [(name, kind.promise.value, _installed(kind), kind.description) for name, kind in KINDS.items()]

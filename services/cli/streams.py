@@ -1,7 +1,7 @@
-"""Where commands write results: standard output, files, devices. A failure is one line that names the place.
+"""Where commands write results: standard output, files, devices. A failure is one line that names the destination.
 
-Everything is buffered here and nothing is cut: Python's own standard output drops what one system call does not take if
-PYTHONUNBUFFERED is set, as in our image.
+Output is buffered here, and written completely: with PYTHONUNBUFFERED set, as in our image, Python's own standard output drops
+whatever a single system call does not accept.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class _Place(RawIOBase):
-    """Passes bytes on to `raw`, which stays open, and says which place failed, except by `expected` failures."""
+    """Passes bytes on to `raw`, which stays open; errors name the destination, except `expected` ones, which are re-raised."""
 
     def __init__(self, name: str, raw: RawIOBase, expected: tuple[type[OSError], ...] = ()) -> None:
         self._name = name
@@ -44,7 +44,7 @@ class _Place(RawIOBase):
 
 
 class _Terminal(RawIOBase):
-    """Passes text on to a terminal, with what the terminal would obey as escapes."""
+    """Passes text on to a terminal, with control characters escaped."""
 
     def __init__(self, raw: RawIOBase) -> None:
         self._raw = raw
@@ -63,11 +63,11 @@ class _Terminal(RawIOBase):
 
 @contextmanager
 def standard_output() -> Iterator[BinaryIO]:
-    """Give standard output as a stream of bytes. A terminal gets what it would obey as escapes; JSON means the same with them.
+    """Provide standard output as a byte stream. On a terminal, control characters are escaped in a way JSON also understands.
 
     Raises:
-        BrokenPipeError: when the reader goes away, which is its right.
-        BlobtideError: if it cannot be written.
+        BrokenPipeError: the reader closed the pipe.
+        BlobtideError: it cannot be written.
     """
     raw = cast("RawIOBase", getattr(cast("object", sys.stdout.buffer), "raw", sys.stdout.buffer))
     place: RawIOBase = _Place("standard output", raw, (BrokenPipeError,))
@@ -77,17 +77,17 @@ def standard_output() -> Iterator[BinaryIO]:
 
 @contextmanager
 def result_file(path: Path) -> Iterator[BinaryIO]:
-    """Give a file that appears as `path` when the block ends well, and disappears when it does not.
+    """Provide a file that appears as `path` if the block succeeds, and is removed if it does not.
 
-    A link is followed. What is no regular file, such as a named pipe, is written in place.
+    Symbolic links are followed. Anything other than a regular file, such as a named pipe, is written in place.
 
     Raises:
-        BlobtideError: if it cannot be written.
+        BlobtideError: it cannot be written.
     """
     try:
         in_place = path.exists() and not path.is_file()
         target = path if in_place else Path(os.path.realpath(path))
-        # Two runs may write to one path.
+        # Two runs may write to the same path.
         part = path if in_place else target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
         raw = FileIO(part, "wb")
     except OSError as error:

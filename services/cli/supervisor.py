@@ -1,9 +1,9 @@
-"""Keep child processes running: start in order, restart what dies, stop in order.
+"""Keep child processes running: start them in order, restart those that end, stop them in order.
 
-The supervisor is one thread that is called every fraction of a second (`step`). A child that ends is started again after a
-delay that doubles from one second to thirty and returns to one second after a minute of good running. One that cannot run
-holds up no other: it is tried again for as long as the others run, even if its settings are at fault, because what they name
-(an index template, a file) may be put right meanwhile.
+The supervisor has no thread of its own: `step` is called several times a second. A child that ends is restarted after a delay
+that doubles from one second to thirty and is reset after a minute of running. A child that cannot run holds up no other: it is
+retried for as long as the others run, even if its settings are at fault, because what they refer to (an index template, a
+file) may be fixed in the meantime.
 """
 
 from __future__ import annotations
@@ -34,27 +34,27 @@ FIRST_DELAY: Final = 1.0
 LONGEST_DELAY: Final = 30.0
 GOOD_RUN_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 10.0
-SIGNALLED: Final = 128  # the guard exits with 128 + N for a child that signal N ended
+SIGNALLED: Final = 128  # the guard exits with 128 + N if signal N ended its child
 PORT_SECONDS: Final = 1.0
 _MOST_SHOWN: Final = 300  # characters
-CRASH_LOOP: Final = 3  # ends in a row after which a program counts as one that cannot run
+CRASH_LOOP: Final = 3  # consecutive early ends after which a program counts as unable to run
 
 
 class State(StrEnum):
-    """What a program is doing."""
+    """State of a program."""
 
     STARTING = "starting"
     READY = "ready"
-    WAITING = "restarting"  # ended; starts again when the delay is over
-    FAILED = "failed"  # its settings are at fault; is tried again as well
+    WAITING = "restarting"  # ended; restarts after the delay
+    FAILED = "failed"  # its settings are at fault; retried as well
     STOPPED = "stopped"
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One child process. Its standard error goes to `log`; its standard output too, unless `relay` takes it.
+    """One child process. Its standard error goes to `log`; so does its standard output, unless `relay` is set.
 
-    Its environment is ours without secrets, and `env` over it. Its settings are `settings`; None: what it finds by itself.
+    Its environment is ours without secrets, overridden by `env`. Its settings are `settings`; None: those it finds itself.
     """
 
     name: str
@@ -77,19 +77,19 @@ class Child:
     start_again_at: float = 0.0
     delay: float = FIRST_DELAY
     restarts: int = 0
-    failures: int = 0  # ends in a row, none after a good run
+    failures: int = 0  # consecutive ends, none after a good run
     exit_code: int | None = None  # of the last end
-    why: str = ""  # it does not run
+    why: str = ""  # why it is not running
 
     @property
     def cannot_run(self) -> bool:
-        """Whether it does not work, and ends again and again or refuses its settings."""
+        """Whether it is not ready and either ends repeatedly or refuses its settings."""
         return self.state is not State.READY and (self.failures >= CRASH_LOOP or self.exit_code == ConfigError.exit_code)
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A program has come into another state."""
+    """A program's change of state."""
 
     name: str
     state: State
@@ -98,7 +98,7 @@ class Change:
 
 @dataclass(slots=True)
 class Supervisor:
-    """Run `programs` until `stop`. Not thread-safe."""
+    """Runs `programs` until `stop`. Not thread-safe."""
 
     programs: Iterable[Program]
     clock: Callable[[], float] = time.monotonic
@@ -111,7 +111,7 @@ class Supervisor:
             self._start(child)
 
     def step(self) -> list[Change]:
-        """Look after every child once; return what changed."""
+        """Check on every child once; return what changed."""
         return [change for child in self.children for change in self._look_after(child)]
 
     def failed(self) -> list[Child]:
@@ -119,7 +119,7 @@ class Supervisor:
         return [child for child in self.children if child.cannot_run]
 
     def stop(self) -> None:
-        """Ask each child in order to end; kill what has not ended after ten seconds."""
+        """Ask each child in order to end; kill any that has not ended after ten seconds."""
         for child in self.children:
             stop_process(child.process)
             child.state = State.STOPPED
@@ -151,17 +151,17 @@ class Supervisor:
         return []
 
     def _start_again(self, child: Child) -> list[Change]:
-        """Start a child that has ended, unless what it left still has its port: to start then would be one more failure."""
+        """Restart a child that has ended, unless its port is still taken: starting it then would only fail again."""
         port = child.program.health_port
         if port is not None and not is_free(port):
             child.start_again_at = self.clock() + PORT_SECONDS
-            before, child.why = child.why, f"waits for its health port {port}: another process has it"
+            before, child.why = child.why, f"waiting for its health port {port}, which another process is using"
             return [Change(child.program.name, State.WAITING, child.why)] if child.why != before else []
         child.restarts += 1
         try:
             self._start(child)
         except OSError as error:
-            return [self._put_off(child, State.WAITING, f"cannot be started: {error.strerror}")]
+            return [self._put_off(child, State.WAITING, f"cannot start: {error.strerror}")]
         return [Change(child.program.name, State.STARTING, f"restart {child.restarts}")]
 
     def _ended(self, child: Child, code: int) -> Change:
@@ -170,17 +170,17 @@ class Supervisor:
         if self.clock() - child.started_at > GOOD_RUN_SECONDS:
             child.delay, child.failures = FIRST_DELAY, 0
         child.exit_code = code
-        said = last_line(child.program.log) if 0 < code < SIGNALLED else ""  # a signal lets nobody say anything
+        said = last_line(child.program.log) if 0 < code < SIGNALLED else ""  # a program ended by a signal has logged no reason
         why = f"{said} ({how_it_ended(code)})" if said else how_it_ended(code)
         return self._put_off(child, State.FAILED if code == ConfigError.exit_code else State.WAITING, why)
 
     def _put_off(self, child: Child, state: State, why: str) -> Change:
-        """Start the child again when its delay is over."""
+        """Schedule a restart of the child after its delay."""
         child.failures += 1
         child.state = state
         child.start_again_at = self.clock() + child.delay
         child.why = why
-        change = Change(child.program.name, state, f"{why}; again in {child.delay:.0f} s; see {child.program.log}")
+        change = Change(child.program.name, state, f"{why}; retrying in {child.delay:.0f} s; see {child.program.log}")
         child.delay = min(child.delay * 2, LONGEST_DELAY)
         return change
 
@@ -200,7 +200,7 @@ def _spawned(program: Program, env: Mapping[str, str], descriptors: tuple[int, .
 
 
 def how_it_ended(code: int) -> str:
-    """Say how a guarded process ended: by itself, by a signal to it, or by one to its guard (which is negative)."""
+    """Describe how a guarded process ended: by itself, by a signal to it, or by one to its guard (a negative code)."""
     number = -code if code < 0 else code - SIGNALLED
     try:
         return f"killed by {signal.Signals(number).name}"
@@ -221,7 +221,7 @@ def stop_process(process: subprocess.Popen[bytes] | None) -> None:
 
 
 def last_line(log: Path) -> str:
-    """Return the last non-empty line of a log file, to say why a program ended."""
+    """Return the last non-empty line of a log file, which usually says why a program ended."""
     try:
         lines = log.read_text(errors="replace").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""``blobtide tail``: look into topics of the pipeline, without a consumer group, decoded into readable lines or JSON."""
+"""``blobtide tail``: read the pipeline's topics, without a consumer group, decoded into readable lines or JSON."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _DEFAULT_COUNT: Final = 10
 
 
 @click.command(
-    short_help="Follow topics of the pipeline.",
+    short_help="Follow the pipeline's topics.",
     epilog=examples(
         "blobtide tail -f flows --grep Denied",
         "blobtide tail errors --since 2h --format json",
@@ -38,14 +38,18 @@ _DEFAULT_COUNT: Final = 10
     ),
 )
 @click.argument("topics", nargs=-1)
-@click.option("-f", "--follow", is_flag=True, help="Go on with what arrives, until Ctrl-C.")
+@click.option("-f", "--follow", is_flag=True, help="Keep printing new messages, until Ctrl-C.")
 @click.option(
-    "-n", "--tail", "count", type=click.IntRange(min=0), help=f"Begin with so many newest lines.  [default: {_DEFAULT_COUNT}]"
+    "-n",
+    "--tail",
+    "count",
+    type=click.IntRange(min=0),
+    help=f"Begin with this many of the newest lines.  [default: {_DEFAULT_COUNT}]",
 )
 @click.option(
     "--since",
-    help="Begin at a time instead: an age (30s, 10m, 2h, 1d), or RFC 3339 such as 2026-05-01T12:00:00Z (UTC if no zone is "
-    "given). 0: the beginning.",
+    help="Begin at a time instead: an age (30s, 10m, 2h, 1d), RFC 3339 such as 2026-05-01T12:00:00Z (UTC if it has no zone), "
+    "or 0 for the beginning.",
 )
 @click.option(
     "--format",
@@ -53,26 +57,26 @@ _DEFAULT_COUNT: Final = 10
     type=click.Choice([kind.value for kind in Output]),
     default="text",
     show_default=True,
-    help="Lines for people, or one JSON object a line.",
+    help="Lines for people, or one JSON object per line.",
 )
 @click.option("--partition", type=click.IntRange(min=0), help="Only this partition of each topic.  [default: all]")
 @click.option(
     "--grep",
     "patterns",
     multiple=True,
-    help="Only lines that match this regular expression (repeatable: all); of the newest, or with --since.",
+    help="Show only lines that match this regular expression; if repeated, lines must match all. Applied before --tail.",
 )
-@click.option("--max", "limit", type=click.IntRange(min=1), help="Stop after so many lines.  [default: no limit]")
-@click.option("--bootstrap-servers", help="Kafka, instead of kafka.bootstrap_servers.")
+@click.option("--max", "limit", type=click.IntRange(min=1), help="Stop after this many lines.  [default: no limit]")
+@click.option("--bootstrap-servers", help="Kafka brokers; overrides kafka.bootstrap_servers.")
 @config_option
 def command(config: Path | None, bootstrap_servers: str | None, **options: Any) -> None:
-    """Show messages of TOPICS: names as in Kafka, or short. A flow batch is a line a flow.
+    """Show messages of TOPICS, given by their names in Kafka or short names. A flow batch is shown as one line per flow.
 
     Short names: flows, errors, blobs, blob_state, checkpoints, completions, quarantine, raw_flow_logs,
-    raw_application_logs, raw_proxy_logs. Without TOPICS: flows and errors.
+    raw_application_logs, raw_proxy_logs. Default: flows and errors.
 
-    As JSON every line has the same keys: topic, partition, offset, timestamp, key, type and value. Lines of one flow batch
-    have a flow each as value, and the rest in common.
+    As JSON, every line has the same keys: topic, partition, offset, timestamp, key, type and value. Each flow of a flow batch
+    is the value of its own line; the other keys are those of the batch.
     """
     settings = load_logged(config, "tail")
     kafka = settings.kafka
@@ -88,7 +92,7 @@ def command(config: Path | None, bootstrap_servers: str | None, **options: Any) 
         except KeyboardInterrupt:
             return
     if not options["follow"] and options["limit"] is None:
-        say("end of the topics; -f goes on with what arrives", err=True)
+        say("end of the topics; use -f to keep following", err=True)
 
 
 def _names(asked: Iterable[str], topics: TopicSettings) -> tuple[str, ...]:
@@ -113,7 +117,7 @@ def _start(count: int | None, since: str | None) -> Newest | Since:
 
 
 def _milliseconds(text: str) -> int:
-    """Read a time: ``0``, an age such as ``10m``, or RFC 3339."""
+    """Parse a time: ``0``, an age such as ``10m``, or RFC 3339."""
     if text == "0":
         return 0
     if age := re.fullmatch(r"(\d+)([smhd])", text):
@@ -129,7 +133,7 @@ Show = Callable[[Iterable[Inbound]], Iterator[str]]
 
 def _lines(follower: Follower, show: Show, start: Newest | Since, *, follow: bool) -> Iterator[str]:
     backlog = show(follower.backlog())
-    # A message may be thousands of flows, and so many newest messages hold at least so many newest lines.
+    # A message may hold thousands of flows: the newest N messages contain at least the newest N lines.
     yield from deque(backlog, maxlen=start.count) if isinstance(start, Newest) else backlog
     while follow:
         yield from show(follower.poll(1.0))

@@ -1,7 +1,7 @@
-"""Turn any message of the pipeline into readable lines or JSON lines, by its ``type`` header.
+"""Render any message of the pipeline as readable lines or JSON lines, by its ``type`` header.
 
-A batch of rows gives one line a row; a segment, an event and a dead letter give one line each. As JSON all lines have the same
-keys around what is in the message. What cannot be decoded is shown as what it is, with the reason: a tail hides no message.
+A batch of rows becomes one line per row; a segment, an event and a dead letter become one line each. As JSON, all lines have
+the same outer keys. What cannot be decoded is shown raw, with the reason: a tail hides no message.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ from libs.common.security.visible import visible_line
 
 _EVENTS: Final = frozenset(kind.__name__ for kind in get_args(Event))
 _SHOWN: Final = 300
-"""Characters of a value of bytes in a line for people."""
+"""Characters of a bytes value shown in a line for people."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 _FLOW_BATCH: Final = "flow-batch"
-"""What the type of a batch of flows is shown as, whatever its header says: filters of users look for it."""
+"""The type shown for a batch of flows, whatever its header says, because users' filters rely on it."""
 
 
 class Output(StrEnum):
-    """How messages are shown."""
+    """Output format of messages."""
 
     TEXT = "text"
     JSON = "json"
 
 
 def render(record: Inbound, output: Output, flow_lines: FlowLines) -> Iterator[str]:
-    """Yield the lines that show `record`; `flow_lines` makes those of a flow batch as text."""
+    """Yield the lines for `record`; `flow_lines` formats flow batches as text."""
     return map(visible_line, _rendered(record, output, flow_lines))
 
 
@@ -82,12 +82,12 @@ def _read(row_type: str, record: Inbound) -> pa.Table:
 
 
 def _lines(text: bytes) -> list[str]:
-    # Not splitlines(): it splits at characters that a rule's name may hold.
+    # Not splitlines(), which also splits at characters that a rule's name may contain.
     return text.decode().split("\n")[:-1]
 
 
 def _rows_as_text(record: Inbound, row_type: str, rows: Iterable[str]) -> Iterator[str]:
-    """Yield a line for each row (JSON text) of a type that has no lines of its own."""
+    """Yield a line for each row (JSON text) of a type without its own line format."""
     return (_as_text(record, row_type, json.loads(row)) for row in rows)
 
 
@@ -104,7 +104,7 @@ def _decoded(record: Inbound, kind: str) -> dict[str, Any]:
 
 
 def _bytes(data: bytes) -> str:
-    """Show bytes as text where they are text, else as base64."""
+    """Show bytes as text if they are UTF-8, otherwise as base64."""
     try:
         return data.decode()
     except UnicodeDecodeError:
@@ -112,7 +112,7 @@ def _bytes(data: bytes) -> str:
 
 
 def _with_envelope(record: Inbound, kind: str, values: Iterable[str]) -> Iterator[str]:
-    """Yield a line for each value (JSON text) of `record`."""
+    """Yield a line for each of `values` (JSON text), with the metadata of `record`."""
     message = {
         "topic": record.topic,
         "partition": record.partition,

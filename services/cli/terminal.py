@@ -1,6 +1,6 @@
-"""How commands say something: without credentials, and without anything that a terminal obeys.
+"""How commands print text: without credentials and without control characters.
 
-Only this module prints what is for people. Results for programs go through `streams`.
+Only this module prints text for people. Results for programs go through `streams`.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ def say(text: str, *, err: bool = False) -> None:
 
 
 def show(text: str) -> None:
-    """Print what is known to hold no credentials and must stay as it is, such as masked settings."""
+    """Print text known to be free of credentials without redaction, such as masked settings."""
     click.echo(visible(text), nl=False)
 
 
 def print_uncaught(kind: type[BaseException], error: BaseException | None, where: TracebackType | None) -> None:
-    """Print the traceback of what nobody caught, where no log is configured."""
+    """Print the traceback of an uncaught exception where no log is configured."""
     say("".join(traceback.format_exception(kind, error, where)).rstrip("\n"), err=True)
 
 
 def draw(text: str) -> None:
-    """Write our own control characters to standard error: a line that is written over."""
+    """Write text with our own control characters to standard error, for a line overwritten in place."""
     click.echo(text, nl=False, err=True)

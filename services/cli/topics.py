@@ -1,4 +1,4 @@
-"""`blobtide topics`: compare the declared topics with the broker, or make them so."""
+"""`blobtide topics`: compare the declared topics with the broker, or apply them."""
 
 from __future__ import annotations
 
@@ -22,30 +22,28 @@ _file_option = click.option(
     "-f",
     "--file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Declaration (YAML). Default: blobtide's own topics.yaml.",
+    help="Topic declaration (YAML). Default: blobtide's own topics.yaml.",
 )
-_servers_option = click.option("--bootstrap-servers", help="Kafka, instead of kafka.bootstrap_servers.")
+_servers_option = click.option("--bootstrap-servers", help="Kafka brokers; overrides kafka.bootstrap_servers.")
 _replicas_option = click.option(
-    "--replication-factor", type=click.IntRange(min=1), help="Copies of each partition.  [default: as declared]"
+    "--replication-factor", type=click.IntRange(min=1), help="Replicas of each partition.  [default: as declared]"
 )
-_wait_option = click.option(
-    "--wait", type=click.FloatRange(min=0), help="Wait up to so many seconds for Kafka to answer.  [default: 5]"
-)
+_wait_option = click.option("--wait", type=click.FloatRange(min=0), help="Seconds to wait for Kafka to respond.  [default: 5]")
 
 
 @click.group(epilog=examples("blobtide topics diff", "blobtide topics apply --wait 60 --replication-factor 3"))
 def command() -> None:
-    """Compare or apply the declared topics."""
+    """Compare the declared topics with Kafka, or apply them."""
 
 
-@command.command(short_help="Show what differs; exit code 1 if something does.")
+@command.command(short_help="Show differences; exit code 1 if there are any.")
 @config_option
 @_file_option
 @_servers_option
 @_replicas_option
 @click.pass_context
 def diff(context: click.Context, /, **options: Any) -> None:
-    """Show what differs; exit code 0 if nothing does, 1 if something does."""
+    """Show differences; exit code 0 if there are none, 1 if there are."""
     from libs.common.kafka.topics.admin import plan_topics
 
     changes = plan_topics(*_declared(options))
@@ -61,13 +59,13 @@ def diff(context: click.Context, /, **options: Any) -> None:
 @_replicas_option
 @_wait_option
 @click.option(
-    "--lenient", is_flag=True, help="Exit code 0 also if differences are left to you: for scripts that start what can run."
+    "--lenient", is_flag=True, help="Exit with 0 even if differences remain; for scripts that start whatever can run."
 )
 @click.pass_context
 def apply(context: click.Context, /, **options: Any) -> None:
-    """Create missing topics, alter configurations, add partitions. Nothing is deleted or shrunk.
+    """Create missing topics, alter configurations and add partitions. Nothing is deleted or shrunk.
 
-    Exit code 0 if the topics are now as declared, 1 if differences are left to you.
+    The exit code is 0 if the topics are now as declared, 1 if differences remain for you to resolve.
     """
     from libs.common.kafka.client.configs import check_reachable
     from libs.common.kafka.topics.admin import ChangeKind, apply_topics
@@ -78,7 +76,7 @@ def apply(context: click.Context, /, **options: Any) -> None:
     changes = apply_topics(kafka, topics, specs)
     _show(changes)
     refused = [change for change in changes if change.kind is ChangeKind.REFUSED]
-    say(f"{len(changes) - len(refused)} changes made, {len(refused)} left to you; nothing was deleted or shrunk")
+    say(f"{len(changes) - len(refused)} changes made, {len(refused)} left for you to resolve; nothing was deleted or shrunk")
     if refused and not options["lenient"]:
         context.exit(DIFFERENT)
 

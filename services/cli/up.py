@@ -1,7 +1,7 @@
-"""``blobtide up``: everything on this machine.
+"""``blobtide up``: run everything on this machine.
 
-Kafka, topics, every service and sink as child processes; with ``--demo`` Azurite and flow logs that grow while you watch.
-Data stays in the data directory between runs. Nothing outlives this process, however it ends.
+Kafka, topics, and every service and sink as child processes; with ``--demo`` also Azurite and flow logs that grow while you
+watch. Data is kept in the data directory between runs. No child outlives this process, however it ends.
 """
 
 from __future__ import annotations
@@ -61,14 +61,14 @@ _BLOBTIDE: Final = (sys.executable, "-m", "services.cli.main")
 STEP_SECONDS: Final = 0.2
 SILENT_SECONDS: Final = 15.0
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-# What `up` keeps in its data directory, and what --fresh deletes: nothing else.
+# The folders that `up` keeps in its data directory, and all that --fresh deletes.
 FOLDERS: Final = ("kafka", "azurite", "flows", "summary", "logs")
-DEMO_START: Final = "-3h"  # well within the hours that the monitor scans closely, see with_own
+DEMO_START: Final = "-3h"  # well within the hours that the monitor lists at every interval, see with_own
 
 
 @dataclass(frozen=True, slots=True)
 class UpOptions:
-    """What the command line asked for."""
+    """The options of the command line."""
 
     config: Path | None
     data_dir: Path
@@ -90,25 +90,25 @@ class UpOptions:
 )
 @config_option
 @click.option(
-    "--demo", is_flag=True, help="Also start Azurite with flow logs that grow; no settings file but --config is read."
+    "--demo", is_flag=True, help="Also start Azurite and generate growing flow logs; reads no settings file except --config."
 )
-@click.option("--fresh", is_flag=True, help="Forget the data of earlier runs in --data-dir first.")
-@click.option("--start-over", is_flag=True, help="Read every blob again from its beginning (no row is written twice).")
+@click.option("--fresh", is_flag=True, help="First delete the data of earlier runs in --data-dir.")
+@click.option("--start-over", is_flag=True, help="Read every blob again from the beginning (no row is written twice).")
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path(".blobtide"),
     show_default=True,
-    help="Where Kafka, Azurite, logs and results are kept.",
+    help="Directory for Kafka, Azurite, logs and results.",
 )
 @click.option(
     "--kafka-port",
     type=click.IntRange(1, 65535),
-    help="Where Kafka listens. Default: where it did in the last run, if that port is free, else a free one.",
+    help="Port of Kafka. Default: that of the last run if it is free, otherwise any free port.",
 )
-@click.option("--nics", type=click.IntRange(1, 1000), default=4, show_default=True, help="Demo: how many network interfaces.")
+@click.option("--nics", type=click.IntRange(1, 1000), default=4, show_default=True, help="Demo: number of network interfaces.")
 @click.option("--speed", type=click.FloatRange(1, 3600), default=60, show_default=True, help="Demo: logged seconds per second.")
-@click.option("--for", "seconds", type=click.FloatRange(min=1), help="Stop by itself after so many seconds.  [default: never]")
+@click.option("--for", "seconds", type=click.FloatRange(min=1), help="Stop after this many seconds.  [default: never]")
 def command(**options: Any) -> None:
     """Run everything on this machine until Ctrl-C."""
     _refuse_demo_options(click.get_current_context())
@@ -117,11 +117,11 @@ def command(**options: Any) -> None:
     if not asked.demo and not settings.subscriptions:
         raise ConfigError("nothing to read: configure `subscriptions`, or try `blobtide up --demo`")
     if asked.start_over and settings.monitor.start_from is not None:
-        raise ConfigError("--start-over reads from the beginning: leave monitor.start_policy and monitor.start_from out")
+        raise ConfigError("--start-over reads from the beginning: remove monitor.start_policy and monitor.start_from")
     refuse_what_cannot_run(settings, asked.data_dir, demo=asked.demo)
     with _locked(asked.data_dir):
         if asked.kafka_port is not None and not is_free(asked.kafka_port):
-            raise ConfigError(f"--kafka-port {asked.kafka_port}: somebody listens there, or nobody may; give another")
+            raise ConfigError(f"--kafka-port {asked.kafka_port}: the port is in use or not permitted; choose another")
         if asked.fresh:
             _forget(asked.data_dir)
         _Up(asked, settings, View(sys.stdout)).run()
@@ -130,17 +130,17 @@ def command(**options: Any) -> None:
 def _refuse_demo_options(context: click.Context) -> None:
     for name in ("nics", "speed"):
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE and not context.params["demo"]:
-            raise click.UsageError(f"--{name} is for the demo: give --demo too, or leave it out.", context)
+            raise click.UsageError(f"--{name} requires --demo.", context)
 
 
 def _without_default_file(asked: UpOptions) -> UpOptions:
-    """Keep the demo to itself: the default settings file may name accounts and destinations that are in earnest."""
+    """Isolate the demo: the default settings file may name real accounts and destinations."""
     return replace(asked, config=Path(os.devnull)) if asked.demo and asked.config is None else asked
 
 
 @dataclass(slots=True)
 class _Up:
-    """One run: servers, then topics, then services; back down in the order that loses no time."""
+    """One run: start servers, then topics, then services; stop in reverse."""
 
     options: UpOptions
     settings: Settings
@@ -153,7 +153,7 @@ class _Up:
         """Run until told to stop.
 
         Raises:
-            BlobtideError: something could not run at the end; with the exit code of wrong settings if they are why.
+            BlobtideError: a program was unable to run at the end; a ConfigError if its settings are the reason.
         """
         stop = Stop()
         failed: list[Child] = []
@@ -167,14 +167,14 @@ class _Up:
         _raise_for(failed)
 
     def _servers(self, stack: contextlib.ExitStack, stop: Stop) -> Own | None:
-        """Start the servers; return None if the end was asked for meanwhile."""
+        """Start the servers; return None if asked to stop meanwhile."""
         own = None
         with _interruptible(stop):
             own = self._start_servers(stack)
         return None if stop.is_set() else own
 
     def _services(self, own: Own, stack: contextlib.ExitStack, stop: Stop) -> list[Child]:
-        """Run the services until the end; return those that could not run then."""
+        """Run the services until told to stop; return those unable to run by then."""
         programs = list(self._programs(own))
         for program in programs:
             (program.relay or program.log).unlink(missing_ok=True)  # the view shows this run's output only
@@ -187,7 +187,7 @@ class _Up:
         return supervisor.failed()
 
     def _start_servers(self, stack: contextlib.ExitStack) -> Own:
-        """Start Kafka and Azurite, apply the topics; return where they are."""
+        """Start Kafka and Azurite and apply the topics; return their addresses."""
         data = self.options.data_dir
         self.kafka = kafka = LocalKafka(data / "kafka", self.options.kafka_port or last_port(data, LocalKafka.name))
         self._start_server(kafka, stack)
@@ -195,14 +195,14 @@ class _Up:
         if "bootstrap_servers" in self.settings.kafka.model_fields_set:
             self.view.not_used(f"kafka.bootstrap_servers {self.settings.kafka.bootstrap_servers}")
         self._prepare_topics(kafka.bootstrap_servers, stack)
-        self.view.to_copy("look with", tail_line(self.settings, self.options.config, kafka.bootstrap_servers))
+        self.view.to_copy("follow with", tail_line(self.settings, self.options.config, kafka.bootstrap_servers))
         own = Own(kafka.bootstrap_servers, replay_id=secrets.token_hex(8) if self.options.start_over else None)
         if not self.options.demo:
             return own
         azurite = LocalAzurite(data / "azurite", last_port(data, LocalAzurite.name))
         self._start_server(azurite, stack)
         self.view.server(azurite.name, azurite.blob_endpoint)
-        self.view.to_copy("reach it with", storage_line(azurite.connection_string))
+        self.view.to_copy("use it with", storage_line(azurite.connection_string))
         return replace(own, storage=azurite.connection_string)
 
     def _start_server(self, server: LocalServer, stack: contextlib.ExitStack) -> None:
@@ -226,7 +226,7 @@ class _Up:
         return sinks_of(self.settings, self.options.data_dir)
 
     def _results(self) -> dict[str, str]:
-        """Say where each sink writes, as far as it is a place on this machine."""
+        """Return the directory of each sink that writes to this machine."""
         return {name: str(options["directory"]) for name, options in self._sinks().items() if "directory" in options}
 
     def _programs(self, own: Own) -> Iterator[Program]:
@@ -260,10 +260,10 @@ class _Up:
         )
 
     def _environment(self, words: Sequence[str]) -> dict[str, str]:
-        """Return the variables of one program beside those that all may have."""
+        """Return the environment variables specific to one program."""
         environ = identity_variables(os.environ) if reads_storage(words) else {}
         if self.view.width is not None:
-            environ["COLUMNS"] = str(self.view.width)  # what sinks print goes to a file first, then to our terminal
+            environ["COLUMNS"] = str(self.view.width)  # the output of sinks reaches our terminal by way of a file
         return {**environ, "PYTHONUNBUFFERED": "1"}
 
     def _watch(self, supervisor: Supervisor, stop: Stop) -> None:
@@ -275,7 +275,7 @@ class _Up:
             stop.wait(STEP_SECONDS)
 
     def _watch_groups(self) -> list[Change]:
-        """Start Kafka again if it runs and its groups have not worked for long."""
+        """Restart Kafka if it is running but its consumer groups have not worked for too long."""
         if self.kafka is None or self.groups is None:
             return []
         if not self.servers.is_ready(self.kafka):
@@ -283,29 +283,29 @@ class _Up:
         if not self.groups.is_lost():
             return []
         why = f"its consumer groups have not worked for {self.groups.still_for():.0f} s ({self.groups.reason})"
-        log.warning("Kafka is started again", reason=why)
+        log.warning("restarting Kafka", reason=why)
         self.groups.broker_restarts()
         return self.servers.restart(self.kafka, why)
 
     def _waiting(self) -> Iterator[tuple[str, str]]:
-        """Say which servers are not there, and why."""
+        """Yield the servers that are down, and why."""
         yield from ((kept.server.name, kept.why) for kept in self.servers.kept if kept.state is not State.READY)
         if self.groups is not None and (seconds := self.groups.still_for()) >= SILENT_SECONDS:
             since = time.strftime("%H:%M:%S", time.localtime(time.time() - seconds))
-            yield LocalKafka.name, f"consumer groups do not work ({self.groups.reason}); nothing moves since {since}"
+            yield LocalKafka.name, f"consumer groups do not work ({self.groups.reason}); no progress since {since}"
 
 
 def _raise_for(failed: Sequence[Child]) -> None:
     if not failed:
         return
-    what = "; ".join(f"{child.program.name} could not run: {child.why}; see {child.program.log}" for child in failed)
+    what = "; ".join(f"{child.program.name} was unable to run: {child.why}; see {child.program.log}" for child in failed)
     kind = ConfigError if any(child.exit_code == ConfigError.exit_code for child in failed) else BlobtideError
     raise kind(what)
 
 
 @contextlib.contextmanager
 def _interruptible(stop: Stop) -> Iterator[None]:
-    """Let a signal end the block, which may wait for Java, as well as set `stop`; outside of such a block it only sets it."""
+    """Let a signal interrupt the block, which may be waiting for Java, and set `stop`; afterwards a signal only sets `stop`."""
 
     def on_signal(*_: object) -> None:
         if not stop.is_set():
@@ -317,7 +317,7 @@ def _interruptible(stop: Stop) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, BlobtideError):
-        if not stop.is_set():  # what a tool says that got the same Ctrl-C is no news
+        if not stop.is_set():  # otherwise it is only the complaint of a tool that received the same Ctrl-C
             raise
     finally:
         for number in STOP_SIGNALS:
@@ -336,18 +336,18 @@ def _forget(data_dir: Path) -> None:
 
 @contextlib.contextmanager
 def _locked(data_dir: Path) -> Iterator[IO[str]]:
-    """Hold the data directory for this process alone."""
+    """Lock the data directory for this process."""
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         file = open(data_dir / "lock", "a+", opener=private)  # noqa: SIM115 - closed below
     except OSError as error:
-        raise ConfigError(f"--data-dir {data_dir.absolute()}: cannot write there: {error.strerror}") from error
+        raise ConfigError(f"--data-dir {data_dir.absolute()}: cannot write to it: {error.strerror}") from error
     with file as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise ConfigError(
-                f"another `blobtide up` uses {data_dir.absolute()}; stop it, or give another --data-dir"
+                f"another `blobtide up` is using {data_dir.absolute()}; stop it, or give another --data-dir"
             ) from error
         lock.truncate(0)
         lock.write(str(os.getpid()))

@@ -1,8 +1,8 @@
-"""Whether Kafka's consumer groups work, for as long as `blobtide up` runs: tried every few seconds by a thread of its own.
+"""Watch, while `blobtide up` runs, whether Kafka's consumer groups work; a dedicated thread probes them every few seconds.
 
-After a broker was killed it may lose its groups for good, seconds after it was ready: a load of their state ends in the place
-of another one. It goes on to answer for topics, so nothing but a group that works tells that groups work. A broker whose groups
-have not worked for `PATIENCE_SECONDS` needs to be started again; if that does not help, the next time after twice as long.
+A broker restarted after a kill may lose its groups for good, seconds after it became ready: a load of their state ends in the
+place of another one. It still answers for topics, so only a working group proves that groups work. A broker whose groups
+have not worked for `PATIENCE_SECONDS` needs a restart; if that does not help, the next one comes after twice as long.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from typing import Final, Protocol
 
 from libs.common.errors import BlobtideError
 
-PATIENCE_SECONDS: Final = 40.0  # a busy machine makes a broker silent for long
+PATIENCE_SECONDS: Final = 40.0  # on a busy machine a broker may be silent for long
 _LONGEST_PATIENCE: Final = 640.0
 _EVERY_SECONDS: Final = 5.0
 _ASK_SECONDS: Final = 5.0
 _CLOSE_SECONDS: Final = 2.0
-_SLEPT_SECONDS: Final = 20.0  # who was not looked at for so long was suspended, and so was the asking
+_SLEPT_SECONDS: Final = 20.0  # a longer gap between checks means that this process, and its probe, were suspended
 
 
 class Probe(Protocol):
-    """What is asked; `GroupProbe`."""
+    """The interface of `GroupProbe`."""
 
     def ask(self, seconds: float) -> str | None:
-        """Return None if groups work, else why not."""
+        """Return None if groups work, otherwise why not."""
 
     def close(self) -> None:
         """Disconnect."""
 
 
 class GroupWatch:
-    """When groups worked last. All but the asking is done in the caller's thread."""
+    """Tracks when groups last worked. Everything except the probing runs in the caller's thread."""
 
     def __init__(self, probe: Probe, clock: Callable[[], float] = time.monotonic) -> None:
         self._probe = probe
@@ -46,26 +46,26 @@ class GroupWatch:
         self._looked_at = self._worked_at
 
     def start(self) -> None:
-        """Begin to ask."""
+        """Start probing."""
         self.forgive()
         self._looked_at = self._worked_at
         self._thread.start()
 
     def forgive(self) -> None:
-        """Count from now on: the broker is known to be away."""
+        """Restart the count: the broker is known to be down."""
         self._worked_at = self._clock()
 
     def still_for(self) -> float:
-        """Return for how many seconds groups have not worked."""
+        """Return the number of seconds for which groups have not worked."""
         return self._clock() - self._worked_at if self._thread.is_alive() else 0.0
 
     @property
     def reason(self) -> str:
-        """Why they do not."""
+        """Why groups do not work."""
         return self._reason or "no answer"
 
     def is_lost(self) -> bool:
-        """Tell whether groups have not worked for so long that the broker needs to be started again. To be called often."""
+        """Return whether groups have failed for so long that the broker needs a restart. Must be called often."""
         now = self._clock()
         if now - self._looked_at > _SLEPT_SECONDS:
             self.forgive()
@@ -73,12 +73,12 @@ class GroupWatch:
         return self.still_for() >= self._patience
 
     def broker_restarts(self) -> None:
-        """Be more patient next time: a start that helps nobody only costs."""
+        """Wait longer next time: a restart that does not help only costs."""
         self._patience = min(2 * self._patience, _LONGEST_PATIENCE)
         self.forgive()
 
     def close(self) -> None:
-        """End the thread; one that hangs in the client is left behind. Idempotent."""
+        """End the thread; one that hangs in the client is abandoned. Idempotent."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(_CLOSE_SECONDS + _ASK_SECONDS)

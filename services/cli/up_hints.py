@@ -1,4 +1,4 @@
-"""Lines that `up` prints to be copied into another terminal."""
+"""Commands that `up` prints for copying into another terminal."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _PROGRAM: Final = "blobtide"
 
 
 def tail_line(settings: Settings, config: Path | None, bootstrap_servers: str) -> str:
-    """Return the command that follows the flows of this run, whatever Kafka the settings that `tail` reads name.
+    """Return the command that follows the flows of this run, whichever Kafka is configured in the settings that `tail` reads.
 
-    `config` is the file that `up` itself has read; None if that is the one that `tail` finds as well.
+    `config` is the file that `up` itself read; None if `tail` finds the same one by default.
     """
     words = [_own_program(), "tail", "-f", "flows", "--bootstrap-servers", bootstrap_servers]
     if config is not None and config != (settings_file() or Path(os.devnull)):
@@ -32,11 +32,11 @@ def tail_line(settings: Settings, config: Path | None, bootstrap_servers: str) -
 
 
 def storage_line(connection_string: str) -> str:
-    """Return the command that lets Azure's own tools find a storage account."""
+    """Return the command that points Azure's own tools at a storage account."""
     return f"export AZURE_STORAGE_CONNECTION_STRING={shlex.quote(connection_string)}"
 
 
 def _own_program() -> str:
-    """Return how this program was called if it was by a path that the shell would not find by itself."""
+    """Return the name of this program, or the path by which it was called if the shell would not find it by name."""
     called = Path(sys.argv[0])
     return str(called) if called.name == _PROGRAM and shutil.which(_PROGRAM) is None else _PROGRAM

@@ -1,4 +1,4 @@
-"""Ports that stay the same from run to run: written down in the data directory, and taken again if they are free."""
+"""Keep ports the same from run to run: recorded in the data directory, and reused if they are free."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _FILE: Final = "ports.json"
 
 
 def last_port(data_dir: Path, server: str) -> int | None:
-    """Return the port that `server` had in the last run; None if there is none, or somebody else has it now."""
+    """Return the port that `server` used in the last run; None if unknown or now taken."""
     port = _written(data_dir).get(server)
     return port if isinstance(port, int) and is_free(port) else None
 
 
 def remember_port(data_dir: Path, server: str, port: int) -> None:
-    """Write down the port of `server`; those of others stay."""
+    """Record the port of `server`; those of others are kept."""
     text = json.dumps({**_written(data_dir), server: port})
     with open(data_dir / _FILE, "w", encoding="utf-8", opener=private) as file:
         file.write(text)
@@ -29,6 +29,6 @@ def remember_port(data_dir: Path, server: str, port: int) -> None:
 def _written(data_dir: Path) -> Mapping[str, object]:
     try:
         ports = json.loads((data_dir / _FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # a first run, or an end in the middle of writing: other ports do as well
+    except (OSError, ValueError):  # a first run, or one that ended while writing: other ports will do
         return {}
     return ports if isinstance(ports, dict) else {}

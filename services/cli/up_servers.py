@@ -1,7 +1,7 @@
-"""The local servers of `blobtide up`, kept running: one that ends is started again where it was, with its data.
+"""Keep the local servers of `blobtide up` running: one that ends is restarted on the same port, with its data.
 
-Nothing here waits, so that services are looked after meanwhile: `step` is called every fraction of a second. A server that does
-not come up is tried again after a delay that doubles, for as long as `up` runs.
+Nothing here blocks, so that services are supervised meanwhile: `step` is called several times a second. A server that does not
+come up is retried after a delay that doubles, for as long as `up` runs.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from services.cli.supervisor import FIRST_DELAY, LONGEST_DELAY, PORT_SECONDS, Ch
 
 @dataclass(slots=True)
 class Kept:
-    """A server and what is being done about it."""
+    """A server and the state of its supervision."""
 
     server: LocalServer
     state: State = State.READY
-    why: str = ""  # it is not ready
+    why: str = ""  # why it is not ready
     again_at: float = 0.0
     delay: float = FIRST_DELAY
-    end_by: float | None = None  # it was asked to end, to be started again
+    end_by: float | None = None  # deadline to end, after which it is killed and restarted
 
 
 @dataclass(slots=True)
@@ -36,19 +36,19 @@ class Servers:
     kept: list[Kept] = field(default_factory=list)
 
     def add(self, server: LocalServer) -> None:
-        """Look after a server that runs."""
+        """Supervise a running server."""
         self.kept.append(Kept(server))
 
     def is_ready(self, server: LocalServer) -> bool:
-        """Tell whether a server is there and nothing is being done about it."""
+        """Return whether a server is ready and no restart is under way."""
         return any(kept.state is State.READY and kept.end_by is None for kept in self.kept if kept.server is server)
 
     def step(self) -> list[Change]:
-        """Do what can be done now without waiting; return what changed."""
+        """Do what can be done without waiting; return what changed."""
         return [change for kept in self.kept for change in self._look_after(kept)]
 
     def restart(self, server: LocalServer, why: str) -> list[Change]:
-        """Ask a server to end; it is killed if it does not within ten seconds, and started again."""
+        """Ask a server to end; it is killed if it does not within ten seconds, then restarted."""
         kept = next(kept for kept in self.kept if kept.server is server)
         kept.end_by = self.clock() + STOP_SECONDS
         server.ask_to_end()
@@ -66,7 +66,7 @@ class Servers:
                 if self.clock() >= kept.again_at:
                     yield from self._begin(kept)
             case _ if not kept.server.running:
-                kept.server.kill()  # what is left of it
+                kept.server.kill()  # clean up what is left of it
                 kept.again_at = self.clock()
                 yield from _waiting(kept, f"it ended; see {kept.server.log_path}")
             case _:
@@ -76,7 +76,7 @@ class Servers:
         port = kept.server.port
         if not is_free(port):
             kept.again_at = self.clock() + PORT_SECONDS
-            yield from _waiting(kept, f"waits for its port {port}: another process has it")
+            yield from _waiting(kept, f"waiting for its port {port}, which another process is using")
             return
         try:
             kept.server.begin()
@@ -99,12 +99,12 @@ class Servers:
     def _put_off(self, kept: Kept, error: Exception) -> Iterator[Change]:
         kept.again_at = self.clock() + kept.delay
         first_line = str(error).partition("\n")[0]
-        yield from _waiting(kept, f"{first_line}; again in {kept.delay:.0f} s")
+        yield from _waiting(kept, f"{first_line}; retrying in {kept.delay:.0f} s")
         kept.delay = min(kept.delay * 2, LONGEST_DELAY)
 
 
 def _waiting(kept: Kept, why: str) -> Iterator[Change]:
-    """Say why a server is not there, unless that has been said."""
+    """Report why a server is down, unless that was already reported."""
     is_news = why != kept.why
     kept.state, kept.why = State.WAITING, why
     if is_news:

@@ -1,4 +1,4 @@
-"""The settings that `blobtide up` runs its programs with: what the operator gave, changed where `up` brings its own servers."""
+"""The settings of the programs that `blobtide up` runs: the operator's, changed where `up` provides its own servers."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ DEMO_CONTAINERS: Final = ("insights-logs-flowlogflowevent", "insights-logs-netwo
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """What `up` brings itself, and where it is.
+    """What `up` itself provides.
 
     Attributes:
-        bootstrap_servers: its Kafka.
-        storage: connection string of the demo's storage account; None: no demo.
-        replay_id: with it everything is read again from the beginning.
+        bootstrap_servers: of its Kafka.
+        storage: connection string of the demo's storage account; None if there is no demo.
+        replay_id: if set, everything is read again from the beginning.
     """
 
     bootstrap_servers: str
@@ -38,9 +38,9 @@ class Own:
 
 
 def with_own(settings: Settings, data_dir: Path, own: Own) -> Settings:
-    """Return the settings for what `up` starts."""
+    """Return the settings for the programs that `up` starts."""
     subscriptions, monitor = dict(settings.subscriptions), dict[str, Any]()
-    if own.storage is not None:  # its containers are followed closely
+    if own.storage is not None:  # list its containers frequently
         subscriptions[DEMO_SUBSCRIPTION] = Subscription.model_validate(_demo_subscription(own.storage))
         monitor |= {"discovery_seconds": 2.0, "hours_back": 6}
     if own.replay_id is not None:
@@ -55,7 +55,7 @@ def with_own(settings: Settings, data_dir: Path, own: Own) -> Settings:
 
 
 def own_kafka(kafka: KafkaSettings, bootstrap_servers: str) -> KafkaSettings:
-    """Return the settings of our own Kafka, whichever other one is configured: it asks for no login, so it is told none."""
+    """Return settings for our own Kafka in place of the configured one; it requires no login, so it is sent no credentials."""
     kept = {name: value for name, value in plain(kafka).items() if not name.startswith(("sasl_", "ssl_"))}
     kept["librdkafka"] = {
         name: value for name, value in kafka.librdkafka.items() if not name.startswith(("sasl.", "ssl.", "enable.ssl."))
@@ -65,7 +65,7 @@ def own_kafka(kafka: KafkaSettings, bootstrap_servers: str) -> KafkaSettings:
 
 
 def settings_for(words: Sequence[str], settings: Settings) -> dict[str, Any]:
-    """Return what the program `words` (such as ``("sink", "file")``) has to know: of secrets only those that it needs."""
+    """Return the settings for the program `words` (such as ``("sink", "file")``), with only the secrets that it needs."""
     known = plain(settings)
     subscriptions, sinks = known.pop("subscriptions", {}), known.pop("sinks", {})
     match tuple(words):
@@ -80,12 +80,12 @@ def settings_for(words: Sequence[str], settings: Settings) -> dict[str, Any]:
 
 
 def reads_storage(words: Sequence[str]) -> bool:
-    """Tell whether the program signs in to storage accounts."""
+    """Return whether the program signs in to storage accounts."""
     return words[0] in STORAGE_USERS
 
 
 def sinks_of(settings: Settings, data_dir: Path) -> SinkOptions:
-    """Return the configured sinks, or files and a summary where none are configured."""
+    """Return the configured sinks, or by default files and a summary."""
     data = data_dir.absolute()
     return settings.sinks or {
         "file": {"directory": str(data / "flows"), "format": "parquet", "rotate_seconds": 10},
@@ -94,12 +94,12 @@ def sinks_of(settings: Settings, data_dir: Path) -> SinkOptions:
 
 
 def refuse_what_cannot_run(settings: Settings, data_dir: Path, *, demo: bool) -> None:
-    """Build all that will run, while nothing has been deleted, fetched or started yet.
+    """Build everything that will run, before anything is deleted, downloaded or started.
 
     Raises:
-        ConfigError: one message that names everything that cannot be built.
+        ConfigError: its message names everything that cannot be built.
     """
-    own = Own(settings.kafka.bootstrap_servers, "UseDevelopmentStorage=true" if demo else None)  # nothing runs yet
+    own = Own(settings.kafka.bootstrap_servers, "UseDevelopmentStorage=true" if demo else None)  # nothing is running yet
     found = tried(builds(with_own(settings, data_dir, own)))
     if problems := [f"{verdict.what}: {verdict.error}" for verdict in found if verdict.error is not None and verdict.is_new]:
         raise ConfigError("; ".join(problems))

@@ -1,4 +1,4 @@
-"""One line about storage that cannot be listed: where, what is wrong, what to do. The monitor's metrics say which container."""
+"""One line about storage that cannot be listed: where, why, and what to do; taken from the monitor's metrics."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from services.cli.probe import Families
 
 _TROUBLE: Final = "blobtide_blob_monitor_storage_trouble"
 _WHAT: Final[dict[str, str]] = {
-    BlobGone.__name__: "is not there: check `container` in its sources and the account's name, or create it",
-    Refused.__name__: "may not be listed: check the login, its permissions (read, list) and the account's network rules",
-    StorageRefused.__name__: "is refused: check the account's address, and what it says in the log",
-    StorageUnavailable.__name__: "cannot be reached: check the account's name or address, the network and the login",
+    BlobGone.__name__: "does not exist: check `container` in its sources and the account name, or create it",
+    Refused.__name__: "cannot be listed (access denied): check the login, its permissions (read, list) and the account's "
+    "network rules",
+    StorageRefused.__name__: "cannot be listed (request rejected): check the account's address and the error in the log",
+    StorageUnavailable.__name__: "is unreachable: check the account's name or address, the network and the login",
 }
 
 
 def storage_trouble(monitor: Families, log: Path) -> str | None:
-    """Return a line about the first container that cannot be listed, and how many others cannot; None if all can."""
+    """Return a line about the first container that cannot be listed, with the number of others; None if all can."""
     failing = sorted(
         (labels["account"], labels["container"], labels["error"]) for labels, value in monitor.get(_TROUBLE, ()) if value
     )

@@ -1,7 +1,7 @@
-"""What `blobtide up` says of a program that does not get on: that it cannot run, what it waits for, since when nothing moves.
+"""What `blobtide up` reports of a program in trouble: that it cannot run, what it is waiting for, or since when it is stuck.
 
-Idle is told from stuck by what waits: a program that has read all there is has no lag, and no line here. One that has records
-before it, or is not ready, and commits and writes nothing for `STILL_SECONDS`, is stuck.
+Lag distinguishes idle from stuck: a program that has read everything has no lag, and no line here. One that has records to
+read, or is not ready, and commits and writes nothing for `STILL_SECONDS` is stuck.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from services.cli.probe import Families, total
 from services.cli.supervisor import Child
 
 STILL_SECONDS: Final = 30.0
-UNREADY_SECONDS: Final = 10.0  # a start, or partitions that move, take some
+UNREADY_SECONDS: Final = 10.0  # allows for a start-up or a rebalance
 _LAG: Final = "blobtide_kafka_consumer_lag_records"
 _MOVES: Final[tuple[tuple[str, dict[str, str]], ...]] = (
     ("blobtide_kafka_transactions_total", {"outcome": "committed"}),
@@ -25,7 +25,7 @@ _MOVES: Final[tuple[tuple[str, dict[str, str]], ...]] = (
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What one look at a child has shown: its metrics (none: no answer) and why it is not ready (None: it is)."""
+    """Observation of a child: its metrics (empty: no response) and why it is not ready (None: it is)."""
 
     child: Child
     families: Families
@@ -34,7 +34,7 @@ class Look:
 
 @dataclass(slots=True)
 class _Known:
-    """What is remembered of a child between two looks."""
+    """State of a child between observations."""
 
     life: int = 0
     moves: float = 0.0
@@ -45,13 +45,13 @@ class _Known:
 
 @dataclass(slots=True)
 class Troubles:
-    """Compares each look at a child with the one before."""
+    """Compares each observation of a child with the previous one."""
 
     clock: Callable[[], float] = time.monotonic
     _known: dict[str, _Known] = field(default_factory=dict)
 
     def line(self, look: Look) -> str | None:
-        """Return what there is to say of a child now; None if it works or rests."""
+        """Return the line to show about a child; None if it is working or idle."""
         child, known = look.child, self._known.setdefault(look.child.program.name, _Known())
         if child.cannot_run:
             return said(child.program.name, "failed", f"{child.why}; see {child.program.log}")
@@ -59,10 +59,10 @@ class Troubles:
         self._remember(known, look, waiting)
         still = self._lasts(known.still_since, STILL_SECONDS)
         if look.reason is not None and self._lasts(known.unready_since, UNREADY_SECONDS):
-            since = f"; nothing moves since {known.still_at}" if still else ""
+            since = f"; no progress since {known.still_at}" if still else ""
             return said(child.program.name, "waiting", f"{look.reason}{since}; see {child.program.log}")
         if look.reason is None and still:
-            what = f"nothing moves since {known.still_at}, and {waiting:,} records wait to be read; see {child.program.log}"
+            what = f"no progress since {known.still_at}, with {waiting:,} records waiting; see {child.program.log}"
             return said(child.program.name, "stuck", what)
         return None
 
@@ -77,7 +77,7 @@ class Troubles:
 
     @staticmethod
     def _has_moved(known: _Known, look: Look) -> bool:
-        """Tell whether the program has done something since the last look; that it was started again is no work done."""
+        """Return whether the program has made progress since the last observation; a restart is not progress."""
         if not look.families:
             return False
         moves = sum(total(look.families, metric, labels) for metric, labels in _MOVES)
@@ -90,5 +90,5 @@ class Troubles:
 
 
 def said(name: str, state: str, what: str) -> str:
-    """Return a line of the view about a program or server."""
+    """Format a line of the view about a program or server."""
     return f"{name:14} {state:9} {what}"

@@ -1,7 +1,7 @@
-"""What `blobtide up` shows: states as they change, counts every few seconds, some of the flows, and what sinks print.
+"""The output of `blobtide up`: changes of state, counts every few seconds, sample flows, and the output of sinks.
 
-Plain lines, on a terminal and in a log alike. Counts come from the services' own ``/metrics``; flows are a sample read from
-the topic without a group; so the view can neither hold up nor change anything.
+Plain lines, both on a terminal and in a log. Counts come from the services' own ``/metrics``, and flows are sampled from the
+topic without a group, so the view can neither delay nor change anything.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from services.cli.up_trouble import Look, Troubles, said
 
 REFRESH_SECONDS: Final = 5.0
 SAMPLE_LINES: Final = 5
-# What is counted: label, services (all if there are none), metric, and which of its labels must have which value.
+# What is counted: label, service (empty: all), metric, and the label values that samples must have.
 COUNTS: Final[tuple[tuple[str, str, str, dict[str, str]], ...]] = (
     ("blobs announced", MONITOR, "blobtide_blob_monitor_events_total", {"type": "BlobObserved"}),
     ("tuples parsed", "parser", "blobtide_parser_tuples_total", {}),
@@ -40,7 +40,7 @@ _WRITTEN: Final = "blobtide_sink_rows_total"
 
 
 def fitted(line: str, width: int | None) -> str:
-    """Return an indented flow line so that it fits: without its alignment and its date, and cut, if it must be."""
+    """Shorten an indented flow line to fit: drop its alignment and date, then cut it if necessary."""
     if width is None or len(line) + _INDENT <= width:
         return line
     _, _, compact = " ".join(line.split()).partition("T")
@@ -49,26 +49,26 @@ def fitted(line: str, width: int | None) -> str:
 
 @dataclass(slots=True)
 class Count:
-    """A counter of a process that may start anew; the count goes on."""
+    """A counter that survives restarts of its process."""
 
     before: float = 0.0
     newest: float = 0.0
     life: int = 0
 
     def seen(self, value: float, life: int) -> None:
-        """Take what the process says now, in its so many-th life: what it said last in an earlier one is added."""
+        """Record the value reported in the process's given life; the last value of an earlier life is added to the total."""
         if life != self.life:
             self.before += self.newest
         self.newest, self.life = value, life
 
     @property
     def total(self) -> float:
-        """The count over all its lives."""
+        """The count over all lives of the process."""
         return self.before + self.newest
 
 
 def _looks(supervisor: Supervisor) -> list[Look]:
-    """Look at every program that has a health port."""
+    """Observe every program that has a health port."""
     return [_look(child, child.program.health_port) for child in supervisor.children if child.program.health_port is not None]
 
 
@@ -94,11 +94,11 @@ class View:
     _troubles: Troubles = field(default_factory=Troubles)
 
     def starting(self, name: str) -> None:
-        """Say that a server is being started."""
+        """Report that a server is starting."""
         self._say(f"{name:14} starting")
 
     def server(self, name: str, address: str) -> None:
-        """Say where a server listens."""
+        """Report a server's address."""
         self._say(f"{name:14} ready     {address}")
 
     def to_copy(self, what: str, line: str) -> None:
@@ -106,22 +106,22 @@ class View:
         self._write(f"{what:14} {line}")
 
     def not_used(self, setting: str) -> None:
-        """Say that a setting has no effect here."""
-        self._say(f"{setting} is not used: `up` brings its own server")
+        """Report that a setting has no effect here."""
+        self._say(f"{setting} is ignored: `up` runs its own server")
 
     def started(self, results: Mapping[str, str]) -> None:
-        """Say where results will be."""
+        """Report where sinks write their results."""
         self._results = dict(results)
         for name, place in results.items():
             self._say(f"sink {name:9} writes to {place}")
         self._last = self.clock()
 
     def changed(self, change: Change) -> None:
-        """Say that a program came into another state."""
+        """Report a program's change of state."""
         self._say(f"{change.name:14} {change.state.value:9} {change.detail}".rstrip())
 
     def refresh(self, supervisor: Supervisor, others: Iterable[tuple[str, str]] = ()) -> None:
-        """Show what is new; cheap, and called often. `others` are servers that are not there, and why."""
+        """Show news; cheap, and called often. `others` are servers that are down, and why."""
         self._relay(supervisor)
         if self.clock() - self._last < REFRESH_SECONDS:
             return
@@ -135,14 +135,14 @@ class View:
         self._show_troubles(looks, is_explained=bool(away))
 
     def stopping(self) -> None:
-        """Say that the end has begun."""
+        """Report that stopping has begun."""
         self._say("stopping: services first, then the servers")
 
     def stopped(self, data_dir: Path) -> None:
-        """Say what stays."""
+        """Report what is kept."""
         for name, place in self._results.items():
             self._say(f"sink {name:9} wrote to {place}")
-        self._say(f"stopped; the data stay in {data_dir.absolute()}: the next run goes on, --fresh forgets them")
+        self._say(f"stopped; data is kept in {data_dir.absolute()} for the next run; --fresh deletes it")
 
     def _status(self, looks: Iterable[Look]) -> str:
         for label, *_ in COUNTS:
@@ -163,11 +163,11 @@ class View:
 
     def _count(self, label: str, look: Look, metric: str, wanted: Mapping[str, str]) -> None:
         count = self._counts.setdefault(label, {}).setdefault(look.child.program.name, Count())
-        if look.families:  # a process that does not answer now has not lost its count
+        if look.families:  # keep the count of a process that does not respond right now
             count.seen(total(look.families, metric, wanted), look.child.restarts)
 
     def _relay(self, supervisor: Supervisor) -> None:
-        """Pass on what children printed on their standard output since the last time."""
+        """Pass on what children have written to standard output since the last call."""
         for child in supervisor.children:
             path = child.program.relay
             if path is None or not path.exists():
@@ -181,7 +181,7 @@ class View:
                 self.out.flush()
 
     def _show_troubles(self, looks: Iterable[Look], *, is_explained: bool) -> None:
-        """Say what does not get on; what waits for partitions only if no server's absence has explained that."""
+        """Report programs in trouble; those waiting for partitions only if no missing server explains it."""
         for look in looks:
             line = self._troubles.line(look)
             if is_explained and look.reason == NO_PARTITIONS:
@@ -192,7 +192,7 @@ class View:
                 self._say(line)
 
     def _storage_line(self, look: Look) -> str | None:
-        """Say what is wrong with storage, once it was so the last time too: the demo's containers are only just being made."""
+        """Return what is wrong with storage once seen twice in a row: the demo's containers are only just being created."""
         before, self._storage = self._storage, storage_trouble(look.families, look.child.program.log)
         return self._storage if self._storage == before else None
 
@@ -206,11 +206,11 @@ class View:
                 for line in self._lines.text(table.slice(max(0, table.num_rows - SAMPLE_LINES))).decode().splitlines():
                     self._say(f"  {fitted(line, self.width)}")
         except (BlobtideError, CodecError):
-            return  # the view is not worth a failure
+            return  # the view must not cause a failure
 
     @property
     def width(self) -> int | None:
-        """The columns of the terminal; None if this is none, where lines may be of any length."""
+        """Width of the terminal in columns; None if the output is not a terminal and lines may have any length."""
         return shutil.get_terminal_size().columns if self.out.isatty() else None
 
     def _say(self, line: str) -> None:

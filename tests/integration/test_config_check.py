@@ -92,10 +92,12 @@ def test_topics_that_take_less_than_settings_say_are_named(
     limit(kafka_settings, topics.raw_proxy_logs, 1_000_000)
     done = check(environ | reading(azurite.connection_string, container))
     assert done.returncode == 0, done.stderr
-    (sizes,) = [line for line in done.stdout.splitlines() if line.startswith("ok  sizes that topics take: ")]
-    batches, lines = sizes.removeprefix("ok  sizes that topics take: ").split("; ")
-    assert batches.startswith(f"{topics.flows} takes 83616 bytes beside key and headers, parser.batch_bytes is 4000000")
-    assert lines.startswith(f"{topics.raw_proxy_logs} takes 983616 bytes beside key and headers, ingest.max_line_bytes is")
+    (sizes,) = [line for line in done.stdout.splitlines() if line.startswith("ok  message sizes of topics: ")]
+    batches, lines = sizes.removeprefix("ok  message sizes of topics: ").split("; ")
+    assert batches.startswith(f"{topics.flows} accepts 83616 bytes besides key and headers, but parser.batch_bytes is 4000000")
+    assert lines.startswith(
+        f"{topics.raw_proxy_logs} accepts 983616 bytes besides key and headers, but ingest.max_line_bytes is"
+    )
     limit(kafka_settings, topics.flows, 5_000)
     done = check(environ)
     assert done.returncode == 2

@@ -140,7 +140,7 @@ def test_the_command_creates_containers_and_tells_the_truth(azurite: LocalAzurit
     spec = EstateSpec(seed=99, nics=4, minutes=3, tuples_per_minute=10)
     commits = list(Estate(spec).commits())
     logs, count = collect(commits), len(commits)
-    for said in (f"{count} commits: ", f"{count} commits, {count} of them already there: "):
+    for said in (f"{count} commits: ", f"{count} commits, {count} of them already written: "):
         result = CliRunner().invoke(demo.command, words, catch_exceptions=False)
         assert result.output.startswith(said)
         assert f"{logs.truth.num_rows:,} tuples" in result.output

@@ -93,7 +93,7 @@ def test_blobs_in_quarantine_are_listed(config: str, capsys: pytest.CaptureFixtu
     assert first.startswith("2026-05-01T12:30:00+00:00  parser")
     assert first.endswith('"s.e/logs/parsed"  from 14: 150 of 200 rows and records were bad')
     assert "3 in quarantine" in shown.err
-    assert "cannot be read and is passed over" in shown.err
+    assert "skipping an unreadable record" in shown.err
 
 
 def test_a_release_tells_the_service_that_left_the_blob_alone(

@@ -94,7 +94,7 @@ def test_grep_max_and_the_hint_at_the_end(config: Path) -> None:
     assert tail(config, "errors", "--grep", "short_tuple").stdout.count("\n") == 1
     limited = tail(config, "flows", "--max", "2")
     assert limited.stdout.count("\n") == 2
-    assert "-f goes on" in tail(config, "flows", "--tail", "0").stderr
+    assert "use -f to keep following" in tail(config, "flows", "--tail", "0").stderr
 
 
 def test_following_shows_what_arrives_later(config: Path, kafka_settings: KafkaSettings, topics: TopicSettings) -> None:

@@ -99,7 +99,7 @@ def test_what_is_packed_in_a_way_that_is_not_read_is_named(name: str, tmp_path: 
     result = CliRunner().invoke(command, [str(tmp_path / "file")])
     assert result.exit_code == 1
     assert "dead letters unsupported_blob: 1" in result.stderr
-    assert f"{name} is not read; unpack it first" in result.stderr.replace("a zip archive", "zip")
+    assert f"{name} is not supported; decompress it first" in result.stderr.replace("a zip archive", "zip")
 
 
 def test_keys_behind_the_records_of_a_document_are_passed_over() -> None:

@@ -138,5 +138,5 @@ def test_the_check_says_which_file_was_read(tmp_path: Path) -> None:
     broken.chmod(0o600)
     failed = run("config", "check", "--config", str(broken))
     assert failed.returncode == 2
-    assert failed.stderr.splitlines()[1:] == ["!!  blob-monitor: for the reason above", "!!  ingest: for the reason above"]
+    assert failed.stderr.splitlines()[1:] == ["!!  blob-monitor: same reason as above", "!!  ingest: same reason as above"]
     assert "no file" in run("config", "check").stdout.splitlines()[0]

@@ -141,7 +141,7 @@ def test_two_sinks_with_one_directory_are_refused(tmp_path: Path) -> None:
     file.write_text(json.dumps({"sinks": sinks}))
     done = run("config", "check", "--config", str(file))
     assert done.returncode == 2
-    assert "sinks.file and sinks.cold have one directory" in done.stderr
+    assert "sinks.file and sinks.cold share the directory" in done.stderr
 
 
 def test_an_unreadable_file_is_one_line_and_an_exit_code(tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_help_can_be_asked_for_as_a_command(words: tuple[str, ...]) -> None:
     [
         (("conver",), "No such command 'conver'. Did you mean 'convert'? See `blobtide --help`."),
         (("topics", "aply"), "See `blobtide topics --help`."),
-        (("convert", "x"), "No sub-command 'x': there are none. See `blobtide convert --help`."),
+        (("convert", "x"), "No subcommand 'x': this command has none. See `blobtide convert --help`."),
     ],
 )
 def test_help_for_what_is_not_there_is_one_line(words: tuple[str, ...], hint: str) -> None:
@@ -233,7 +233,7 @@ def test_up_says_where_it_cannot_keep_its_data(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     done = run("up", "--demo", "--data-dir", str(tmp_path / "file" / "data"))
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "cannot write there: Not a directory" in done.stderr
+    assert "cannot write to it: Not a directory" in done.stderr
 
 
 def test_up_without_java_says_in_one_line_what_to_install(tmp_path: Path) -> None:

@@ -253,7 +253,7 @@ def test_a_file_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
         f"blobtide convert: {tmp_path}: Is a directory",
     ]
     assert "files 1, records 1, tuples 1, rows 1, dead letters 0" in result.stderr
-    assert result.stderr.splitlines()[-1] == "  files that cannot be read: 2"
+    assert result.stderr.splitlines()[-1] == "  unreadable files: 2"
     assert len((tmp_path / "rows").read_bytes().splitlines()) == 1
 
 
@@ -291,7 +291,7 @@ def test_a_file_that_fails_while_it_is_read_keeps_what_was_read(pack: Callable[[
     """What was read before comes out, then the reason."""
     data = pack(b"x" * 100_000)
     *texts, last = text_pieces(io.BufferedReader(_FailingDisk(data[:-1])), 1000)
-    assert last == CutText("reading fails: Input/output error")
+    assert last == CutText("reading failed: Input/output error")
     assert b"".join(piece for piece in texts if isinstance(piece, bytes)).startswith(b"x" * 90_000)
 
 

@@ -46,5 +46,5 @@ def test_no_service_is_not_ready() -> None:
     port = free_port()
     done = _ask("--port", port)
     assert done.exit_code == 1
-    assert done.stderr.startswith(f"no service answers on port {port}: ")
+    assert done.stderr.startswith(f"no service responds on port {port}: ")
     assert done.stderr.count("\n") == 1

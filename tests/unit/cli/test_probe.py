@@ -51,7 +51,7 @@ def test_the_reason_of_a_service_is_read() -> None:
     finally:
         server.stop()
     port = free_port()
-    assert why_not_ready(port) == f"it does not answer on its health port {port}"
+    assert why_not_ready(port) == f"no response on its health port {port}"
     assert metrics_of(port) == {}
 
 

@@ -100,7 +100,7 @@ def test_a_program_that_refuses_its_settings_says_why_and_is_tried_again(supervi
     supervisor = supervise("import sys; print('sinks.file: unknown', file=sys.stderr); sys.exit(2)", clock=clock)
     supervisor.start()
     change = changes_until(supervisor, State.FAILED)[-1]
-    assert change.detail.startswith("sinks.file: unknown (exit code 2); again in 1 s; see ")
+    assert change.detail.startswith("sinks.file: unknown (exit code 2); retrying in 1 s; see ")
     assert [child.program.name for child in supervisor.failed()] == ["p0"]
     clock.now += FIRST_DELAY
     changes_until(supervisor, State.STARTING)
@@ -184,7 +184,7 @@ def test_a_program_that_cannot_be_started_now_is_put_off(supervise: Callable[...
     (tmp_path / "p0.log").unlink()
     (tmp_path / "p0.log").mkdir()
     clock.now += FIRST_DELAY
-    assert supervisor.step()[0].detail.startswith("cannot be started: Is a directory; again in 2 s")
+    assert supervisor.step()[0].detail.startswith("cannot start: Is a directory; retrying in 2 s")
     (tmp_path / "p0.log").rmdir()
     clock.now += 2 * FIRST_DELAY
     assert supervisor.step()[0].state is State.STARTING
@@ -202,7 +202,7 @@ def test_a_successor_waits_for_the_health_port(tmp_path: Path) -> None:
         with socket.create_server((LOOPBACK, port)):
             clock.now += FIRST_DELAY
             assert [change.detail for change in supervisor.step()] == [
-                f"waits for its health port {port}: another process has it"
+                f"waiting for its health port {port}, which another process is using"
             ]
             clock.now += FIRST_DELAY
             assert supervisor.step() == []

@@ -148,7 +148,7 @@ def test_starting_over_from_a_time_is_refused(tmp_path: Path) -> None:
     config.write_text(EARNEST + "\nmonitor: {start_policy: from, start_from: 2026-01-01T00:00:00Z}\n")
     done = run("up", "--config", str(config), "--start-over", "--data-dir", str(tmp_path / "data"))
     assert (done.returncode, done.stdout) == (ConfigError.exit_code, "")
-    assert "leave monitor.start_policy and monitor.start_from out" in done.stderr
+    assert "remove monitor.start_policy and monitor.start_from" in done.stderr
     assert not (tmp_path / "data").exists()
 
 
@@ -188,9 +188,7 @@ def test_options_of_the_demo_are_refused_without_it(option: str, earnest: Path, 
     value = "4" if option == "--nics" else "60"
     done = run("up", option, value, "--config", str(earnest), "--data-dir", str(tmp_path / "data"))
     assert (done.returncode, done.stdout) == (2, "")
-    assert (
-        done.stderr == f"blobtide up: {option} is for the demo: give --demo too, or leave it out. See `blobtide up --help`.\n"
-    )
+    assert done.stderr == f"blobtide up: {option} requires --demo. See `blobtide up --help`.\n"
 
 
 def test_a_port_that_is_taken_is_refused_before_anything_is_done(tmp_path: Path) -> None:
@@ -202,7 +200,7 @@ def test_a_port_that_is_taken_is_refused_before_anything_is_done(tmp_path: Path)
         port = str(taken.getsockname()[1])
         done = run("up", "--demo", "--fresh", "--kafka-port", port, "--data-dir", str(tmp_path))
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert f"--kafka-port {port}: somebody listens there" in done.stderr
+    assert f"--kafka-port {port}: the port is in use" in done.stderr
     assert kept.exists()
 
 
@@ -290,7 +288,7 @@ def test_up_goes_on_when_a_program_cannot_run_and_says_so_at_its_end(
         assert supervisor.children[1].restarts == 0
     finally:
         supervisor.stop()
-    with pytest.raises(ends_with, match=r"sink-x could not run: no template \(exit code \d\); see .*x\.log") as raised:
+    with pytest.raises(ends_with, match=r"sink-x was unable to run: no template \(exit code \d\); see .*x\.log") as raised:
         up._raise_for(failed)
     assert raised.value.exit_code == ends_with.exit_code
     assert re.search(r"sink-x +(failed|restarting) ", out.getvalue())

@@ -87,7 +87,7 @@ def test_a_server_that_does_not_come_up_is_tried_again(server: _Script, servers:
     server.kill()
     delays = []
     for _ in range(3):
-        seen = steps(servers, lambda seen: any("again in" in change.detail for change in seen))
+        seen = steps(servers, lambda seen: any("retrying in" in change.detail for change in seen))
         assert "script ended with exit code 7" in seen[-1].detail
         delays.append(servers.kept[0].again_at - now)
         assert servers.step() == []
@@ -104,7 +104,9 @@ def test_a_server_whose_port_is_taken_waits_for_it(server: _Script, servers: Ser
     with socket.create_server((LOOPBACK, server.port)):
         server.kill()
         seen = steps(servers, lambda seen: len(seen) > 1)
-        assert seen[-1] == Change("script", State.WAITING, f"waits for its port {server.port}: another process has it")
+        assert seen[-1] == Change(
+            "script", State.WAITING, f"waiting for its port {server.port}, which another process is using"
+        )
         now += 1
         assert servers.step() == []
     now += 1

@@ -112,17 +112,17 @@ def test_the_end_says_where_the_results_are(tmp_path: Path) -> None:
     view.stopped(tmp_path)
     assert out.getvalue().splitlines()[-2:] == [
         "sink file      wrote to /data/flows",
-        f"stopped; the data stay in {tmp_path}: the next run goes on, --fresh forgets them",
+        f"stopped; data is kept in {tmp_path} for the next run; --fresh deletes it",
     ]
 
 
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        ("BlobGone", "container logs of prod.eu is not there: check `container`"),
-        ("Refused", "container logs of prod.eu may not be listed: check the login"),
-        ("StorageRefused", "container logs of prod.eu is refused: check the account's address"),
-        ("StorageUnavailable", "container logs of prod.eu cannot be reached: check the account's name"),
+        ("BlobGone", "container logs of prod.eu does not exist: check `container`"),
+        ("Refused", "container logs of prod.eu cannot be listed (access denied): check the login"),
+        ("StorageRefused", "container logs of prod.eu cannot be listed (request rejected): check the account's address"),
+        ("StorageUnavailable", "container logs of prod.eu is unreachable: check the account's name"),
         ("Unheard", "container logs of prod.eu cannot be listed (Unheard)"),
     ],
 )

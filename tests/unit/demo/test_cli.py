@@ -27,21 +27,21 @@ def run(*words: str) -> BlobtideError:
     ("words", "says"),
     [
         ((), "--connection-string"),
-        (("--connection-string", "x", "--environment", "a.b"), "give one of"),
+        (("--connection-string", "x", "--environment", "a.b"), "give exactly one of"),
         (("--connection-string", "nonsense"), "neither AccountName nor BlobEndpoint"),
         (("--connection-string", "AccountName=a;AccountKey=?"), "not an account key"),
         (("--connection-string-file", "/no/such/file"), "cannot read connection_string_file"),
-        (("--environment", "no.where"), "the settings know none"),
+        (("--environment", "no.where"), "environments in the settings: none"),
         (("--connection-string", "x", "--start", "yesterday"), "--start yesterday"),
         (("--connection-string", "x", "--minutes", "3", "--hours", "3"), "not both"),
-        (("--connection-string", "x", "--follow", "--start=-3h", "--minutes", "3"), "give --start or how much of the past"),
-        (("--connection-string", "x", "--follow", "--start=-3h", "--hours", "3"), "give --start or how much of the past"),
-        (("--connection-string", "x", "--start=-99999999h"), "no calendar"),
-        (("--connection-string", "x", "--start=-99999999999h"), "write it like"),
-        (("--connection-string", "x", "--minutes", "9999999999"), "no calendar"),
-        (("--connection-string", "x", "--follow", "--hours", "9999999999"), "no calendar"),
-        (("--connection-string", "x", "--start", "9999-12-31T23:59:00Z", "--minutes", "5"), "no calendar"),
-        (("--connection-string", "x", "--start", "0001-01-01T00:00:00+02:00"), "no calendar"),
+        (("--connection-string", "x", "--follow", "--start=-3h", "--minutes", "3"), "give either --start, or the history"),
+        (("--connection-string", "x", "--follow", "--start=-3h", "--hours", "3"), "give either --start, or the history"),
+        (("--connection-string", "x", "--start=-99999999h"), "outside the calendar"),
+        (("--connection-string", "x", "--start=-99999999999h"), "give a time such as"),
+        (("--connection-string", "x", "--minutes", "9999999999"), "outside the calendar"),
+        (("--connection-string", "x", "--follow", "--hours", "9999999999"), "outside the calendar"),
+        (("--connection-string", "x", "--start", "9999-12-31T23:59:00Z", "--minutes", "5"), "outside the calendar"),
+        (("--connection-string", "x", "--start", "0001-01-01T00:00:00+02:00"), "outside the calendar"),
         (("--connection-string", "x", "--truth", "flows.txt"), "name it .parquet or .ndjson"),
         (("--connection-string", "x", "--truth", "/no/such/flows.ndjson"), "cannot write"),
     ],
@@ -64,7 +64,7 @@ def test_unreachable_storage_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) 
     assert isinstance(error, ServerUnreachable)
     assert "127.0.0.1:9" in str(error)
     assert "does not answer" in str(error)
-    assert "check that it is running (Azurite too), and the endpoint of the connection string" in str(error)
+    assert "check that storage (or Azurite) is running, and the endpoint of the connection string" in str(error)
     assert "c2VjcmV0" not in str(error)
 
 
