@@ -5,13 +5,15 @@ the row's dictionary:
 
 - Members stand in the order of the columns; this is the one place where it is decided.
 - A dotted name nests: ``source.ip`` becomes ``{"source": {"ip": ...}}``, in the place of its first member.
-- A null leaves its member out, and an object without members is left out too. A row of nulls is ``{}``.
+- A null leaves its member out, and an object without members is left out too. A row of nulls is ``{}``. JSON has no text for
+  infinity and for what is not a number: they are left out like nulls.
 - Timestamps are UTC, ISO 8601 with ``Z``; nanoseconds are written with seven digits, the resolution of Azure's logs.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from json.encoder import encode_basestring
 from typing import Any, Final, TypeAlias
@@ -39,7 +41,8 @@ _Tree: TypeAlias = "dict[str, pa.Array | _Tree]"
 def json_documents(columns: Mapping[str, pa.Array | pa.ChunkedArray]) -> pa.ChunkedArray:
     """Return one JSON object a row, as strings without line ends; dots in names nest.
 
-    Columns are strings, integers, booleans, timestamps, lists of strings, or dictionaries of these, all of one length.
+    Columns are strings, integers, floating-point numbers, booleans, timestamps, lists of strings, or dictionaries of these, all
+    of one length.
 
     Raises:
         TypeError: if a column has another type.
@@ -130,7 +133,7 @@ def _members(tree: _Tree, rows: int) -> tuple[list[Piece], Bools]:
 def _value(key: str, column: pa.Array) -> tuple[list[Piece], Bools]:
     """Return the pieces of ``key`` and JSON value, nothing where it is null, and the rows in which it is not."""
     kind = column.type
-    if _is_small(kind):
+    if _is_often_the_same(kind):
         column, kind = (encoded := column.dictionary_encode()), encoded.type
     if pa.types.is_dictionary(kind):
         return _words(key, column)
@@ -145,8 +148,10 @@ def _value(key: str, column: pa.Array) -> tuple[list[Piece], Bools]:
     return [when(key, present), pa.array(_texts(column), pa.string())], present
 
 
-def _is_small(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_boolean(kind) or (pa.types.is_integer(kind) and kind.bit_width == _BYTE_BITS))
+def _is_often_the_same(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_boolean(kind) or pa.types.is_floating(kind) or (pa.types.is_integer(kind) and kind.bit_width == _BYTE_BITS)
+    )
 
 
 def _words(key: str, column: pa.DictionaryArray) -> tuple[list[Piece], Bools]:
@@ -176,7 +181,10 @@ def _texts(values: pa.Array) -> list[str | None]:
     if pa.types.is_timestamp(kind):
         return _time_texts(values)
     text = _text_of(kind)
-    return [None if value is None else text(value) for value in values.to_pylist()]
+    found = values.to_pylist()
+    if pa.types.is_floating(kind):
+        found = [value if value is not None and math.isfinite(value) else None for value in found]
+    return [None if value is None else text(value) for value in found]
 
 
 def _text_of(kind: pa.DataType) -> Callable[[Any], str]:
@@ -184,6 +192,8 @@ def _text_of(kind: pa.DataType) -> Callable[[Any], str]:
         return encode_basestring
     if pa.types.is_integer(kind):
         return str
+    if pa.types.is_floating(kind):
+        return repr
     if pa.types.is_boolean(kind):
         return lambda value: "true" if value else "false"
     if pa.types.is_list(kind) and pa.types.is_string(kind.value_type):
