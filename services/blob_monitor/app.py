@@ -22,6 +22,7 @@ from libs.common.kafka.records import CommitResult, Listener, Session, TopicPart
 from libs.common.messages.blobs import partition_of
 from libs.common.process.health import NO_PARTITIONS, Health, Need
 from libs.common.process.service import Stop
+from libs.common.process.watch import Watch
 from libs.common.settings.kafka import TopicSettings
 from libs.common.settings.monitor import MonitorSettings
 from services.blob_monitor import metrics
@@ -102,13 +103,13 @@ class Monitor:
         self._is_stale = True  # the state topic may hold what memory does not
         self._caught_up_at = clock.monotonic()
         self._is_waiting = False  # for Kafka, and has said so
-        self._stop, self._health = Stop(), Health()  # until `run` is given them
+        self._watch = Watch(Stop(), Health())  # until `run` is given them
 
     def run(self, stop: Stop, health: Health) -> None:
         """Work until `stop` is set."""
         if not self._environments:
             log.warning("nothing to monitor: 'subscriptions' has no enabled environment")
-        self._stop, self._health = stop, health
+        self._watch = Watch(stop, health)
         health.not_ready(NO_PARTITIONS)
         try:
             self._open()
@@ -121,13 +122,13 @@ class Monitor:
     def assigned(self, partitions: Collection[TopicPartition]) -> None:
         """Take over: read what others have written before anything is listed."""
         log.info("partitions assigned", count=len(partitions))
-        self._health.ready()
+        self._watch.health.ready()
         self._start_again()
 
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
         """Drop what is running; who owns what is seen anew."""
         log.info("partitions revoked", count=len(partitions))
-        self._health.not_ready(NO_PARTITIONS)
+        self._watch.health.not_ready(NO_PARTITIONS)
         self._start_again()
 
     def rewound(self, partitions: Collection[TopicPartition]) -> None:
@@ -181,7 +182,7 @@ class Monitor:
         self._rules.forget()
         self._reports.forget()
         self._is_stale = True
-        self._health.ready(Need.STORAGE)  # as far as is known
+        self._watch.health.ready(Need.STORAGE)  # as far as is known
         for environment in self._environments.values():
             environment.cancel()
         self._memory.release_all()
@@ -199,7 +200,7 @@ class Monitor:
             self._cover(self._session.owned())
             self._table.catch_up(_CATCH_UP_SECONDS, self._keep_alive)
         except (ServerUnreachable, Retry) as error:
-            if not self._is_waiting and not self._stop.is_set():
+            if not self._is_waiting and not self._watch.stop.is_set():
                 log.warning("cannot read the state topic to its end; waiting", error=str(error))
             self._is_stale = self._is_waiting = True
             return False
@@ -220,9 +221,7 @@ class Monitor:
 
     def _keep_alive(self) -> None:
         """Stay alive and in the group while millions of records are read, or until the process is to end."""
-        if self._stop.is_set():
-            raise Retry("the monitor ends")
-        self._health.beat()
+        self._watch.keep_alive()
         self._session.poll(_POLL_RECORDS, 0.0)
 
     def _cover(self, owned: frozenset[TopicPartition]) -> None:
@@ -308,10 +307,10 @@ class Monitor:
         """Say so where nothing can be listed in any environment."""
         troubles = [environment.trouble() for environment in self._environments.values()]
         if None in troubles:
-            self._health.ready(Need.STORAGE)
+            self._watch.health.ready(Need.STORAGE)
         else:
             accounts = ", ".join(filter(None, troubles))
-            self._health.not_ready(f"no container can be listed: {accounts}; the log says why", Need.STORAGE)
+            self._watch.health.not_ready(f"no container can be listed: {accounts}; the log says why", Need.STORAGE)
 
     def _take(self, account: str, letters: Iterable[Letter]) -> None:
         """Decide about the blobs that events have named; a message that is not for us now comes again."""

@@ -29,6 +29,7 @@ from libs.common.messages.events import BlobCheckpoint, BlobForgotten
 from libs.common.process.crash import crash_point
 from libs.common.process.health import NO_PARTITIONS, Health, Need
 from libs.common.process.service import Stop
+from libs.common.process.watch import Watch
 from libs.common.settings.ingest import IngestSettings
 from libs.common.settings.kafka import TopicSettings
 from libs.common.work.lanes import Answering
@@ -114,7 +115,7 @@ class Ingest:
         self._session = make_session(self)
         self._giving_up = Throttle(parts.clock)
         self._replacing = Throttle(parts.clock)
-        self._stop, self._health = Stop(), Health()  # until `run` is given them
+        self._watch = Watch(Stop(), Health())  # until `run` is given them
         self._reserved: Counter[str] = Counter()  # granted to steps in flight, by account
         self._alone = len(parts.sources.accounts) == 1
         self._tries = Tries(parts.clock, parts.now, parts.careful_seconds)
@@ -129,7 +130,7 @@ class Ingest:
 
     def run(self, stop: Stop, health: Health) -> None:
         """Work until `stop` is set; commit what is ready; return."""
-        self._stop, self._health = stop, health
+        self._watch = Watch(stop, health)
         health.not_ready(NO_PARTITIONS)
         self._parts.check()
         self._session.open()
@@ -148,27 +149,21 @@ class Ingest:
     def assigned(self, partitions: Collection[TopicPartition]) -> None:
         """Load what is known of the blobs of new partitions."""
         self._forget(partitions)
-        blobs = self._parts.checkpoints.load([source.partition for source in partitions], self._keep_alive)
+        blobs = self._parts.checkpoints.load([source.partition for source in partitions], self._watch.keep_alive)
         self._tries.be_careful()
-        self._health.ready()
+        self._watch.health.ready()
         log.info("partitions assigned", partitions=sorted(source.partition for source in partitions), known_blobs=blobs)
 
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
         """Forget all about partitions that left; what stays is assigned anew."""
-        self._health.not_ready(NO_PARTITIONS)
+        self._watch.health.not_ready(NO_PARTITIONS)
         self._forget(partitions)
         self._parts.checkpoints.forget([source.partition for source in partitions])
 
     def rewound(self, partitions: Collection[TopicPartition]) -> None:
         """Begin again from what is committed."""
         self._forget(partitions)
-        self._parts.checkpoints.load([source.partition for source in partitions], self._keep_alive)
-
-    def _keep_alive(self) -> None:
-        """Stay alive while checkpoints are loaded, or leave them when the process is to end."""
-        if self._stop.is_set():
-            raise Retry("ingest ends")
-        self._health.beat()
+        self._parts.checkpoints.load([source.partition for source in partitions], self._watch.keep_alive)
 
     def _forget(self, partitions: Collection[TopicPartition]) -> None:
         self._backlog.forget(partitions)
@@ -180,7 +175,7 @@ class Ingest:
         self._dispatch()
         self._collect(COLLECT_SECONDS if self._workers.running else 0.0)
         self._tell_storage()
-        self._health.tell(self._session.trouble(), Need.TOPICS)
+        self._watch.health.tell(self._session.trouble(), Need.TOPICS)
         now = self._clock()
         if self._batch.bytes >= self._commit_bytes or now - self._last_commit >= self._settings.commit_seconds:
             self._commit()
@@ -201,7 +196,7 @@ class Ingest:
         if self._backlog.is_announced(key):
             return
         try:
-            known = self._parts.checkpoints.get(source.partition, key, self._keep_alive)
+            known = self._parts.checkpoints.get(source.partition, key, self._watch.keep_alive)
         except (ServerUnreachable, Retry):  # Kafka is away; to know a blob too many costs some bytes
             return
         if known is not None and known.updated_at < event.forgotten_at:
@@ -265,7 +260,7 @@ class Ingest:
         container = self._parts.sources.container(blob)
         if container is None:
             raise AssertionError("the intake lets only configured containers in")
-        stored = self._parts.checkpoints.get(pending.source.partition, blob.key, self._keep_alive)
+        stored = self._parts.checkpoints.get(pending.source.partition, blob.key, self._watch.keep_alive)
         record = self._tries.record(stored, announcement)
         checkpoint = record.checkpoint
         stream = announcement.stream or (record.stored.stream if record.stored else self._parts.sources.stream(blob))
@@ -355,15 +350,15 @@ class Ingest:
     def _tell_storage(self) -> None:
         """Say so where nothing can be read: every account with announced blobs is away or refuses them."""
         if accounts := self._backlog.starved_by():
-            self._health.not_ready(f"waiting for storage: {', '.join(accounts)}; the log says why", Need.STORAGE)
+            self._watch.health.not_ready(f"waiting for storage: {', '.join(accounts)}; the log says why", Need.STORAGE)
         else:
-            self._health.ready(Need.STORAGE)
+            self._watch.health.ready(Need.STORAGE)
 
     def _tell_quarantine(self) -> None:
         count = self._parts.checkpoints.quarantined
         metrics.QUARANTINED.set(count)
         blobs = "1 blob is" if count == 1 else f"{count} blobs are"
-        self._health.note("quarantine", f"{blobs} in quarantine: see `blobtide quarantine list`" if count else "")
+        self._watch.health.note("quarantine", f"{blobs} in quarantine: see `blobtide quarantine list`" if count else "")
 
     def _changed(self, pending: Pending) -> None:
         metrics.SKIPPED.labels(Skip.CHANGED).inc()

@@ -70,7 +70,7 @@ def test_a_monitor_that_can_list_nothing_is_not_ready() -> None:
     """Readiness names the accounts while all of them fail, not while one works, and says nothing of what left."""
     world = TwoEnvironments(interval=30)
     monitor = world.monitor()
-    ready = monitor.monitor._health.why_not_ready
+    ready = monitor.monitor._watch.health.why_not_ready
     world.other.before = raiser(StorageUnavailable("no answer", after=5.0))
     monitor.round()
     assert ready() is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from libs.common.kafka.records import Outbound
 from libs.common.process.health import Health
 from libs.common.process.service import Stop
+from libs.common.process.watch import Watch
 from libs.common.settings.storage import Layout
 from tests.monitor_world import PARTITIONS, TOPICS, World, metric
 
@@ -28,7 +29,7 @@ def test_a_long_state_topic_is_read_with_heartbeats_and_polls() -> None:
         world.storage.write(f"{number}", 1)
     world.monitor().round()
     successor, health = world.monitor(), Beats()
-    successor.monitor._health = health
+    successor.monitor._watch = Watch(Stop(), health)
     successor.monitor.step()
     assert health.count > 50
     assert successor.session.polls > 50

@@ -20,11 +20,12 @@ from libs.common.kafka.group.offsets import next_offsets
 from libs.common.kafka.loops.batching import Collector, PollPolicy
 from libs.common.kafka.loops.dead_letter_writer import DeadLetterWriter
 from libs.common.kafka.loops.limit import SMALLEST_SAMPLE_OF_SINKS, RejectionLimit
-from libs.common.kafka.loops.waiting import Held, Pausable, Reason, Waiting, Watch
+from libs.common.kafka.loops.waiting import Held, Pausable, Reason, Waiting
 from libs.common.kafka.records import Inbound, NextOffsets, TopicPartition
 from libs.common.messages.dead_letters import DeadLetter
 from libs.common.process.health import NO_PARTITIONS, Health, Need
 from libs.common.process.service import Stop
+from libs.common.process.watch import Watch
 from libs.common.settings.kafka import KafkaSettings
 
 __all__ = ["BatchHandler", "Handled", "PollPolicy", "SinkLoop", "SinkLoopSpec"]

@@ -28,11 +28,12 @@ from libs.common.kafka.loops.batching import Collector, PollPolicy
 from libs.common.kafka.loops.dead_messages import dead_message
 from libs.common.kafka.loops.isolation import Isolation
 from libs.common.kafka.loops.limit import RejectionLimit
-from libs.common.kafka.loops.waiting import Held, Reason, Waiting, Watch
+from libs.common.kafka.loops.waiting import Held, Reason, Waiting
 from libs.common.kafka.records import CommitResult, Inbound, Listener, Outbound, Session, TopicPartition
 from libs.common.messages.dead_letters import ErrorCode
 from libs.common.process.health import NO_PARTITIONS, Health, Need
 from libs.common.process.service import Stop
+from libs.common.process.watch import Watch
 
 __all__ = ["PollPolicy", "Transform", "TransformLoop"]
 
@@ -141,7 +142,7 @@ class TransformLoop:
             DeadLetterLimit: `handle` raises on record after record.
         """
         health.not_ready(NO_PARTITIONS)
-        run = self._opened(stop, health)
+        run = self._opened(Watch(stop, health))
         try:
             while not stop.is_set():
                 health.beat()
@@ -152,12 +153,12 @@ class TransformLoop:
         finally:
             run.session.close()
 
-    def _opened(self, stop: Stop, health: Health) -> _Run:
+    def _opened(self, watch: Watch) -> _Run:
         held = Held()
-        session = self._make_session(_Listener(self._transform, held, stop, health))
+        session = self._make_session(_Listener(self._transform, held, watch))
         held.collector = collector = Collector(session.poll, self._policy)
         session.open()
-        return _Run(session, held, collector, Waiting(session, collector, _FOR_OTHERS, Watch(stop, health), self._clock))
+        return _Run(session, held, collector, Waiting(session, collector, _FOR_OTHERS, watch, self._clock))
 
     def _process(self, run: _Run) -> None:
         while run.held.batch:
@@ -235,11 +236,11 @@ def crash_letter(record: Inbound, stage: str, errors_topic: str) -> Outbound:
 class _Listener:
     """Tells the transform of partitions. What is held and not committed is forgotten, because it comes again."""
 
-    def __init__(self, transform: Transform, held: Held, stop: Stop, health: Health) -> None:
+    def __init__(self, transform: Transform, held: Held, watch: Watch) -> None:
         self._transform = transform
         self._held = held
-        self._stop = stop
-        self._health = health
+        self._watch = watch
+        self._health = watch.health
         self._is_rewinding = False  # and has to wait with it
         self._throttle = Throttle()
 
@@ -267,9 +268,9 @@ class _Listener:
     def _tell(self, hear: _Hear, partitions: Collection[TopicPartition]) -> None:
         """Call the transform. If it raises Retry, the session leaves the partitions unread and calls again when it is time."""
         try:
-            hear(partitions, self._keep_alive)
+            hear(partitions, self._watch.keep_alive)
         except Retry as retry:
-            if not self._stop.is_set():
+            if not self._watch.stop.is_set():
                 self._say(retry)
             raise
 
@@ -278,9 +279,3 @@ class _Listener:
         self._health.not_ready(f"partitions wait: {retry}")
         if self._throttle.admits():
             log.warning("partitions wait", reason=str(retry), retry_seconds=retry.after)
-
-    def _keep_alive(self) -> None:
-        """Stay alive while the transform loads, or leave it when the process is to end."""
-        if self._stop.is_set():
-            raise Retry("the service ends")
-        self._health.beat()

@@ -19,8 +19,8 @@ from libs.common.errors import Retry
 from libs.common.kafka.client.throttle import Throttle
 from libs.common.kafka.loops.batching import Collector
 from libs.common.kafka.records import Inbound, TopicPartition
-from libs.common.process.health import Health, Need
-from libs.common.process.service import Stop
+from libs.common.process.health import Need
+from libs.common.process.watch import Watch
 
 log = structlog.get_logger(__name__)
 
@@ -71,14 +71,6 @@ class Reason:
     text: str
     need: Need
     retries: Counter
-
-
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """Who may end a wait, and who is told of it."""
-
-    stop: Stop
-    health: Health
 
 
 class Waiting:
