@@ -1,4 +1,4 @@
-"""Decisions as Kafka records: the events of a blob in order, and its new state under the same key."""
+"""Turn decisions into Kafka records: the events of a blob in order, and its new state under the same key."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from services.blob_monitor.sources import Scope, Territory
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A listed blob of a scope and where its content belongs."""
+    """A listed blob with its scope and stream."""
 
     scope: Scope
     stream: Stream
@@ -38,7 +38,7 @@ class Seen:
 
 
 def seen_in(scope: Scope, blob: ListedBlob) -> Seen:
-    """Return a blob of `scope` that a source accepts, with its stream."""
+    """Return a blob of `scope` with the stream of the source that accepts it."""
     stream = scope.territory.stream_of(blob.name)
     if stream is None:
         raise ValueError(f"no source accepts {blob.name!r}")
@@ -47,7 +47,7 @@ def seen_in(scope: Scope, blob: ListedBlob) -> Seen:
 
 @dataclass(frozen=True, slots=True)
 class Announcer:
-    """Makes records."""
+    """Builds records."""
 
     topics: TopicSettings
     timeout_seconds: int
@@ -93,7 +93,7 @@ class Announcer:
         return _record(self.topics.blobs, blob.key, event)
 
     def forgotten(self, blob: BlobId, now: datetime) -> Outbound:
-        """Return the event that nothing has to be known of a blob any more."""
+        """Return the event that tells others to forget a blob."""
         return _record(self.topics.blobs, blob.key, BlobForgotten(str(blob), now))
 
     def removal(self, blob: BlobId) -> Outbound:
@@ -105,16 +105,16 @@ class Announcer:
         return _record(self.topics.blobs, _prefix_key(event), event)
 
     def dead(self, letter: DeadLetter) -> Outbound:
-        """Return the record of a message that nobody can deal with."""
+        """Return the dead letter for a message that cannot be handled."""
         return Outbound(self.topics.errors, letter.data, letter.key, letter.headers())
 
     def first_look(self, territory: Territory, at: datetime) -> Outbound:
-        """Return the record that remembers when a territory was first looked at."""
+        """Return the record of the first look at a territory."""
         event = _look(Scope(territory, territory.prefix), at)
         return _record(self.topics.blob_state, _prefix_key(event), event)
 
     def full_listing(self, scope: Scope, started_at: datetime) -> Outbound:
-        """Return the record that remembers that all of a scope has been listed."""
+        """Return the record of a scope's full listing."""
         return _record(self.topics.blob_state, f"{FULL_LISTING}{scope.key}".encode(), _look(scope, started_at))
 
 

@@ -1,8 +1,8 @@
-"""The monitor's main loop: keeps the group's heartbeat, starts jobs, decides about listed blobs, commits what was decided.
+"""The monitor's main loop: keeps up the group's heartbeat, starts jobs, decides about listed blobs and commits the decisions.
 
-Everything but listing happens in one thread. Decisions are made against memory plus what is not committed yet, and reach memory
-when their transaction is committed. Whenever partitions leave or a transaction fails, all running work is dropped, the state
-topic is read to its end again, and the listings are repeated: nothing is announced twice, since nothing was remembered.
+Everything except listing happens in one thread. Decisions are made against memory plus uncommitted decisions, and reach memory
+when their transaction commits. Whenever partitions are revoked or a transaction fails, all running work is dropped, the state
+topic is read to its end again, and the listings are repeated: nothing is announced twice, because nothing was remembered.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _VANISHED_AFTER = timedelta(minutes=15)
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the monitor is made of; nothing is connected yet."""
+    """The monitor's components, not yet connected."""
 
     make_session: Callable[[Listener], Session]
     make_table: MakeTable
@@ -88,22 +88,22 @@ class Monitor:
         self._environments = {
             place.alias: Environment(place, settings, self._memory, clock, recaller) for place in parts.places
         }
-        # A queue is read by one monitor, which therefore owns all scopes of its environment.
+        # One monitor reads a queue, and therefore owns all scopes of its environment.
         self._undivided = frozenset(place.alias for place in parts.places if place.feed)
         self._session = parts.make_session(self)
         self._table = parts.make_table(self._memory.apply)
         self._count_partitions = parts.partitions
         self._partitions = 1
-        self._owners: dict[str, TopicPartition] = {}  # partitions of keys, which take long to compute
+        self._owners: dict[str, TopicPartition] = {}  # cache of partitions by key, which are expensive to compute
         self._covered: frozenset[TopicPartition] = frozenset()  # partitions whose scopes are in memory
         self._state_topic = topics.blob_state
         self._inbox: Inbox = queue.Queue(_INBOX_MESSAGES)
         self._pending = Pending(clock.monotonic())
         self._epoch = 0
-        self._is_stale = True  # the state topic may hold what memory does not
+        self._is_stale = True  # memory may lag behind the state topic
         self._caught_up_at = clock.monotonic()
-        self._is_waiting = False  # for Kafka, and has said so
-        self._watch = Watch(Stop(), Health())  # until `run` is given them
+        self._is_waiting = False  # for Kafka; already logged
+        self._watch = Watch(Stop(), Health())  # replaced by `run`
 
     def run(self, stop: Stop, health: Health) -> None:
         """Work until `stop` is set."""
@@ -120,24 +120,24 @@ class Monitor:
             self._close()
 
     def assigned(self, partitions: Collection[TopicPartition]) -> None:
-        """Take over: read what others have written before anything is listed."""
+        """Take over partitions: before listing anything, read what others have written."""
         log.info("partitions assigned", count=len(partitions))
         self._watch.health.ready()
         self._start_again()
 
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
-        """Drop what is running; who owns what is seen anew."""
+        """Drop running work; ownership is determined anew."""
         log.info("partitions revoked", count=len(partitions))
         self._watch.health.not_ready(NO_PARTITIONS)
         self._start_again()
 
     def rewound(self, partitions: Collection[TopicPartition]) -> None:
-        """Drop what was not committed, and do it again."""
+        """Drop uncommitted work and repeat it."""
         del partitions
         self._start_again()
 
     def step(self) -> None:
-        """Go round once: heartbeat, start what is due, take what has come, commit what is ready."""
+        """Run one iteration: heartbeat, start due jobs, handle results, commit if ready."""
         self._session.poll(_POLL_RECORDS, _WAIT_SECONDS if self._inbox.empty() else 0.0)
         due = [(environment, kind) for environment in self._environments.values() for kind in environment.due()]
         if self._session.owned() and (due or self._is_stale) and (self._is_recent() or self._catch_up()):
@@ -149,7 +149,7 @@ class Monitor:
     def _start_jobs(self, due: Sequence[tuple[Environment, Kind]]) -> None:
         listed = horizons(self._clock.now(), self._settings)
         if self._memory.is_ahead_of(listed):
-            log.warning("the clock was set back; what is known of blobs is read anew")
+            log.warning("the clock was set back; reloading the state of blobs")
             self._covered = frozenset()
             self._start_again()
             return
@@ -168,7 +168,7 @@ class Monitor:
         self._partitions = self._count_partitions()
         self._table.open()
         self._session.open()
-        self._session.pause()  # partitions mean ownership; their records come through the table
+        self._session.pause()  # partitions only mean ownership; records are read through the table
 
     def _close(self) -> None:
         for environment in self._environments.values():
@@ -188,11 +188,11 @@ class Monitor:
         self._memory.release_all()
 
     def _is_recent(self) -> bool:
-        """Tell whether memory is good enough: what is owned is known exactly, of others' work something may be missing."""
+        """Return whether memory is recent enough: owned scopes are exact, but others' latest work may be missing."""
         return not self._is_stale and self._clock.monotonic() - self._caught_up_at < _CATCH_UP_EVERY_SECONDS
 
     def _catch_up(self) -> bool:
-        """Read the state topic to its end; False if Kafka does not answer now, or partitions came or went meanwhile."""
+        """Read the state topic to its end; False if Kafka does not respond, or partitions changed meanwhile."""
         epoch = self._epoch
         try:
             if self._is_stale:
@@ -211,21 +211,21 @@ class Monitor:
         return not self._is_stale
 
     def _follow_partitions(self) -> None:
-        """See whether the state topic was given partitions: by their number scopes are divided, and all of them are read."""
+        """Check whether the partition count of the state topic has changed: scopes are divided by it, and all are read."""
         count = self._count_partitions()
         if count != self._partitions:
-            log.info("the state topic has another number of partitions; scopes are divided anew", partitions=count)
+            log.info("the partition count of the state topic has changed; redistributing scopes", partitions=count)
             self._partitions = count
             self._owners.clear()
             self._covered = frozenset()
 
     def _keep_alive(self) -> None:
-        """Stay alive and in the group while millions of records are read, or until the process is to end."""
+        """Stay alive and in the group while millions of records are read; raise Retry if the process should stop."""
         self._watch.keep_alive()
         self._session.poll(_POLL_RECORDS, 0.0)
 
     def _cover(self, owned: frozenset[TopicPartition]) -> None:
-        """See that memory is of the scopes of the partitions that are `owned`; what has come is read from the beginning."""
+        """Make memory cover the scopes of the `owned` partitions; if any are new, reload from the beginning."""
         if owned == self._covered:
             return
         if not owned <= self._covered:
@@ -257,18 +257,18 @@ class Monitor:
         return self._owns(scope.key) and not self._rules.awaits_first_look(scope.territory)
 
     def _is_to_look(self, territory: Territory) -> bool:
-        """Tell whether to note since when `territory` is looked at: the owner of its key does, the others wait to read it."""
+        """Return whether to record the first look at `territory`: the owner of its key does, the others wait to read it."""
         return self._rules.awaits_first_look(territory) and self._owns(territory.key)
 
     def _look_first(self, looked: Looked) -> bool:
-        """Write the first look down; False if it was aborted."""
+        """Record the first look; False if the transaction was aborted."""
         if self._session.commit([self._announcer.first_look(looked.territory, looked.at)], {}) is CommitResult.ABORTED:
             return False
         self._memory.look_first(looked.territory.key, looked.at)
         return True
 
     def _receive(self) -> None:
-        """Handle what the threads have found, not too much at once; wait a little if there is nothing."""
+        """Handle a limited number of the threads' findings; wait briefly if there are none."""
         try:
             self._handle(*self._inbox.get(timeout=_WAIT_SECONDS))
             for _ in range(_INBOX_MESSAGES):
@@ -304,16 +304,16 @@ class Monitor:
         self._tell_storage()
 
     def _tell_storage(self) -> None:
-        """Say so where nothing can be listed in any environment."""
+        """Report not ready if nothing can be listed in any environment."""
         troubles = [environment.trouble() for environment in self._environments.values()]
         if None in troubles:
             self._watch.health.ready(Need.STORAGE)
         else:
             accounts = ", ".join(filter(None, troubles))
-            self._watch.health.not_ready(f"no container can be listed: {accounts}; the log says why", Need.STORAGE)
+            self._watch.health.not_ready(f"no container can be listed: {accounts}; see the log for reasons", Need.STORAGE)
 
     def _take(self, account: str, letters: Iterable[Letter]) -> None:
-        """Decide about the blobs that events have named; a message that is not for us now comes again."""
+        """Decide about the blobs named by events; a message that is not ours to handle now reappears later."""
         for letter in letters:
             if not all(self._is_mine(scope) for scope, _ in letter.blobs):
                 continue
@@ -340,7 +340,7 @@ class Monitor:
             metrics.BLOBS.labels(task.scope.territory.alias, verdict).inc(count)
 
     def _judge(self, task: Task, blob: ListedBlob, known: Known | None, decision: Decision) -> Verdict:
-        """Do what was decided."""
+        """Carry out a decision."""
         if decision.known is not None:
             known = decision.known
             self._announce(seen_in(task.scope, blob), known, decision.steps, self._clock.now())
@@ -358,9 +358,9 @@ class Monitor:
         self._pending.update(seen.scope, seen.blob.name, known)
 
     def _recalled(self, job: Job, message: Recalled) -> bool:
-        """Hold what is known of scopes that are to be listed in full, and forget blobs whose names were looked for.
+        """Load the known blobs of scopes about to be listed in full, and forget the doomed blobs whose names were found.
 
-        False if a transaction failed.
+        Return False if a transaction failed.
         """
         for scope in job.recall:
             self._memory.attach(scope, message.rows[scope.key])
@@ -372,7 +372,7 @@ class Monitor:
         return True
 
     def _complete(self, done: TaskDone) -> bool:
-        """Commit the rest of a full listing and let go of what it has not seen; False if a transaction failed."""
+        """Commit the rest of a full listing and handle blobs it did not see; False if a transaction failed."""
         if not self._commit():
             return False
         scope, listing_round = done.task.scope, done.task.listing_round
@@ -391,7 +391,7 @@ class Monitor:
         return True
 
     def _let_go(self, scope: Scope, name: str, known: Known) -> None:
-        """Close a blob that is gone from storage, or forget it when it has been gone for long."""
+        """Close a blob that was deleted from storage, or forget it once it has been gone long enough."""
         now, account = self._clock.now(), scope.territory.alias
         unwritten = now - known.modified
         closes = not known.closed and self._settings.closing_enabled and unwritten >= _VANISHED_AFTER
@@ -399,7 +399,7 @@ class Monitor:
             return
         if closes:
             self._pending.add(account, "BlobClosed", self._announcer.closed(scope, name, known, now))
-            self._drop(scope, name)  # ingest keeps what it knows: the blob was there not long ago
+            self._drop(scope, name)  # ingest keeps its checkpoint: the blob existed until recently
         else:
             self._forget(scope, name)
 
@@ -413,7 +413,7 @@ class Monitor:
         self._pending.update(scope, name, None)
 
     def _commit(self) -> bool:
-        """Write what is pending in one transaction; False if it was aborted and everything starts again."""
+        """Write pending records in one transaction; False if it was aborted and everything starts again."""
         pending, self._pending = self._pending, Pending(self._clock.monotonic())
         if pending.outputs:
             result = self._session.commit(pending.outputs, {})

@@ -1,8 +1,7 @@
-"""One environment's rhythm: when its current blobs and when everything is listed, what is due, and how storage fares.
+"""One environment: when its current blobs are listed, when everything is listed, what is due, and whether storage responds.
 
-Two works alternate independently, each in threads of its own while it lasts, so that a long full listing does not hold up the
-current hour. A storage error stops only its container, and delays its environment if storage asks for that; each change of
-condition is one log line.
+Each kind of job runs independently, in its own threads, so that a long full listing does not delay the current hour. A storage
+error stops only its container, and delays its environment if storage asks for that; each change of condition is logged once.
 """
 
 from __future__ import annotations
@@ -48,12 +47,12 @@ from services.blob_monitor.sources import Scope, Territory
 
 log = structlog.get_logger(__name__)
 
-# Between two listings of where blobs grow, where the settings do not say. Flow logs are written once a minute.
+# Default interval between listings of the prefixes where blobs grow. Flow logs are written once a minute.
 _HOURLY_SECONDS = 60.0
 _OTHER_SECONDS = 30.0
-# Rows in memory of scopes that are listed in full: 48 bytes each.
+# Rows in memory for scopes being listed in full, at 48 bytes each.
 _MOST_ROWS = 1_000_000
-# What is due within so much of the time between two full listings shares the reading of the state topic.
+# Full listings due within this fraction of their interval share one pass over the state topic.
 _AHEAD = 0.1
 _NOT_ASKED = "not asked yet"
 _QUEUE_PAUSE_SECONDS = 30.0
@@ -61,7 +60,7 @@ _QUEUE_PAUSE_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Wall clock (UTC, for what names and states say) and monotonic seconds (for waiting)."""
+    """Wall clock (UTC, for times in names and states) and monotonic seconds (for waiting)."""
 
     now: Callable[[], datetime]
     monotonic: Callable[[], float]
@@ -69,7 +68,7 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What one environment consists of."""
+    """The parts of one environment."""
 
     alias: str
     interval: float | None  # None: by layout
@@ -80,14 +79,14 @@ class Place:
 
 @dataclass(slots=True)
 class _Lane:
-    """One of the two works: when it is due and what is running."""
+    """One kind of job: when it is due and what is running."""
 
     due: float = 0.0
-    pause: float = 0.0  # what storage asked for during the job
+    pause: float = 0.0  # requested by storage during the job
     job: Job | None = None
     work: Work | None = None
     failed: set[str] = field(default_factory=set)  # containers that failed during the job
-    has_more: bool = False  # to do at once
+    has_more: bool = False  # continue at once
 
     def is_free(self) -> bool:
         return self.job is None and (self.work is None or self.work.is_over())
@@ -95,17 +94,17 @@ class _Lane:
 
 @dataclass(slots=True)
 class _Scopes:
-    """The scopes of one territory, when it is discovered again, and when its current blobs are listed again."""
+    """The scopes of one territory, with the times of its next discovery and next current listing."""
 
     found: dict[str, Scope] = field(default_factory=dict)
     discover_at: float = 0.0
     list_at: float = 0.0
-    turn: int = 0  # how often its current blobs have been listed
+    turn: int = 0  # number of current listings so far
 
 
 @dataclass(frozen=True, slots=True)
 class Doom:
-    """Blobs that a full listing has missed, by the digests of their names, which only the state topic has."""
+    """Blobs that a full listing did not see, by the digests of their names, which only the state topic has."""
 
     task: Task
     digests: frozenset[bytes]
@@ -126,49 +125,49 @@ class Environment:
         self._rhythm = Rhythm(SELDOM if place.interval is None and place.feed is None else ALWAYS, settled)
         self._full_at: dict[str, float] = {}  # by scope key
         self._rounds = 0
-        self._waits = False  # a scope for what is known of it
+        self._waits = False  # whether a scope waits for its known blobs to be loaded
         self._doomed: dict[str, Doom] = {}
-        self._sought: dict[str, Doom] = {}  # by the job that runs
-        self._trouble: dict[str, str] = {}  # by container: what kind of error
+        self._sought: dict[str, Doom] = {}  # by the running job
+        self._trouble: dict[str, str] = {}  # kind of error, by container
         self._queue_trouble: str | None = _NOT_ASKED
         self._receipts: list[Receipt] = []  # of messages to delete
         self._reads = 1
 
     def due(self) -> list[Kind]:
-        """Return the works that could start now."""
+        """Return the kinds of jobs that could start now."""
         now = self._clock.monotonic()
         return [kind for kind, lane in self._lanes.items() if lane.is_free() and now >= lane.due]
 
     def plan(self, kind: Kind, mine: Callable[[Scope], bool], epoch: int, looks: tuple[Territory, ...]) -> Job:
-        """Return the job of `kind` that is due, on the scopes that are `mine`; the current one also takes first looks."""
+        """Return the due job of `kind` for the scopes that are `mine`; a current job also takes first looks."""
         scopes = [scope for group in self._scopes.values() for scope in group.found.values()]
         own = [scope for scope in scopes if mine(scope)]
         metrics.SCOPES.labels(self.place.alias, "found").set(len(scopes))
         metrics.SCOPES.labels(self.place.alias, "owned").set(len(own))
         if kind is Kind.FULL:
-            # What was lost is forgotten, so that it is listed in full when it comes back.
+            # Forget lost scopes, so that they are listed in full when they come back.
             kept = {scope.key for scope in own}
             self._full_at = {key: at for key, at in self._full_at.items() if key in kept}
             return self._plan_full(own, epoch)
         return Job(self.place.alias, kind, epoch, tuple(self._to_discover()), tuple(self._current_tasks(own)), looks)
 
     def plan_events(self, epoch: int) -> Job:
-        """Return the job that reads the queue and deletes what is dealt with."""
+        """Return the job that reads the queue and deletes handled messages."""
         receipts, self._receipts = tuple(self._receipts), []
         return Job(self.place.alias, Kind.EVENTS, epoch, (), (), reads=self._reads, receipts=receipts)
 
     def settle(self, receipts: Iterable[Receipt]) -> None:
-        """Have messages deleted: what they have led to is committed."""
+        """Schedule the deletion of messages whose outcome is committed."""
         before = len(self._receipts)
         self._receipts += receipts
         metrics.SETTLED.labels(self.place.alias).inc(len(self._receipts) - before)
 
     def meet(self, scope: Scope) -> None:
-        """Take note of a scope of which an event has told: it need not be discovered."""
+        """Add a scope named by an event, without waiting for its discovery."""
         self._scopes[scope.territory.key].found.setdefault(scope.prefix, scope)
 
     def start(self, job: Job, inbox: Inbox) -> None:
-        """Run `job` in threads; its messages arrive in `inbox` and come back through `follow`."""
+        """Run `job` in threads; its messages arrive in `inbox`, from which the caller passes them to `follow`."""
         lane = self._lanes[job.kind]
         lane.due, lane.pause = self._next_due(job.kind), 0.0
         lane.failed.clear()
@@ -180,7 +179,7 @@ class Environment:
         lane.work.start(max(1, self._settings.concurrency // 4) if job.kind is Kind.FULL else self._settings.concurrency)
 
     def follow(self, job: Job, message: Message) -> None:
-        """Take note of how `job` goes on."""
+        """Record the progress of `job`."""
         match message:
             case Looked(territory):
                 self._works(territory.container)
@@ -207,27 +206,27 @@ class Environment:
                 pass
 
     def trouble(self) -> str | None:
-        """Say what kinds of errors the last listings met if no container of the environment can be listed; else None."""
+        """Return the kinds of errors if no container of the environment can be listed; otherwise None."""
         if not self.place.containers or self.place.containers.keys() - self._trouble.keys():
             return None
         return f"{self.place.alias} ({', '.join(sorted(set(self._trouble.values())))})"
 
     def cancel(self) -> None:
-        """Drop what is running and do it again soon: ownership or what was committed has changed."""
+        """Drop running jobs and repeat them soon: ownership or committed state has changed."""
         for lane in self._lanes.values():
             if lane.job is not None:
                 lane.job.cancelled.set()
                 lane.job = None
         self._rhythm.forget()
         self._doomed.clear()
-        self._receipts.clear()  # these messages come again, and are nothing new then
-        self._queue_trouble = _NOT_ASKED  # another monitor may read it from now on
+        self._receipts.clear()  # these messages reappear, with nothing new in them
+        self._queue_trouble = _NOT_ASKED  # another monitor may read the queue from now on
         if self.place.feed is not None:
             metrics.QUEUE_UP.remove(self.place.alias)
         self._hurry()
 
     def close(self) -> None:
-        """End the threads and close connections."""
+        """Stop the threads and close connections."""
         self.cancel()
         for container in self.place.containers.values():
             container.close()
@@ -264,13 +263,13 @@ class Environment:
         return _HOURLY_SECONDS if territory.layout is Layout.HOURLY else _OTHER_SECONDS
 
     def _listing_interval(self, territory: Territory) -> float:
-        """Listings are rare while events come and whatever they name can be looked at."""
+        """Return a long interval while events arrive and the blobs they name can be read, otherwise the usual one."""
         if self.place.feed is None or self._queue_trouble or self._trouble:
             return self._interval(territory)
         return self._settings.events.listing_seconds
 
     def _next_due(self, kind: Kind) -> float:
-        """Return when one of the territories is due; what is listed in full is due at its own times, seen at these."""
+        """Return when to check for due territories; full listings have their own times, checked at this interval."""
         now = self._clock.monotonic()
         if kind is Kind.EVENTS:
             return now + self._settings.events.poll_seconds
@@ -278,31 +277,31 @@ class Environment:
         return now + min(map(interval, self.place.territories), default=_OTHER_SECONDS)
 
     def _list_sooner(self) -> None:
-        """Go back to the usual interval."""
+        """Return to the usual interval."""
         now, lane = self._clock.monotonic(), self._lanes[Kind.CURRENT]
         for territory in self.place.territories:
             scopes, soon = self._scopes[territory.key], now + self._interval(territory)
             scopes.list_at, lane.due = min(scopes.list_at, soon), min(lane.due, soon)
 
     def _left_open(self, scope: Scope, covered: tuple[str, ...]) -> list[str]:
-        """Return the hours or days not `covered` in which blobs wait to be closed."""
+        """Return the hours or days not `covered` that contain open blobs."""
         if not self._settings.closing_enabled:
             return []
         names = (name for name in self._memory.open_names(scope) if not covered or not name.startswith(covered))
         return sorted({time_prefix(scope.territory.layout, scope.prefix, name) for name in names})
 
     def doom(self, doom: Doom) -> None:
-        """Have the names looked for of blobs that are gone and are to be forgotten."""
+        """Schedule a lookup of the names of deleted blobs that should be forgotten."""
         self._doomed[doom.task.scope.key] = doom
 
     def named(self, names: Mapping[str, frozenset[str]]) -> Iterator[tuple[Task, str]]:
-        """Yield the names that were looked for, each with the full listing that has missed it."""
+        """Yield the names that were looked up, each with the full listing that missed it."""
         for key, found in names.items():
             task = self._sought[key].task
             yield from ((task, name) for name in found if name.startswith(task.prefixes))
 
     def _plan_full(self, own: Sequence[Scope], epoch: int) -> Job:
-        """List those scopes in full of which all is known, and read what is known of others while memory has room for it."""
+        """Plan full listings of scopes whose known blobs are loaded, and load others as far as memory allows."""
         now = self._clock.monotonic()
         soon = now + _AHEAD * self._settings.reconcile_seconds
         due = [scope for scope in own if self._full_at.get(scope.key, 0.0) <= now]
@@ -344,7 +343,7 @@ class Environment:
             self._hurry()
 
     def _hurry(self) -> None:
-        """Begin again as soon as what runs has ended: there is more to list than before."""
+        """Make everything due as soon as the running jobs end: there is more to list than before."""
         for lane in self._lanes.values():
             lane.due = 0.0
         for scopes in self._scopes.values():
@@ -356,7 +355,7 @@ class Environment:
         metrics.LISTING_SECONDS.labels(job.account, job.kind).inc(max(seconds, 0.0))
         if job.kind is Kind.CURRENT:
             self._rhythm.listed(task.scope, event.prefix, event.blob_count, event.listing_started_at)
-        if event.container not in self._lanes[job.kind].failed:  # other threads may still come to an end after that
+        if event.container not in self._lanes[job.kind].failed:  # other threads may still finish successfully after a failure
             self._works(event.container)
 
     def _ended(self, job: Job, error: Exception | None) -> None:
@@ -364,7 +363,7 @@ class Environment:
         lane.job = None
         if error is not None:
             raise error
-        if job.kind is Kind.EVENTS:  # one request first, many when it was full
+        if job.kind is Kind.EVENTS:  # one request at first, many after a full one
             self._reads = self._settings.concurrency if lane.has_more else 1
         elif not self._trouble:
             metrics.LAST_ROUND.labels(job.account, job.kind).set(self._clock.now().timestamp())
@@ -379,7 +378,7 @@ class Environment:
             self._forget_trouble(container)
             self._trouble[container] = type(error).__name__
             metrics.STORAGE_TROUBLE.labels(self.place.alias, container, type(error).__name__).set(1)
-            log.warning("storage fails; this container waits", account=self.place.alias, container=container, error=str(error))
+            log.warning("storage failed; the container waits", account=self.place.alias, container=container, error=str(error))
             self._list_sooner()
 
     def _queue_fails(self, error: StorageError) -> None:
@@ -387,13 +386,13 @@ class Environment:
         metrics.QUEUE_UP.labels(self.place.alias).set(0)
         if self._queue_trouble != type(error).__name__:
             self._queue_trouble = type(error).__name__
-            log.warning("the queue of events fails; listing at the usual interval", account=self.place.alias, error=str(error))
+            log.warning("the event queue failed; listing at the usual interval", account=self.place.alias, error=str(error))
             self._list_sooner()
 
     def _queue_works(self) -> None:
         metrics.QUEUE_UP.labels(self.place.alias).set(1)
         if self._queue_trouble is not None:
-            log.info("the queue of events works", account=self.place.alias)
+            log.info("the event queue works", account=self.place.alias)
             self._queue_trouble = None
 
     def _works(self, container: str) -> None:
@@ -403,7 +402,7 @@ class Environment:
             metrics.STORAGE_UP.labels(self.place.alias).set(1)
 
     def _forget_trouble(self, container: str) -> bool:
-        """Tell whether there was any."""
+        """Clear a container's trouble; return whether there was any."""
         kind = self._trouble.pop(container, None)
         if kind is not None:
             metrics.STORAGE_TROUBLE.remove(self.place.alias, container, kind)
@@ -411,7 +410,7 @@ class Environment:
 
 
 def _pause(container: str, error: StorageError) -> float:
-    """Return for how long the account is to be left alone: a container that may not be listed says nothing about the others."""
+    """Return for how long to leave the account alone: a container that denies access says nothing about the others."""
     if container == QUEUE:
         return error.after if isinstance(error, StorageUnavailable) else _QUEUE_PAUSE_SECONDS
     return error.after if isinstance(error, StorageUnavailable) and not isinstance(error, Refused) else 0.0

@@ -1,7 +1,7 @@
 """The monitor's decision about one listed blob. Pure: the same blob, memory, rules and time give the same decision.
 
-How long a blob has been unwritten, and how soon after a start it is seen, is told by storage's own clock where the listing has
-it: ours may be minutes off.
+How long a blob has been unwritten, and how soon after a start it is seen, is measured by storage's clock where the listing
+reports it: ours may be minutes off.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from enum import StrEnum
 
 from libs.common.azure.storage.api import ListedBlob
 
-# A blob that is being written while a start_fresh begins has no known size at that moment: what is there when it is first
-# seen, so soon after the start, counts as read.
+# The size that a blob had at the moment of a start_fresh is unknown if it is being written: its content when first seen, this
+# soon after the start, counts as read.
 _SETTLING = timedelta(minutes=10)
 
 
 @dataclass(slots=True)
 class Known:
-    """What is remembered of a blob. Replaced, never changed, but for `round`."""
+    """What is remembered of a blob. Replaced, never changed, except for `round`."""
 
     etag: str
     size: int
@@ -28,11 +28,11 @@ class Known:
     closed: bool
     baseline: int | None = None  # bytes below count as read
     replay_id: str = ""
-    round: int = 0  # the last full listing that has seen it, in this process
+    round: int = 0  # the last full listing, in this process, that saw it
 
 
 class Step(StrEnum):
-    """What is announced about a blob, in this order."""
+    """Kinds of announcements about a blob, in this order."""
 
     REOPENED = "reopened"
     OBSERVED = "observed"
@@ -40,14 +40,14 @@ class Step(StrEnum):
 
 
 class Verdict(StrEnum):
-    """Why nothing, or something, is announced; a bounded set for metrics."""
+    """The reason for announcing something or nothing; a bounded set for metrics."""
 
     UNCHANGED = "unchanged"
-    OUTDATED = "outdated"  # a listing older than what is known
-    TOO_YOUNG = "too_young"  # waits for its minimum age
-    TOO_OLD = "too_old"  # resume policy timestamp: written before what is resumed from
+    OUTDATED = "outdated"  # the listing is older than what is known
+    TOO_YOUNG = "too_young"  # below the minimum age
+    TOO_OLD = "too_old"  # resume policy timestamp: written before the time to resume from
     COUNTED_AS_READ = "counted_as_read"  # start policies start_fresh and from
-    LEFT = "left_to_full_listing"  # of an hour or day that is not remembered as a whole
+    LEFT = "left_to_full_listing"  # its hour or day is no longer completely in memory
     NEW = "new"
     CHANGED = "changed"
     REPLAYED = "replayed"
@@ -56,20 +56,20 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the settings and the start say about one scope."""
+    """The rules of one scope, from the settings and the start."""
 
     closing_timeout: timedelta | None = None  # None: blobs are never closed
     minimum_age: timedelta = timedelta(0)
-    replay_id: str = ""  # announce everything once under this id
+    replay_id: str = ""  # announce every blob once under this id
     # Both by storage's clock.
     read_before: datetime | None = None  # unknown blobs last written before count as read
     existing_at: datetime | None = None  # start_fresh: unknown blobs created before, seen soon after, count as read
-    resume_after: datetime | None = None  # unknown blobs last written before are left alone
+    resume_after: datetime | None = None  # unknown blobs last written before are ignored
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What to announce and what to remember; without `known` the memory stays as it is."""
+    """What to announce and what to remember; without `known`, memory is unchanged."""
 
     verdict: Verdict
     steps: tuple[Step, ...] = ()
@@ -77,11 +77,11 @@ class Decision:
 
 
 def evaluate(blob: ListedBlob, known: Known | None, now: datetime, rules: Rules) -> Decision:
-    """Decide about `blob`, of which `known` is remembered."""
+    """Decide about `blob`, given what is `known` of it."""
     if known is None:
         return _first_sight(blob, now, rules)
     replay = rules.replay_id not in {"", known.replay_id}
-    if blob.etag == known.etag and not replay:  # most blobs: their times are not looked at
+    if blob.etag == known.etag and not replay:  # the common case, which needs no times
         if not known.closed and _is_quiet(blob, known.modified, now, rules):
             return Decision(Verdict.QUIET, (Step.CLOSED,), replace(known, closed=True))
         return Decision(Verdict.UNCHANGED)
@@ -108,7 +108,7 @@ def _first_sight(blob: ListedBlob, now: datetime, rules: Rules) -> Decision:
     if rules.resume_after is not None and blob.last_modified < rules.resume_after:
         return Decision(Verdict.TOO_OLD)
     if _counts_as_read(blob, now, rules):
-        # Closed until it grows: nobody waits for the end of what is not read.
+        # Closed until it grows: nothing waits for the end of content that is not read.
         return Decision(Verdict.COUNTED_AS_READ, (), remember(closed=True, baseline=blob.size))
     if _is_too_young(blob, now, rules):
         return Decision(Verdict.TOO_YOUNG)
@@ -124,7 +124,7 @@ def _counts_as_read(blob: ListedBlob, now: datetime, rules: Rules) -> bool:
 
 
 def _is_too_young(blob: ListedBlob, now: datetime, rules: Rules) -> bool:
-    # Without a minimum every blob is old enough, also one that seems to come from the future.
+    # Without a minimum, every blob is old enough, even one that seems to come from the future.
     return bool(rules.minimum_age) and (blob.as_of or now) - blob.last_modified < rules.minimum_age
 
 

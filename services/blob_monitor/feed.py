@@ -1,7 +1,7 @@
-"""What worker threads do with the queue of an environment: take messages, look at the blobs that they name, delete messages.
+"""The work of threads on an environment's event queue: receive messages, look at the blobs they name, delete messages.
 
-An event only says which blob to look at: events come twice, late and in any order, so what is announced is what storage says of
-the blob when it is asked. A message is deleted only when what it has led to is committed, and until then comes again.
+An event only says which blob to look at: events may be duplicated, late or out of order, so what is announced is what storage
+reports about the blob when asked. A message is deleted only once its outcome is committed, and reappears until then.
 """
 
 from __future__ import annotations
@@ -31,36 +31,36 @@ from services.blob_monitor.listing import ContainerFails, Heard, Job, Letter, Me
 from services.blob_monitor.notices import Notice, Reading, read_message
 from services.blob_monitor.sources import Atlas, Scope, Territory
 
-# In place of a container's name, and no name of one.
+# Used in place of a container's name; not a valid one.
 QUEUE: Final = "events queue"
-BATCH: Final = 32  # messages of one request
+BATCH: Final = 32  # messages per request
 _STAGE: Final = "blob_monitor"
-_DELETIONS: Final = 8  # one request each, one after the other
+_DELETIONS: Final = 8  # per unit; one request each, in sequence
 
 
 class Outcome(StrEnum):
-    """What became of an event."""
+    """The outcome of an event."""
 
     LOOKED_AT = "looked_at"
-    GONE = "gone"  # the blob is not there any more
-    FOREIGN = "foreign"  # of an account, container or blob that is not followed
-    OTHER = "other"  # not about a blob that was written
-    WAITS = "waits"  # its container cannot be read now: the message comes again
+    GONE = "gone"  # the blob no longer exists
+    FOREIGN = "foreign"  # about an account, container or blob that is not followed
+    OTHER = "other"  # not about a written blob
+    WAITS = "waits"  # its container cannot be read now: the message reappears
     BROKEN = "broken"  # the message goes to the errors topic
 
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """The queue in which events about one account arrive."""
+    """The queue of events about one account."""
 
     name: str
     queue: Queue
-    account: str | None  # as events name it; None: any
+    account: str | None  # as named in events; None: any
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Does what jobs of kind `EVENTS` ask for."""
+    """Carries out jobs of kind `EVENTS`."""
 
     alias: str
     feed: Feed
@@ -70,7 +70,7 @@ class Reader:
     now: Callable[[], datetime]
 
     def units(self, job: Job) -> Iterator[Unit]:
-        """Yield the parts of `job`, which may be done at the same time."""
+        """Yield the units of `job`, which may run concurrently."""
         for start in range(0, len(job.receipts), _DELETIONS):
             yield Unit(QUEUE, self._delete(job.receipts[start : start + _DELETIONS]))
         for _ in range(job.reads):
@@ -80,7 +80,7 @@ class Reader:
         for receipt in receipts:
             try:
                 self.feed.queue.delete(receipt)
-            except MessageGone:  # it was hidden for too short a time, comes again, and is nothing new then
+            except MessageGone:  # it became visible again too soon, and will reappear with nothing new in it
                 metrics.LATE_DELETIONS.labels(self.alias).inc()
         yield from ()
 
@@ -97,7 +97,7 @@ class Reader:
 
 @dataclass(slots=True)
 class _Look:
-    """Looks at what the messages of one request name, at each blob once."""
+    """Looks at the blobs named by the messages of one request, at each once."""
 
     reader: Reader
     atlas: Atlas = field(init=False)
@@ -109,10 +109,10 @@ class _Look:
         self.atlas = Atlas(self.reader.territories)
 
     def at(self, message: QueueMessage) -> Letter | None:
-        """Return what `message` leads to; None if it has to come again."""
+        """Return the outcome of `message`; None if it has to reappear."""
         if message.deliveries > self.reader.settings.max_deliveries:
             self.outcomes[Outcome.BROKEN] += 1
-            reason = f"read {message.deliveries} times and never dealt with; full listings find the blob that it may be about"
+            reason = f"read {message.deliveries} times but never handled; full listings will find the blob it may name"
             return Letter(message.receipt, (), self._dead(message, ErrorCode.UNHANDLED, reason))
         reading = read_message(message.text)
         blobs = [found for notice in reading.notices if (found := self._blob(notice)) is not None]
@@ -134,7 +134,7 @@ class _Look:
         return DeadLetter(_STAGE, code, reason, data, self.reader.alias.encode(), source=source)
 
     def _blob(self, notice: Notice) -> tuple[Scope, ListedBlob] | StorageError | None:
-        """Return the blob as it is now, or why it cannot be told; None if there is nothing to tell."""
+        """Return the blob as it is now, or the error if it cannot be read; None if there is nothing to announce."""
         scope = self._scope(notice)
         if scope is None:
             self.outcomes[Outcome.FOREIGN] += 1
@@ -154,7 +154,7 @@ class _Look:
         return (scope, blob) if blob else None
 
     def _scope(self, notice: Notice) -> Scope | None:
-        """Return the scope of a blob that is followed."""
+        """Return the scope of a blob; None if it is not followed."""
         account = self.reader.feed.account
         if account is not None and notice.account is not None and notice.account.lower() != account.lower():
             return None
@@ -169,12 +169,12 @@ class _Look:
 
 
 def _ask(container: Container, name: str, now: Callable[[], datetime]) -> ListedBlob | None:
-    """Return a blob as storage shows it now; None if it is not there."""
+    """Return a blob as it is in storage now; None if it does not exist."""
     try:
         blob = container.info(name)
     except BlobGone:
         return None
-    except BlobUnreadable:  # a listing shows it all the same, and ingest says why it is not read
+    except BlobUnreadable:  # a listing still shows it, and ingest reports why it cannot be read
         first = next(iter(container.list_blobs(name)), None)
         return first if first is not None and first.name == name else None
     return blob if blob.as_of else replace(blob, as_of=now())

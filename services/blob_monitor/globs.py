@@ -1,8 +1,8 @@
 """Globs on blob names: ``*`` within a directory, ``**`` across, ``?`` one character, ``{a,b}`` either.
 
-``**/`` also stands for no directory at all. A glob matches the whole name, case-sensitively; everything else in it is literal.
-All globs of a filter become one regular expression whose wildcards do not backtrack into each other: the time to match grows at
-most with the square of the name's length, whatever the glob.
+``**/`` also matches no directory at all. A glob matches the whole name, case-sensitively; all other characters are literal.
+All globs of a filter become one regular expression whose wildcards do not backtrack into each other: matching takes at most
+quadratic time in the length of the name, whatever the glob.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ _TOKEN = re.compile(r"\*\*+|\*|\?|[^*?]+")
 
 
 def compile_globs(globs: Sequence[str]) -> re.Pattern[str]:
-    """Return one expression whose ``fullmatch`` tells whether a name matches any of `globs`.
+    """Return an expression whose ``fullmatch`` matches the names that match any of `globs`.
 
     Raises:
-        ConfigError: if braces do not pair or a glob has too many alternatives.
+        ConfigError: braces are unbalanced, or a glob has too many alternatives.
     """
     return re.compile("|".join(_regex(simple) for glob in globs for simple in _expand(glob)), re.DOTALL)
 
 
 def _expand(glob: str) -> list[str]:
-    """Return the brace-free globs that `glob` stands for. Then ``**/`` counts as ``{,**/}``, wherever its parts came from."""
+    """Return the brace-free globs that `glob` stands for. After that, ``**/`` is expanded as ``{,**/}``."""
     found = [each for simple in _expand_braces(glob) for each in _expand_directories(glob, simple)]
     if len(found) > _MAX_EXPANSIONS:
         raise _too_many(glob)
@@ -47,7 +47,7 @@ def _expand_directories(glob: str, simple: str) -> list[str]:
 
 
 def _expand_braces(glob: str) -> list[str]:
-    # An open brace leaves two lists: what stands before it, and its finished alternatives.
+    # An open brace pushes two lists: the texts before it, and its finished alternatives.
     stack: list[list[str]] = []
     current = [""]
     for piece in _PIECE.findall(glob):
@@ -62,11 +62,11 @@ def _expand_braces(glob: str) -> list[str]:
                 alternatives = stack.pop() + current
                 current = _join(glob, stack.pop(), alternatives)
             case "}":
-                raise ConfigError(f"glob {glob!r}: a closing brace without an opening one")
+                raise ConfigError(f"glob {glob!r}: unmatched closing brace")
             case _:
                 current = [text + piece for text in current]
     if stack:
-        raise ConfigError(f"glob {glob!r}: an opening brace is never closed")
+        raise ConfigError(f"glob {glob!r}: unmatched opening brace")
     return current
 
 
@@ -78,14 +78,14 @@ def _join(glob: str, heads: Sequence[str], tails: Sequence[str]) -> list[str]:
 
 
 def _too_many(glob: str) -> ConfigError:
-    return ConfigError(f"glob {glob!r}: more than {_MAX_EXPANSIONS} alternatives; write several globs")
+    return ConfigError(f"glob {glob!r}: more than {_MAX_EXPANSIONS} alternatives; split it into several globs")
 
 
 def _regex(glob: str) -> str:
-    """Return the expression of a brace-free glob.
+    """Return the expression for a brace-free glob.
 
-    Between two ``**`` the earliest match of what stands there is always good enough, and so it is between two ``*`` within one
-    directory: those matches are atomic. Only the last wildcard before a fixed end has to try several places.
+    Between two ``**``, the earliest match of the text is always good enough, and likewise between two ``*`` within one
+    directory: those matches are atomic. Only the last wildcard before a fixed end has to try several positions.
     """
     blocks = _split(_TOKEN.findall(glob), lambda token: token.startswith(_ANY))
     first, *rest = [_split(block, lambda token: token == _STAR) for block in blocks]

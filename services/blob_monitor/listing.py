@@ -1,8 +1,8 @@
-"""What worker threads do: ask for the time, discover resource directories and list prefixes, as streams of messages.
+"""The work of listing threads: look at a territory, discover resource directories and list prefixes, as streams of messages.
 
-Nothing here decides or remembers; a listing is never held in memory beyond a page. A job is worked on by several threads, a
-scope by one, so its messages are in order. A container that cannot be listed is reported and passed over; the others of the
-account go on.
+Nothing here decides or remembers; no more than a page of a listing is held in memory. Several threads work on a job, but only
+one on a scope, so that its messages are in order. A container that cannot be listed is reported and skipped; the others of the
+account continue.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ _PATIENCE_SECONDS = 0.2
 
 
 class Kind(StrEnum):
-    """Which of an environment's works a job is; they go on side by side."""
+    """The kind of a job; jobs of different kinds run concurrently."""
 
     CURRENT = "current"  # discovery and where blobs grow now
-    FULL = "full"  # everything, to find what slipped through
-    EVENTS = "events"  # what the environment's queue tells
+    FULL = "full"  # everything, to find what was missed
+    EVENTS = "events"  # the environment's event queue
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Prefixes of one scope to list. `listing_round` numbers a full listing."""
+    """Prefixes of one scope to list. `listing_round` is the number of a full listing, otherwise 0."""
 
     scope: Scope
     prefixes: tuple[str, ...]
@@ -46,16 +46,16 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is listed in one go."""
+    """A unit of work for one environment."""
 
     account: str
     kind: Kind
     epoch: int  # of the assignment it belongs to
     discover: tuple[Territory, ...]
     tasks: tuple[Task, ...]
-    looks: tuple[Territory, ...] = ()  # to note since when they are looked at
-    recall: tuple[Scope, ...] = ()  # to read all that is known of them, before they are listed in full
-    doomed: Mapping[str, frozenset[bytes]] = field(default_factory=dict)  # by scope key: digests of names to find again
+    looks: tuple[Territory, ...] = ()  # whose first look is to be recorded
+    recall: tuple[Scope, ...] = ()  # whose known blobs are to be loaded before a full listing
+    doomed: Mapping[str, frozenset[bytes]] = field(default_factory=dict)  # by scope key: digests of names to look up
     reads: int = 0  # requests for messages of the queue
     receipts: tuple[Receipt, ...] = ()  # of messages to delete
     cancelled: threading.Event = field(default_factory=threading.Event)
@@ -66,7 +66,7 @@ class Looked:
     """A territory was looked at. What is listed from now on is at least as new as `at`."""
 
     territory: Territory
-    at: datetime  # by storage's clock, unless it tells no time
+    at: datetime  # by storage's clock, if it reports a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class PrefixListed:
-    """One prefix has been listed to its end."""
+    """One prefix has been listed completely."""
 
     task: Task
     event: BlobsListed
@@ -103,7 +103,7 @@ class TaskDone:
 
 @dataclass(frozen=True, slots=True)
 class ContainerFails:
-    """A container cannot be listed now: not there, refused, or no answer; the others go on."""
+    """A container cannot be listed now: missing, refused, or not responding; the others continue."""
 
     container: str
     error: StorageError
@@ -111,15 +111,15 @@ class ContainerFails:
 
 @dataclass(frozen=True, slots=True)
 class Recalled:
-    """What the state topic knew when the job began, by scope key."""
+    """Contents of the state topic when the job began, by scope key."""
 
     rows: Mapping[str, PackedTable]
-    names: Mapping[str, frozenset[str]]  # of the doomed
+    names: Mapping[str, frozenset[str]]  # of doomed blobs
 
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """What one message of the queue has led to; it may be deleted when that is committed."""
+    """The outcome of one queue message, which may be deleted once the outcome is committed."""
 
     receipt: Receipt
     blobs: tuple[tuple[Scope, ListedBlob], ...]
@@ -128,7 +128,7 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """Messages of one request. `is_full`: there may be more."""
+    """The messages of one request. `is_full`: there may be more."""
 
     letters: tuple[Letter, ...]
     is_full: bool
@@ -136,7 +136,7 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class JobEnded:
-    """The last message of a job, with the bug that broke it off."""
+    """The last message of a job, with the unexpected exception that ended it, if any."""
 
     error: Exception | None = None
 
@@ -147,7 +147,7 @@ Inbox = queue.Queue[tuple[Job, Message]]
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Some requests to one container, one after the other, and what they find; to Kafka, if there is no container."""
+    """A sequence of requests to one container (to Kafka, if the container is empty) and the messages they produce."""
 
     container: str
     messages: Iterator[Message]
@@ -155,16 +155,16 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What jobs are done with."""
+    """The resources that jobs use."""
 
     containers: Mapping[str, Container]
     now: Callable[[], datetime]
     recall: Callable[[Job], Iterator[Message]]
-    events: Callable[[Job], Iterator[Unit]] = lambda _: iter(())  # parts of a job of that kind
+    events: Callable[[Job], Iterator[Unit]] = lambda _: iter(())  # units of a job of kind EVENTS
 
 
 def units(job: Job, means: Means) -> Iterator[Unit]:
-    """Yield the parts of `job`, which may be done at the same time."""
+    """Yield the units of `job`, which may run concurrently."""
     containers, now = means.containers, means.now
     if job.kind is Kind.EVENTS:
         yield from means.events(job)
@@ -180,7 +180,7 @@ def units(job: Job, means: Means) -> Iterator[Unit]:
 
 
 class Work:
-    """Threads that do the units of one job and send what is found, `JobEnded` last, until the job is cancelled."""
+    """Threads that run the units of one job and send their messages, `JobEnded` last, until the job is cancelled."""
 
     def __init__(self, job: Job, parts: Iterable[Unit], inbox: Inbox) -> None:
         self._job = job
@@ -208,7 +208,7 @@ class Work:
         try:
             while self._error is None and (unit := self._next()) is not None:
                 self._do(unit)
-        except Exception as error:  # noqa: BLE001 - the top of a thread; the main thread raises it
+        except Exception as error:  # noqa: BLE001 - the top of a thread; re-raised in the main thread
             self._error = error
         with self._lock:
             self._running -= 1
@@ -228,7 +228,7 @@ class Work:
         return None
 
     def _do(self, unit: Unit) -> None:
-        """Send what `unit` finds; when storage fails, say so in place of the rest. What has been sent is valid."""
+        """Send the messages of `unit`; if storage fails, send the failure instead of the rest. Those already sent are valid."""
         try:
             for message in unit.messages:
                 if not self._put(message):
@@ -241,7 +241,7 @@ class Work:
                 self._put(ContainerFails(unit.container, error))
 
     def _put(self, message: Message) -> bool:
-        """Wait for room; return False if the job is cancelled instead."""
+        """Send, waiting for room; return False if the job is cancelled instead."""
         while not self._job.cancelled.is_set():
             try:
                 self._inbox.put((self._job, message), timeout=_PATIENCE_SECONDS)
@@ -260,7 +260,7 @@ def _discover(territory: Territory, container: Container) -> Iterator[Message]:
 
 
 def _resource_directories(container: Container, territory: Territory) -> Iterator[str]:
-    """Yield the directories that stand directly above a year; one may lie inside another."""
+    """Yield the directories directly above a year; one may lie inside another."""
     waiting = [territory.prefix]
     while waiting:
         for child in container.list_directories(waiting.pop()):
@@ -279,7 +279,7 @@ def _run(task: Task, container: Container, now: Callable[[], datetime]) -> Itera
 
 def _list(task: Task, prefix: str, container: Container, now: Callable[[], datetime]) -> Iterator[Message]:
     territory = task.scope.territory
-    started_at = now()  # before the first request: what is written from here on may be missing
+    started_at = now()  # before the first request: anything written from here on may be missing
     count = size = 0
     chunk: list[ListedBlob] = []
     for blob in container.list_blobs(prefix):

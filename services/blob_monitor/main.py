@@ -22,10 +22,10 @@ from services.blob_monitor.sources import Territory, territories
 
 
 def build(settings: Settings) -> Service:
-    """Return the monitor, nothing connected yet.
+    """Return the monitor, not yet connected.
 
     Raises:
-        ConfigError: if an environment's sources or credentials cannot work.
+        ConfigError: an environment's sources or credentials cannot work.
     """
     kafka, topic = settings.kafka, settings.topics.blob_state
     spec = SessionSpec("blob-monitor", settings.instance.ordinal, (topic,), Use.OWN)
@@ -42,7 +42,7 @@ def build(settings: Settings) -> Service:
 
 
 def places(settings: Settings) -> tuple[Place, ...]:
-    """Return the enabled environments with their containers; nothing is asked of storage yet."""
+    """Return the enabled environments with their containers, without contacting storage."""
     by_alias: dict[str, list[Territory]] = {}
     for territory in territories(settings.subscriptions):
         by_alias.setdefault(territory.alias, []).append(territory)
@@ -75,17 +75,21 @@ def _feed(environment: Environment, alias: str) -> Feed | None:
 
 
 def _check_queues(settings: Settings, aliases: Iterable[tuple[str, Environment]]) -> None:
-    """Refuse what would lose events.
+    """Refuse configurations that would lose events.
 
     Raises:
-        ConfigError: two environments read one queue, where each deletes what is for the other, or blobs have to wait.
+        ConfigError: two environments share a queue, and would delete each other's events, or blobs have a minimum age.
     """
     readers: dict[str, str] = {}
     for alias, environment in aliases:
         if environment.events is None:
             continue
         if settings.monitor.minimum_age_seconds:
-            raise ConfigError(f"{alias}: events cannot wait for monitor.minimum_age_seconds; set it to 0, or leave out events")
+            raise ConfigError(
+                f"{alias}: events cannot be combined with monitor.minimum_age_seconds; set it to 0, or remove events"
+            )
         address = queue_address(environment.storage, alias, environment.events)
         if (other := readers.setdefault(address, alias)) != alias:
-            raise ConfigError(f"{other} and {alias} read one queue, {address}: give each its own, with its own subscription")
+            raise ConfigError(
+                f"{other} and {alias} read the same queue, {address}: give each its own queue and event subscription"
+            )

@@ -1,15 +1,15 @@
-"""What the monitor remembers of blobs: those that are open or where it lists all the time; all where names carry no time.
+"""The monitor's memory of blobs: open ones, recent ones, and all of them where names carry no time.
 
-The state topic knows every blob. Of it a monitor holds, for its own scopes:
+The state topic has every blob. A monitor keeps in memory, for its own scopes:
 
-- open blobs, half a kilobyte each: their end is awaited;
-- closed blobs of the hours or days that are listed at every interval, about 250 bytes each;
-- in layout flat, where everything is listed every time, closed blobs as packed rows of 48 bytes;
-- in the other layouts such rows of all blobs of a scope while it is listed in full (`recall.py` reads them), and not longer.
+- open blobs, waiting to be closed, at half a kilobyte each;
+- closed blobs of the hours or days that are listed at every interval, at about 250 bytes each;
+- in the flat layout, where everything is listed every time, closed blobs as packed rows of 48 bytes;
+- in the other layouts, packed rows of all blobs of a scope only while it is listed in full (`recall.py` reads them).
 
-So a listing of the current hours says nothing about an unknown blob of an hour that has left memory: full listings do.
-The topic also holds two kinds of `BlobsListed`: one a territory, written when it was first looked at (what start_fresh counts
-as existing), and one a scope, of its last full listing (what resume policy timestamp goes back to).
+Hence a listing of current hours decides nothing about an unknown blob of an hour that has left memory; full listings do.
+The topic also holds two kinds of `BlobsListed`: one per territory, written at the first look at it (which defines what
+start_fresh treats as existing), and one per scope, for its last full listing (from which resume policy timestamp resumes).
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ from services.blob_monitor.sources import Atlas, Scope
 
 log = structlog.get_logger(__name__)
 
-# Before the key of a scope; no account alias begins so.
+# Prefix of scope keys; no account alias begins with it.
 FULL_LISTING = "full:"
-_MOST_DOOMED: Final = 100_000  # names of blobs that are gone, looked for in one reading
+_MOST_DOOMED: Final = 100_000  # deleted blobs whose names are looked up in one pass over the topic
 _CLOSED: Final[dict[str, bool]] = {BlobStatus.CLOSED: True, BlobStatus.OPEN: False}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Same(Enum):
-    """The blob is known, nobody waits for it, and it is the version that was listed."""
+    """The blob is known in the listed version, and is not open."""
 
     SAME = 0
 
 
 class Place(Enum):
-    """Where the row of a blob is."""
+    """Where the row of a blob is kept."""
 
     RECENT = "recent"
     PACKED = "packed"
@@ -62,7 +62,7 @@ class Place(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """How blobs are looked at: to be announced once under a replay id, unless empty; by a full listing, unless 0."""
+    """The context of a look at blobs: a replay id under which to announce each once (or ""), a full listing (or 0)."""
 
     replay_id: str = ""
     listing_round: int = 0
@@ -73,14 +73,14 @@ Remembered = Known | Same | None
 
 @dataclass(slots=True)
 class _Shelf:
-    """The blobs of one scope by the rest of their names."""
+    """The blobs of one scope, keyed by their names without the scope's prefix."""
 
     scope: Scope
     open: dict[str, Known] = field(default_factory=dict)
     recent: dict[str, bytes] = field(default_factory=dict)
     packed: PackedTable | None = None
-    is_expected: bool = False  # rows of all blobs are being read: what is closed meanwhile stays
-    records: int = 0  # no fewer than blobs in the topic: what was read or written of blobs that were not in memory
+    is_expected: bool = False  # rows of all blobs are being read: keep those closed meanwhile
+    records: int = 0  # upper bound on blobs in the topic: records of blobs that were not in memory
     newest: int | None = None  # seconds since 1970 of the last write to any blob
 
 
@@ -90,7 +90,7 @@ class Memory:
     def __init__(self, atlas: Atlas, form: RowForm, *, closing: bool) -> None:
         self._atlas = atlas
         self._form = form
-        self._closing = closing  # else no blob's end is awaited
+        self._closing = closing  # False: no blob is ever open
         self._shelves: dict[str, _Shelf] = {}
         self._first_looks: dict[str, datetime] = {}
         self._full_listings: dict[str, datetime] = {}
@@ -99,7 +99,7 @@ class Memory:
         self._is_loading = True
 
     def begin(self, is_mine: Callable[[str], bool]) -> None:
-        """Forget everything, to load the topic from its beginning; `is_mine` tells scopes by their keys."""
+        """Forget everything before loading the topic from its beginning; `is_mine` judges scopes by their keys."""
         self._shelves.clear()
         self._first_looks.clear()
         self._full_listings.clear()
@@ -108,20 +108,20 @@ class Memory:
         self._is_loading = True
 
     def keep(self, is_mine: Callable[[str], bool]) -> None:
-        """Let go of the scopes that are no longer `is_mine`."""
+        """Drop the scopes for which `is_mine` is false."""
         self._is_mine = is_mine
         self._shelves = {key: shelf for key, shelf in self._shelves.items() if is_mine(key)}
 
     def loaded(self) -> None:
-        """Take note that the end of the topic has been reached."""
+        """Record that the end of the topic has been reached."""
         self._is_loading = False
 
     def is_ahead_of(self, horizons: Mapping[Layout, str]) -> bool:
-        """Tell whether hours or days from `horizons` on have been let go of: the clock was ahead then."""
+        """Return whether hours or days from `horizons` on were already dropped: the clock was ahead then."""
         return any(horizon < self._horizons.get(layout, "") for layout, horizon in horizons.items())
 
     def move(self, horizons: Mapping[Layout, str]) -> None:
-        """Let go of closed blobs of hours and days before `horizons`, which are never moved back."""
+        """Drop closed blobs of hours and days before `horizons`, which never move back."""
         moved = {layout: max(horizon, self._horizons.get(layout, "")) for layout, horizon in horizons.items()}
         if moved == self._horizons:
             return
@@ -131,7 +131,7 @@ class Memory:
                 self._let_go(shelf)
 
     def apply(self, record: Inbound) -> None:
-        """Take in one record of the state topic; one that cannot be read is counted and reported, never fatal."""
+        """Apply one record of the state topic; an unreadable one is counted and logged, never fatal."""
         try:
             key = (record.key or b"").decode()
             if key.startswith(FULL_LISTING):
@@ -145,7 +145,7 @@ class Memory:
             log.error("unreadable state record", partition=record.partition, offset=record.offset, error=str(error))  # noqa: TRY400
 
     def get(self, scope: Scope, name: str, etag: str = "") -> Known | None:
-        """Return what is remembered of a blob that has been listed with `etag`."""
+        """Return what is remembered of a blob listed with `etag`."""
         shelf, rest = self._shelves.get(scope.key), name[len(scope.prefix) :]
         if shelf is None:
             return None
@@ -153,7 +153,7 @@ class Memory:
         return shelf.open.get(rest) or (None if row is None else self._form.unpack(row, etag))
 
     def review(self, scope: Scope, blobs: Sequence[ListedBlob], sight: Sight) -> list[Remembered]:
-        """Return what is remembered of each blob, and mark those that are known as seen."""
+        """Return what is remembered of each blob, and mark known ones as seen."""
         shelf = self._shelves.get(scope.key)
         if shelf is None:
             return [None] * len(blobs)
@@ -187,7 +187,7 @@ class Memory:
             _settle(shelf, rest, place, self._form.pack(known))
 
     def is_resident(self, scope: Scope, name: str) -> bool:
-        """Tell whether a blob would be in memory if it was known: in layout flat, and in the hours or days listed now."""
+        """Return whether a blob would be in memory if known: in the flat layout, or in currently listed hours or days."""
         layout = scope.territory.layout
         if layout is Layout.FLAT:
             return True
@@ -199,16 +199,16 @@ class Memory:
         return self._first_looks.get(key)
 
     def look_first(self, key: str, at: datetime) -> None:
-        """Note when the territory `key` was first looked at, by storage's clock: blob times are compared with it."""
+        """Record when the territory `key` was first looked at, by storage's clock: blob times are compared with it."""
         self._first_looks[key] = at
 
     def open_names(self, scope: Scope) -> list[str]:
-        """Name the blobs of a scope that are not closed."""
+        """Return the names of open blobs in a scope."""
         shelf = self._shelves.get(scope.key)
         return [scope.prefix + rest for rest in shelf.open] if shelf else []
 
     def is_complete(self, scope: Scope) -> bool:
-        """Tell whether all known blobs of a scope are in memory, so that it can be listed in full."""
+        """Return whether all known blobs of a scope are in memory, so that it can be listed in full."""
         shelf = self._shelf(scope)
         if shelf.packed is None and not shelf.records:
             self.expect([scope])
@@ -240,7 +240,7 @@ class Memory:
             shelf.records = len(rows) + len(shelf.open) + len(shelf.recent)
 
     def release(self, scope: Scope) -> None:
-        """Let go of what only a full listing needs."""
+        """Drop what only a full listing needs."""
         shelf = self._shelf(scope)
         shelf.is_expected = False
         if scope.territory.layout is not Layout.FLAT:
@@ -248,12 +248,12 @@ class Memory:
             self._let_go(shelf)
 
     def release_all(self) -> None:
-        """Let go of what only full listings need, everywhere."""
+        """Drop what only full listings need, in all scopes."""
         for shelf in self._shelves.values():
             self.release(shelf.scope)
 
     def unseen(self, scope: Scope, listing_round: int) -> Iterator[tuple[str, Known]]:
-        """Yield the blobs of a scope whose names are in memory and that the full listing `listing_round` has not seen."""
+        """Yield the blobs of a scope that have their names in memory and were not seen by the full listing `listing_round`."""
         shelf = self._shelf(scope)
         for rest, known in list(shelf.open.items()):
             if known.round != listing_round:
@@ -263,7 +263,7 @@ class Memory:
                 yield scope.prefix + rest, self._form.unpack(row, "")
 
     def doomed(self, scope: Scope, listing_round: int, begun: datetime, unwritten_since: datetime) -> frozenset[bytes]:
-        """Return digests of packed rows that the full listing `begun` then has not seen, last written before a time."""
+        """Return digests of packed rows not seen by the full listing, which began at `begun`, and unwritten since a time."""
         packed = self._shelf(scope).packed
         if packed is None:
             return frozenset()
@@ -275,21 +275,21 @@ class Memory:
         return frozenset(packed.digests(chosen))
 
     def is_gone(self, scope: Scope, name: str, listing_round: int) -> bool:
-        """Tell whether nothing has been seen of a blob since the full listing `listing_round` missed it."""
+        """Return whether a blob has not been seen since the full listing `listing_round` missed it."""
         shelf, rest = self._shelf(scope), name[len(scope.prefix) :]
         row = _row_of(shelf, rest)
         return rest not in shelf.open and (row is None or round_of(row) != listing_round)
 
     def complete_until(self, scope: Scope) -> datetime | None:
-        """Return a time before which everything of a scope has been seen; None if it was never listed in full."""
+        """Return a time before which every blob of a scope has been seen; None if it was never listed in full."""
         shelf, listed_at = self._shelves.get(scope.key), self._full_listings.get(scope.key)
         if shelf is None or shelf.newest is None or listed_at is None:
             return None
-        # Blob times are storage's, which our clock may be ahead of.
+        # Blob times come from storage's clock; ours may be ahead.
         return min(listed_at, datetime.fromtimestamp(shelf.newest, UTC))
 
     def counts(self) -> tuple[int, int]:
-        """Return how many blobs are in memory, and how many of them are open."""
+        """Return the number of blobs in memory and the number of open ones."""
         still_open = sum(len(shelf.open) for shelf in self._shelves.values())
         packed = sum(shelf.packed.approximate_length for shelf in self._shelves.values() if shelf.packed is not None)
         return still_open + packed + sum(len(shelf.recent) for shelf in self._shelves.values()), still_open
@@ -324,7 +324,7 @@ class Memory:
         return self._form.unpack(row, etag)
 
     def _place_of(self, shelf: _Shelf, rest: str) -> Place:
-        """Return where the row of a blob is looked for; NOWHERE: only the topic knows it."""
+        """Return where the row of a blob belongs; NOWHERE: only in the topic."""
         scope = shelf.scope
         if scope.territory.layout is not Layout.FLAT and self.is_resident(scope, scope.prefix + rest):
             return Place.RECENT
@@ -342,7 +342,7 @@ class Memory:
             self._full_listings[key.removeprefix(FULL_LISTING)] = event.listing_started_at
 
     def _take_other(self, key: str, value: bytes | None) -> None:
-        """Take the first look at a territory; state of blobs that the configuration does not cover any more is passed over."""
+        """Apply a first look at a territory; ignore blobs that the configuration no longer covers."""
         if value is None:
             BlobId.parse(key)
         elif isinstance(event := decode_event(value), BlobsListed):
@@ -358,7 +358,7 @@ class Memory:
             self._take_other((record.key or b"").decode(), value)
             return
         _write(shelf, rest, fields["last_modified"] // MICROSECONDS)
-        # Our own records come back in the middle of a full listing.
+        # Our own records are read back in the middle of a full listing.
         listing_round = 0 if self._is_loading else _round(shelf, rest)
         if self._is_awaited(closed=_is_closed(fields)):
             _remove(shelf, rest)
@@ -375,7 +375,7 @@ def _write(shelf: _Shelf, rest: str, modified: int) -> None:
 
 
 def _settle(shelf: _Shelf, rest: str, place: Place, row: bytes) -> None:
-    """Keep the row of a blob for whose end nobody waits."""
+    """Keep the row of a blob that is not open."""
     shelf.open.pop(rest, None)
     if place is Place.RECENT:
         shelf.recent[rest] = row

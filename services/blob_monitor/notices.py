@@ -1,7 +1,7 @@
-"""What Event Grid says in one message of a queue: the blobs that were written. Pure: any text gives blobs or a problem.
+"""Parse a queue message from Event Grid into the blobs that were written. Pure: any text gives blobs or a problem.
 
-The schemas of Event Grid and of CloudEvents 1.0 name the same things differently; a message holds one event or an array, as
-JSON or that in base64.
+The Event Grid schema and CloudEvents 1.0 use different names for the same fields. A message holds one event or an array, as
+JSON or base64-encoded JSON.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _SUBJECT: Final = re.compile(r"/blobServices/default/containers/([^/]+)/blobs/(.
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A blob was written: made, replaced, or given another block list."""
+    """A blob was written: created, replaced, or committed with a new block list."""
 
-    account: str | None  # as Azure names it; None: not said
+    account: str | None  # Azure's name for it; None: not given
     container: str
     name: str
     at: datetime | None
@@ -36,7 +36,7 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a message, or a part of it, says nothing."""
+    """Why a message, or part of it, cannot be used."""
 
     code: ErrorCode
     reason: str
@@ -44,10 +44,10 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What is in a message."""
+    """The contents of a message."""
 
     notices: tuple[Notice, ...] = ()
-    others: int = 0  # events that are not about a blob that was written
+    others: int = 0  # events about anything other than a written blob
     problem: Problem | None = None
 
 
@@ -68,20 +68,20 @@ _EVENTS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def read_message(text: str) -> Reading:
-    """Return what a message says; of an array that is broken in part, what the rest says, too."""
+    """Parse a message; if part of an array is broken, the rest still counts."""
     try:
         found = [_read(event) for event in _events(text)]
     except (ValueError, RecursionError) as error:
-        return Reading(problem=Problem(ErrorCode.BAD_JSON, f"neither JSON nor JSON in base64: {error}"))
+        return Reading(problem=Problem(ErrorCode.BAD_JSON, f"neither JSON nor base64-encoded JSON: {error}"))
     if not found:
-        return Reading(problem=Problem(ErrorCode.BAD_RECORD, "no event in it"))
+        return Reading(problem=Problem(ErrorCode.BAD_RECORD, "contains no event"))
     problems = [part for part in found if isinstance(part, Problem)]
     notices = tuple(part for part in found if isinstance(part, Notice))
     return Reading(notices, len(found) - len(notices) - len(problems), problems[0] if problems else None)
 
 
 def _events(text: str) -> Iterator[msgspec.Raw]:
-    """Yield the events as JSON. Raises `ValueError` where there is none."""
+    """Yield the events as JSON. Raises `ValueError` if the text is not JSON."""
     data = text.encode("utf-8", "surrogatepass").removeprefix(_BOM).strip()
     if data[:1] not in {b"{", b"["}:
         try:
@@ -95,19 +95,19 @@ def _events(text: str) -> Iterator[msgspec.Raw]:
 
 
 def _read(raw: msgspec.Raw) -> Notice | Problem | None:
-    """Return what one event says; None if it is about something else."""
+    """Parse one event; None if it is about something else."""
     try:
         event = _EVENT.decode(raw)
     except (ValueError, RecursionError) as error:
-        return Problem(ErrorCode.BAD_RECORD, f"no event: {error}")
+        return Problem(ErrorCode.BAD_RECORD, f"not an event: {error}")
     kind = event.event_type or event.type
     if kind is None:
-        return Problem(ErrorCode.BAD_RECORD, "no event: neither eventType nor type is there")
+        return Problem(ErrorCode.BAD_RECORD, "not an event: it has neither eventType nor type")
     if kind != _CREATED:
         return None
     place = _SUBJECT.fullmatch(event.subject or "")
     if place is None:
-        return Problem(ErrorCode.BAD_RECORD, f"{kind} whose subject names no blob")
+        return Problem(ErrorCode.BAD_RECORD, f"the subject of this {kind} does not name a blob")
     account = _ACCOUNT.search(event.topic or event.source or "")
     return Notice(account and account[1], place[1], place[2], _time(event.event_time or event.time))
 

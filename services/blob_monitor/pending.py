@@ -1,4 +1,4 @@
-"""What has been decided and not been committed yet: one transaction in the making, and a view of memory as if it were done."""
+"""Decisions not yet committed: a transaction being assembled, and a view of memory as if it were committed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from services.blob_monitor.sources import Scope
 
 _MAX_BLOBS = 500
 _MAX_SECONDS = 1.0
-_MAX_SECONDS_OF_EVENTS = 0.5  # who is told of a blob is to tell of it within two seconds
+_MAX_SECONDS_OF_EVENTS = 0.5  # a blob named by an event must be announced within two seconds
 
 
 @dataclass(slots=True)
 class Pending:
-    """Records of one transaction and the memory they will leave."""
+    """The records of one transaction, and the resulting changes to memory."""
 
-    since: float  # monotonic seconds at which the transaction before it ended; after a pause the first record goes at once
+    since: float  # monotonic time at which the previous transaction ended; after a pause, the first record is committed at once
     outputs: list[Outbound] = field(default_factory=list)
     receipts: dict[str, list[Receipt]] = field(default_factory=dict)  # by account: messages to delete afterwards
     _updates: dict[str, tuple[Scope, dict[str, Known | None]]] = field(default_factory=dict)
@@ -30,12 +30,12 @@ class Pending:
     _events: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def is_due(self, now: float) -> bool:
-        """Tell whether it is time to commit."""
+        """Return whether it is time to commit."""
         most = _MAX_SECONDS_OF_EVENTS if self.receipts else _MAX_SECONDS
         return bool(self.outputs or self.receipts) and (self._count >= _MAX_BLOBS or now - self.since >= most)
 
     def of(self, scope: Scope) -> Mapping[str, Known | None]:
-        """Return what will be remembered of blobs of a scope, by name; None: nothing."""
+        """Return what will be remembered of blobs of a scope, by name; None for a blob to be forgotten."""
         found = self._updates.get(scope.key)
         return found[1] if found else {}
 
@@ -51,11 +51,11 @@ class Pending:
         self._events[account, kind] += 1
 
     def settle(self, account: str, receipt: Receipt) -> None:
-        """Plan to delete a message of which nothing is left to do."""
+        """Plan to delete a message that has been handled."""
         self.receipts.setdefault(account, []).append(receipt)
 
     def committed(self, memory: Memory) -> None:
-        """Bring everything planned into `memory`."""
+        """Apply all planned changes to `memory`."""
         for scope, updates in self._updates.values():
             for name, known in updates.items():
                 memory.put(scope, name, known)

@@ -1,6 +1,6 @@
-"""Which prefixes a scan lists: the times that names carry, in each layout. Pure; time is an argument.
+"""Compute the prefixes to list in each layout, from the times that names carry. Pure; time is an argument.
 
-Path hours are UTC. Days (``date_range``, dated names, the end-of-day overlap) are days of the configured time zone.
+Hours in paths are UTC. Days (``date_range``, dated names, the end-of-day overlap) are in the configured time zone.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _HOURS_OF_A_DAY = 24
 
 
 def current_prefixes(layout: Layout, prefix: str, now: datetime, settings: MonitorSettings) -> list[str]:
-    """Return what is listed at every interval: where blobs grow now."""
+    """Return the prefixes listed at every interval, where blobs grow now."""
     match layout:
         case Layout.FLAT:
             return [prefix]
@@ -36,7 +36,7 @@ def current_prefixes(layout: Layout, prefix: str, now: datetime, settings: Monit
 
 
 def all_prefixes(layout: Layout, prefix: str, now: datetime, settings: MonitorSettings) -> list[str]:
-    """Return what a full listing covers: the whole prefix, or the configured days of it."""
+    """Return the prefixes of a full listing: the whole prefix, or the configured days in it."""
     days = _configured_days(now, settings)
     if days is None or layout is Layout.FLAT:
         return [prefix]
@@ -46,26 +46,26 @@ def all_prefixes(layout: Layout, prefix: str, now: datetime, settings: MonitorSe
 
 
 def time_prefix(layout: Layout, prefix: str, name: str) -> str:
-    """Return the prefix of one hour or day that `name` lies in; the name itself if it carries no time."""
+    """Return the prefix of the hour or day that contains `name`; the name itself if it carries no time."""
     part = time_part(layout, name, len(prefix))
     return name if part is None else prefix + part
 
 
 def time_part(layout: Layout, name: str, start: int) -> str | None:
-    """Return the hour or day that `name` carries at `start`; parts sort as their times do."""
+    """Return the hour or day that `name` has at `start`; these parts sort in order of time."""
     pattern = _TIMES.get(layout)
     found = pattern.match(name, start) if pattern else None
     return found.group() if found else None
 
 
 def horizons(now: datetime, settings: MonitorSettings) -> dict[Layout, str]:
-    """Return, by layout, the oldest hour or day that is listed at every interval; what sorts behind all where none is."""
+    """Return, by layout, the oldest hour or day listed at every interval; if there is none, a value that sorts last."""
     listed = {layout: current_prefixes(layout, "", now, settings) for layout in _TIMES}
     return {layout: min(parts, default=_BEHIND_ALL) for layout, parts in listed.items()}
 
 
 def end_of_hour(prefix: str, name: str) -> datetime | None:
-    """Return when the hour ends that `name` lies in, in the hourly layout; None if it names none that exists."""
+    """Return the end of the hour that contains `name`, in the hourly layout; None if it names no valid hour."""
     found = _HOUR.match(name, len(prefix))
     if found is None:
         return None
@@ -76,7 +76,7 @@ def end_of_hour(prefix: str, name: str) -> datetime | None:
 
 
 def _current_days(now: datetime, settings: MonitorSettings) -> list[date]:
-    """Return today, and yesterday while the day is young."""
+    """Return today, and also yesterday in the first minutes of the day."""
     local = now.astimezone(ZoneInfo(settings.timezone))
     minutes = local.hour * 60 + local.minute
     today = local.date()
@@ -84,7 +84,7 @@ def _current_days(now: datetime, settings: MonitorSettings) -> list[date]:
 
 
 def _configured_days(now: datetime, settings: MonitorSettings) -> list[date] | None:
-    """Return the days of the date range, oldest first; None without one."""
+    """Return the days of the date range, oldest first; None if there is no range."""
     chosen = settings.date_range
     if chosen.specific_date is None and chosen.days_back is None:
         return None
@@ -112,7 +112,7 @@ def _midnight(day: date, zone: ZoneInfo) -> datetime:
 
 
 def _cover(hours: Iterable[datetime]) -> Iterator[str]:
-    """Yield one prefix for each whole UTC day and one for each other hour."""
+    """Yield one prefix for each complete UTC day and one for each other hour."""
     for _, group in groupby(sorted(hours), key=datetime.date):
         of_day = list(group)
         if len(of_day) == _HOURS_OF_A_DAY:

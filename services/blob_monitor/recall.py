@@ -1,6 +1,6 @@
-"""Reading the state topic once more, for what is not held in memory: rows of all blobs of some scopes, and forgotten names.
+"""Read the state topic again for what is not in memory: rows of all blobs of some scopes, and names known only by digest.
 
-It is done in a thread of a job, before these scopes are listed in full.
+This runs in a job's thread, before these scopes are listed in full.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _WAITING_ROWS: Final = 16
 
 
 class Table(Protocol):
-    """A compacted topic that is followed; `libs.common.kafka.readers.compacted.CompactedTable`."""
+    """A compacted topic that is followed; see `libs.common.kafka.readers.compacted.CompactedTable`."""
 
     def open(self) -> None:
-        """Begin at the beginning."""
+        """Start at the beginning."""
 
     def catch_up(self, timeout: float, between: Callable[[], None]) -> None:
-        """Apply everything up to the present end, calling `between` now and then. Raises `ServerUnreachable`."""
+        """Apply everything up to the current end, calling `between` periodically. Raises `ServerUnreachable`."""
 
     def close(self) -> None:
         """Disconnect."""
@@ -42,7 +42,7 @@ MakeTable = Callable[[Callable[[Inbound], None]], Table]
 
 
 class Recaller:
-    """Does what `Job.recall` asks for."""
+    """Carries out `Job.recall` and `Job.doomed`."""
 
     def __init__(self, make_table: MakeTable, territories: Iterable[Territory], form: RowForm) -> None:
         self._make_table = make_table
@@ -50,7 +50,7 @@ class Recaller:
         self._form = form
 
     def recall(self, job: Job) -> Iterator[Message]:
-        """Yield what was asked for; nothing if Kafka cannot be read now, so that it is asked for again."""
+        """Yield what was requested; nothing if Kafka cannot be read now, so that it is requested again."""
         collector = _Collector(self._territories, self._form, job.recall, job.doomed)
         table = self._make_table(collector.apply)
 
@@ -63,17 +63,17 @@ class Recaller:
             table.catch_up(_PATIENCE_SECONDS, between)
         except (ServerUnreachable, Retry) as error:
             if not job.cancelled.is_set():
-                log.warning("cannot read the state topic for a full listing; later again", error=str(error))
+                log.warning("cannot read the state topic for a full listing; will retry", error=str(error))
             return
         finally:
             table.close()
         for rows in collector.rows.values():
-            rows.rows()  # merged
+            rows.rows()  # merges them
         yield Recalled(collector.rows, {key: frozenset(names) for key, names in collector.names.items()})
 
 
 class _Collector:
-    """Takes in the state topic from its beginning."""
+    """Collects from the state topic, read from its beginning."""
 
     def __init__(
         self, territories: Iterable[Territory], form: RowForm, scopes: Iterable[Scope], doomed: Mapping[str, frozenset[bytes]]
@@ -87,7 +87,7 @@ class _Collector:
         self.names: defaultdict[str, set[str]] = defaultdict(set)
 
     def apply(self, record: Inbound) -> None:
-        """Take in a record; one that cannot be read has been reported when it was read first."""
+        """Apply a record; unreadable ones were reported when first read."""
         key = record.key or b""
         if not key.startswith(self._starts):
             return

@@ -1,8 +1,8 @@
-"""Which hours of an hourly scope are listed this time: the current one, and earlier ones until they are complete.
+"""Select the hours of an hourly scope to list: the current one, and earlier ones until they are complete.
 
-Blobs of the current hour are written once a minute. Those of the hour before may get their last blocks minutes late; when
-nothing in it is open any more, only full listings look there again. Where the user has not set the interval, hours that are
-about to be complete, and scopes in which nothing is written, are not listed every time.
+Blobs of the current hour are written once a minute. Those of the previous hour may get their last blocks minutes late; once
+none of them is open, only full listings look there again. If the user has not set the interval, hours that are nearly complete,
+and scopes in which nothing is written, are not listed every time.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from typing import Final
 from services.blob_monitor.prefixes import end_of_hour
 from services.blob_monitor.sources import Scope
 
-# Writers are late by so much as a rule.
+# How late writers usually are.
 _LATE = timedelta(minutes=5)
 _ONE_HOUR = timedelta(hours=1)
-# Of so many turns, one is for what is unlikely to have changed.
+# One in this many turns also covers what is unlikely to have changed.
 SELDOM: Final = 5
 ALWAYS: Final = 1
 
 
 @dataclass(slots=True)
 class _Pulse:
-    """What the last listings of a scope have shown."""
+    """Results of the last listings of a scope."""
 
     complete: set[str] = field(default_factory=set)
     is_idle: bool = False  # nothing in the current hour
 
 
 class Rhythm:
-    """Remembers, by scope, which hours are complete. `every`: how many turns make one for what is unlikely to change."""
+    """Remembers, per scope, which hours are complete. One in `every` turns covers what is unlikely to have changed."""
 
     def __init__(self, every: int, settled_after: timedelta) -> None:
         self._every = every
@@ -41,11 +41,11 @@ class Rhythm:
         self._pulses: dict[str, _Pulse] = {}
 
     def due(self, scope: Scope, hours: tuple[str, ...], still_open: Collection[str], turn: tuple[int, datetime]) -> list[str]:
-        """Return what to list at `turn`, its number and time: of `hours`, newest first, and of the hours `still_open`."""
+        """Return the hours to list at `turn` (number, time), out of `hours`, newest first, and the hours `still_open`."""
         number, now = turn
         pulse = self._pulses.setdefault(scope.key, _Pulse())
         pulse.complete.intersection_update(set(hours).difference(still_open))
-        seldom = (number + zlib.crc32(scope.key.encode())) % self._every == 0  # not all scopes at the same turn
+        seldom = (number + zlib.crc32(scope.key.encode())) % self._every == 0  # spread the scopes over the turns
         if pulse.is_idle and not still_open and not seldom:
             return []
         older = [*hours[1:], *sorted(set(still_open).difference(hours))]
@@ -53,20 +53,20 @@ class Rhythm:
         return [*hours[:1], *wanted]
 
     def listed(self, scope: Scope, hour: str, found: int, started_at: datetime) -> None:
-        """Take note that `found` blobs were in `hour` when it was listed."""
+        """Record that a listing of `hour` found `found` blobs."""
         pulse = self._pulses.get(scope.key)
         ends = end_of_hour(scope.prefix, hour)
         if pulse is None or ends is None:
             return
         if found and started_at < ends:
             pulse.is_idle = False
-        elif ends - _ONE_HOUR + _LATE <= started_at < ends:  # not when the hour has just begun
+        elif ends - _ONE_HOUR + _LATE <= started_at < ends:  # not if the hour has only just begun
             pulse.is_idle = True
         elif found and started_at >= ends + self._settled_after:
             pulse.complete.add(hour)
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Forget everything."""
         self._pulses.clear()
 
 

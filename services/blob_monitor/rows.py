@@ -1,6 +1,6 @@
-"""What is remembered of a blob for which nobody waits, in 32 bytes: enough to see that it has changed, and to go on then.
+"""Memory of a blob that is not open, in 32 bytes: enough to notice that it has changed, and to continue from there.
 
-The ETag is kept as a hash of 64 bits, times in whole seconds.
+The ETag is kept as a 64-bit hash, times in whole seconds.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MICROSECONDS: Final = 1_000_000
 
 
 class RowForm:
-    """Turns what is known into rows and back. Threads may share it."""
+    """Converts `Known` to rows and back. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -57,11 +57,11 @@ class RowForm:
         return self._pack(fields["etag"], fields["baseline_offset"], times, (fields["replay_id"], closed, listing_round))
 
     def unpack(self, row: bytes, etag: str) -> Known:
-        """Return what a row says; the ETag is `etag`, with which the blob has been listed, or none that exists."""
+        """Return the contents of a row; the ETag is `etag`, as listed, if the row has it, otherwise one that matches none."""
         hashed, baseline, modified, first_seen, listing_round, replay, closed = _FORM.unpack(row)
         return Known(
             etag=etag if _hash(etag) == hashed else "",
-            size=0,  # what counts is the size at the next change
+            size=0,  # not kept: only the size at the next change matters
             modified=datetime.fromtimestamp(modified, UTC),
             first_seen=datetime.fromtimestamp(first_seen, UTC),
             closed=bool(closed),
@@ -71,7 +71,7 @@ class RowForm:
         )
 
     def replay_number(self, replay_id: str) -> int:
-        """Return the number that stands for a replay id; beyond the first 65,535, that of the last one."""
+        """Return the number of a replay id; ids beyond the first 65,535 share the last number."""
         number = self._numbers.get(replay_id)
         if number is None:
             with self._lock:
@@ -92,22 +92,22 @@ class RowForm:
 
 
 def is_same(row: bytes, etag: str) -> bool:
-    """Tell whether a row is of the version that `etag` names."""
+    """Return whether a row holds the version named by `etag`."""
     return row[:8] == _hash(etag)
 
 
 def round_of(row: bytes) -> int:
-    """Return the full listing that has seen the blob last."""
+    """Return the number of the full listing that last saw the blob."""
     return int.from_bytes(row[_ROUND], "little")
 
 
 def replay_of(row: bytes) -> int:
-    """Return the number of the replay id under which the blob was announced last."""
+    """Return the number of the replay id under which the blob was last announced."""
     return int.from_bytes(row[_REPLAY], "little")
 
 
 def with_round(row: bytes, listing_round: int) -> bytes:
-    """Return a row that says that the full listing `listing_round` has seen the blob."""
+    """Return the row, marked as seen by the full listing `listing_round`."""
     return row[: _ROUND.start] + listing_round.to_bytes(4, "little") + row[_ROUND.stop :]
 
 

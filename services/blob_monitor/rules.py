@@ -1,4 +1,4 @@
-"""Start and resume policies, as rules for one scope. What a policy needs to remember is in the state topic."""
+"""Start and resume policies, as rules per scope. What a policy needs to remember is in the state topic."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from services.blob_monitor.evaluate import Rules
 from services.blob_monitor.memory import Memory
 from services.blob_monitor.sources import Scope, Territory
 
-# Clocks differ, and a listing takes its time.
+# Allows for clock differences and the duration of a listing.
 _RESUME_OVERLAP = timedelta(hours=1)
 
 
 class RuleBook:
-    """Gives every scope its rules; they stay the same while the scope is owned."""
+    """Provides the rules of every scope, which stay the same while the scope is owned."""
 
     def __init__(self, settings: MonitorSettings, memory: Memory) -> None:
         self._settings = settings
@@ -23,11 +23,11 @@ class RuleBook:
         self._rules: dict[str, Rules] = {}
 
     def forget(self) -> None:
-        """Make rules anew, from what is remembered by then."""
+        """Discard all rules, to derive them anew from memory."""
         self._rules.clear()
 
     def awaits_first_look(self, territory: Territory) -> bool:
-        """Tell whether nobody has noted yet since when `territory` is looked at, which start_fresh needs to know."""
+        """Return whether the first look at `territory`, which start_fresh needs, is still to be recorded."""
         return self._settings.start_policy is StartPolicy.START_FRESH and self._memory.first_look(territory.key) is None
 
     def rules(self, scope: Scope) -> Rules:
@@ -51,9 +51,9 @@ class RuleBook:
         )
 
     def _resume_after(self, scope: Scope) -> datetime | None:
-        """Without a full listing nothing is too old: newer blobs are found first and say nothing about older ones."""
+        """Return the time before which blobs are too old; None without a full listing, since newer blobs are found first."""
         if self._settings.resume_policy is not ResumePolicy.TIMESTAMP:
             return None
         seen = self._memory.complete_until(scope)
-        # What was too young then has not been announced.
+        # Blobs that were too young then have not been announced.
         return seen and seen - _RESUME_OVERLAP - timedelta(seconds=self._settings.minimum_age_seconds)

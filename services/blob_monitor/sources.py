@@ -1,7 +1,7 @@
-"""What the configuration says to follow, as values: sources, the scopes they fall into, which stream a name belongs to.
+"""The configured sources as values: territories, the scopes in them, and the stream of each blob name.
 
-A *scope* is the unit of work that one monitor owns at a time: for the hourly layout one resource directory (what stands
-directly above ``y=YYYY``), otherwise the configured prefix.
+A *scope* is the unit of work that one monitor owns at a time: in the hourly layout one resource directory (the part of the
+name directly above ``y=YYYY``), otherwise the configured prefix.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _YEAR_HERE = re.compile(r"y=\d{4}/")
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """Which names go to which stream."""
+    """Selects the names that belong to a stream."""
 
     stream: Stream
     include: re.Pattern[str] | None
     exclude: re.Pattern[str] | None
 
     def accepts(self, name: str) -> bool:
-        """Tell whether `name` is included and not excluded."""
+        """Return whether `name` is included and not excluded."""
         if self.include is not None and self.include.fullmatch(name) is None:
             return False
         return self.exclude is None or self.exclude.fullmatch(name) is None
@@ -39,7 +39,7 @@ class Selector:
 
 @dataclass(frozen=True)
 class Territory:
-    """A prefix of one container; the sources that share it are told apart by their globs, the first that accepts wins."""
+    """A prefix of one container. The sources that share it are distinguished by their globs; the first to accept wins."""
 
     subscription: str
     environment: str
@@ -55,15 +55,15 @@ class Territory:
 
     @cached_property
     def key(self) -> str:
-        """Name the territory as scopes are named."""
+        """Key of the territory, in the form of scope keys."""
         return f"{self.alias}/{self.container}/{self.prefix}"
 
     def stream_of(self, name: str) -> Stream | None:
-        """Return the stream of a blob; None leaves it alone."""
+        """Return the stream of a blob; None if no source accepts it."""
         return next((selector.stream for selector in self.selectors if selector.accepts(name)), None)
 
     def scope_prefix(self, name: str) -> str | None:
-        """Return the prefix of the scope that a blob's name falls into; None if it is outside."""
+        """Return the prefix of the scope that contains a blob's name; None if it is outside."""
         if not name.startswith(self.prefix):
             return None
         if self.layout is not Layout.HOURLY:
@@ -74,18 +74,18 @@ class Territory:
 
 @dataclass(frozen=True)
 class Scope:
-    """A territory's prefix that is listed as one."""
+    """A prefix in a territory that is listed as a unit."""
 
     territory: Territory
     prefix: str
 
     @cached_property
     def key(self) -> str:
-        """Return ``alias/container/prefix``: its partition decides which monitor owns the scope."""
+        """``alias/container/prefix``; its partition determines which monitor owns the scope."""
         return f"{self.territory.alias}/{self.territory.container}/{self.prefix}"
 
     def holds(self, name: str) -> bool:
-        """Tell whether a listed blob falls into this scope, and not into one inside it."""
+        """Return whether a listed blob belongs to this scope, and not to one inside it."""
         if self.territory.layout is not Layout.HOURLY:
             return name.startswith(self.prefix)
         return name.startswith(self.prefix) and _YEAR_HERE.match(name, len(self.prefix)) is not None
@@ -105,7 +105,7 @@ class Atlas:
         self._scopes: dict[str, Scope] = {}
 
     def find(self, key: str) -> tuple[Scope, str] | None:
-        """Return scope and name of the blob with the id `key`, or None if the configuration does not cover it (any more)."""
+        """Return scope and name of the blob with the id `key`; None if the configuration does not, or no longer, cover it."""
         slash = key.find("/", key.find("/") + 1)
         name = key[slash + 1 :]
         for territory in self._by_container.get(key[:slash], ()) if name else ():
@@ -120,10 +120,10 @@ class Atlas:
 
 
 def territories(subscriptions: Subscriptions) -> tuple[Territory, ...]:
-    """Return what all enabled environments follow.
+    """Return the territories of all enabled environments.
 
     Raises:
-        ConfigError: if a glob is malformed or prefixes of one container overlap.
+        ConfigError: a glob is malformed, or prefixes of one container overlap.
     """
     return tuple(
         territory
@@ -145,17 +145,19 @@ def _of_environment(subscription: str, environment: str, details: Environment) -
 def _refuse_overlaps(alias: str, ordered: Sequence[Source]) -> None:
     for source in ordered:
         if source.layout is Layout.HOURLY and _YEAR.search(source.prefix):
-            raise ConfigError(f"{alias}: prefix {source.prefix!r} reaches into the hours; end it above y=, or use layout flat")
+            raise ConfigError(f"{alias}: prefix {source.prefix!r} extends into the hours; end it above y=, or use layout flat")
     for first, second in pairwise(ordered):
         if first.container != second.container or not second.prefix.startswith(first.prefix):
             continue
         if first.prefix != second.prefix:
             raise ConfigError(
                 f"{alias}, container {first.container}: prefix {second.prefix!r} lies inside {first.prefix!r}; "
-                "give both sources the shorter prefix and tell them apart by include and exclude"
+                "give both sources the shorter prefix and distinguish them by include and exclude"
             )
         if first.layout is not second.layout:
-            raise ConfigError(f"{alias}, container {first.container}: sources with prefix {first.prefix!r} differ in layout")
+            raise ConfigError(
+                f"{alias}, container {first.container}: sources with prefix {first.prefix!r} have different layouts"
+            )
 
 
 def _selector(source: Source) -> Selector:

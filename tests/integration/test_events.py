@@ -41,7 +41,7 @@ class EventStage(Stage):
 
     def reads(self, ordinal: int) -> bool:
         """Tell whether a monitor reads the queue."""
-        return "queue of events works" in self.log(ordinal)
+        return "event queue works" in self.log(ordinal)
 
     def listens(self, *ordinals: int) -> int:
         """Wait until the queue is read, and all that there is has been listed; return the number of the monitor."""

@@ -77,7 +77,7 @@ def test_a_monitor_that_can_list_nothing_is_not_ready() -> None:
     refused = metric("storage_errors_total", {"account": "sub.dev", "error": "Refused"})
     world.storage.before = raiser(Refused("wrong key"))
     monitor.round()
-    assert ready() == "no container can be listed: sub.dev (Refused), sub.ops (StorageUnavailable); the log says why"
+    assert ready() == "no container can be listed: sub.dev (Refused), sub.ops (StorageUnavailable); see the log for reasons"
     assert metric("storage_errors_total", {"account": "sub.dev", "error": "Refused"}) > refused
     world.storage.before = lambda _: None
     monitor.round()

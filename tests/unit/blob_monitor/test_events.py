@@ -333,7 +333,9 @@ def test_two_environments_cannot_read_one_queue() -> None:
         environments = values["subscriptions"]["sub"]["environments"]
         environments["ops"]["events"] = environments["dev"]["events"]
 
-    with pytest.raises(ConfigError, match=r"sub\.dev and sub\.ops read one queue, https://account\.queue\.core\.windows\.net"):
+    with pytest.raises(
+        ConfigError, match=r"sub\.dev and sub\.ops read the same queue, https://account\.queue\.core\.windows\.net"
+    ):
         places(_settings(share))
 
 

@@ -62,9 +62,9 @@ def test_a_blob_falls_into_the_scope_above_its_year_or_its_configured_prefix(
     ("sources", "says"),
     [
         ([{"container": "logs", "prefix": "x/"}, {"container": "logs", "prefix": "x/y/"}], "lies inside"),
-        ([{"container": "logs", "layout": "flat"}, {"container": "logs", "layout": "hourly"}], "differ in layout"),
-        ([{"container": "logs", "prefix": "x/y=2026/"}], "reaches into the hours"),
-        ([{"container": "logs", "include": ["{x"]}], "never closed"),
+        ([{"container": "logs", "layout": "flat"}, {"container": "logs", "layout": "hourly"}], "have different layouts"),
+        ([{"container": "logs", "prefix": "x/y=2026/"}], "extends into the hours"),
+        ([{"container": "logs", "include": ["{x"]}], "unmatched opening brace"),
     ],
 )
 def test_sources_that_cannot_work_are_refused(sources: list[dict[str, Any]], says: str) -> None:
