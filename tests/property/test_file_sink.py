@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.sinks.frame.contract import FlowPart
-from services.sinks.kinds.file import FileSettings, FileSink
+from services.sinks.kinds.file.sink import FileSettings, FileSink
 from tests.flows import by_identity, rows, table
 
 CONTENT = rows(blobs=3, records=4, tuples=3)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from services.sinks.frame.contract import Sink
-from services.sinks.kinds.stdout import StdoutSettings, StdoutSink
+from services.sinks.kinds.stdout.sink import StdoutSettings, StdoutSink
 from tests.contract.harness import Content, Harness, LocalDiskHarness, Row
 from tests.flows import identity
 

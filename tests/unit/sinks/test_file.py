@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from libs.common.errors import CodecError, ConfigError, Retry
 from services.sinks.frame.contract import FlowPart, Outcome
-from services.sinks.kinds.file import FileSettings, FileSink
+from services.sinks.kinds.file.sink import FileSettings, FileSink
 from services.sinks.kinds.summary.sink import SummarySettings, SummarySink
 from services.sinks.local_state.shard_store import ShardStore
 from tests.flows import by_identity, identity, rows, table

@@ -11,7 +11,7 @@ import pytest
 
 from libs.common.errors import Retry
 from services.sinks.frame.contract import FlowPart
-from services.sinks.kinds.stdout import LineFormat, StdoutSettings, StdoutSink
+from services.sinks.kinds.stdout.sink import LineFormat, StdoutSettings, StdoutSink
 from tests.flows import Spot, identity, row, rows, table
 
 
