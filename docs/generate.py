@@ -27,7 +27,7 @@ from libs.common.rows.types import ROW_TYPES
 from libs.common.settings import Settings
 from libs.common.settings.variables import PREFIX
 from services.cli.main import COMMANDS, blobtide
-from services.sinks.frame.registry import KINDS
+from services.sinks.frame.kind import all_kinds
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -60,9 +60,8 @@ def _settings() -> str:
         else:
             lines += [_first_line(model), "", *_table(model, "")]
     lines += ["", "# Options of the sinks", "", "Under `sinks: {NAME: {...}}`."]
-    for name, kind in KINDS.items():
-        model = getattr(importlib.import_module(kind.module), kind.settings)
-        lines += ["", f"## `sinks.{name}`", "", *_table(model, "")]
+    for name, kind in all_kinds().items():
+        lines += ["", f"## `sinks.{name}`", "", *_table(kind.load(kind.settings), "")]
     return "\n".join(lines) + "\n"
 
 
@@ -147,12 +146,13 @@ def _sinks() -> str:
         "| sink | promise | extra | what |",
         "|---|---|---|---|",
         *(
-            f"| [`{name}`](#{name}) | {kind.promise.value} | {kind.extra or ''} | {kind.description} |"
-            for name, kind in KINDS.items()
+            f"| [`{name}`](#{name}) | {' or '.join(kind.promises)} | {kind.extra or ''} | {kind.description} |"
+            for name, kind in all_kinds().items()
         ),
     ]
-    for name, kind in KINDS.items():
-        lines += ["", f"## {name}", "", inspect.getdoc(importlib.import_module(kind.module)) or ""]
+    for name, kind in all_kinds().items():
+        module = importlib.import_module(kind.sink.partition(":")[0])
+        lines += ["", f"## {name}", "", inspect.getdoc(module) or ""]
     return "\n".join(lines) + "\n"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from services.cli.terminal import say
-from services.sinks.frame.registry import KINDS, Kind, installed
+from services.sinks.frame.kind import Kind, all_kinds
 
 
 @click.command()
@@ -15,11 +15,15 @@ def command() -> None:
     `blobtide run sink NAME` runs one; its options are under `sinks.NAME` in the settings.
     """
     rows = [("NAME", "PROMISE", "INSTALLED", "WRITES")]
-    rows += [(name, kind.promise.value, _installed(kind), kind.description) for name, kind in KINDS.items()]
+    rows += [(name, _promise(kind), _installed(kind), kind.description) for name, kind in all_kinds().items()]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         say("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
 
 
+def _promise(kind: Kind) -> str:
+    return " or ".join(kind.promises)
+
+
 def _installed(kind: Kind) -> str:
-    return "yes" if installed(kind) else f"no: pip install 'blobtide[{kind.extra}]'"
+    return "yes" if kind.is_installed else f"no: pip install 'blobtide[{kind.extra}]'"

@@ -20,11 +20,12 @@ import pytest
 
 from libs.common.errors import Retry
 from libs.common.process.crash import CRASH_VARIABLE
-from services.sinks.frame.contract import Outcome, Promise, Sink
-from services.sinks.frame.registry import KINDS
+from services.sinks.frame.contract import Outcome, Sink
+from services.sinks.frame.kind import Promise, all_kinds
 from tests.contract.harness import CRASH_POINTS, Harness, LocalDiskHarness, Row, parts, shard_of
 from tests.flows import rows
 
+KINDS = all_kinds()
 ROOT = Path(__file__).parents[2]
 OUTAGE_SECONDS = 90.0
 
@@ -93,7 +94,7 @@ def test_written_twice_is_once(harness: Harness) -> None:
     with opened(harness) as sink:
         first = [write(sink, content, 10), write(sink, content, 10), write(sink, content, 7)]
     assert harness.read() == harness.expected(content)
-    if KINDS[harness.kind].promise is Promise.EFFECTIVELY_ONCE:
+    if KINDS[harness.kind].promises == (Promise.EFFECTIVELY_ONCE,):
         assert first == [Outcome(len(content)), Outcome(0, len(content)), Outcome(0, len(content))]
 
 

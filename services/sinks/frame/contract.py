@@ -22,19 +22,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 
 from libs.common.messages.dead_letters import ErrorCode
-
-
-class Promise(StrEnum):
-    """What a destination gets when something fails."""
-
-    EFFECTIVELY_ONCE = "effectively once"
-    AT_LEAST_ONCE = "at least once"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ from libs.common.settings.kafka import KafkaSettings
 from libs.common.settings.storage import StorageAccount
 from libs.common.settings.transport import PlaintextSettings
 from services.sinks.frame.contract import ReadsFiles
-from services.sinks.frame.registry import KINDS, _load, configured_sink
+from services.sinks.frame.kind import all_kinds
+from services.sinks.frame.registry import configured_sink
 
 KEY = "c2VjcmV0LWtleQ=="
 SAS = "sv=1&sig=abc"
@@ -146,7 +147,7 @@ def test_kafka_is_told_not_to_check() -> None:
 
 def test_every_sink_with_secrets_is_guarded() -> None:
     """A sink whose settings take a secret takes the setting for plain transport too, and is tried above."""
-    settings = {kind: getattr(_load(kind, KINDS[kind]), KINDS[kind].settings) for kind in KINDS}
+    settings = {name: kind.load(kind.settings) for name, kind in all_kinds().items()}
     secret = {
         kind for kind, model in settings.items() if any("SecretStr" in str(f.annotation) for f in model.model_fields.values())
     }

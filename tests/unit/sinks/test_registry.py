@@ -1,10 +1,10 @@
-"""The table of sinks and the checking of their options."""
+"""The finding of sinks and the checking of their options."""
 
 from __future__ import annotations
 
-import importlib
+import subprocess
 import sys
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,33 @@ from click.testing import CliRunner
 
 from libs.common.errors import ConfigError
 from services.cli.main import blobtide
-from services.sinks.frame import registry
-from services.sinks.frame.registry import KINDS, configured_sink
+from services.sinks.frame.kind import all_kinds, find_kind, kind_names
+from services.sinks.frame.registry import configured_sink
 from services.sinks.frame.settings import SinkSettings
 
+ROOT = Path(__file__).parents[3]
+TOY = """
+from services.sinks.frame.settings import SinkSettings
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_is_where_the_table_says(kind: str) -> None:
-    """Each line of the table names a module with that sink and its settings class."""
-    entry = KINDS[kind]
-    module = importlib.import_module(entry.module)
-    assert issubclass(getattr(module, entry.settings), SinkSettings)
-    assert callable(getattr(module, entry.sink))
+class Own(SinkSettings):
+    "Options."
+
+class Toy:
+    def __init__(self, settings): ...
+"""
+
+
+@pytest.mark.parametrize("name", kind_names())
+def test_every_kind_is_where_it_says(name: str) -> None:
+    """Each package of a kind names a sink's class and that of its settings, and looking at it loads no driver."""
+    kind = find_kind(name)
+    assert kind is not None
+    assert issubclass(kind.load(kind.settings), SinkSettings)
+    assert callable(kind.load(kind.sink))
+    code = (
+        f"import sys, services.sinks.kinds.{name} as m; assert not {{'pyarrow', 'redis', 'urllib3'}} & set(sys.modules); m.KIND"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 @pytest.mark.parametrize(
@@ -55,18 +70,55 @@ def test_one_kind_can_run_twice(tmp_path: Path) -> None:
     assert [configured_sink(options, name).name for name in options] == ["hot", "cold"]
 
 
-def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Give a function that installs a distribution with a sink of some name."""
+
+    def install(name: str, kind: str, code: str = "") -> None:
+        (tmp_path / f"{name}_sink").mkdir()
+        (tmp_path / f"{name}_sink" / "__init__.py").write_text(f"from services.sinks.frame.kind import Kind\nKIND = {kind}\n")
+        (tmp_path / f"{name}_sink" / "sink.py").write_text(code)
+        meta = tmp_path / f"{name}_sink-1.0.dist-info"
+        meta.mkdir()
+        (meta / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}-sink\nVersion: 1.0\n")
+        (meta / "entry_points.txt").write_text(f"[blobtide.sinks]\n{name} = {name}_sink:KIND\n")
+        monkeypatch.syspath_prepend(tmp_path)
+
+    return install
+
+
+def test_a_missing_library_names_the_extra(installed: Callable[..., None]) -> None:
     """Without its library a sink says what to install."""
-    monkeypatch.setitem(sys.modules, "not_there", None)
-    broken = replace(KINDS["redis"], module="not_there", library="not_there_either")
-    monkeypatch.setattr(registry, "KINDS", {"redis": broken})
-    with pytest.raises(ConfigError, match=r"the redis sink needs not_there: pip install 'blobtide\[redis\]'"):
-        configured_sink({}, "redis")
-    assert not registry.installed(broken)
+    installed(
+        "odd",
+        "Kind('odd things', 'odd_sink.sink:A', 'odd_sink.sink:B', extra='oddly', library='not_there')",
+        "import not_there",
+    )
+    with pytest.raises(ConfigError, match=r"the odd sink needs not_there: pip install 'blobtide\[oddly\]'"):
+        configured_sink({}, "odd")
+    listed = CliRunner().invoke(blobtide, ["sinks"]).output
+    assert "no: pip install 'blobtide[oddly]'  odd things" in listed
+
+
+def test_a_sink_of_another_distribution_is_found(installed: Callable[..., None]) -> None:
+    """What an installed distribution names in the group of entry points is a kind like ours."""
+    installed("toy", "Kind('odd things', 'toy_sink.sink:Toy', 'toy_sink.sink:Own')", TOY)
+    assert type(configured_sink({"a": {"kind": "toy"}}, "a").sink).__name__ == "Toy"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "message"),
+    [("file", "Kind('', '', '')", "file-sink brings a sink file, and there is one already"), ("none", "None", "has no Kind")],
+)
+def test_a_sink_that_cannot_be_one_is_refused(installed: Callable[..., None], name: str, kind: str, message: str) -> None:
+    """A name that is taken, and something that is no kind, are said at once and not found out by chance."""
+    installed(name, kind)
+    with pytest.raises(ConfigError, match=message):
+        configured_sink({}, name)
 
 
 def test_the_command_lists_sinks_and_says_what_needs_no_setup() -> None:
     """`blobtide sinks` shows each kind with its promise; `sink-setup` of a sink without set-up says so."""
     listed = CliRunner().invoke(blobtide, ["sinks"]).output
-    assert all(kind in listed and entry.promise in listed for kind, entry in KINDS.items())
+    assert all(name in listed and " or ".join(kind.promises) in listed for name, kind in all_kinds().items())
     assert CliRunner().invoke(blobtide, ["sink-setup", "stdout"]).output == "stdout: needs no set-up\n"

@@ -1,1 +1,10 @@
 """The ``file`` sink."""
+
+from services.sinks.frame.kind import Kind, Promise
+
+KIND = Kind(
+    description="Parquet, NDJSON or CSV files in a directory",
+    sink="services.sinks.kinds.file.sink:FileSink",
+    settings="services.sinks.kinds.file.sink:FileSettings",
+    promises=(Promise.EFFECTIVELY_ONCE,),
+)

@@ -1,1 +1,12 @@
 """The ``redis`` sink."""
+
+from services.sinks.frame.kind import Kind, Promise
+
+KIND = Kind(
+    description="entries in Redis streams or keys",
+    sink="services.sinks.kinds.redis.sink:RedisSink",
+    settings="services.sinks.kinds.redis.sink:RedisSettings",
+    promises=(Promise.EFFECTIVELY_ONCE,),
+    extra="redis",
+    library="redis",
+)

@@ -1,1 +1,10 @@
 """The ``stdout`` sink."""
+
+from services.sinks.frame.kind import Kind, Promise
+
+KIND = Kind(
+    description="one line a flow on standard output",
+    sink="services.sinks.kinds.stdout.sink:StdoutSink",
+    settings="services.sinks.kinds.stdout.sink:StdoutSettings",
+    promises=(Promise.AT_LEAST_ONCE,),
+)

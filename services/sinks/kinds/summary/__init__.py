@@ -1,1 +1,10 @@
 """The ``summary`` sink."""
+
+from services.sinks.frame.kind import Kind, Promise
+
+KIND = Kind(
+    description="traffic per socket and minute: a growing table, and files",
+    sink="services.sinks.kinds.summary.sink:SummarySink",
+    settings="services.sinks.kinds.summary.sink:SummarySettings",
+    promises=(Promise.EFFECTIVELY_ONCE,),
+)

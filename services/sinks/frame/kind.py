@@ -1,0 +1,117 @@
+"""The kinds of destinations, found by being there: adding one edits no table.
+
+Ours are the packages of `services.sinks.kinds`; others come from installed distributions, by the entry-point group
+``blobtide.sinks``. Either way the name leads to a `Kind`, and looking at kinds imports no driver.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from importlib.metadata import entry_points
+from typing import Any, Final
+
+from libs.common.errors import ConfigError
+
+GROUP: Final = "blobtide.sinks"
+_OURS: Final = "services.sinks.kinds"
+
+
+class Promise(StrEnum):
+    """What a destination gets when something fails."""
+
+    EFFECTIVELY_ONCE = "effectively once"
+    AT_LEAST_ONCE = "at least once"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of destination: where its code is, and what `blobtide sinks` says of it.
+
+    Attributes:
+        description: what it writes, in a phrase.
+        sink: its class, as ``module:Class``.
+        settings: the class of its settings, as ``module:Class``.
+        promises: what its sinks promise: one thing, or one of several, by their settings.
+        extra: the extra of our distribution that brings its library; None if it needs none.
+        library: the module that the extra brings, by which one sees whether it is installed.
+    """
+
+    description: str
+    sink: str
+    settings: str
+    promises: tuple[Promise, ...] = (Promise.AT_LEAST_ONCE,)
+    extra: str | None = None
+    library: str | None = None
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether its library is there."""
+        return self.library is None or importlib.util.find_spec(self.library) is not None
+
+    def load(self, place: str) -> Any:
+        """Return what stands at `place` (``module:Class``).
+
+        Raises:
+            ConfigError: if the library is not installed; names the extra that brings it.
+        """
+        module, _, name = place.partition(":")
+        try:
+            return getattr(importlib.import_module(module), name)
+        except ModuleNotFoundError as error:
+            if self.extra is None or (error.name or "").startswith(("services.", "libs.")):
+                raise
+            raise ConfigError(f"needs {error.name}: pip install 'blobtide[{self.extra}]'") from error
+
+
+def kind_names() -> tuple[str, ...]:
+    """Return the names of all kinds, in order."""
+    return tuple(sorted(_finders()))
+
+
+def find_kind(name: str) -> Kind | None:
+    """Return the kind of that name, or None.
+
+    Raises:
+        ConfigError: if another distribution has a kind of the same name as one of ours, or what it gives is no kind.
+    """
+    finder = _finders().get(name)
+    return None if finder is None else finder()
+
+
+def all_kinds() -> Mapping[str, Kind]:
+    """Return every kind by name, in order. Raises as `find_kind` does."""
+    return {name: kind for name in kind_names() if (kind := find_kind(name)) is not None}
+
+
+def _finders() -> dict[str, partial[Kind]]:
+    """Say how to get each kind; nothing is imported yet."""
+    ours = pkgutil.iter_modules(importlib.import_module(_OURS).__path__)
+    finders = {found.name: partial(_own, found.name) for found in ours if found.ispkg}
+    for point in entry_points(group=GROUP):
+        if point.name in finders:
+            owner = point.dist.name if point.dist is not None else "another distribution"
+            finders[point.name] = partial(_refuse, f"{owner} brings a sink {point.name}, and there is one already: remove it")
+        else:
+            finders[point.name] = partial(_checked, point.name, point.load)
+    return finders
+
+
+def _own(name: str) -> Kind:
+    return _checked(name, lambda: importlib.import_module(f"{_OURS}.{name}").KIND)
+
+
+def _checked(name: str, load: Any) -> Kind:
+    kind = load()
+    if not isinstance(kind, Kind):
+        raise ConfigError(f"the sink {name} has no Kind at its entry point: it is made for another version of blobtide")
+    return kind
+
+
+def _refuse(reason: str) -> Kind:
+    raise ConfigError(reason)
