@@ -1,0 +1,135 @@
+"""Which addresses of a column lie in given networks, for columns of text, IPv4 and IPv6.
+
+Only the distinct addresses of a column are looked at, those of IPv4 all at once. Networks are ranges of addresses, sorted and
+merged, so that a search finds the one range that may hold an address, however many networks there are.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Self, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_Addresses: TypeAlias = "np.ndarray[Any, Any]"  # of uint32 for IPv4, of 16 bytes for IPv6
+_Bools: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
+_Network: TypeAlias = "ipaddress.IPv4Network | ipaddress.IPv6Network"
+
+_OCTET: Final = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_IPV4: Final = rf"^(?:{_OCTET}\.){{3}}{_OCTET}$"
+_MAPPED: Final = bytes(10) + b"\xff\xff"  # an IPv4 address within IPv6 begins so
+_MAPPED_BITS: Final = 96
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ranges:
+    """Ranges of addresses of one family that do not overlap, ascending; both ends belong to them."""
+
+    first: _Addresses
+    last: _Addresses
+
+    @classmethod
+    def of(cls, ranges: Iterable[tuple[Any, Any]], kind: str) -> Self:
+        merged: list[tuple[Any, Any]] = []
+        for first, last in sorted(ranges):
+            if merged and first <= merged[-1][1]:
+                merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
+            else:
+                merged.append((first, last))
+        return cls(np.array([first for first, _ in merged], kind), np.array([last for _, last in merged], kind))
+
+    def contain(self, addresses: _Addresses) -> _Bools:
+        before = np.searchsorted(self.first, addresses, side="right")
+        inside: _Bools = before > 0
+        inside[inside] = addresses[inside] <= self.last[before[inside] - 1]
+        return inside
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Networks:
+    """A set of networks. An IPv6 address that stands for an IPv4 address (``::ffff:10.0.0.1``) counts as that one."""
+
+    ipv4: _Ranges
+    ipv6: _Ranges
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> Self:
+        """Read networks such as ``10.0.0.0/8``, ``2001:db8::/32`` or ``10.1.2.3``.
+
+        Raises:
+            ValueError: if a text is no network or has bits set behind its prefix; names it.
+        """
+        ipv4, ipv6 = [], []
+        for network in map(_network, texts):
+            if isinstance(network, ipaddress.IPv4Network):
+                ipv4.append((int(network.network_address), int(network.broadcast_address)))
+            else:
+                ipv6.append((network.network_address.packed, network.broadcast_address.packed))
+        return cls(_Ranges.of(ipv4, "uint32"), _Ranges.of(ipv6, "S16"))
+
+    def contain(self, addresses: pa.DictionaryArray) -> pa.BooleanArray:
+        """Return by row whether the address is in one of the networks; null where there is none or the text is none."""
+        texts = addresses.dictionary
+        plain = pc.fill_null(pc.match_substring_regex(texts, _IPV4), fill_value=False)
+        is_plain = plain.to_numpy(zero_copy_only=False)
+        inside, known = np.zeros(len(texts), np.bool_), is_plain.copy()
+        if is_plain.any():
+            inside[is_plain] = self.ipv4.contain(_ipv4_numbers(texts.filter(plain)))
+        if not is_plain.all():
+            inside[~is_plain], known[~is_plain] = self._contain_others(texts.filter(pc.invert(plain)).to_pylist())
+        return pa.array(inside, pa.bool_(), mask=~known).take(addresses.indices)
+
+    def _contain_others(self, texts: Sequence[str | None]) -> tuple[_Bools, _Bools]:
+        """Return which texts that are not IPv4 are in one of the networks, and which of them are addresses at all."""
+        packed = [_packed(text) for text in texts]
+        inside = self.ipv6.contain(np.array([address or b"" for address in packed], "S16"))
+        for place, address in enumerate(packed):
+            if address is not None and address.startswith(_MAPPED):
+                inside[place] = self.ipv4.contain(np.array([int.from_bytes(address[12:])], np.uint32))[0]
+        return inside, np.array([address is not None for address in packed])
+
+
+def _network(text: str) -> _Network:
+    try:
+        network = ipaddress.ip_network(text, strict=False)
+        given = ipaddress.ip_address(text.split("/", maxsplit=1)[0])
+    except ValueError:
+        raise ValueError(f"{text!r} is not a network, such as '10.0.0.0/8' or '2001:db8::/32'") from None
+    if "%" in text:
+        raise ValueError(f"{text!r} has a zone, which networks have not")
+    if network.network_address != given:
+        raise ValueError(f"{text!r} has bits set behind its prefix; did you mean '{network}'?")
+    if isinstance(network, ipaddress.IPv6Network) and network.prefixlen >= _MAPPED_BITS:
+        mapped = network.network_address.ipv4_mapped
+        return ipaddress.IPv4Network((mapped, network.prefixlen - _MAPPED_BITS)) if mapped else network
+    return network
+
+
+def _ipv4_numbers(texts: pa.StringArray) -> _Addresses:
+    """Return IPv4 addresses, known to be well written, as numbers."""
+    offsets = np.frombuffer(texts.buffers()[1], np.int64 if pa.types.is_large_string(texts.type) else np.int32)
+    offsets = offsets[texts.offset : texts.offset + len(texts) + 1]
+    characters = np.frombuffer(texts.buffers()[2], np.uint8)[offsets[0] : offsets[-1]]
+    offsets = offsets - offsets[0]
+    dots = np.flatnonzero(characters == ord(".")).reshape(-1, 3)
+    ends = np.column_stack((dots, offsets[1:]))
+    lengths = ends - np.column_stack((offsets[:-1], dots + 1))
+    digits = characters.astype(np.uint32) - ord("0")
+    octets = digits[ends - 1]
+    octets += np.where(lengths > 1, digits[ends - 2] * 10, 0).astype(np.uint32)
+    octets += np.where(lengths > 2, digits[ends - 3] * 100, 0).astype(np.uint32)  # noqa: PLR2004 - digits
+    numbers: _Addresses = (octets << np.array([24, 16, 8, 0], np.uint32)).sum(axis=1, dtype=np.uint32)
+    return numbers
+
+
+def _packed(text: str | None) -> bytes | None:
+    """Return the bytes of an IPv6 address."""
+    try:
+        return socket.inet_pton(socket.AF_INET6, text) if text else None
+    except (OSError, ValueError):  # a NUL in the text is a ValueError
+        return None
