@@ -1,0 +1,238 @@
+"""A condition over rows, in SQL, run by an embedded engine (DuckDB) on the columns that it names.
+
+The engine is closed: it reads no file, variable, setting or network, loads no extension, has one thread and bounded memory,
+and its configuration is locked. All that it runs is SQL which `condition_syntax` wrote. What is wrong with a condition shows
+when it is parsed. A value that cannot be computed for some row, such as a cast of text that is no number, is null there, so
+that no row can stop the others.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from libs.common.errors import ConfigError
+from libs.common.rows import condition_syntax as syntax
+from libs.common.rows.condition_syntax import Failing, Refused, Written
+from libs.common.rows.row_type import RowType
+from libs.common.security.visible import visible_line
+
+MEMORY: Final = "64MB"
+SECONDS: Final = 60.0
+"""Longest run over one batch. A condition is bounded, so only one with hundreds of costly operations can reach it."""
+
+_OPENED: Final[dict[str, str | bool | int | float | list[str]]] = {
+    "enable_external_access": "false",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "allow_community_extensions": "false",
+    "python_enable_replacements": "false",
+    "temp_directory": "",
+    "threads": "1",
+    "memory_limit": MEMORY,
+}
+_SET: Final = (
+    "SET TimeZone = 'UTC'",
+    "SET ieee_floating_point_ops = false",  # x / 0 is null, as elsewhere in SQL, not infinite
+    "SET error_on_division_by_zero = false",
+    "SET max_expression_depth = 400",
+    "SET lock_configuration = true",
+)
+_AGAIN_SECONDS: Final = 0.1
+_SHOWN: Final = 60  # characters of a condition in a message
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Condition:
+    """A checked condition over the rows of one type. It belongs to one thread at a time.
+
+    A batch costs about a millisecond beside what its rows cost, so give it thousands of rows at once where there are so many.
+    """
+
+    text: str
+    _written: Written
+    _engine: Any  # the engine's connection; its types are loaded with it
+    _always: str  # a column for conditions that name none: the engine must see how many rows there are
+
+    @classmethod
+    def parse(cls, text: str, row_type: RowType) -> Condition:
+        """Check `text` and prepare it for rows of `row_type`.
+
+        Raises:
+            ConfigError: if it is no condition over the columns of the row type; says in one line what is wrong.
+        """
+        columns = {column.name: column.type for column in row_type.columns}
+        try:
+            syntax.scan(text)
+            engine = _open()
+            root = _tree(engine, text)
+            written = syntax.write(root, columns, Failing.IS_NULL)
+            strict = syntax.write(root, columns, Failing.RAISES)
+            _check(engine, written, strict.sql, row_type.schema)
+            return cls(text, written, engine, row_type.position.offset)
+        except Refused as reason:
+            has = f"; {row_type.name} has {', '.join(columns)}" if str(reason).startswith("unknown column") else ""
+            raise ConfigError(f"condition {_short(text)}: {visible_line(str(reason))}{has}") from None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns that the condition looks at."""
+        return tuple(self._written.columns)
+
+    def mask(self, rows: pa.Table) -> pa.Array:
+        """Return by row whether the condition holds; never null: what is unknown does not hold.
+
+        Raises:
+            ConfigError: if it needs more time or memory than it may have.
+        """
+        if not rows.num_rows:
+            return pa.array([], pa.bool_())
+        seen = {name: rows.column(name) for name in self._written.read} | dict(_subnet_results(self._written, rows))
+        table = pa.table(seen or {self._always: rows.column(self._always)})
+        with self._bounded(rows.num_rows):
+            found = self._engine.from_arrow(table).project(self._written.sql).to_arrow_table()
+        return pc.fill_null(found.column(0).combine_chunks(), fill_value=False)
+
+    @contextmanager
+    def _bounded(self, rows: int) -> Iterator[None]:
+        import duckdb
+
+        done = threading.Event()
+        watch = threading.Thread(target=_stop_after, args=(SECONDS, done, self._engine.interrupt), daemon=True)
+        watch.start()
+        try:
+            yield
+        except duckdb.InterruptException as error:
+            raise ConfigError(f"condition {_short(self.text)}: it took longer than {SECONDS:.0f} s for {rows} rows") from error
+        except duckdb.OutOfMemoryException as error:
+            raise ConfigError(f"condition {_short(self.text)}: it needs more than {MEMORY} for {rows} rows") from error
+        finally:
+            done.set()
+            watch.join()
+
+
+def _stop_after(seconds: float, done: threading.Event, stop: Callable[[], None]) -> None:
+    if not done.wait(seconds):
+        stop()
+        while not done.wait(_AGAIN_SECONDS):  # it is lost on an engine that is just about to begin
+            stop()
+
+
+def _open() -> Any:
+    import duckdb
+
+    engine = duckdb.connect(":memory:", config=_OPENED)
+    for setting in _SET:
+        engine.execute(setting)
+    return engine
+
+
+def _tree(engine: Any, text: str) -> syntax.Node:
+    # Parsed, never run. Brackets in the text are balanced, so the one behind it closes the one before it.
+    query = f"SELECT ({text}\n) FROM rows"  # noqa: S608
+    try:
+        return syntax.root_of(_described(engine, "json_serialize_sql", query))
+    except RecursionError:
+        raise Refused("it is nested too deeply") from None
+
+
+def _described(engine: Any, function: str, query: str) -> Any:
+    """Return what `function` of the engine tells about a query, without running it."""
+    return json.loads(engine.execute(f"SELECT {function}(?)", [query]).fetchall()[0][0])
+
+
+def _check(engine: Any, written: Written, strict: str, schema: pa.Schema) -> None:
+    """Let the engine bind the condition, and run its strict form for a row of nulls, where only wrong constants can fail.
+
+    Raises:
+        Refused: if types do not fit.
+    """
+    import duckdb
+
+    fields = [schema.field(name) for name in schema.names if name in written.read]
+    fields += [pa.field(test.result, pa.bool_()) for test in written.subnets]
+    fields = [pa.field(field.name, field.type) for field in fields] or [pa.field("nothing", pa.bool_())]
+    nulls = pa.table([pa.nulls(1, field.type) for field in fields], schema=pa.schema(fields))
+    query, strict_query = (f"SELECT {sql} FROM rows" for sql in (written.sql, strict))  # noqa: S608 - of condition_syntax
+    try:
+        engine.from_arrow(nulls).create("rows")
+        _check_types(_described(engine, "json_serialize_plan", query))
+        engine.execute(strict_query).fetchall()
+    except duckdb.Error as error:
+        raise Refused(_first_line(str(error))) from error
+    finally:
+        engine.execute("DROP TABLE IF EXISTS rows")
+
+
+def _check_types(answer: Mapping[str, Any]) -> None:
+    if answer["error"]:
+        raise Refused(_first_line(answer["error_message"]))
+    root = answer["plans"][0]["expressions"][0]
+    if _type_of(root) != "BOOLEAN":
+        raise Refused(f"it is not true or false but a value of type {_type_of(root)}; compare it with something")
+    _check_casts(root)
+
+
+def _check_casts(node: Any) -> None:
+    """Refuse the casts that the engine adds by itself where they would hide a mistake."""
+    if isinstance(node, list):
+        for each in node:
+            _check_casts(each)
+    if not isinstance(node, dict):
+        return
+    if node.get("type") == "OPERATOR_CAST" and not node["function_data"]["try_cast"]:
+        _check_cast(node)
+    for part in node.values():
+        _check_casts(part)
+
+
+def _check_cast(node: Mapping[str, Any]) -> None:
+    value, wanted = node["children"][0], _type_of(node)
+    if value["expression_class"] == "BOUND_CONSTANT":
+        return
+    given = _type_of(value)
+    if given == "VARCHAR" != wanted:
+        raise Refused(f"{_named(value)} is text and compared with a value of type {wanted}; write the value in single quotes")
+    if wanted == "BOOLEAN" != given:
+        raise Refused(f"{_named(value)} is not true or false but of type {given}; compare it with something")
+
+
+def _named(value: Mapping[str, Any]) -> str:
+    while value.get("type") == "OPERATOR_CAST":
+        value = value["children"][0]
+    return value["alias"] or "a value"
+
+
+def _type_of(node: Mapping[str, Any]) -> str:
+    if node["expression_class"] == "BOUND_CONJUNCTION":
+        return "BOOLEAN"
+    kind = node["value"]["type"] if node["expression_class"] == "BOUND_CONSTANT" else node["return_type"]
+    return str(kind["id"])
+
+
+def _first_line(message: str) -> str:
+    """Return what the engine says without its class of error, its picture of the place and its candidates."""
+    line = message.strip().split("\n", maxsplit=1)[0]
+    return line.partition("Error: ")[2] or line
+
+
+def _subnet_results(written: Written, rows: pa.Table) -> Iterator[tuple[str, pa.Array]]:
+    encoded: dict[str, pa.DictionaryArray] = {}
+    for test in written.subnets:
+        if test.column not in encoded:
+            column = rows.column(test.column)
+            column = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+            encoded[test.column] = column.unify_dictionaries().combine_chunks()
+        yield test.result, test.networks.contain(encoded[test.column])
+
+
+def _short(text: str) -> str:
+    line = visible_line(" ".join(text.split()))
+    return repr(line if len(line) <= _SHOWN else f"{line[:_SHOWN]}...")

@@ -1,0 +1,388 @@
+"""From the text of a condition to the SQL that the engine runs, so that nothing runs but what was understood.
+
+The engine's own parser makes a tree of the text and runs nothing. The tree is walked, anything that is not in
+`condition_language` is refused, and the SQL is written anew from it: names and texts are quoted here, and the text itself never
+reaches the engine as a query. Before that, a scan of the text refuses what could make the parser slow or lead it astray.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Final, TypeAlias
+
+import pyarrow as pa
+
+from libs.common.rows import condition_language as language
+from libs.common.rows.condition_language import Failure
+from libs.common.rows.subnets import Networks
+from libs.common.suggestions import did_you_mean
+
+LONGEST: Final = 65_536  # characters: some thousand networks
+MOST_OPERATIONS: Final = 500  # bounds the time per row
+MOST_PATTERNS: Final = 20  # each may hold some MB of automaton, beside the engine's memory
+DEEPEST: Final = 64
+
+IN_SUBNET: Final = "in_subnet"
+
+Node: TypeAlias = Mapping[str, Any]
+
+
+class Refused(Exception):
+    """What is wrong with a condition, in a few words; made a `ConfigError` where the condition is known."""
+
+
+class Failing(Enum):
+    """What becomes of a row for which a value cannot be computed."""
+
+    IS_NULL = "is null"
+    RAISES = "raises"
+
+
+@dataclass(frozen=True, slots=True)
+class SubnetTest:
+    """An ``in_subnet`` of a condition: the engine sees a column of its results."""
+
+    result: str
+    column: str
+    networks: Networks
+
+
+@dataclass(slots=True)
+class Written:
+    """A condition as SQL.
+
+    Attributes:
+        sql: one expression.
+        columns: of the row type that it names.
+        read: those of them that the SQL names.
+        subnets: columns of results that the SQL names besides.
+    """
+
+    sql: str = ""
+    columns: list[str] = field(default_factory=list)
+    read: list[str] = field(default_factory=list)
+    subnets: list[SubnetTest] = field(default_factory=list)
+
+
+_TOKEN: Final = re.compile(
+    r"""(?P<space>\s+)
+      | (?P<word>[A-Za-z_][A-Za-z_0-9]*)
+      | (?P<text>'(?:[^']|'')*'|"(?:[^"]|"")*")
+      | (?P<comment>--|/\*)
+      | (?P<open>[(\[])
+      | (?P<close>[)\]])
+      | (?P<other>[-+*/%<>=!~|&.,:0-9^])
+    """,
+    re.VERBOSE | re.ASCII,
+)
+_ESCAPING: Final = ("e", "b", "x")
+
+
+def scan(text: str) -> None:
+    """Refuse what need not be parsed to be refused.
+
+    What passes has balanced brackets, few of them in one another, ends with what it began with, and holds texts only where the
+    engine's parser sees them too.
+    """
+    if len(text) > LONGEST:
+        raise Refused(f"it has {len(text)} characters; at most {LONGEST} are allowed")
+    if not text.strip():
+        raise Refused("it is empty")
+    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise Refused("it has characters that no text has")
+    place, open_brackets, word = 0, "", ""
+    while place < len(text):
+        token = _TOKEN.match(text, place)
+        if token is None or token.lastgroup == "comment":
+            raise Refused(_strange(text, place))
+        if token.lastgroup == "text" and word.lower() in _ESCAPING:
+            raise Refused(f"text cannot begin with {word}'; write '...'")
+        open_brackets = _brackets(open_brackets, token[0]) if token.lastgroup in ("open", "close") else open_brackets
+        word = token[0] if token.lastgroup == "word" else ""
+        place = token.end()
+    if open_brackets:
+        raise Refused(f"a {open_brackets[-1]} is never closed")
+
+
+def _brackets(still_open: str, bracket: str) -> str:
+    if bracket in "([":
+        if len(still_open) == DEEPEST:
+            raise Refused(_TOO_DEEP)
+        return still_open + bracket
+    if not still_open or still_open[-1] + bracket not in ("()", "[]"):
+        raise Refused(f"a {bracket} closes nothing")
+    return still_open[:-1]
+
+
+_TOO_DEEP: Final = f"it is nested too deeply; at most {DEEPEST} levels are allowed"
+
+
+def _strange(text: str, place: int) -> str:
+    found = text[place]
+    if found in "\"'":
+        return f"a {found} is never closed"
+    if found in "‘’‚‛“”„`´":  # noqa: RUF001 - what word processors make of quotes
+        return f"text stands between straight single quotes ('deny'), not between {found}"
+    if found == ";":
+        return "there must be one condition, without a semicolon"
+    if text[place : place + 2] in ("--", "/*"):
+        return "comments cannot stand in a condition"
+    return f"unexpected character {found!r}"
+
+
+def root_of(answer: Mapping[str, Any]) -> Node:
+    """Return the tree of the one expression in what the engine's parser answered about ``SELECT (<text>) FROM rows``."""
+    if answer["error"]:
+        raise Refused(answer["error_message"])
+    statements = answer["statements"]
+    select = statements[0]["node"] if len(statements) == 1 else {}
+    expected: dict[str, Any] = dict.fromkeys(("where_clause", "having", "sample", "qualify"))
+    expected |= {"group_expressions": [], "modifiers": []}
+    expressions = select.get("select_list", ())
+    if len(expressions) != 1 or any(select.get(key, value) != value for key, value in expected.items()):
+        raise Refused("it must be one condition")
+    root: Node = expressions[0]
+    return root
+
+
+def write(root: Node, columns: Mapping[str, pa.DataType], failing: Failing) -> Written:
+    """Write the condition with the tree `root` as SQL over `columns`.
+
+    Raises:
+        Refused: for anything that is no part of the language of conditions.
+    """
+    writer = _Writer({name.lower(): (name, kind) for name, kind in columns.items()}, failing)
+    writer.written.sql = writer.expression(root)
+    return writer.written
+
+
+class _Writer:
+    """Writes one tree."""
+
+    def __init__(self, columns: Mapping[str, tuple[str, pa.DataType]], failing: Failing) -> None:
+        self.written = Written()
+        self._columns = columns
+        self._failing = failing
+        self._depth = 0
+        self._operations = 0
+        self._patterns = 0
+        self._writers: Mapping[str, Callable[[Node], str]] = {
+            "CONSTANT": _constant,
+            "COLUMN_REF": self._column,
+            "COMPARISON": self._comparison,
+            "CONJUNCTION": self._conjunction,
+            "OPERATOR": self._operator,
+            "BETWEEN": self._between,
+            "FUNCTION": self._function,
+            "CASE": self._case,
+            "CAST": self._cast,
+        }
+
+    def expression(self, node: Node) -> str:
+        """Write any expression."""
+        write = self._writers.get(node["class"])
+        if write is None:
+            raise Refused(language.refusal(node["class"]))
+        if node["alias"]:
+            raise Refused(f"nothing can be named in a condition: leave out AS {node['alias']}")
+        self._count(node)
+        self._depth += 1
+        if self._depth > DEEPEST:
+            raise Refused(_TOO_DEEP)
+        written = write(node)
+        self._depth -= 1
+        return written
+
+    def _count(self, node: Node) -> None:
+        self._operations += node["class"] not in ("CONSTANT", "COLUMN_REF")
+        if self._operations > MOST_OPERATIONS:
+            raise Refused(f"it has too many operations; at most {MOST_OPERATIONS} are allowed")
+
+    def _listed(self, nodes: Iterable[Node], separator: str = ", ") -> str:
+        return separator.join(map(self.expression, nodes))
+
+    def _column(self, node: Node) -> str:
+        name, kind = self._named(node)
+        if not _is_comparable(kind):
+            raise Refused(f"column {name} cannot be used in a condition: it is of type {kind}")
+        _note(name, self.written.read)
+        # Small integers would overflow in src_port - dst_port.
+        return f"CAST({_quoted(name)} AS BIGINT)" if _is_small(kind) else _quoted(name)
+
+    def _named(self, node: Node) -> tuple[str, pa.DataType]:
+        given = ".".join(node["column_names"])
+        if given.lower() not in self._columns:
+            if language.is_changing(given.lower()):
+                raise Refused(language.function_refusal(given.lower()))
+            known = [name for name, _ in self._columns.values()]
+            raise Refused(f"unknown column {given}{did_you_mean(given, known)}; text stands in single quotes: '{given}'")
+        name, kind = self._columns[given.lower()]
+        _note(name, self.written.columns)
+        return name, kind
+
+    def _comparison(self, node: Node) -> str:
+        operator = language.COMPARISONS.get(node["type"])
+        if operator is None:
+            raise Refused(language.refusal(node["type"]))
+        return f"({self.expression(node['left'])} {operator} {self.expression(node['right'])})"
+
+    def _conjunction(self, node: Node) -> str:
+        return f"({self._listed(node['children'], ' AND ' if node['type'] == 'CONJUNCTION_AND' else ' OR ')})"
+
+    def _operator(self, node: Node) -> str:
+        first, *others = node["children"]
+        match node["type"]:
+            case "OPERATOR_NOT":
+                return f"(NOT {self.expression(first)})"
+            case "OPERATOR_IS_NULL":
+                return f"({self.expression(first)} IS NULL)"
+            case "OPERATOR_IS_NOT_NULL":
+                return f"({self.expression(first)} IS NOT NULL)"
+            case "COMPARE_IN" if others:
+                return f"({self.expression(first)} IN ({self._listed(others)}))"
+            case "OPERATOR_COALESCE":
+                return f"coalesce({self._listed(node['children'])})"
+            case "OPERATOR_TRY":
+                return self.expression(first)  # what cannot be computed is null anyhow
+            case other:
+                raise Refused(language.refusal(other.removeprefix("OPERATOR_").removeprefix("COMPARE_")))
+
+    def _between(self, node: Node) -> str:
+        value, lower, upper = (self.expression(node[part]) for part in ("input", "lower", "upper"))
+        return f"({value} BETWEEN {lower} AND {upper})"
+
+    def _case(self, node: Node) -> str:
+        branches = [
+            f"WHEN {self.expression(c['when_expr'])} THEN {self.expression(c['then_expr'])}" for c in node["case_checks"]
+        ]
+        return f"(CASE {' '.join(branches)} ELSE {self.expression(node['else_expr'])} END)"
+
+    def _cast(self, node: Node) -> str:
+        kind = node["type_expr"]
+        name = language.TYPES.get(kind.get("type_name", "").upper())
+        if name is None or kind["children"]:
+            raise Refused(f"cannot cast to {kind.get('type_name', 'this type')}; there are {', '.join(language.TYPES)}")
+        cast = "TRY_CAST" if self._failing is Failing.IS_NULL else "CAST"
+        return f"{cast}({self.expression(node['child'])} AS {name})"
+
+    def _function(self, node: Node) -> str:
+        name = node["function_name"].lower()
+        arguments = _arguments(node)
+        if name == IN_SUBNET:
+            return self._in_subnet(arguments)
+        if not any(name in known for known in (language.FUNCTIONS, language.OPERATORS, language.ESCAPES)):
+            raise Refused(f"{language.function_refusal(name)}{did_you_mean(name, (*language.FUNCTIONS, IN_SUBNET))}")
+        self._check_constants(name, arguments)
+        return self._call(name, [self.expression(argument) for argument in arguments])
+
+    def _call(self, name: str, written: Sequence[str]) -> str:
+        if name in language.ESCAPES:
+            return self._guarded(f"({written[0]} {language.ESCAPES[name]} {written[1]} ESCAPE {written[2]})", Failure.POSSIBLE)
+        if name in language.OPERATORS:
+            sql = f" {name} ".join(written) if len(written) > 1 else f"{name} {written[0]}"
+            return self._guarded(f"({sql})", language.OPERATORS[name])
+        called = language.CALLED.get(name, name)
+        return self._guarded(f"{called}({', '.join(written)})", language.FUNCTIONS[name])
+
+    def _guarded(self, sql: str, failure: Failure) -> str:
+        return f"TRY({sql})" if failure is Failure.POSSIBLE and self._failing is Failing.IS_NULL else sql
+
+    def _check_constants(self, name: str, arguments: Sequence[Node]) -> None:
+        for number in language.CONSTANT_ARGUMENTS.get(name, ()):
+            if number < len(arguments) and arguments[number]["class"] != "CONSTANT":
+                raise Refused("a pattern, and the part of a time, must be written out as text, not computed")
+        if name in language.ESCAPES:
+            _check_escape([argument["literal"]["text"] for argument in arguments[1:]])
+        self._patterns += name in language.PATTERN_FUNCTIONS
+        if self._patterns > MOST_PATTERNS:
+            raise Refused(f"it has too many regular expressions; at most {MOST_PATTERNS} are allowed")
+
+    def _in_subnet(self, arguments: Sequence[Node]) -> str:
+        if len(arguments) < 2 or arguments[0]["class"] != "COLUMN_REF":  # noqa: PLR2004 - a column and a network
+            raise Refused("in_subnet takes a column and networks, such as in_subnet(src_ip, '10.0.0.0/8', '172.16.0.0/12')")
+        column, kind = self._named(arguments[0])
+        if not _is_text(kind):
+            raise Refused(f"in_subnet({column}, ...): the column must hold addresses as text, but it is of type {kind}")
+        try:
+            networks = Networks.of(_texts(arguments[1:]))
+        except ValueError as error:
+            raise Refused(f"in_subnet({column}, ...): {error}") from error
+        test = SubnetTest(f"in_subnet {len(self.written.subnets)}", column, networks)
+        self.written.subnets.append(test)
+        return _quoted(test.result)
+
+
+def _check_escape(constants: Sequence[str]) -> None:
+    """Refuse LIKE with a wrong ESCAPE, which the engine finds only when it meets a text."""
+    if len(constants) != 2 or len(constants[1]) != 1:  # noqa: PLR2004 - pattern and escape
+        raise Refused("ESCAPE takes one character: text LIKE 'pattern' ESCAPE '!'")
+    pattern, escape = constants
+    if escape in re.sub(re.escape(escape) + ".", "", pattern, flags=re.DOTALL):
+        raise Refused(f"the pattern {pattern!r} ends with its escape character")
+
+
+def _note(name: str, names: list[str]) -> None:
+    if name not in names:
+        names.append(name)
+
+
+def _arguments(node: Node) -> list[Node]:
+    """Return the arguments of a function, if it is called in the plain way."""
+    plain = not node["filter"] and not node["distinct"] and not node["order_bys"]["orders"]
+    if not plain or len(node["qualified_name"]["path"]) != 1 or any(argument["name"] for argument in node["arguments"]):
+        raise Refused(f"{node['function_name']}: call functions as name(argument, ...)")
+    return [argument["expression"] for argument in node["arguments"]]
+
+
+def _texts(nodes: Iterable[Node]) -> list[str]:
+    """Return constant texts, given one by one or as lists."""
+    found: list[str] = []
+    for node in nodes:
+        if node["class"] == "FUNCTION" and node["function_name"] == "list_value":
+            found += _texts(_arguments(node))
+        elif node["type"] == "ARRAY_CONSTRUCTOR":
+            found += _texts(node["children"])
+        elif node["class"] == "CONSTANT" and node["literal"]["kind"] == "STRING":
+            found.append(node["literal"]["text"])
+        else:
+            raise Refused("in_subnet: write networks as text, such as '10.0.0.0/8'")
+    if not found:
+        raise Refused("in_subnet: name at least one network")
+    return found
+
+
+def _constant(node: Node) -> str:
+    kind, text = str(node["literal"]["kind"]), str(node["literal"]["text"])
+    if kind == "STRING":
+        return "'" + text.replace("'", "''") + "'"
+    if kind == "NULL_LITERAL":
+        return "NULL"
+    if kind == "BOOLEAN" and text in ("true", "false"):
+        return text
+    if kind in language.NUMBERS and language.NUMBERS[kind].fullmatch(text):
+        return f"({text})"
+    raise Refused(f"{kind.lower()} constants cannot be used in a condition")
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or _is_word(kind))
+
+
+def _is_word(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_dictionary(kind) and pa.types.is_string(kind.value_type))
+
+
+def _is_small(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) and kind.bit_width < 64)  # noqa: PLR2004 - bits of a BIGINT
+
+
+def _is_comparable(kind: pa.DataType) -> bool:
+    tests = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating, pa.types.is_timestamp, pa.types.is_date, _is_text)
+    return any(test(kind) for test in tests)
