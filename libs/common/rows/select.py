@@ -1,0 +1,91 @@
+"""Which rows a destination gets: those that meet a condition, and of these a sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Self, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+
+from libs.common.errors import ConfigError
+from libs.common.rows.condition import Condition
+from libs.common.rows.row_type import RowType
+from libs.common.rows.sampling import sampled
+
+SAMPLE_WEIGHT: Final = "sample_weight"
+"""The column of sampled rows that says how many rows each stands for (float64)."""
+
+_Bools: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
+_Places: TypeAlias = "np.ndarray[Any, np.dtype[np.int64]]"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Selected:
+    """What was selected of rows.
+
+    Attributes:
+        rows: in their order, with a column `SAMPLE_WEIGHT` if they are a sample.
+        filtered: number of rows that were left out on purpose.
+        kept: places of the selected rows among the given ones, ascending; None if all were selected.
+    """
+
+    rows: pa.Table
+    filtered: int = 0
+    kept: _Places | None = None
+
+    def ends(self, ends: tuple[int, ...]) -> tuple[int, ...]:
+        """Return where groups of rows that ended at `ends` (ascending) end among the selected rows."""
+        return ends if self.kept is None else tuple(np.searchsorted(self.kept, ends).tolist())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Selection:
+    """A condition and a share of the rows that meet it."""
+
+    row_type: RowType
+    condition: Condition | None = None
+    share: float = 1.0
+
+    @classmethod
+    def of(cls, row_type: RowType, where: str | None = None, sample: float | None = None) -> Self:
+        """Check a condition and a share, as they stand in settings; None: all rows.
+
+        Raises:
+            ConfigError: if the condition is wrong, or the share is not above 0 and at most 1.
+        """
+        share = 1.0 if sample is None else sample
+        if not 0 < share <= 1:
+            raise ConfigError(f"sample: {share} is not a share of the rows; give more than 0 and at most 1")
+        return cls(row_type, None if where is None else Condition.parse(where, row_type), share)
+
+    @property
+    def added(self) -> tuple[str, ...]:
+        """Names of the columns that selected rows have beyond those of their type."""
+        return (SAMPLE_WEIGHT,) if self.share < 1 else ()
+
+    def select(self, rows: pa.Table) -> Selected:
+        """Return the rows that meet the condition and are of the sample.
+
+        Raises:
+            ConfigError: if the condition needs more time or memory than it may have.
+        """
+        chosen = self._chosen(rows)
+        if chosen is None or chosen.all():
+            return Selected(self._weighted(rows))
+        kept = np.flatnonzero(chosen)
+        # One take copies what is selected, once; many more rows are filtered out than selected as a rule.
+        return Selected(self._weighted(rows.take(kept)), rows.num_rows - len(kept), kept)
+
+    def _chosen(self, rows: pa.Table) -> _Bools | None:
+        chosen = None if self.condition is None else self.condition.mask(rows).to_numpy(zero_copy_only=False)
+        if self.share < 1:
+            sample = sampled(rows, self.row_type.position, self.share)
+            chosen = sample if chosen is None else chosen & sample
+        return chosen
+
+    def _weighted(self, rows: pa.Table) -> pa.Table:
+        if self.share == 1:
+            return rows
+        weights = pa.array(np.full(rows.num_rows, 1 / self.share))
+        return rows.append_column(pa.field(SAMPLE_WEIGHT, weights.type, nullable=False), weights)
