@@ -20,7 +20,7 @@ from benchmarks.site import Site, wait_until
 from libs.local import guard
 from libs.local.ports import free_port
 from services.cli.probe import is_ready, metrics_of, total
-from services.cli.supervisor import last_line, stop_process
+from services.cli.up.supervisor import last_line, stop_process
 
 _START_SECONDS: Final = 300.0  # ingest reads its state first
 _SAMPLE_SECONDS: Final = 0.25

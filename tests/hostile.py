@@ -106,7 +106,7 @@ CASES = {
 
 def converted(name: str, folder: Path) -> int:
     """Convert the case in `folder`; return how many rows came. Whatever is wrong is an exit code and a summary."""
-    from services.cli.convert import command
+    from services.cli.convert.command import command
 
     file = folder / "in"
     file.write_bytes(CASES[name].make())

@@ -21,7 +21,7 @@ import yaml
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.local.ports import free_port
 from services.cli.probe import ask, metrics_of, total
-from services.cli.supervisor import Child, Program, State, Supervisor, stop_process
+from services.cli.up.supervisor import Child, Program, State, Supervisor, stop_process
 from tests.canaries import assert_silent, leaks, with_canaries
 
 STEP_SECONDS = 0.1

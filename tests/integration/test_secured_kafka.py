@@ -38,9 +38,9 @@ from libs.common.settings import load_settings
 from libs.common.settings.kafka import KafkaSettings, SecurityProtocol, TopicSettings
 from libs.local.azurite import LocalAzurite
 from libs.local.ports import LOOPBACK
+from services.cli.broker.rights import rights_of
 from services.cli.main import blobtide
-from services.cli.rights import rights_of
-from services.cli.supervisor import Program
+from services.cli.up.supervisor import Program
 from tests.estates import estate, generating, plan_of, wait_for_all
 from tests.fixtures.servers import serving
 from tests.pipeline import Pipeline, Plan, assert_same_rows_in_order, read_rows

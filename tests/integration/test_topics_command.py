@@ -13,7 +13,7 @@ from confluent_kafka.admin import AdminClient
 
 from libs.common.kafka.topics.admin import ChangeKind, apply_topics, load_topic_specs, partition_count, plan_topics
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
-from services.cli.topics import command
+from services.cli.broker.topics import command
 
 pytestmark = pytest.mark.kafka
 

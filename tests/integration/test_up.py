@@ -22,7 +22,7 @@ import pytest
 from libs.common.errors import ConfigError
 from libs.local.azurite import LocalAzurite
 from libs.local.kafka import LocalKafka
-from services.cli.up import FOLDERS
+from services.cli.up.command import FOLDERS
 from tests.pipeline import read_rows, row_count
 from tests.processes import below, command_of, is_alive
 

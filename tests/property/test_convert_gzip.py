@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from libs.common.messages.dead_letters import DeadLetter, ErrorCode
 from libs.common.messages.segments import Segment
-from services.cli import convert_input
+from services.cli.convert import input as convert_input
 from services.parser.flows.kernel import parse
 from tests.parser_oracle import rows_of
 from tests.unit.parser.test_kernel import GOOD, GOOD_NSG, nsg, vnet

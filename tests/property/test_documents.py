@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.common.messages.segments import Segment
-from services.cli import convert_input
+from services.cli.convert import input as convert_input
 from services.ingest.cutting.plan import Limits
 from services.parser.flows.kernel import parse
 from tests.blob_reading import Desk, assert_tiles

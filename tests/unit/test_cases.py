@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from services.cli.convert import command
+from services.cli.convert.command import command
 from services.parser.flows.kernel import Parsed, parse
 from tests.blob_reading import Desk, assert_tiles
 from tests.parser_oracle import rows_of

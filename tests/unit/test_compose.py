@@ -17,8 +17,8 @@ from packaging.requirements import Requirement
 
 from libs.common.settings import load_settings
 from libs.common.settings.process import HttpSettings
+from services.cli.broker.rights import rights_of
 from services.cli.main import blobtide
-from services.cli.rights import rights_of
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 

@@ -10,7 +10,7 @@ import pytest
 
 from libs.common.errors import ConfigError
 from libs.common.settings import Settings, load_settings
-from services.cli.checks import IDLE, Check, Verdict, builds, connections, tried
+from services.cli.config.checks import IDLE, Check, Verdict, builds, connections, tried
 from tests.unit.cli.test_commands import run
 
 SASL = {"security_protocol": "SASL_SSL", "sasl_username": "me"}

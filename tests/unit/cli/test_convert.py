@@ -19,9 +19,11 @@ from click.testing import CliRunner, Result
 from libs.common.messages.dead_letters import DeadLetter
 from libs.common.messages.segments import Segment
 from libs.common.rows.types.flows import FLOW_SCHEMA
-from services.cli import convert, convert_input, local_file
-from services.cli.convert import command
-from services.cli.local_file import MAX_TRAILING_BYTES, CutText, text_pieces
+from services.cli.convert import command as convert
+from services.cli.convert import input as convert_input
+from services.cli.convert import local_file
+from services.cli.convert.command import command
+from services.cli.convert.local_file import MAX_TRAILING_BYTES, CutText, text_pieces
 from services.parser.flows.kernel import parse
 from tests.parser_oracle import rows_of
 from tests.samples import SAMPLES, TOTALS, document

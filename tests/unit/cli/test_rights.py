@@ -8,7 +8,7 @@ import pytest
 
 from libs.common.kafka.topics.acls import On, Operation, Right
 from libs.common.settings import Settings
-from services.cli.rights import rights_of
+from services.cli.broker.rights import rights_of
 
 
 @pytest.mark.parametrize(("events", "writes"), [({}, False), ({"events": {"queue": "blob-events"}}, True)])

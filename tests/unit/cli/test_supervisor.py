@@ -14,7 +14,7 @@ import pytest
 from libs.local.ports import LOOPBACK, free_port
 from libs.local.process import end_guarded
 from services.cli.probe import is_ready
-from services.cli.supervisor import (
+from services.cli.up.supervisor import (
     CRASH_LOOP,
     FIRST_DELAY,
     GOOD_RUN_SECONDS,

@@ -16,22 +16,23 @@ from typing import IO, Any
 import pytest
 
 from libs.common.errors import ConfigError
-from services.cli.tail import _milliseconds
+from services.cli.tail.command import _milliseconds
 
 SCRIPT = """
 import sys
 from libs.common.kafka.client.client_log import ClientLog
 from libs.common.kafka.records import Inbound
-from services.cli import main, tail
+from services.cli import main
+from services.cli.tail import command
 
-class Fake(tail.Follower):
+class Fake(command.Follower):
     def open(self):
         ClientLog("follow").log(40, "%s [%s] %s", "FAIL", "rdkafka#1", "broker 1 is away")
 
     def backlog(self):
         return iter([Inbound("t", 0, n, 0, None, b"x" * 100, ()) for n in range(10_000)])
 
-tail.Follower = Fake
+command.Follower = Fake
 sys.exit(main.run(["tail", "t", "--since", "0", "--format", "json"]))
 """
 

@@ -13,7 +13,7 @@ from libs.common.messages.segments import Piece, Segment, SegmentFormat
 from libs.common.rows.formats.line import FlowLines
 from libs.common.rows.types.flows import FLOW_SCHEMA, FLOWS
 from libs.common.rows.wire import encode_rows, row_headers
-from services.cli.tail_render import Output, render
+from services.cli.tail.render import Output, render
 from tests.flows import Spot, row, table
 
 

@@ -20,13 +20,13 @@ from libs.common.errors import BlobtideError, ConfigError
 from libs.common.process.service import Stop
 from libs.common.settings import Settings, load_settings
 from libs.local.ports import LOOPBACK
-from services.cli import up
-from services.cli.handover import handed_over
-from services.cli.supervisor import CRASH_LOOP, Program, Supervisor
-from services.cli.up_hints import tail_line
-from services.cli.up_ports import last_port, remember_port
-from services.cli.up_settings import Own, refuse_what_cannot_run
-from services.cli.up_view import View
+from services.cli.up import command as up
+from services.cli.up.handover import handed_over
+from services.cli.up.hints import tail_line
+from services.cli.up.ports import last_port, remember_port
+from services.cli.up.settings import Own, refuse_what_cannot_run
+from services.cli.up.supervisor import CRASH_LOOP, Program, Supervisor
+from services.cli.up.view import View
 from tests.unit.cli.test_commands import run
 
 PLAINTEXT = "BLOBTIDE_KAFKA__SECURITY_PROTOCOL=PLAINTEXT"
@@ -271,7 +271,7 @@ def test_up_goes_on_when_a_program_cannot_run_and_says_so_at_its_end(
     code: int, ends_with: type[BlobtideError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One sink that refuses its settings, or ends again and again, ends `up` only when it is told to stop, and not with 0."""
-    monkeypatch.setattr("services.cli.supervisor.LONGEST_DELAY", 0.01)
+    monkeypatch.setattr("services.cli.up.supervisor.LONGEST_DELAY", 0.01)
     refusing = Program(
         "sink-x", (sys.executable, "-c", f"print('no template'); raise SystemExit({code})"), {}, tmp_path / "x.log"
     )

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from libs.common.errors import ServerUnreachable
-from services.cli import up_groups
-from services.cli.up_groups import PATIENCE_SECONDS, GroupWatch
+from services.cli.up import groups as up_groups
+from services.cli.up.groups import PATIENCE_SECONDS, GroupWatch
 
 SECONDS = 20.0
 

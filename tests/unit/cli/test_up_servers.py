@@ -13,8 +13,8 @@ import pytest
 
 from libs.local.ports import LOOPBACK
 from libs.local.process import Launch, LocalServer
-from services.cli.supervisor import Change, State
-from services.cli.up_servers import Servers
+from services.cli.up.servers import Servers
+from services.cli.up.supervisor import Change, State
 
 SECONDS = 20.0
 

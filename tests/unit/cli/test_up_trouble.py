@@ -9,8 +9,8 @@ import pytest
 
 from libs.common.errors import ConfigError
 from services.cli.probe import Families
-from services.cli.supervisor import CRASH_LOOP, Child, Program, State
-from services.cli.up_trouble import STILL_SECONDS, UNREADY_SECONDS, Look, Troubles
+from services.cli.up.supervisor import CRASH_LOOP, Child, Program, State
+from services.cli.up.trouble import STILL_SECONDS, UNREADY_SECONDS, Look, Troubles
 
 
 def metrics(lag: float, rows: float, commits: float = 0.0) -> Families:

@@ -15,10 +15,10 @@ from libs.common.process.health import NO_PARTITIONS
 from libs.common.rows.types.flows import FLOW_SCHEMA, FLOWS
 from libs.common.rows.wire import encode_rows
 from libs.common.settings.kafka import KafkaSettings
-from services.cli import up_view
 from services.cli.probe import Families
-from services.cli.supervisor import Child, Program, State, Supervisor
-from services.cli.up_view import REFRESH_SECONDS, SAMPLE_LINES, Count, View, fitted
+from services.cli.up import view as up_view
+from services.cli.up.supervisor import Child, Program, State, Supervisor
+from services.cli.up.view import REFRESH_SECONDS, SAMPLE_LINES, Count, View, fitted
 from tests.flows import rows
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from libs.local.cache import Recipe, fetched
-from services.cli.supervisor import Program, Supervisor
-from services.cli.up_ports import remember_port
+from services.cli.up.ports import remember_port
+from services.cli.up.supervisor import Program, Supervisor
 from services.sinks.frame.contract import FlowPart
 from services.sinks.frame.registry import configured_sink
 from tests.flows import Spot, row, table

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from libs.common.errors import BlobtideError
 from libs.local.ports import is_free
 from libs.local.process import STOP_SECONDS, LocalServer
-from services.cli.supervisor import FIRST_DELAY, LONGEST_DELAY, PORT_SECONDS, Change, State
+from services.cli.up.supervisor import FIRST_DELAY, LONGEST_DELAY, PORT_SECONDS, Change, State
 
 
 @dataclass(slots=True)

@@ -21,11 +21,11 @@ from libs.common.rows.types.flows import FLOWS
 from libs.common.rows.wire import decode_rows
 from libs.common.security.redaction import redact
 from libs.common.security.visible import visible, visible_line
-from services.cli.checks import MONITOR
+from services.cli.config.checks import MONITOR
 from services.cli.probe import metrics_of, total, why_not_ready
-from services.cli.supervisor import Change, Child, State, Supervisor
-from services.cli.up_storage import storage_trouble
-from services.cli.up_trouble import Look, Troubles, said
+from services.cli.up.storage import storage_trouble
+from services.cli.up.supervisor import Change, Child, State, Supervisor
+from services.cli.up.trouble import Look, Troubles, said
 
 REFRESH_SECONDS: Final = 5.0
 SAMPLE_LINES: Final = 5

@@ -18,11 +18,11 @@ import pyarrow as pa
 from libs.common.errors import BlobtideError
 from libs.common.messages.dead_letters import DeadLetter
 from libs.common.messages.segments import Segment
-from services.cli.convert_errors import ErrorsFile
-from services.cli.convert_input import CHUNK_BYTES, segments_of
-from services.cli.convert_output import Format, RowWriter, format_of, row_writer
+from services.cli.convert.errors import ErrorsFile
+from services.cli.convert.input import CHUNK_BYTES, segments_of
+from services.cli.convert.local_file import STANDARD_INPUT
+from services.cli.convert.output import Format, RowWriter, format_of, row_writer
 from services.cli.help_text import examples
-from services.cli.local_file import STANDARD_INPUT
 from services.cli.streams import result_file
 from services.cli.terminal import draw, say
 from services.parser.flows.harvest import Bound, Harvest, harvest

@@ -9,7 +9,7 @@ import click
 import yaml
 
 from libs.common.settings import Settings, load_settings, masked, masked_options, settings_file
-from services.cli.checks import Verdict, builds, connections, tried
+from services.cli.config.checks import Verdict, builds, connections, tried
 from services.cli.help_text import examples
 from services.cli.options import config_option, load_logged
 from services.cli.terminal import say, show

@@ -38,12 +38,11 @@ from libs.local.ports import free_port, is_free
 from libs.local.process import LocalServer
 from services.cli.help_text import examples
 from services.cli.options import config_option, load_logged
-from services.cli.supervisor import Change, Child, Program, State, Supervisor
-from services.cli.up_groups import GroupWatch
-from services.cli.up_hints import storage_line, tail_line
-from services.cli.up_ports import last_port, remember_port
-from services.cli.up_servers import Servers
-from services.cli.up_settings import (
+from services.cli.up.groups import GroupWatch
+from services.cli.up.hints import storage_line, tail_line
+from services.cli.up.ports import last_port, remember_port
+from services.cli.up.servers import Servers
+from services.cli.up.settings import (
     DEMO_SUBSCRIPTION,
     Own,
     own_kafka,
@@ -53,7 +52,8 @@ from services.cli.up_settings import (
     sinks_of,
     with_own,
 )
-from services.cli.up_view import View
+from services.cli.up.supervisor import Change, Child, Program, State, Supervisor
+from services.cli.up.view import View
 
 log = structlog.get_logger(__name__)
 

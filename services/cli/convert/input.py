@@ -12,7 +12,7 @@ from libs.common.framing.frame import Rest, Span, ends_document, frame, is_json,
 from libs.common.framing.lead import BOM
 from libs.common.messages.dead_letters import DeadLetter, ErrorCode
 from libs.common.messages.segments import Piece, Segment, SegmentFormat
-from services.cli.local_file import Broken, CutText, Foreign, Pieces, TrailingBytes, opened, text_pieces
+from services.cli.convert.local_file import Broken, CutText, Foreign, Pieces, TrailingBytes, opened, text_pieces
 from services.ingest.cutting.pieces import cut_record
 from services.ingest.reading.content import Content, Sample, detect
 

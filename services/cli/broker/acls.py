@@ -93,7 +93,7 @@ def apply(names: tuple[str, ...], config: Path | None, principals: tuple[str, ..
 
 
 def _wanted(settings: Settings, names: tuple[str, ...], principals: tuple[str, ...]) -> list[Right]:
-    from services.cli.rights import known, rights_of
+    from services.cli.broker.rights import known, rights_of
 
     chosen = names or known(settings)
     return rights_of(settings, chosen, _principals(chosen, principals))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from services.cli.probe import Families, total
-from services.cli.supervisor import Child
+from services.cli.up.supervisor import Child
 
 STILL_SECONDS: Final = 30.0
 UNREADY_SECONDS: Final = 10.0  # allows for a start-up or a rebalance

@@ -22,7 +22,7 @@ from services.cli.help_text import examples
 from services.cli.moments import moment_of
 from services.cli.options import config_option, load_logged
 from services.cli.streams import standard_output
-from services.cli.tail_render import Output, render
+from services.cli.tail.render import Output, render
 from services.cli.terminal import say
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}

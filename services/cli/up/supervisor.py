@@ -27,8 +27,8 @@ from libs.local import guard
 from libs.local.environment import without_secrets
 from libs.local.ports import is_free
 from libs.local.process import end_guarded
-from services.cli.handover import handed_over
 from services.cli.probe import is_ready
+from services.cli.up.handover import handed_over
 
 FIRST_DELAY: Final = 1.0
 LONGEST_DELAY: Final = 30.0

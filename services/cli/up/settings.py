@@ -14,7 +14,7 @@ from libs.common.settings.monitor import StartPolicy
 from libs.common.settings.plain import plain
 from libs.common.settings.sinks import SinkOptions
 from libs.common.settings.storage import Subscription
-from services.cli.checks import builds, tried
+from services.cli.config.checks import builds, tried
 
 DEMO_SUBSCRIPTION: Final = "demo"
 LOGIN: Final = ("sasl_username", "sasl_password", "sasl_password_file")

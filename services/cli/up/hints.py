@@ -11,7 +11,7 @@ from typing import Final
 
 from libs.common.settings import Settings, settings_file
 from libs.common.settings.kafka import SecurityProtocol
-from services.cli.up_settings import LOGIN
+from services.cli.up.settings import LOGIN
 
 _PROGRAM: Final = "blobtide"
 

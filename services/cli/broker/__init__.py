@@ -1,0 +1,1 @@
+"""What an administrator of Kafka needs: ``blobtide topics`` and ``blobtide acls``."""

@@ -1,0 +1,1 @@
+"""``blobtide config``: check the settings, or show them."""

@@ -1,0 +1,1 @@
+"""``blobtide convert``: flow-log files to rows, without any server."""

@@ -1,0 +1,1 @@
+"""``blobtide sinks`` and ``blobtide sink-setup``."""

@@ -1,0 +1,1 @@
+"""``blobtide tail``: topics of the pipeline as readable lines."""

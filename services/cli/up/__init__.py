@@ -1,0 +1,1 @@
+"""``blobtide up``: everything on this machine, kept running."""
