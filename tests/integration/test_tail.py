@@ -13,6 +13,7 @@ import pytest
 import yaml
 from confluent_kafka import Producer
 
+from libs.common.kafka.topics.topic_ids import TopicIds
 from libs.common.messages.dead_letters import DeadLetter, ErrorCode
 from libs.common.messages.events import BlobClosed, encode_event, event_headers
 from libs.common.messages.headers import Headers
@@ -82,6 +83,18 @@ def test_segments_events_and_dead_letters_are_decoded(config: Path) -> None:
     assert (shown["segment"]["start"], shown["segment"]["data"]) == (12, ',{"time":"x"}')
     assert shown["BlobClosed"]["closed_at"] == "2026-05-01T12:00:00.000Z"
     assert (shown["dead-letter"]["code"], shown["dead-letter"]["bytes"]) == ("short_tuple", "base64:MSwyLP8=")
+
+
+def test_dead_letters_are_shown_as_the_rows_that_a_sink_would_write(config: Path, kafka_settings: KafkaSettings) -> None:
+    """`--rows` reads the topic of its row type; the position holds the id that Kafka gave the topic."""
+    values = [
+        json.loads(line)["value"] for line in tail(config, "--rows", "dead_letters", "--format", "json").stdout.splitlines()
+    ]
+    [row] = [value for value in values if "undecodable" not in value]
+    assert len(values) == 2
+    topic, _, _ = row["letter_source"].partition("/")
+    assert (row["code"], row["blob"], row["bytes_base64"]) == ("short_tuple", LETTER.blob, "MSwyLP8=")
+    assert row["letter_generation"] == TopicIds(kafka_settings)(topic)
 
 
 def test_a_message_that_cannot_be_decoded_is_shown_all_the_same(config: Path) -> None:

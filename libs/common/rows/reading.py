@@ -32,6 +32,11 @@ def reader_of(row_type: RowType, topic_id: TopicIds) -> Reader:
     """
     if row_type is DEAD_LETTERS:
         return partial(letter_rows, topic_id=topic_id)
+    return batch_reader(row_type)
+
+
+def batch_reader(row_type: RowType) -> Reader:
+    """Return what reads messages whose value is a batch of that row type, wherever they come from."""
     return partial(_batch, row_type)
 
 

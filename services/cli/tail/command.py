@@ -15,14 +15,17 @@ import click
 from libs.common.errors import ConfigError
 from libs.common.kafka.readers.follow import Follower, Newest, Since
 from libs.common.kafka.records import Inbound
+from libs.common.kafka.topics.topic_ids import TopicIds
 from libs.common.rows.formats.line import FlowLines
-from libs.common.settings.kafka import TopicSettings
+from libs.common.rows.reading import reader_of
+from libs.common.rows.types import ROW_TYPES, row_type
+from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.common.settings.problems import did_you_mean
 from services.cli.help_text import examples
 from services.cli.moments import moment_of
 from services.cli.options import config_option, load_logged
 from services.cli.streams import standard_output
-from services.cli.tail.render import Output, render
+from services.cli.tail.render import AsRows, Output, render
 from services.cli.terminal import say
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -34,6 +37,7 @@ _DEFAULT_COUNT: Final = 10
     epilog=examples(
         "blobtide tail -f flows --grep Denied",
         "blobtide tail errors --since 2h --format json",
+        "blobtide tail --rows dead_letters --since 1d --format json",
         "blobtide tail raw_flow_logs --partition 3 -n 1 --bootstrap-servers 127.0.0.1:9092",
     ),
 )
@@ -59,6 +63,11 @@ _DEFAULT_COUNT: Final = 10
     show_default=True,
     help="Lines for people, or one JSON object per line.",
 )
+@click.option(
+    "--rows",
+    type=click.Choice(list(ROW_TYPES)),
+    help="Read messages as rows of this type and show their columns; without TOPICS, from the topic of that type.",
+)
 @click.option("--partition", type=click.IntRange(min=0), help="Only this partition of each topic.  [default: all]")
 @click.option(
     "--grep",
@@ -83,8 +92,9 @@ def command(config: Path | None, bootstrap_servers: str | None, **options: Any) 
     if bootstrap_servers:
         kafka = kafka.model_copy(update={"bootstrap_servers": bootstrap_servers})
     start = _start(options["count"], options["since"])
-    follower = Follower(kafka, _names(options["topics"], settings.topics), start, options["partition"])
-    show = _shown(options["patterns"], Output(options["output"]))
+    as_rows = _as_rows(options["rows"], kafka)
+    follower = Follower(kafka, _names(options["topics"], settings.topics, as_rows), start, options["partition"])
+    show = _shown(options["patterns"], Output(options["output"]), as_rows)
     with standard_output() as out, closing(follower):
         _open(follower, options["topics"], settings.topics)
         try:
@@ -95,9 +105,17 @@ def command(config: Path | None, bootstrap_servers: str | None, **options: Any) 
         say("end of the topics; use -f to keep following", err=True)
 
 
-def _names(asked: Iterable[str], topics: TopicSettings) -> tuple[str, ...]:
+def _as_rows(name: str | None, kafka: KafkaSettings) -> AsRows | None:
+    if name is None:
+        return None
+    kind = row_type(name)
+    return AsRows(kind, reader_of(kind, TopicIds(kafka)))
+
+
+def _names(asked: Iterable[str], topics: TopicSettings, as_rows: AsRows | None) -> tuple[str, ...]:
     short = topics.model_dump()
-    return tuple(short.get(name, name) for name in asked) or (topics.flows, topics.errors)
+    usual = (topics.flows, topics.errors) if as_rows is None else (short[as_rows.row_type.topic],)
+    return tuple(short.get(name, name) for name in asked) or usual
 
 
 def _open(follower: Follower, asked: Iterable[str], topics: TopicSettings) -> None:
@@ -139,7 +157,7 @@ def _lines(follower: Follower, show: Show, start: Newest | Since, *, follow: boo
         yield from show(follower.poll(1.0))
 
 
-def _shown(patterns: Iterable[str], output: Output) -> Show:
+def _shown(patterns: Iterable[str], output: Output, as_rows: AsRows | None) -> Show:
     try:
         wanted = [re.compile(pattern) for pattern in patterns]
     except re.error as error:
@@ -148,7 +166,7 @@ def _shown(patterns: Iterable[str], output: Output) -> Show:
 
     def show(records: Iterable[Inbound]) -> Iterator[str]:
         for record in records:
-            lines = render(record, output, flow_lines)
+            lines = render(record, output, flow_lines, as_rows)
             yield from (line for line in lines if all(pattern.search(line) for pattern in wanted))
 
     return show

@@ -9,32 +9,29 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, get_args
 
 import msgspec
-import pyarrow as pa
 
-from libs.common.errors import CodecError, ConfigError
+from libs.common.errors import CodecError
 from libs.common.kafka.records import Inbound
 from libs.common.messages.events import Event, decode_event
 from libs.common.messages.segments import Segment
 from libs.common.rows.formats.json import json_lines
 from libs.common.rows.formats.line import FlowLines
-from libs.common.rows.reading import stated_row_type
-from libs.common.rows.types import row_type as find_row_type
+from libs.common.rows.reading import Reader, batch_reader, stated_row_type
+from libs.common.rows.row_type import RowType
+from libs.common.rows.types import ROW_TYPES
 from libs.common.rows.types.flows import FLOWS
-from libs.common.rows.wire import decode_rows
 from libs.common.security.visible import visible_line
 
 _EVENTS: Final = frozenset(kind.__name__ for kind in get_args(Event))
 _SHOWN: Final = 300
 """Characters of a bytes value shown in a line for people."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
 _FLOW_BATCH: Final = "flow-batch"
 """The type shown for a batch of flows, whatever its header says, because users' filters rely on it."""
 
@@ -46,24 +43,24 @@ class Output(StrEnum):
     JSON = "json"
 
 
-def render(record: Inbound, output: Output, flow_lines: FlowLines) -> Iterator[str]:
-    """Yield the lines for `record`; `flow_lines` formats flow batches as text."""
-    return map(visible_line, _rendered(record, output, flow_lines))
+@dataclass(frozen=True, slots=True)
+class AsRows:
+    """How a message is read as rows of one type."""
+
+    row_type: RowType
+    read: Reader
 
 
-def _rendered(record: Inbound, output: Output, flow_lines: FlowLines) -> Iterator[str]:
-    row_type = stated_row_type(record.headers)
-    kind = dict(record.headers).get("type", b"").decode(errors="replace")
-    if row_type == FLOWS.name:
-        kind = _FLOW_BATCH
+def render(record: Inbound, output: Output, flow_lines: FlowLines, rows: AsRows | None = None) -> Iterator[str]:
+    """Yield the lines for `record`; `flow_lines` formats flows as text. With `rows`, every message is read as those rows."""
+    return map(visible_line, _rendered(record, output, flow_lines, rows or _stated(record)))
+
+
+def _rendered(record: Inbound, output: Output, flow_lines: FlowLines, rows: AsRows | None) -> Iterator[str]:
+    kind = _kind(record)
     try:
-        if row_type is not None:
-            table = _read(row_type, record)
-            if output is Output.TEXT and row_type == FLOWS.name:
-                yield from _lines(flow_lines.text(table))
-                return
-            rows = _lines(json_lines(table))
-            yield from _with_envelope(record, kind, rows) if output is Output.JSON else _rows_as_text(record, row_type, rows)
+        if rows is not None:
+            yield from _rows(record, rows, output, flow_lines)
             return
         shown = _decoded(record, kind)
     except CodecError as error:
@@ -74,21 +71,42 @@ def _rendered(record: Inbound, output: Output, flow_lines: FlowLines) -> Iterato
         yield _as_text(record, kind, shown)
 
 
-def _read(row_type: str, record: Inbound) -> pa.Table:
-    try:
-        return decode_rows(find_row_type(row_type), record.value or b"")
-    except ConfigError as error:
-        raise CodecError(str(error)) from error
+def _kind(record: Inbound) -> str:
+    if stated_row_type(record.headers) == FLOWS.name:
+        return _FLOW_BATCH
+    return dict(record.headers).get("type", b"").decode(errors="replace")
+
+
+def _stated(record: Inbound) -> AsRows | None:
+    """Return how to read a message that says it is a batch of rows. One of an unknown type is left to `FLOWS` to refuse."""
+    name = stated_row_type(record.headers)
+    if name is None:
+        return None
+    row_type = ROW_TYPES.get(name, FLOWS)
+    return AsRows(row_type, batch_reader(row_type))
+
+
+def _rows(record: Inbound, rows: AsRows, output: Output, flow_lines: FlowLines) -> Iterator[str]:
+    table = rows.read(record)
+    if output is Output.TEXT and rows.row_type is FLOWS:
+        return iter(_lines(flow_lines.text(table)))
+    documents = _lines(json_lines(table))
+    if output is Output.JSON:
+        return _with_envelope(record, _kind(record), documents)
+    return (_as_text(record, rows.row_type.name, _shortened(json.loads(document))) for document in documents)
+
+
+def _shortened(row: dict[str, Any]) -> dict[str, Any]:
+    """Cut the long texts of a row, such as the original bytes of a dead letter."""
+    return {
+        name: f"{value[:_SHOWN]}… ({len(value)} characters)" if isinstance(value, str) and len(value) > _SHOWN else value
+        for name, value in row.items()
+    }
 
 
 def _lines(text: bytes) -> list[str]:
     # Not splitlines(), which also splits at characters that a rule's name may contain.
     return text.decode().split("\n")[:-1]
-
-
-def _rows_as_text(record: Inbound, row_type: str, rows: Iterable[str]) -> Iterator[str]:
-    """Yield a line for each row (JSON text) of a type without its own line format."""
-    return (_as_text(record, row_type, json.loads(row)) for row in rows)
 
 
 def _decoded(record: Inbound, kind: str) -> dict[str, Any]:

@@ -8,12 +8,15 @@ import json
 import pytest
 
 from libs.common.kafka.records import Inbound
+from libs.common.messages.dead_letters import DeadLetter, ErrorCode
 from libs.common.messages.headers import Headers
 from libs.common.messages.segments import Piece, Segment, SegmentFormat
 from libs.common.rows.formats.line import FlowLines
+from libs.common.rows.reading import reader_of
+from libs.common.rows.types.dead_letters import DEAD_LETTERS
 from libs.common.rows.types.flows import FLOW_SCHEMA, FLOWS
 from libs.common.rows.wire import encode_rows, row_headers
-from services.cli.tail.render import Output, render
+from services.cli.tail.render import AsRows, Output, render
 from tests.flows import Spot, row, table
 
 
@@ -100,3 +103,39 @@ def test_lines_for_people_are_cut_where_a_character_ends(value: bytes, whole: st
     assert len(shown) < 600
     assert whole[:100] in shown
     assert f"… ({len(value)} bytes)" in shown
+
+
+LETTER = DeadLetter("parser", ErrorCode.BAD_JSON, "not JSON", b"{" * 500, blob="a.b/logs/c", record_offset=14)
+
+
+def test_a_batch_of_any_row_type_is_a_line_a_row() -> None:
+    """Rows without a line format of their own are shown by the names of their columns."""
+    [batch] = DEAD_LETTERS.example_table.to_batches()
+    record = message(encode_rows(DEAD_LETTERS, batch), row_headers(DEAD_LETTERS))
+    [line] = lines(record, Output.TEXT)
+    assert "dead_letters" in line
+    assert "code=bad_address" in line
+    [shown] = lines(record, Output.JSON)
+    assert (json.loads(shown)["type"], json.loads(shown)["value"]["letter_offset"]) == ("row-batch", 88)
+
+
+def test_a_batch_of_a_row_type_that_nobody_knows_is_shown_with_its_name() -> None:
+    """A tail hides no message, also none from a later version."""
+    for output in Output:
+        [line] = lines(message(b"x", (("type", b"row-batch"), ("row-type", b"comets"))), output)
+        assert "undecodable" in line
+        assert "'comets'" in line
+
+
+def test_messages_are_shown_as_rows_of_a_type_where_that_is_asked_for() -> None:
+    """A dead letter has the columns that a sink of dead letters writes, and what is no dead letter is shown all the same."""
+    as_rows = AsRows(DEAD_LETTERS, reader_of(DEAD_LETTERS, lambda topic: f"id of {topic}"))
+    letter = message(LETTER.data, LETTER.headers())
+    [shown] = render(letter, Output.JSON, FlowLines(), as_rows)
+    value = json.loads(shown)["value"]
+    assert (value["code"], value["record_offset"], value["bytes_text"]) == ("bad_json", 14, "{" * 500)
+    assert (value["letter_source"], value["letter_generation"], value["letter_offset"]) == ("t/0", "id of t", 7)
+    [line] = render(letter, Output.TEXT, FlowLines(), as_rows)
+    assert "… (500 characters)" in line
+    [other] = render(message(b"x"), Output.JSON, FlowLines(), as_rows)
+    assert "not a dead letter" in json.loads(other)["value"]["undecodable"]

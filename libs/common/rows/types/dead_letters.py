@@ -49,7 +49,7 @@ DEAD_LETTERS: Final = RowType(
         Column(
             "size",
             pa.int64(),
-            "length of the record; more than the bytes above where the letter holds only their beginning or none of them",
+            "length of the original bytes, those that the letter says it leaves out included",
             nullable=False,
             unit="bytes",
         ),
