@@ -16,6 +16,7 @@ import click
 from libs.common.errors import CodecError, ConfigError
 from services.cli.help_text import examples
 from services.cli.options import config_option, load_logged
+from services.cli.pretty import Table, show_table
 from services.cli.terminal import say
 
 if TYPE_CHECKING:
@@ -73,14 +74,31 @@ def command() -> None:
 def show(config: Path | None, output: str) -> None:
     """List quarantined blobs: by which service, since when, from which byte on, and why."""
     found = list(_found(load_logged(config, "quarantine")))
-    for entry in found:
-        since = entry.since.isoformat(timespec="seconds")
-        if output == "json":
-            facts = {"stage": entry.stage, "blob": entry.blob, "generation": entry.generation, "offset": entry.offset}
-            say(json.dumps({**facts, "since": since, "reason": entry.reason}))
-        else:
-            say(f"{since}  {entry.stage:6}  {json.dumps(entry.blob)}  from {entry.offset}: {entry.reason}")
+    if output == "json":
+        for entry in found:
+            say(json.dumps(_facts(entry)))
+    elif found:
+        rows = [(_since(one), one.stage, json.dumps(one.blob), str(one.offset), one.reason) for one in found]
+        show_table(
+            Table(("SINCE", "BY", "BLOB", "FROM BYTE", "WHY"), rows),
+            lambda table: (f"{since}  {by:6}  {blob}  from {offset}: {why}" for since, by, blob, offset, why in table.rows),
+        )
     say(f"{len(found)} in quarantine", err=True)
+
+
+def _since(entry: Entry) -> str:
+    return entry.since.isoformat(timespec="seconds")
+
+
+def _facts(entry: Entry) -> Mapping[str, object]:
+    return {
+        "stage": entry.stage,
+        "blob": entry.blob,
+        "generation": entry.generation,
+        "offset": entry.offset,
+        "since": _since(entry),
+        "reason": entry.reason,
+    }
 
 
 @command.command(epilog=examples(f"blobtide quarantine release {_BLOB}", f"blobtide quarantine release --replay {_BLOB}"))

@@ -29,6 +29,11 @@ def print_uncaught(kind: type[BaseException], error: BaseException | None, where
     say("".join(traceback.format_exception(kind, error, where)).rstrip("\n"), err=True)
 
 
+def paint(text: str) -> None:
+    """Print text with our own control characters, for a terminal; whatever is not ours in it must have been made visible."""
+    click.echo(text, nl=False)
+
+
 def draw(text: str) -> None:
     """Write text with our own control characters to standard error, for a line overwritten in place."""
     click.echo(text, nl=False, err=True)

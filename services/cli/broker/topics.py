@@ -10,6 +10,7 @@ import click
 
 from services.cli.help_text import examples
 from services.cli.options import config_option, load_logged
+from services.cli.pretty import Table, show_table
 from services.cli.terminal import say
 
 if TYPE_CHECKING:
@@ -92,10 +93,15 @@ def _declared(options: Mapping[str, Any]) -> tuple[KafkaSettings, TopicSettings,
 
 
 _SIGNS = {"create": "+", "add partitions": "+", "alter": "~", "refused": "!"}
+_STYLES = {"+": "green", "~": "yellow", "!": "red"}
 
 
 def _show(changes: Sequence[Change]) -> None:
-    for change in changes:
-        say(f"{_SIGNS[change.kind]} {change.topic}: {change.kind.value}: {change.text}")
     if not changes:
         say("the topics are as declared")
+        return
+    rows = [(_SIGNS[change.kind], change.topic, change.kind.value, change.text) for change in changes]
+    show_table(
+        Table(("", "TOPIC", "CHANGE", "WHAT"), rows, lambda row: _STYLES[row[0]]),
+        lambda table: (f"{sign} {topic}: {kind}: {text}" for sign, topic, kind, text in table.rows),
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -23,13 +22,13 @@ from services.cli.convert.input import CHUNK_BYTES, segments_of
 from services.cli.convert.local_file import STANDARD_INPUT
 from services.cli.convert.output import Format, RowWriter, format_of, row_writer
 from services.cli.help_text import examples
+from services.cli.pretty import ProgressLine, is_terminal
 from services.cli.streams import result_file
-from services.cli.terminal import draw, say
+from services.cli.terminal import say
 from services.parser.flows.harvest import Bound, Harvest, harvest
 from services.parser.flows.kernel import Parsed, no_source, parse_gathered
 
 DEAD_LETTERED: Final = 1
-_PROGRESS_SECONDS: Final = 0.5
 _LETTERS_AT_ONCE: Final = 10_000
 
 
@@ -100,30 +99,24 @@ def _counts(count: _Count, dead: int) -> str:
 
 
 class _Screen:
-    """Output during the run: a progress line, on a terminal only, and complaints about files."""
+    """Output during the run: a progress line, and complaints about files."""
 
-    def __init__(self) -> None:
-        self._shown = False
-        self._next = time.monotonic() + _PROGRESS_SECONDS
-        self._on = sys.stderr.isatty()
+    def __init__(self, files: int, *, is_shared: bool) -> None:
+        """Prepare for `files` files. If the rows go to the terminal too (`is_shared`), they show the progress themselves."""
+        self._progress = ProgressLine(files if files > 1 else None, on=not is_shared)
 
     def show(self, tally: _Tally) -> None:
-        """Update the progress line, at most every half second."""
-        if self._on and time.monotonic() >= self._next:
-            self._next = time.monotonic() + _PROGRESS_SECONDS
-            self._shown = True
-            draw(f"\r{tally.bytes / 1e6:,.0f} MB read, {tally.rows:,} rows")
+        """Update the progress line."""
+        self._progress.show(tally.files + tally.unopened, lambda: f"{tally.bytes / 1e6:,.0f} MB read, {tally.rows:,} rows")
 
     def complain(self, text: str) -> None:
         """Report what is wrong with a file."""
-        self.clear()
+        self._progress.clear()
         say(f"blobtide convert: {text}", err=True)
 
     def clear(self) -> None:
         """Erase the progress line."""
-        if self._shown:
-            self._shown = False
-            draw("\r\x1b[K")
+        self._progress.clear()
 
 
 @click.command(
@@ -164,14 +157,15 @@ def command(files: tuple[str, ...], given: str | None, output: Path | None, erro
     letter, and conversion continues, also when a file cannot be opened. The exit code is 1 if anything could not be read.
     """
     form = Format(given) if given else format_of(output)
-    if form is Format.PARQUET and output is None and sys.stdout.isatty():
+    if form is Format.PARQUET and output is None and is_terminal():
         raise click.UsageError("parquet cannot be written to a terminal: give --output FILE or redirect standard output")
     _refuse_overwriting(files, output, errors)
     tally = _Tally()
     with ExitStack() as stack:
         refused = ErrorsFile(stack.enter_context(result_file(errors)), errors_limit * 1_000_000) if errors else None
         writer = stack.enter_context(row_writer(form, output))
-        _convert(files, writer, refused, tally)
+        screen = _Screen(len(files), is_shared=output is None and is_terminal())
+        _convert(files, _Outlet(writer, refused, screen), tally)
         if not tally.files:
             _tell(tally, errors)
             raise BlobtideError("none of the files could be read; no result was written")
@@ -195,26 +189,34 @@ def _refuse_overwriting(files: tuple[str, ...], output: Path | None, errors: Pat
             raise click.UsageError(f"{path} is given twice: input, rows and errors must be different files")
 
 
-def _convert(files: Sequence[str], writer: RowWriter, refused: ErrorsFile | None, tally: _Tally) -> None:
-    screen = _Screen()
+@dataclass(frozen=True, slots=True)
+class _Outlet:
+    """Where rows, dead letters and news go."""
+
+    writer: RowWriter
+    refused: ErrorsFile | None
+    screen: _Screen
+
+
+def _convert(files: Sequence[str], outlet: _Outlet, tally: _Tally) -> None:
     places: dict[str | None, int] = {name: number for number, name in enumerate(files)}
 
     def write_letters(gathered: Harvest) -> None:
         tally.refuse(gathered, gathered.letters)
-        if refused:
-            refused.write(_in_order(gathered.letters, places))
+        if outlet.refused:
+            outlet.refused.write(_in_order(gathered.letters, places))
         gathered.letters.clear()
 
-    for chunk in _chunks(files, tally, screen):
+    for chunk in _chunks(files, tally, outlet.screen):
         gathered = harvest(chunk.segments, no_source, Bound(_LETTERS_AT_ONCE, write_letters))
         parsed = parse_gathered(gathered)
         tally.add(gathered, parsed)
         if parsed.batch.num_rows:
-            writer.write(parsed.batch)
+            outlet.writer.write(parsed.batch)
         gathered.letters += chunk.letters
         write_letters(gathered)
-        screen.show(tally)
-    screen.clear()
+        outlet.screen.show(tally)
+    outlet.screen.clear()
 
 
 def _in_order(letters: list[DeadLetter], places: Mapping[str | None, int]) -> list[DeadLetter]:

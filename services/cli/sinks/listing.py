@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import click
 
-from services.cli.terminal import say
+from services.cli.pretty import Table, show_table
 from services.sinks.frame.kind import Kind, all_kinds
+
+_YES: Final = "yes"
 
 
 @click.command()
@@ -14,11 +18,8 @@ def command() -> None:
 
     `blobtide run sink NAME` runs one; its options are under `sinks.NAME` in the settings.
     """
-    rows = [("NAME", "PROMISE", "INSTALLED", "WRITES")]
-    rows += [(name, _promise(kind), _installed(kind), kind.description) for name, kind in all_kinds().items()]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        say("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+    rows = [(name, _promise(kind), _installed(kind), kind.description) for name, kind in all_kinds().items()]
+    show_table(Table(("NAME", "PROMISE", "INSTALLED", "WRITES"), rows, lambda row: "" if row[2] == _YES else "dim"))
 
 
 def _promise(kind: Kind) -> str:
@@ -26,4 +27,4 @@ def _promise(kind: Kind) -> str:
 
 
 def _installed(kind: Kind) -> str:
-    return "yes" if kind.is_installed else f"no: pip install 'blobtide[{kind.extra}]'"
+    return _YES if kind.is_installed else f"no: pip install 'blobtide[{kind.extra}]'"

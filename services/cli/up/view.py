@@ -1,7 +1,8 @@
 """The output of `blobtide up`: changes of state, counts every few seconds, sample flows, and the output of sinks.
 
-Plain lines, both on a terminal and in a log. Counts come from the services' own ``/metrics``, and flows are sampled from the
-topic without a group, so the view can neither delay nor change anything.
+Lines, both on a terminal and in a log, because the output of sinks stands between them; a terminal shows them in colour. Counts
+come from the services' own ``/metrics``, and flows are sampled from the topic without a group, so the view can neither delay
+nor change anything.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from libs.common.rows.wire import decode_rows
 from libs.common.security.redaction import redact
 from libs.common.security.visible import visible, visible_line
 from services.cli.config.checks import MONITOR
+from services.cli.pretty import styled
 from services.cli.probe import metrics_of, total, why_not_ready
 from services.cli.up.storage import storage_trouble
 from services.cli.up.supervisor import Change, Child, State, Supervisor
@@ -35,6 +37,9 @@ COUNTS: Final[tuple[tuple[str, str, str, dict[str, str]], ...]] = (
     ("tuples parsed", "parser", "blobtide_parser_tuples_total", {}),
     ("dead letters", "", "blobtide_kafka_dead_letters_total", {}),
 )
+# How a terminal shows a state, and what keeps something from working.
+_STYLES: Final[Mapping[State, str]] = {State.READY: "green", State.WAITING: "yellow", State.FAILED: "red"}
+_TROUBLE: Final = "yellow"
 _INDENT: Final = 2
 _WRITTEN: Final = "blobtide_sink_rows_total"
 
@@ -99,7 +104,7 @@ class View:
 
     def server(self, name: str, address: str) -> None:
         """Report a server's address."""
-        self._say(f"{name:14} ready     {address}")
+        self._say(f"{name:14} ready     {address}", _STYLES[State.READY])
 
     def to_copy(self, what: str, line: str) -> None:
         """Show a command for another terminal."""
@@ -118,7 +123,7 @@ class View:
 
     def changed(self, change: Change) -> None:
         """Report a program's change of state."""
-        self._say(f"{change.name:14} {change.state.value:9} {change.detail}".rstrip())
+        self._say(f"{change.name:14} {change.state.value:9} {change.detail}".rstrip(), _STYLES.get(change.state, ""))
 
     def refresh(self, supervisor: Supervisor, others: Iterable[tuple[str, str]] = ()) -> None:
         """Show news; cheap, and called often. `others` are servers that are down, and why."""
@@ -128,10 +133,10 @@ class View:
         self._last = self.clock()
         looks = _looks(supervisor)
         self._show_sample()
-        self._say(self._status(looks))
+        self._say(self._status(looks), "bold")
         away = tuple(others)
         for name, what in away:
-            self._say(said(name, "waiting", what))
+            self._say(said(name, "waiting", what), _TROUBLE)
         self._show_troubles(looks, is_explained=bool(away))
 
     def stopping(self) -> None:
@@ -189,7 +194,7 @@ class View:
             if look.child.program.name == MONITOR and (storage := self._storage_line(look)):
                 line = storage
             if line is not None:
-                self._say(line)
+                self._say(line, _TROUBLE)
 
     def _storage_line(self, look: Look) -> str | None:
         """Return what is wrong with storage once seen twice in a row: the demo's containers are only just being created."""
@@ -204,7 +209,7 @@ class View:
             for record in newest:
                 table = decode_rows(FLOWS, record.value or b"")
                 for line in self._lines.text(table.slice(max(0, table.num_rows - SAMPLE_LINES))).decode().splitlines():
-                    self._say(f"  {fitted(line, self.width)}")
+                    self._say(f"  {fitted(line, self.width)}", "dim")
         except (BlobtideError, CodecError):
             return  # the view must not cause a failure
 
@@ -213,8 +218,8 @@ class View:
         """Width of the terminal in columns; None if the output is not a terminal and lines may have any length."""
         return shutil.get_terminal_size().columns if self.out.isatty() else None
 
-    def _say(self, line: str) -> None:
-        self._write(visible_line(redact(line)))
+    def _say(self, line: str, style: str = "") -> None:
+        self._write(styled(line, style) if self.out.isatty() else visible_line(redact(line)))
 
     def _write(self, line: str) -> None:
         self.out.write(line + "\n")
