@@ -15,7 +15,7 @@ from benchmarks.before import Checkout
 from benchmarks.machine import describe, load
 from benchmarks.measured import Measured
 from benchmarks.report import Page, document
-from benchmarks.stages import FULL, PEERS, QUICK, STAGES, Bench
+from benchmarks.stages import FULL, LONG, PEERS, QUICK, STAGES, Bench
 from benchmarks.table import render
 from libs.common.errors import BlobtideError
 
@@ -41,7 +41,10 @@ class Found:
 
 @click.command()
 @click.option("--quick", is_flag=True, help="One minute of logs, 1,000 quiet interfaces instead of 5,000: some minutes.")
-@click.option("--only", "names", multiple=True, type=click.Choice(list(STAGES)), help="Only this stage; may be repeated.")
+@click.option("--only", "names", multiple=True, type=click.Choice([*STAGES, *LONG]), help="Only this stage; may be repeated.")
+@click.option(
+    "--long", is_flag=True, help="Also what shows whether memory grows: four minutes of each process, a month of blobs."
+)
 @click.option("--peer", is_flag=True, help="Also a parser in Go and DuckDB on the same segments, where they are installed.")
 @click.option(
     "--against",
@@ -50,16 +53,23 @@ class Found:
     help="Also run each stage in this checkout of another revision (with its .venv), and show what it costs there.",
 )
 @click.option("--write", is_flag=True, help="Keep table and machine in docs/benchmarks.md.")
-def main(*, quick: bool, names: tuple[str, ...], peer: bool, against: Path | None, write: bool) -> None:
-    """Measure what every stage costs on this machine, and print one table. It takes an hour, with --against two."""
-    chosen = (*(names or STAGES), *(PEERS if peer else ()))
+def main(*, quick: bool, names: tuple[str, ...], long: bool, peer: bool, against: Path | None, write: bool) -> None:
+    """Measure what every stage costs on this machine, and print one table.
+
+    It takes half an hour, and twice as long with --against or --long.
+    """
+    chosen = (*(names or STAGES), *(LONG if long else ()), *(PEERS if peer else ()))
     try:
         found, busy = run(Run(quick, chosen, Checkout(against) if against else None))
     except BlobtideError as error:
         raise click.ClickException(str(error)) from error
     print(render(found.rows, found.before))
     if write:
-        options = [name for name, given in (("--quick", quick), ("--peer", peer), ("--against DIRECTORY", against)) if given]
+        options = [
+            name
+            for name, given in (("--quick", quick), ("--long", long), ("--peer", peer), ("--against DIRECTORY", against))
+            if given
+        ]
         command = " ".join(["python -m benchmarks", *(f"--only {name}" for name in names), *options, "--write"])
         before = Checkout(against).revision() if against else None
         page = Page(command, describe(), busy, before)
@@ -76,7 +86,7 @@ def run(what: Run) -> tuple[Found, str]:
     found = Found(before={} if what.against else None)
     with tempfile.TemporaryDirectory(prefix="blobtide-bench-") as directory:
         for name in what.names:
-            for row in (STAGES | PEERS)[name](Bench(size, data, Path(directory))):
+            for row in (STAGES | LONG | PEERS)[name](Bench(size, data, Path(directory))):
                 found.rows.append(row)
                 _say(f"{row.stage}, {row.estate}")
             if what.against and found.before is not None and name in STAGES:

@@ -27,13 +27,15 @@ class Size:
     quiet_nics: int
     parser_times: int
     repeats: int
-    lasting_seconds: float
     monitor: monitoring.Extent
     start: starting.Extent
 
 
-FULL: Final = Size(3, 2, 5_000, 5, 3, 240.0, monitoring.Extent(5_000, 100_000, 120.0), starting.Extent(5_000, 1_000_000))
-QUICK: Final = Size(1, 1, 1_000, 4, 1, 0.0, monitoring.Extent(1_000, 20_000, 60.0), starting.Extent(1_000, 100_000))
+FULL: Final = Size(3, 2, 5_000, 5, 3, monitoring.Extent(5_000, 100_000, 120.0), starting.Extent(5_000, 1_000_000))
+QUICK: Final = Size(1, 1, 1_000, 4, 1, monitoring.Extent(1_000, 20_000, 60.0), starting.Extent(1_000, 100_000))
+MONTH: Final = starting.Extent(5_000, 3_600_000)
+"""What 5,000 interfaces write in thirty days, a blob an hour each."""
+LASTING_SECONDS: Final = 240.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +74,6 @@ def _storage(bench: Bench) -> Iterator[Measured]:
             yield from storage.measure_reads(azurite, data, bench.size.repeats)
             yield ingesting.measure(kafka, azurite, data, bench.size.repeats)
             yield pipeline.measure(kafka, azurite, data, bench.size.repeats)
-            if bench.size.lasting_seconds:
-                yield lasting.ingest(kafka, azurite, data, bench.size.lasting_seconds)
 
 
 def _monitor(bench: Bench) -> Iterator[Measured]:
@@ -92,15 +92,22 @@ def _sinks(bench: Bench) -> Iterator[Measured]:
 
 
 def _lasting(bench: Bench) -> Iterator[Measured]:
-    seconds, data = bench.size.lasting_seconds, bench.data[0]
-    if not seconds:
-        return
+    data = bench.data[0]
     with _running(LocalKafka, bench) as kafka:
-        yield lasting.parser(kafka, data, seconds)
+        yield lasting.parser(kafka, data, LASTING_SECONDS)
         for name in sinking.ENDS:
             with sinking.destination(name, bench.directory / "lasting") as options:
                 if options is not None:
-                    yield lasting.sink(kafka, name, options, data, seconds)
+                    yield lasting.sink(kafka, name, options, data, LASTING_SECONDS)
+    for data in bench.data:
+        with _running(LocalKafka, bench) as kafka, _running(LocalAzurite, bench) as azurite:
+            storage.upload(azurite, data)
+            yield lasting.ingest(kafka, azurite, data, LASTING_SECONDS)
+
+
+def _month(bench: Bench) -> Iterator[Measured]:
+    with _running(LocalKafka, bench) as kafka:
+        yield from starting.measure(kafka, MONTH)
 
 
 STAGES: Final[dict[str, Stage]] = {
@@ -110,10 +117,11 @@ STAGES: Final[dict[str, Stage]] = {
     "monitor": _monitor,
     "start": _start,
     "sinks": _sinks,
-    "lasting": _lasting,
 }
 PEERS: Final[dict[str, Stage]] = {"peers": _peers}
 """Run only where they are asked for: they need what the project does not."""
+LONG: Final[dict[str, Stage]] = {"lasting": _lasting, "month": _month}
+"""Run only where they are asked for: they take half an hour, and show whether memory grows."""
 
 
 @contextlib.contextmanager
