@@ -17,8 +17,8 @@ from libs.common.settings.ingest import IngestSettings
 from libs.common.settings.parser import ParserSettings
 from libs.demo.commits import Action, MinuteCommit, NewBlock
 from libs.demo.estate import Estate
-from libs.demo.spec import EstateSpec, Kind
-from services.ingest.cutting.plan import Limits, Window
+from libs.demo.spec import EstateSpec, LogKind
+from services.ingest.cutting.plan import SizeLimits, Window
 from services.ingest.cutting.records import advance
 from services.ingest.main import MOST_RECORD_BYTES
 from services.parser.app import pieces
@@ -108,7 +108,7 @@ def _cut(poll: list[Segment]) -> Iterator[Piece]:
 
 
 def _data(name: str, spec: EstateSpec) -> Data:
-    spec = replace(spec, kinds=(Kind.VNET,), account=f"{SUBSCRIPTION}.{ENVIRONMENT}")
+    spec = replace(spec, kinds=(LogKind.VNET,), account=f"{SUBSCRIPTION}.{ENVIRONMENT}")
     growing: dict[BlobId, _Growing] = {}
     segments: list[Segment] = []
     tuples = 0
@@ -119,7 +119,7 @@ def _data(name: str, spec: EstateSpec) -> Data:
     return Data(name, tuple(blob.done() for blob in growing.values()), tuple(segments), tuples)
 
 
-_LIMITS = Limits(IngestSettings().segment_bytes, IngestSettings().max_line_bytes, MOST_RECORD_BYTES)
+_LIMITS = SizeLimits(IngestSettings().segment_bytes, IngestSettings().max_line_bytes, MOST_RECORD_BYTES)
 
 
 class _Growing:

@@ -1,4 +1,4 @@
-"""Drive `Reader` over a `FakeContainer` as the service does, and keep what comes out."""
+"""Drive `BlobReader` over a `FakeContainer` as the service does, and keep what comes out."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from libs.common.messages.blobs import BlobId
 from libs.common.messages.dead_letters import DeadLetter
 from libs.common.messages.events import BlobCheckpoint, BlobCompletion, Stream
 from libs.common.messages.segments import Segment
-from services.ingest.cutting.plan import Limits
-from services.ingest.reading.reader import Reader
-from services.ingest.work import Announcement, Skip, Step, Task
+from services.ingest.cutting.plan import SizeLimits
+from services.ingest.reading.reader import BlobReader
+from services.ingest.work import Announcement, ReadingTask, Skip, Step
 from tests.blob_container import FakeContainer
 
 NAME = "a/PT1H.json"
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
-LIMITS = Limits(segment=900_000, line=1_048_576, record=16_777_216)
+LIMITS = SizeLimits(segment=900_000, line=1_048_576, record=16_777_216)
 
 
 @dataclass
@@ -26,7 +26,7 @@ class Desk:
     """One blob, its reader, and everything that was published of it."""
 
     container: FakeContainer = field(default_factory=FakeContainer)
-    limits: Limits = LIMITS
+    limits: SizeLimits = LIMITS
     allowance: int = 4_194_304
     stream: Stream = Stream.FLOW_LOGS
     name: str = NAME
@@ -64,8 +64,8 @@ class Desk:
 
     def step(self, announcement: Announcement) -> Step:
         """Do one step and keep its outcome."""
-        task = Task(announcement, self.checkpoint, self.stream, self.wanted or self.allowance)
-        step = Reader(lambda _: self.limits, clock=lambda: NOW).step(self.container, task)
+        task = ReadingTask(announcement, self.checkpoint, self.stream, self.wanted or self.allowance)
+        step = BlobReader(lambda _: self.limits, clock=lambda: NOW).step(self.container, task)
         self.wanted = step.wanted
         self.checkpoint = step.checkpoint or self.checkpoint
         self.segments += step.segments

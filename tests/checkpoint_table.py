@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from libs.common.kafka.records import Inbound
 from libs.common.messages.events import BlobCheckpoint, CheckpointStatus, encode_event
-from services.ingest.pending.checkpoints import Checkpoints, Pace, Placed, Topic
+from services.ingest.pending.checkpoints import CheckpointPlace, Checkpoints, LoadingTimes, Topic
 from services.ingest.pending.places import Times
 from tests.blob_container import EPOCH
 
@@ -94,7 +94,7 @@ class Log:
     def start(self) -> Checkpoints:
         """Load everything anew, as a process that starts."""
         times = Times(lambda: self.clock, lambda: self.now)
-        made = Checkpoints(Topic(self._table, self.lookup), Pace(30.0, 300.0), times)
+        made = Checkpoints(Topic(self._table, self.lookup), LoadingTimes(30.0, 300.0), times)
         self.loaded = made.load([0], beat)
         return made
 
@@ -127,7 +127,7 @@ class Log:
         if self.silent:
             self.silent -= 1
         else:
-            self.checkpoints.committed([(key, Placed(0, self.end, status))])
+            self.checkpoints.committed([(key, CheckpointPlace(0, self.end, status))])
         self.end += 2  # a commit marker follows
 
     def _table(self, apply: Callable[[Inbound], None]) -> FakeTable:

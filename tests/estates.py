@@ -20,9 +20,9 @@ from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.common.settings.storage import StorageAccount
 from libs.demo.estate import Estate
 from libs.demo.inventory import container_of
-from libs.demo.player import Pace, Player
+from libs.demo.player import PlaybackPace, Player
 from libs.demo.spec import EstateSpec
-from libs.demo.truth import Rows, table_of
+from libs.demo.truth import RowRange, table_of
 from libs.local.azurite import LocalAzurite
 from tests.pipeline import Pipeline, Plan, Storage, row_count
 
@@ -36,7 +36,7 @@ PATIENT = RetryPolicy(deadline=ARRIVES_WITHIN_SECONDS, longest_wait=1.0)
 class Played:
     """What the generator has written so far."""
 
-    rows: list[Rows]
+    rows: list[RowRange]
     done: bool = False
     failure: Exception | None = None
 
@@ -72,7 +72,9 @@ def generating(azurite: LocalAzurite, spec: EstateSpec, speed: float) -> Iterato
 
     def play() -> None:
         try:
-            Player(writer, Pace(speed), lambda commit, _: played.rows.append(commit.rows)).play(Estate(spec).commits(), stop)
+            Player(writer, PlaybackPace(speed), lambda commit, _: played.rows.append(commit.rows)).play(
+                Estate(spec).commits(), stop
+            )
             played.done = True
         except Exception as error:  # noqa: BLE001 - raised again in the test's thread
             played.failure = error

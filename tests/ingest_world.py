@@ -24,17 +24,17 @@ from libs.common.process.service import Stop
 from libs.common.settings.ingest import IngestSettings
 from libs.common.settings.kafka import TopicSettings
 from libs.common.settings.storage import Environment, Source, StorageAccount, Subscription
-from services.ingest.app import Ingest, Parts
-from services.ingest.cutting.plan import Limits
-from services.ingest.pending.checkpoints import Checkpoints, Pace, Topic
-from services.ingest.reading.reader import Reader
+from services.ingest.app import Ingest, IngestParts
+from services.ingest.cutting.plan import SizeLimits
+from services.ingest.pending.checkpoints import Checkpoints, LoadingTimes, Topic
+from services.ingest.reading.reader import BlobReader
 from services.ingest.sources import Sources
 from tests.blob_container import EPOCH, FakeContainer
 from tests.checkpoint_table import FakeLookup, FakeTable
 
 TOPICS = TopicSettings()
 PARTITION = TopicPartition(TOPICS.blobs, 0)
-LIMITS = Limits(segment=100_000, line=100_000, record=1_000_000)
+LIMITS = SizeLimits(segment=100_000, line=100_000, record=1_000_000)
 
 
 class FakeSession:
@@ -143,14 +143,16 @@ class Site:
         """Append a message."""
         self.records.append(Inbound(TOPICS.blobs, 0, len(self.records), 0, key, value, ()))
 
-    def run(self, reader: Reader | None = None, done: Callable[[], bool] | None = None, commit_seconds: float = 0.001) -> None:
+    def run(
+        self, reader: BlobReader | None = None, done: Callable[[], bool] | None = None, commit_seconds: float = 0.001
+    ) -> None:
         """Run ingest until everything announced is committed, or `done`."""
         self.stop = Stop()
         self.done = done or (lambda: self.committed == len(self.records))
         storage = StorageAccount(connection_string=SecretStr("x"))
         environment = Environment(storage=storage, sources=(Source(container="logs"),))
         subscriptions = {"s": Subscription(environments={"e": environment, "f": environment})}
-        parts = Parts(
+        parts = IngestParts(
             settings=IngestSettings(
                 commit_seconds=commit_seconds,
                 concurrency=self.concurrency,
@@ -159,8 +161,8 @@ class Site:
             ),
             topics=TOPICS,
             sources=Sources(subscriptions, lambda _account, alias, _container: self.containers[alias]),
-            reader=reader or Reader(lambda _: LIMITS),
-            checkpoints=Checkpoints(Topic(self._table, self.lookup), Pace(30.0, 300.0)),
+            reader=reader or BlobReader(lambda _: LIMITS),
+            checkpoints=Checkpoints(Topic(self._table, self.lookup), LoadingTimes(30.0, 300.0)),
             check=lambda: None,
             clock=self.clock,
             now=lambda: self.hours * 3600,

@@ -19,8 +19,8 @@ from libs.common.messages.events import BlobsListed, BlobState, Event, decode_ev
 from libs.common.settings.kafka import TopicSettings
 from libs.common.settings.monitor import MonitorSettings
 from libs.common.settings.storage import Environment, Source, StorageAccount, Subscription
-from services.blob_monitor.app import Monitor, Parts
-from services.blob_monitor.environment import Clock, Place
+from services.blob_monitor.app import Monitor, MonitorParts
+from services.blob_monitor.environment import Clocks, EnvironmentParts
 from services.blob_monitor.feed import Feed
 from services.blob_monitor.sources import territories
 
@@ -288,13 +288,13 @@ class World:
         running.session.give(range(self.broker.partitions))
         return running
 
-    def places(self) -> tuple[Place, ...]:
+    def places(self) -> tuple[EnvironmentParts, ...]:
         """Return the one environment."""
         account = StorageAccount(account_name="account", account_key=SecretStr("a2V5"))
         environment = Environment(storage=account, sources=(self._source,))
         found = territories({"sub": Subscription(environments={"dev": environment})})
         feed = Feed("events", self.queue, "account") if self.queue else None
-        return (Place("sub.dev", self.interval, found, {"logs": self.storage}, feed),)
+        return (EnvironmentParts("sub.dev", self.interval, found, {"logs": self.storage}, feed),)
 
 
 class Running:
@@ -303,13 +303,13 @@ class Running:
     def __init__(self, world: World, settings: MonitorSettings) -> None:
         self._world = world
         time = world.time
-        parts = Parts(
+        parts = MonitorParts(
             make_session=self._make_session,
             make_table=lambda apply: FakeTable(world.broker, apply),
             partitions=lambda: world.broker.partitions,
             places=world.places(),
         )
-        self.monitor = Monitor(settings, TOPICS, parts, Clock(lambda: time.now + world.clock_off, lambda: time.seconds))
+        self.monitor = Monitor(settings, TOPICS, parts, Clocks(lambda: time.now + world.clock_off, lambda: time.seconds))
         self.monitor._open()
 
     def _make_session(self, listener: Listener) -> FakeSession:

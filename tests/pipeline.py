@@ -21,7 +21,7 @@ import yaml
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.local.ports import free_port
 from services.cli.probe import ask, metrics_of, total
-from services.cli.up.supervisor import Child, Program, State, Supervisor, stop_process
+from services.cli.up.supervisor import Child, Program, ProgramState, Supervisor, stop_process
 from tests.canaries import assert_silent, leaks, with_canaries
 
 STEP_SECONDS = 0.1
@@ -172,7 +172,7 @@ class Pipeline:
         while not done():
             assert time.monotonic() < deadline, f"after {seconds:.0f} s still not: {what}"
             self.step()
-            failed = [child for child in self._supervisor.children if child.state is State.FAILED]
+            failed = [child for child in self._supervisor.children if child.state is ProgramState.FAILED]
             assert not failed, f"waiting for {what}, a process refused its settings: {failed}"
             time.sleep(STEP_SECONDS)
 
@@ -199,7 +199,7 @@ class Pipeline:
     def wait_until_ready(self, names: Sequence[str] = ()) -> None:
         """Wait until `names`, or all processes, have answered that they are ready."""
         wanted = [self.child(name) for name in names or self.names()]
-        self.wait(lambda: all(child.state is State.READY for child in wanted), 2 * START_SECONDS, "all processes ready")
+        self.wait(lambda: all(child.state is ProgramState.READY for child in wanted), 2 * START_SECONDS, "all processes ready")
         self._restarts_before = self._all_restarts()
 
     def take_out(self, *names: str) -> dict[str, Ended]:
@@ -212,7 +212,7 @@ class Pipeline:
         began = time.monotonic()
         for name in names:
             self.signal(name, signal.SIGTERM)
-            self.child(name).state = State.STOPPED
+            self.child(name).state = ProgramState.STOPPED
         ended: dict[str, Ended] = {}
         while len(ended) < len(names):
             took = time.monotonic() - began

@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape
 
 import urllib3
 
-from libs.common.azure.storage.credentials import Request, resolve_queues
+from libs.common.azure.storage.credentials import StorageRequest, resolve_queues
 from libs.common.settings.storage import EventQueue, StorageAccount
 
 
@@ -51,7 +51,7 @@ class QueueWriter:
         headers = {"x-ms-date": formatdate(usegmt=True), "x-ms-version": "2023-11-03"}
         if data:
             headers |= {"Content-Length": str(len(data)), "Content-Type": "application/xml"}
-        request = Request(method, login.endpoint.path + path, query or {}, headers)
+        request = StorageRequest(method, login.endpoint.path + path, query or {}, headers)
         login.authoriser.authorise(request)
         url = f"{login.endpoint.origin}{request.path}?{urlencode(request.query)}"
         answer = self.pool.request(method, url, headers=request.headers, body=data or None)

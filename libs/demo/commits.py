@@ -10,7 +10,7 @@ from enum import Enum, auto
 import pyarrow as pa
 
 from libs.common.messages.blobs import BlobId
-from libs.demo.truth import Rows, table_of
+from libs.demo.truth import RowRange, table_of
 
 
 class Action(Enum):
@@ -40,7 +40,7 @@ class MinuteCommit:
     due: datetime  # when Azure would do it
     staged: tuple[NewBlock, ...]
     block_ids: tuple[str, ...]
-    rows: Rows
+    rows: RowRange
 
     @property
     def truth(self) -> pa.RecordBatch:

@@ -18,10 +18,10 @@ from libs.demo.arrays import Flags, Floats, Ints
 from libs.demo.inventory import Nic
 from libs.demo.peers import PEERS4, PEERS6, own_address
 from libs.demo.rules import RULES, rule_shares
-from libs.demo.spec import Kind
+from libs.demo.spec import LogKind
 
 
-class State(IntEnum):
+class FlowState(IntEnum):
     """What a tuple says of its flow."""
 
     BEGIN = 0
@@ -61,15 +61,15 @@ _TCP: Final = 6
 _UDP: Final = 17
 
 _PATTERNS: Final = (
-    (State.BEGIN, State.END),
-    (State.BEGIN,),
-    (State.END,),
-    (State.END, State.BEGIN),
-    (State.BEGIN, State.END, State.BEGIN),
-    (State.END, State.END),
-    (State.CONTINUING,),
-    (State.DENY,),
-    (State.DENY, State.DENY),
+    (FlowState.BEGIN, FlowState.END),
+    (FlowState.BEGIN,),
+    (FlowState.END,),
+    (FlowState.END, FlowState.BEGIN),
+    (FlowState.BEGIN, FlowState.END, FlowState.BEGIN),
+    (FlowState.END, FlowState.END),
+    (FlowState.CONTINUING,),
+    (FlowState.DENY,),
+    (FlowState.DENY, FlowState.DENY),
 )
 _BEGIN_ONLY, _END_ONLY, _CONTINUING, _DENY = 1, 2, 6, 7
 _ALLOWED_SHARES: Final = (0.68, 0.10, 0.08, 0.05, 0.04, 0.03, 0.02, 0.0, 0.0)
@@ -92,7 +92,7 @@ class Sheet:
     """Interfaces of one kind whose tuples are drawn together, and how busy each is."""
 
     nics: tuple[Nic, ...]
-    kind: Kind
+    kind: LogKind
     tuples_per_minute: float
 
     @property
@@ -173,7 +173,7 @@ def _counts(rng: np.random.Generator, expected: Floats) -> Ints:
     return (expected + rng.random(len(expected))).astype(np.int64)
 
 
-def _mean_length(kind: Kind) -> float:
+def _mean_length(kind: LogKind) -> float:
     shares = np.array(rule_shares(kind))
     allowed = shares @ np.array([rule.allowed for rule in RULES]) / shares.sum()
     return float(allowed * (_LENGTHS @ _ALLOWED_SHARES) + (1 - allowed) * (_LENGTHS @ _DENIED_SHARES))
@@ -201,7 +201,7 @@ def _draw(rng: np.random.Generator, sheet: Sheet, counts: Ints, pattern: int | N
     packets = rng.geometric(0.12, (2, size))
     sizes = rng.integers(40, 1500, (2, size))
     packets[:, rng.random(size) < 0.04] = 0  # noqa: PLR2004 - a weight
-    services = [share if sheet.kind is Kind.VNET or protocol in {_TCP, _UDP} else 0.0 for _, protocol, share in _SERVICES]
+    services = [share if sheet.kind is LogKind.VNET or protocol in {_TCP, _UDP} else 0.0 for _, protocol, share in _SERVICES]
     return _Conversations(
         nic=nic,
         rule=rule,
@@ -233,7 +233,7 @@ def _expand(sheet: Sheet, drawn: _Conversations) -> Tuples:
     own, peer = own_address(sheet.numbers[nic], drawn.is6[of]), drawn.peer[of]
     has_ports = (protocol == _TCP) | (protocol == _UDP)
     later = (drawn.pattern[of] == 0) & (step == 1)
-    counters = drawn.counters[:, of] * ((state == State.CONTINUING) | (state == State.END))
+    counters = drawn.counters[:, of] * ((state == FlowState.CONTINUING) | (state == FlowState.END))
     no_timeout = np.array([nic.lacks_flow_timeout for nic in sheet.nics])
     return Tuples(
         nic=nic,
@@ -254,13 +254,13 @@ def _expand(sheet: Sheet, drawn: _Conversations) -> Tuples:
     )
 
 
-def _uncounted(kind: Kind, state: Ints, blank: Flags, stateless: Flags) -> Flags:
+def _uncounted(kind: LogKind, state: Ints, blank: Flags, stateless: Flags) -> Flags:
     """Tell which tuples print empty counters: by state in version 2, sometimes in version 4, all in version 1."""
-    no_traffic_yet: Flags = (state == State.BEGIN) | (state == State.DENY)
+    no_traffic_yet: Flags = (state == FlowState.BEGIN) | (state == FlowState.DENY)
     match kind:
-        case Kind.VNET:
+        case LogKind.VNET:
             return no_traffic_yet & blank
-        case Kind.NSG2:
+        case LogKind.NSG2:
             return no_traffic_yet | stateless
-        case Kind.NSG1:
+        case LogKind.NSG1:
             return np.ones(len(state), np.bool_)

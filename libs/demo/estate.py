@@ -24,7 +24,7 @@ from libs.demo.draw import Sheet
 from libs.demo.growth import Growth
 from libs.demo.inventory import Nic, make_nics
 from libs.demo.peers import make_addresses
-from libs.demo.spec import EstateSpec, Kind
+from libs.demo.spec import EstateSpec, LogKind
 
 _TUPLES_AT_ONCE: Final = 250_000  # bounds memory
 
@@ -56,10 +56,10 @@ class Estate:
         kinds = dict.fromkeys(self.spec.kinds)
         return [[sheet for kind in kinds if (sheet := self._sheet(rack, kind)).nics] for rack in racks]
 
-    def _sheet(self, rack: Sequence[Nic], kind: Kind) -> Sheet:
+    def _sheet(self, rack: Sequence[Nic], kind: LogKind) -> Sheet:
         return Sheet(tuple(nic for nic in rack if nic.kind is kind), kind, self.spec.tuples_per_minute)
 
     def _as_of(self, index: int, sheet: Sheet) -> Sheet:
         """Return the sheet with the kind that it has `index` minutes after the start."""
         upgraded = self.spec.upgrade_after is not None and index >= self.spec.upgrade_after
-        return replace(sheet, kind=Kind.NSG2) if upgraded and sheet.kind is Kind.NSG1 else sheet
+        return replace(sheet, kind=LogKind.NSG2) if upgraded and sheet.kind is LogKind.NSG1 else sheet

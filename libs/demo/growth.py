@@ -16,9 +16,9 @@ from libs.demo.draw import Sheet
 from libs.demo.inventory import TICKS_PER_SECOND, Nic
 from libs.demo.page import make_page
 from libs.demo.peers import Addresses
-from libs.demo.records import FRAMES, Record, Writer
+from libs.demo.records import FRAMES, Writer, WrittenRecord
 from libs.demo.spec import MINUTES_PER_HOUR, EstateSpec, Style
-from libs.demo.truth import NO_ROWS, Placed, Rows, truth_of
+from libs.demo.truth import NO_ROWS, PlacedRecords, RowRange, truth_of
 
 _WRITTEN_AFTER: Final = timedelta(seconds=31)  # a record's time
 _LATE: Final = timedelta(seconds=75)
@@ -67,10 +67,10 @@ class Growth:
             blocks.append(data)
             offsets.extend(at)
         truth = truth_of(
-            page, Placed([record for _, records in written for record in records], offsets, blobs), self._addresses
+            page, PlacedRecords([record for _, records in written for record in records], offsets, blobs), self._addresses
         )
         for (nic, records), data in zip(written, blocks, strict=True):
-            yield from self._append(nic, minute, data, Rows(truth, records[0].start, records[-1].stop))
+            yield from self._append(nic, minute, data, RowRange(truth, records[0].start, records[-1].stop))
 
     def _begin(self, nic: Nic, minute: int) -> Iterator[MinuteCommit]:
         """Create the blob of an interface if its hour has none."""
@@ -86,7 +86,7 @@ class Growth:
         else:
             yield MinuteCommit(nic.number, blob, Action.CREATE, due, (head, tail), (head.id, tail.id), NO_ROWS)
 
-    def _block(self, blob: _OpenBlob, records: Sequence[Record]) -> tuple[NewBlock, list[int]]:
+    def _block(self, blob: _OpenBlob, records: Sequence[WrittenRecord]) -> tuple[NewBlock, list[int]]:
         """Add a data block to `blob`; return it and the offsets of its records in the blob."""
         separator = self._frame.separator
         before = separator if blob.data_ids else b""
@@ -98,7 +98,7 @@ class Growth:
         blob.data_ids.append(block.id)
         return block, offsets
 
-    def _append(self, nic: Nic, minute: int, block: NewBlock, rows: Rows) -> Iterator[MinuteCommit]:
+    def _append(self, nic: Nic, minute: int, block: NewBlock, rows: RowRange) -> Iterator[MinuteCommit]:
         blob = self._open[nic.number]
         finished = minute % MINUTES_PER_HOUR == MINUTES_PER_HOUR - 1
         action = Action.FINISH if finished else Action.APPEND

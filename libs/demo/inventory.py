@@ -11,16 +11,16 @@ from typing import Final
 import numpy as np
 
 from libs.demo.rules import PLATFORM_ACL, UNSPECIFIED
-from libs.demo.spec import EstateSpec, Kind
+from libs.demo.spec import EstateSpec, LogKind
 
 TICKS_PER_SECOND: Final = 10_000_000  # record times have a resolution of 100 ns
 _NICS_PER_SITE: Final = 16
 _REGIONS: Final = ("EASTUS2", "WESTEUROPE")
 _MAC_PREFIX: Final = "000D3A"
 _CONTAINERS: Final = {
-    Kind.VNET: "insights-logs-flowlogflowevent",
-    Kind.NSG2: "insights-logs-networksecuritygroupflowevent",
-    Kind.NSG1: "insights-logs-networksecuritygroupflowevent",
+    LogKind.VNET: "insights-logs-flowlogflowevent",
+    LogKind.NSG2: "insights-logs-networksecuritygroupflowevent",
+    LogKind.NSG1: "insights-logs-networksecuritygroupflowevent",
 }
 
 
@@ -42,7 +42,7 @@ class Nic:
 
     number: int
     rank: int
-    kind: Kind
+    kind: LogKind
     mac: str
     stamp: int  # ticks into the minute at which its records are stamped
     site: Site
@@ -99,7 +99,7 @@ class Nic:
         return self.rank % 6 == 3  # noqa: PLR2004 - a residue
 
 
-def container_of(kind: Kind) -> str:
+def container_of(kind: LogKind) -> str:
     """Return the container that Azure puts logs of `kind` in."""
     return _CONTAINERS[kind]
 
@@ -109,7 +109,7 @@ def make_nics(spec: EstateSpec) -> tuple[Nic, ...]:
     rng = np.random.default_rng([spec.seed, 0])
     stamps = np.sort(rng.integers(TICKS_PER_SECOND, 60 * TICKS_PER_SECOND, spec.nics))
     first_mac = int(rng.integers(0, 1 << 23))
-    sites: dict[tuple[Kind, int], Site] = {}
+    sites: dict[tuple[LogKind, int], Site] = {}
     nics = []
     for number, stamp in enumerate(stamps.tolist()):
         rank, turn = divmod(number, len(spec.kinds))
@@ -127,7 +127,7 @@ def _rounded(stamp: int, rank: int) -> int:
     return stamp - stamp % (TICKS_PER_SECOND // 10) if rank % 7 == 5 else stamp  # noqa: PLR2004 - a residue
 
 
-def _site(seed: int, kind: Kind, number: int) -> Site:
+def _site(seed: int, kind: LogKind, number: int) -> Site:
     region = _REGIONS[number % len(_REGIONS)]
     subscription = _guid(seed, "subscription", region)
     groups = tuple(
@@ -136,7 +136,7 @@ def _site(seed: int, kind: Kind, number: int) -> Site:
     )
     subnet_acl = groups[1] if number % 2 == 0 else _guid(seed, "acl", str(number))
     acls = (groups[0], subnet_acl, PLATFORM_ACL, UNSPECIFIED)
-    if kind is Kind.VNET:
+    if kind is LogKind.VNET:
         return _vnet_site(_Place(seed, number, region, subscription), acls)
     folder = f"resourceId={groups[0].upper()}"
     resource = groups[0].upper() if number % 2 == 0 else groups[0]

@@ -15,7 +15,7 @@ from libs.demo.draw import ENCRYPTIONS, Sheet, Tuples, draw_minute
 from libs.demo.inventory import TICKS_PER_SECOND
 from libs.demo.peers import Addresses
 from libs.demo.rules import RULES
-from libs.demo.spec import Kind
+from libs.demo.spec import LogKind
 
 TICKS_PER_MS: Final = TICKS_PER_SECOND // 1000
 # Put after every tuple, so that any run of tuples is one slice of the text that only lacks its last three bytes.
@@ -52,7 +52,7 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class LogPage:
     """Tuples in document order. `time` is in ms since 1970 UTC, as precise as the format is."""
 
     sheet: Sheet
@@ -63,26 +63,26 @@ class Page:
     text: Text
 
 
-def make_page(seed: int, sheet: Sheet, minute: int, addresses: Addresses) -> Page:
+def make_page(seed: int, sheet: Sheet, minute: int, addresses: Addresses) -> LogPage:
     """Return the page of `sheet` for a wall-clock minute."""
     drawn = draw_minute(seed, sheet, minute)
     stamps = np.array([nic.stamp for nic in sheet.nics]) // TICKS_PER_MS + minute * _MS_PER_MINUTE
     time = stamps[drawn.nic] - drawn.lead
-    if sheet.kind is not Kind.VNET:
+    if sheet.kind is not LogKind.VNET:
         time -= time % 1000
     part = _parts(seed, sheet, minute)[drawn.nic] & (drawn.lead < _SECOND_RECORD_MS)
     group = (drawn.nic * 2 + part) * len(RULES) + drawn.rule
     order = np.argsort((group << 18) + (time - minute * _MS_PER_MINUTE + (1 << 17)), kind="stable")
     tuples, time = drawn.take(order), time[order]
     text = _text(sheet.kind, tuples, time, addresses)
-    return Page(sheet, minute, tuples, time, _runs(group[order]), text)
+    return LogPage(sheet, minute, tuples, time, _runs(group[order]), text)
 
 
 def _parts(seed: int, sheet: Sheet, minute: int) -> Flags:
     """Tell which interfaces write two records this minute."""
     rng = np.random.default_rng([seed, minute, sheet.nics[0].number, 2])
     chosen: Flags = rng.random(len(sheet.nics)) < _TWO_RECORDS_SHARE
-    return chosen & (sheet.kind is Kind.VNET)
+    return chosen & (sheet.kind is LogKind.VNET)
 
 
 def _runs(group: Ints) -> tuple[Run, ...]:
@@ -95,8 +95,8 @@ def _runs(group: Ints) -> tuple[Run, ...]:
     return tuple(Run(*values) for values in zip(*(column.tolist() for column in columns), strict=True))
 
 
-def _text(kind: Kind, tuples: Tuples, time: Ints, addresses: Addresses) -> Text:
-    shown_time = time if kind is Kind.VNET else time // 1000
+def _text(kind: LogKind, tuples: Tuples, time: Ints, addresses: Addresses) -> Text:
+    shown_time = time if kind is LogKind.VNET else time // 1000
     columns = [
         _decimal(shown_time),
         addresses.written.take(pa.array(tuples.source)),
@@ -105,7 +105,7 @@ def _text(kind: Kind, tuples: Tuples, time: Ints, addresses: Addresses) -> Text:
         _decimal(tuples.destination_port),
         _codes(kind, tuples),
     ]
-    if kind is not Kind.NSG1:
+    if kind is not LogKind.NSG1:
         columns.append(_counters(tuples))
     lines = pc.binary_join_element_wise(*columns, ",")
     lines = pc.binary_join_element_wise(lines, SEPARATOR, "")
@@ -129,7 +129,7 @@ _INBOUND: Final = np.array([rule.inbound for rule in RULES], np.int64)
 _CODE_SHAPE: Final = (_MOST_PROTOCOLS, 2, 2, 4, len(ENCRYPTIONS))
 
 
-def _codes(kind: Kind, tuples: Tuples) -> pa.Array:
+def _codes(kind: LogKind, tuples: Tuples) -> pa.Array:
     """Return the fields between ports and counters: few distinct combinations, so each is written once."""
     parts = (tuples.protocol, _INBOUND[tuples.rule], _ALLOWED[tuples.rule], tuples.state, tuples.encryption)
     numbers = np.ravel_multi_index(parts, _CODE_SHAPE)
@@ -139,11 +139,11 @@ def _codes(kind: Kind, tuples: Tuples) -> pa.Array:
     return words.take(pa.array(index))
 
 
-def _code(kind: Kind, combination: Sequence[Any]) -> str:
+def _code(kind: LogKind, combination: Sequence[Any]) -> str:
     protocol, inbound, allowed, state, encryption = (int(part) for part in combination)
     direction = "I" if inbound else "O"
-    if kind is Kind.VNET:
+    if kind is LogKind.VNET:
         return f"{protocol},{direction},{'BCED'[state]},{ENCRYPTIONS[encryption]}"
     decided = f"{_PROTOCOL_LETTERS[protocol]},{direction},{'A' if allowed else 'D'}"
     # Version 2 calls a denied attempt a beginning.
-    return decided if kind is Kind.NSG1 else f"{decided},{'BCEB'[state]}"
+    return decided if kind is LogKind.NSG1 else f"{decided},{'BCEB'[state]}"

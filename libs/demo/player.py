@@ -42,7 +42,7 @@ class Storage(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class PlaybackPace:
     """When commits are done. Speed 60 makes a minute last a second; 0 waits for nothing."""
 
     speed: float = 60.0
@@ -83,7 +83,7 @@ OnCommit = Callable[[MinuteCommit, Played], None]
 class Player:
     """Plays commits. `on_commit` hears of each one that storage has."""
 
-    def __init__(self, storage: Storage, pace: Pace, on_commit: OnCommit = lambda _commit, _played: None) -> None:
+    def __init__(self, storage: Storage, pace: PlaybackPace, on_commit: OnCommit = lambda _commit, _played: None) -> None:
         self._storage = storage
         self._pace = pace
         self._on_commit = on_commit
@@ -97,7 +97,7 @@ class Player:
             StorageError: what storage refused, or that it stayed away; commits of other interfaces may have followed.
         """
         halt = threading.Event()
-        lanes = [_Lane(self._storage, self._note, halt) for _ in range(LANES)]
+        lanes = [_Track(self._storage, self._note, halt) for _ in range(LANES)]
         for lane in lanes:
             lane.start()
         try:
@@ -113,7 +113,7 @@ class Player:
                 raise lane.failure
         return self._played
 
-    def _hand_out(self, commits: Iterable[MinuteCommit], lanes: Sequence[_Lane], ended: Callable[[], bool]) -> bool:
+    def _hand_out(self, commits: Iterable[MinuteCommit], lanes: Sequence[_Track], ended: Callable[[], bool]) -> bool:
         """Give each commit to its interface's lane in time; return whether all were given."""
         first, started = None, self._pace.clock()
         for commit in commits:
@@ -127,7 +127,7 @@ class Player:
                 return False
         return True
 
-    def _wait_for(self, lanes: Sequence[_Lane], stop: Stop) -> None:
+    def _wait_for(self, lanes: Sequence[_Track], stop: Stop) -> None:
         """Let all lanes come to their end; after a stop, not longer than storage needs to answer."""
         for lane in lanes:
             lane.end()
@@ -145,7 +145,7 @@ class Player:
             self._on_commit(commit, self._played)
 
 
-class _Lane:
+class _Track:
     """The commits of some interfaces, done one after the other by one thread."""
 
     def __init__(self, storage: Storage, note: Callable[..., None], halt: threading.Event) -> None:

@@ -16,9 +16,9 @@ from typing import Final
 import numpy as np
 
 from libs.demo.inventory import TICKS_PER_SECOND, Nic
-from libs.demo.page import SEPARATOR, Page, Run, Text
+from libs.demo.page import SEPARATOR, LogPage, Run, Text
 from libs.demo.rules import RULES, UNSPECIFIED
-from libs.demo.spec import Kind, Style
+from libs.demo.spec import LogKind, Style
 
 NSG_RECORD_LIMIT: Final = 32_270
 _TIME_MARK: Final = "\x01"
@@ -26,11 +26,11 @@ _FLOWS_MARK: Final = "\x02"
 _UNUSED_RULE: Final = "UserRule_never-matched"
 # The first of two records of a minute is stamped half a second earlier.
 _EARLIER: Final = TICKS_PER_SECOND // 2
-VERSIONS: Final = {Kind.VNET: 4, Kind.NSG2: 2, Kind.NSG1: 1}
+VERSIONS: Final = {LogKind.VNET: 4, LogKind.NSG2: 2, LogKind.NSG1: 1}
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class WrittenRecord:
     """One record: its text, the page's tuples ``[start, stop)`` in it, and its time in ticks since 1970."""
 
     data: bytes
@@ -72,11 +72,11 @@ class Envelope:
         return sum(map(len, self.pieces))
 
 
-def make_envelope(nic: Nic, kind: Kind) -> Envelope:
+def make_envelope(nic: Nic, kind: LogKind) -> Envelope:
     """Return the envelope of an interface while it logs as `kind` says."""
     site, version = nic.site, VERSIONS[kind]
     members: dict[str, str | int | None]
-    if kind is Kind.VNET:
+    if kind is LogKind.VNET:
         members = {
             "time": _TIME_MARK,
             "flowLogVersion": version,
@@ -89,7 +89,7 @@ def make_envelope(nic: Nic, kind: Kind) -> Envelope:
         }
         flows = ("flowRecords", f'{{"flows":[{_FLOWS_MARK}]}}')
     else:
-        mac = {} if kind is Kind.NSG1 and nic.hides_mac else {"macAddress": nic.mac}
+        mac = {} if kind is LogKind.NSG1 and nic.hides_mac else {"macAddress": nic.mac}
         members = {
             "time": _TIME_MARK,
             "systemId": site.system_id,
@@ -133,9 +133,9 @@ class Writer:
 
     def __init__(self, style: Style) -> None:
         self._style = style
-        self._envelopes: dict[tuple[int, Kind], Envelope] = {}
+        self._envelopes: dict[tuple[int, LogKind], Envelope] = {}
 
-    def records(self, page: Page) -> Iterator[tuple[Nic, list[Record]]]:
+    def records(self, page: LogPage) -> Iterator[tuple[Nic, list[WrittenRecord]]]:
         """Yield every interface of the page with its records, at least one, in document order."""
         runs = {nic: list(of) for nic, of in groupby(page.runs, key=lambda run: run.nic)}
         at = 0
@@ -144,19 +144,19 @@ class Writer:
             at = records[-1].stop
             yield nic, records
 
-    def _of_nic(self, page: Page, nic: Nic, runs: list[Run], at: int) -> Iterator[Record]:
+    def _of_nic(self, page: LogPage, nic: Nic, runs: list[Run], at: int) -> Iterator[WrittenRecord]:
         """Yield the records of one interface, whose tuples begin at `at`."""
         kind = page.sheet.kind
         envelope = self._envelope(nic, kind)
         ticks = page.minute * 60 * TICKS_PER_SECOND + nic.stamp
         for number, (chunk, last) in enumerate(_mark_last(_chunks(page, nic, envelope, runs))):
-            stamp = ticks - _EARLIER if kind is Kind.VNET and number == 0 and not last else ticks
-            flows = _vnet_flows(nic, chunk, page.text) if kind is Kind.VNET else _nsg_flows(nic, chunk, page.text)
+            stamp = ticks - _EARLIER if kind is LogKind.VNET and number == 0 and not last else ticks
+            flows = _vnet_flows(nic, chunk, page.text) if kind is LogKind.VNET else _nsg_flows(nic, chunk, page.text)
             stop = chunk[-1].stop if chunk else at
-            yield Record(self._styled(envelope.fill(time_text(stamp).encode(), flows)), at, stop, stamp)
+            yield WrittenRecord(self._styled(envelope.fill(time_text(stamp).encode(), flows)), at, stop, stamp)
             at = stop
 
-    def _envelope(self, nic: Nic, kind: Kind) -> Envelope:
+    def _envelope(self, nic: Nic, kind: LogKind) -> Envelope:
         key = nic.number, kind
         if key not in self._envelopes:
             self._envelopes[key] = make_envelope(nic, kind)
@@ -179,11 +179,11 @@ def _mark_last(chunks: list[list[Run]]) -> Iterator[tuple[list[Run], bool]]:
     return ((chunk, number == len(chunks)) for number, chunk in enumerate(chunks, 1))
 
 
-def _chunks(page: Page, nic: Nic, envelope: Envelope, runs: list[Run]) -> list[list[Run]]:
+def _chunks(page: LogPage, nic: Nic, envelope: Envelope, runs: list[Run]) -> list[list[Run]]:
     """Part the runs of an interface into records; without runs there is one record without flows."""
-    if page.sheet.kind is Kind.VNET:
+    if page.sheet.kind is LogKind.VNET:
         return [list(of) for _, of in groupby(runs, key=lambda run: run.part)] or [[]]
-    room = NSG_RECORD_LIMIT - envelope.size - len(_unused(nic, Kind.NSG2)) - len("2026-05-01T12:00:00.0000000Z,")
+    room = NSG_RECORD_LIMIT - envelope.size - len(_unused(nic, LogKind.NSG2)) - len("2026-05-01T12:00:00.0000000Z,")
     return _cut(nic, runs, page.text, room)
 
 
@@ -209,7 +209,7 @@ def _cut(nic: Nic, runs: Sequence[Run], text: Text, room: int) -> list[list[Run]
 
 def _nsg_flows(nic: Nic, runs: Sequence[Run], text: Text) -> bytes:
     rules = [_nsg_rule(nic, run.rule, text.tuples(run.start, run.stop)) for run in runs]
-    return b",".join([*rules, *_unused_list(nic, Kind.NSG2)])
+    return b",".join([*rules, *_unused_list(nic, LogKind.NSG2)])
 
 
 def _nsg_rule(nic: Nic, rule: int, tuples: bytes) -> bytes:
@@ -224,7 +224,7 @@ def _vnet_flows(nic: Nic, runs: Sequence[Run], text: Text) -> bytes:
     for acl, of in groupby(runs, key=lambda run: RULES[run.rule].acl):
         groups = b",".join(_vnet_rule(nic, run.rule, text.tuples(run.start, run.stop)) for run in of)
         lists.append(_vnet_acl(nic, nic.site.acls[acl], groups))
-    return b",".join([*lists, *_unused_list(nic, Kind.VNET)])
+    return b",".join([*lists, *_unused_list(nic, LogKind.VNET)])
 
 
 def _vnet_rule(nic: Nic, rule: int, tuples: bytes) -> bytes:
@@ -240,15 +240,15 @@ def _vnet_acl(nic: Nic, acl: str, groups: bytes) -> bytes:
     return b'{"aclID":"%b","flowGroups":[%b]}' % (acl.encode(), groups)
 
 
-def _unused(nic: Nic, kind: Kind) -> bytes:
+def _unused(nic: Nic, kind: LogKind) -> bytes:
     """Return what an interface says about a rule or list that no flow matched; empty for most."""
     if not nic.names_unused_rule:
         return b""
-    if kind is Kind.VNET:
+    if kind is LogKind.VNET:
         return _vnet_acl(nic, UNSPECIFIED, b"")
     return b'{"rule":"%b","flows":[]}' % _UNUSED_RULE.encode()
 
 
-def _unused_list(nic: Nic, kind: Kind) -> tuple[bytes, ...]:
+def _unused_list(nic: Nic, kind: LogKind) -> tuple[bytes, ...]:
     unused = _unused(nic, kind)
     return (unused,) if unused else ()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-from libs.demo.spec import Kind
+from libs.demo.spec import LogKind
 
 PLATFORM_ACL: Final = "00000000-0000-0000-0000-000000000000"
 UNSPECIFIED: Final = "unspecified"
@@ -25,7 +25,7 @@ class Acl(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class SecurityRule:
     """One rule. `share` is its weight among flows; a stateless rule may count no traffic (NSG v2, inbound TCP)."""
 
     name: str
@@ -37,31 +37,31 @@ class Rule:
 
 
 RULES: Final = (
-    Rule("DefaultRule_AllowInternetOutBound", Acl.NIC_GROUP, inbound=False, allowed=True, share=0.34),
-    Rule("DefaultRule_AllowVnetInBound", Acl.NIC_GROUP, inbound=True, allowed=True, share=0.14),
-    Rule("UserRule_allow-https-inbound", Acl.NIC_GROUP, inbound=True, allowed=True, share=0.18, stateless=True),
-    Rule("DefaultRule_DenyAllInBound", Acl.NIC_GROUP, inbound=True, allowed=False, share=0.14),
-    Rule("PlatformRule", Acl.PLATFORM, inbound=False, allowed=True, share=0.04),
-    Rule(
+    SecurityRule("DefaultRule_AllowInternetOutBound", Acl.NIC_GROUP, inbound=False, allowed=True, share=0.34),
+    SecurityRule("DefaultRule_AllowVnetInBound", Acl.NIC_GROUP, inbound=True, allowed=True, share=0.14),
+    SecurityRule("UserRule_allow-https-inbound", Acl.NIC_GROUP, inbound=True, allowed=True, share=0.18, stateless=True),
+    SecurityRule("DefaultRule_DenyAllInBound", Acl.NIC_GROUP, inbound=True, allowed=False, share=0.14),
+    SecurityRule("PlatformRule", Acl.PLATFORM, inbound=False, allowed=True, share=0.04),
+    SecurityRule(
         "UserRule_SecurityCenter-JITRule_1517482933_5D1DC7F2E0A94A4D8C0C3D9E0A1B2C3D",
         Acl.NIC_GROUP,
         inbound=True,
         allowed=False,
         share=0.03,
     ),
-    Rule("DefaultRule_AllowVnetOutBound", Acl.SUBNET_GROUP, inbound=False, allowed=True, share=0.08),
-    Rule(
+    SecurityRule("DefaultRule_AllowVnetOutBound", Acl.SUBNET_GROUP, inbound=False, allowed=True, share=0.08),
+    SecurityRule(
         "UserRule_AzureVirtualNetworkManager_Deny-legacy_6f0b35a6-6a3e-4c6f-9c64-0d4b7c7f6a11",
         Acl.SUBNET_GROUP,
         inbound=False,
         allowed=False,
         share=0.02,
     ),
-    Rule(UNSPECIFIED, Acl.UNSPECIFIED, inbound=False, allowed=False, share=0.03),
+    SecurityRule(UNSPECIFIED, Acl.UNSPECIFIED, inbound=False, allowed=False, share=0.03),
 )
 
 
-def rule_shares(kind: Kind) -> tuple[float, ...]:
+def rule_shares(kind: LogKind) -> tuple[float, ...]:
     """Return the weight of every rule in logs of `kind`: network security groups know only their own rules."""
     own = (Acl.NIC_GROUP, Acl.SUBNET_GROUP)
-    return tuple(rule.share if kind is Kind.VNET or rule.acl in own else 0.0 for rule in RULES)
+    return tuple(rule.share if kind is LogKind.VNET or rule.acl in own else 0.0 for rule in RULES)

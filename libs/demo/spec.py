@@ -14,7 +14,7 @@ _MAX_NICS: Final = 100_000
 _MAX_TUPLES: Final = 100_000
 
 
-class Kind(StrEnum):
+class LogKind(StrEnum):
     """Which flow log a network interface has."""
 
     VNET = "vnet"  # virtual network flow log, version 4
@@ -36,7 +36,7 @@ class EstateSpec:
     seed: int = 1
     nics: int = 20
     tuples_per_minute: float = 60.0  # of one interface, on average
-    kinds: tuple[Kind, ...] = (Kind.VNET, Kind.NSG2, Kind.NSG1)
+    kinds: tuple[LogKind, ...] = (LogKind.VNET, LogKind.NSG2, LogKind.NSG1)
     start: datetime = datetime(2026, 5, 1, 12, tzinfo=UTC)  # cut down to the minute
     minutes: int | None = MINUTES_PER_HOUR  # None: without end
     upgrade_after: int | None = None  # minutes after `start` when version 1 logs become version 2, in mid-blob

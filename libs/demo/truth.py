@@ -17,27 +17,27 @@ from libs.common.rows.types.flows import FLOW_SCHEMA
 from libs.demo.arrays import Ints
 from libs.demo.draw import ENCRYPTIONS
 from libs.demo.inventory import Nic
-from libs.demo.page import Page
+from libs.demo.page import LogPage
 from libs.demo.peers import Addresses
-from libs.demo.records import VERSIONS, Record
+from libs.demo.records import VERSIONS, WrittenRecord
 from libs.demo.rules import RULES, Acl
-from libs.demo.spec import Kind
+from libs.demo.spec import LogKind
 
 TRUTH_SCHEMA: Final = pa.schema([field for field in FLOW_SCHEMA if field.name != "generation"])
 _NS_PER_TICK: Final = 100
 _CATEGORIES: Final = {
-    Kind.VNET: "FlowLogFlowEvent",
-    Kind.NSG2: "NetworkSecurityGroupFlowEvent",
-    Kind.NSG1: "NetworkSecurityGroupFlowEvent",
+    LogKind.VNET: "FlowLogFlowEvent",
+    LogKind.NSG2: "NetworkSecurityGroupFlowEvent",
+    LogKind.NSG1: "NetworkSecurityGroupFlowEvent",
 }
 _INBOUND: Final = np.array([rule.inbound for rule in RULES])
 _DENIED: Final = np.array([not rule.allowed for rule in RULES])
 _ACL: Final = np.array([rule.acl for rule in RULES])
-_STATES: Final = {Kind.VNET: ("begin", "continuing", "end", "deny"), Kind.NSG2: ("begin", "continuing", "end", "begin")}
+_STATES: Final = {LogKind.VNET: ("begin", "continuing", "end", "deny"), LogKind.NSG2: ("begin", "continuing", "end", "begin")}
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class RowRange:
     """Rows ``[start, stop)`` of a batch that others share."""
 
     batch: pa.RecordBatch
@@ -52,12 +52,12 @@ class Rows:
         return self.stop - self.start
 
 
-NO_ROWS: Final = Rows(pa.RecordBatch.from_pylist([], TRUTH_SCHEMA), 0, 0)
+NO_ROWS: Final = RowRange(pa.RecordBatch.from_pylist([], TRUTH_SCHEMA), 0, 0)
 
 
-def table_of(parts: Iterable[Rows]) -> pa.Table:
+def table_of(parts: Iterable[RowRange]) -> pa.Table:
     """Return many rows as one table: batch by batch, in each batch in its order."""
-    by_batch: dict[int, list[Rows]] = {}
+    by_batch: dict[int, list[RowRange]] = {}
     for part in parts:
         by_batch.setdefault(id(part.batch), []).append(part)
     batches = []
@@ -68,15 +68,15 @@ def table_of(parts: Iterable[Rows]) -> pa.Table:
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class PlacedRecords:
     """Where the records of a page went: each with its offset in its blob, in document order."""
 
-    records: Sequence[Record]
+    records: Sequence[WrittenRecord]
     offsets: Sequence[int]
     blobs: Sequence[str]  # blob id by place of the interface in the sheet
 
 
-def truth_of(page: Page, placed: Placed, addresses: Addresses) -> pa.RecordBatch:
+def truth_of(page: LogPage, placed: PlacedRecords, addresses: Addresses) -> pa.RecordBatch:
     """Return the rows of `page` in document order, in `TRUTH_SCHEMA`."""
     columns = {
         **_words_by_nic(page, placed.blobs),
@@ -86,7 +86,7 @@ def truth_of(page: Page, placed: Placed, addresses: Addresses) -> pa.RecordBatch
     return pa.RecordBatch.from_arrays([columns[name] for name in TRUTH_SCHEMA.names], schema=TRUTH_SCHEMA)
 
 
-def _words_by_nic(page: Page, blobs: Sequence[str]) -> dict[str, pa.Array]:
+def _words_by_nic(page: LogPage, blobs: Sequence[str]) -> dict[str, pa.Array]:
     nics, nic_of_row = page.sheet.nics, pa.array(page.tuples.nic)
 
     def spread(value: Callable[[Nic], str | None]) -> pa.Array:
@@ -104,16 +104,16 @@ def _words_by_nic(page: Page, blobs: Sequence[str]) -> dict[str, pa.Array]:
     }
 
 
-def _acls(page: Page) -> pa.Array:
+def _acls(page: LogPage) -> pa.Array:
     """Return the access list of a rule; a security group's log does not name one, so there it is the group itself."""
     nics, nic = page.sheet.nics, page.tuples.nic
-    if page.sheet.kind is not Kind.VNET:
+    if page.sheet.kind is not LogKind.VNET:
         return pa.array([one.site.resource_id for one in nics], WORD).take(pa.array(nic))
     every = pa.array([acl for one in nics for acl in one.site.acls], WORD)
     return every.take(pa.array(nic * len(Acl) + _ACL[page.tuples.rule]))
 
 
-def _by_tuple(page: Page, addresses: Addresses) -> dict[str, pa.Array]:
+def _by_tuple(page: LogPage, addresses: Addresses) -> dict[str, pa.Array]:
     tuples, kind, size = page.tuples, page.sheet.kind, len(page.tuples)
     states, nothing = _STATES.get(kind), pa.nulls(size, WORD)
     return {
@@ -126,7 +126,7 @@ def _by_tuple(page: Page, addresses: Addresses) -> dict[str, pa.Array]:
         "direction": _word(_INBOUND[tuples.rule], ("outbound", "inbound")),
         "action": _word(_DENIED[tuples.rule], ("allow", "deny")),
         "state": pa.array([*states], pa.string()).take(pa.array(tuples.state)).dictionary_encode() if states else nothing,
-        "encryption": _word(tuples.encryption, ENCRYPTIONS) if kind is Kind.VNET else nothing,
+        "encryption": _word(tuples.encryption, ENCRYPTIONS) if kind is LogKind.VNET else nothing,
         "rule": _word(tuples.rule, [rule.name for rule in RULES]),
         "flow_log_version": pa.array(np.full(size, VERSIONS[kind], np.uint8)),
         **{name: pa.array(getattr(tuples, name), mask=tuples.uncounted) for name in _COUNTERS},
@@ -136,7 +136,7 @@ def _by_tuple(page: Page, addresses: Addresses) -> dict[str, pa.Array]:
 _COUNTERS: Final = ("packets_sent", "bytes_sent", "packets_received", "bytes_received")
 
 
-def _by_record(placed: Placed) -> dict[str, pa.Array]:
+def _by_record(placed: PlacedRecords) -> dict[str, pa.Array]:
     counts = np.array([record.stop - record.start for record in placed.records])
     starts = np.array([record.start for record in placed.records])
     ticks = np.array([record.ticks for record in placed.records])

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from libs.common.errors import ConfigError
 from libs.common.rows.formats.json import json_lines
-from libs.demo.truth import TRUTH_SCHEMA, Rows, table_of
+from libs.demo.truth import TRUTH_SCHEMA, RowRange, table_of
 
 _ROWS_AT_ONCE: Final = 200_000
 _NDJSON: Final = (".ndjson", ".jsonl", ".json")
@@ -26,7 +26,7 @@ class TruthFile:
         if path.suffix not in {".parquet", *_NDJSON}:
             raise ConfigError(f"--truth {path}: name it .parquet or .ndjson")
         self._path = path
-        self._waiting: list[Rows] = []
+        self._waiting: list[RowRange] = []
         self._count = 0
         self._file: Any = None
         self._parquet: Any = None
@@ -40,7 +40,7 @@ class TruthFile:
             self._parquet = pq.ParquetWriter(self._file, TRUTH_SCHEMA, compression="zstd")
         return self
 
-    def add(self, rows: Rows) -> None:
+    def add(self, rows: RowRange) -> None:
         """Add rows. Not for several threads at once."""
         self._waiting.append(rows)
         self._count += len(rows)

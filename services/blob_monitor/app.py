@@ -27,25 +27,25 @@ from libs.common.settings.kafka import TopicSettings
 from libs.common.settings.monitor import MonitorSettings
 from services.blob_monitor import metrics
 from services.blob_monitor.announce import Announcer, Seen, seen_in
-from services.blob_monitor.environment import Clock, Doom, Environment, Place
-from services.blob_monitor.evaluate import Decision, Known, Step, Verdict, evaluate
+from services.blob_monitor.environment import Clocks, Doom, EnvironmentJobs, EnvironmentParts
+from services.blob_monitor.evaluate import Announcement, Decision, Known, Verdict, evaluate
 from services.blob_monitor.listing import (
     Chunk,
     Heard,
     Inbox,
     Job,
     JobEnded,
-    Kind,
+    JobKind,
     Letter,
+    ListingTask,
     Looked,
     Message,
     PrefixListed,
     Recalled,
-    Task,
     TaskDone,
 )
 from services.blob_monitor.memory import Memory, Same, Sight
-from services.blob_monitor.pending import Pending
+from services.blob_monitor.pending import PendingTransaction
 from services.blob_monitor.prefixes import horizons
 from services.blob_monitor.recall import MakeTable, Recaller
 from services.blob_monitor.reports import Reports
@@ -64,19 +64,19 @@ _VANISHED_AFTER = timedelta(minutes=15)
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class MonitorParts:
     """The monitor's components, not yet connected."""
 
     make_session: Callable[[Listener], Session]
     make_table: MakeTable
     partitions: Callable[[], int]  # of the state topic
-    places: tuple[Place, ...]
+    places: tuple[EnvironmentParts, ...]
 
 
 class Monitor:
     """The service. Implements `libs.common.process.service.Service` and `libs.common.kafka.records.Listener`."""
 
-    def __init__(self, settings: MonitorSettings, topics: TopicSettings, parts: Parts, clock: Clock) -> None:
+    def __init__(self, settings: MonitorSettings, topics: TopicSettings, parts: MonitorParts, clock: Clocks) -> None:
         self._settings = settings
         self._clock = clock
         form, territories = RowForm(), [territory for place in parts.places for territory in place.territories]
@@ -86,7 +86,7 @@ class Monitor:
         self._reports = Reports(settings.listed_seconds, clock.monotonic)
         self._announcer = Announcer(topics, round(settings.closing_timeout_minutes * 60))
         self._environments = {
-            place.alias: Environment(place, settings, self._memory, clock, recaller) for place in parts.places
+            place.alias: EnvironmentJobs(place, settings, self._memory, clock, recaller) for place in parts.places
         }
         # One monitor reads a queue, and therefore owns all scopes of its environment.
         self._undivided = frozenset(place.alias for place in parts.places if place.feed)
@@ -98,7 +98,7 @@ class Monitor:
         self._covered: frozenset[TopicPartition] = frozenset()  # partitions whose scopes are in memory
         self._state_topic = topics.blob_state
         self._inbox: Inbox = queue.Queue(_INBOX_MESSAGES)
-        self._pending = Pending(clock.monotonic())
+        self._pending = PendingTransaction(clock.monotonic())
         self._epoch = 0
         self._is_stale = True  # memory may lag behind the state topic
         self._caught_up_at = clock.monotonic()
@@ -146,7 +146,7 @@ class Monitor:
         if self._pending.is_due(self._clock.monotonic()):
             self._commit()
 
-    def _start_jobs(self, due: Sequence[tuple[Environment, Kind]]) -> None:
+    def _start_jobs(self, due: Sequence[tuple[EnvironmentJobs, JobKind]]) -> None:
         listed = horizons(self._clock.now(), self._settings)
         if self._memory.is_ahead_of(listed):
             log.warning("the clock was set back; reloading the state of blobs")
@@ -155,7 +155,7 @@ class Monitor:
             return
         self._memory.move(listed)
         for environment, kind in due:
-            if kind is not Kind.EVENTS:
+            if kind is not JobKind.EVENTS:
                 looks = tuple(filter(self._is_to_look, environment.place.territories))
                 job = environment.plan(kind, self._is_mine, self._epoch, looks)
             elif self._owns(environment.place.alias):
@@ -178,7 +178,7 @@ class Monitor:
 
     def _start_again(self) -> None:
         self._epoch += 1
-        self._pending = Pending(self._clock.monotonic())
+        self._pending = PendingTransaction(self._clock.monotonic())
         self._rules.forget()
         self._reports.forget()
         self._is_stale = True
@@ -292,7 +292,7 @@ class Monitor:
                 return
             case PrefixListed(task, event) if self._reports.is_wanted(task):
                 self._pending.add(job.account, type(event).__name__, self._announcer.listed(event))
-            case TaskDone() if job.kind is Kind.FULL and not self._complete(message):
+            case TaskDone() if job.kind is JobKind.FULL and not self._complete(message):
                 return
             case JobEnded():
                 known, still_open = self._memory.counts()
@@ -319,12 +319,12 @@ class Monitor:
                 continue
             for scope, blob in letter.blobs:
                 self._environments[account].meet(scope)
-                self._decide(Task(scope, ()), (blob,))
+                self._decide(ListingTask(scope, ()), (blob,))
             if letter.trouble is not None:
                 self._pending.add(account, "DeadLetter", self._announcer.dead(letter.trouble))
             self._pending.settle(account, letter.receipt)
 
-    def _decide(self, task: Task, blobs: Sequence[ListedBlob]) -> None:
+    def _decide(self, task: ListingTask, blobs: Sequence[ListedBlob]) -> None:
         now, rules, planned = self._clock.now(), self._rules.rules(task.scope), self._pending.of(task.scope)
         verdicts: Counter[Verdict] = Counter()
         remembered = self._memory.review(task.scope, blobs, Sight(rules.replay_id, task.listing_round))
@@ -339,7 +339,7 @@ class Monitor:
         for verdict, count in verdicts.items():
             metrics.BLOBS.labels(task.scope.territory.alias, verdict).inc(count)
 
-    def _judge(self, task: Task, blob: ListedBlob, known: Known | None, decision: Decision) -> Verdict:
+    def _judge(self, task: ListingTask, blob: ListedBlob, known: Known | None, decision: Decision) -> Verdict:
         """Carry out a decision."""
         if decision.known is not None:
             known = decision.known
@@ -350,7 +350,7 @@ class Monitor:
             known.round = task.listing_round
         return decision.verdict
 
-    def _announce(self, seen: Seen, known: Known, steps: Iterable[Step], now: datetime) -> None:
+    def _announce(self, seen: Seen, known: Known, steps: Iterable[Announcement], now: datetime) -> None:
         account = seen.scope.territory.alias
         for step in steps:
             self._pending.add(account, f"Blob{step.capitalize()}", self._announcer.step(step, seen, known, now))
@@ -414,7 +414,7 @@ class Monitor:
 
     def _commit(self) -> bool:
         """Write pending records in one transaction; False if it was aborted and everything starts again."""
-        pending, self._pending = self._pending, Pending(self._clock.monotonic())
+        pending, self._pending = self._pending, PendingTransaction(self._clock.monotonic())
         if pending.outputs:
             result = self._session.commit(pending.outputs, {})
             metrics.COMMITS.labels(result).inc()
@@ -427,6 +427,6 @@ class Monitor:
         return True
 
 
-def utc_clock() -> Clock:
+def utc_clock() -> Clocks:
     """Return the real clock."""
-    return Clock(lambda: datetime.now(UTC), time.monotonic)
+    return Clocks(lambda: datetime.now(UTC), time.monotonic)

@@ -18,23 +18,23 @@ from libs.common.azure.storage.api import Container, Receipt, StorageError, Stor
 from libs.common.azure.storage.failures import Refused
 from libs.common.messages.events import BlobsListed
 from libs.common.settings.monitor import MonitorSettings
-from libs.common.settings.storage import Layout
+from libs.common.settings.storage import NameLayout
 from services.blob_monitor import metrics
-from services.blob_monitor.feed import QUEUE, Feed, Reader
+from services.blob_monitor.feed import QUEUE, EventReader, Feed
 from services.blob_monitor.listing import (
     ContainerFails,
-    Found,
+    FoundDirectories,
     Heard,
     Inbox,
     Job,
     JobEnded,
-    Kind,
+    JobKind,
+    ListingTask,
     Looked,
     Means,
     Message,
     PrefixListed,
     Recalled,
-    Task,
     TaskDone,
     Work,
     units,
@@ -59,7 +59,7 @@ _QUEUE_PAUSE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Clock:
+class Clocks:
     """Wall clock (UTC, for times in names and states) and monotonic seconds (for waiting)."""
 
     now: Callable[[], datetime]
@@ -67,7 +67,7 @@ class Clock:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class EnvironmentParts:
     """The parts of one environment."""
 
     alias: str
@@ -78,7 +78,7 @@ class Place:
 
 
 @dataclass(slots=True)
-class _Lane:
+class _JobSchedule:
     """One kind of job: when it is due and what is running."""
 
     due: float = 0.0
@@ -106,20 +106,22 @@ class _Scopes:
 class Doom:
     """Blobs that a full listing did not see, by the digests of their names, which only the state topic has."""
 
-    task: Task
+    task: ListingTask
     digests: frozenset[bytes]
 
 
-class Environment:
+class EnvironmentJobs:
     """Plans, starts and follows the jobs of one environment. Used from the main thread only."""
 
-    def __init__(self, place: Place, settings: MonitorSettings, memory: Memory, clock: Clock, recaller: Recaller) -> None:
+    def __init__(
+        self, place: EnvironmentParts, settings: MonitorSettings, memory: Memory, clock: Clocks, recaller: Recaller
+    ) -> None:
         self.place = place
         self._means = _means(place, settings, clock, recaller)
         self._settings = settings
         self._memory = memory
         self._clock = clock
-        self._lanes = {kind: _Lane() for kind in Kind if kind is not Kind.EVENTS or place.feed}
+        self._lanes = {kind: _JobSchedule() for kind in JobKind if kind is not JobKind.EVENTS or place.feed}
         self._scopes = {territory.key: _fixed_scopes(territory) for territory in place.territories}
         settled = timedelta(minutes=settings.closing_timeout_minutes)
         self._rhythm = Rhythm(SELDOM if place.interval is None and place.feed is None else ALWAYS, settled)
@@ -133,18 +135,18 @@ class Environment:
         self._receipts: list[Receipt] = []  # of messages to delete
         self._reads = 1
 
-    def due(self) -> list[Kind]:
+    def due(self) -> list[JobKind]:
         """Return the kinds of jobs that could start now."""
         now = self._clock.monotonic()
         return [kind for kind, lane in self._lanes.items() if lane.is_free() and now >= lane.due]
 
-    def plan(self, kind: Kind, mine: Callable[[Scope], bool], epoch: int, looks: tuple[Territory, ...]) -> Job:
+    def plan(self, kind: JobKind, mine: Callable[[Scope], bool], epoch: int, looks: tuple[Territory, ...]) -> Job:
         """Return the due job of `kind` for the scopes that are `mine`; a current job also takes first looks."""
         scopes = [scope for group in self._scopes.values() for scope in group.found.values()]
         own = [scope for scope in scopes if mine(scope)]
         metrics.SCOPES.labels(self.place.alias, "found").set(len(scopes))
         metrics.SCOPES.labels(self.place.alias, "owned").set(len(own))
-        if kind is Kind.FULL:
+        if kind is JobKind.FULL:
             # Forget lost scopes, so that they are listed in full when they come back.
             kept = {scope.key for scope in own}
             self._full_at = {key: at for key, at in self._full_at.items() if key in kept}
@@ -154,7 +156,7 @@ class Environment:
     def plan_events(self, epoch: int) -> Job:
         """Return the job that reads the queue and deletes handled messages."""
         receipts, self._receipts = tuple(self._receipts), []
-        return Job(self.place.alias, Kind.EVENTS, epoch, (), (), reads=self._reads, receipts=receipts)
+        return Job(self.place.alias, JobKind.EVENTS, epoch, (), (), reads=self._reads, receipts=receipts)
 
     def settle(self, receipts: Iterable[Receipt]) -> None:
         """Schedule the deletion of messages whose outcome is committed."""
@@ -176,7 +178,7 @@ class Environment:
             return
         lane.job = job
         lane.work = Work(job, units(job, self._means), inbox)
-        lane.work.start(max(1, self._settings.concurrency // 4) if job.kind is Kind.FULL else self._settings.concurrency)
+        lane.work.start(max(1, self._settings.concurrency // 4) if job.kind is JobKind.FULL else self._settings.concurrency)
 
     def follow(self, job: Job, message: Message) -> None:
         """Record the progress of `job`."""
@@ -184,11 +186,11 @@ class Environment:
             case Looked(territory):
                 self._works(territory.container)
                 self._hurry()
-            case Found():
+            case FoundDirectories():
                 self._found(message)
             case Recalled():
                 self._lanes[job.kind].has_more = True
-            case TaskDone() if job.kind is Kind.FULL:
+            case TaskDone() if job.kind is JobKind.FULL:
                 self._full_at[message.task.scope.key] = self._clock.monotonic() + self._settings.reconcile_seconds
                 self._lanes[job.kind].has_more |= bool(self._doomed) or self._waits
             case PrefixListed(task, event):
@@ -235,10 +237,10 @@ class Environment:
 
     def _to_discover(self) -> Iterator[Territory]:
         for territory in self.place.territories:
-            if territory.layout is Layout.HOURLY and self._clock.monotonic() >= self._scopes[territory.key].discover_at:
+            if territory.layout is NameLayout.HOURLY and self._clock.monotonic() >= self._scopes[territory.key].discover_at:
                 yield territory
 
-    def _current_tasks(self, own: Iterable[Scope]) -> Iterator[Task]:
+    def _current_tasks(self, own: Iterable[Scope]) -> Iterator[ListingTask]:
         now, monotonic = self._clock.now(), self._clock.monotonic()
         due = {key for key, scopes in self._scopes.items() if monotonic >= scopes.list_at}
         for territory in self.place.territories:
@@ -247,12 +249,12 @@ class Environment:
                 scopes.list_at, scopes.turn = monotonic + self._listing_interval(territory), scopes.turn + 1
         for scope in own:
             if scope.territory.key in due and (prefixes := self._current_prefixes(scope, now)):
-                yield Task(scope, tuple(prefixes))
+                yield ListingTask(scope, tuple(prefixes))
 
     def _current_prefixes(self, scope: Scope, now: datetime) -> list[str]:
         layout = scope.territory.layout
         prefixes = current_prefixes(layout, scope.prefix, now, self._settings)
-        if layout is not Layout.HOURLY:
+        if layout is not NameLayout.HOURLY:
             return prefixes + self._left_open(scope, tuple(prefixes))
         turn = self._scopes[scope.territory.key].turn
         return self._rhythm.due(scope, tuple(prefixes), self._left_open(scope, ()), (turn, now))
@@ -260,7 +262,7 @@ class Environment:
     def _interval(self, territory: Territory) -> float:
         if self.place.interval is not None:
             return self.place.interval
-        return _HOURLY_SECONDS if territory.layout is Layout.HOURLY else _OTHER_SECONDS
+        return _HOURLY_SECONDS if territory.layout is NameLayout.HOURLY else _OTHER_SECONDS
 
     def _listing_interval(self, territory: Territory) -> float:
         """Return a long interval while events arrive and the blobs they name can be read, otherwise the usual one."""
@@ -268,17 +270,17 @@ class Environment:
             return self._interval(territory)
         return self._settings.events.listing_seconds
 
-    def _next_due(self, kind: Kind) -> float:
+    def _next_due(self, kind: JobKind) -> float:
         """Return when to check for due territories; full listings have their own times, checked at this interval."""
         now = self._clock.monotonic()
-        if kind is Kind.EVENTS:
+        if kind is JobKind.EVENTS:
             return now + self._settings.events.poll_seconds
-        interval = self._listing_interval if kind is Kind.CURRENT else self._interval
+        interval = self._listing_interval if kind is JobKind.CURRENT else self._interval
         return now + min(map(interval, self.place.territories), default=_OTHER_SECONDS)
 
     def _list_sooner(self) -> None:
         """Return to the usual interval."""
-        now, lane = self._clock.monotonic(), self._lanes[Kind.CURRENT]
+        now, lane = self._clock.monotonic(), self._lanes[JobKind.CURRENT]
         for territory in self.place.territories:
             scopes, soon = self._scopes[territory.key], now + self._interval(territory)
             scopes.list_at, lane.due = min(scopes.list_at, soon), min(lane.due, soon)
@@ -294,7 +296,7 @@ class Environment:
         """Schedule a lookup of the names of deleted blobs that should be forgotten."""
         self._doomed[doom.task.scope.key] = doom
 
-    def named(self, names: Mapping[str, frozenset[str]]) -> Iterator[tuple[Task, str]]:
+    def named(self, names: Mapping[str, frozenset[str]]) -> Iterator[tuple[ListingTask, str]]:
         """Yield the names that were looked up, each with the full listing that missed it."""
         for key, found in names.items():
             task = self._sought[key].task
@@ -321,15 +323,15 @@ class Environment:
         self._sought, self._doomed = self._doomed, {}
         doomed = {key: doom.digests for key, doom in self._sought.items()}
         tasks = tuple(map(self._full_task, ready))
-        return Job(self.place.alias, Kind.FULL, epoch, (), tasks, recall=tuple(chosen), doomed=doomed)
+        return Job(self.place.alias, JobKind.FULL, epoch, (), tasks, recall=tuple(chosen), doomed=doomed)
 
-    def _full_task(self, scope: Scope) -> Task:
+    def _full_task(self, scope: Scope) -> ListingTask:
         self._rounds += 1
         prefixes = all_prefixes(scope.territory.layout, scope.prefix, self._clock.now(), self._settings)
         prefixes += self._left_open(scope, tuple(prefixes))
-        return Task(scope, tuple(prefixes), self._rounds)
+        return ListingTask(scope, tuple(prefixes), self._rounds)
 
-    def _found(self, message: Found) -> None:
+    def _found(self, message: FoundDirectories) -> None:
         self._works(message.territory.container)
         scopes = self._scopes[message.territory.key]
         scopes.discover_at = self._clock.monotonic() + self._settings.discovery_seconds
@@ -349,11 +351,11 @@ class Environment:
         for scopes in self._scopes.values():
             scopes.list_at = 0.0
 
-    def _listed(self, job: Job, task: Task, event: BlobsListed) -> None:
+    def _listed(self, job: Job, task: ListingTask, event: BlobsListed) -> None:
         seconds = (event.listing_ended_at - event.listing_started_at).total_seconds()
         metrics.LISTINGS.labels(job.account, job.kind).inc()
         metrics.LISTING_SECONDS.labels(job.account, job.kind).inc(max(seconds, 0.0))
-        if job.kind is Kind.CURRENT:
+        if job.kind is JobKind.CURRENT:
             self._rhythm.listed(task.scope, event.prefix, event.blob_count, event.listing_started_at)
         if event.container not in self._lanes[job.kind].failed:  # other threads may still finish successfully after a failure
             self._works(event.container)
@@ -363,7 +365,7 @@ class Environment:
         lane.job = None
         if error is not None:
             raise error
-        if job.kind is Kind.EVENTS:  # one request at first, many after a full one
+        if job.kind is JobKind.EVENTS:  # one request at first, many after a full one
             self._reads = self._settings.concurrency if lane.has_more else 1
         elif not self._trouble:
             metrics.LAST_ROUND.labels(job.account, job.kind).set(self._clock.now().timestamp())
@@ -416,14 +418,14 @@ def _pause(container: str, error: StorageError) -> float:
     return error.after if isinstance(error, StorageUnavailable) and not isinstance(error, Refused) else 0.0
 
 
-def _means(place: Place, settings: MonitorSettings, clock: Clock, recaller: Recaller) -> Means:
+def _means(place: EnvironmentParts, settings: MonitorSettings, clock: Clocks, recaller: Recaller) -> Means:
     if place.feed is None:
         return Means(place.containers, clock.now, recaller.recall)
-    reader = Reader(place.alias, place.feed, place.territories, place.containers, settings.events, clock.now)
+    reader = EventReader(place.alias, place.feed, place.territories, place.containers, settings.events, clock.now)
     return Means(place.containers, clock.now, recaller.recall, reader.units)
 
 
 def _fixed_scopes(territory: Territory) -> _Scopes:
-    if territory.layout is Layout.HOURLY:
+    if territory.layout is NameLayout.HOURLY:
         return _Scopes()
     return _Scopes({territory.prefix: Scope(territory, territory.prefix)})

@@ -31,7 +31,7 @@ class Known:
     round: int = 0  # the last full listing, in this process, that saw it
 
 
-class Step(StrEnum):
+class Announcement(StrEnum):
     """Kinds of announcements about a blob, in this order."""
 
     REOPENED = "reopened"
@@ -55,7 +55,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class ScopeRules:
     """The rules of one scope, from the settings and the start."""
 
     closing_timeout: timedelta | None = None  # None: blobs are never closed
@@ -72,25 +72,25 @@ class Decision:
     """What to announce and what to remember; without `known`, memory is unchanged."""
 
     verdict: Verdict
-    steps: tuple[Step, ...] = ()
+    steps: tuple[Announcement, ...] = ()
     known: Known | None = None
 
 
-def evaluate(blob: ListedBlob, known: Known | None, now: datetime, rules: Rules) -> Decision:
+def evaluate(blob: ListedBlob, known: Known | None, now: datetime, rules: ScopeRules) -> Decision:
     """Decide about `blob`, given what is `known` of it."""
     if known is None:
         return _first_sight(blob, now, rules)
     replay = rules.replay_id not in {"", known.replay_id}
     if blob.etag == known.etag and not replay:  # the common case, which needs no times
         if not known.closed and _is_quiet(blob, known.modified, now, rules):
-            return Decision(Verdict.QUIET, (Step.CLOSED,), replace(known, closed=True))
+            return Decision(Verdict.QUIET, (Announcement.CLOSED,), replace(known, closed=True))
         return Decision(Verdict.UNCHANGED)
     if blob.last_modified < known.modified:
         return Decision(Verdict.OUTDATED)
     return _changed(blob, known, now, rules, replay=replay)
 
 
-def _changed(blob: ListedBlob, known: Known, now: datetime, rules: Rules, *, replay: bool) -> Decision:
+def _changed(blob: ListedBlob, known: Known, now: datetime, rules: ScopeRules, *, replay: bool) -> Decision:
     if _is_too_young(blob, now, rules):
         return Decision(Verdict.TOO_YOUNG)
     quiet = _is_quiet(blob, blob.last_modified, now, rules)
@@ -101,7 +101,7 @@ def _changed(blob: ListedBlob, known: Known, now: datetime, rules: Rules, *, rep
     return Decision(Verdict.CHANGED, steps, seen)
 
 
-def _first_sight(blob: ListedBlob, now: datetime, rules: Rules) -> Decision:
+def _first_sight(blob: ListedBlob, now: datetime, rules: ScopeRules) -> Decision:
     def remember(*, closed: bool, baseline: int | None = None) -> Known:
         return Known(blob.etag, blob.size, blob.last_modified, now, closed, baseline, rules.replay_id)
 
@@ -116,22 +116,22 @@ def _first_sight(blob: ListedBlob, now: datetime, rules: Rules) -> Decision:
     return Decision(Verdict.NEW, _steps(reopened=False, closed=quiet), remember(closed=quiet))
 
 
-def _counts_as_read(blob: ListedBlob, now: datetime, rules: Rules) -> bool:
+def _counts_as_read(blob: ListedBlob, now: datetime, rules: ScopeRules) -> bool:
     if rules.read_before is not None and blob.last_modified < rules.read_before:
         return True
     start, created = rules.existing_at, blob.creation_time
     return start is not None and created is not None and created < start and (blob.as_of or now) < start + _SETTLING
 
 
-def _is_too_young(blob: ListedBlob, now: datetime, rules: Rules) -> bool:
+def _is_too_young(blob: ListedBlob, now: datetime, rules: ScopeRules) -> bool:
     # Without a minimum, every blob is old enough, even one that seems to come from the future.
     return bool(rules.minimum_age) and (blob.as_of or now) - blob.last_modified < rules.minimum_age
 
 
-def _is_quiet(blob: ListedBlob, modified: datetime, now: datetime, rules: Rules) -> bool:
+def _is_quiet(blob: ListedBlob, modified: datetime, now: datetime, rules: ScopeRules) -> bool:
     return rules.closing_timeout is not None and (blob.as_of or now) - modified >= rules.closing_timeout
 
 
-def _steps(*, reopened: bool, closed: bool) -> tuple[Step, ...]:
-    said = {Step.REOPENED: reopened, Step.OBSERVED: True, Step.CLOSED: closed}
+def _steps(*, reopened: bool, closed: bool) -> tuple[Announcement, ...]:
+    said = {Announcement.REOPENED: reopened, Announcement.OBSERVED: True, Announcement.CLOSED: closed}
     return tuple(step for step, is_said in said.items() if is_said)

@@ -28,7 +28,7 @@ from libs.common.messages.dead_letters import DeadLetter, ErrorCode
 from libs.common.settings.monitor import EventSettings
 from services.blob_monitor import metrics
 from services.blob_monitor.listing import ContainerFails, Heard, Job, Letter, Message, Unit
-from services.blob_monitor.notices import Notice, Reading, read_message
+from services.blob_monitor.notices import Notice, NoticeReading, read_message
 from services.blob_monitor.sources import Atlas, Scope, Territory
 
 # Used in place of a container's name; not a valid one.
@@ -38,7 +38,7 @@ _STAGE: Final = "blob_monitor"
 _DELETIONS: Final = 8  # per unit; one request each, in sequence
 
 
-class Outcome(StrEnum):
+class EventOutcome(StrEnum):
     """The outcome of an event."""
 
     LOOKED_AT = "looked_at"
@@ -59,7 +59,7 @@ class Feed:
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
+class EventReader:
     """Carries out jobs of kind `EVENTS`."""
 
     alias: str
@@ -99,11 +99,11 @@ class Reader:
 class _Look:
     """Looks at the blobs named by the messages of one request, at each once."""
 
-    reader: Reader
+    reader: EventReader
     atlas: Atlas = field(init=False)
     seen: dict[tuple[str, str], ListedBlob | None] = field(default_factory=dict)
     failed: dict[str, StorageError] = field(default_factory=dict)  # by container
-    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    outcomes: Counter[EventOutcome] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self.atlas = Atlas(self.reader.territories)
@@ -111,21 +111,21 @@ class _Look:
     def at(self, message: QueueMessage) -> Letter | None:
         """Return the outcome of `message`; None if it has to reappear."""
         if message.deliveries > self.reader.settings.max_deliveries:
-            self.outcomes[Outcome.BROKEN] += 1
+            self.outcomes[EventOutcome.BROKEN] += 1
             reason = f"read {message.deliveries} times but never handled; full listings will find the blob it may name"
             return Letter(message.receipt, (), self._dead(message, ErrorCode.UNHANDLED, reason))
         reading = read_message(message.text)
         blobs = [found for notice in reading.notices if (found := self._blob(notice)) is not None]
         if any(isinstance(found, StorageError) for found in blobs):
             return None
-        self.outcomes[Outcome.OTHER] += reading.others
+        self.outcomes[EventOutcome.OTHER] += reading.others
         trouble = self._trouble(message, reading)
         return Letter(message.receipt, tuple(found for found in blobs if not isinstance(found, StorageError)), trouble)
 
-    def _trouble(self, message: QueueMessage, reading: Reading) -> DeadLetter | None:
+    def _trouble(self, message: QueueMessage, reading: NoticeReading) -> DeadLetter | None:
         if reading.problem is None:
             return None
-        self.outcomes[Outcome.BROKEN] += 1
+        self.outcomes[EventOutcome.BROKEN] += 1
         return self._dead(message, reading.problem.code, reading.problem.reason)
 
     def _dead(self, message: QueueMessage, code: ErrorCode, reason: str) -> DeadLetter:
@@ -137,20 +137,20 @@ class _Look:
         """Return the blob as it is now, or the error if it cannot be read; None if there is nothing to announce."""
         scope = self._scope(notice)
         if scope is None:
-            self.outcomes[Outcome.FOREIGN] += 1
+            self.outcomes[EventOutcome.FOREIGN] += 1
             return None
         if notice.container in self.failed:
-            self.outcomes[Outcome.WAITS] += 1
+            self.outcomes[EventOutcome.WAITS] += 1
             return self.failed[notice.container]
         try:
             blob = self._seen(notice)
         except StorageError as error:
             self.failed[notice.container] = error
-            self.outcomes[Outcome.WAITS] += 1
+            self.outcomes[EventOutcome.WAITS] += 1
             return error
         if notice.at is not None:
             metrics.NOTICE_AGE.labels(self.reader.alias).observe(max((self.reader.now() - notice.at).total_seconds(), 0.0))
-        self.outcomes[Outcome.LOOKED_AT if blob else Outcome.GONE] += 1
+        self.outcomes[EventOutcome.LOOKED_AT if blob else EventOutcome.GONE] += 1
         return (scope, blob) if blob else None
 
     def _scope(self, notice: Notice) -> Scope | None:

@@ -27,7 +27,7 @@ _YEAR_DIRECTORY = re.compile(r"(?:^|(?<=/))y=\d{4}/$")
 _PATIENCE_SECONDS = 0.2
 
 
-class Kind(StrEnum):
+class JobKind(StrEnum):
     """The kind of a job; jobs of different kinds run concurrently."""
 
     CURRENT = "current"  # discovery and where blobs grow now
@@ -36,7 +36,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class ListingTask:
     """Prefixes of one scope to list. `listing_round` is the number of a full listing, otherwise 0."""
 
     scope: Scope
@@ -49,10 +49,10 @@ class Job:
     """A unit of work for one environment."""
 
     account: str
-    kind: Kind
+    kind: JobKind
     epoch: int  # of the assignment it belongs to
     discover: tuple[Territory, ...]
-    tasks: tuple[Task, ...]
+    tasks: tuple[ListingTask, ...]
     looks: tuple[Territory, ...] = ()  # whose first look is to be recorded
     recall: tuple[Scope, ...] = ()  # whose known blobs are to be loaded before a full listing
     doomed: Mapping[str, frozenset[bytes]] = field(default_factory=dict)  # by scope key: digests of names to look up
@@ -70,7 +70,7 @@ class Looked:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundDirectories:
     """All resource directories of a territory."""
 
     territory: Territory
@@ -81,7 +81,7 @@ class Found:
 class Chunk:
     """Some blobs of a task, in listing order."""
 
-    task: Task
+    task: ListingTask
     blobs: tuple[ListedBlob, ...]
 
 
@@ -89,7 +89,7 @@ class Chunk:
 class PrefixListed:
     """One prefix has been listed completely."""
 
-    task: Task
+    task: ListingTask
     event: BlobsListed
 
 
@@ -97,7 +97,7 @@ class PrefixListed:
 class TaskDone:
     """All prefixes of a task have been listed."""
 
-    task: Task
+    task: ListingTask
     started_at: datetime
 
 
@@ -141,7 +141,7 @@ class JobEnded:
     error: Exception | None = None
 
 
-Message = Looked | Found | Chunk | PrefixListed | TaskDone | ContainerFails | Recalled | Heard | JobEnded
+Message = Looked | FoundDirectories | Chunk | PrefixListed | TaskDone | ContainerFails | Recalled | Heard | JobEnded
 Inbox = queue.Queue[tuple[Job, Message]]
 
 
@@ -166,7 +166,7 @@ class Means:
 def units(job: Job, means: Means) -> Iterator[Unit]:
     """Yield the units of `job`, which may run concurrently."""
     containers, now = means.containers, means.now
-    if job.kind is Kind.EVENTS:
+    if job.kind is JobKind.EVENTS:
         yield from means.events(job)
     if job.recall or job.doomed:
         yield Unit("", means.recall(job))
@@ -256,7 +256,7 @@ def _look(territory: Territory, container: Container, now: Callable[[], datetime
 
 
 def _discover(territory: Territory, container: Container) -> Iterator[Message]:
-    yield Found(territory, frozenset(_resource_directories(container, territory)))
+    yield FoundDirectories(territory, frozenset(_resource_directories(container, territory)))
 
 
 def _resource_directories(container: Container, territory: Territory) -> Iterator[str]:
@@ -270,14 +270,14 @@ def _resource_directories(container: Container, territory: Territory) -> Iterato
                 waiting.append(child)
 
 
-def _run(task: Task, container: Container, now: Callable[[], datetime]) -> Iterator[Message]:
+def _run(task: ListingTask, container: Container, now: Callable[[], datetime]) -> Iterator[Message]:
     started_at = now()
     for prefix in task.prefixes:
         yield from _list(task, prefix, container, now)
     yield TaskDone(task, started_at)
 
 
-def _list(task: Task, prefix: str, container: Container, now: Callable[[], datetime]) -> Iterator[Message]:
+def _list(task: ListingTask, prefix: str, container: Container, now: Callable[[], datetime]) -> Iterator[Message]:
     territory = task.scope.territory
     started_at = now()  # before the first request: anything written from here on may be missing
     count = size = 0

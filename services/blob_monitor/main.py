@@ -15,8 +15,8 @@ from libs.common.kafka.transactions.session import SessionSpec, TransactionalSes
 from libs.common.process.service import Service
 from libs.common.settings import Settings
 from libs.common.settings.storage import Environment
-from services.blob_monitor.app import Monitor, Parts, utc_clock
-from services.blob_monitor.environment import Place
+from services.blob_monitor.app import Monitor, MonitorParts, utc_clock
+from services.blob_monitor.environment import EnvironmentParts
 from services.blob_monitor.feed import Feed
 from services.blob_monitor.sources import Territory, territories
 
@@ -32,7 +32,7 @@ def build(settings: Settings) -> Service:
     found = places(settings)
     letters = (settings.topics.errors,) if any(place.feed for place in found) else ()
     limits = TopicLimits(kafka, (settings.topics.blobs, topic, *letters))
-    parts = Parts(
+    parts = MonitorParts(
         make_session=lambda listener: TransactionalSession(kafka, spec, listener, limits),
         make_table=lambda apply: CompactedTable(kafka, topic, apply),
         partitions=lambda: partition_count(kafka, topic),
@@ -41,7 +41,7 @@ def build(settings: Settings) -> Service:
     return Monitor(settings.monitor, settings.topics, parts, utc_clock())
 
 
-def places(settings: Settings) -> tuple[Place, ...]:
+def places(settings: Settings) -> tuple[EnvironmentParts, ...]:
     """Return the enabled environments with their containers, without contacting storage."""
     by_alias: dict[str, list[Territory]] = {}
     for territory in territories(settings.subscriptions):
@@ -55,10 +55,10 @@ def _environment(settings: Settings, found: list[Territory]) -> Environment:
     return settings.subscriptions[found[0].subscription].environments[found[0].environment]
 
 
-def _place(settings: Settings, environment: Environment, found: list[Territory]) -> Place:
+def _place(settings: Settings, environment: Environment, found: list[Territory]) -> EnvironmentParts:
     alias = found[0].alias
     names = {territory.container for territory in found}
-    return Place(
+    return EnvironmentParts(
         alias=alias,
         interval=environment.interval_seconds or settings.monitor.interval_seconds,
         territories=tuple(found),

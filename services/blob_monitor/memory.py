@@ -30,7 +30,7 @@ from libs.common.kafka.records import Inbound
 from libs.common.messages.blobs import BlobId
 from libs.common.messages.events import BlobsListed, BlobState, BlobStatus, decode_event, read_fields
 from libs.common.packed import PackedTable
-from libs.common.settings.storage import Layout
+from libs.common.settings.storage import NameLayout
 from services.blob_monitor import metrics
 from services.blob_monitor.evaluate import Known
 from services.blob_monitor.prefixes import time_part
@@ -52,7 +52,7 @@ class Same(Enum):
     SAME = 0
 
 
-class Place(Enum):
+class RowPlace(Enum):
     """Where the row of a blob is kept."""
 
     RECENT = "recent"
@@ -95,7 +95,7 @@ class Memory:
         self._first_looks: dict[str, datetime] = {}
         self._full_listings: dict[str, datetime] = {}
         self._is_mine: Callable[[str], bool] = lambda _: True
-        self._horizons: dict[Layout, str] = {}
+        self._horizons: dict[NameLayout, str] = {}
         self._is_loading = True
 
     def begin(self, is_mine: Callable[[str], bool]) -> None:
@@ -116,11 +116,11 @@ class Memory:
         """Record that the end of the topic has been reached."""
         self._is_loading = False
 
-    def is_ahead_of(self, horizons: Mapping[Layout, str]) -> bool:
+    def is_ahead_of(self, horizons: Mapping[NameLayout, str]) -> bool:
         """Return whether hours or days from `horizons` on were already dropped: the clock was ahead then."""
         return any(horizon < self._horizons.get(layout, "") for layout, horizon in horizons.items())
 
-    def move(self, horizons: Mapping[Layout, str]) -> None:
+    def move(self, horizons: Mapping[NameLayout, str]) -> None:
         """Drop closed blobs of hours and days before `horizons`, which never move back."""
         moved = {layout: max(horizon, self._horizons.get(layout, "")) for layout, horizon in horizons.items()}
         if moved == self._horizons:
@@ -181,7 +181,7 @@ class Memory:
         if self._is_awaited(closed=known.closed):
             _remove(shelf, rest)
             shelf.open[rest] = known
-        elif (place := self._place_of(shelf, rest)) is Place.NOWHERE:
+        elif (place := self._place_of(shelf, rest)) is RowPlace.NOWHERE:
             _remove(shelf, rest)
         else:
             _settle(shelf, rest, place, self._form.pack(known))
@@ -189,7 +189,7 @@ class Memory:
     def is_resident(self, scope: Scope, name: str) -> bool:
         """Return whether a blob would be in memory if known: in the flat layout, or in currently listed hours or days."""
         layout = scope.territory.layout
-        if layout is Layout.FLAT:
+        if layout is NameLayout.FLAT:
             return True
         part = time_part(layout, name, len(scope.prefix))
         return part is not None and part >= self._horizons.get(layout, "")
@@ -218,7 +218,7 @@ class Memory:
     def rows_held(self, scope: Scope) -> int:
         """Return how many rows are held for a full listing of a scope only."""
         shelf = self._shelf(scope)
-        is_held = shelf.packed is not None and scope.territory.layout is not Layout.FLAT
+        is_held = shelf.packed is not None and scope.territory.layout is not NameLayout.FLAT
         return shelf.records if is_held else 0
 
     def records(self, scope: Scope) -> int:
@@ -243,7 +243,7 @@ class Memory:
         """Drop what only a full listing needs."""
         shelf = self._shelf(scope)
         shelf.is_expected = False
-        if scope.territory.layout is not Layout.FLAT:
+        if scope.territory.layout is not NameLayout.FLAT:
             shelf.packed = None
             self._let_go(shelf)
 
@@ -297,7 +297,7 @@ class Memory:
     def _shelf(self, scope: Scope) -> _Shelf:
         shelf = self._shelves.get(scope.key)
         if shelf is None:
-            packed = PackedTable(ROW) if scope.territory.layout is Layout.FLAT else None
+            packed = PackedTable(ROW) if scope.territory.layout is NameLayout.FLAT else None
             shelf = self._shelves[scope.key] = _Shelf(scope, packed=packed)
         return shelf
 
@@ -323,14 +323,14 @@ class Memory:
             return Same.SAME
         return self._form.unpack(row, etag)
 
-    def _place_of(self, shelf: _Shelf, rest: str) -> Place:
+    def _place_of(self, shelf: _Shelf, rest: str) -> RowPlace:
         """Return where the row of a blob belongs; NOWHERE: only in the topic."""
         scope = shelf.scope
-        if scope.territory.layout is not Layout.FLAT and self.is_resident(scope, scope.prefix + rest):
-            return Place.RECENT
+        if scope.territory.layout is not NameLayout.FLAT and self.is_resident(scope, scope.prefix + rest):
+            return RowPlace.RECENT
         if shelf.packed is not None:
-            return Place.PACKED
-        return Place.RECENT if shelf.is_expected else Place.NOWHERE
+            return RowPlace.PACKED
+        return RowPlace.RECENT if shelf.is_expected else RowPlace.NOWHERE
 
     def _let_go(self, shelf: _Shelf) -> None:
         scope = shelf.scope
@@ -363,7 +363,7 @@ class Memory:
         if self._is_awaited(closed=_is_closed(fields)):
             _remove(shelf, rest)
             shelf.open[rest] = _known(fields, listing_round)
-        elif (place := self._place_of(shelf, rest)) is Place.NOWHERE:
+        elif (place := self._place_of(shelf, rest)) is RowPlace.NOWHERE:
             _remove(shelf, rest)
         else:
             _settle(shelf, rest, place, self._form.pack_fields(fields, listing_round))
@@ -374,10 +374,10 @@ def _write(shelf: _Shelf, rest: str, modified: int) -> None:
     shelf.newest = modified if shelf.newest is None else max(shelf.newest, modified)
 
 
-def _settle(shelf: _Shelf, rest: str, place: Place, row: bytes) -> None:
+def _settle(shelf: _Shelf, rest: str, place: RowPlace, row: bytes) -> None:
     """Keep the row of a blob that is not open."""
     shelf.open.pop(rest, None)
-    if place is Place.RECENT:
+    if place is RowPlace.RECENT:
         shelf.recent[rest] = row
     elif shelf.packed is not None:
         shelf.recent.pop(rest, None)

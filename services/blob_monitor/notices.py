@@ -43,7 +43,7 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class NoticeReading:
     """The contents of a message."""
 
     notices: tuple[Notice, ...] = ()
@@ -51,7 +51,7 @@ class Reading:
     problem: Problem | None = None
 
 
-class _Event(msgspec.Struct, gc=False, rename="camel"):
+class _EventNotice(msgspec.Struct, gc=False, rename="camel"):
     """An event in either schema."""
 
     event_type: str | None = None
@@ -63,21 +63,21 @@ class _Event(msgspec.Struct, gc=False, rename="camel"):
     subject: str | None = None
 
 
-_EVENT: Final = msgspec.json.Decoder(_Event)
+_EVENT: Final = msgspec.json.Decoder(_EventNotice)
 _EVENTS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-def read_message(text: str) -> Reading:
+def read_message(text: str) -> NoticeReading:
     """Parse a message; if part of an array is broken, the rest still counts."""
     try:
         found = [_read(event) for event in _events(text)]
     except (ValueError, RecursionError) as error:
-        return Reading(problem=Problem(ErrorCode.BAD_JSON, f"neither JSON nor base64-encoded JSON: {error}"))
+        return NoticeReading(problem=Problem(ErrorCode.BAD_JSON, f"neither JSON nor base64-encoded JSON: {error}"))
     if not found:
-        return Reading(problem=Problem(ErrorCode.BAD_RECORD, "contains no event"))
+        return NoticeReading(problem=Problem(ErrorCode.BAD_RECORD, "contains no event"))
     problems = [part for part in found if isinstance(part, Problem)]
     notices = tuple(part for part in found if isinstance(part, Notice))
-    return Reading(notices, len(found) - len(notices) - len(problems), problems[0] if problems else None)
+    return NoticeReading(notices, len(found) - len(notices) - len(problems), problems[0] if problems else None)
 
 
 def _events(text: str) -> Iterator[msgspec.Raw]:

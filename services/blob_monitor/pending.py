@@ -19,7 +19,7 @@ _MAX_SECONDS_OF_EVENTS = 0.5  # a blob named by an event must be announced withi
 
 
 @dataclass(slots=True)
-class Pending:
+class PendingTransaction:
     """The records of one transaction, and the resulting changes to memory."""
 
     since: float  # monotonic time at which the previous transaction ended; after a pause, the first record is committed at once

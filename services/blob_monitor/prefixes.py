@@ -12,53 +12,53 @@ from itertools import groupby
 from zoneinfo import ZoneInfo
 
 from libs.common.settings.monitor import MonitorSettings
-from libs.common.settings.storage import Layout
+from libs.common.settings.storage import NameLayout
 
 _HOUR = re.compile(r"y=\d{4}/m=\d\d/d=\d\d/h=\d\d/")
 _DAY = re.compile(r"\d{8}")
-_TIMES = {Layout.HOURLY: _HOUR, Layout.DATED: _DAY}
+_TIMES = {NameLayout.HOURLY: _HOUR, NameLayout.DATED: _DAY}
 _BEHIND_ALL = "~"
 _ONE_HOUR = timedelta(hours=1)
 _HOURS_OF_A_DAY = 24
 
 
-def current_prefixes(layout: Layout, prefix: str, now: datetime, settings: MonitorSettings) -> list[str]:
+def current_prefixes(layout: NameLayout, prefix: str, now: datetime, settings: MonitorSettings) -> list[str]:
     """Return the prefixes listed at every interval, where blobs grow now."""
     match layout:
-        case Layout.FLAT:
+        case NameLayout.FLAT:
             return [prefix]
         case _ if not settings.date_range.monitor_current_day:
             return []
-        case Layout.HOURLY:
+        case NameLayout.HOURLY:
             return [prefix + _hour(now.astimezone(UTC) - back * _ONE_HOUR) for back in range(settings.hours_back + 1)]
-        case Layout.DATED:
+        case NameLayout.DATED:
             return [prefix + f"{day:%Y%m%d}" for day in _current_days(now, settings)]
 
 
-def all_prefixes(layout: Layout, prefix: str, now: datetime, settings: MonitorSettings) -> list[str]:
+def all_prefixes(layout: NameLayout, prefix: str, now: datetime, settings: MonitorSettings) -> list[str]:
     """Return the prefixes of a full listing: the whole prefix, or the configured days in it."""
     days = _configured_days(now, settings)
-    if days is None or layout is Layout.FLAT:
+    if days is None or layout is NameLayout.FLAT:
         return [prefix]
-    if layout is Layout.DATED:
+    if layout is NameLayout.DATED:
         return [prefix + f"{day:%Y%m%d}" for day in days]
     return [prefix + part for part in _cover(_hours_of(days, now, ZoneInfo(settings.timezone)))]
 
 
-def time_prefix(layout: Layout, prefix: str, name: str) -> str:
+def time_prefix(layout: NameLayout, prefix: str, name: str) -> str:
     """Return the prefix of the hour or day that contains `name`; the name itself if it carries no time."""
     part = time_part(layout, name, len(prefix))
     return name if part is None else prefix + part
 
 
-def time_part(layout: Layout, name: str, start: int) -> str | None:
+def time_part(layout: NameLayout, name: str, start: int) -> str | None:
     """Return the hour or day that `name` has at `start`; these parts sort in order of time."""
     pattern = _TIMES.get(layout)
     found = pattern.match(name, start) if pattern else None
     return found.group() if found else None
 
 
-def horizons(now: datetime, settings: MonitorSettings) -> dict[Layout, str]:
+def horizons(now: datetime, settings: MonitorSettings) -> dict[NameLayout, str]:
     """Return, by layout, the oldest hour or day listed at every interval; if there is none, a value that sorts last."""
     listed = {layout: current_prefixes(layout, "", now, settings) for layout in _TIMES}
     return {layout: min(parts, default=_BEHIND_ALL) for layout, parts in listed.items()}

@@ -25,7 +25,7 @@ _PATIENCE_SECONDS: Final = 10.0
 _WAITING_ROWS: Final = 16
 
 
-class Table(Protocol):
+class StateTable(Protocol):
     """A compacted topic that is followed; see `libs.common.kafka.readers.compacted.CompactedTable`."""
 
     def open(self) -> None:
@@ -38,7 +38,7 @@ class Table(Protocol):
         """Disconnect."""
 
 
-MakeTable = Callable[[Callable[[Inbound], None]], Table]
+MakeTable = Callable[[Callable[[Inbound], None]], StateTable]
 
 
 class Recaller:

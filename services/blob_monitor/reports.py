@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from services.blob_monitor.listing import Task
+from services.blob_monitor.listing import ListingTask
 
 
 class Reports:
@@ -16,11 +16,11 @@ class Reports:
         self._news: set[tuple[str, bool]] = set()
         self._written: dict[str, float] = {}
 
-    def announced(self, task: Task) -> None:
+    def announced(self, task: ListingTask) -> None:
         """Note that the current listing of `task` has led to an event."""
         self._news.add(_key(task))
 
-    def is_wanted(self, task: Task) -> bool:
+    def is_wanted(self, task: ListingTask) -> bool:
         """Return whether to record the listing of `task` that has just ended."""
         now, scope, key = self._monotonic(), task.scope.key, _key(task)
         written = self._written.get(scope)
@@ -36,6 +36,6 @@ class Reports:
         self._written.clear()
 
 
-def _key(task: Task) -> tuple[str, bool]:
+def _key(task: ListingTask) -> tuple[str, bool]:
     # A scope may be in a full and a current listing at the same time.
     return task.scope.key, bool(task.listing_round)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from libs.common.settings.monitor import MonitorSettings, ResumePolicy, StartPolicy
-from services.blob_monitor.evaluate import Rules
+from services.blob_monitor.evaluate import ScopeRules
 from services.blob_monitor.memory import Memory
 from services.blob_monitor.sources import Scope, Territory
 
@@ -20,7 +20,7 @@ class RuleBook:
         self._settings = settings
         self._memory = memory
         self._replay_id = settings.replay_id if settings.start_policy is StartPolicy.START_OVER else ""
-        self._rules: dict[str, Rules] = {}
+        self._rules: dict[str, ScopeRules] = {}
 
     def forget(self) -> None:
         """Discard all rules, to derive them anew from memory."""
@@ -30,18 +30,18 @@ class RuleBook:
         """Return whether the first look at `territory`, which start_fresh needs, is still to be recorded."""
         return self._settings.start_policy is StartPolicy.START_FRESH and self._memory.first_look(territory.key) is None
 
-    def rules(self, scope: Scope) -> Rules:
+    def rules(self, scope: Scope) -> ScopeRules:
         """Return the rules of `scope`."""
         rules = self._rules.get(scope.key)
         if rules is None:
             rules = self._rules[scope.key] = self._make(scope)
         return rules
 
-    def _make(self, scope: Scope) -> Rules:
+    def _make(self, scope: Scope) -> ScopeRules:
         settings = self._settings
         fresh = settings.start_policy is StartPolicy.START_FRESH
         first_look = self._memory.first_look(scope.territory.key) if fresh else None
-        return Rules(
+        return ScopeRules(
             closing_timeout=timedelta(minutes=settings.closing_timeout_minutes) if settings.closing_enabled else None,
             minimum_age=timedelta(seconds=settings.minimum_age_seconds),
             replay_id=self._replay_id,

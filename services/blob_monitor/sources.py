@@ -15,7 +15,7 @@ from itertools import groupby, pairwise
 from libs.common.errors import ConfigError
 from libs.common.messages.blobs import BlobId
 from libs.common.messages.events import Stream
-from libs.common.settings.storage import Environment, Layout, Source, Subscriptions, account_alias
+from libs.common.settings.storage import Environment, NameLayout, Source, Subscriptions, account_alias
 from services.blob_monitor.globs import compile_globs
 
 _YEAR = re.compile(r"(?:^|/)(?=y=\d{4}/)")
@@ -45,7 +45,7 @@ class Territory:
     environment: str
     container: str
     prefix: str
-    layout: Layout
+    layout: NameLayout
     selectors: tuple[Selector, ...]
 
     @cached_property
@@ -66,7 +66,7 @@ class Territory:
         """Return the prefix of the scope that contains a blob's name; None if it is outside."""
         if not name.startswith(self.prefix):
             return None
-        if self.layout is not Layout.HOURLY:
+        if self.layout is not NameLayout.HOURLY:
             return self.prefix
         year = _YEAR.search(name, max(len(self.prefix) - 1, 0))
         return name[: year.end()] if year else None
@@ -86,7 +86,7 @@ class Scope:
 
     def holds(self, name: str) -> bool:
         """Return whether a listed blob belongs to this scope, and not to one inside it."""
-        if self.territory.layout is not Layout.HOURLY:
+        if self.territory.layout is not NameLayout.HOURLY:
             return name.startswith(self.prefix)
         return name.startswith(self.prefix) and _YEAR_HERE.match(name, len(self.prefix)) is not None
 
@@ -144,7 +144,7 @@ def _of_environment(subscription: str, environment: str, details: Environment) -
 
 def _refuse_overlaps(alias: str, ordered: Sequence[Source]) -> None:
     for source in ordered:
-        if source.layout is Layout.HOURLY and _YEAR.search(source.prefix):
+        if source.layout is NameLayout.HOURLY and _YEAR.search(source.prefix):
             raise ConfigError(f"{alias}: prefix {source.prefix!r} extends into the hours; end it above y=, or use layout flat")
     for first, second in pairwise(ordered):
         if first.container != second.container or not second.prefix.startswith(first.prefix):

@@ -28,7 +28,7 @@ from services.cli.terminal import say
 if TYPE_CHECKING:
     from libs.demo.commits import MinuteCommit
     from libs.demo.player import Played
-    from libs.demo.spec import EstateSpec, Kind
+    from libs.demo.spec import EstateSpec, LogKind
 
 _ALIAS: Final = "demo.local"
 _KINDS: Final = ("vnet", "nsg2", "nsg1", "mixed")
@@ -176,10 +176,10 @@ def _spec(asked: _Asked, alias: str, now: datetime) -> EstateSpec:
     )
 
 
-def _kinds(name: str) -> tuple[Kind, ...]:
-    from libs.demo.spec import Kind
+def _kinds(name: str) -> tuple[LogKind, ...]:
+    from libs.demo.spec import LogKind
 
-    return tuple(Kind) if name == "mixed" else (Kind(name),)
+    return tuple(LogKind) if name == "mixed" else (LogKind(name),)
 
 
 def _period(asked: _Asked, now: datetime) -> tuple[datetime, int | None]:
@@ -218,7 +218,7 @@ def _play(asked: _Asked, spec: EstateSpec, account: StorageAccount) -> None:
     from libs.common.azure.storage.retry import RetryPolicy
     from libs.common.azure.storage.writer import BlobWriter
     from libs.demo.estate import Estate
-    from libs.demo.player import Pace, Player
+    from libs.demo.player import PlaybackPace, Player
     from libs.demo.truth_file import TruthFile
 
     with contextlib.ExitStack() as stack:
@@ -235,7 +235,7 @@ def _play(asked: _Asked, spec: EstateSpec, account: StorageAccount) -> None:
                 file.add(commit.rows)
             progress.show(commit, played)
 
-        pace = Pace(asked.speed, never_ahead_of_clock=asked.follow)
+        pace = PlaybackPace(asked.speed, never_ahead_of_clock=asked.follow)
         played = Player(writer, pace, on_commit).play(Estate(spec).commits(), stop)
     there = f", {played.already_there:,} of them already written" if played.already_there else ""
     say(f"{played.commits:,} commits{there}: {played.tuples:,} tuples, {played.bytes / 1e6:,.1f} MB")

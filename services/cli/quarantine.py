@@ -42,7 +42,7 @@ class Entry:
 
 
 @dataclass(slots=True)
-class Found:
+class QuarantinedBlobs:
     """Blobs in quarantine, by name."""
 
     parser: dict[str, Entry] = field(default_factory=dict)
@@ -168,8 +168,8 @@ def _states(settings: Settings, blobs: list[str]) -> Mapping[str, BlobState]:
     return found
 
 
-def _found(settings: Settings) -> Found:
-    found = Found()
+def _found(settings: Settings) -> QuarantinedBlobs:
+    found = QuarantinedBlobs()
 
     def parser(record: Inbound) -> None:
         _put(found.parser, record, is_held=record.value is not None)

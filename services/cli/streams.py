@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 
-class _Place(RawIOBase):
+class _Destination(RawIOBase):
     """Passes bytes on to `raw`, which stays open; errors name the destination, except `expected` ones, which are re-raised."""
 
     def __init__(self, name: str, raw: RawIOBase, expected: tuple[type[OSError], ...] = ()) -> None:
@@ -70,7 +70,7 @@ def standard_output() -> Iterator[BinaryIO]:
         BlobtideError: it cannot be written.
     """
     raw = cast("RawIOBase", getattr(cast("object", sys.stdout.buffer), "raw", sys.stdout.buffer))
-    place: RawIOBase = _Place("standard output", raw, (BrokenPipeError,))
+    place: RawIOBase = _Destination("standard output", raw, (BrokenPipeError,))
     with BufferedWriter(_Terminal(place) if raw.isatty() else place) as stream:
         yield stream
 
@@ -93,7 +93,7 @@ def result_file(path: Path) -> Iterator[BinaryIO]:
     except OSError as error:
         raise _failed(str(path), error) from error
     try:
-        with raw, BufferedWriter(_Place(str(path), raw)) as stream:
+        with raw, BufferedWriter(_Destination(str(path), raw)) as stream:
             yield stream
         if not in_place:
             _rename(part, target)

@@ -37,14 +37,14 @@ from libs.common.work.workers import Workers
 from services.ingest import metrics
 from services.ingest.batch import Batch
 from services.ingest.pending import intake
-from services.ingest.pending.backlog import Backlog, Pending
+from services.ingest.pending.backlog import Backlog, PendingBlob
 from services.ingest.pending.checkpoints import Checkpoints
 from services.ingest.pending.intake import Intake
-from services.ingest.pending.tries import CAREFUL_SECONDS, MOST_CRASHES, Record, Standing, Tries, is_quarantined
+from services.ingest.pending.tries import CAREFUL_SECONDS, MOST_CRASHES, Standing, StoredBlob, Tries, is_quarantined
 from services.ingest.reading.outcome import given_up, quarantined
-from services.ingest.reading.reader import Reader
+from services.ingest.reading.reader import BlobReader
 from services.ingest.sources import Sources
-from services.ingest.work import Skip, Step, Task
+from services.ingest.work import ReadingTask, Skip, Step
 
 log = structlog.get_logger(__name__)
 
@@ -63,13 +63,13 @@ COMMIT_STEPS: Final = 8  # successes after which transactions are as large again
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class IngestParts:
     """What the loop is made of."""
 
     settings: IngestSettings
     topics: TopicSettings
     sources: Sources
-    reader: Reader
+    reader: BlobReader
     checkpoints: Checkpoints
     check: Callable[[], None]  # raises if the topics do not fit together
     clock: Callable[[], float] = time.monotonic
@@ -79,10 +79,10 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    pending: Pending
+    pending: PendingBlob
     container: Container
-    task: Task
-    record: Record
+    task: ReadingTask
+    record: StoredBlob
     share: int  # bytes that a step may read at most, unless it is the one that may read more
 
     @property
@@ -104,13 +104,13 @@ class _Job:
 class Ingest:
     """The service, and the listener of its session."""
 
-    def __init__(self, parts: Parts, make_session: Callable[[Listener], Session]) -> None:
+    def __init__(self, parts: IngestParts, make_session: Callable[[Listener], Session]) -> None:
         self._parts = parts
         self._settings = parts.settings
         self._clock = parts.clock
         self._backlog = Backlog(parts.settings.concurrency, parts.clock)
         self._batch = Batch(parts.topics)
-        self._intake = Intake(intake.Parts(self._backlog, parts.sources, self._blob_forgotten), parts.clock)
+        self._intake = Intake(intake.IntakeParts(self._backlog, parts.sources, self._blob_forgotten), parts.clock)
         self._workers: Workers[_Job, Step] = Workers(parts.settings.concurrency, self._work)
         self._session = make_session(self)
         self._giving_up = Throttle(parts.clock)
@@ -254,7 +254,7 @@ class Ingest:
         free = MEMORY_COMMITS * self._commit_bytes - self._batch.bytes - self._reserved.total()
         return free > (0 if self._alone else self._reserved[account])
 
-    def _job(self, pending: Pending) -> _Job:
+    def _job(self, pending: PendingBlob) -> _Job:
         announcement = pending.announcement
         blob = announcement.blob
         container = self._parts.sources.container(blob)
@@ -268,7 +268,7 @@ class Ingest:
         share = min(self._settings.read_bytes, self._commit_bytes)
         most = SMALLEST_GRANT if self._backlog.doubtful(blob.account) else share
         allowance = pending.wanted or max(SMALLEST_GRANT, min(most, unread))
-        return _Job(pending, container, Task(announcement, checkpoint, stream, allowance), record, share)
+        return _Job(pending, container, ReadingTask(announcement, checkpoint, stream, allowance), record, share)
 
     def _work(self, job: _Job) -> Step:
         crash_point("ingest.reading", job.task.announcement.blob.name)
@@ -320,7 +320,7 @@ class Ingest:
         else:
             self._parts.checkpoints.put(source.partition, key, value, quarantined=is_quarantined(checkpoint))
 
-    def _put_off(self, pending: Pending, error: StorageUnavailable) -> None:
+    def _put_off(self, pending: PendingBlob, error: StorageUnavailable) -> None:
         metrics.STORAGE_FAILURES.inc()
         if self._backlog.put_off(pending, error.after) is Answering.NO:
             log.warning("storage account does not answer", account=pending.announcement.blob.account, error=str(error))
@@ -342,7 +342,7 @@ class Ingest:
             )
         self._publish(job, given_up(job.task, str(error)))
 
-    def _turn_away(self, pending: Pending, error: StorageRefused) -> None:
+    def _turn_away(self, pending: PendingBlob, error: StorageRefused) -> None:
         metrics.STORAGE_FAILURES.inc()
         if self._backlog.turn_away(pending, error.after) is Answering.REFUSES:
             log.warning("storage refuses a blob; others go on", blob=str(pending.announcement.blob), error=str(error))
@@ -360,7 +360,7 @@ class Ingest:
         blobs = "1 blob is" if count == 1 else f"{count} blobs are"
         self._watch.health.note("quarantine", f"{blobs} in quarantine: see `blobtide quarantine list`" if count else "")
 
-    def _changed(self, pending: Pending) -> None:
+    def _changed(self, pending: PendingBlob) -> None:
         metrics.SKIPPED.labels(Skip.CHANGED).inc()
         if pending.failures >= MOST_CHANGES:
             self._turn_away(pending, StorageRefused("it changes whenever it is read", after=0.0))
@@ -381,7 +381,7 @@ class Ingest:
         if answering is Answering.AGAIN:
             log.info("storage account answers again", account=pending.announcement.blob.account)
 
-    def _tell_replaced(self, task: Task, step: Step) -> None:
+    def _tell_replaced(self, task: ReadingTask, step: Step) -> None:
         """Say that a blob has other content than what was read of it: destinations get the rows of both."""
         old, new = task.checkpoint, step.checkpoint
         if old is not None and new is not None and old.generation != new.generation and self._replacing.admits():

@@ -26,7 +26,7 @@ from libs.common.messages.events import (
 from libs.common.settings.kafka import TopicSettings
 from services.ingest import metrics
 from services.ingest.counted import Moved, moved_by
-from services.ingest.pending.checkpoints import Placed
+from services.ingest.pending.checkpoints import CheckpointPlace
 from services.ingest.pending.tries import is_quarantined
 from services.ingest.work import Step
 
@@ -57,7 +57,7 @@ class Batch:
         self._topics = topics
         self._raw = raw_topics(topics)
         self._shares: dict[TopicPartition, _Share] = {}
-        self.placed: dict[bytes, Placed] = {}  # by key, once the records of this batch are written
+        self.placed: dict[bytes, CheckpointPlace] = {}  # by key, once the records of this batch are written
         self.bytes = 0
 
     def __bool__(self) -> bool:
@@ -123,13 +123,13 @@ class Batch:
         return Outbound(self._topics.errors, letter.data, letter.key, letter.headers())
 
 
-def _note(placed: dict[bytes, Placed], key: bytes, where: tuple[int, CheckpointStatus | None], offset: int) -> None:
+def _note(placed: dict[bytes, CheckpointPlace], key: bytes, where: tuple[int, CheckpointStatus | None], offset: int) -> None:
     """Note the offset of a checkpoint. No method of the batch: its records would hold the batch, which holds them.
 
     A batch has megabytes, which have to go with the last reference to it and not when cycles are looked for.
     """
     partition, status = where
-    placed[key] = Placed(partition, offset, status)
+    placed[key] = CheckpointPlace(partition, offset, status)
 
 
 def _append(completions: list[BlobCompletion], new: BlobCompletion) -> None:

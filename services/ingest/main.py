@@ -19,11 +19,11 @@ from libs.common.process.service import Service
 from libs.common.settings import Settings
 from libs.common.settings.ingest import IngestSettings
 from libs.common.settings.kafka import TopicSettings
-from services.ingest.app import Ingest, Parts
+from services.ingest.app import Ingest, IngestParts
 from services.ingest.batch import raw_topics
-from services.ingest.cutting.plan import Limits
-from services.ingest.pending.checkpoints import Checkpoints, Pace, Topic
-from services.ingest.reading.reader import Reader
+from services.ingest.cutting.plan import SizeLimits
+from services.ingest.pending.checkpoints import Checkpoints, LoadingTimes, Topic
+from services.ingest.reading.reader import BlobReader
 from services.ingest.sources import Sources
 
 ROLE: Final = "ingest"
@@ -42,26 +42,26 @@ def build(settings: Settings) -> Service:
         raise ConfigError(f"ingest.segment_bytes and ingest.max_line_bytes must fit kafka.message_max_bytes: at most {room}")
     written = (*raw_topics(topics).values(), topics.checkpoints, topics.completions, topics.errors)
     limits = TopicLimits(settings.kafka, written)
-    parts = Parts(
+    parts = IngestParts(
         settings=ingest,
         topics=topics,
         sources=Sources(settings.subscriptions, open_container),
-        reader=Reader(partial(_cutting, ingest, topics, limits)),
+        reader=BlobReader(partial(_cutting, ingest, topics, limits)),
         checkpoints=_checkpoints(settings),
         check=partial(_check_topics, settings),
     )
     return Ingest(parts, partial(_session, settings, limits))
 
 
-def _cutting(ingest: IngestSettings, topics: TopicSettings, limits: TopicLimits, stream: Stream) -> Limits:
+def _cutting(ingest: IngestSettings, topics: TopicSettings, limits: TopicLimits, stream: Stream) -> SizeLimits:
     """Return how `stream` is cut: so that its topic takes each segment, and the errors topic too."""
     room = min(limits.room(raw_topics(topics)[stream]), limits.room(topics.errors))
     at_once = min(ingest.read_bytes, ingest.commit_bytes)
-    return Limits(min(ingest.segment_bytes, room), min(ingest.max_line_bytes, room), MOST_RECORD_BYTES, at_once)
+    return SizeLimits(min(ingest.segment_bytes, room), min(ingest.max_line_bytes, room), MOST_RECORD_BYTES, at_once)
 
 
 def _checkpoints(settings: Settings) -> Checkpoints:
-    pace = Pace(patience_for(settings.kafka), settings.kafka.max_poll_interval_ms / 1000)
+    pace = LoadingTimes(patience_for(settings.kafka), settings.kafka.max_poll_interval_ms / 1000)
     topic = settings.topics.checkpoints
     return Checkpoints(Topic(partial(CompactedTable, settings.kafka, topic), Lookup(settings.kafka, topic)), pace)
 

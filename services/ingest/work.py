@@ -69,7 +69,7 @@ class Announcement:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class ReadingTask:
     """One step of reading one blob."""
 
     announcement: Announcement
@@ -105,7 +105,7 @@ class Skip(StrEnum):
     NOT_CONFIGURED = "not_configured"  # no enabled environment has its container
 
 
-class Ending(StrEnum):
+class GenerationEnd(StrEnum):
     """Why a generation ended before it was complete."""
 
     REPLACED = "replaced"  # also shrunk and re-created
@@ -123,7 +123,7 @@ class Step:
     more: bool = False  # there is more to do now
     wanted: int = 0  # bytes to read at once next time, if this many were too few to find an end
     skipped: Skip | None = None
-    ended: Ending | None = None
+    ended: GenerationEnd | None = None
 
     @property
     def bytes(self) -> int:

@@ -36,7 +36,7 @@ from services.parser.counted import Counted
 from services.parser.flows.harvest import STAGE, TooManyLetters
 from services.parser.flows.kernel import Parsed, parse
 from services.parser.flows.words import trimmed
-from services.parser.triage import Reading, Triage
+from services.parser.triage import ParserReading, Triage
 
 log = structlog.get_logger(__name__)
 
@@ -55,7 +55,7 @@ def _whatever(_topic: str) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Outlet:
+class ResultTopics:
     """Where results go.
 
     Attributes:
@@ -75,7 +75,7 @@ class Outlet:
 class FlowParser(Transform):
     """A `Transform` of segments into flow batches and dead letters."""
 
-    def __init__(self, outlet: Outlet, triage: Triage, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, outlet: ResultTopics, triage: Triage, clock: Callable[[], float] = time.time) -> None:
         self._outlet = outlet
         self._triage = triage
         self._clock = clock
@@ -118,7 +118,7 @@ class FlowParser(Transform):
         """See what was released from quarantine."""
         self._triage.tick(health)
 
-    def _readings(self, messages: list[Inbound], poll: _Poll) -> Iterator[Reading]:
+    def _readings(self, messages: list[Inbound], poll: _Poll) -> Iterator[ParserReading]:
         """Parse messages together, or one by one if there is too much rubbish among them to know whose it is."""
         try:
             reading = self._parse(messages, self._most_letters - len(poll.letters))
@@ -131,16 +131,16 @@ class FlowParser(Transform):
         for message in messages:
             yield self._parse_alone(message, poll)
 
-    def _parse_alone(self, message: Inbound, poll: _Poll) -> Reading:
+    def _parse_alone(self, message: Inbound, poll: _Poll) -> ParserReading:
         try:
             return self._parse([message], self._most_letters)
         except TooManyLetters as error:
             letter = self._triage.rubbish(message, _segment(message), error.letters)
             if letter is None:
                 raise _too_many([*poll.letters, *error.letters]) from None
-            return Reading([], [], parse([]), [letter])
+            return ParserReading([], [], parse([]), [letter])
 
-    def _parse(self, messages: list[Inbound], most_letters: float) -> Reading:
+    def _parse(self, messages: list[Inbound], most_letters: float) -> ParserReading:
         segments: list[Segment] = []
         carriers: list[Inbound] = []
         letters: list[DeadLetter] = []
@@ -157,9 +157,9 @@ class FlowParser(Transform):
             carriers.append(message)
         with metrics.PARSE_SECONDS.time():
             parsed = parse(segments, cache(lambda number: coordinates(carriers[number])), most_letters)
-        return Reading(segments, carriers, parsed, letters + parsed.dead_letters)
+        return ParserReading(segments, carriers, parsed, letters + parsed.dead_letters)
 
-    def _take(self, reading: Reading, poll: _Poll) -> None:
+    def _take(self, reading: ParserReading, poll: _Poll) -> None:
         reading = self._triage.sift(reading)
         poll.counted.add(reading.parsed, len(reading.segments), sum(len(segment.data) for segment in reading.segments))
         poll.letters += reading.letters
@@ -178,7 +178,7 @@ class FlowParser(Transform):
             _show(poll.letters)
             raise
 
-    def _flows(self, result: Reading, poll: _Poll) -> Iterator[Outbound]:
+    def _flows(self, result: ParserReading, poll: _Poll) -> Iterator[Outbound]:
         """Yield the flow batches; a row that no message takes becomes a dead letter."""
         room = self._outlet.room(self._outlet.flows_topic)
         partitions = [message.partition for message in result.carriers]

@@ -14,9 +14,9 @@ from libs.common.kafka.topics.topic_limits import TopicLimits
 from libs.common.kafka.transactions.session import SessionSpec, TransactionalSession
 from libs.common.process.service import Service
 from libs.common.settings import Settings
-from services.parser.app import FlowParser, Outlet
+from services.parser.app import FlowParser, ResultTopics
 from services.parser.quarantine import Quarantine, Register
-from services.parser.suspicion import Rule, Suspicion
+from services.parser.suspicion import Suspicion, Threshold
 from services.parser.triage import Triage
 
 
@@ -40,7 +40,8 @@ def build(settings: Settings) -> Service:
     return TransformLoop(
         make_session,
         FlowParser(
-            Outlet(topics.flows, topics.errors, parser.batch_bytes, parser.dead_letter_limit, limits.room), _triage(settings)
+            ResultTopics(topics.flows, topics.errors, parser.batch_bytes, parser.dead_letter_limit, limits.room),
+            _triage(settings),
         ),
         PollPolicy(parser.poll_seconds, parser.poll_messages, parser.poll_bytes),
         topics.errors,
@@ -51,7 +52,7 @@ def build(settings: Settings) -> Service:
 def _triage(settings: Settings) -> Triage:
     topic = settings.topics.quarantine
     register = Register(topic, partial(CompactedTable, settings.kafka, topic), patience_for(settings.kafka))
-    rule = Rule(settings.parser.quarantine_share, settings.parser.quarantine_records)
+    rule = Threshold(settings.parser.quarantine_share, settings.parser.quarantine_records)
     return Triage(Suspicion(rule), Quarantine(register))
 
 

@@ -35,7 +35,7 @@ CLOCKS_DIFFER_SECONDS: Final = 60.0  # at most: who writes segments has another 
 NOTE: Final = "quarantine"
 
 
-class Table(Protocol):
+class QuarantineTable(Protocol):
     """Partitions of a compacted topic; `libs.common.kafka.readers.compacted.CompactedTable`."""
 
     def open(self, partitions: Collection[int]) -> None:
@@ -48,7 +48,7 @@ class Table(Protocol):
         """Disconnect."""
 
 
-MakeTable = Callable[[Callable[[Inbound], None]], Table]
+MakeTable = Callable[[Callable[[Inbound], None]], QuarantineTable]
 Held = dict[str, BlobQuarantined]
 
 

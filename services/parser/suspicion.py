@@ -21,7 +21,7 @@ Source = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class Threshold:
     """A blob is condemned if more than `share` of at least `records` are bad; with a share of 1 none is."""
 
     share: float
@@ -54,7 +54,7 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Judgement:
     """What a look comes to: the blobs that are to be left alone from now on, and the dead letters that count for the limit."""
 
     condemned: Mapping[Source, Tally]
@@ -64,7 +64,7 @@ class Verdict:
 class Suspicion:
     """Counts by blob generation. What was looked at counts when it is committed, as what comes again is looked at again."""
 
-    def __init__(self, rule: Rule) -> None:
+    def __init__(self, rule: Threshold) -> None:
         self.rule = rule
         self._tallies: dict[Source, Tally] = {}
         self._draft: dict[Source, Tally] = {}
@@ -86,7 +86,7 @@ class Suspicion:
     def __bool__(self) -> bool:
         return bool(self._draft)
 
-    def look(self, found: Mapping[Source, tuple[int, int]]) -> Verdict:
+    def look(self, found: Mapping[Source, tuple[int, int]]) -> Judgement:
         """Count good and bad records of some blobs."""
         condemned: dict[Source, Tally] = {}
         counted = 0
@@ -102,4 +102,4 @@ class Suspicion:
                 condemned[source] = tally
             else:
                 self._draft[source] = replace(tally, counted=tally.counted + count)
-        return Verdict(condemned, counted)
+        return Judgement(condemned, counted)

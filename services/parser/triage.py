@@ -22,7 +22,7 @@ from services.parser.suspicion import Source, Suspicion, Tally
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ParserReading:
     """What became of some messages: `parsed` of `segments`, which came in `carriers`; `letters` are all dead letters."""
 
     segments: list[Segment]
@@ -65,7 +65,7 @@ class Triage:
             return None
         return _reference(segment, message, "not read, since the blob is in quarantine")
 
-    def sift(self, reading: Reading) -> Reading:
+    def sift(self, reading: ParserReading) -> ParserReading:
         """Judge the blobs of a reading; return it with the letters to write."""
         of_blob, others = _by_source(reading.letters)
         self.counted += others
@@ -105,7 +105,7 @@ class Triage:
         self.counted += verdict.counted
         return verdict.condemned
 
-    def _good(self, reading: Reading, of_blob: Counter[Source]) -> Counter[Source]:
+    def _good(self, reading: ParserReading, of_blob: Counter[Source]) -> Counter[Source]:
         """Count the rows of each blob that is counted already or has to be from now on."""
         good: Counter[Source] = Counter()
         for segment, rows in zip(reading.segments, reading.parsed.segment_rows.tolist(), strict=True):
@@ -131,7 +131,7 @@ def _by_source(letters: list[DeadLetter]) -> tuple[Counter[Source], int]:
     return found, others
 
 
-def _collapsed(reading: Reading, condemned: Collection[Source]) -> list[DeadLetter]:
+def _collapsed(reading: ParserReading, condemned: Collection[Source]) -> list[DeadLetter]:
     """Make one letter a segment, by reference, of those of condemned blobs."""
     kept: list[DeadLetter] = []
     bad: dict[tuple[str, str], list[DeadLetter]] = defaultdict(list)  # by partition and offset of the segment

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from libs.common.azure.storage.api import BlobChanged, BlobGone, BlobInfo, ListedBlob, StorageUnavailable
 from libs.common.azure.storage.blobs import AzureContainer, check_container, open_container
-from libs.common.azure.storage.credentials import Request
+from libs.common.azure.storage.credentials import StorageRequest
 from libs.common.azure.storage.page import _read_lean, _read_tree, parse_xml, read_page
 from libs.common.azure.storage.rest import BlobService
 from libs.common.azure.storage.retry import RetryPolicy
@@ -82,14 +82,14 @@ def test_a_page_of_the_emulator_is_read_as_an_xml_parser_reads_it(
     writer.create_append_blob(Target(container, "z"))
     service = BlobService(account, "sub.dev")
     query = {"restype": "container", "comp": "list"} | ({"include": include} if include else {})
-    body = service.send(Request("GET", f"/{container}", query), lambda response: response.body)
+    body = service.send(StorageRequest("GET", f"/{container}", query), lambda response: response.body)
     now = datetime.now(UTC)
     expected = [described(blob) for blob in _read_tree(parse_xml(body, "EnumerationResults"), now).blobs]
     assert [described(blob) for blob in read_page(body, now).blobs] == expected
     assert len(expected) == 4
     assert include or _read_lean(body, now) is not None, body
     writer.put(Target(container, "<&>'\"\u2028\ufffd]]>"), b"hello")
-    body = service.send(Request("GET", f"/{container}", query), lambda response: response.body)
+    body = service.send(StorageRequest("GET", f"/{container}", query), lambda response: response.body)
     expected = [described(blob) for blob in _read_tree(parse_xml(body, "EnumerationResults"), now).blobs]
     assert [described(blob) for blob in read_page(body, now).blobs] == expected
     service.close()

@@ -19,7 +19,7 @@ from libs.common.process.service import Stop
 from libs.common.settings.storage import StorageAccount
 from libs.demo.commits import Action, Logs, MinuteCommit, collect
 from libs.demo.estate import Estate
-from libs.demo.player import Pace, Played, Player
+from libs.demo.player import PlaybackPace, Played, Player
 from libs.demo.spec import EstateSpec
 from libs.local.azurite import LocalAzurite
 from services.cli import demo
@@ -50,7 +50,7 @@ def test_storage_shows_the_blocks_that_azure_would(azurite: LocalAzurite, contai
     """The committed block list is head, one block a minute, tail, with Azure's ids; the content is the generator's."""
     commits = into(container, list(Estate(SPEC).commits()))
     writer = BlobWriter(account(azurite), "demo.local")
-    Player(writer, Pace(0)).play(commits, Stop())
+    Player(writer, PlaybackPace(0)).play(commits, Stop())
     reader, logs = open_container(account(azurite), "demo.local", container), collect(commits)
     assert content(reader, logs) == {blob.name: data for blob, data in logs.blobs.items()}
     for blob, data in logs.blobs.items():
@@ -75,7 +75,7 @@ def test_a_run_goes_on_after_an_outage(azurite: LocalAzurite, container: str) ->
             azurite.stop()
             azurite.start()
 
-    Player(writer, Pace(0), interrupt).play(commits, Stop())
+    Player(writer, PlaybackPace(0), interrupt).play(commits, Stop())
     logs = collect(commits)
     reader = open_container(account(azurite), "demo.local", container)
     assert content(reader, logs) == {blob.name: data for blob, data in logs.blobs.items()}

@@ -22,7 +22,7 @@ from libs.common.kafka.group.consumer import GroupConsumer
 from libs.common.kafka.group.offsets import next_offsets
 from libs.common.kafka.readers.compacted import CompactedTable
 from libs.common.kafka.records import CommitResult, Inbound, Outbound, TopicPartition
-from libs.common.kafka.transactions.producer import Ending, State, Transaction
+from libs.common.kafka.transactions.producer import ProducerState, Transaction, TransactionEnd
 from libs.common.kafka.transactions.session import SessionSpec, TransactionalSession
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.local.kafka import LocalKafka
@@ -167,8 +167,8 @@ def test_a_member_that_lost_its_partitions_cannot_commit(kafka_settings: KafkaSe
             producer = first.session._producer
             _until(lambda: producer.prepare(1.0))
             zombie = Transaction(tuple(_copy(topics.flows, records)), next_offsets(records), old_membership)
-            assert producer.commit(zombie) is Ending.LEFT_GROUP
-            assert producer.state is State.RECYCLE
+            assert producer.commit(zombie) is TransactionEnd.LEFT_GROUP
+            assert producer.state is ProducerState.RECYCLE
     assert _values(kafka_settings, topics.flows) == []
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.common.messages.dead_letters import DeadLetter
-from services.ingest.cutting.plan import Limits
+from services.ingest.cutting.plan import SizeLimits
 from tests.blob_reading import Desk, assert_tiles, records_of, tuples_of
 
 TUPLES = st.lists(st.sampled_from(["1,a", "2,[::1],b", 'x"\\', "", "é€", "3" * 60]), max_size=12)
@@ -46,7 +46,7 @@ def test_any_way_of_cutting_a_document_gives_the_same_records(
     """Blocks, commits, reads and segment sizes of any kind leave the records, their offsets and the tiling alone."""
     head, texts, tail = document
     limit = data.draw(st.sampled_from([120, 400, 900_000]))
-    desk = Desk(limits=Limits(segment=limit, line=1000, record=100_000), allowance=data.draw(st.integers(1, 5000)))
+    desk = Desk(limits=SizeLimits(segment=limit, line=1000, record=100_000), allowance=data.draw(st.integers(1, 5000)))
     body = (head + "".join(texts)).encode()
     whole = body + tail.encode()
     # A writer that puts the tail behind every commit commits whole records; one that does not may stop anywhere.
@@ -111,7 +111,8 @@ def test_any_way_of_cutting_lines_gives_the_same_lines(texts: list[bytes], data:
     limit = data.draw(st.integers(8, 60))
     body = b"x" + b"\n".join(texts)
     desk = Desk(
-        limits=Limits(segment=data.draw(st.integers(5, 80)), line=limit, record=1000), allowance=data.draw(st.integers(1, 90))
+        limits=SizeLimits(segment=data.draw(st.integers(5, 80)), line=limit, record=1000),
+        allowance=data.draw(st.integers(1, 90)),
     )
     appended = data.draw(st.booleans())
     for end in sorted(data.draw(st.sets(st.integers(1, len(body)), max_size=4)) | {len(body)}):
@@ -151,7 +152,7 @@ def test_any_bytes_at_all_are_read_to_their_end(data: st.DataObject) -> None:
     body = b"".join(data.draw(noise))
     if data.draw(st.booleans()):
         body = b'{"records":[' + body
-    desk = Desk(limits=Limits(segment=64, line=50, record=300), allowance=data.draw(st.integers(1, 200)))
+    desk = Desk(limits=SizeLimits(segment=64, line=50, record=300), allowance=data.draw(st.integers(1, 200)))
     cuts = _cut(body, data.draw(st.lists(st.integers(0, len(body)), max_size=4)))
     blocks = [(f"{i}", block) for i, block in enumerate(cuts)]
     for count in range(1, len(blocks) + 1):

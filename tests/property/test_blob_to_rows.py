@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from libs.common.messages.segments import Segment
 from libs.demo.commits import Logs, collect
 from libs.demo.estate import Estate
-from libs.demo.spec import EstateSpec, Kind, Style
-from services.ingest.cutting.plan import Limits
+from libs.demo.spec import EstateSpec, LogKind, Style
+from services.ingest.cutting.plan import SizeLimits
 from services.parser.flows.kernel import parse
 from tests.blob_container import FakeContainer
 from tests.blob_reading import Desk, assert_tiles
@@ -45,11 +45,11 @@ VALUES = [
     "tuple_index",
 ]
 WORDS = {"direction", "action", "state", "encryption", "rule", "acl_id", "mac"}
-LIMITS = st.builds(Limits, segment=st.integers(10_000, 100_000), line=st.just(1_048_576), record=st.just(16_777_216))
+LIMITS = st.builds(SizeLimits, segment=st.integers(10_000, 100_000), line=st.just(1_048_576), record=st.just(16_777_216))
 
 
 @cache
-def logs(kind: Kind, style: Style) -> Logs:
+def logs(kind: LogKind, style: Style) -> Logs:
     """One interface's hour: its one or two blobs and their truth."""
     spec = EstateSpec(seed=5, nics=1, tuples_per_minute=150, kinds=(kind,), start=START, minutes=20, style=style)
     return collect(Estate(spec).commits())
@@ -69,11 +69,11 @@ def plain(table: pa.Table) -> pa.Table:
 
 
 @pytest.mark.parametrize("style", Style)
-@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("kind", LogKind)
 @settings(max_examples=30)
 @given(data=st.data())
 def test_any_way_of_cutting_a_blob_into_commits_and_reads_gives_the_same_rows(
-    kind: Kind, style: Style, data: st.DataObject
+    kind: LogKind, style: Style, data: st.DataObject
 ) -> None:
     """Blocks of any size, commits of any number of blocks, reads of any size, polls of any number of segments: the truth."""
     content = logs(kind, style)

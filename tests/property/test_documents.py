@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from libs.common.messages.segments import Segment
 from services.cli.convert import input as convert_input
-from services.ingest.cutting.plan import Limits
+from services.ingest.cutting.plan import SizeLimits
 from services.parser.flows.kernel import parse
 from tests.blob_reading import Desk, assert_tiles
 from tests.parser_oracle import rows_of
@@ -96,7 +96,7 @@ def test_any_way_of_writing_and_reading_documents_gives_the_same_rows(
 ) -> None:
     """Blocks or appends of any size, reads of any size: each record becomes its rows, at its own offset in the blob."""
     text, _ = drawn
-    desk = Desk(limits=Limits(segment=100_000, line=100_000, record=1_000_000), allowance=data.draw(st.integers(1, 3000)))
+    desk = Desk(limits=SizeLimits(segment=100_000, line=100_000, record=1_000_000), allowance=data.draw(st.integers(1, 3000)))
     places = data.draw(st.sets(st.integers(1, len(text.data)), max_size=4), label="commits")
     blocks = data.draw(st.booleans(), label="blocks")
     edges = sorted({0, *places, *range(0, len(text.data), 97), len(text.data)})

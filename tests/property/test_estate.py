@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from libs.demo.commits import collect
 from libs.demo.estate import Estate
-from libs.demo.spec import EstateSpec, Kind, Style
+from libs.demo.spec import EstateSpec, LogKind, Style
 from tests import flow_text
 from tests.flows import values_of
 
@@ -19,7 +19,7 @@ specs = st.builds(
     seed=st.integers(0, 2**63 - 1),
     nics=st.integers(1, 9),
     tuples_per_minute=st.floats(1, 700),
-    kinds=st.lists(st.sampled_from(Kind), min_size=1, max_size=4).map(tuple),
+    kinds=st.lists(st.sampled_from(LogKind), min_size=1, max_size=4).map(tuple),
     start=st.datetimes(datetime(1990, 1, 1), datetime(2090, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001 - hypothesis adds it
     minutes=st.integers(1, 3),
     upgrade_after=st.none() | st.integers(0, 3),

@@ -18,7 +18,13 @@ from libs.common.errors import BlobtideError
 from libs.common.kafka.client.client_log import ClientLog
 from libs.common.kafka.client.failures import OutputRefused
 from libs.common.kafka.records import Outbound, TopicPartition
-from libs.common.kafka.transactions.producer import Ending, Limits, State, Transaction, TransactionalProducer
+from libs.common.kafka.transactions.producer import (
+    ProducerState,
+    Transaction,
+    TransactionalProducer,
+    TransactionEnd,
+    TransactionTimes,
+)
 from libs.common.messages.dead_letters import DeadLetter, ErrorCode
 from tests.metric_values import since_now
 
@@ -154,10 +160,10 @@ class Transactions(RuleBasedStateMachine):
         """Without a fault the work is applied once and the producer stays."""
         self._prepare()
         before, client = len(self.world.applied), self.world.clients[-1]
-        assert self._commit() is Ending.COMMITTED
+        assert self._commit() is TransactionEnd.COMMITTED
         assert len(self.world.applied) == before + 1
         assert self.world.clients[-1] is client
-        assert self.producer.state is State.READY
+        assert self.producer.state is ProducerState.READY
 
     @rule(call=CALLS, kind=st.sampled_from([k for k in Fault if k is not Fault.APPLIED]))
     def commit_with_a_fault(self, call: str, kind: Fault) -> None:
@@ -167,7 +173,7 @@ class Transactions(RuleBasedStateMachine):
         self.world.fault = (call, kind)
         ending = self._commit()
         self.world.fault = None
-        assert len(self.world.applied) == before + (ending is Ending.COMMITTED)
+        assert len(self.world.applied) == before + (ending is TransactionEnd.COMMITTED)
         self._check_recycled(ending, call, kind)
 
     @rule()
@@ -176,15 +182,15 @@ class Transactions(RuleBasedStateMachine):
         self._prepare()
         before = len(self.world.applied)
         self.world.fault = ("commit_transaction", Fault.APPLIED)
-        assert self._commit() is Ending.ABORTED
+        assert self._commit() is TransactionEnd.ABORTED
         self.world.fault = None
         assert len(self.world.applied) == before + 1
-        assert self.producer.state is State.RECYCLE
+        assert self.producer.state is ProducerState.RECYCLE
 
     @rule(kind=st.sampled_from([Fault.SILENT, Fault.RETRIED]))
     def broker_away_at_init(self, kind: Fault) -> None:
         """While the coordinator does not answer, the producer is not ready, and it says so within the time it was given."""
-        if self.producer.state is State.READY:
+        if self.producer.state is ProducerState.READY:
             return
         self.world.fault = ("init_transactions", kind)
         began = self.world.now
@@ -195,32 +201,32 @@ class Transactions(RuleBasedStateMachine):
     @invariant()
     def rests_between_calls(self) -> None:
         """No transaction is left open by a client that is still used, and every applied one is whole."""
-        assert self.producer.state in (State.COLD, State.READY, State.RECYCLE)
+        assert self.producer.state in (ProducerState.COLD, ProducerState.READY, ProducerState.RECYCLE)
         assert all(outputs == [b"a", b"b"] and offsets for outputs, offsets in self.world.applied)
 
     def _prepare(self) -> None:
         self.world.now += 100.0  # fencing twice within a minute has a test of its own
         assert self.producer.prepare(1.0)
 
-    def _commit(self) -> Ending:
+    def _commit(self) -> TransactionEnd:
         self.number += 1
         outputs = (Outbound("t", b"a"), Outbound("t", b"b"))
         began = self.world.now
         try:
             return self.producer.commit(Transaction(outputs, {TopicPartition("in", 0): self.number}, b"member"))
         except OutputRefused:
-            return Ending.ABORTED
+            return TransactionEnd.ABORTED
         finally:
             assert self.world.now - began < 20.0
 
-    def _check_recycled(self, ending: Ending, call: str, kind: Fault) -> None:
-        if ending is Ending.COMMITTED:
+    def _check_recycled(self, ending: TransactionEnd, call: str, kind: Fault) -> None:
+        if ending is TransactionEnd.COMMITTED:
             assert kind in (Fault.SLOW, Fault.RETRIED)
             slow = (call, kind) in {("commit_transaction", Fault.SLOW), ("commit_transaction", Fault.RETRIED)}
-            assert (self.producer.state is State.RECYCLE) == slow
+            assert (self.producer.state is ProducerState.RECYCLE) == slow
         else:
-            assert self.producer.state is State.RECYCLE
-            assert (ending is Ending.LEFT_GROUP) == (kind in LOST_AFTER)
+            assert self.producer.state is ProducerState.RECYCLE
+            assert (ending is TransactionEnd.LEFT_GROUP) == (kind in LOST_AFTER)
 
 
 TestTransactions = Transactions.TestCase
@@ -238,18 +244,18 @@ def test_two_fences_within_a_minute_name_the_setting_that_is_wrong() -> None:
     producer = TransactionalProducer("blobtide.ingest.0", make, clock=lambda: world.now)
     work = Transaction((Outbound("t", b"a"),), {TopicPartition("in", 0): 1}, b"member")
 
-    def fenced() -> Ending:
+    def fenced() -> TransactionEnd:
         assert producer.prepare(1.0)
         world.fault = ("send_offsets_to_transaction", Fault.FENCED)
         return producer.commit(work)
 
-    assert fenced() is Ending.LEFT_GROUP
+    assert fenced() is TransactionEnd.LEFT_GROUP
     world.now += 61.0
-    assert fenced() is Ending.LEFT_GROUP
+    assert fenced() is TransactionEnd.LEFT_GROUP
     world.now += 30.0
     with pytest.raises(BlobtideError, match=r"blobtide\.ingest\.0: .* BLOBTIDE_INSTANCE__ORDINAL"):
         fenced()
-    assert producer.state is State.EXIT
+    assert producer.state is ProducerState.EXIT
 
 
 def test_what_is_committed_counts_once_and_dead_letters_by_their_stage_and_code() -> None:
@@ -276,10 +282,10 @@ def test_what_is_committed_counts_once_and_dead_letters_by_their_stage_and_code(
     producer = TransactionalProducer("id", make, clock=lambda: world.now)
     assert producer.prepare(1.0)
     world.fault = ("flush", Fault.ABORT)
-    assert producer.commit(work) is Ending.ABORTED
+    assert producer.commit(work) is TransactionEnd.ABORTED
     assert [moved() for moved in (aborted, recycled, committed, timed, *written, *dead)] == [1, 1, 0, 0, 0, 0, 0, 0, 0]
     assert producer.prepare(1.0)
-    assert producer.commit(work) is Ending.COMMITTED
+    assert producer.commit(work) is TransactionEnd.COMMITTED
     assert [moved() for moved in (aborted, recycled, committed, timed, *written, *dead)] == [1, 1, 1, 1, 1, 4, 2, 1, 1]
 
 
@@ -295,14 +301,14 @@ def test_a_client_that_hangs_is_left_behind() -> None:
         world.clients.append(ModelClient(world) if world.clients else Hanging(world))
         return world.clients[-1]
 
-    producer = TransactionalProducer("id", make, Limits(grace=1.0, call=0.05), clock=lambda: world.now)
+    producer = TransactionalProducer("id", make, TransactionTimes(grace=1.0, call=0.05), clock=lambda: world.now)
     work = Transaction((Outbound("t", b"a"),), {TopicPartition("in", 0): 1}, b"member")
     assert producer.prepare(1.0)
-    assert producer.commit(work) is Ending.LEFT_GROUP
-    assert producer.state is State.RECYCLE
+    assert producer.commit(work) is TransactionEnd.LEFT_GROUP
+    assert producer.state is ProducerState.RECYCLE
     assert world.applied == []
     assert producer.prepare(1.0)
-    assert producer.commit(work) is Ending.COMMITTED
+    assert producer.commit(work) is TransactionEnd.COMMITTED
     assert len(world.applied) == 1
     released.set()
     producer.close()

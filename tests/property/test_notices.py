@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.messages.dead_letters import ErrorCode
-from services.blob_monitor.notices import Reading, read_message
+from services.blob_monitor.notices import NoticeReading, read_message
 from tests.event_grid import CREATED, cloud_event, encoded, grid_event, plain
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
@@ -23,7 +23,7 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 FIELDS = ("eventType", "type", "topic", "source", "subject", "eventTime", "time", "data")
 
 
-def _is_whole(reading: Reading) -> bool:
+def _is_whole(reading: NoticeReading) -> bool:
     """Tell whether something was understood or named as a problem: nothing vanishes."""
     return bool(reading.notices or reading.others or reading.problem)
 

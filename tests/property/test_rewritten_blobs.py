@@ -8,12 +8,12 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.ingest.cutting.plan import Limits
+from services.ingest.cutting.plan import SizeLimits
 from tests.blob_container import EPOCH
 from tests.blob_reading import Desk, assert_tiles
 
 HEAD, TAIL = b'{"records":[', b"]}"
-LIMITS = Limits(segment=400, line=1_000, record=100_000, compare=90)
+LIMITS = SizeLimits(segment=400, line=1_000, record=100_000, compare=90)
 
 
 def document(values: list[int]) -> bytes:

@@ -37,7 +37,7 @@ class Rest(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Framed:
+class FramedRecords:
     """Whole records, as index ranges, and what comes behind them."""
 
     spans: list[Span]
@@ -82,11 +82,11 @@ class _Sign(msgspec.Struct, gc=False):
 _SIGN = msgspec.json.Decoder(_Sign)
 
 
-def frame(data: bytes, begin: int = 0) -> Framed:
+def frame(data: bytes, begin: int = 0) -> FramedRecords:
     """Find the whole records in `data` from index `begin` on, which is no place inside a record."""
     lead = skip_lead(data, begin)
     if lead.next is not Next.VALUE:
-        return Framed([], Rest(lead.next.value))
+        return FramedRecords([], Rest(lead.next.value))
     return _fast(data, lead.end) or _Walk(data, lead.end).framed()
 
 
@@ -127,7 +127,7 @@ def is_json(data: bytes | memoryview) -> bool:
     return True
 
 
-def _fast(data: bytes, start: int) -> Framed | None:
+def _fast(data: bytes, start: int) -> FramedRecords | None:
     """Find all records in stretches that are nothing but records of one array; None if there is anything else."""
     spans: list[Span] = []
     record = b"," + data[start : start + 8]
@@ -146,21 +146,21 @@ def _fast(data: bytes, start: int) -> Framed | None:
         spans += found
         start = guess + 1
         if len(spans) >= MOST_RECORDS:
-            return Framed(spans, Rest.MORE)
+            return FramedRecords(spans, Rest.MORE)
     last = _last_stretch(data, start, record)
-    return last and Framed(spans + last.spans, last.rest)
+    return last and FramedRecords(spans + last.spans, last.rest)
 
 
-def _last_stretch(data: bytes, start: int, record: bytes) -> Framed | None:
+def _last_stretch(data: bytes, start: int, record: bytes) -> FramedRecords | None:
     tail = _TAIL_AT_END.search(data, max(start, len(data) - _TAIL_REACH))
     if tail and (spans := _decode(data, start, tail.start())) is not None:
-        return Framed(spans, Rest.TAIL)
+        return FramedRecords(spans, Rest.TAIL)
     if (spans := _decode(data, start, len(data))) is not None:
-        return Framed(spans, Rest.NOTHING)
+        return FramedRecords(spans, Rest.NOTHING)
     # The bytes may end inside a record.
     guess = data.rfind(record, start + 1)
     if guess > 0 and (spans := _decode(data, start, guess)) is not None and unfinished(data, guess + 1) is Rest.PARTIAL:
-        return Framed(spans, Rest.PARTIAL)
+        return FramedRecords(spans, Rest.PARTIAL)
     return None
 
 
@@ -204,7 +204,7 @@ class _Walk:
         self._position = start
         self._spans: list[Span] = []
 
-    def framed(self) -> Framed:
+    def framed(self) -> FramedRecords:
         """Find all records from the first value on."""
         while True:
             rest = self._values()
@@ -213,7 +213,7 @@ class _Walk:
                 self._position = lead.end
                 rest = None if lead.next is Next.VALUE else Rest(lead.next.value)
             if rest is not None:
-                return Framed(self._spans, rest)
+                return FramedRecords(self._spans, rest)
 
     def _values(self) -> Rest | None:
         """Take values up to the next end of a document; say why not, if there is no such end."""

@@ -32,7 +32,7 @@ class FileFormat(StrEnum):
     CSV = "csv"
 
 
-class Compression(StrEnum):
+class FileCompression(StrEnum):
     """How a file is compressed: inside a Parquet file, around a text file."""
 
     NONE = "none"
@@ -41,7 +41,7 @@ class Compression(StrEnum):
     SNAPPY = "snappy"  # Parquet only
 
 
-_SUFFIX: Final = {Compression.NONE: "", Compression.GZIP: ".gz", Compression.ZSTD: ".zst"}
+_SUFFIX: Final = {FileCompression.NONE: "", FileCompression.GZIP: ".gz", FileCompression.ZSTD: ".zst"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Encoding:
     """A format with its options."""
 
     format: FileFormat
-    compression: Compression
+    compression: FileCompression
     columns: tuple[str, ...] | None = None  # None: all
     formula_safe: bool = False
 
@@ -121,10 +121,10 @@ class _Output(Protocol):
     def close(self) -> None: ...
 
 
-def _compressor(file: BinaryIO, compression: Compression) -> _Output:
-    if compression is Compression.GZIP:
+def _compressor(file: BinaryIO, compression: FileCompression) -> _Output:
+    if compression is FileCompression.GZIP:
         return _Compressed(file, isal_zlib.compressobj(isal_zlib.ISAL_DEFAULT_COMPRESSION, wbits=_GZIP_WINDOW))
-    if compression is Compression.ZSTD:
+    if compression is FileCompression.ZSTD:
         return _Compressed(file, zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_checksum=True).compressobj())
     return _Plain(file)
 

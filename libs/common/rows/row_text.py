@@ -133,7 +133,7 @@ class RowText:
                     own = each + np.uint32(next_number)
                     line[:, place] = np.where(piece.valid[rows], own, _NO_TEXT)
                     next_number += count
-                case _Run():
+                case _JoinedRun():
                     run = self._run[rows] - self._run[rows.start]
                     line[:, place] = run + np.uint32(fragments.add(piece.texts(self._run[rows])))
                 case _:
@@ -174,7 +174,7 @@ def _taken(fragments: pa.Array, line: Codes) -> pa.Array:
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
+class _JoinedRun:
     """Adjacent words that seldom change, with codes by run, and what stands between them."""
 
     parts: tuple[str | Words, ...]
@@ -191,7 +191,7 @@ class _Run:
         return pa.array(map("".join, zip(*columns, strict=True)), pa.string())
 
 
-_Joined: TypeAlias = "str | Words | Numbers | pa.Array | _Run"
+_Joined: TypeAlias = "str | Words | Numbers | pa.Array | _JoinedRun"
 
 
 def _by_run(pieces: Sequence[Piece], rows: int) -> tuple[list[_Joined], Codes]:
@@ -207,7 +207,7 @@ def _by_run(pieces: Sequence[Piece], rows: int) -> tuple[list[_Joined], Codes]:
     for _, group in groupby(plain, lambda piece: isinstance(piece, str) or id(piece) in slow):
         parts = list(group)
         if sum(id(part) in slow for part in parts) > 1:
-            joined.append(_Run(tuple(_at(part, starts) for part in parts if isinstance(part, str | Words))))
+            joined.append(_JoinedRun(tuple(_at(part, starts) for part in parts if isinstance(part, str | Words))))
         else:
             joined += parts
     return joined, _spread(starts, rows)

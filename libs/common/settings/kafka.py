@@ -36,7 +36,7 @@ class SaslMechanism(StrEnum):
     OAUTHBEARER = "OAUTHBEARER"
 
 
-class Compression(StrEnum):
+class BatchCompression(StrEnum):
     """Compression of batches."""
 
     NONE = "none"
@@ -68,7 +68,7 @@ class KafkaSettings(TransportSettings):
     max_poll_interval_ms: int = Field(default=300_000, ge=10_000, description="Maximum time between polls.")
     transaction_timeout_ms: int = Field(default=15_000, ge=_LONGEST_COMMIT_MS, le=60_000, description="Transaction timeout.")
     message_max_bytes: int = Field(default=8_388_608, ge=_SMALLEST_MESSAGE, description="Maximum size of a message sent.")
-    compression: Compression = Field(default=Compression.LZ4, description="Compression of batches.")
+    compression: BatchCompression = Field(default=BatchCompression.LZ4, description="Compression of batches.")
     fetch_memory_kbytes: int = Field(default=8_192, ge=1_024, description="Limit on the data a consumer prefetches.")
     librdkafka: dict[str, str] = Field(
         default_factory=dict, description="Additional librdkafka options, passed through as given."

@@ -16,7 +16,7 @@ from libs.common.settings.transport import PlaintextSettings
 Alias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
 
 
-class Layout(StrEnum):
+class NameLayout(StrEnum):
     """How blob names encode time, which determines how a container is listed in the steady state."""
 
     HOURLY = "hourly"  # .../y=YYYY/m=MM/d=DD/h=HH/m=00/...: resource directories, then hours
@@ -57,7 +57,7 @@ class Source(Group):
 
     container: str = Field(pattern=CONTAINER_PATTERN, description="Container name.")
     stream: Stream = Field(default=Stream.FLOW_LOGS, description="Stream, which selects the raw topic for the content.")
-    layout: Layout = Field(default=Layout.HOURLY, description="How blob names encode time.")
+    layout: NameLayout = Field(default=NameLayout.HOURLY, description="How blob names encode time.")
     prefix: str = Field(default="", description="Name prefix, applied by the server.")
     include: tuple[str, ...] = Field(
         default=(), description="Globs (**, *, ?, {a,b}), one of which a name must match. Default: all."

@@ -14,7 +14,7 @@ from services.cli.pretty import Table, show_table
 from services.cli.terminal import say
 
 if TYPE_CHECKING:
-    from libs.common.kafka.topics.admin import Change, TopicSpec
+    from libs.common.kafka.topics.admin import TopicChange, TopicSpec
     from libs.common.settings.kafka import KafkaSettings, TopicSettings
 
 DIFFERENT = 1
@@ -96,7 +96,7 @@ _SIGNS = {"create": "+", "add partitions": "+", "alter": "~", "refused": "!"}
 _STYLES = {"+": "green", "~": "yellow", "!": "red"}
 
 
-def _show(changes: Sequence[Change]) -> None:
+def _show(changes: Sequence[TopicChange]) -> None:
     if not changes:
         say("the topics are as declared")
         return

@@ -38,7 +38,7 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class CheckResult:
     """The result of a check."""
 
     what: str
@@ -47,7 +47,7 @@ class Verdict:
     is_new: bool = True  # no earlier check failed for the same reason
 
 
-def tried(checks: Iterable[Check]) -> Iterator[Verdict]:
+def tried(checks: Iterable[Check]) -> Iterator[CheckResult]:
     """Run the checks and yield their verdicts; skip those whose prerequisite failed or was skipped."""
     failed: set[str] = set()
     said: set[str] = set()
@@ -58,11 +58,11 @@ def tried(checks: Iterable[Check]) -> Iterator[Verdict]:
         try:
             remark = check.attempt()
         except BlobtideError as error:
-            yield Verdict(check.what, error=error, is_new=str(error) not in said)
+            yield CheckResult(check.what, error=error, is_new=str(error) not in said)
             failed.add(check.what)
             said.add(str(error))
         else:
-            yield Verdict(check.what, remark if isinstance(remark, str) else "")
+            yield CheckResult(check.what, remark if isinstance(remark, str) else "")
 
 
 def builds(settings: Settings) -> Iterator[Check]:

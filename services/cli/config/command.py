@@ -9,7 +9,7 @@ import click
 import yaml
 
 from libs.common.settings import Settings, load_settings, masked, masked_options, settings_file
-from services.cli.config.checks import Verdict, builds, connections, tried
+from services.cli.config.checks import CheckResult, builds, connections, tried
 from services.cli.help_text import examples
 from services.cli.options import config_option, load_logged
 from services.cli.terminal import say, show
@@ -56,7 +56,7 @@ def check(config: Path | None, *, connect: bool) -> None:
         raise SystemExit(errors[0].exit_code)
 
 
-def _say(verdict: Verdict) -> None:
+def _say(verdict: CheckResult) -> None:
     if verdict.error is not None:
         say(f"!!  {verdict.what}: {verdict.error if verdict.is_new else 'same reason as above'}", err=True)
     else:

@@ -31,7 +31,7 @@ _SEPARATORS = b" \t\r\n,"
 
 
 @dataclass(slots=True)
-class _Text:
+class _FileText:
     """The text of one file not yet passed on: `data` from index `at`; `whole` if nothing follows it."""
 
     name: str
@@ -112,13 +112,13 @@ def segments_of(name: str) -> Iterator[Segment | DeadLetter]:
         BlobtideError: if it cannot be opened.
     """
     with opened(name) as stream:
-        text = _Text(name, text_pieces(stream, min(CHUNK_BYTES, _PIECE_BYTES)))
+        text = _FileText(name, text_pieces(stream, min(CHUNK_BYTES, _PIECE_BYTES)))
         yield from _segments(text)
         if text.broken:
             yield _letter(text, text.broken)
 
 
-def _segments(text: _Text) -> Iterator[Segment]:
+def _segments(text: _FileText) -> Iterator[Segment]:
     text.read_on()
     data = text.data
     match detect(Sample(data, whole=True, appended=True)):
@@ -132,7 +132,7 @@ def _segments(text: _Text) -> Iterator[Segment]:
             yield from _records(text) if body.startswith(b"{") else _lines(text)
 
 
-def _letter(text: _Text, broken: Broken) -> DeadLetter:
+def _letter(text: _FileText, broken: Broken) -> DeadLetter:
     match broken:
         case CutText():
             data = b"" if ends_document(text.data, text.at) else text.data[text.at :]
@@ -146,7 +146,7 @@ def _letter(text: _Text, broken: Broken) -> DeadLetter:
     )
 
 
-def _records(text: _Text) -> Iterator[Segment]:
+def _records(text: _FileText) -> Iterator[Segment]:
     """Yield complete records. Other content is passed on for the parser to judge, except the end of a text that breaks off."""
     while True:
         framed = frame(text.data, text.at)
@@ -170,7 +170,7 @@ def _records(text: _Text) -> Iterator[Segment]:
         text.read_on()
 
 
-def _taken(text: _Text, spans: list[Span]) -> Iterator[Segment]:
+def _taken(text: _FileText, spans: list[Span]) -> Iterator[Segment]:
     """Pass on records together, except those so long that they go in pieces."""
     last = text.at
     for begin, end in spans:
@@ -183,7 +183,7 @@ def _taken(text: _Text, spans: list[Span]) -> Iterator[Segment]:
         yield text.take(last, SegmentFormat.RECORDS)
 
 
-def _lines(text: _Text) -> Iterator[Segment]:
+def _lines(text: _FileText) -> Iterator[Segment]:
     while True:
         cut = text.whole and text.is_cut
         while end := text.data.rfind(b"\n", text.at, text.at + LINES_BYTES) + 1 or text.data.find(b"\n", text.at) + 1:
@@ -198,7 +198,7 @@ def _lines(text: _Text) -> Iterator[Segment]:
         text.read_on()
 
 
-class _Known(msgspec.Struct):
+class _KnownKeys(msgspec.Struct):
     """A record or document, judging by its keys; other keys are skipped."""
 
     category: str | None = None
@@ -230,7 +230,7 @@ def _lines_of(data: bytes) -> Iterator[bytes]:
 
 def _is_record(line: bytes) -> bool:
     try:
-        found = msgspec.json.decode(line, type=_Known)
+        found = msgspec.json.decode(line, type=_KnownKeys)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return False
     return found.category is not None or len(found.records) > 0

@@ -71,7 +71,7 @@ class RowWriter(Protocol):
         """Write nothing further."""
 
 
-class _Text:
+class _TextOutput:
     def __init__(self, stream: BinaryIO, form: Format) -> None:
         self._stream = stream
         self._form = form
@@ -195,7 +195,7 @@ def _writing(form: Format, stream: BinaryIO, width: int | None) -> Iterator[RowW
         case Format.TABLE:
             writer = _Aligned(stream, width)
         case Format.NDJSON | Format.CSV:
-            writer = _Text(stream, form)
+            writer = _TextOutput(stream, form)
     try:
         yield writer
     except BaseException:

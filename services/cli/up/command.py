@@ -52,7 +52,7 @@ from services.cli.up.settings import (
     sinks_of,
     with_own,
 )
-from services.cli.up.supervisor import Change, Child, Program, State, Supervisor
+from services.cli.up.supervisor import Child, Program, ProgramState, StateChange, Supervisor
 from services.cli.up.view import View
 
 log = structlog.get_logger(__name__)
@@ -274,7 +274,7 @@ class _Up:
             self.view.refresh(supervisor, self._waiting())
             stop.wait(STEP_SECONDS)
 
-    def _watch_groups(self) -> list[Change]:
+    def _watch_groups(self) -> list[StateChange]:
         """Restart Kafka if it is running but its consumer groups have not worked for too long."""
         if self.kafka is None or self.groups is None:
             return []
@@ -289,7 +289,7 @@ class _Up:
 
     def _waiting(self) -> Iterator[tuple[str, str]]:
         """Yield the servers that are down, and why."""
-        yield from ((kept.server.name, kept.why) for kept in self.servers.kept if kept.state is not State.READY)
+        yield from ((kept.server.name, kept.why) for kept in self.servers.kept if kept.state is not ProgramState.READY)
         if self.groups is not None and (seconds := self.groups.still_for()) >= SILENT_SECONDS:
             since = time.strftime("%H:%M:%S", time.localtime(time.time() - seconds))
             yield LocalKafka.name, f"consumer groups do not work ({self.groups.reason}); no progress since {since}"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from libs.common.errors import BlobtideError
 from libs.local.ports import is_free
 from libs.local.process import STOP_SECONDS, LocalServer
-from services.cli.up.supervisor import FIRST_DELAY, LONGEST_DELAY, PORT_SECONDS, Change, State
+from services.cli.up.supervisor import FIRST_DELAY, LONGEST_DELAY, PORT_SECONDS, ProgramState, StateChange
 
 
 @dataclass(slots=True)
@@ -21,7 +21,7 @@ class Kept:
     """A server and the state of its supervision."""
 
     server: LocalServer
-    state: State = State.READY
+    state: ProgramState = ProgramState.READY
     why: str = ""  # why it is not ready
     again_at: float = 0.0
     delay: float = FIRST_DELAY
@@ -41,28 +41,28 @@ class Servers:
 
     def is_ready(self, server: LocalServer) -> bool:
         """Return whether a server is ready and no restart is under way."""
-        return any(kept.state is State.READY and kept.end_by is None for kept in self.kept if kept.server is server)
+        return any(kept.state is ProgramState.READY and kept.end_by is None for kept in self.kept if kept.server is server)
 
-    def step(self) -> list[Change]:
+    def step(self) -> list[StateChange]:
         """Do what can be done without waiting; return what changed."""
         return [change for kept in self.kept for change in self._look_after(kept)]
 
-    def restart(self, server: LocalServer, why: str) -> list[Change]:
+    def restart(self, server: LocalServer, why: str) -> list[StateChange]:
         """Ask a server to end; it is killed if it does not within ten seconds, then restarted."""
         kept = next(kept for kept in self.kept if kept.server is server)
         kept.end_by = self.clock() + STOP_SECONDS
         server.ask_to_end()
         return list(_waiting(kept, why))
 
-    def _look_after(self, kept: Kept) -> Iterator[Change]:
+    def _look_after(self, kept: Kept) -> Iterator[StateChange]:
         match kept.state:
-            case State.STARTING:
+            case ProgramState.STARTING:
                 yield from self._wait_until_up(kept)
-            case State.WAITING if kept.end_by is not None:
+            case ProgramState.WAITING if kept.end_by is not None:
                 if self.clock() >= kept.end_by or not kept.server.running:
                     kept.server.kill()
                     kept.end_by, kept.again_at = None, self.clock()
-            case State.WAITING:
+            case ProgramState.WAITING:
                 if self.clock() >= kept.again_at:
                     yield from self._begin(kept)
             case _ if not kept.server.running:
@@ -72,7 +72,7 @@ class Servers:
             case _:
                 pass
 
-    def _begin(self, kept: Kept) -> Iterator[Change]:
+    def _begin(self, kept: Kept) -> Iterator[StateChange]:
         port = kept.server.port
         if not is_free(port):
             kept.again_at = self.clock() + PORT_SECONDS
@@ -83,9 +83,9 @@ class Servers:
         except (BlobtideError, OSError) as error:
             yield from self._put_off(kept, error)
         else:
-            kept.state = State.STARTING
+            kept.state = ProgramState.STARTING
 
-    def _wait_until_up(self, kept: Kept) -> Iterator[Change]:
+    def _wait_until_up(self, kept: Kept) -> Iterator[StateChange]:
         try:
             is_up = kept.server.is_up()
         except BlobtideError as error:
@@ -93,19 +93,19 @@ class Servers:
             yield from self._put_off(kept, error)
             return
         if is_up:
-            kept.state, kept.why, kept.delay = State.READY, "", FIRST_DELAY
-            yield Change(kept.server.name, State.READY)
+            kept.state, kept.why, kept.delay = ProgramState.READY, "", FIRST_DELAY
+            yield StateChange(kept.server.name, ProgramState.READY)
 
-    def _put_off(self, kept: Kept, error: Exception) -> Iterator[Change]:
+    def _put_off(self, kept: Kept, error: Exception) -> Iterator[StateChange]:
         kept.again_at = self.clock() + kept.delay
         first_line = str(error).partition("\n")[0]
         yield from _waiting(kept, f"{first_line}; retrying in {kept.delay:.0f} s")
         kept.delay = min(kept.delay * 2, LONGEST_DELAY)
 
 
-def _waiting(kept: Kept, why: str) -> Iterator[Change]:
+def _waiting(kept: Kept, why: str) -> Iterator[StateChange]:
     """Report why a server is down, unless that was already reported."""
     is_news = why != kept.why
-    kept.state, kept.why = State.WAITING, why
+    kept.state, kept.why = ProgramState.WAITING, why
     if is_news:
-        yield Change(kept.server.name, State.WAITING, why)
+        yield StateChange(kept.server.name, ProgramState.WAITING, why)

@@ -40,7 +40,7 @@ _MOST_SHOWN: Final = 300  # characters
 CRASH_LOOP: Final = 3  # consecutive early ends after which a program counts as unable to run
 
 
-class State(StrEnum):
+class ProgramState(StrEnum):
     """State of a program."""
 
     STARTING = "starting"
@@ -72,7 +72,7 @@ class Child:
 
     program: Program
     process: subprocess.Popen[bytes] | None = None
-    state: State = State.STOPPED
+    state: ProgramState = ProgramState.STOPPED
     started_at: float = 0.0
     start_again_at: float = 0.0
     delay: float = FIRST_DELAY
@@ -84,15 +84,15 @@ class Child:
     @property
     def cannot_run(self) -> bool:
         """Whether it is not ready and either ends repeatedly or refuses its settings."""
-        return self.state is not State.READY and (self.failures >= CRASH_LOOP or self.exit_code == ConfigError.exit_code)
+        return self.state is not ProgramState.READY and (self.failures >= CRASH_LOOP or self.exit_code == ConfigError.exit_code)
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class StateChange:
     """A program's change of state."""
 
     name: str
-    state: State
+    state: ProgramState
     detail: str = ""
 
 
@@ -110,7 +110,7 @@ class Supervisor:
         for child in self.children:
             self._start(child)
 
-    def step(self) -> list[Change]:
+    def step(self) -> list[StateChange]:
         """Check on every child once; return what changed."""
         return [change for child in self.children for change in self._look_after(child)]
 
@@ -122,7 +122,7 @@ class Supervisor:
         """Ask each child in order to end; kill any that has not ended after ten seconds."""
         for child in self.children:
             stop_process(child.process)
-            child.state = State.STOPPED
+            child.state = ProgramState.STOPPED
 
     def _start(self, child: Child) -> None:
         program = child.program
@@ -132,39 +132,39 @@ class Supervisor:
             with handed_over(program.settings) as descriptor:
                 env = {**program.env, CONFIG_VARIABLE: f"/dev/fd/{descriptor}"}
                 child.process = _spawned(program, env, (descriptor,))
-        child.state = State.STARTING
+        child.state = ProgramState.STARTING
         child.started_at = self.clock()
 
-    def _look_after(self, child: Child) -> list[Change]:
-        if child.state in {State.WAITING, State.FAILED} and self.clock() >= child.start_again_at:
+    def _look_after(self, child: Child) -> list[StateChange]:
+        if child.state in {ProgramState.WAITING, ProgramState.FAILED} and self.clock() >= child.start_again_at:
             return self._start_again(child)
-        if child.state not in {State.STARTING, State.READY} or child.process is None:
+        if child.state not in {ProgramState.STARTING, ProgramState.READY} or child.process is None:
             return []
         code = child.process.poll()
         if code is not None:
             return [self._ended(child, code)]
         if self.clock() - child.started_at > GOOD_RUN_SECONDS:
             child.delay, child.failures = FIRST_DELAY, 0
-        if child.state is State.STARTING and is_ready(child.program.health_port):
-            child.state = State.READY
-            return [Change(child.program.name, State.READY)]
+        if child.state is ProgramState.STARTING and is_ready(child.program.health_port):
+            child.state = ProgramState.READY
+            return [StateChange(child.program.name, ProgramState.READY)]
         return []
 
-    def _start_again(self, child: Child) -> list[Change]:
+    def _start_again(self, child: Child) -> list[StateChange]:
         """Restart a child that has ended, unless its port is still taken: starting it then would only fail again."""
         port = child.program.health_port
         if port is not None and not is_free(port):
             child.start_again_at = self.clock() + PORT_SECONDS
             before, child.why = child.why, f"waiting for its health port {port}, which another process is using"
-            return [Change(child.program.name, State.WAITING, child.why)] if child.why != before else []
+            return [StateChange(child.program.name, ProgramState.WAITING, child.why)] if child.why != before else []
         child.restarts += 1
         try:
             self._start(child)
         except OSError as error:
-            return [self._put_off(child, State.WAITING, f"cannot start: {error.strerror}")]
-        return [Change(child.program.name, State.STARTING, f"restart {child.restarts}")]
+            return [self._put_off(child, ProgramState.WAITING, f"cannot start: {error.strerror}")]
+        return [StateChange(child.program.name, ProgramState.STARTING, f"restart {child.restarts}")]
 
-    def _ended(self, child: Child, code: int) -> Change:
+    def _ended(self, child: Child, code: int) -> StateChange:
         if child.process is not None:
             end_guarded(child.process)
         if self.clock() - child.started_at > GOOD_RUN_SECONDS:
@@ -172,15 +172,15 @@ class Supervisor:
         child.exit_code = code
         said = last_line(child.program.log) if 0 < code < SIGNALLED else ""  # a program ended by a signal has logged no reason
         why = f"{said} ({how_it_ended(code)})" if said else how_it_ended(code)
-        return self._put_off(child, State.FAILED if code == ConfigError.exit_code else State.WAITING, why)
+        return self._put_off(child, ProgramState.FAILED if code == ConfigError.exit_code else ProgramState.WAITING, why)
 
-    def _put_off(self, child: Child, state: State, why: str) -> Change:
+    def _put_off(self, child: Child, state: ProgramState, why: str) -> StateChange:
         """Schedule a restart of the child after its delay."""
         child.failures += 1
         child.state = state
         child.start_again_at = self.clock() + child.delay
         child.why = why
-        change = Change(child.program.name, state, f"{why}; retrying in {child.delay:.0f} s; see {child.program.log}")
+        change = StateChange(child.program.name, state, f"{why}; retrying in {child.delay:.0f} s; see {child.program.log}")
         child.delay = min(child.delay * 2, LONGEST_DELAY)
         return change
 

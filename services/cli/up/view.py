@@ -26,7 +26,7 @@ from services.cli.config.checks import MONITOR
 from services.cli.pretty import styled
 from services.cli.probe import metrics_of, total, why_not_ready
 from services.cli.up.storage import storage_trouble
-from services.cli.up.supervisor import Change, Child, State, Supervisor
+from services.cli.up.supervisor import Child, ProgramState, StateChange, Supervisor
 from services.cli.up.trouble import Look, Troubles, said
 
 REFRESH_SECONDS: Final = 5.0
@@ -38,7 +38,11 @@ COUNTS: Final[tuple[tuple[str, str, str, dict[str, str]], ...]] = (
     ("dead letters", "", "blobtide_kafka_dead_letters_total", {}),
 )
 # How a terminal shows a state, and what keeps something from working.
-_STYLES: Final[Mapping[State, str]] = {State.READY: "green", State.WAITING: "yellow", State.FAILED: "red"}
+_STYLES: Final[Mapping[ProgramState, str]] = {
+    ProgramState.READY: "green",
+    ProgramState.WAITING: "yellow",
+    ProgramState.FAILED: "red",
+}
 _TROUBLE: Final = "yellow"
 _INDENT: Final = 2
 _WRITTEN: Final = "blobtide_sink_rows_total"
@@ -78,7 +82,7 @@ def _looks(supervisor: Supervisor) -> list[Look]:
 
 
 def _look(child: Child, port: int) -> Look:
-    if child.state not in {State.STARTING, State.READY}:
+    if child.state not in {ProgramState.STARTING, ProgramState.READY}:
         return Look(child, {}, child.why)
     return Look(child, metrics_of(port), why_not_ready(port))
 
@@ -104,7 +108,7 @@ class View:
 
     def server(self, name: str, address: str) -> None:
         """Report a server's address."""
-        self._say(f"{name:14} ready     {address}", _STYLES[State.READY])
+        self._say(f"{name:14} ready     {address}", _STYLES[ProgramState.READY])
 
     def to_copy(self, what: str, line: str) -> None:
         """Show a command for another terminal."""
@@ -121,7 +125,7 @@ class View:
             self._say(f"sink {name:9} writes to {place}")
         self._last = self.clock()
 
-    def changed(self, change: Change) -> None:
+    def changed(self, change: StateChange) -> None:
         """Report a program's change of state."""
         self._say(f"{change.name:14} {change.state.value:9} {change.detail}".rstrip(), _STYLES.get(change.state, ""))
 

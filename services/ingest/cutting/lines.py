@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from libs.common.messages.dead_letters import ErrorCode
 from libs.common.messages.segments import SegmentFormat
-from services.ingest.cutting.plan import Bad, Cut, Limits, Outlook, Progress, Window, by_reference
+from services.ingest.cutting.plan import Bad, Cut, Outlook, Progress, SizeLimits, Window, by_reference
 
 _NEWLINE = b"\n"
 _TOO_LONG = "line longer than ingest.max_line_bytes, or than its topic takes"
 
 
-def advance(window: Window, form: SegmentFormat, limits: Limits) -> Progress:
+def advance(window: Window, form: SegmentFormat, limits: SizeLimits) -> Progress:
     """Return the segments of the whole lines in `window` and where to go on."""
     if window.skip_from is not None:
         return _skip(window, window.skip_from)
@@ -39,7 +39,7 @@ def resync(data: bytes) -> int | None:
     return newline + 1 if newline >= 0 else None
 
 
-def _no_whole_line(window: Window, form: SegmentFormat, limits: Limits) -> Progress:
+def _no_whole_line(window: Window, form: SegmentFormat, limits: SizeLimits) -> Progress:
     data, start = window.data, window.start
     if len(data) > limits.line:
         return _skip_on(window, start)
@@ -74,7 +74,7 @@ def _too_long(window: Window, start: int, end: int) -> Bad:
     return by_reference(start, end, head, ErrorCode.TOO_LARGE, _TOO_LONG)
 
 
-def _cut_lines(window: Window, whole: int, form: SegmentFormat, limits: Limits) -> tuple[tuple[Cut, ...], tuple[Bad, ...]]:
+def _cut_lines(window: Window, whole: int, form: SegmentFormat, limits: SizeLimits) -> tuple[tuple[Cut, ...], tuple[Bad, ...]]:
     # With a line limit below the segment limit, segments become as short as lines may be: then every over-long line shows.
     limit = min(limits.segment, limits.line)
     data, start = window.data, window.start

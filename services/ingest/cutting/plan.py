@@ -15,7 +15,7 @@ from libs.common.messages.segments import SegmentFormat
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class SizeLimits:
     """Sizes in bytes."""
 
     segment: int

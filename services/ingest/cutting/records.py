@@ -15,12 +15,12 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator
 
-from libs.common.framing.frame import Framed, Rest, Span, blank_end, frame, resync
+from libs.common.framing.frame import FramedRecords, Rest, Span, blank_end, frame, resync
 from libs.common.framing.lead import HEAD
 from libs.common.messages.dead_letters import ErrorCode
 from libs.common.messages.segments import SegmentFormat
 from services.ingest.cutting.pieces import cut_record
-from services.ingest.cutting.plan import Bad, Cut, Limits, Outlook, Progress, Window, by_reference, with_bytes
+from services.ingest.cutting.plan import Bad, Cut, Outlook, Progress, SizeLimits, Window, by_reference, with_bytes
 
 _CATEGORY = re.compile(rb'"category"[ \t\r\n]*:[ \t\r\n]*"(FlowLogFlowEvent|NetworkSecurityGroupFlowEvent)"')
 _FORMATS = {b"FlowLogFlowEvent": SegmentFormat.VNET, b"NetworkSecurityGroupFlowEvent": SegmentFormat.NSG}
@@ -35,7 +35,7 @@ _LEFTOVER = "bytes that are no whole record at the end of a closed blob"
 _TOO_LONG = "record that cannot be cut below ingest.segment_bytes, or what its topic takes"
 
 
-def advance(window: Window, limits: Limits) -> Progress:
+def advance(window: Window, limits: SizeLimits) -> Progress:
     """Return the segments of the whole records in `window` and where to go on."""
     if window.skip_from is not None:
         return _skip(window, window.skip_from)
@@ -52,7 +52,7 @@ def advance(window: Window, limits: Limits) -> Progress:
     )
 
 
-def _outlook(window: Window, framed: Framed) -> Outlook:
+def _outlook(window: Window, framed: FramedRecords) -> Outlook:
     """Decide how to go on behind whole records."""
     match framed.rest:
         case Rest.BROKEN | Rest.MORE:
@@ -63,7 +63,7 @@ def _outlook(window: Window, framed: Framed) -> Outlook:
             return Outlook.DONE if window.at_end else Outlook.MORE
 
 
-def _no_whole_record(window: Window, rest: Rest, limits: Limits) -> Progress:
+def _no_whole_record(window: Window, rest: Rest, limits: SizeLimits) -> Progress:
     head = HEAD.match(window.data) if window.start == 0 else None
     begin = head.end() if head else 0
     if rest in {Rest.NOTHING, Rest.TAIL} and window.at_end:
@@ -82,7 +82,7 @@ def _no_whole_record(window: Window, rest: Rest, limits: Limits) -> Progress:
     return _skip(window, window.start)
 
 
-def _leftover(window: Window, begin: int, limits: Limits) -> Progress:
+def _leftover(window: Window, begin: int, limits: SizeLimits) -> Progress:
     """Carry what a closed blob ends with, and name what is too long to look at; the cursor stays.
 
     So a blob that reopens can still finish its record.
@@ -118,7 +118,7 @@ def _block_starts(window: Window) -> list[int]:
     return [end - window.start for end in ends[low:high]]
 
 
-def _cut_records(window: Window, framed: Framed, limits: Limits) -> tuple[tuple[Cut, ...], tuple[Bad, ...]]:
+def _cut_records(window: Window, framed: FramedRecords, limits: SizeLimits) -> tuple[tuple[Cut, ...], tuple[Bad, ...]]:
     """Join records to segments as large as the limit allows; each begins where the one before it ended."""
     data, start = window.data, window.start
     cuts: list[Cut] = []
@@ -150,7 +150,7 @@ def _groups(spans: list[Span], limit: int) -> Iterator[tuple[Span, int, int]]:
     yield first, count, end
 
 
-def _cut_pieces(window: Window, place: tuple[int, int, int], limits: Limits) -> list[Cut]:
+def _cut_pieces(window: Window, place: tuple[int, int, int], limits: SizeLimits) -> list[Cut]:
     """Cut the one record at `place` (segment start, record start, end); nothing if that is not possible."""
     position, record, end = place
     before = window.data[position:record]

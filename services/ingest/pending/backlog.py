@@ -30,7 +30,7 @@ class Arrival:
 
 
 @dataclass(slots=True, eq=False)
-class Pending:
+class PendingBlob:
     """One announced blob."""
 
     source: TopicPartition
@@ -48,8 +48,8 @@ class Backlog:
     def __init__(self, concurrency: int, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._lanes = Lanes(concurrency)
-        self._pending: dict[bytes, Pending] = {}
-        self._aside: list[Pending] = []
+        self._pending: dict[bytes, PendingBlob] = {}
+        self._aside: list[PendingBlob] = []
         self._accounts: Counter[str] = Counter()
         self._positions: dict[TopicPartition, int] = {}
 
@@ -62,7 +62,7 @@ class Backlog:
         key = announcement.blob.key
         pending = self._pending.get(key)
         if pending is None:
-            self._pending[key] = Pending(source, announcement, oldest=arrival)
+            self._pending[key] = PendingBlob(source, announcement, oldest=arrival)
             self._accounts[announcement.blob.account] += 1
             self._lanes.put(announcement.blob.account, key)
             return
@@ -74,7 +74,7 @@ class Backlog:
         """Take in an event that is finished as it comes."""
         self._positions[source] = offset + 1
 
-    def take(self, admits: Callable[[str], bool] = lambda _: True) -> Pending | None:
+    def take(self, admits: Callable[[str], bool] = lambda _: True) -> PendingBlob | None:
         """Return the next blob to work on, of an account that `admits` lets begin another.
 
         It must come back once, by `finish`, `settle`, `go_on`, `set_aside`, `put_off`, `turn_away` or `drop`.
@@ -95,34 +95,34 @@ class Backlog:
         """Tell whether something of this blob is still to be done."""
         return key in self._pending
 
-    def is_current(self, pending: Pending) -> bool:
+    def is_current(self, pending: PendingBlob) -> bool:
         """Tell whether `pending` has not been forgotten since it was taken."""
         return self._pending.get(pending.announcement.blob.key) is pending
 
-    def finish(self, pending: Pending) -> Answering:
+    def finish(self, pending: PendingBlob) -> Answering:
         """Give back a blob that was read to its end."""
         self._settle(pending)
         return self._lanes.succeeded(pending.announcement.blob.account)
 
-    def settle(self, pending: Pending) -> None:
+    def settle(self, pending: PendingBlob) -> None:
         """Give back a blob of which nothing had to be read; storage was not asked."""
         self._settle(pending)
         self._lanes.release(pending.announcement.blob.account)
 
-    def go_on(self, pending: Pending) -> Answering:
+    def go_on(self, pending: PendingBlob) -> Answering:
         """Give back a blob that has more to read, behind all others."""
         blob = pending.announcement.blob
         pending.taken = False
         self._lanes.put(blob.account, blob.key)
         return self._lanes.succeeded(blob.account)
 
-    def set_aside(self, pending: Pending) -> None:
+    def set_aside(self, pending: PendingBlob) -> None:
         """Give back a blob whose turn comes with `resume`; storage was not asked."""
         pending.taken = False
         self._aside.append(pending)
         self._lanes.release(pending.announcement.blob.account)
 
-    def postpone(self, pending: Pending, seconds: float) -> None:
+    def postpone(self, pending: PendingBlob, seconds: float) -> None:
         """Give back a blob whose turn comes again so much later; storage was not asked."""
         self._later(pending, seconds)
         self._lanes.release(pending.announcement.blob.account)
@@ -134,19 +134,19 @@ class Backlog:
                 self._lanes.put(pending.announcement.blob.account, pending.announcement.blob.key)
         self._aside.clear()
 
-    def put_off(self, pending: Pending, after: float) -> Answering:
+    def put_off(self, pending: PendingBlob, after: float) -> Answering:
         """Give back a blob that storage did not answer for."""
         account = pending.announcement.blob.account
         self._later(pending, self._lanes.failed(account, self._clock(), after))
         return Answering.NO if self._lanes.resting(account) else Answering.DOUBTFUL
 
-    def turn_away(self, pending: Pending, after: float) -> Answering:
+    def turn_away(self, pending: PendingBlob, after: float) -> Answering:
         """Give back a blob that cannot be read now although storage answers; the others of its account go on."""
         pending.failures += 1
         self._later(pending, max(after, min(LONGEST_WAIT_SECONDS, 2.0 ** min(pending.failures, 9))))
         return self._lanes.refused(pending.announcement.blob.account, self._clock())
 
-    def drop(self, pending: Pending) -> None:
+    def drop(self, pending: PendingBlob) -> None:
         """Give back a blob that was forgotten meanwhile."""
         self._lanes.release(pending.announcement.blob.account)
 
@@ -180,13 +180,13 @@ class Backlog:
             offsets[pending.source] = min(offsets[pending.source], pending.oldest.offset)
         return offsets
 
-    def _later(self, pending: Pending, seconds: float) -> None:
+    def _later(self, pending: PendingBlob, seconds: float) -> None:
         blob = pending.announcement.blob
         if self.is_current(pending):
             pending.taken = False
             self._lanes.put_later(blob.account, blob.key, self._clock() + seconds)
 
-    def _settle(self, pending: Pending) -> None:
+    def _settle(self, pending: PendingBlob) -> None:
         pending.taken = False
         if pending.newer is None:
             self._remove(pending)
@@ -194,7 +194,7 @@ class Backlog:
             pending.oldest = pending.newer
             self._lanes.put(pending.announcement.blob.account, pending.announcement.blob.key)
 
-    def _remove(self, pending: Pending) -> None:
+    def _remove(self, pending: PendingBlob) -> None:
         blob = pending.announcement.blob
         del self._pending[blob.key]
         self._accounts[blob.account] -= 1

@@ -40,7 +40,7 @@ _TIMES: Final = Times(time.monotonic, time.time)
 _GOES: Final = 3  # in the time between two polls: partitions that arrive and such that are rewound may be loaded one by one
 
 
-class Table(Protocol):
+class CheckpointTable(Protocol):
     """Partitions of a compacted topic that are followed; `libs.common.kafka.readers.compacted.CompactedTable`."""
 
     def open(self, partitions: Collection[int], first: int = 0) -> None:
@@ -56,7 +56,7 @@ class Table(Protocol):
         """Disconnect."""
 
 
-class Lookup(Protocol):
+class CheckpointLookup(Protocol):
     """Reads single records; `libs.common.kafka.readers.lookup.Lookup`."""
 
     def read(self, partition: int, offset: int, seconds: float) -> Inbound | None:
@@ -66,11 +66,11 @@ class Lookup(Protocol):
         """Disconnect."""
 
 
-MakeTable = Callable[[Callable[[Inbound], None]], Table]
+MakeTable = Callable[[Callable[[Inbound], None]], CheckpointTable]
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class LoadingTimes:
     """Seconds."""
 
     patience: float  # without a record before the end, then Kafka counts as away
@@ -83,7 +83,7 @@ class StillLoading(Retry):
 
 @dataclass(frozen=True, slots=True)
 class _Unfinished:
-    table: Table
+    table: CheckpointTable
     left_at: float
 
 
@@ -97,11 +97,11 @@ class Topic:
     """Ways to read the checkpoint topic."""
 
     make_table: MakeTable
-    lookup: Lookup
+    lookup: CheckpointLookup
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class CheckpointPlace:
     """Where a checkpoint was written; without a status: that there is none any more."""
 
     partition: int
@@ -147,7 +147,7 @@ class _Partition:
 class Checkpoints:
     """Checkpoints by blob key, grouped by partition."""
 
-    def __init__(self, topic: Topic, pace: Pace, times: Times = _TIMES) -> None:
+    def __init__(self, topic: Topic, pace: LoadingTimes, times: Times = _TIMES) -> None:
         self._topic = topic
         self._pace = pace
         self._times = times
@@ -221,7 +221,7 @@ class Checkpoints:
 
         return between
 
-    def _taken_up(self, wanted: frozenset[int]) -> Table | None:
+    def _taken_up(self, wanted: frozenset[int]) -> CheckpointTable | None:
         """Return the table of a load that can go on."""
         kept = self._unfinished.get(wanted)
         if kept is None or self._is_stale(kept):
@@ -233,7 +233,7 @@ class Checkpoints:
         """Tell whether a reading was left for so long that it may have missed what was deleted since."""
         return self._times.clock() - kept.left_at > self._pace.poll_interval
 
-    def _begun(self, wanted: frozenset[int]) -> Table:
+    def _begun(self, wanted: frozenset[int]) -> CheckpointTable:
         self.forget(wanted)
         self._partitions.update({number: _Partition(self._times) for number in wanted})
         table = self._topic.make_table(self._apply)
@@ -362,7 +362,7 @@ class Checkpoints:
         """Forget a blob."""
         self._partitions[number].remove(key)
 
-    def committed(self, placed: Iterable[tuple[bytes, Placed]]) -> None:
+    def committed(self, placed: Iterable[tuple[bytes, CheckpointPlace]]) -> None:
         """Note where what was put is written, by key. What is not open is at hand no longer."""
         for key, place in placed:
             partition = self._partitions.get(place.partition)

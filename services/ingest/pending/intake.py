@@ -41,7 +41,7 @@ MOST_CONTAINERS_TOLD: Final = 100  # a message may name any
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class IntakeParts:
     """Where messages go."""
 
     backlog: Backlog
@@ -52,7 +52,7 @@ class Parts:
 class Intake:
     """Feeds a backlog."""
 
-    def __init__(self, parts: Parts, clock: Callable[[], float]) -> None:
+    def __init__(self, parts: IntakeParts, clock: Callable[[], float]) -> None:
         self._backlog = parts.backlog
         self._sources = parts.sources
         self._forget = parts.forget

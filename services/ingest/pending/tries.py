@@ -25,7 +25,7 @@ from enum import Enum, auto
 from typing import Final
 
 from libs.common.messages.events import BlobCheckpoint, CheckpointStatus
-from services.ingest.work import Announcement, Task
+from services.ingest.work import Announcement, ReadingTask
 
 MOST_CRASHES: Final = 5  # in a row, on one step of one blob
 CAREFUL_SECONDS: Final = 10.0
@@ -41,7 +41,7 @@ class Standing(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class StoredBlob:
     """A blob as its stored checkpoint has it: `checkpoint` of what was read, without a count; None if nothing was."""
 
     checkpoint: BlobCheckpoint | None
@@ -74,33 +74,33 @@ class Tries:
         """Take note that partitions arrived."""
         self._careful_until = self._clock() + self._careful_seconds
 
-    def record(self, stored: BlobCheckpoint | None, announcement: Announcement) -> Record:
+    def record(self, stored: BlobCheckpoint | None, announcement: Announcement) -> StoredBlob:
         """Return how a blob stands. A release counts for one that is in quarantine, and once: then it is counted anew."""
         if stored is None or not stored.crashes:
-            return Record(stored, stored, 0, Standing.FREE)
+            return StoredBlob(stored, stored, 0, Standing.FREE)
         # Without a generation nothing was read yet, and the checkpoint is there for its count alone.
         read = replace(stored, crashes=0, tried_by="") if stored.generation else None
         if is_quarantined(stored):
             standing = Standing.SUSPECT if announcement.released else Standing.QUARANTINED
-            return Record(read, stored, 0 if announcement.released else stored.crashes, standing)
+            return StoredBlob(read, stored, 0 if announcement.released else stored.crashes, standing)
         crashes = stored.crashes - (stored.tried_by == self._name)
         if crashes >= MOST_CRASHES:
-            return Record(read, stored, crashes, Standing.CONDEMNED)
-        return Record(read, stored, crashes, Standing.SUSPECT if crashes else Standing.FREE)
+            return StoredBlob(read, stored, crashes, Standing.CONDEMNED)
+        return StoredBlob(read, stored, crashes, Standing.SUSPECT if crashes else Standing.FREE)
 
-    def is_to_be_marked(self, record: Record) -> bool:
+    def is_to_be_marked(self, record: StoredBlob) -> bool:
         """Tell whether a try must be written down before it is made."""
         return record.standing is Standing.SUSPECT or self._clock() < self._careful_until
 
-    def before(self, record: Record, task: Task) -> BlobCheckpoint:
+    def before(self, record: StoredBlob, task: ReadingTask) -> BlobCheckpoint:
         """Return the checkpoint that says that a try begins."""
         return replace(self._base(record, task), crashes=record.crashes + 1, tried_by=self._name)
 
-    def after(self, record: Record, crashes: int, task: Task) -> BlobCheckpoint | None:
+    def after(self, record: StoredBlob, crashes: int, task: ReadingTask) -> BlobCheckpoint | None:
         """Return the checkpoint of a blob of which nothing more was read, with so many crashes; None: none is needed."""
         return replace(self._base(record, task), crashes=crashes) if crashes else record.checkpoint
 
-    def _base(self, record: Record, task: Task) -> BlobCheckpoint:
+    def _base(self, record: StoredBlob, task: ReadingTask) -> BlobCheckpoint:
         now = datetime.fromtimestamp(self._now(), UTC)
         if record.checkpoint is not None:
             return replace(record.checkpoint, updated_at=now)

@@ -12,7 +12,7 @@ from libs.common.messages.events import BlobCheckpoint
 from services.ingest.cutting import lines
 from services.ingest.reading.content import PROBE_BYTES, Content, Sample, detect
 from services.ingest.reading.generation import LOOK_BACK, Version, name_generation
-from services.ingest.work import Task
+from services.ingest.work import ReadingTask
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Visit:
     """One look at one version of a blob."""
 
     container: Container
-    task: Task
+    task: ReadingTask
     version: Version
     now: datetime
 

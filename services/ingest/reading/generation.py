@@ -69,7 +69,7 @@ class Evidence(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class Fingerprint:
     """What a later version is compared with, in terms of `BlobCheckpoint`."""
 
     blocks: int
@@ -77,11 +77,11 @@ class Identity:
     before: str
 
 
-def identify(version: Version, offset: int, below: bytes) -> Identity:
+def identify(version: Version, offset: int, below: bytes) -> Fingerprint:
     """Identify the content below `offset`; `below` are bytes that end there, as many as are at hand."""
     count = bisect_left(version.block_ends, offset) + 1 if offset and version.blocks else 0
     text = below[-LOOK_BACK:]
-    return Identity(count, _digest_blocks(version.blocks[:count]) if count else "", f"{len(text)}:{_hash(text)}")
+    return Fingerprint(count, _digest_blocks(version.blocks[:count]) if count else "", f"{len(text)}:{_hash(text)}")
 
 
 def evidence(checkpoint: BlobCheckpoint, version: Version, affordable: int) -> Evidence:

@@ -14,13 +14,13 @@ from services.ingest.cutting.plan import Bad, Cut, Outlook, Progress
 from services.ingest.reading.content import Content
 from services.ingest.reading.cursor import Cursor, Visit
 from services.ingest.reading.generation import identify, name_generation
-from services.ingest.work import Ending, Skip, Step, Task
+from services.ingest.work import GenerationEnd, ReadingTask, Skip, Step
 
 STAGE = "ingest"
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class BlobReading:
     """What was read in one step: `data` ends where the window ended and begins `cursor.look_back` bytes before the cursor."""
 
     visit: Visit
@@ -30,7 +30,7 @@ class Reading:
     progress: Progress
 
 
-def published(reading: Reading) -> Step:
+def published(reading: BlobReading) -> Step:
     """Publish what was cut and move the checkpoint."""
     visit, cursor, progress = reading.visit, reading.cursor, reading.progress
     generation = cursor.generation or _name(reading)
@@ -102,13 +102,13 @@ def compressed(visit: Visit, data: bytes) -> Step:
     return Step((), (named,), completion, checkpoint, skipped=Skip.UNSUPPORTED)
 
 
-def unreadable(task: Task, reason: str) -> Step:
+def unreadable(task: ReadingTask, reason: str) -> Step:
     """Name a blob that cannot be read by reference; once an announcement of its content."""
     letters = (_letter(task, ErrorCode.UNSUPPORTED_BLOB, reason),) if task.announcement.blob_type else ()
     return Step((), letters, skipped=Skip.UNREADABLE)
 
 
-def quarantined(task: Task, reason: str, marked: BlobCheckpoint) -> Step:
+def quarantined(task: ReadingTask, reason: str, marked: BlobCheckpoint) -> Step:
     """Name what was not read of a blob on which our own code fails by reference; `marked` says that it is in quarantine."""
     unread = max(0, task.announcement.size - marked.next_offset)
     letter = replace(
@@ -120,7 +120,7 @@ def quarantined(task: Task, reason: str, marked: BlobCheckpoint) -> Step:
     return Step((), (letter,), checkpoint=marked, skipped=Skip.QUARANTINED)
 
 
-def given_up(task: Task, reason: str) -> Step:
+def given_up(task: ReadingTask, reason: str) -> Step:
     """Name a blob that storage keeps refusing by reference; its checkpoint stays, so that a later announcement reads on."""
     known = task.checkpoint
     letter = _letter(task, ErrorCode.INCOMPLETE_BLOB, f"given up, since storage keeps refusing it: {reason}")
@@ -129,15 +129,15 @@ def given_up(task: Task, reason: str) -> Step:
     return Step((), (letter,), skipped=Skip.UNREADABLE)
 
 
-def vanished(task: Task, now: datetime) -> Step:
+def vanished(task: ReadingTask, now: datetime) -> Step:
     """Say what was lost of a blob that is gone: what was not read of its open generation, or all of it."""
     if task.checkpoint is not None or task.announcement.size <= (task.announcement.baseline or 0):
-        return ended(task, Ending.VANISHED, now) or Step(skipped=Skip.VANISHED)
+        return ended(task, GenerationEnd.VANISHED, now) or Step(skipped=Skip.VANISHED)
     reason = f"vanished before any of its {task.announcement.size} bytes was read"
     return Step((), (_letter(task, ErrorCode.INCOMPLETE_BLOB, reason),), skipped=Skip.VANISHED)
 
 
-def ended(task: Task, ending: Ending, now: datetime) -> Step | None:
+def ended(task: ReadingTask, ending: GenerationEnd, now: datetime) -> Step | None:
     """Close the generation of the checkpoint as incomplete; None if it has ended before."""
     checkpoint = task.checkpoint
     if checkpoint is None or checkpoint.status is not CheckpointStatus.OPEN:
@@ -150,7 +150,7 @@ def ended(task: Task, ending: Ending, now: datetime) -> Step | None:
     )
     closed = replace(checkpoint, status=CheckpointStatus.INCOMPLETE, etag="", updated_at=now)
     completion = _completion(closed, closed.next_offset, 0, 0)
-    return Step((), (letter,), completion, closed, more=ending is Ending.REPLACED, ended=ending)
+    return Step((), (letter,), completion, closed, more=ending is GenerationEnd.REPLACED, ended=ending)
 
 
 def _how_far(checkpoint: BlobCheckpoint) -> str:
@@ -164,7 +164,7 @@ def _how_far(checkpoint: BlobCheckpoint) -> str:
             return f"{checkpoint.records} records or lines were read; {unread} that was not whole yet was not"
 
 
-def _unread(reading: Reading, consumed: int) -> int:
+def _unread(reading: BlobReading, consumed: int) -> int:
     """Count the records behind the cursor in what was read to its end; the tail of a document and white space are none."""
     if reading.progress.skip_from is not None:
         return 1
@@ -173,7 +173,7 @@ def _unread(reading: Reading, consumed: int) -> int:
     return 0 if blank_end(reading.data, consumed) == len(reading.data) else 1
 
 
-def _name(reading: Reading) -> str:
+def _name(reading: BlobReading) -> str:
     """Name the generation if its first record or line is known by now."""
     first = reading.progress.first
     if first is None:
@@ -183,7 +183,7 @@ def _name(reading: Reading) -> str:
     return name_generation(reading.visit.version, reading.cursor.offset + first[0], material, reading.cursor.previous)
 
 
-def _segment(task: Task, generation: str, ordinal: int, cut: Cut) -> Segment:
+def _segment(task: ReadingTask, generation: str, ordinal: int, cut: Cut) -> Segment:
     piece = Piece(cut.piece, cut.count, cut.first_tuple) if cut.count else None
     blob = str(task.announcement.blob)
     return Segment(blob, generation, cut.start, cut.end, ordinal, cut.format, cut.data, piece)
@@ -202,7 +202,7 @@ def _completion(checkpoint: BlobCheckpoint, begin: int, segments: int, found: in
     )
 
 
-def _dead_letter(task: Task, generation: str, bad: Bad) -> DeadLetter:
+def _dead_letter(task: ReadingTask, generation: str, bad: Bad) -> DeadLetter:
     length = bad.end - bad.start
     omitted = {OMITTED_BYTES: str(length - len(bad.data))} if length > len(bad.data) else {}
     return DeadLetter(
@@ -218,10 +218,10 @@ def _dead_letter(task: Task, generation: str, bad: Bad) -> DeadLetter:
     )
 
 
-def _letter(task: Task, code: ErrorCode, reason: str) -> DeadLetter:
+def _letter(task: ReadingTask, code: ErrorCode, reason: str) -> DeadLetter:
     blob = task.announcement.blob
     return DeadLetter(STAGE, code, reason, b"", key=blob.key, blob=str(blob))
 
 
-def _replay_id(task: Task) -> str:
+def _replay_id(task: ReadingTask) -> str:
     return task.announcement.replay_id or (task.checkpoint.replay_id if task.checkpoint else "")

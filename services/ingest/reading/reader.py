@@ -18,27 +18,29 @@ from datetime import UTC, datetime
 from libs.common.azure.storage.api import BlobChanged, BlobGone, BlobInfo, BlobUnreadable, Container
 from libs.common.messages.events import Stream
 from services.ingest.cutting import lines, records
-from services.ingest.cutting.plan import REFERENCE_BYTES, Limits, Outlook, Progress, Window
+from services.ingest.cutting.plan import REFERENCE_BYTES, Outlook, Progress, SizeLimits, Window
 from services.ingest.reading.content import Content
 from services.ingest.reading.cursor import Cursor, Visit, begin
 from services.ingest.reading.generation import Version
-from services.ingest.reading.outcome import Reading, compressed, ended, published, unreadable, vanished
+from services.ingest.reading.outcome import BlobReading, compressed, ended, published, unreadable, vanished
 from services.ingest.reading.resume import Replaced, TooNarrow, check, read, resume
-from services.ingest.work import Ending, Skip, Step, Task
+from services.ingest.work import GenerationEnd, ReadingTask, Skip, Step
 
 _PAGE_BLOB = "PageBlob"
 _NOT_LINES = "page blobs are not read"
 _APPEND_BLOB = "AppendBlob"
 
 
-class Reader:
+class BlobReader:
     """Reads blobs step by step. Holds no state of blobs; threads may share it."""
 
-    def __init__(self, limits: Callable[[Stream], Limits], clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self, limits: Callable[[Stream], SizeLimits], clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
         self._limits = limits  # as they are now: topics may take less than before
         self._clock = clock
 
-    def step(self, container: Container, task: Task) -> Step:
+    def step(self, container: Container, task: ReadingTask) -> Step:
         """Do one step.
 
         Raises:
@@ -66,7 +68,7 @@ class Reader:
             return Step(more=True, wanted=error.wanted)
         except Replaced:
             fresh = Cursor(offset=0, previous=checkpoint.generation)
-            return ended(visit.task, Ending.REPLACED, visit.now) or self._read(visit, fresh)
+            return ended(visit.task, GenerationEnd.REPLACED, visit.now) or self._read(visit, fresh)
 
     def _read(self, visit: Visit, cursor: Cursor) -> Step:
         allowance = visit.task.allowance
@@ -80,7 +82,7 @@ class Reader:
         if content is not None:
             progress = self._advance(visit, cursor, window_data, content)
             if progress.outlook is not Outlook.WIDEN:
-                return published(Reading(visit, cursor, content, data, _with_first_bytes(visit, progress)))
+                return published(BlobReading(visit, cursor, content, data, _with_first_bytes(visit, progress)))
         elif end == visit.version.size:
             return Step()  # too few bytes to tell what this is; more will come
         return Step(more=True, wanted=2 * allowance)
@@ -101,7 +103,7 @@ class Reader:
         return lines.advance(window, content.line_format, limits)
 
 
-def _look(container: Container, task: Task) -> Version:
+def _look(container: Container, task: ReadingTask) -> Version:
     """Return the current version. The creation time costs a request only if this is not the version that was announced."""
     announced, checkpoint = task.announcement, task.checkpoint
     name = announced.blob.name

@@ -17,7 +17,7 @@ import pyarrow.csv
 from libs.common.rows.row_type import WORD
 from libs.common.rows.types.flows import FLOW_SCHEMA
 from services.parser.flows.addresses import normalised
-from services.parser.flows.formats.layout import PROTOCOL_LETTERS, Kind, Layout
+from services.parser.flows.formats.layout import PROTOCOL_LETTERS, FieldKind, TupleLayout
 
 FIRST_MILLISECOND: Final = 100_000_000_000
 """Times below this are seconds; as milliseconds it is in 1973, as seconds in 5138."""
@@ -26,15 +26,15 @@ MAX_COUNTER: Final = 2**63 - 1
 
 _COUNTERS: Final = ("packets_sent", "bytes_sent", "packets_received", "bytes_received")
 _TYPES: Final = {
-    Kind.TIME: pa.uint64(),
-    Kind.ADDRESS: pa.string(),
-    Kind.PORT: pa.uint16(),
-    Kind.PROTOCOL: pa.uint8(),
-    Kind.PROTOCOL_LETTER: WORD,
-    Kind.WORD: WORD,
-    Kind.COUNTER: pa.uint64(),
+    FieldKind.TIME: pa.uint64(),
+    FieldKind.ADDRESS: pa.string(),
+    FieldKind.PORT: pa.uint16(),
+    FieldKind.PROTOCOL: pa.uint8(),
+    FieldKind.PROTOCOL_LETTER: WORD,
+    FieldKind.WORD: WORD,
+    FieldKind.COUNTER: pa.uint64(),
 }
-_MANDATORY_NUMBERS: Final = (Kind.TIME, Kind.PORT, Kind.PROTOCOL)
+_MANDATORY_NUMBERS: Final = (FieldKind.TIME, FieldKind.PORT, FieldKind.PROTOCOL)
 _PARSING: Final = pa.csv.ParseOptions(quote_char=False, double_quote=False, escape_char=False, ignore_empty_lines=True)
 _NUMBER = re.compile(r"0*[0-9]{1,3}")
 _UINT8_MAX: Final = 255
@@ -63,7 +63,7 @@ def split(text: bytearray | pa.Buffer, types: dict[str, pa.DataType]) -> dict[st
     return {name: _one(table.column(name)) for name in types}
 
 
-def flow_columns(text: bytearray | pa.Buffer, rows: int, layout: Layout) -> dict[str, pa.Array] | None:
+def flow_columns(text: bytearray | pa.Buffer, rows: int, layout: TupleLayout) -> dict[str, pa.Array] | None:
     """Return the columns of `FLOW_SCHEMA` that come from tuples, of `rows` > 0 lines of valid UTF-8; None if one is bad."""
     fields = split(text, {name: _TYPES[kind] for name, kind in layout.fields})
     # The reader skips empty lines, that is empty tuples: then there are fewer rows.
@@ -73,7 +73,7 @@ def flow_columns(text: bytearray | pa.Buffer, rows: int, layout: Layout) -> dict
         return None
     checked = {
         "time": _times(fields["time"]),
-        **_addresses({name: fields[name] for name in layout.of_kind(Kind.ADDRESS)}),
+        **_addresses({name: fields[name] for name in layout.of_kind(FieldKind.ADDRESS)}),
         "src_port": fields["src_port"],
         "dst_port": fields["dst_port"],
         "protocol": _protocols(fields["protocol"]),

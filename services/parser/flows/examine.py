@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from libs.common.messages.dead_letters import ErrorCode
 from services.parser.flows.addresses import normalised
 from services.parser.flows.columns import MAX_COUNTER, MAX_TIME, protocol_number, split
-from services.parser.flows.formats.layout import MANDATORY_FIELDS, Kind, Layout
+from services.parser.flows.formats.layout import MANDATORY_FIELDS, FieldKind, TupleLayout
 from services.parser.flows.tuples import TupleText
 from services.parser.flows.words import Rows
 
@@ -25,7 +25,7 @@ Mask = npt.NDArray[np.bool_]
 
 # Nineteen digits fit 64 bits; leading zeros do not count.
 _DIGITS = r"^0*[0-9]{1,19}$"
-_LIMITS = {Kind.TIME: MAX_TIME, Kind.PORT: 65_535, Kind.PROTOCOL: 255, Kind.COUNTER: MAX_COUNTER}
+_LIMITS = {FieldKind.TIME: MAX_TIME, FieldKind.PORT: 65_535, FieldKind.PROTOCOL: 255, FieldKind.COUNTER: MAX_COUNTER}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class _Verdicts:
         return self._causes[int(self._cause_of[row])]
 
 
-def examine(tuples: TupleText, layout: Layout) -> Examined:
+def examine(tuples: TupleText, layout: TupleLayout) -> Examined:
     """Sort the tuples into good and bad ones."""
     lines = tuples.lines().cast(pa.string())
     verdicts = _Verdicts(len(lines))
@@ -125,7 +125,7 @@ def _text(lines: pa.Array) -> pa.Buffer:
     return pc.binary_join_element_wise(lines, "", "\n").buffers()[2] or pa.py_buffer(b"")
 
 
-def _wrong_fields(lines: pa.Array, layout: Layout) -> Iterator[tuple[ErrorCode, str, Mask]]:
+def _wrong_fields(lines: pa.Array, layout: TupleLayout) -> Iterator[tuple[ErrorCode, str, Mask]]:
     """Yield, field by field, which lines are wrong in it."""
     if not len(lines):
         return
@@ -133,12 +133,12 @@ def _wrong_fields(lines: pa.Array, layout: Layout) -> Iterator[tuple[ErrorCode, 
     fields = split(_text(lines), dict.fromkeys(kinds, pa.string())) or {}
     for name, column in fields.items():
         match kinds[name]:
-            case Kind.WORD:
+            case FieldKind.WORD:
                 continue
-            case Kind.ADDRESS:
+            case FieldKind.ADDRESS:
                 wrong = normalised([column])[0].is_null().to_numpy(zero_copy_only=False)
                 yield ErrorCode.BAD_ADDRESS, f"{name} is no IP address", wrong
-            case Kind.PROTOCOL_LETTER:
+            case FieldKind.PROTOCOL_LETTER:
                 yield ErrorCode.BAD_NUMBER, f"{name} is neither T, U nor a number from 0 to 255", ~_protocols(column)
             case kind:
                 yield ErrorCode.BAD_NUMBER, f"{name} is no number from 0 to {_LIMITS[kind]}", ~_numbers(column, kind)
@@ -151,12 +151,12 @@ def _protocols(column: pa.Array) -> Mask:
     return valid
 
 
-def _numbers(column: pa.Array, kind: Kind) -> Mask:
+def _numbers(column: pa.Array, kind: FieldKind) -> Mask:
     digits = pc.match_substring_regex(column, _DIGITS)
     values = pc.if_else(digits, column, "0").cast(pa.uint64())
     fits = pc.less_equal(values, pa.scalar(_LIMITS[kind], pa.uint64()))
     valid = pc.and_(digits, fits)
-    if kind is Kind.COUNTER:
+    if kind is FieldKind.COUNTER:
         valid = pc.or_(valid, pc.equal(column, ""))
     mask: Mask = valid.to_numpy(zero_copy_only=False)
     return mask

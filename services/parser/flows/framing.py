@@ -39,7 +39,7 @@ NOT_JSON = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 
 
 @dataclass(slots=True)
-class Framed:
+class FramedValues:
     """The outermost values of a segment, in order, with their offsets in its bytes; and the byte ranges that are no JSON."""
 
     values: list[msgspec.Raw] = field(default_factory=list)
@@ -47,10 +47,10 @@ class Framed:
     broken: list[tuple[int, int]] = field(default_factory=list)
 
 
-def frame(data: bytes, form: SegmentFormat) -> Framed:
+def frame(data: bytes, form: SegmentFormat) -> FramedValues:
     """Split the bytes of a segment of format `form` into JSON values."""
     if _NO_RECORDS.fullmatch(data):
-        return Framed()
+        return FramedValues()
     if form in {SegmentFormat.JSON_LINES, SegmentFormat.LINES}:
         return _lines(data)
     if _is_utf8(data):
@@ -62,14 +62,14 @@ def frame(data: bytes, form: SegmentFormat) -> Framed:
     return _walked(data)
 
 
-def children(value: msgspec.Raw) -> Framed:
+def children(value: msgspec.Raw) -> FramedValues:
     """Split a JSON array into its values, with offsets relative to `value`.
 
     Raises:
         DecodeError, RecursionError: if it is no array.
     """
     values = _elements.decode(value)
-    return Framed(values, _offsets(bytes(value), values, 1))
+    return FramedValues(values, _offsets(bytes(value), values, 1))
 
 
 def _is_utf8(data: bytes) -> bool:
@@ -117,12 +117,12 @@ def _without_tail(data: bytes, end: int) -> int | None:
     return len(body[:-1].rstrip(_SPACE + b",")) if body.endswith(b"]") else None
 
 
-def _decoded(data: bytes, start: int, end: int) -> Framed:
+def _decoded(data: bytes, start: int, end: int) -> FramedValues:
     document = b"".join((b"[", memoryview(data)[start:end], b"]"))
     values = _elements.decode(document)
     offsets = _offsets(document, values, 1)
     shift = start - 1
-    return Framed(values, [offset + shift for offset in offsets])
+    return FramedValues(values, [offset + shift for offset in offsets])
 
 
 def _offsets(document: bytes, values: list[msgspec.Raw], position: int) -> list[int]:
@@ -136,8 +136,8 @@ def _offsets(document: bytes, values: list[msgspec.Raw], position: int) -> list[
     return offsets
 
 
-def _lines(data: bytes) -> Framed:
-    framed = Framed()
+def _lines(data: bytes) -> FramedValues:
+    framed = FramedValues()
     position = 0
     while position < len(data):
         newline = data.find(b"\n", position)
@@ -151,7 +151,7 @@ def _lines(data: bytes) -> Framed:
     return framed if walked.rest in _UNREAD else walked.framed
 
 
-def _take_line(data: bytes, start: int, end: int, framed: Framed) -> None:
+def _take_line(data: bytes, start: int, end: int, framed: FramedValues) -> None:
     """Add the value of a line, or its values, or the line as broken."""
     before = len(framed.broken)
     _take(data, start, end, framed)
@@ -167,13 +167,13 @@ def _take_line(data: bytes, start: int, end: int, framed: Framed) -> None:
 class _Walked:
     """The values that were found one after the other, and what is behind `end`."""
 
-    framed: Framed
+    framed: FramedValues
     end: int
     rest: Rest
 
 
 def _walk(data: bytes) -> _Walked:
-    framed = Framed()
+    framed = FramedValues()
     start = 0
     while True:
         found = find_records(data, start)
@@ -184,7 +184,7 @@ def _walk(data: bytes) -> _Walked:
             return _Walked(framed, start, found.rest)
 
 
-def _walked(data: bytes) -> Framed:
+def _walked(data: bytes) -> FramedValues:
     """Take value by value as far as that goes; of what is behind, whatever stands between commas."""
     walked = _walk(data)
     framed = walked.framed
@@ -195,7 +195,7 @@ def _walked(data: bytes) -> Framed:
     return framed
 
 
-def _take(data: bytes, start: int, end: int, framed: Framed) -> None:
+def _take(data: bytes, start: int, end: int, framed: FramedValues) -> None:
     """Add the range to `framed` as a value if it is JSON, else as broken; nothing if it is blank."""
     text = data[start:end]
     blank = len(text) - len(text.lstrip(_SPACE))

@@ -14,7 +14,7 @@ Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME)]
 
 
 @dataclass(slots=True)
-class Groups:
+class TupleArrays:
     """Tuple arrays in the order of their tuples, with what their surroundings say about them."""
 
     rules: list[str | None] = field(default_factory=list)

@@ -14,10 +14,10 @@ import numpy as np
 from libs.common.framing.encoding import utf16_of
 from libs.common.messages.dead_letters import DeadLetter, ErrorCode
 from libs.common.messages.segments import Piece, Segment, SegmentFormat
-from services.parser.flows.formats.layout import Layout
+from services.parser.flows.formats.layout import TupleLayout
 from services.parser.flows.framing import NOT_JSON, children, first_record, frame
-from services.parser.flows.groups import Groups
-from services.parser.flows.records import BadRecord, Record, collect, decode
+from services.parser.flows.groups import TupleArrays
+from services.parser.flows.records import BadRecord, LogRecord, collect, decode
 
 STAGE: Final = "parser"
 MAX_ENVELOPES: Final = 16
@@ -77,13 +77,13 @@ class Harvest:
 
     segments: Sequence[Segment]
     source_of: SourceOf
-    records: list[Record] = field(default_factory=list)
+    records: list[LogRecord] = field(default_factory=list)
     segment_of: list[int] = field(default_factory=list)
     offsets: list[int] = field(default_factory=list)
-    layouts: list[Layout] = field(default_factory=list)
+    layouts: list[TupleLayout] = field(default_factory=list)
     first_tuples: list[int] = field(default_factory=list)
     array_ends: list[int] = field(default_factory=list)
-    groups: Groups = field(default_factory=Groups)
+    groups: TupleArrays = field(default_factory=TupleArrays)
     letters: list[DeadLetter] = field(default_factory=list)
     bound: Bound = NO_BOUND
 
@@ -168,7 +168,7 @@ class Harvest:
                 return
         self.refuse(number, offset, Refusal(error.code, str(error), bytes(value)))
 
-    def _append(self, number: int, offset: int, record: Record, layout: Layout) -> None:
+    def _append(self, number: int, offset: int, record: LogRecord, layout: TupleLayout) -> None:
         self.records.append(record)
         self.segment_of.append(number)
         self.offsets.append(offset)

@@ -20,9 +20,9 @@ from libs.common.rows.types.flows import FLOW_SCHEMA
 from services.parser.flows.batch import flow_batch
 from services.parser.flows.columns import flow_columns, is_strict
 from services.parser.flows.examine import BadTuples, examine
-from services.parser.flows.formats.layout import Layout
+from services.parser.flows.formats.layout import TupleLayout
 from services.parser.flows.harvest import Bound, Harvest, Refusal, SourceOf, harvest
-from services.parser.flows.positions import Positions, record_of_array
+from services.parser.flows.positions import TupleNumbers, record_of_array
 from services.parser.flows.tuples import TupleText, tuple_text
 from services.parser.flows.words import Rows
 
@@ -83,7 +83,7 @@ def parse_gathered(gathered: Harvest) -> Parsed:
     counts = np.zeros(len(gathered.groups.tuples), np.int64)
     for part in parts:
         counts[part.arrays] = part.counts
-    positions = Positions(gathered, counts)
+    positions = TupleNumbers(gathered, counts)
     for part in parts:
         _refuse(part, positions, gathered)
     numbers, columns = _in_order([part for part in parts if len(part.good)], positions)
@@ -108,7 +108,7 @@ def _parts(gathered: Harvest) -> list[_Part]:
     return parts
 
 
-def _part(arrays: Rows, tuples: TupleText, layout: Layout) -> _Part:
+def _part(arrays: Rows, tuples: TupleText, layout: TupleLayout) -> _Part:
     if tuples.rows and is_strict(tuples.text):
         columns = flow_columns(tuples.text, tuples.rows, layout)
         if columns is not None:
@@ -122,7 +122,7 @@ def _part(arrays: Rows, tuples: TupleText, layout: Layout) -> _Part:
     return _Part(arrays, tuples.counts, columns, examined.good, examined.bad)
 
 
-def _refuse(part: _Part, positions: Positions, gathered: Harvest) -> None:
+def _refuse(part: _Part, positions: TupleNumbers, gathered: Harvest) -> None:
     """Write dead letters for the bad tuples of `part`."""
     if part.bad is None:
         return
@@ -134,7 +134,7 @@ def _refuse(part: _Part, positions: Positions, gathered: Harvest) -> None:
             gathered.refuse(segment, offset, Refusal(one.code, one.reason, one.data, index))
 
 
-def _in_order(parts: list[_Part], positions: Positions) -> tuple[Rows, dict[str, pa.Array]]:
+def _in_order(parts: list[_Part], positions: TupleNumbers) -> tuple[Rows, dict[str, pa.Array]]:
     """Return the numbers of the good tuples, ascending, and their columns."""
     if not parts:
         return np.arange(0), {}

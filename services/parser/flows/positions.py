@@ -29,7 +29,7 @@ def record_of_array(harvest: Harvest) -> Rows:
     return np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))
 
 
-class Positions:
+class TupleNumbers:
     """Numbers of all tuples, given how many each array has."""
 
     def __init__(self, harvest: Harvest, counts: Rows) -> None:

@@ -8,12 +8,12 @@ import msgspec
 
 from libs.common.messages.dead_letters import ErrorCode
 from services.parser.flows.formats import nsg, vnet
-from services.parser.flows.formats.layout import Layout
+from services.parser.flows.formats.layout import TupleLayout
 from services.parser.flows.framing import NOT_JSON
-from services.parser.flows.groups import Groups, Name
+from services.parser.flows.groups import Name, TupleArrays
 
 
-class Record(msgspec.Struct, gc=False):
+class LogRecord(msgspec.Struct, gc=False):
     """A record of any known category, or a nested envelope (`records`)."""
 
     # Names are the log's own.
@@ -43,13 +43,13 @@ class Record(msgspec.Struct, gc=False):
         return None if self.properties is None else self.properties.Version
 
 
-class _VnetRecord(Record, gc=False):
+class _VnetRecord(LogRecord, gc=False):
     """One in which anything may stand where an NSG record has its body."""
 
     properties: msgspec.Raw = msgspec.Raw()  # type: ignore[assignment]
 
 
-class _NsgRecord(Record, gc=False):
+class _NsgRecord(LogRecord, gc=False):
     """One in which anything may stand where a VNet record has its body."""
 
     flowRecords: msgspec.Raw = msgspec.Raw()  # type: ignore[assignment]  # noqa: N815
@@ -72,7 +72,7 @@ CATEGORIES: Final = frozenset({nsg.CATEGORY, vnet.CATEGORY})
 
 _NO_RECORDS: Final = frozenset({b"[]", b"null"})
 
-_record = msgspec.json.Decoder(Record)
+_record = msgspec.json.Decoder(LogRecord)
 _of_category: Final[dict[str, msgspec.json.Decoder[Any]]] = {
     vnet.CATEGORY: msgspec.json.Decoder(_VnetRecord),
     nsg.CATEGORY: msgspec.json.Decoder(_NsgRecord),
@@ -80,7 +80,7 @@ _of_category: Final[dict[str, msgspec.json.Decoder[Any]]] = {
 _category = msgspec.json.Decoder(_Category)
 
 
-def decode(value: msgspec.Raw | memoryview) -> Record:
+def decode(value: msgspec.Raw | memoryview) -> LogRecord:
     """Read one record.
 
     Raises:
@@ -92,7 +92,7 @@ def decode(value: msgspec.Raw | memoryview) -> Record:
         return _decoded(value, error)
 
 
-def collect(record: Record, groups: Groups) -> Layout:
+def collect(record: LogRecord, groups: TupleArrays) -> TupleLayout:
     """Add the tuple arrays of `record` to `groups` and return their columns.
 
     Raises:
@@ -114,20 +114,20 @@ def collect(record: Record, groups: Groups) -> Layout:
     return layout
 
 
-def _known(layout: Layout | None, record: Record) -> Layout:
+def _known(layout: TupleLayout | None, record: LogRecord) -> TupleLayout:
     if layout is None:
         raise BadRecord(ErrorCode.UNKNOWN_FORMAT, f"{record.category} version {record.version}: no format knows it")
     return layout
 
 
-def _decoded(value: msgspec.Raw | memoryview, error: Exception) -> Record:
+def _decoded(value: msgspec.Raw | memoryview, error: Exception) -> LogRecord:
     """Read by its category what is of the wrong shape: fields that this does not have, and other logs, may be anything."""
     wrong_shape = BadRecord(ErrorCode.BAD_RECORD, f"record of the wrong shape: {error}")
     try:
         found = _category.decode(value)
         decoder = _of_category.get(found.category or "")
         if decoder is not None:
-            record: Record = decoder.decode(value)
+            record: LogRecord = decoder.decode(value)
             return record
     except NOT_JSON:
         raise wrong_shape from None

@@ -40,7 +40,7 @@ LOCKED_RETRY_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class FileLimits:
     """When a file is complete: at so many rows, so many spooled bytes, or so many seconds after its first row."""
 
     rows: int
@@ -49,7 +49,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Outlet:
+class FileOutlet:
     """Where complete files go and how they are made. All tables of one file have one schema."""
 
     directory: Path
@@ -57,7 +57,7 @@ class Outlet:
     template: str  # with {shard} and {sequence}
     extension: str
     write: Callable[[Path, Iterable[pa.Table]], None]
-    limits: Limits
+    limits: FileLimits
 
     def home(self, shard: int) -> Path:
         """Where the state of `shard` is."""
@@ -82,7 +82,7 @@ class _Journal:
 class ShardStore:
     """One open shard. After an exception in a transaction or in `roll` it must be closed and opened anew."""
 
-    def __init__(self, shard: int, outlet: Outlet, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, shard: int, outlet: FileOutlet, clock: Callable[[], float] = time.time) -> None:
         self._shard = shard
         self._outlet = outlet
         self._clock = clock

@@ -28,7 +28,7 @@ import structlog
 
 from libs.common.errors import CodecError, ConfigError, Retry
 from libs.common.security.private_files import private, private_directory
-from services.sinks.local_state.shard_store import HIDDEN, Outlet, ShardStore
+from services.sinks.local_state.shard_store import HIDDEN, FileOutlet, ShardStore
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +46,7 @@ class ShardsSpec:
     """What the shards of one sink have in common."""
 
     kind: str
-    outlet: Outlet
+    outlet: FileOutlet
     prepare: Callable[[sqlite3.Connection], None]  # creates tables, forgets what is old; at opening and once a day
     flush_on_close: bool = True
     settle: Callable[[ShardStore], None] | None = None  # does what is due by time, before files are made; in no transaction

@@ -9,9 +9,9 @@ import pytest
 from libs.common.azure.storage.api import BlobChanged, BlobGone, BlobUnreadable, StorageError, StorageUnavailable
 from libs.common.azure.storage.failures import Refused
 from libs.common.messages.events import BlobObserved
-from libs.common.settings.storage import Layout
+from libs.common.settings.storage import NameLayout
 from services.blob_monitor import metrics
-from services.blob_monitor.environment import Place
+from services.blob_monitor.environment import EnvironmentParts
 from tests.monitor_world import Storage, World, metric, raiser
 
 OBSERVED = "BlobObserved"
@@ -19,7 +19,7 @@ OBSERVED = "BlobObserved"
 
 def test_a_missing_container_and_failing_storage_are_survived() -> None:
     """A storage error costs a pause, never the process, and what comes back is announced."""
-    world = World(layout=Layout.FLAT)
+    world = World(layout=NameLayout.FLAT)
     world.storage.write("a", 1)
     monitor = world.monitor()
     for error in (BlobGone("no such container"), StorageUnavailable("no answer", after=5.0)):
@@ -35,15 +35,15 @@ class TwoEnvironments(World):
     """A second environment, with storage and an interval of its own."""
 
     def __init__(self, interval: float) -> None:
-        super().__init__(layout=Layout.FLAT)
+        super().__init__(layout=NameLayout.FLAT)
         self.other = Storage(self.time)
         self._interval = interval
 
-    def places(self) -> tuple[Place, ...]:
+    def places(self) -> tuple[EnvironmentParts, ...]:
         """Return both."""
         (first,) = super().places()
         territory = replace(first.territories[0], environment="ops")
-        return first, Place("sub.ops", self._interval, (territory,), {"logs": self.other})
+        return first, EnvironmentParts("sub.ops", self._interval, (territory,), {"logs": self.other})
 
 
 def test_environments_are_listed_each_at_its_own_interval_and_fail_alone() -> None:
@@ -93,11 +93,11 @@ class Neighbours(World):
     """One environment with two containers, of which the second can fail; it comes before or after the first."""
 
     def __init__(self, other: str) -> None:
-        super().__init__(layout=Layout.FLAT)
+        super().__init__(layout=NameLayout.FLAT)
         self.other = Storage(self.time)
         self._name = other
 
-    def places(self) -> tuple[Place, ...]:
+    def places(self) -> tuple[EnvironmentParts, ...]:
         """Return the environment."""
         (place,) = super().places()
         (logs,) = place.territories
@@ -133,7 +133,7 @@ def test_one_container_that_fails_does_not_stop_the_others(error: StorageError, 
 def test_a_container_is_in_one_kind_of_trouble_at_a_time() -> None:
     """When storage fails in another way than before, the metric says the new one only."""
     metrics.STORAGE_TROUBLE.clear()  # of other tests
-    world = World(layout=Layout.FLAT)
+    world = World(layout=NameLayout.FLAT)
     monitor = world.monitor()
     place = {"account": "sub.dev", "container": "logs"}
     for error, other in ((BlobGone("?"), Refused), (Refused("?"), BlobGone)):
@@ -145,7 +145,7 @@ def test_a_container_is_in_one_kind_of_trouble_at_a_time() -> None:
 
 def test_storage_that_asks_for_a_pause_gets_it() -> None:
     """An environment whose storage says when to come back is left alone until then."""
-    world = World(layout=Layout.FLAT)
+    world = World(layout=NameLayout.FLAT)
     asked: list[str] = []
 
     def throttled(prefix: str) -> None:
@@ -165,7 +165,7 @@ def test_storage_that_asks_for_a_pause_gets_it() -> None:
 
 def test_a_bug_while_listing_ends_the_process() -> None:
     """What is not a storage error is not swallowed by the thread it happens in."""
-    world = World(layout=Layout.FLAT)
+    world = World(layout=NameLayout.FLAT)
     world.storage.before = raiser(ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
         world.monitor().round()

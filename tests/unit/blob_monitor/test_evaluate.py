@@ -8,17 +8,21 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from libs.common.azure.storage.api import BlobInfo
-from services.blob_monitor.evaluate import Known, Rules, Step, Verdict, evaluate
+from services.blob_monitor.evaluate import Announcement, Known, ScopeRules, Verdict, evaluate
 
 T0 = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 BLOB = BlobInfo("n", "e2", 20, "BlockBlob", T0, T0 - 30 * MINUTE)
 SAME = Known("e2", 20, T0, T0, closed=False)
 OLDER = Known("e1", 10, T0 - MINUTE, T0 - MINUTE, closed=False)
-RULES = Rules(closing_timeout=15 * MINUTE)
-NEVER = Rules()
+RULES = ScopeRules(closing_timeout=15 * MINUTE)
+NEVER = ScopeRules()
 SOON, LATE = T0 + MINUTE, T0 + 15 * MINUTE
-SEEN, GONE_QUIET, BACK = (Step.OBSERVED,), (Step.OBSERVED, Step.CLOSED), (Step.REOPENED, Step.OBSERVED)
+SEEN, GONE_QUIET, BACK = (
+    (Announcement.OBSERVED,),
+    (Announcement.OBSERVED, Announcement.CLOSED),
+    (Announcement.REOPENED, Announcement.OBSERVED),
+)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +37,7 @@ SEEN, GONE_QUIET, BACK = (Step.OBSERVED,), (Step.OBSERVED, Step.CLOSED), (Step.R
         # known
         (SAME, SOON, RULES, Verdict.UNCHANGED, ()),
         (SAME, LATE - timedelta(seconds=1), RULES, Verdict.UNCHANGED, ()),
-        (SAME, LATE, RULES, Verdict.QUIET, (Step.CLOSED,)),
+        (SAME, LATE, RULES, Verdict.QUIET, (Announcement.CLOSED,)),
         (SAME, LATE, NEVER, Verdict.UNCHANGED, ()),
         (replace(SAME, closed=True), LATE, RULES, Verdict.UNCHANGED, ()),
         (replace(OLDER, modified=T0 + MINUTE), SOON, RULES, Verdict.OUTDATED, ()),
@@ -42,7 +46,7 @@ SEEN, GONE_QUIET, BACK = (Step.OBSERVED,), (Step.OBSERVED, Step.CLOSED), (Step.R
         (OLDER, LATE, RULES, Verdict.CHANGED, GONE_QUIET),
         (OLDER, SOON, replace(RULES, minimum_age=2 * MINUTE), Verdict.TOO_YOUNG, ()),
         (replace(OLDER, closed=True), SOON, RULES, Verdict.CHANGED, BACK),
-        (replace(OLDER, closed=True), LATE, RULES, Verdict.CHANGED, (*BACK, Step.CLOSED)),
+        (replace(OLDER, closed=True), LATE, RULES, Verdict.CHANGED, (*BACK, Announcement.CLOSED)),
         # start_over
         (SAME, SOON, replace(RULES, replay_id="r"), Verdict.REPLAYED, SEEN),
         (replace(SAME, replay_id="r"), SOON, replace(RULES, replay_id="r"), Verdict.UNCHANGED, ()),
@@ -62,7 +66,9 @@ SEEN, GONE_QUIET, BACK = (Step.OBSERVED,), (Step.OBSERVED, Step.CLOSED), (Step.R
         (OLDER, SOON, replace(RULES, resume_after=T0 + MINUTE), Verdict.CHANGED, SEEN),
     ],
 )
-def test_what_is_announced(known: Known | None, now: datetime, rules: Rules, verdict: Verdict, steps: tuple[Step, ...]) -> None:
+def test_what_is_announced(
+    known: Known | None, now: datetime, rules: ScopeRules, verdict: Verdict, steps: tuple[Announcement, ...]
+) -> None:
     """Announcements follow from blob, memory, time and rules alone, and the same again announces nothing."""
     decision = evaluate(BLOB, known, now, rules)
     assert (decision.verdict, decision.steps) == (verdict, steps)

@@ -14,7 +14,7 @@ from libs.common.azure.storage.failures import Refused
 from libs.common.errors import ConfigError
 from libs.common.kafka.records import Outbound
 from libs.common.settings import Settings
-from libs.common.settings.storage import Layout
+from libs.common.settings.storage import NameLayout
 from services.blob_monitor.main import places
 from tests.event_grid import encoded, grid_event, plain, written
 from tests.monitor_world import PARTITIONS, TOPICS, FakeQueue, Running, World, hour_blob, metric, raiser
@@ -54,10 +54,10 @@ def _outcome(name: str) -> float:
     return metric("notices_total", {"account": "sub.dev", "outcome": name})
 
 
-@pytest.mark.parametrize("layout", list(Layout))
-def test_a_blob_that_an_event_names_is_announced_without_a_listing(layout: Layout) -> None:
+@pytest.mark.parametrize("layout", list(NameLayout))
+def test_a_blob_that_an_event_names_is_announced_without_a_listing(layout: NameLayout) -> None:
     """In every layout, and again when the blob grows."""
-    name = {Layout.HOURLY: NAME, Layout.DATED: "20260501-a", Layout.FLAT: "a"}[layout]
+    name = {NameLayout.HOURLY: NAME, NameLayout.DATED: "20260501-a", NameLayout.FLAT: "a"}[layout]
     world, events = _world(layout=layout)
     world.storage.write(neighbour := name.replace("A", "B").replace("a", "b"), 5)
     monitor = _started(world)
@@ -229,7 +229,7 @@ def test_without_its_queue_a_monitor_lists_as_often_as_without_events(error: Exc
 
 def test_listings_find_what_no_event_has_told() -> None:
     """They come at an interval of their own."""
-    world, _ = _world(layout=Layout.FLAT)
+    world, _ = _world(layout=NameLayout.FLAT)
     monitor = _started(world, listing_seconds=600)
     monitor.round()
     world.storage.write("a", 10)
@@ -244,7 +244,7 @@ def test_listings_find_what_no_event_has_told() -> None:
 
 def test_a_full_queue_is_read_by_many_requests_at_a_time() -> None:
     """More messages than one request gives are all read in one go."""
-    world, events = _world(layout=Layout.FLAT)
+    world, events = _world(layout=NameLayout.FLAT)
     monitor = _started(world)
     names = [f"blob{number}" for number in range(300)]
     for name in names:
@@ -280,7 +280,7 @@ def test_one_monitor_reads_a_queue_and_owns_all_scopes_of_its_environment() -> N
 
 def test_a_blob_whose_head_is_refused_is_looked_at_by_its_listing() -> None:
     """Blobs under a customer's key, and names that no request can hold, are announced as they are without events."""
-    world, events = _world(layout=Layout.FLAT)
+    world, events = _world(layout=NameLayout.FLAT)
     monitor = _started(world)
     world.storage.write("ab", 10)
     world.storage.write("a", 20)

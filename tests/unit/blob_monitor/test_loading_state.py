@@ -6,7 +6,7 @@ from libs.common.kafka.records import Outbound
 from libs.common.process.health import Health
 from libs.common.process.service import Stop
 from libs.common.process.watch import Watch
-from libs.common.settings.storage import Layout
+from libs.common.settings.storage import NameLayout
 from tests.monitor_world import PARTITIONS, TOPICS, World, metric
 
 OBSERVED = "BlobObserved"
@@ -24,7 +24,7 @@ class Beats(Health):
 
 def test_a_long_state_topic_is_read_with_heartbeats_and_polls() -> None:
     """However long it takes, the process counts as alive and stays in its group."""
-    world = World(layout=Layout.FLAT)
+    world = World(layout=NameLayout.FLAT)
     for number in range(50):
         world.storage.write(f"{number}", 1)
     world.monitor().round()
@@ -37,7 +37,7 @@ def test_a_long_state_topic_is_read_with_heartbeats_and_polls() -> None:
 
 def test_a_long_state_topic_is_left_when_the_process_is_to_end() -> None:
     """A stop does not wait until millions of records are read, or until Kafka answers."""
-    world = World(layout=Layout.FLAT)
+    world = World(layout=NameLayout.FLAT)
     for number in range(50):
         world.storage.write(f"{number}", 1)
     world.monitor().round()
@@ -56,7 +56,7 @@ def test_a_long_state_topic_is_left_when_the_process_is_to_end() -> None:
 
 def test_partitions_that_come_while_the_state_topic_is_read_are_read_again() -> None:
     """What their former owner wrote last may stand behind the end that was asked for before."""
-    world = World(layout=Layout.FLAT)
+    world = World(layout=NameLayout.FLAT)
     world.storage.write("a", 1)
     former = world.monitor()
     former.round()
@@ -79,7 +79,7 @@ def test_partitions_that_come_while_the_state_topic_is_read_are_read_again() -> 
 
 def test_an_unreadable_state_record_is_counted_and_passed_over() -> None:
     """A broken or foreign record in the state topic costs nothing but a line and a count."""
-    world = World(layout=Layout.FLAT)
+    world = World(layout=NameLayout.FLAT)
     world.storage.write("a", 1)
     world.broker.log += [
         Outbound(TOPICS.blob_state, b"not an event", b"sub.dev/logs/a"),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from libs.common.errors import ServerUnreachable
 from libs.common.messages.events import BlobObserved, BlobStatus
-from libs.common.settings.storage import Layout
+from libs.common.settings.storage import NameLayout
 from services.blob_monitor import environment
 from services.blob_monitor.evaluate import Known
 from services.blob_monitor.rows import ROW, RowForm, is_same, round_of, with_round
@@ -116,7 +116,7 @@ def test_an_old_hour_with_an_open_blob_is_followed_without_announcing_its_neighb
 def test_where_names_carry_no_time_a_closed_blob_takes_48_bytes() -> None:
     """All blobs are known at every listing, also after a restart; one that grows keeps its baseline and is reopened."""
     assert ROW.itemsize + 16 == 48
-    world = World(layout=Layout.FLAT)
+    world = World(layout=NameLayout.FLAT)
     for number in range(3_000):
         world.storage.write(name := f"{number:05}", 1)
         aged(world.storage, name, HOUR)
@@ -295,15 +295,15 @@ def test_a_blob_that_left_memory_and_storage_is_forgotten() -> None:
     assert (OBSERVED, NAME) not in world.broker.said()[2:]
 
 
-@pytest.mark.parametrize("layout", [Layout.HOURLY, Layout.FLAT])
-def test_with_closing_switched_off_memory_is_bounded_as_well(layout: Layout) -> None:
+@pytest.mark.parametrize("layout", [NameLayout.HOURLY, NameLayout.FLAT])
+def test_with_closing_switched_off_memory_is_bounded_as_well(layout: NameLayout) -> None:
     """Blobs whose end nobody waits for leave memory with their hour, or are packed; growth of them is found."""
     world = World(layout=layout)
     world.storage.write(NAME, 14)
     monitor = world.monitor(closing_enabled=False, reconcile_seconds=6 * 3600)
     for _ in range(3):
         monitor.round(2 * 3600)
-    assert held(monitor) == (0 if layout is Layout.HOURLY else 1, 0)
+    assert held(monitor) == (0 if layout is NameLayout.HOURLY else 1, 0)
     world.storage.write(NAME, 20)
     monitor.round(6 * 3600)
     assert world.broker.said() == [(OBSERVED, NAME)] * 2

@@ -14,9 +14,9 @@ from libs.common.messages.events import BlobClosed, BlobForgotten, BlobObserved,
 from libs.common.process.health import NO_PARTITIONS, Health
 from libs.common.process.service import Stop
 from libs.common.settings.monitor import DateRange, MonitorSettings
-from libs.common.settings.storage import Layout
+from libs.common.settings.storage import NameLayout
 from services.blob_monitor import metrics
-from services.blob_monitor.listing import Chunk, Job, Kind, Means, Task, units
+from services.blob_monitor.listing import Chunk, Job, JobKind, ListingTask, Means, units
 from services.blob_monitor.sources import Scope
 from tests.monitor_world import PARTITIONS, START, Running, World, aged, hour_blob, metric
 
@@ -68,7 +68,7 @@ def test_a_growing_blob_is_announced_and_stays_open_however_wrong_the_clock_is(o
 
 def test_every_listing_ends_with_its_counts_and_a_time_before_its_first_request() -> None:
     """BlobsListed follows the announcements of its prefix."""
-    world = World(layout=Layout.FLAT, prefix="p/", exclude=("**/no",))
+    world = World(layout=NameLayout.FLAT, prefix="p/", exclude=("**/no",))
     for name in ("p/a", "p/b", "p/no"):
         world.storage.write(name, 10)
     monitor = world.monitor(reconcile_seconds=10_000)
@@ -101,7 +101,7 @@ def test_listings_that_find_nothing_are_written_down_once_in_a_while() -> None:
 
 def test_a_listing_is_written_down_again_when_its_transaction_was_aborted() -> None:
     """What an aborted transaction would have said is said by the next one, also that nothing new was found."""
-    world = World(layout=Layout.FLAT)
+    world = World(layout=NameLayout.FLAT)
     monitor = world.monitor()
     world.broker.aborts = 1
     monitor.round()
@@ -190,7 +190,7 @@ def test_a_full_listing_finds_growth_of_an_older_hour() -> None:
 
 def test_a_vanished_blob_is_closed_and_forgotten_in_the_end() -> None:
     """An open blob that is gone is closed at a full listing; state of one gone for long is removed."""
-    world = World(layout=Layout.FLAT)
+    world = World(layout=NameLayout.FLAT)
     world.storage.write("a", 1)
     world.storage.write("b", 1)
     aged(world.storage, "b", 2 * DAY)
@@ -266,7 +266,7 @@ def test_a_full_listing_lets_go_of_nothing_that_was_found_while_it_ran() -> None
 
 def test_an_aborted_transaction_is_done_again_and_nothing_is_said_twice() -> None:
     """Decisions that did not reach Kafka are made again from what did."""
-    world = World(layout=Layout.FLAT)
+    world = World(layout=NameLayout.FLAT)
     for number in range(700):
         world.storage.write(f"{number:04}", 1)
     world.broker.aborts = 2
@@ -355,7 +355,7 @@ def test_what_moves_is_counted() -> None:
         "transactions_total": {"result": "committed"},
     }
     before = {name: metric(name, labels) for name, labels in names.items()}
-    world = World(layout=Layout.FLAT)
+    world = World(layout=NameLayout.FLAT)
     world.storage.write("a", 1)
     world.storage.before = lambda _: world.time.advance(2)
     began = world.time.now.timestamp()
@@ -421,11 +421,11 @@ def test_listing_a_hundred_thousand_blobs_takes_flat_memory() -> None:
             for number in range(100_000):
                 yield BlobInfo(f"{number:0100}", str(number), 1, "BlockBlob", START, START)
 
-    world = Endless(layout=Layout.FLAT)
+    world = Endless(layout=NameLayout.FLAT)
     setattr(world.storage, "list_blobs", world.blobs)  # noqa: B010
     (place,) = world.places()
-    task = Task(Scope(place.territories[0], ""), ("",))
-    job = Job("sub.dev", Kind.FULL, 0, (), (task,))
+    task = ListingTask(Scope(place.territories[0], ""), ("",))
+    job = Job("sub.dev", JobKind.FULL, 0, (), (task,))
     tracemalloc.start()
     try:
         (unit,) = units(job, Means({"logs": world.storage}, lambda: START, lambda _: iter(())))

@@ -9,7 +9,7 @@ import pytest
 
 from libs.common.azure.storage.api import BlobInfo, StorageUnavailable
 from libs.common.messages.events import BlobClosed, BlobObserved, Stream
-from libs.common.settings.storage import Layout
+from libs.common.settings.storage import NameLayout
 from tests.monitor_world import PARTITIONS, World, aged, hour_blob, raiser
 
 NAME = hour_blob("x=/R1", 12)
@@ -66,7 +66,7 @@ def test_start_from_counts_older_blobs_as_read() -> None:
 
 def test_resume_policy_timestamp_leaves_older_unknown_blobs_alone() -> None:
     """Resuming by time looks only at blobs written after the newest known one, less an overlap."""
-    world = World(layout=Layout.FLAT)
+    world = World(layout=NameLayout.FLAT)
     world.storage.write("known", 1)
     world.monitor(resume_policy="timestamp").round()
     world.storage.write("old", 1)
@@ -142,7 +142,7 @@ def test_start_fresh_goes_by_the_clock_of_storage(off: timedelta) -> None:
 
 def test_start_fresh_begins_before_the_first_blob() -> None:
     """Where nothing is at the first look, everything that comes is read whole."""
-    world = World(layout=Layout.FLAT)
+    world = World(layout=NameLayout.FLAT)
     monitor = world.monitor(start_policy="start_fresh")
     monitor.round()
     world.storage.write("first", 5)
@@ -152,7 +152,7 @@ def test_start_fresh_begins_before_the_first_blob() -> None:
 
 def test_a_first_look_that_fails_is_taken_again() -> None:
     """Storage may be away, or the transaction abort, when a start_fresh begins: nothing is listed before it is written down."""
-    world = World(layout=Layout.FLAT)
+    world = World(layout=NameLayout.FLAT)
     world.storage.write("there", 5)
     world.storage.before = raiser(StorageUnavailable("away", after=1.0))
     monitor = world.monitor(start_policy="start_fresh")

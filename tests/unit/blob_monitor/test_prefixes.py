@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from libs.common.settings.monitor import DateRange, MonitorSettings
-from libs.common.settings.storage import Layout
+from libs.common.settings.storage import NameLayout
 from services.blob_monitor.prefixes import all_prefixes, current_prefixes, time_prefix
 
 NOON = datetime(2026, 5, 2, 12, 30, tzinfo=UTC)
@@ -24,7 +24,7 @@ def settings(**values: Any) -> MonitorSettings:
 def test_the_hourly_layout_lists_the_current_hour_and_those_before_it() -> None:
     """Hours are UTC path hours, newest first, across midnight."""
     after_midnight = datetime(2026, 5, 2, 0, 10, tzinfo=UTC)
-    assert current_prefixes(Layout.HOURLY, "x/", after_midnight, settings(hours_back=2)) == [
+    assert current_prefixes(NameLayout.HOURLY, "x/", after_midnight, settings(hours_back=2)) == [
         "x/y=2026/m=05/d=02/h=00/",
         "x/y=2026/m=05/d=01/h=23/",
         "x/y=2026/m=05/d=01/h=22/",
@@ -45,23 +45,23 @@ def test_the_hourly_layout_lists_the_current_hour_and_those_before_it() -> None:
 )
 def test_the_dated_layout_lists_today_and_a_young_days_yesterday(now: datetime, zone: str, expected: list[str]) -> None:
     """Yesterday is listed as well during the first minutes of the configured zone's day."""
-    assert current_prefixes(Layout.DATED, "k/", now, settings(timezone=zone, end_of_day_overlap_minutes=60)) == expected
+    assert current_prefixes(NameLayout.DATED, "k/", now, settings(timezone=zone, end_of_day_overlap_minutes=60)) == expected
 
 
 def test_the_flat_layout_lists_its_prefix_each_time() -> None:
     """Names without time leave no choice."""
-    assert current_prefixes(Layout.FLAT, "p/", NOON, settings()) == ["p/"]
-    assert all_prefixes(Layout.FLAT, "p/", NOON, settings(date_range={"days_back": 3})) == ["p/"]
+    assert current_prefixes(NameLayout.FLAT, "p/", NOON, settings()) == ["p/"]
+    assert all_prefixes(NameLayout.FLAT, "p/", NOON, settings(date_range={"days_back": 3})) == ["p/"]
 
 
 def test_without_a_date_range_a_full_listing_is_the_whole_prefix() -> None:
     """So it sees every blob, whatever its name."""
-    assert all_prefixes(Layout.HOURLY, "x/", NOON, settings()) == ["x/"]
+    assert all_prefixes(NameLayout.HOURLY, "x/", NOON, settings()) == ["x/"]
 
 
 def test_a_date_range_lists_whole_days_and_the_hours_of_today_that_have_begun() -> None:
     """In UTC a past day is one prefix; today is listed by hours, none in the future."""
-    found = all_prefixes(Layout.HOURLY, "x/", NOON, settings(date_range={"days_back": 1}))
+    found = all_prefixes(NameLayout.HOURLY, "x/", NOON, settings(date_range={"days_back": 1}))
     assert found[0] == "x/y=2026/m=05/d=01/"
     assert found[1:] == [f"x/y=2026/m=05/d=02/h={hour:02}/" for hour in range(13)]
 
@@ -79,8 +79,8 @@ def test_a_local_day_is_listed_by_the_utc_hours_it_overlaps(day: date, zone: str
     """A specific day of a zone is as long as its clocks make it."""
     chosen = settings(timezone=zone, date_range={"specific_date": day, "monitor_current_day": False})
     later = datetime(2026, 12, 1, tzinfo=UTC)
-    assert len(all_prefixes(Layout.HOURLY, "x/", later, chosen)) == hours
-    assert current_prefixes(Layout.HOURLY, "x/", later, chosen) == []
+    assert len(all_prefixes(NameLayout.HOURLY, "x/", later, chosen)) == hours
+    assert current_prefixes(NameLayout.HOURLY, "x/", later, chosen) == []
 
 
 @pytest.mark.parametrize(
@@ -95,14 +95,14 @@ def test_a_local_day_is_listed_by_the_utc_hours_it_overlaps(day: date, zone: str
 )
 def test_a_day_days_back_and_today_are_separate_choices(chosen: dict[str, Any], expected: list[str]) -> None:
     """Each adds its days to a full listing, and only today is listed at every interval."""
-    assert all_prefixes(Layout.DATED, "k/", NOON, settings(date_range=chosen)) == expected
+    assert all_prefixes(NameLayout.DATED, "k/", NOON, settings(date_range=chosen)) == expected
     today = [] if "monitor_current_day" in chosen else ["k/20260502"]
-    assert current_prefixes(Layout.DATED, "k/", NOON, settings(date_range=chosen)) == today
+    assert current_prefixes(NameLayout.DATED, "k/", NOON, settings(date_range=chosen)) == today
 
 
 def test_the_dated_layout_lists_the_days_of_the_range() -> None:
     """Days back are counted from today in the configured zone."""
-    assert all_prefixes(Layout.DATED, "k/", NOON, settings(date_range={"days_back": 2})) == [
+    assert all_prefixes(NameLayout.DATED, "k/", NOON, settings(date_range={"days_back": 2})) == [
         "k/20260430",
         "k/20260501",
         "k/20260502",
@@ -112,12 +112,12 @@ def test_the_dated_layout_lists_the_days_of_the_range() -> None:
 @pytest.mark.parametrize(
     ("layout", "name", "expected"),
     [
-        (Layout.HOURLY, "x/y=2026/m=05/d=01/h=07/m=00/macAddress=1/PT1H.json", "x/y=2026/m=05/d=01/h=07/"),
-        (Layout.DATED, "x/20260501.api-1.gz", "x/20260501"),
-        (Layout.DATED, "x/readme", "x/readme"),
-        (Layout.FLAT, "x/a", "x/a"),
+        (NameLayout.HOURLY, "x/y=2026/m=05/d=01/h=07/m=00/macAddress=1/PT1H.json", "x/y=2026/m=05/d=01/h=07/"),
+        (NameLayout.DATED, "x/20260501.api-1.gz", "x/20260501"),
+        (NameLayout.DATED, "x/readme", "x/readme"),
+        (NameLayout.FLAT, "x/a", "x/a"),
     ],
 )
-def test_an_open_blob_is_followed_by_the_hour_or_day_it_lies_in(layout: Layout, name: str, expected: str) -> None:
+def test_an_open_blob_is_followed_by_the_hour_or_day_it_lies_in(layout: NameLayout, name: str, expected: str) -> None:
     """A name without time is followed by itself."""
     assert time_prefix(layout, "x/", name) == expected

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from libs.common.azure.storage.api import StorageUnavailable
-from libs.common.settings.storage import Layout
+from libs.common.settings.storage import NameLayout
 from services.blob_monitor.prefixes import end_of_hour
 from tests.monitor_world import START, World, hour_blob, metric, raiser
 
@@ -128,7 +128,7 @@ def test_a_container_that_fails_is_reported_once_however_many_listings_of_it_go_
 
 def test_layouts_without_hours_are_listed_every_half_minute_unless_told() -> None:
     """The interval that nobody has set depends on the layout."""
-    world = World(layout=Layout.FLAT)
+    world = World(layout=NameLayout.FLAT)
     world.interval = None
     monitor = world.monitor(reconcile_seconds=100_000)
     monitor.round()

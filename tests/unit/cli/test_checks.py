@@ -10,7 +10,7 @@ import pytest
 
 from libs.common.errors import ConfigError
 from libs.common.settings import Settings, load_settings
-from services.cli.config.checks import IDLE, Check, Verdict, builds, connections, tried
+from services.cli.config.checks import IDLE, Check, CheckResult, builds, connections, tried
 from tests.unit.cli.test_commands import run
 
 SASL = {"security_protocol": "SASL_SSL", "sasl_username": "me"}
@@ -30,7 +30,7 @@ def subscription(**storages: object) -> object:
     return {"s": {"environments": {name: {"storage": storage, "sources": sources} for name, storage in storages.items()}}}
 
 
-def verdicts(checked: Settings) -> dict[str, Verdict]:
+def verdicts(checked: Settings) -> dict[str, CheckResult]:
     """Make the checks that need no server."""
     return {verdict.what: verdict for verdict in tried(builds(checked))}
 
@@ -86,7 +86,7 @@ def test_a_problem_of_storage_is_said_once_and_for_every_environment(tmp_path: P
 def test_without_anything_to_read_it_is_said_who_starts_and_who_does_not(tmp_path: Path) -> None:
     """The monitor starts and finds nothing; ingest refuses."""
     found = verdicts(settings(tmp_path, subscriptions={}))
-    assert found["blob-monitor"] == Verdict("blob-monitor", remark=IDLE)
+    assert found["blob-monitor"] == CheckResult("blob-monitor", remark=IDLE)
     assert "does not start" in str(found["ingest"].error)
 
 

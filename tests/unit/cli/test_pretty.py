@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from services.cli.pretty import Table, show_table
-from services.cli.up.supervisor import Change, State
+from services.cli.up.supervisor import ProgramState, StateChange
 from services.cli.up.view import View
 from tests.unit.cli.test_terminal import EVIL, SHOWN
 
@@ -129,7 +129,7 @@ def test_what_up_shows_is_coloured_on_a_terminal_only(tmp_path: Path) -> None:
     for out in (terminal, file):
         view = View(out)
         view.server("kafka", "127.0.0.1:9092")
-        view.changed(Change("parser", State.FAILED, f"it said {EVIL}"))
+        view.changed(StateChange("parser", ProgramState.FAILED, f"it said {EVIL}"))
         view.stopped(tmp_path)
     assert "\x1b" not in file.getvalue()
     assert _without_colour(terminal.getvalue()) == file.getvalue()

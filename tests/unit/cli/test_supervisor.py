@@ -18,9 +18,9 @@ from services.cli.up.supervisor import (
     CRASH_LOOP,
     FIRST_DELAY,
     GOOD_RUN_SECONDS,
-    Change,
     Program,
-    State,
+    ProgramState,
+    StateChange,
     Supervisor,
     how_it_ended,
 )
@@ -67,10 +67,10 @@ def wait_for(done: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def changes_until(supervisor: Supervisor, state: State) -> list[Change]:
+def changes_until(supervisor: Supervisor, state: ProgramState) -> list[StateChange]:
     """Step until some program comes into `state`."""
     deadline = time.monotonic() + SECONDS
-    seen: list[Change] = []
+    seen: list[StateChange] = []
     while time.monotonic() < deadline:
         seen += supervisor.step()
         if any(change.state is state for change in seen):
@@ -84,13 +84,13 @@ def test_a_program_that_ends_is_started_again_after_a_delay_that_grows(supervise
     clock = Clock()
     supervisor = supervise("raise SystemExit(7)", clock=clock)
     supervisor.start()
-    first = changes_until(supervisor, State.WAITING)[-1]
+    first = changes_until(supervisor, ProgramState.WAITING)[-1]
     assert "exit code 7" in first.detail
     assert supervisor.step() == [], "it waits for its delay"
     clock.now += FIRST_DELAY
-    again = changes_until(supervisor, State.STARTING)[-1]
+    again = changes_until(supervisor, ProgramState.STARTING)[-1]
     assert again.detail == "restart 1"
-    changes_until(supervisor, State.WAITING)
+    changes_until(supervisor, ProgramState.WAITING)
     assert supervisor.children[0].start_again_at == clock.now + 2 * FIRST_DELAY
 
 
@@ -99,11 +99,11 @@ def test_a_program_that_refuses_its_settings_says_why_and_is_tried_again(supervi
     clock = Clock()
     supervisor = supervise("import sys; print('sinks.file: unknown', file=sys.stderr); sys.exit(2)", clock=clock)
     supervisor.start()
-    change = changes_until(supervisor, State.FAILED)[-1]
+    change = changes_until(supervisor, ProgramState.FAILED)[-1]
     assert change.detail.startswith("sinks.file: unknown (exit code 2); retrying in 1 s; see ")
     assert [child.program.name for child in supervisor.failed()] == ["p0"]
     clock.now += FIRST_DELAY
-    changes_until(supervisor, State.STARTING)
+    changes_until(supervisor, ProgramState.STARTING)
     assert [child.program.name for child in supervisor.failed()] == ["p0"], "it has not run since"
 
 
@@ -115,11 +115,11 @@ def test_one_program_that_cannot_run_leaves_the_others_alone(supervise: Callable
     bad, good = supervisor.children
     for _ in range(CRASH_LOOP):
         assert supervisor.failed() == []
-        changes_until(supervisor, State.WAITING)
+        changes_until(supervisor, ProgramState.WAITING)
         clock.now = bad.start_again_at
         supervisor.step()
     assert supervisor.failed() == [bad]
-    assert (good.state, good.restarts) == (State.READY, 0)
+    assert (good.state, good.restarts) == (ProgramState.READY, 0)
 
 
 def test_a_program_that_runs_well_for_a_minute_has_a_clean_slate(supervise: Callable[..., Supervisor], tmp_path: Path) -> None:
@@ -130,12 +130,12 @@ def test_a_program_that_runs_well_for_a_minute_has_a_clean_slate(supervise: Call
     supervisor.start()
     child = supervisor.children[0]
     for _ in range(CRASH_LOOP):
-        changes_until(supervisor, State.WAITING)
+        changes_until(supervisor, ProgramState.WAITING)
         if child.failures == CRASH_LOOP:
             (tmp_path / "good").touch()
         clock.now = child.start_again_at
         supervisor.step()
-    assert child.state is State.STARTING
+    assert child.state is ProgramState.STARTING
     clock.now += GOOD_RUN_SECONDS + 1
     supervisor.step()
     assert (child.failures, child.delay) == (0, FIRST_DELAY)
@@ -153,7 +153,7 @@ def test_a_killed_guard_takes_its_program_with_it(supervise: Callable[..., Super
     guard.kill()
     if sys.platform.startswith("linux"):
         wait_for(lambda: not is_alive(program))  # before anybody looks
-    assert "killed by SIGKILL" in changes_until(supervisor, State.WAITING)[-1].detail
+    assert "killed by SIGKILL" in changes_until(supervisor, ProgramState.WAITING)[-1].detail
     wait_for(lambda: not is_alive(program))
 
 
@@ -180,14 +180,14 @@ def test_a_program_that_cannot_be_started_now_is_put_off(supervise: Callable[...
     clock = Clock()
     supervisor = supervise("raise SystemExit(1)", clock=clock)
     supervisor.start()
-    changes_until(supervisor, State.WAITING)
+    changes_until(supervisor, ProgramState.WAITING)
     (tmp_path / "p0.log").unlink()
     (tmp_path / "p0.log").mkdir()
     clock.now += FIRST_DELAY
     assert supervisor.step()[0].detail.startswith("cannot start: Is a directory; retrying in 2 s")
     (tmp_path / "p0.log").rmdir()
     clock.now += 2 * FIRST_DELAY
-    assert supervisor.step()[0].state is State.STARTING
+    assert supervisor.step()[0].state is ProgramState.STARTING
 
 
 def test_a_successor_waits_for_the_health_port(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_a_successor_waits_for_the_health_port(tmp_path: Path) -> None:
     supervisor = Supervisor([program], clock)
     supervisor.start()
     try:
-        changes_until(supervisor, State.WAITING)
+        changes_until(supervisor, ProgramState.WAITING)
         with socket.create_server((LOOPBACK, port)):
             clock.now += FIRST_DELAY
             assert [change.detail for change in supervisor.step()] == [
@@ -207,7 +207,7 @@ def test_a_successor_waits_for_the_health_port(tmp_path: Path) -> None:
             clock.now += FIRST_DELAY
             assert supervisor.step() == []
         clock.now += FIRST_DELAY
-        assert changes_until(supervisor, State.STARTING)[-1].detail == "restart 1"
+        assert changes_until(supervisor, ProgramState.STARTING)[-1].detail == "restart 1"
     finally:
         supervisor.stop()
 
@@ -216,7 +216,7 @@ def test_a_killed_program_is_reported_with_its_signal(supervise: Callable[..., S
     """The detail of a child that a signal ended names the signal."""
     supervisor = supervise("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     supervisor.start()
-    assert "killed by SIGKILL" in changes_until(supervisor, State.WAITING)[-1].detail
+    assert "killed by SIGKILL" in changes_until(supervisor, ProgramState.WAITING)[-1].detail
 
 
 def test_a_killed_guard_is_reported_in_the_same_way() -> None:
@@ -244,13 +244,13 @@ def test_a_program_that_is_not_ready_for_a_while_is_left_alone(tmp_path: Path) -
     supervisor = Supervisor([program])
     supervisor.start()
     try:
-        changes_until(supervisor, State.READY)
+        changes_until(supervisor, ProgramState.READY)
         mark.touch()
         deadline = time.monotonic() + SECONDS
         while is_ready(port):
             assert time.monotonic() < deadline
         assert supervisor.step() == []
-        assert (supervisor.children[0].state, supervisor.children[0].restarts) == (State.READY, 0)
+        assert (supervisor.children[0].state, supervisor.children[0].restarts) == (ProgramState.READY, 0)
     finally:
         supervisor.stop()
 
@@ -291,4 +291,4 @@ def test_stopping_asks_programs_to_end_in_order(supervise: Callable[..., Supervi
         time.sleep(0.02)
     supervisor.stop()
     assert (tmp_path / "ended").read_text() == "ab"
-    assert [child.state for child in supervisor.children] == [State.STOPPED, State.STOPPED]
+    assert [child.state for child in supervisor.children] == [ProgramState.STOPPED, ProgramState.STOPPED]

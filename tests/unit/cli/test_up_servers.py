@@ -14,7 +14,7 @@ import pytest
 from libs.local.ports import LOOPBACK
 from libs.local.process import Launch, LocalServer
 from services.cli.up.servers import Servers
-from services.cli.up.supervisor import Change, State
+from services.cli.up.supervisor import ProgramState, StateChange
 
 SECONDS = 20.0
 
@@ -50,10 +50,10 @@ def servers(server: _Script) -> Servers:
     return kept
 
 
-def steps(servers: Servers, done: Callable[[list[Change]], object]) -> list[Change]:
+def steps(servers: Servers, done: Callable[[list[StateChange]], object]) -> list[StateChange]:
     """Step until what was seen is enough."""
     deadline = time.monotonic() + SECONDS
-    seen: list[Change] = []
+    seen: list[StateChange] = []
     while not done(seen):
         assert time.monotonic() < deadline, seen
         seen += servers.step()
@@ -70,11 +70,11 @@ def test_a_server_that_ends_is_started_again_while_other_work_is_done(
     assert server._process is not None
     os.kill(server._process.pid, signal.SIGKILL)
     assert steps(servers, lambda seen: seen)[0].detail == f"it ended; see {server.log_path}"
-    steps(servers, lambda _: servers.kept[0].state is State.STARTING)
+    steps(servers, lambda _: servers.kept[0].state is ProgramState.STARTING)
     assert servers.step() == []
     assert not servers.is_ready(server)
     gate.touch()
-    assert steps(servers, lambda seen: seen) == [Change("script", State.READY)]
+    assert steps(servers, lambda seen: seen) == [StateChange("script", ProgramState.READY)]
     assert servers.is_ready(server)
     assert server.running
 
@@ -94,7 +94,7 @@ def test_a_server_that_does_not_come_up_is_tried_again(server: _Script, servers:
         now = servers.kept[0].again_at
     assert delays == [1.0, 2.0, 4.0]
     server.line = _Script.line
-    assert steps(servers, lambda seen: seen)[-1].state is State.READY
+    assert steps(servers, lambda seen: seen)[-1].state is ProgramState.READY
 
 
 def test_a_server_whose_port_is_taken_waits_for_it(server: _Script, servers: Servers) -> None:
@@ -104,13 +104,13 @@ def test_a_server_whose_port_is_taken_waits_for_it(server: _Script, servers: Ser
     with socket.create_server((LOOPBACK, server.port)):
         server.kill()
         seen = steps(servers, lambda seen: len(seen) > 1)
-        assert seen[-1] == Change(
-            "script", State.WAITING, f"waiting for its port {server.port}, which another process is using"
+        assert seen[-1] == StateChange(
+            "script", ProgramState.WAITING, f"waiting for its port {server.port}, which another process is using"
         )
         now += 1
         assert servers.step() == []
     now += 1
-    assert steps(servers, lambda seen: seen)[-1].state is State.READY
+    assert steps(servers, lambda seen: seen)[-1].state is ProgramState.READY
 
 
 def test_a_server_can_be_started_anew_though_it_runs(server: _Script, servers: Servers) -> None:
@@ -120,8 +120,8 @@ def test_a_server_can_be_started_anew_though_it_runs(server: _Script, servers: S
     before = server._process
     server_ignores_us = "trap '' TERM; echo ready; while :; do sleep 0.1; done"
     server.line = server_ignores_us
-    assert servers.restart(server, "it is deaf") == [Change("script", State.WAITING, "it is deaf")]
-    assert steps(servers, lambda seen: seen)[-1].state is State.READY
+    assert servers.restart(server, "it is deaf") == [StateChange("script", ProgramState.WAITING, "it is deaf")]
+    assert steps(servers, lambda seen: seen)[-1].state is ProgramState.READY
     assert server._process is not before
     server.line = _Script.line
     deaf = server._process
@@ -129,5 +129,5 @@ def test_a_server_can_be_started_anew_though_it_runs(server: _Script, servers: S
     assert servers.step() == []
     assert server._process is deaf
     now += 60
-    assert steps(servers, lambda seen: seen)[-1].state is State.READY
+    assert steps(servers, lambda seen: seen)[-1].state is ProgramState.READY
     assert server._process is not deaf

@@ -9,7 +9,7 @@ import pytest
 
 from libs.common.errors import ConfigError
 from services.cli.probe import Families
-from services.cli.up.supervisor import CRASH_LOOP, Child, Program, State
+from services.cli.up.supervisor import CRASH_LOOP, Child, Program, ProgramState
 from services.cli.up.trouble import STILL_SECONDS, UNREADY_SECONDS, Look, Troubles
 
 
@@ -27,7 +27,7 @@ class _Screen:
 
     def __init__(self) -> None:
         self.now = 1000.0
-        self.child = Child(Program("sink-x", (), {}, Path("x.log"), health_port=1), state=State.READY)
+        self.child = Child(Program("sink-x", (), {}, Path("x.log"), health_port=1), state=ProgramState.READY)
         self._troubles = Troubles(clock=lambda: self.now)
 
     def look(self, families: Families, reason: str | None = None, *, after: float = 0.0) -> str | None:
@@ -109,8 +109,8 @@ def test_a_program_that_does_not_answer_is_shown(screen: _Screen) -> None:
 @pytest.mark.parametrize(("failures", "exit_code"), [(CRASH_LOOP, 1), (1, ConfigError.exit_code)])
 def test_a_program_that_cannot_run_is_shown_with_its_reason(screen: _Screen, failures: int, exit_code: int) -> None:
     """At every look, from the first on, for as long as it does not run."""
-    screen.child.state, screen.child.failures, screen.child.exit_code = State.WAITING, failures, exit_code
+    screen.child.state, screen.child.failures, screen.child.exit_code = ProgramState.WAITING, failures, exit_code
     screen.child.why = "no template"
     assert screen.look({}, screen.child.why) == "sink-x         failed    no template; see x.log"
-    screen.child.state = State.READY
+    screen.child.state = ProgramState.READY
     assert screen.look(metrics(0, 0)) is None

@@ -17,7 +17,7 @@ from libs.common.rows.wire import encode_rows
 from libs.common.settings.kafka import KafkaSettings
 from services.cli.probe import Families
 from services.cli.up import view as up_view
-from services.cli.up.supervisor import Child, Program, State, Supervisor
+from services.cli.up.supervisor import Child, Program, ProgramState, Supervisor
 from services.cli.up.view import REFRESH_SECONDS, SAMPLE_LINES, Count, View, fitted
 from tests.flows import rows
 
@@ -34,7 +34,7 @@ def test_the_counts_of_all_programs_are_shown_whatever_they_wait_for(tmp_path: P
     """Dead letters of every service are added up, and a service that is not ready again after its restart counts as well."""
     letters = {"blob-monitor": 1, "ingest": 2, "parser": 4, "sink-a": 8}
     children = [
-        Child(Program(name, (), {}, tmp_path / name, health_port=number), state=State.STARTING, restarts=1)
+        Child(Program(name, (), {}, tmp_path / name, health_port=number), state=ProgramState.STARTING, restarts=1)
         for name, number in letters.items()
     ]
     shown: Families = {"blobtide_sink_rows_total": [({"sink": "a", "outcome": "written"}, 1_000.0)]}
@@ -57,7 +57,7 @@ def test_why_partitions_are_missing_is_said_once(tmp_path: Path, monkeypatch: py
     """While a server is away the line about it is enough; what waits for something else is shown beside it."""
     reasons = {1: NO_PARTITIONS, 2: "batch waits for its destination: 404"}
     children = [
-        Child(Program(f"sink-{port}", (), {}, tmp_path / "log", health_port=port), state=State.READY) for port in reasons
+        Child(Program(f"sink-{port}", (), {}, tmp_path / "log", health_port=port), state=ProgramState.READY) for port in reasons
     ]
     monkeypatch.setattr(up_view, "metrics_of", lambda _: {})
     monkeypatch.setattr(up_view, "why_not_ready", reasons.get)
@@ -134,7 +134,7 @@ def test_storage_that_cannot_be_listed_is_shown(error: str, said: str, tmp_path:
     monkeypatch.setattr(up_view, "metrics_of", lambda _: answers.pop(0))
     monkeypatch.setattr(up_view, "why_not_ready", lambda _: None)
     program = Program("blob-monitor", (), {}, tmp_path / "blob-monitor.log", health_port=1)
-    supervisor = Supervisor([program], children=[Child(program, state=State.READY)])
+    supervisor = Supervisor([program], children=[Child(program, state=ProgramState.READY)])
     out, clock = StringIO(), itertools.count(step=int(REFRESH_SECONDS))
     view = View(out, clock=lambda: float(next(clock)))
     while answers:

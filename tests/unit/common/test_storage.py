@@ -25,11 +25,11 @@ from libs.common.azure.storage.credentials import (
     MOST_BYTES,
     Authoriser,
     Endpoint,
-    Identity,
-    Login,
-    Request,
     SharedAccessSignature,
     SharedKey,
+    StorageLogin,
+    StorageRequest,
+    TokenIdentity,
     resolve,
     resolve_queues,
 )
@@ -67,7 +67,7 @@ def test_every_way_to_sign_in_gives_an_endpoint_and_an_authoriser(
     settings: dict[str, Any], endpoint: Endpoint, authoriser: Authoriser
 ) -> None:
     """Connection string, key and SAS say where the account is and how requests are signed."""
-    assert resolve(StorageAccount(**settings), "sub.dev") == Login(endpoint, authoriser)
+    assert resolve(StorageAccount(**settings), "sub.dev") == StorageLogin(endpoint, authoriser)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_every_answer_of_a_queue_has_one_meaning(status: int, code: str, kind: t
 def test_the_emulators_short_connection_string_and_an_identity_are_understood() -> None:
     """UseDevelopmentStorage means the local emulator; without any secret the process's Azure identity signs in."""
     assert resolve(StorageAccount(connection_string=SecretStr("UseDevelopmentStorage=true")), "s.e").endpoint == EMULATOR
-    assert isinstance(resolve(StorageAccount(account_name="account"), "s.e").authoriser, Identity)
+    assert isinstance(resolve(StorageAccount(account_name="account"), "s.e").authoriser, TokenIdentity)
 
 
 class _Credential:
@@ -189,8 +189,8 @@ class _Credential:
         return AccessToken(f"token{self.asked}", int(self.now) + 3600)
 
 
-def _bearer(identity: Identity) -> str:
-    request = Request("GET", "/")
+def _bearer(identity: TokenIdentity) -> str:
+    request = StorageRequest("GET", "/")
     identity.authorise(request)
     return request.headers["Authorization"]
 
@@ -199,7 +199,7 @@ def _bearer(identity: Identity) -> str:
 def test_an_identity_that_fails_is_storage_that_is_away(error: Exception) -> None:
     """Whatever the identity library raises, for example while its token file is replaced, passes and is asked for again."""
     credential = _Credential()
-    identity = Identity(credential, lambda: credential.now)
+    identity = TokenIdentity(credential, lambda: credential.now)
     credential.error = error
     with pytest.raises(StorageUnavailable, match=f"no token from Azure identity .*: {error}"):
         _bearer(identity)
@@ -210,7 +210,7 @@ def test_an_identity_that_fails_is_storage_that_is_away(error: Exception) -> Non
 def test_a_token_is_used_until_it_expires_while_it_cannot_be_renewed() -> None:
     """A token is renewed before it expires; if that fails it serves on, and the next try is not that of the next request."""
     credential = _Credential()
-    identity = Identity(credential, lambda: credential.now)
+    identity = TokenIdentity(credential, lambda: credential.now)
     assert _bearer(identity) == "Bearer token1"
     credential.now, credential.error = 3400.0, OSError("no token file")
     assert [_bearer(identity) for _ in range(3)] == ["Bearer token1"] * 3
@@ -258,7 +258,7 @@ def test_requests_are_signed_as_the_official_client_signs_them(
 ) -> None:
     """Our Shared Key signature equals the SDK's."""
     headers = {"x-ms-date": "Fri, 01 May 2026 12:00:00 GMT", "x-ms-version": "2023-11-03", **headers}
-    ours = Request("GET", path, query, dict(headers))
+    ours = StorageRequest("GET", path, query, dict(headers))
     SharedKey("devstoreaccount1", b"secret-key").authorise(ours)
     theirs = HttpRequest("GET", f"http://127.0.0.1:10000{path}", headers=dict(headers))
     theirs.format_parameters({name: _quoted(value) for name, value in query.items()})
@@ -453,8 +453,8 @@ def test_a_body_that_comes_in_drops_is_given_up() -> None:
         account = StorageAccount(account_url=f"http://{address}/a", account_key=SecretStr(KEY))
         service = BlobService(account, "s.e", RetryPolicy(deadline=0.0), clock=lambda: next(seconds))
         with pytest.raises(StorageUnavailable, match="too slowly: 4 bytes in 80 s"):
-            service.send(Request("GET", "/logs/a"), lambda response: response.body)
-        assert service.send(Request("GET", "/logs/a"), lambda response: response.body) == large
+            service.send(StorageRequest("GET", "/logs/a"), lambda response: response.body)
+        assert service.send(StorageRequest("GET", "/logs/a"), lambda response: response.body) == large
 
 
 def test_a_proxy_is_told_where_to_go_and_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:

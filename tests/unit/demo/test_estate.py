@@ -16,7 +16,7 @@ from libs.common.messages.blobs import BlobId
 from libs.common.rows.types.flows import FLOW_SCHEMA
 from libs.demo.commits import Action, Logs, MinuteCommit, collect
 from libs.demo.estate import Estate
-from libs.demo.spec import EstateSpec, Kind, Style
+from libs.demo.spec import EstateSpec, LogKind, Style
 from tests import flow_text
 from tests.flows import values_of
 
@@ -279,7 +279,7 @@ def test_some_blocks_hold_two_records(commits: list[MinuteCommit]) -> None:
 
 def test_a_log_may_change_its_version_in_mid_blob() -> None:
     """With an upgrade, version 1 records are followed by version 2 records in one blob, and the truth follows."""
-    logs = collect(Estate(EstateSpec(nics=4, kinds=(Kind.NSG1,), minutes=6, upgrade_after=3)).commits())
+    logs = collect(Estate(EstateSpec(nics=4, kinds=(LogKind.NSG1,), minutes=6, upgrade_after=3)).commits())
     assert truth_equals_text(logs)
     for data in logs.blobs.values():
         assert [record["properties"]["Version"] for _, record in flow_text.records(data)] == [1, 1, 1, 2, 2, 2]
@@ -306,7 +306,7 @@ def test_interfaces_are_as_busy_as_asked(rate: int) -> None:
 
 def test_blobs_do_not_depend_on_how_many_interfaces_fit_in_memory() -> None:
     """An estate that is generated in several groups has one truth and blobs for all interfaces."""
-    spec = EstateSpec(nics=3, tuples_per_minute=90_000, minutes=1, kinds=(Kind.NSG2,))
+    spec = EstateSpec(nics=3, tuples_per_minute=90_000, minutes=1, kinds=(LogKind.NSG2,))
     logs = collect(Estate(spec).commits())
     assert len(logs.blobs) == 3
     assert set(logs.truth["blob"].cast(pa.string()).unique().to_pylist()) == set(map(str, logs.blobs))

@@ -14,7 +14,7 @@ from libs.common.messages.blobs import BlobId
 from libs.common.process.service import Stop
 from libs.demo.commits import Action, MinuteCommit, collect
 from libs.demo.estate import Estate
-from libs.demo.player import Pace, Played, Player
+from libs.demo.player import PlaybackPace, Played, Player
 from libs.demo.spec import EstateSpec
 
 SPEC = EstateSpec(nics=10, tuples_per_minute=5, minutes=62)
@@ -58,7 +58,12 @@ class Shelf:
         return {BlobId("demo.local", t.container, t.name): b"".join(blocks.values()) for t, blocks in self.committed.items()}
 
 
-def play(shelf: Shelf, heard: list[MinuteCommit] | None = None, pace: Pace = Pace(0), stop: Stop | None = None) -> Played:  # noqa: B008
+def play(
+    shelf: Shelf,
+    heard: list[MinuteCommit] | None = None,
+    pace: PlaybackPace = PlaybackPace(0),  # noqa: B008
+    stop: Stop | None = None,
+) -> Played:
     """Play the estate on `shelf`."""
     on_commit = lambda commit, _: heard.append(commit) if heard is not None else None  # noqa: E731
     return Player(shelf, pace, on_commit).play(Estate(SPEC).commits(), stop or Stop())
@@ -135,7 +140,7 @@ def test_speed_decides_when_commits_are_given_out() -> None:
     """At speed 60 a minute of log time takes a second."""
     time = Time(0.0)
     heard: list[MinuteCommit] = []
-    play(Shelf(), heard, Pace(60, clock=lambda: time.now, sleep=time.sleep))
+    play(Shelf(), heard, PlaybackPace(60, clock=lambda: time.now, sleep=time.sleep))
     span = max(commit.due for commit in heard) - min(commit.due for commit in heard)
     assert time.now == pytest.approx(span.total_seconds() / 60, abs=2)
 
@@ -145,7 +150,7 @@ def test_the_clock_is_never_overtaken() -> None:
     start = SPEC.start.timestamp()
     time = Time(start + 30 * 60)
     given: list[float] = []
-    pace = Pace(0, never_ahead_of_clock=True, clock=lambda: time.now, sleep=time.sleep)
+    pace = PlaybackPace(0, never_ahead_of_clock=True, clock=lambda: time.now, sleep=time.sleep)
     player = Player(Shelf(), pace, lambda commit, _: given.append(time.now - commit.due.timestamp()))
     player.play(Estate(SPEC).commits(), Stop())
     assert min(given) >= 0

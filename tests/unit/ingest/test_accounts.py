@@ -12,8 +12,8 @@ from libs.common.kafka.records import Inbound
 from libs.common.process.health import NO_PARTITIONS
 from services.ingest.app import FEWEST_REFUSALS, MOST_CHANGES, SMALLEST_GRANT
 from services.ingest.pending import backlog
-from services.ingest.reading.reader import Reader
-from services.ingest.work import Step, Task
+from services.ingest.reading.reader import BlobReader
+from services.ingest.work import ReadingTask, Step
 from tests.ingest_world import LIMITS, PARTITION, TOPICS, FakeSession, Site, lines
 from tests.metric_values import since_now, value
 
@@ -91,8 +91,8 @@ def test_an_account_that_did_not_answer_is_tried_with_few_bytes() -> None:
     """The memory that is reserved for it while it may hang is small; once it answers it gets its share again."""
     asked: list[int] = []
 
-    class Watched(Reader):
-        def step(self, container: Container, task: Task) -> Step:
+    class Watched(BlobReader):
+        def step(self, container: Container, task: ReadingTask) -> Step:
             asked.append(task.allowance)
             if len(asked) == 1:
                 raise StorageUnavailable("away", after=0.0)
@@ -175,8 +175,8 @@ def test_what_needs_more_than_a_steps_share_is_read_one_at_a_time() -> None:
     share, wide, most = 65_536, 0, 0
     lock = Lock()
 
-    class Watched(Reader):
-        def step(self, container: Container, task: Task) -> Step:
+    class Watched(BlobReader):
+        def step(self, container: Container, task: ReadingTask) -> Step:
             nonlocal wide, most
             with lock:
                 wide += task.allowance > share

@@ -29,7 +29,7 @@ from libs.common.settings.ingest import IngestSettings
 from libs.common.settings.kafka import KafkaSettings
 from services.ingest.main import build
 from services.ingest.pending import intake
-from services.ingest.pending.checkpoints import Checkpoints, Pace, Topic
+from services.ingest.pending.checkpoints import Checkpoints, LoadingTimes, Topic
 from tests.blob_container import EPOCH
 from tests.blob_reading import assert_tiles
 from tests.checkpoint_table import FakeLookup, FakeTable
@@ -163,7 +163,7 @@ def test_a_long_load_of_checkpoints_is_no_standstill() -> None:
             yield Inbound(TOPICS.checkpoints, 0, number, 0, b"%d" % number, b"", ())
 
     topic = Topic(lambda apply: FakeTable(slow, apply), FakeLookup(slow))
-    assert Checkpoints(topic, Pace(30.0, 300.0)).load([0], health.beat) == 10
+    assert Checkpoints(topic, LoadingTimes(30.0, 300.0)).load([0], health.beat) == 10
     assert health.alive()
 
 

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from libs.common.messages.events import Stream
-from services.ingest.work import Ending, Skip
+from services.ingest.work import GenerationEnd, Skip
 from tests.blob_container import EPOCH
 from tests.blob_reading import Desk, assert_tiles
 
@@ -61,7 +61,7 @@ def test_nothing_of_another_blob_is_taken_for_what_was_appended(change: str) -> 
 
     desk.container.before = replace_it
     step = desk.step(seen)
-    assert step.ended is Ending.REPLACED if change == "replaced" else step.skipped is Skip.CHANGED
+    assert step.ended is GenerationEnd.REPLACED if change == "replaced" else step.skipped is Skip.CHANGED
     assert [s.data for s in desk.segments] == [b"one\n"]
     desk.container.before = lambda _: None
     desk.read()

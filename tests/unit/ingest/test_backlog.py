@@ -14,7 +14,7 @@ from libs.common.kafka.records import TopicPartition
 from libs.common.messages.blobs import BlobId
 from libs.common.work.lanes import LONGEST_REST_SECONDS, Answering, Lanes
 from services.ingest.pending import backlog as module
-from services.ingest.pending.backlog import Arrival, Backlog, Pending
+from services.ingest.pending.backlog import Arrival, Backlog, PendingBlob
 from services.ingest.work import Announcement
 
 
@@ -38,7 +38,7 @@ class BacklogMachine(RuleBasedStateMachine):
         self.next: defaultdict[TopicPartition, int] = defaultdict(lambda: 100)
         self.unfinished: dict[TopicPartition, dict[int, str]] = defaultdict(dict)  # offset: blob
         self.seen: set[TopicPartition] = set()
-        self.taken: list[tuple[Pending, dict[TopicPartition, set[int]]]] = []
+        self.taken: list[tuple[PendingBlob, dict[TopicPartition, set[int]]]] = []
 
     @rule(blob=st.integers(0, 5), account=st.sampled_from(["s.e", "s.f"]))
     def event(self, blob: int, account: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from libs.common.errors import Retry
 from libs.common.kafka.records import Inbound
-from services.ingest.pending.checkpoints import Checkpoints, Pace, StillLoading, Topic
+from services.ingest.pending.checkpoints import Checkpoints, LoadingTimes, StillLoading, Topic
 from services.ingest.pending.places import Times
 from tests.checkpoint_table import FakeLookup, FakeTable
 
@@ -24,7 +24,7 @@ class _Topic:
         self.seconds = seconds
         self.tables: list[FakeTable] = []
         topic = Topic(self._make, FakeLookup(self._records))
-        self.checkpoints = Checkpoints(topic, Pace(30.0, POLL_INTERVAL), Times(lambda: self.now, lambda: self.now))
+        self.checkpoints = Checkpoints(topic, LoadingTimes(30.0, POLL_INTERVAL), Times(lambda: self.now, lambda: self.now))
 
     def _make(self, apply: Callable[[Inbound], None]) -> FakeTable:
         self.tables.append(FakeTable(self._records, apply))

@@ -8,10 +8,10 @@ from libs.common.kafka.records import TopicPartition
 from libs.common.messages.events import CheckpointStatus, Stream
 from libs.common.settings.kafka import TopicSettings
 from services.ingest.batch import Batch
-from services.ingest.cutting.plan import Limits
+from services.ingest.cutting.plan import SizeLimits
 from tests.blob_reading import Desk
 
-LIMITS = Limits(segment=400, line=300, record=20_000)
+LIMITS = SizeLimits(segment=400, line=300, record=20_000)
 RECORD = b'{"time":0,"category":"FlowLogFlowEvent"}'
 UNCLOSED = b',{"flows":["'
 BEHIND_THE_TAIL = b"]"

@@ -11,12 +11,12 @@ import pytest
 
 from libs.common.azure.storage.api import BlobUnreadable, StorageUnavailable
 from libs.common.messages.events import CheckpointStatus, Stream
-from services.ingest.cutting.plan import Limits
-from services.ingest.work import Ending, Skip, Task
+from services.ingest.cutting.plan import SizeLimits
+from services.ingest.work import GenerationEnd, ReadingTask, Skip
 from tests.blob_reading import Desk, assert_tiles, records_of, tuples_of
 
 HEAD, TAIL = ("A0", b'{"records":['), ("Z0", b"]}")
-SMALL = Limits(segment=400, line=300, record=20_000)
+SMALL = SizeLimits(segment=400, line=300, record=20_000)
 
 
 def block(number: int, *, first: bool = False, category: str = "FlowLogFlowEvent") -> tuple[str, bytes]:
@@ -146,7 +146,7 @@ def test_other_content_is_a_new_generation_and_the_old_one_is_incomplete(change:
         case "put":
             desk.container.put(desk.name, b"".join(data for _, data in new))
     steps = desk.read(closed=True)
-    assert steps[0].ended is Ending.REPLACED
+    assert steps[0].ended is GenerationEnd.REPLACED
     old, fresh = dict.fromkeys(s.generation for s in desk.segments)
     assert desk.text == body(new)
     assert [s.ordinal for s in desk.segments if s.generation == fresh] == [0]
@@ -353,7 +353,7 @@ def test_a_replay_reads_again_from_the_beginning_once() -> None:
     first = list(desk.segments)
     desk.read(replay_id="again")
     assert desk.segments == first * 2
-    assert Task(desk.announce(replay_id="again"), desk.checkpoint, Stream.FLOW_LOGS, 1).nothing_new
+    assert ReadingTask(desk.announce(replay_id="again"), desk.checkpoint, Stream.FLOW_LOGS, 1).nothing_new
     desk.read(replay_id="again")
     assert len(desk.segments) == 2 * len(first)
 
@@ -379,7 +379,7 @@ def test_lines_are_kept_as_they_are_and_the_last_one_waits_for_its_end(*, with_b
 
 def test_an_over_long_line_is_skipped_without_holding_it_and_named_once() -> None:
     """A line over many windows is named by position, length and first bytes; the lines around it arrive."""
-    desk = Desk(limits=Limits(segment=50, line=100, record=1000), allowance=64)
+    desk = Desk(limits=SizeLimits(segment=50, line=100, record=1000), allowance=64)
     line = b"x" * 5000
     for end in (10, 500, 3000, 5020):
         desk.container.put(desk.name, (b"a\n" + line + b"\nb\n")[:end], kind="AppendBlob")
@@ -467,7 +467,7 @@ def test_a_known_version_costs_no_request_and_growth_costs_two() -> None:
     desk = Desk()
     desk.container.commit(desk.name, blocks(1))
     desk.read()
-    assert Task(desk.announce(), desk.checkpoint, Stream.FLOW_LOGS, 1).nothing_new
+    assert ReadingTask(desk.announce(), desk.checkpoint, Stream.FLOW_LOGS, 1).nothing_new
     desk.container.commit(desk.name, blocks(2))
     desk.container.requests.clear()
     desk.read()

@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 
 from libs.common.messages.events import BlobCheckpoint
-from services.ingest.work import Ending
+from services.ingest.work import GenerationEnd
 from tests.blob_container import EPOCH
 from tests.blob_reading import LIMITS, Desk, assert_tiles
 
@@ -120,7 +120,7 @@ def test_other_bytes_in_blocks_of_the_same_ids_and_sizes_are_another_generation(
     desk.container.commit(desk.name, changed)
     desk.container.requests.clear()
     first, *_ = desk.read()
-    assert first.ended is (None if closed else Ending.REPLACED)
+    assert first.ended is (None if closed else GenerationEnd.REPLACED)
     assert desk.container.requests[:2] == ["block_list", "read"]
     assert desk.text == joined(changed)[: -len(TAIL[1])]
     assert len({s.generation for s in desk.segments}) == 2

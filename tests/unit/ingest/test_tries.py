@@ -13,8 +13,8 @@ from libs.common.kafka.records import CommitResult, NextOffsets, Outbound
 from libs.common.messages.blobs import BlobId
 from libs.common.messages.events import QUARANTINED, BlobCheckpoint, BlobReleased, BlobStatus, Stream, decode_event
 from services.ingest.pending.tries import CAREFUL_SECONDS, MOST_CRASHES
-from services.ingest.reading.reader import Reader
-from services.ingest.work import Step, Task
+from services.ingest.reading.reader import BlobReader
+from services.ingest.work import ReadingTask, Step
 from tests.blob_container import EPOCH
 from tests.blob_reading import assert_tiles
 from tests.ingest_world import LIMITS, TOPICS, FakeSession, Site, lines
@@ -27,7 +27,7 @@ class Killed(BaseException):
     """The process was killed: nothing that it holds is committed."""
 
 
-class Poisoned(Reader):
+class Poisoned(BlobReader):
     """Does `harm` when it reads the blob ``bad`` and has read `safe` bytes of it."""
 
     def __init__(self, harm: Callable[[], None], safe: int = 0) -> None:
@@ -36,7 +36,7 @@ class Poisoned(Reader):
         self._safe = safe
         self.tries = 0
 
-    def step(self, container: Container, task: Task) -> Step:
+    def step(self, container: Container, task: ReadingTask) -> Step:
         """Do one step."""
         read = task.checkpoint.next_offset if task.checkpoint else 0
         if task.announcement.blob.name == "bad" and read >= self._safe:
@@ -88,7 +88,7 @@ def release(site: Site, replay_id: str = "") -> None:
     )
 
 
-def run_until_it_lives(site: Site, reader: Reader) -> int:
+def run_until_it_lives(site: Site, reader: BlobReader) -> int:
     """Run processes one after the other until one does not die; return how many did."""
     for deaths in range(20):
         try:
@@ -149,7 +149,7 @@ def test_a_poison_deep_inside_a_blob_is_found() -> None:
     """What could be read of it is published; steps that come back without progress do not make the crashes forgotten."""
 
     class Widening(Poisoned):
-        def step(self, container: Container, task: Task) -> Step:
+        def step(self, container: Container, task: ReadingTask) -> Step:
             if task.announcement.blob.name == "bad" and task.checkpoint and not task.allowance > 1_000_000:
                 return Step(more=True, wanted=2_000_000)
             return super().step(container, task)
@@ -229,8 +229,8 @@ def test_aborted_transactions_are_no_crashes() -> None:
 def test_a_storage_that_does_not_answer_is_no_crash() -> None:
     """A try that fails takes its mark away, so that restarts meanwhile condemn nobody."""
 
-    class Away(Reader):
-        def step(self, container: Container, task: Task) -> Step:
+    class Away(BlobReader):
+        def step(self, container: Container, task: ReadingTask) -> Step:
             del container, task
             raise StorageUnavailable("away", after=3_600.0)
 
@@ -248,8 +248,8 @@ def test_a_process_that_is_told_to_end_leaves_no_marks() -> None:
     ticks = count()
     is_over = threading.Event()
 
-    class Hanging(Reader):
-        def step(self, container: Container, task: Task) -> Step:
+    class Hanging(BlobReader):
+        def step(self, container: Container, task: ReadingTask) -> Step:
             is_over.wait(60)
             return super().step(container, task)
 

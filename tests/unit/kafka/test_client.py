@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from libs.common.errors import ConfigError, ServerUnreachable
 from libs.common.kafka.client.client_log import ClientLog, reason_in
 from libs.common.kafka.client.configs import check_reachable, consumer_config, producer_config, transactional_config
-from libs.common.kafka.transactions.producer import Limits
+from libs.common.kafka.transactions.producer import TransactionTimes
 from libs.common.settings import Settings
 from libs.common.settings.kafka import KafkaSettings, SecurityProtocol
 from libs.common.settings.masking import masked
@@ -41,7 +41,7 @@ def test_producers_are_idempotent_and_give_up_before_their_transaction() -> None
 
 def test_kafka_ends_no_transaction_before_we_do() -> None:
     """The transaction timeout cannot be set below what a commit may take until it is given up."""
-    limits = Limits()
+    limits = TransactionTimes()
     longest = limits.commit + limits.grace + limits.abort
     with pytest.raises(ValidationError, match="transaction_timeout_ms"):
         KafkaSettings(transaction_timeout_ms=round(longest * 1000))

@@ -7,7 +7,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from libs.common.errors import BlobtideError, ServerUnreachable
 from libs.common.kafka.client.failures import (
-    Failure,
+    Remedy,
     classify,
     error_of,
     is_fenced,
@@ -21,17 +21,17 @@ from libs.common.kafka.client.failures import (
 @pytest.mark.parametrize(
     ("error", "failure"),
     [
-        (KafkaError(KafkaError._FENCED, fatal=True), Failure.FATAL),
-        (KafkaError(KafkaError._FENCED, fatal=True, retriable=True, txn_requires_abort=True), Failure.FATAL),
-        (KafkaError(KafkaError.TRANSACTION_ABORTABLE, txn_requires_abort=True), Failure.ABORT),
-        (KafkaError(KafkaError.MSG_SIZE_TOO_LARGE, retriable=True, txn_requires_abort=True), Failure.ABORT),
-        (KafkaError(KafkaError._TIMED_OUT, retriable=True), Failure.RETRIABLE),
-        (KafkaError(KafkaError._CONFLICT, retriable=True), Failure.RETRIABLE),
-        (KafkaError(KafkaError._STATE), Failure.FATAL),
-        (KafkaError(KafkaError.UNKNOWN), Failure.FATAL),
+        (KafkaError(KafkaError._FENCED, fatal=True), Remedy.FATAL),
+        (KafkaError(KafkaError._FENCED, fatal=True, retriable=True, txn_requires_abort=True), Remedy.FATAL),
+        (KafkaError(KafkaError.TRANSACTION_ABORTABLE, txn_requires_abort=True), Remedy.ABORT),
+        (KafkaError(KafkaError.MSG_SIZE_TOO_LARGE, retriable=True, txn_requires_abort=True), Remedy.ABORT),
+        (KafkaError(KafkaError._TIMED_OUT, retriable=True), Remedy.RETRIABLE),
+        (KafkaError(KafkaError._CONFLICT, retriable=True), Remedy.RETRIABLE),
+        (KafkaError(KafkaError._STATE), Remedy.FATAL),
+        (KafkaError(KafkaError.UNKNOWN), Remedy.FATAL),
     ],
 )
-def test_fatal_is_tested_before_abort_and_abort_before_retriable(error: KafkaError, failure: Failure) -> None:
+def test_fatal_is_tested_before_abort_and_abort_before_retriable(error: KafkaError, failure: Remedy) -> None:
     """The flags are tested in the order fatal, abort, retriable; an error without any flag is fatal."""
     assert classify(error) is failure
 
@@ -76,4 +76,4 @@ def test_translation_says_what_was_done_and_what_to_check() -> None:
 
 def test_an_exception_without_a_client_error_is_understood() -> None:
     """A client exception that carries only text is a failure without flags, thus fatal."""
-    assert classify(error_of(KafkaException("text"))) is Failure.FATAL
+    assert classify(error_of(KafkaException("text"))) is Remedy.FATAL

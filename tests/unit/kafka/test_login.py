@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, KafkaError, Producer
 from libs.common.errors import ConfigError
 from libs.common.kafka.client.client_log import ClientLog
 from libs.common.kafka.client.configs import consumer_config, make_client, producer_config
-from libs.common.kafka.client.login import Login, password
+from libs.common.kafka.client.login import PasswordFileLogin, password
 from libs.common.settings.kafka import KafkaSettings, SecurityProtocol
 
 REFUSED = KafkaError(KafkaError._AUTHENTICATION, "Invalid username or password")
@@ -49,7 +49,7 @@ def guarded(file: Path) -> KafkaSettings:
 
 def test_a_refused_client_is_given_what_the_file_says_now(guarded: KafkaSettings, file: Path) -> None:
     """Only a login that is refused makes the file be read again, and only another password is given, once."""
-    login, client = Login(guarded), _Client()
+    login, client = PasswordFileLogin(guarded), _Client()
     login(REFUSED)
     login.renew(client)
     file.write_text("two\n")
@@ -68,7 +68,7 @@ def test_while_a_file_is_replaced_the_last_password_serves(
     guarded: KafkaSettings, file: Path, spoil: Callable[[Path], object]
 ) -> None:
     """A file that is away, empty or half written ends nothing once it has been read; new clients take what it held."""
-    login, client = Login(guarded), _Client()
+    login, client = PasswordFileLogin(guarded), _Client()
     spoil(file)
     assert producer_config(guarded)["sasl.password"] == "one"
     login(REFUSED)

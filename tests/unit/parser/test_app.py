@@ -25,23 +25,23 @@ from libs.common.settings import Settings
 from libs.common.settings.kafka import KafkaSettings
 from libs.common.settings.parser import ParserSettings
 from services.parser import app
-from services.parser.app import FlowParser, Outlet, pieces, slices
+from services.parser.app import FlowParser, ResultTopics, pieces, slices
 from services.parser.flows import harvest
 from services.parser.flows.kernel import parse
 from services.parser.main import build
 from services.parser.quarantine import Quarantine, Register
-from services.parser.suspicion import Rule, Suspicion
+from services.parser.suspicion import Suspicion, Threshold
 from services.parser.triage import Triage
 from tests.checkpoint_table import FakeTable
 from tests.unit.parser.test_kernel import GOOD, vnet
 
-OUTLET = Outlet("Flows", "Errors", batch_bytes=1_000_000, dead_letter_limit=0.5)
+OUTLET = ResultTopics("Flows", "Errors", batch_bytes=1_000_000, dead_letter_limit=0.5)
 
 
-def flow_parser(outlet: Outlet = OUTLET, clock: Callable[[], float] = time.time) -> FlowParser:
+def flow_parser(outlet: ResultTopics = OUTLET, clock: Callable[[], float] = time.time) -> FlowParser:
     """Return a parser that puts no blob in quarantine."""
     register = Register("Quarantine", partial(FakeTable, lambda: iter(())), patience=1.0)
-    return FlowParser(outlet, Triage(Suspicion(Rule(share=1.0, records=100)), Quarantine(register)), clock)
+    return FlowParser(outlet, Triage(Suspicion(Threshold(share=1.0, records=100)), Quarantine(register)), clock)
 
 
 def segment(blob: int, *tuples: object) -> Segment:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from libs.common.errors import CodecError
 from libs.common.http.client import Hosts
 from services.sinks.frame.registry import configured_sink
-from services.sinks.kinds.elasticsearch.bulk_reply import ItemResult, Verdict, read_reply
+from services.sinks.kinds.elasticsearch.bulk_reply import DocumentResult, ItemResult, read_reply
 from services.sinks.kinds.elasticsearch.index import DailyIndexes, DataStream, template
 from services.sinks.kinds.elasticsearch.sink import ElasticsearchSettings, ElasticsearchSink
 from tests.flows import START_MS
@@ -96,25 +96,25 @@ def test_when_all_hosts_failed_the_first_to_be_back_is_tried() -> None:
 def test_any_answer_is_read_or_refused(body: bytes) -> None:
     """Whatever a server answers, the result is one verdict a document or a CodecError."""
     with suppress(CodecError):
-        assert [item.verdict for item in read_reply(body, 1)] == [Verdict.WRITTEN]
+        assert [item.verdict for item in read_reply(body, 1)] == [DocumentResult.WRITTEN]
 
 
 @pytest.mark.parametrize(
     ("status", "kind", "verdict"),
     [
-        (201, "", Verdict.WRITTEN),
-        (409, "version_conflict_engine_exception", Verdict.ALREADY_THERE),
-        (400, "mapper_parsing_exception", Verdict.REFUSED),
-        (400, "strict_dynamic_mapping_exception", Verdict.REFUSED),
-        (400, "illegal_argument_exception", Verdict.UNCLEAR),
-        (400, "never_heard_of_exception", Verdict.UNCLEAR),
-        (400, "", Verdict.UNCLEAR),
-        (400, "script_exception", Verdict.AGAIN),
-        (413, "", Verdict.REFUSED),
-        (500, "never_heard_of_exception", Verdict.AGAIN),
+        (201, "", DocumentResult.WRITTEN),
+        (409, "version_conflict_engine_exception", DocumentResult.ALREADY_THERE),
+        (400, "mapper_parsing_exception", DocumentResult.REFUSED),
+        (400, "strict_dynamic_mapping_exception", DocumentResult.REFUSED),
+        (400, "illegal_argument_exception", DocumentResult.UNCLEAR),
+        (400, "never_heard_of_exception", DocumentResult.UNCLEAR),
+        (400, "", DocumentResult.UNCLEAR),
+        (400, "script_exception", DocumentResult.AGAIN),
+        (413, "", DocumentResult.REFUSED),
+        (500, "never_heard_of_exception", DocumentResult.AGAIN),
     ],
 )
-def test_verdicts(status: int, kind: str, verdict: Verdict) -> None:
+def test_verdicts(status: int, kind: str, verdict: DocumentResult) -> None:
     """Each status of an item means what the module's table says, and the text of an error that may quote a row is not shown."""
     item = read_item(status, kind, "secret")
     assert item.verdict is verdict
@@ -135,7 +135,7 @@ def test_verdicts(status: int, kind: str, verdict: Verdict) -> None:
 def test_what_is_wrong_with_the_cluster_is_said_in_its_words(status: int, kind: str) -> None:
     """An error that no document is at fault for comes again, with its type and the beginning of its text."""
     item = read_item(status, kind, "index [x] is\nclosed " + 500 * "!")
-    assert (item.verdict, item.kind) == (Verdict.AGAIN, kind)
+    assert (item.verdict, item.kind) == (DocumentResult.AGAIN, kind)
     assert item.reason.startswith(f"status {status}, {kind}: index [x] is closed !!!")
     assert len(item.reason) < 300
 
@@ -143,21 +143,21 @@ def test_what_is_wrong_with_the_cluster_is_said_in_its_words(status: int, kind: 
 @pytest.mark.parametrize(
     ("reason", "verdict"),
     [
-        ("pipeline with id [enrich] does not exist", Verdict.AGAIN),
-        ("no write index is defined for alias [flows]. The write index may be explicitly disabled", Verdict.AGAIN),
-        ("Number of documents in the index can't exceed [2147483519]", Verdict.AGAIN),
-        ("Limit of total fields [1000] has been exceeded", Verdict.AGAIN),
-        ("only write ops with an op_type of create are allowed in data streams", Verdict.AGAIN),
+        ("pipeline with id [enrich] does not exist", DocumentResult.AGAIN),
+        ("no write index is defined for alias [flows]. The write index may be explicitly disabled", DocumentResult.AGAIN),
+        ("Number of documents in the index can't exceed [2147483519]", DocumentResult.AGAIN),
+        ("Limit of total fields [1000] has been exceeded", DocumentResult.AGAIN),
+        ("only write ops with an op_type of create are allowed in data streams", DocumentResult.AGAIN),
         (
             'Document contains at least one immense term in field="rule" (whose UTF8 encoding is longer than 32766)',
-            Verdict.REFUSED,
+            DocumentResult.REFUSED,
         ),
-        ("mapper [rule.name] cannot be changed from type [keyword] to [long]", Verdict.REFUSED),
-        ("'999.1.2.3' is not an IP string literal.", Verdict.REFUSED),
-        ("something else", Verdict.UNCLEAR),
+        ("mapper [rule.name] cannot be changed from type [keyword] to [long]", DocumentResult.REFUSED),
+        ("'999.1.2.3' is not an IP string literal.", DocumentResult.REFUSED),
+        ("something else", DocumentResult.UNCLEAR),
     ],
 )
-def test_an_illegal_argument_is_told_by_its_text(reason: str, verdict: Verdict) -> None:
+def test_an_illegal_argument_is_told_by_its_text(reason: str, verdict: DocumentResult) -> None:
     """The type that stands for anything is the document's or the cluster's fault by what it says, else unclear."""
     item = read_item(400, "illegal_argument_exception", reason)
     assert (item.verdict, item.kind) == (verdict, "illegal_argument_exception")

@@ -23,7 +23,7 @@ from libs.common.azure.storage.api import (
     ListedBlob,
     StorageError,
 )
-from libs.common.azure.storage.credentials import Request
+from libs.common.azure.storage.credentials import StorageRequest
 from libs.common.azure.storage.failures import WrongBlobType
 from libs.common.azure.storage.page import parse_xml, read_directories, read_page
 from libs.common.azure.storage.retry import RetryPolicy, Transient
@@ -90,7 +90,7 @@ class AzureContainer:
             return _time(response.headers.get("Date"))
 
         query = {"restype": "container", "comp": "list", "maxresults": "1"}
-        return self._service.send(Request("GET", self._path, query), made_at)
+        return self._service.send(StorageRequest("GET", self._path, query), made_at)
 
     def list_blobs(self, prefix: str) -> Iterator[ListedBlob]:
         """Yield the blobs under `prefix` in name order, page by page."""
@@ -102,11 +102,13 @@ class AzureContainer:
 
     def info(self, name: str) -> BlobInfo:
         """Return the current state of one blob."""
-        return self._service.send(Request("HEAD", self._blob_path(name)), lambda response: _described(name, response.headers))
+        return self._service.send(
+            StorageRequest("HEAD", self._blob_path(name)), lambda response: _described(name, response.headers)
+        )
 
     def block_list(self, name: str) -> BlockList:
         """Return the committed block list with its ETag; without blocks for append blobs and blobs made in one piece."""
-        request = Request("GET", self._blob_path(name), {"comp": "blocklist", "blocklisttype": "committed"})
+        request = StorageRequest("GET", self._blob_path(name), {"comp": "blocklist", "blocklisttype": "committed"})
         try:
             found = self._service.send(request, _block_list)
         except WrongBlobType:
@@ -129,7 +131,7 @@ class AzureContainer:
             raise Transient(f"{len(response.body)} bytes came of {end - start} asked for")
 
         headers = {"x-ms-range": f"bytes={start}-{end - 1}"} | ({"If-Match": f'"{etag}"'} if etag else {})
-        return self._service.send(Request("GET", self._blob_path(name), {}, headers, end - start), whole)
+        return self._service.send(StorageRequest("GET", self._blob_path(name), {}, headers, end - start), whole)
 
     def close(self) -> None:
         """Close connections."""
@@ -148,7 +150,7 @@ class AzureContainer:
             asked = {"restype": "container", "comp": "list", "maxresults": _PAGE_BLOBS, **{k: v for k, v in query.items() if v}}
             if marker:
                 asked["marker"] = marker
-            found, marker = self._service.send(Request("GET", self._path, asked), read)
+            found, marker = self._service.send(StorageRequest("GET", self._path, asked), read)
             yield from found
             if not marker:
                 return

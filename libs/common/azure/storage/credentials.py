@@ -43,7 +43,7 @@ MOST_BYTES: Final = 16_777_216
 
 
 @dataclass(slots=True)
-class Request:
+class StorageRequest:
     """One request without a body. `path` is percent-encoded and complete; query values are plain.
 
     `most_bytes` is the longest answer that is taken.
@@ -59,7 +59,7 @@ class Request:
 class Authoriser(Protocol):
     """Signs requests."""
 
-    def authorise(self, request: Request) -> None:
+    def authorise(self, request: StorageRequest) -> None:
         """Add what proves who we are to `request`; called anew for every attempt."""
 
 
@@ -70,7 +70,7 @@ class SharedKey:
     account: str
     key: bytes = field(repr=False)
 
-    def authorise(self, request: Request) -> None:
+    def authorise(self, request: StorageRequest) -> None:
         """Sign method, conditional headers, x-ms headers, path and query."""
         lower = {name.lower(): value for name, value in request.headers.items()}
         plain = "\n".join(lower.get(name, "") for name in _SIGNED_HEADERS)
@@ -102,12 +102,12 @@ class SharedAccessSignature:
 
     fields: tuple[tuple[str, str], ...] = field(repr=False)
 
-    def authorise(self, request: Request) -> None:
+    def authorise(self, request: StorageRequest) -> None:
         """Add the signature's fields."""
         request.query.update(self.fields)
 
 
-class Identity:
+class TokenIdentity:
     """A token of a managed identity, workload identity or service principal, renewed shortly before it expires.
 
     While it cannot be renewed it is used until it expires.
@@ -120,7 +120,7 @@ class Identity:
         self._token: Any = None
         self._renew_at = 0.0
 
-    def authorise(self, request: Request) -> None:
+    def authorise(self, request: StorageRequest) -> None:
         """Add the bearer token. Raises `StorageUnavailable` when no identity is to be had."""
         with self._lock:
             now = self._clock()
@@ -173,7 +173,7 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Login:
+class StorageLogin:
     """An endpoint and how to sign in to it."""
 
     endpoint: Endpoint
@@ -187,7 +187,7 @@ class Login:
         return _account_of(self.endpoint) if _BLOB_LABEL in self.endpoint.host else None
 
 
-def resolve(account: StorageAccount, alias: str) -> Login:
+def resolve(account: StorageAccount, alias: str) -> StorageLogin:
     """Return endpoint and authoriser of the environment `alias`; reads secret files, sends nothing.
 
     Raises:
@@ -201,19 +201,19 @@ def resolve(account: StorageAccount, alias: str) -> Login:
     return _guarded(login, f"storage of environment {alias}", account)
 
 
-def resolve_queues(account: StorageAccount, alias: str, service_url: str | None) -> Login:
+def resolve_queues(account: StorageAccount, alias: str, service_url: str | None) -> StorageLogin:
     """Return endpoint and authoriser of the queue service; like `resolve`."""
     login = resolve(account, alias)
     try:
         endpoint = _queue_endpoint(account, login.endpoint, service_url)
     except ValueError as error:
         raise ConfigError(f"events of environment {alias}: {error}") from error
-    if isinstance(login.authoriser, Identity) and endpoint.scheme != "https":
+    if isinstance(login.authoriser, TokenIdentity) and endpoint.scheme != "https":
         raise ConfigError(f"events of environment {alias}: signing in by identity needs https")
-    return _guarded(Login(endpoint, login.authoriser), f"queue of environment {alias}", account)
+    return _guarded(StorageLogin(endpoint, login.authoriser), f"queue of environment {alias}", account)
 
 
-def _guarded(login: Login, what: str, account: StorageAccount) -> Login:
+def _guarded(login: StorageLogin, what: str, account: StorageAccount) -> StorageLogin:
     if is_plain(login.endpoint.origin, "https") and not _is_public(login.authoriser):
         guard_credentials(what, [login.endpoint.origin], account)
     return login
@@ -239,7 +239,7 @@ def _is_public(authoriser: Authoriser) -> bool:
     return isinstance(authoriser, SharedKey) and authoriser.key == base64.b64decode(_EMULATOR_KEY)
 
 
-def _resolve(account: StorageAccount) -> Login:
+def _resolve(account: StorageAccount) -> StorageLogin:
     text = _secret("connection_string", account.connection_string, account.connection_string_file)
     if text is not None:
         return _from_connection_string(text, account.account_url)
@@ -247,12 +247,12 @@ def _resolve(account: StorageAccount) -> Login:
     key = _secret("account_key", account.account_key, account.account_key_file)
     sas = _secret("sas_token", account.sas_token, account.sas_token_file)
     if key is not None:
-        return Login(endpoint, SharedKey(account.account_name or _account_of(endpoint), _decode_key("account_key", key)))
+        return StorageLogin(endpoint, SharedKey(account.account_name or _account_of(endpoint), _decode_key("account_key", key)))
     if sas is not None:
-        return Login(endpoint, _sas("sas_token", sas))
+        return StorageLogin(endpoint, _sas("sas_token", sas))
     if endpoint.scheme != "https":
         raise ValueError("signing in by identity needs https; give account_key or sas_token for an emulator")
-    return Login(endpoint, Identity(_default_credential(account.managed_identity_client_id)))
+    return StorageLogin(endpoint, TokenIdentity(_default_credential(account.managed_identity_client_id)))
 
 
 def _secret(name: str, value: SecretStr | None, file: Path | None) -> str | None:
@@ -269,7 +269,7 @@ def _secret(name: str, value: SecretStr | None, file: Path | None) -> str | None
     return text
 
 
-def _from_connection_string(text: str, account_url: str | None) -> Login:
+def _from_connection_string(text: str, account_url: str | None) -> StorageLogin:
     parts = _parts(text)
     if parts.get("usedevelopmentstorage", "").lower() == "true":
         return _from_connection_string(_EMULATOR, account_url)
@@ -282,9 +282,11 @@ def _from_connection_string(text: str, account_url: str | None) -> Login:
         raise ValueError("connection_string has neither AccountName nor BlobEndpoint; copy it whole from the Azure portal")
     endpoint = _endpoint("connection_string's BlobEndpoint", url)
     if key := parts.get("accountkey"):
-        return Login(endpoint, SharedKey(name or _account_of(endpoint), _decode_key("connection_string's AccountKey", key)))
+        return StorageLogin(
+            endpoint, SharedKey(name or _account_of(endpoint), _decode_key("connection_string's AccountKey", key))
+        )
     if sas := parts.get("sharedaccesssignature"):
-        return Login(endpoint, _sas("connection_string's SharedAccessSignature", sas))
+        return StorageLogin(endpoint, _sas("connection_string's SharedAccessSignature", sas))
     raise ValueError("connection_string has neither AccountKey nor SharedAccessSignature; copy it whole from the Azure portal")
 
 

@@ -101,14 +101,14 @@ class LazyBlob(msgspec.Struct, frozen=True, gc=False):
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class ListingPage:
     """Some blobs in the order of the listing, and where the next page begins; no marker: there is none."""
 
     blobs: list[ListedBlob]
     marker: str
 
 
-def read_page(body: bytes, as_of: datetime | None) -> Page:
+def read_page(body: bytes, as_of: datetime | None) -> ListingPage:
     """Read a page that storage made at `as_of`.
 
     Raises:
@@ -142,7 +142,7 @@ def parse_xml(body: bytes, root: str) -> ET.Element:
     return element
 
 
-def _read_lean(body: bytes, as_of: datetime | None) -> Page | None:
+def _read_lean(body: bytes, as_of: datetime | None) -> ListingPage | None:
     """Read a page as storage writes it; None if it is written in any other way."""
     try:
         text = body.decode()
@@ -164,16 +164,16 @@ def _read_lean(body: bytes, as_of: datetime | None) -> Page | None:
     frame = parse_xml((text[declaration.end() : begin] + text[end:]).encode(), _ROOT)
     if [child.tag for child in frame].count("Blobs") != 1:
         return None
-    return Page(blobs, frame.findtext("NextMarker") or "")
+    return ListingPage(blobs, frame.findtext("NextMarker") or "")
 
 
-def _read_tree(page: ET.Element, as_of: datetime | None) -> Page:
+def _read_tree(page: ET.Element, as_of: datetime | None) -> ListingPage:
     blobs: list[ListedBlob] = []
     for element in page.iterfind("Blobs/Blob"):
         properties = element.find("Properties")
         if properties is not None and properties.findtext("ResourceType") != "directory":
             blobs.append(_from_tree(_name(element), {p.tag: p.text or "" for p in properties}, as_of))
-    return Page(blobs, page.findtext("NextMarker") or "")
+    return ListingPage(blobs, page.findtext("NextMarker") or "")
 
 
 def _from_tree(name: str, properties: Mapping[str, str], as_of: datetime | None) -> ListedBlob:

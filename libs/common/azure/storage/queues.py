@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from libs.common.azure.storage.api import Queue, QueueMessage, Receipt, StorageError, StorageRefused
-from libs.common.azure.storage.credentials import Request, resolve, resolve_queues
+from libs.common.azure.storage.credentials import StorageRequest, resolve, resolve_queues
 from libs.common.azure.storage.failures import Refused
 from libs.common.azure.storage.page import parse_xml
 from libs.common.azure.storage.retry import RetryPolicy
@@ -81,16 +81,16 @@ class AzureQueue:
     def receive(self, most: int, hidden_seconds: int) -> list[QueueMessage]:
         """Return up to `most` messages, the oldest ones; others do not see them for so long."""
         query = {"numofmessages": str(min(most, MOST_MESSAGES)), "visibilitytimeout": str(hidden_seconds)}
-        return self._service.send(Request("GET", self._path, query), _messages)
+        return self._service.send(StorageRequest("GET", self._path, query), _messages)
 
     def peek(self) -> None:
         """Look at the first message without taking it."""
-        self._service.send(Request("GET", self._path, {"peekonly": "true", "numofmessages": "1"}), _elements)
+        self._service.send(StorageRequest("GET", self._path, {"peekonly": "true", "numofmessages": "1"}), _elements)
 
     def delete(self, receipt: Receipt) -> None:
         """Delete a message. Raises `MessageGone` if it is not ours any more."""
         path = f"{self._path}/{quote(receipt.message, safe='')}"
-        self._service.send(Request("DELETE", path, {"popreceipt": receipt.pop}), lambda _: None)
+        self._service.send(StorageRequest("DELETE", path, {"popreceipt": receipt.pop}), lambda _: None)
 
     def close(self) -> None:
         """Close connections."""

@@ -28,7 +28,7 @@ from urllib3.util import make_headers, parse_url
 
 from libs.common.azure.storage import metrics
 from libs.common.azure.storage.api import StorageUnavailable
-from libs.common.azure.storage.credentials import Endpoint, Login, Request, resolve
+from libs.common.azure.storage.credentials import Endpoint, StorageLogin, StorageRequest, resolve
 from libs.common.azure.storage.failures import Refused, failure, queue_failure
 from libs.common.azure.storage.retry import Retrier, RetryPolicy, Transient
 from libs.common.errors import ConfigError
@@ -64,7 +64,7 @@ class StorageService:
 
     def __init__(
         self,
-        sign_in: Callable[[], Login],
+        sign_in: Callable[[], StorageLogin],
         alias: str,
         policy: RetryPolicy | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -80,7 +80,7 @@ class StorageService:
         self._retrier = Retrier(policy or RetryPolicy(), self._closing.wait, metrics.RETRIES.labels(alias).inc)
         self._requests = metrics.REQUESTS.labels(alias)
 
-    def send(self, request: Request, decode: Callable[[Response], T]) -> T:
+    def send(self, request: StorageRequest, decode: Callable[[Response], T]) -> T:
         """Return what `decode` makes of the answer to `request`, whose path begins below the account.
 
         `decode` is part of the attempt: it raises `Transient`, or what missing and broken values raise, for an answer that
@@ -102,7 +102,7 @@ class StorageService:
         self._closing.set()
         self._pool.close()
 
-    def _renew(self, refused: Login) -> bool:
+    def _renew(self, refused: StorageLogin) -> bool:
         """Read secrets again; tell whether there are others than those that were refused."""
         if self._login is not refused:  # another thread was first
             return True
@@ -115,25 +115,25 @@ class StorageService:
         self._login = fresh
         return True
 
-    def _decoded(self, request: Request, decode: Callable[[Response], T]) -> T:
+    def _decoded(self, request: StorageRequest, decode: Callable[[Response], T]) -> T:
         response = self._attempt(request)
         try:
             return decode(response)
         except (KeyError, ValueError, OverflowError) as error:  # no header, no number, no date
             raise Transient(f"{self._alias}: storage answered something broken: {error!r:.200}") from error
 
-    def _attempt(self, request: Request) -> Response:
+    def _attempt(self, request: StorageRequest) -> Response:
         login = self._login
         headers = {"x-ms-date": formatdate(usegmt=True), "x-ms-version": _API_VERSION, **request.headers}
         path = login.endpoint.path + request.path
-        signed = Request(request.method, path, dict(request.query), headers, request.most_bytes)
+        signed = StorageRequest(request.method, path, dict(request.query), headers, request.most_bytes)
         login.authoriser.authorise(signed)
         response, body = self._exchange(signed)
         if not 200 <= response.status < 300:  # noqa: PLR2004 - the class of success
             raise self._failure(self._alias, request.path, response.status, response.headers)
         return Response(response.headers, body)
 
-    def _exchange(self, request: Request) -> tuple[urllib3.BaseHTTPResponse, bytes]:
+    def _exchange(self, request: StorageRequest) -> tuple[urllib3.BaseHTTPResponse, bytes]:
         target = self._origin + (f"{request.path}?{urlencode(request.query)}" if request.query else request.path)
         self._requests.inc()
         try:

@@ -19,7 +19,7 @@ from libs.common.errors import BlobtideError, ConfigError, ServerUnreachable
 from libs.common.kafka.client.certificates import authorities_here, why_not_trusted
 from libs.common.kafka.client.client_log import ClientLog, reason_in
 from libs.common.kafka.client.failures import error_of, is_denied, translated
-from libs.common.kafka.client.login import RENEWING, Login, password
+from libs.common.kafka.client.login import RENEWING, PasswordFileLogin, password
 from libs.common.security.transport import Lack, guard_credentials, is_plain, note
 from libs.common.settings.kafka import KafkaSettings, SecurityProtocol
 from libs.common.settings.oauth import OAuthSettings
@@ -183,7 +183,7 @@ def _oauth(oauth: OAuthSettings) -> Config:
 def _secret(kafka: KafkaSettings) -> Config:
     if kafka.sasl_password_file is None:
         return {"sasl.password": password(kafka)}
-    login = Login(kafka)
+    login = PasswordFileLogin(kafka)
     return {"sasl.password": login.current, "error_cb": login}
 
 
@@ -209,7 +209,7 @@ def make_client(kind: Callable[..., Client], config: Config, log: ClientLog) -> 
     Raises:
         ConfigError: if librdkafka does not accept the configuration.
     """
-    if isinstance(config.get("error_cb"), Login):
+    if isinstance(config.get("error_cb"), PasswordFileLogin):
         kind = RENEWING.get(kind, kind)
     try:
         return kind(config, logger=log)

@@ -14,7 +14,7 @@ from confluent_kafka import KafkaError, KafkaException
 from libs.common.errors import BlobtideError, ServerUnreachable
 
 
-class Failure(StrEnum):
+class Remedy(StrEnum):
     """What to do after a client error."""
 
     RETRIABLE = "retriable"  # the same call again
@@ -119,7 +119,7 @@ def error_of(exception: KafkaException | SystemError) -> KafkaError:
     return error if isinstance(error, KafkaError) else KafkaError(KafkaError._FAIL, str(exception))  # noqa: SLF001
 
 
-class Answer(Protocol):
+class PartitionAnswer(Protocol):
     """What the client tells of one topic or partition."""
 
     @property
@@ -127,21 +127,21 @@ class Answer(Protocol):
         """Why it tells nothing."""
 
 
-def raise_for(answer: Answer) -> None:
+def raise_for(answer: PartitionAnswer) -> None:
     """Raise KafkaException if a request succeeded, but not for this topic or partition."""
     if answer.error is not None:
         raise KafkaException(answer.error)
 
 
-def classify(error: KafkaError) -> Failure:
+def classify(error: KafkaError) -> Remedy:
     """Tell what to do after a transactional call failed with `error`; what is not known is fatal."""
     if error.fatal():
-        return Failure.FATAL
+        return Remedy.FATAL
     if error.txn_requires_abort():
-        return Failure.ABORT
+        return Remedy.ABORT
     if error.retriable():
-        return Failure.RETRIABLE
-    return Failure.FATAL
+        return Remedy.RETRIABLE
+    return Remedy.FATAL
 
 
 def is_fenced(error: KafkaError) -> bool:

@@ -47,7 +47,7 @@ def password(kafka: KafkaSettings) -> str:
     return text
 
 
-class Login:
+class PasswordFileLogin:
     """How one client signs in with a password file; its `error_cb`, which only notes that brokers refuse."""
 
     def __init__(self, kafka: KafkaSettings) -> None:
@@ -72,11 +72,11 @@ class Login:
 
 
 class RenewingConsumer(Consumer):
-    """A consumer whose `error_cb` is a `Login`; looks after it at each `consume`."""
+    """A consumer whose `error_cb` is a `PasswordFileLogin`; looks after it at each `consume`."""
 
     def __init__(self, config: dict[str, Any], **options: Any) -> None:
         super().__init__(config, **options)
-        self._login: Login = config["error_cb"]
+        self._login: PasswordFileLogin = config["error_cb"]
 
     def consume(self, num_messages: int = 1, timeout: float = -1) -> list[Message]:
         """Wait for messages."""
@@ -85,11 +85,11 @@ class RenewingConsumer(Consumer):
 
 
 class RenewingProducer(Producer):
-    """A producer whose `error_cb` is a `Login`; looks after it at each `poll` and `flush`."""
+    """A producer whose `error_cb` is a `PasswordFileLogin`; looks after it at each `poll` and `flush`."""
 
     def __init__(self, config: dict[str, Any], **options: Any) -> None:
         super().__init__(config, **options)
-        self._login: Login = config["error_cb"]
+        self._login: PasswordFileLogin = config["error_cb"]
 
     def poll(self, timeout: float = -1) -> int:
         """Serve callbacks."""

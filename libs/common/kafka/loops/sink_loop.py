@@ -121,7 +121,7 @@ class SinkLoop:
             self._handler.close()
 
 
-class Source(Pausable, Protocol):
+class RecordSource(Pausable, Protocol):
     """The consumer's side; `GroupConsumer`."""
 
     def commit(self, offsets: NextOffsets) -> None:
@@ -164,7 +164,7 @@ class SinkParts:
     """What the loop works with."""
 
     handler: BatchHandler
-    source: Source
+    source: RecordSource
     letters: Letters
     held: Held
 

@@ -86,14 +86,14 @@ class Transform(Protocol):
         del health
 
 
-class _Result(Enum):
+class _TransformResult(Enum):
     DONE = auto()
     TRY_SMALLER = auto()  # nothing has moved: the same records in smaller parts
     COMES_AGAIN = auto()  # the session went back to the committed offsets
 
 
 @dataclass(slots=True)
-class _Run:
+class _LoopRun:
     """What exists while the loop runs."""
 
     session: Session
@@ -153,35 +153,35 @@ class TransformLoop:
         finally:
             run.session.close()
 
-    def _opened(self, watch: Watch) -> _Run:
+    def _opened(self, watch: Watch) -> _LoopRun:
         held = Held()
         session = self._make_session(_Listener(self._transform, held, watch))
         held.collector = collector = Collector(session.poll, self._policy)
         session.open()
-        return _Run(session, held, collector, Waiting(session, collector, _FOR_OTHERS, watch, self._clock))
+        return _LoopRun(session, held, collector, Waiting(session, collector, _FOR_OTHERS, watch, self._clock))
 
-    def _process(self, run: _Run) -> None:
+    def _process(self, run: _LoopRun) -> None:
         while run.held.batch:
             if run.waiting.until_done(lambda: self._step(run), lambda: run.held.batch) is None:
                 return
 
-    def _step(self, run: _Run) -> bool:
+    def _step(self, run: _LoopRun) -> bool:
         """Try the next part of the batch. Always True; raises Retry if the same is to be tried later."""
         part = self._isolation.next_part(run.held.batch)
         match self._attempt(run.session, part):
-            case _Result.DONE:
+            case _TransformResult.DONE:
                 if not self._isolation.is_condemned(part):
                     self._transform.committed()
                 self._isolation.succeeded(part)
                 run.held.batch = run.held.batch[len(part) :]
-            case _Result.COMES_AGAIN:
+            case _TransformResult.COMES_AGAIN:
                 run.held.batch = []
                 run.collector.take()
-            case _Result.TRY_SMALLER:
+            case _TransformResult.TRY_SMALLER:
                 pass
         return True
 
-    def _attempt(self, session: Session, part: Sequence[Inbound]) -> _Result:
+    def _attempt(self, session: Session, part: Sequence[Inbound]) -> _TransformResult:
         if self._isolation.is_condemned(part):
             outputs = [crash_letter(part[0], self._stage, self._errors_topic)]
         else:
@@ -191,20 +191,20 @@ class TransformLoop:
                 raise
             except Exception as error:  # noqa: BLE001 - a bug in one record's handling must not stop all others
                 self._suspect(error, part)
-                return _Result.TRY_SMALLER
+                return _TransformResult.TRY_SMALLER
             self._limit.check(len(part), 0)
         return self._commit(session, part, outputs)
 
-    def _commit(self, session: Session, part: Sequence[Inbound], outputs: list[Outbound]) -> _Result:
+    def _commit(self, session: Session, part: Sequence[Inbound], outputs: list[Outbound]) -> _TransformResult:
         try:
             result = session.commit(outputs, next_offsets(part))
         except OutputRefused as error:
             self._suspect(error, part)
-            return _Result.COMES_AGAIN
+            return _TransformResult.COMES_AGAIN
         if result is CommitResult.COMMITTED:
-            return _Result.DONE
+            return _TransformResult.DONE
         self._isolation.aborted(part)
-        return _Result.COMES_AGAIN
+        return _TransformResult.COMES_AGAIN
 
     def _suspect(self, error: Exception, part: Sequence[Inbound]) -> None:
         self._tell(error, part)

@@ -33,8 +33,8 @@ from libs.common.kafka.topics.topic_specs import TopicSpec, load_topic_specs
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 
 __all__ = [
-    "Change",
     "ChangeKind",
+    "TopicChange",
     "TopicSpec",
     "apply_topics",
     "check_topics",
@@ -54,7 +54,7 @@ class ChangeKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class TopicChange:
     """One difference between what is declared and what is there."""
 
     kind: ChangeKind
@@ -101,7 +101,7 @@ def check_topics(kafka: KafkaSettings, topics: TopicSettings, specs: Sequence[To
             raise ConfigError(f"{TOGETHER}: {listed}")
 
 
-def plan_topics(kafka: KafkaSettings, topics: TopicSettings, specs: Sequence[TopicSpec]) -> list[Change]:
+def plan_topics(kafka: KafkaSettings, topics: TopicSettings, specs: Sequence[TopicSpec]) -> list[TopicChange]:
     """Return what differs between `specs`, under the names in `topics`, and the broker.
 
     Raises:
@@ -118,11 +118,11 @@ def plan_topics(kafka: KafkaSettings, topics: TopicSettings, specs: Sequence[Top
             changes += _differences(name, spec, present[name], configs[name])
         else:
             text = f"{spec.partitions} partitions, replication {spec.replication_factor}, {_listed(spec.config)}"
-            changes.append(Change(ChangeKind.CREATE, name, text, spec))
+            changes.append(TopicChange(ChangeKind.CREATE, name, text, spec))
     return changes
 
 
-def apply_topics(kafka: KafkaSettings, topics: TopicSettings, spec: Sequence[TopicSpec]) -> list[Change]:
+def apply_topics(kafka: KafkaSettings, topics: TopicSettings, spec: Sequence[TopicSpec]) -> list[TopicChange]:
     """Make the topics what `spec` declares and wait until they are; return what was different.
 
     Raises:
@@ -156,7 +156,7 @@ def _configs(admin: AdminClient, names: Sequence[str]) -> dict[str, dict[str, st
     }
 
 
-def _differences(name: str, spec: TopicSpec, found: Any, config: Mapping[str, str]) -> list[Change]:
+def _differences(name: str, spec: TopicSpec, found: Any, config: Mapping[str, str]) -> list[TopicChange]:
     changes = []
     count = len(found.partitions)
     if count < spec.partitions and spec.joined:
@@ -164,25 +164,25 @@ def _differences(name: str, spec: TopicSpec, found: Any, config: Mapping[str, st
             f"has {count} partitions, {spec.partitions} declared; with more of them blobs would leave their checkpoints and "
             f"what sinks remember: declare {count}, or begin anew with other topic names"
         )
-        changes.append(Change(ChangeKind.REFUSED, name, text, spec))
+        changes.append(TopicChange(ChangeKind.REFUSED, name, text, spec))
     elif count < spec.partitions:
         text = f"partitions {count} -> {spec.partitions}; keys of new records move to other partitions"
-        changes.append(Change(ChangeKind.ADD_PARTITIONS, name, text, spec))
+        changes.append(TopicChange(ChangeKind.ADD_PARTITIONS, name, text, spec))
     elif count > spec.partitions:
         text = f"has {count} partitions, {spec.partitions} declared; Kafka cannot remove partitions"
-        changes.append(Change(ChangeKind.REFUSED, name, text, spec))
+        changes.append(TopicChange(ChangeKind.REFUSED, name, text, spec))
     replicas = min(len(partition.replicas) for partition in found.partitions.values())
     if replicas != spec.replication_factor:
         text = f"has {replicas} replicas, {spec.replication_factor} declared; move replicas with Kafka's own tools"
-        changes.append(Change(ChangeKind.REFUSED, name, text, spec))
+        changes.append(TopicChange(ChangeKind.REFUSED, name, text, spec))
     wanted = tuple(sorted((key, value) for key, value in spec.config.items() if config.get(key) != value))
     if wanted:
         text = ", ".join(f"{key} {config.get(key, 'unset')} -> {value}" for key, value in wanted)
-        changes.append(Change(ChangeKind.ALTER, name, text, spec, wanted))
+        changes.append(TopicChange(ChangeKind.ALTER, name, text, spec, wanted))
     return changes
 
 
-def _make_so(admin: AdminClient, change: Change) -> None:
+def _make_so(admin: AdminClient, change: TopicChange) -> None:
     name, spec = change.topic, change.spec
     answers: Mapping[Any, Future[Any]]
     match change.kind:
@@ -208,7 +208,7 @@ def _is_there_already(cause: BaseException | None) -> bool:
     return isinstance(cause, KafkaException) and error_of(cause).code() == KafkaError.TOPIC_ALREADY_EXISTS
 
 
-def _alteration(change: Change) -> ConfigResource:
+def _alteration(change: TopicChange) -> ConfigResource:
     entries = [ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET) for key, value in change.config]
     return ConfigResource(ResourceType.TOPIC, change.topic, incremental_configs=entries)
 

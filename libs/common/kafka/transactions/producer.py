@@ -36,9 +36,9 @@ from libs.common.kafka.client.bounded_calls import BoundedCalls, CallHangs
 from libs.common.kafka.client.client_log import ClientLog
 from libs.common.kafka.client.failures import (
     RAISED_WHILE_SERVING,
-    Failure,
     OutputRefused,
     OutputTooLarge,
+    Remedy,
     classify,
     error_of,
     is_denied,
@@ -56,7 +56,7 @@ from libs.common.messages.dead_letters import stage_and_code
 log = structlog.get_logger(__name__)
 
 
-class State(StrEnum):
+class ProducerState(StrEnum):
     """Where the producer is between and within transactions."""
 
     COLD = "cold"
@@ -69,7 +69,7 @@ class State(StrEnum):
     EXIT = "exit"
 
 
-class Ending(StrEnum):
+class TransactionEnd(StrEnum):
     """How a transaction ended, for the consumer's side."""
 
     COMMITTED = "committed"
@@ -78,7 +78,7 @@ class Ending(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class TransactionTimes:
     """Seconds. Commit and abort together stay below the ten that a process has after SIGTERM."""
 
     call: float = 3.0  # one client call; longer waits repeat the call
@@ -102,7 +102,7 @@ class Transaction:
 class _Failed(Exception):
     """A step did not succeed within the deadline."""
 
-    def __init__(self, error: KafkaError, failure: Failure) -> None:
+    def __init__(self, error: KafkaError, failure: Remedy) -> None:
         super().__init__(error.str())
         self.error = error
         self.failure = failure
@@ -115,7 +115,7 @@ class TransactionalProducer:
         self,
         transactional_id: str,
         make: Callable[[ClientLog], TransactionalClient],
-        limits: Limits = Limits(),
+        limits: TransactionTimes = TransactionTimes(),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._id = transactional_id
@@ -130,7 +130,7 @@ class TransactionalProducer:
         self._throttle = Throttle(clock)
         self._too_large: set[str] = set()  # topics that did not take a record of this transaction
         self._denied: set[str] = set()  # topics that did not take a record of this transaction
-        self.state = State.COLD
+        self.state = ProducerState.COLD
 
     def prepare(self, seconds: float) -> bool:
         """Make the producer ready; return False if Kafka did not answer within `seconds`: call again.
@@ -138,7 +138,7 @@ class TransactionalProducer:
         Raises:
             BlobtideError: Kafka denies it, or another process keeps taking over the transactional id.
         """
-        if self.state is State.READY:
+        if self.state is ProducerState.READY:
             return True
         self._stay_in_process()
         if self._client is None:
@@ -154,20 +154,20 @@ class TransactionalProducer:
         except KafkaException as exception:
             self._init_failed(error_of(exception))
             return False
-        self.state = State.READY
+        self.state = ProducerState.READY
         return True
 
     def _init_failed(self, error: KafkaError) -> None:
         if self._client is not None:
             _serve(self._client, 0)
-        if classify(error) is Failure.RETRIABLE:
+        if classify(error) is Remedy.RETRIABLE:
             return
         self._drop()
         if not is_fenced(error):
             raise translated(error, f"opening the transactional id {self._id}")
         self._count_fence()
 
-    def commit(self, work: Transaction) -> Ending:
+    def commit(self, work: Transaction) -> TransactionEnd:
         """Write `work` as one transaction; return within the limits. `prepare` must have returned True.
 
         Raises:
@@ -188,24 +188,24 @@ class TransactionalProducer:
         metrics.TRANSACTIONS.labels("committed").inc()
         _count(work.outputs)
         self._settle_success(client, committing)
-        return Ending.COMMITTED
+        return TransactionEnd.COMMITTED
 
     def close(self) -> None:
         """Drop the client. What is open is ended by the next producer of this id, or by its timeout."""
         self._calls.close()
         self._client = None
-        self.state = State.EXIT
+        self.state = ProducerState.EXIT
 
     def _run(self, client: TransactionalClient, work: Transaction, deadline: float) -> float:
         """Begin, produce, flush, send offsets, commit; return the seconds that the commit alone took."""
         positions = [ClientPartition(tp.topic, tp.partition, offset) for tp, offset in work.offsets.items()]
         self._step(lambda _: client.begin_transaction(), deadline)
-        self.state = State.OPEN
+        self.state = ProducerState.OPEN
         for output in work.outputs:
             self._produce(client, output, deadline)
         self._flush(client, deadline)
         self._step(lambda s: client.send_offsets_to_transaction(positions, work.group_metadata, s), deadline)
-        self.state = State.COMMITTING
+        self.state = ProducerState.COMMITTING
         began = self._clock()
         self._step(client.commit_transaction, deadline)
         return self._clock() - began
@@ -218,11 +218,11 @@ class TransactionalProducer:
                 self._calls.run(lambda s=seconds: call(s), seconds)  # type: ignore[misc]
             except CallHangs as exception:
                 self._hangs("a step of a transaction")
-                raise _Failed(KafkaError(KafkaError._TIMED_OUT, "call hangs"), Failure.FATAL) from exception  # noqa: SLF001
+                raise _Failed(KafkaError(KafkaError._TIMED_OUT, "call hangs"), Remedy.FATAL) from exception  # noqa: SLF001
             except RAISED_WHILE_SERVING as exception:
                 error = error_of(exception)
                 failure = classify(error)
-                if failure is not Failure.RETRIABLE or self._clock() >= deadline:
+                if failure is not Remedy.RETRIABLE or self._clock() >= deadline:
                     raise _Failed(error, failure) from exception
                 self._wait()
             else:
@@ -241,12 +241,12 @@ class TransactionalProducer:
                 client.produce(output.topic, output.value, output.key, partition, headers=headers, on_delivery=on_delivery)
             except BufferError as full:
                 if self._clock() >= deadline:
-                    raise _Failed(KafkaError(KafkaError._QUEUE_FULL), Failure.ABORT) from full  # noqa: SLF001
+                    raise _Failed(KafkaError(KafkaError._QUEUE_FULL), Remedy.ABORT) from full  # noqa: SLF001
                 self._wait()
             except KafkaException as exception:
                 error = error_of(exception)
                 self._note(error, output.topic)
-                raise _Failed(error, Failure.FATAL if error.fatal() else Failure.ABORT) from exception
+                raise _Failed(error, Remedy.FATAL if error.fatal() else Remedy.ABORT) from exception
             else:
                 return
 
@@ -278,7 +278,7 @@ class TransactionalProducer:
             if left == 0:
                 return
             if self._clock() >= deadline:
-                raise _Failed(KafkaError(KafkaError._TIMED_OUT, f"{left} records unacknowledged"), Failure.ABORT)  # noqa: SLF001
+                raise _Failed(KafkaError(KafkaError._TIMED_OUT, f"{left} records unacknowledged"), Remedy.ABORT)  # noqa: SLF001
 
     def _settle_success(self, client: TransactionalClient, committing: float) -> None:
         _serve(client, 0)  # the log lines that are looked at next
@@ -287,18 +287,18 @@ class TransactionalProducer:
         elif self._log.coordinator_timed_out:
             self._recycle("coordinator_timeout")
         else:
-            self.state = State.READY
+            self.state = ProducerState.READY
 
-    def _end(self, client: TransactionalClient, failed: _Failed, work: Transaction) -> Ending:
+    def _end(self, client: TransactionalClient, failed: _Failed, work: Transaction) -> TransactionEnd:
         """Leave a failed transaction: abort if that is allowed, replace the producer."""
         outcome = self._outcome(failed)
         if is_refusal(failed.error) or is_denied(failed.error):
             _serve(client, 0)  # reports that say of which topic
         if outcome == "aborted":
-            self.state = State.ABORTING
+            self.state = ProducerState.ABORTING
             self._abort(client)
         elif outcome == "doubt":
-            self.state = State.DOUBT
+            self.state = ProducerState.DOUBT
         metrics.TRANSACTIONS.labels(outcome).inc()
         self._tell(outcome, failed.error)
         self._recycle(outcome)
@@ -308,8 +308,8 @@ class TransactionalProducer:
             raise translated(failed.error, self._denied_in(work))
         if is_refusal(failed.error):
             raise self._refusal(failed.error, frozenset(output.topic for output in work.outputs))
-        broken = failed.failure is Failure.FATAL or is_out_of_group(failed.error)
-        return Ending.LEFT_GROUP if broken else Ending.ABORTED
+        broken = failed.failure is Remedy.FATAL or is_out_of_group(failed.error)
+        return TransactionEnd.LEFT_GROUP if broken else TransactionEnd.ABORTED
 
     def _denied_in(self, work: Transaction) -> str:
         topics = self._denied or {output.topic for output in work.outputs} | {source.topic for source in work.offsets}
@@ -322,9 +322,9 @@ class TransactionalProducer:
         return OutputRefused(f"a record for {', '.join(sorted(topics))} cannot be written: {error.str()}")
 
     def _outcome(self, failed: _Failed) -> str:
-        if failed.failure is Failure.FATAL:
+        if failed.failure is Remedy.FATAL:
             return "fatal"
-        if failed.failure is Failure.RETRIABLE and self.state is State.COMMITTING:
+        if failed.failure is Remedy.RETRIABLE and self.state is ProducerState.COMMITTING:
             return "doubt"
         return "aborted"
 
@@ -352,7 +352,7 @@ class TransactionalProducer:
     def _drop(self) -> None:
         """Let go of the client without `close`, which would wait for an abort as long as the coordinator is away."""
         self._client = None
-        self.state = State.RECYCLE
+        self.state = ProducerState.RECYCLE
 
     def _count_fence(self) -> None:
         self._fences.append(self._clock())
@@ -364,7 +364,7 @@ class TransactionalProducer:
             )
 
     def _ready_client(self) -> TransactionalClient:
-        if self.state is not State.READY or self._client is None:
+        if self.state is not ProducerState.READY or self._client is None:
             raise RuntimeError(f"commit in state {self.state}")
         return self._client
 

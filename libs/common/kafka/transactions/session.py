@@ -28,7 +28,7 @@ from libs.common.kafka.client.protocols import TransactionalClient
 from libs.common.kafka.group.consumer import GroupConsumer, GroupSpec, Use
 from libs.common.kafka.records import CommitResult, Inbound, Listener, NextOffsets, Outbound, TopicPartition
 from libs.common.kafka.topics.topic_limits import TopicLimits
-from libs.common.kafka.transactions.producer import Ending, State, Transaction, TransactionalProducer
+from libs.common.kafka.transactions.producer import ProducerState, Transaction, TransactionalProducer, TransactionEnd
 from libs.common.settings.kafka import KafkaSettings
 
 log = structlog.get_logger(__name__)
@@ -112,14 +112,14 @@ class TransactionalSession:
             ending = self._producer.commit(transaction)
         except OutputTooLarge as error:
             self._limits.refused(error.topics)
-            ending = Ending.ABORTED
+            ending = TransactionEnd.ABORTED
         except OutputRefused:
             self._rewind()
             raise
-        if ending is Ending.COMMITTED:
+        if ending is TransactionEnd.COMMITTED:
             self._consumer.moved(transaction.offsets)
             return CommitResult.COMMITTED
-        if ending is Ending.LEFT_GROUP:
+        if ending is TransactionEnd.LEFT_GROUP:
             self._consumer.rejoin()
         self._rewind()
         return CommitResult.ABORTED
@@ -142,7 +142,7 @@ class TransactionalSession:
 
     def close(self) -> None:
         """Leave the group, drop the producer. Idempotent; never waits for a broker."""
-        if self._producer.state is State.READY:
+        if self._producer.state is ProducerState.READY:
             self._consumer.close()
         else:
             self._consumer.abandon()

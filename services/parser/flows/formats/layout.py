@@ -16,7 +16,7 @@ PROTOCOL_LETTERS: Final = {"T": 6, "U": 17}
 DIRECTIONS: Final = {"I": "inbound", "O": "outbound"}
 
 
-class Kind(Enum):
+class FieldKind(Enum):
     """What a field may hold."""
 
     TIME = auto()  # seconds or milliseconds since 1970
@@ -32,7 +32,7 @@ Columns = Mapping[str, pa.Array]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Layout:
+class TupleLayout:
     """A tuple format; there is one instance of each.
 
     Attributes:
@@ -42,19 +42,21 @@ class Layout:
     """
 
     name: str
-    fields: tuple[tuple[str, Kind], ...]
+    fields: tuple[tuple[str, FieldKind], ...]
     coded: Callable[[Columns], dict[str, pa.Array]]
 
-    def of_kind(self, *kinds: Kind) -> list[str]:
+    def of_kind(self, *kinds: FieldKind) -> list[str]:
         """Name the fields of these kinds, in order."""
         return [name for name, kind in self.fields if kind in kinds]
 
 
 ENDPOINTS: Final = (
-    ("time", Kind.TIME),
-    ("src_ip", Kind.ADDRESS),
-    ("dst_ip", Kind.ADDRESS),
-    ("src_port", Kind.PORT),
-    ("dst_port", Kind.PORT),
+    ("time", FieldKind.TIME),
+    ("src_ip", FieldKind.ADDRESS),
+    ("dst_ip", FieldKind.ADDRESS),
+    ("src_port", FieldKind.PORT),
+    ("dst_port", FieldKind.PORT),
 )
-COUNTERS: Final = tuple((name, Kind.COUNTER) for name in ("packets_sent", "bytes_sent", "packets_received", "bytes_received"))
+COUNTERS: Final = tuple(
+    (name, FieldKind.COUNTER) for name in ("packets_sent", "bytes_sent", "packets_received", "bytes_received")
+)

@@ -8,8 +8,8 @@ import msgspec
 import pyarrow as pa
 
 from libs.common.rows.row_type import WORD
-from services.parser.flows.formats.layout import COUNTERS, DIRECTIONS, ENDPOINTS, Columns, Kind, Layout
-from services.parser.flows.groups import Groups, Name
+from services.parser.flows.formats.layout import COUNTERS, DIRECTIONS, ENDPOINTS, Columns, FieldKind, TupleLayout
+from services.parser.flows.groups import Name, TupleArrays
 from services.parser.flows.words import recoded
 
 CATEGORY: Final = "NetworkSecurityGroupFlowEvent"
@@ -42,7 +42,7 @@ class Properties(msgspec.Struct, gc=False, kw_only=True):
     flows: list[RuleFlow] | None
 
 
-def collect(body: Properties, record_mac: str | None, group_id: str | None, groups: Groups) -> None:
+def collect(body: Properties, record_mac: str | None, group_id: str | None, groups: TupleArrays) -> None:
     """Add the tuple arrays of a record to `groups`, in order. The access control list is the group that logs."""
     for rule_flow in body.flows or ():
         for flow in rule_flow.flows or ():
@@ -63,9 +63,9 @@ def _coded(fields: Columns) -> dict[str, pa.Array]:
     }
 
 
-_COMMON = (*ENDPOINTS, ("protocol", Kind.PROTOCOL_LETTER), ("direction", Kind.WORD), ("decision", Kind.WORD))
+_COMMON = (*ENDPOINTS, ("protocol", FieldKind.PROTOCOL_LETTER), ("direction", FieldKind.WORD), ("decision", FieldKind.WORD))
 
-V1: Final = Layout("NSG version 1", _COMMON, _coded)
-V2: Final = Layout("NSG version 2", (*_COMMON, ("state", Kind.WORD), *COUNTERS), _coded)
+V1: Final = TupleLayout("NSG version 1", _COMMON, _coded)
+V2: Final = TupleLayout("NSG version 2", (*_COMMON, ("state", FieldKind.WORD), *COUNTERS), _coded)
 
 LAYOUTS: Final = {1: V1, 2: V2}

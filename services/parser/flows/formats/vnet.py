@@ -13,8 +13,8 @@ import msgspec
 import pyarrow as pa
 
 from services.parser.flows.formats import nsg
-from services.parser.flows.formats.layout import COUNTERS, DIRECTIONS, ENDPOINTS, Columns, Kind, Layout
-from services.parser.flows.groups import Groups, Name
+from services.parser.flows.formats.layout import COUNTERS, DIRECTIONS, ENDPOINTS, Columns, FieldKind, TupleLayout
+from services.parser.flows.groups import Name, TupleArrays
 from services.parser.flows.words import mapped, recoded
 
 CATEGORY: Final = "FlowLogFlowEvent"
@@ -50,7 +50,7 @@ class FlowRecords(msgspec.Struct, gc=False):
     flows: list[AclFlow] | None
 
 
-def collect(body: FlowRecords, record_mac: str | None, groups: Groups) -> None:
+def collect(body: FlowRecords, record_mac: str | None, groups: TupleArrays) -> None:
     """Add the tuple arrays of a record to `groups`, in order."""
     for acl_flow in body.flows or ():
         for group in acl_flow.flowGroups or ():
@@ -60,7 +60,7 @@ def collect(body: FlowRecords, record_mac: str | None, groups: Groups) -> None:
             groups.tuples.append(group.flowTuples)
 
 
-def layout_of(body: FlowRecords, version: int | None) -> Layout | None:
+def layout_of(body: FlowRecords, version: int | None) -> TupleLayout | None:
     """Return the columns of a record of this version; None if nobody knows it."""
     if version == VERSION:
         return V4
@@ -83,14 +83,14 @@ def _coded(fields: Columns) -> dict[str, pa.Array]:
     }
 
 
-V4: Final = Layout(
+V4: Final = TupleLayout(
     "VNet version 4",
     (
         *ENDPOINTS,
-        ("protocol", Kind.PROTOCOL),
-        ("direction", Kind.WORD),
-        ("state", Kind.WORD),
-        ("encryption", Kind.WORD),
+        ("protocol", FieldKind.PROTOCOL),
+        ("direction", FieldKind.WORD),
+        ("state", FieldKind.WORD),
+        ("encryption", FieldKind.WORD),
         *COUNTERS,
     ),
     _coded,

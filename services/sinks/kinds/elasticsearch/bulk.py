@@ -23,8 +23,8 @@ from libs.common.rows.formats.json import text_bytes
 from libs.common.rows.row_text import Piece, Words
 from services.sinks.kinds.elasticsearch.bulk_reply import (
     FILTER_PATH,
+    DocumentResult,
     ItemResult,
-    Verdict,
     denies_rights,
     describe_failure,
     read_reply,
@@ -39,7 +39,7 @@ _Rows = np.ndarray[Any, np.dtype[np.int64]]
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedDocument:
     """A document that the cluster refuses."""
 
     row: int
@@ -57,8 +57,8 @@ class Delivered:
 
     written: int = 0
     already_there: int = 0
-    refused: list[Refused] = field(default_factory=list)
-    unclear: list[Refused] = field(default_factory=list)
+    refused: list[RefusedDocument] = field(default_factory=list)
+    unclear: list[RefusedDocument] = field(default_factory=list)
 
     def add(self, other: Delivered) -> None:
         """Add what became of others."""
@@ -112,7 +112,7 @@ class BulkWriter:
                 return delivered
             results = _results(answer, len(rows))
             _count(results, rows, delivered)
-            again = [at for at, result in enumerate(results) if result.verdict is Verdict.AGAIN]
+            again = [at for at, result in enumerate(results) if result.verdict is DocumentResult.AGAIN]
             if not again:
                 return delivered
             rows = rows[again]
@@ -126,7 +126,7 @@ class BulkWriter:
         """Write a body that was too large in two; a single document that is too large is refused, unless all are."""
         if len(rows) == 1:
             reason = "the cluster, or what stands before it, takes no request of this size"
-            return Delivered(unclear=[Refused(int(rows[0]), ErrorCode.TOO_LARGE, reason, "status_413")])
+            return Delivered(unclear=[RefusedDocument(int(rows[0]), ErrorCode.TOO_LARGE, reason, "status_413")])
         middle = len(rows) // 2
         delivered = self._write(operations, rows[:middle])
         delivered.add(self._write(operations, rows[middle:]))
@@ -167,13 +167,13 @@ def _results(answer: Answer, documents: int) -> list[ItemResult]:
 def _count(results: list[ItemResult], rows: _Rows, delivered: Delivered) -> None:
     for row, result in zip(rows.tolist(), results, strict=True):
         match result.verdict:
-            case Verdict.WRITTEN:
+            case DocumentResult.WRITTEN:
                 delivered.written += 1
-            case Verdict.ALREADY_THERE:
+            case DocumentResult.ALREADY_THERE:
                 delivered.already_there += 1
-            case Verdict.REFUSED:
-                delivered.refused.append(Refused(row, result.code, result.reason, result.kind))
-            case Verdict.UNCLEAR:
-                delivered.unclear.append(Refused(row, result.code, result.reason, result.kind))
-            case Verdict.AGAIN:
+            case DocumentResult.REFUSED:
+                delivered.refused.append(RefusedDocument(row, result.code, result.reason, result.kind))
+            case DocumentResult.UNCLEAR:
+                delivered.unclear.append(RefusedDocument(row, result.code, result.reason, result.kind))
+            case DocumentResult.AGAIN:
                 pass

@@ -29,7 +29,7 @@ from services.sinks.kinds.elasticsearch.bulk_faults import ClusterError, Fault
 FILTER_PATH: Final = "errors,items.*.status,items.*.error.type,items.*.error.reason"
 
 
-class Verdict(Enum):
+class DocumentResult(Enum):
     """What became of one document."""
 
     WRITTEN = "written"
@@ -47,7 +47,7 @@ class ItemResult:
     set.
     """
 
-    verdict: Verdict
+    verdict: DocumentResult
     code: ErrorCode = ErrorCode.REFUSED
     reason: str = ""
     kind: str = ""
@@ -58,13 +58,13 @@ class _Error(msgspec.Struct, gc=False):
     reason: str | None = None
 
 
-class _Result(msgspec.Struct, gc=False):
+class _ItemResult(msgspec.Struct, gc=False):
     status: int
     error: _Error | None = None
 
 
 class _Item(msgspec.Struct, gc=False):
-    create: _Result
+    create: _ItemResult
 
 
 class _Reply(msgspec.Struct, gc=False):
@@ -78,9 +78,13 @@ class _Failure(msgspec.Struct, gc=False):
 
 _failures = msgspec.json.Decoder(_Failure)
 _decoder = msgspec.json.Decoder(_Reply)
-_WRITTEN = ItemResult(Verdict.WRITTEN)
-_ALREADY_THERE = ItemResult(Verdict.ALREADY_THERE)
-_BY_FAULT: Final = {Fault.DOCUMENT: Verdict.REFUSED, Fault.CLUSTER: Verdict.AGAIN, Fault.UNKNOWN: Verdict.UNCLEAR}
+_WRITTEN = ItemResult(DocumentResult.WRITTEN)
+_ALREADY_THERE = ItemResult(DocumentResult.ALREADY_THERE)
+_BY_FAULT: Final = {
+    Fault.DOCUMENT: DocumentResult.REFUSED,
+    Fault.CLUSTER: DocumentResult.AGAIN,
+    Fault.UNKNOWN: DocumentResult.UNCLEAR,
+}
 
 
 def read_reply(body: bytes, documents: int) -> list[ItemResult]:
@@ -119,26 +123,26 @@ def _failure(body: bytes) -> _Error | None:
         return None
 
 
-def _result(result: _Result) -> ItemResult:
+def _result(result: _ItemResult) -> ItemResult:
     match result.status:
         case status if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
             return _WRITTEN
         case HTTPStatus.CONFLICT:
             return _ALREADY_THERE
         case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-            return _failed(Verdict.REFUSED, result, ErrorCode.TOO_LARGE)
+            return _failed(DocumentResult.REFUSED, result, ErrorCode.TOO_LARGE)
         case HTTPStatus.BAD_REQUEST:
             return _failed(_BY_FAULT[_error(result).fault], result)
         case _:
-            return _failed(Verdict.AGAIN, result)
+            return _failed(DocumentResult.AGAIN, result)
 
 
-def _failed(verdict: Verdict, result: _Result, code: ErrorCode = ErrorCode.REFUSED) -> ItemResult:
+def _failed(verdict: DocumentResult, result: _ItemResult, code: ErrorCode = ErrorCode.REFUSED) -> ItemResult:
     error = _error(result)
     return ItemResult(
         verdict, code, f"status {result.status}, {error.text}" if error.text else f"status {result.status}", error.kind
     )
 
 
-def _error(result: _Result) -> ClusterError:
+def _error(result: _ItemResult) -> ClusterError:
     return ClusterError.of(result.error.type, result.error.reason or "") if result.error else ClusterError.of("", "")

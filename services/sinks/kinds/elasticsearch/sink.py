@@ -109,7 +109,7 @@ class ElasticsearchSettings(SinkSettings, TransportSettings):
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
+class _Portion:
     """Rows of a part with their operations: the operation at `i` is of row `rows[i]`. Rows outside all bounds have none."""
 
     part: int
@@ -187,14 +187,14 @@ class ElasticsearchSink:
             self._client.close()
             self._client = None
 
-    def _pieces(self, number: int, flows: pa.Table) -> Iterator[_Piece]:
+    def _pieces(self, number: int, flows: pa.Table) -> Iterator[_Portion]:
         """Make operations, a bounded number at a time; what can be derived once a part is."""
         index = self._target.names(flows.column("time").combine_chunks())
         inside = index.is_valid()
         rows = np.flatnonzero(inside.to_numpy(zero_copy_only=False))
         if len(rows) < flows.num_rows:
             outside = np.flatnonzero(~inside.to_numpy(zero_copy_only=False))
-            yield _Piece(number, rows[:0], _NO_OPERATIONS, outside)
+            yield _Portion(number, rows[:0], _NO_OPERATIONS, outside)
             flows, index = flows.filter(inside), index.drop_null()
         documents = document_pieces(pa.table(ecs_columns(flows)))
         text = RowText(operation_pieces(index, Identities.of(flows, FLOWS.position).pieces(), documents), len(rows))
@@ -202,13 +202,13 @@ class ElasticsearchSink:
         start = 0
         while operations := list(islice(slices, _SLICES)):
             stop = start + sum(map(len, operations))
-            yield _Piece(number, rows[start:stop], pa.chunked_array(operations), rows[:0])
+            yield _Portion(number, rows[start:stop], pa.chunked_array(operations), rows[:0])
             start = stop
 
-    def _in_flight(self, pieces: Iterator[_Piece]) -> Iterator[tuple[_Piece, Delivered]]:
+    def _in_flight(self, pieces: Iterator[_Portion]) -> Iterator[tuple[_Portion, Delivered]]:
         """Write pieces, a few at the same time; when one fails, wait for the others and raise."""
         writer, threads = self._opened()
-        waiting: deque[tuple[_Piece, Future[Delivered]]] = deque()
+        waiting: deque[tuple[_Portion, Future[Delivered]]] = deque()
         try:
             for piece in pieces:
                 waiting.append((piece, threads.submit(writer.write, piece.operations)))

@@ -20,13 +20,13 @@ from typing import Final, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from libs.common.rows.files import Compression, Encoding, FileFormat
+from libs.common.rows.files import Encoding, FileCompression, FileFormat
 from libs.common.rows.types.flows import FLOW_SCHEMA, FLOWS
 from libs.common.settings.base import listed
 from services.sinks.frame.contract import FlowPart, Outcome
 from services.sinks.frame.settings import SinkSettings
 from services.sinks.local_state.positions import Positions
-from services.sinks.local_state.shard_store import Limits, Outlet
+from services.sinks.local_state.shard_store import FileLimits, FileOutlet
 from services.sinks.local_state.shards import Shards, ShardsSpec
 
 _LENGTHS: Final = (1, 11, 111, 1_111)  # alike but for their lengths: if names can be mixed up, then those of these numbers
@@ -37,7 +37,7 @@ class FileSettings(SinkSettings):
 
     directory: Path = Field(description="Where the files go; made if missing. The hidden .blobtide in it is the sink's memory.")
     format: FileFormat = Field(default=FileFormat.PARQUET, description="parquet, ndjson or csv (with a header line).")
-    compression: Compression | None = Field(
+    compression: FileCompression | None = Field(
         default=None, description="none, gzip, zstd, or snappy (Parquet only). Default: zstd for Parquet, none for text."
     )
     columns: tuple[str, ...] | None = Field(
@@ -91,13 +91,13 @@ class FileSettings(SinkSettings):
 
     @model_validator(mode="after")
     def _snappy_is_for_parquet(self) -> Self:
-        if self.compression is Compression.SNAPPY and self.format is not FileFormat.PARQUET:
+        if self.compression is FileCompression.SNAPPY and self.format is not FileFormat.PARQUET:
             raise ValueError("compression: snappy is for Parquet; text files take none, gzip or zstd")
         return self
 
     def encoding(self) -> Encoding:
         """Return the format with its options."""
-        usual = Compression.ZSTD if self.format is FileFormat.PARQUET else Compression.NONE
+        usual = FileCompression.ZSTD if self.format is FileFormat.PARQUET else FileCompression.NONE
         return Encoding(self.format, self.compression or usual, self.columns, self.formula_safe)
 
 
@@ -108,8 +108,8 @@ class FileSink:
         self._settings = settings
         self._clock = clock
         encoding = settings.encoding()
-        limits = Limits(settings.rotate_rows, settings.rotate_bytes, settings.rotate_seconds)
-        outlet = Outlet(settings.directory, FLOW_SCHEMA, settings.template, encoding.extension, encoding.write, limits)
+        limits = FileLimits(settings.rotate_rows, settings.rotate_bytes, settings.rotate_seconds)
+        outlet = FileOutlet(settings.directory, FLOW_SCHEMA, settings.template, encoding.extension, encoding.write, limits)
         self._shards = Shards(ShardsSpec("file", outlet, self._prepare, settings.flush_on_close), clock)
 
     def open(self) -> None:

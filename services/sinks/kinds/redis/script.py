@@ -81,7 +81,7 @@ return added
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class StreamRows:
     """Some rows of one stream."""
 
     generations: pa.Array  # distinct, 32 hex digits each
@@ -92,7 +92,7 @@ class Rows:
     before: Positions  # by generation: how far it must have come
 
     @classmethod
-    def of(cls, identities: Identities, documents: pa.Array, chosen: slice, reached: Positions) -> Rows:
+    def of(cls, identities: Identities, documents: pa.Array, chosen: slice, reached: Positions) -> StreamRows:
         """Return the `chosen` rows with their documents; only their generations are named.
 
         `reached` says how far each generation of `identities` is after the calls before; it moves on to after this one.

@@ -58,7 +58,7 @@ from libs.common.settings.transport import TransportSettings
 from services.sinks.frame.contract import FlowPart, Outcome
 from services.sinks.frame.settings import DocumentBatchSettings, SinkSettings
 from services.sinks.kinds.redis.packing import Packer
-from services.sinks.kinds.redis.script import APPEND_ONCE, Rows, nowhere
+from services.sinks.kinds.redis.script import APPEND_ONCE, StreamRows, nowhere
 
 log = structlog.get_logger(__name__)
 
@@ -222,7 +222,7 @@ def _documents(flows: pa.Table) -> Iterator[pa.Array]:
     return RowText(document_pieces(flows), flows.num_rows).slices()
 
 
-def _calls(flows: pa.Table) -> Iterator[list[Rows]]:
+def _calls(flows: pa.Table) -> Iterator[list[StreamRows]]:
     """Cut the rows into calls of the script, a bounded number at a time."""
     identities = Identities.of(flows, FLOWS.position)
     reached = nowhere(identities)
@@ -231,7 +231,7 @@ def _calls(flows: pa.Table) -> Iterator[list[Rows]]:
     while some := list(islice(documents, _SLICES)):
         calls = []
         for own in (text.slice(first, _CALL_ROWS) for text in some for first in range(0, len(text), _CALL_ROWS)):
-            calls.append(Rows.of(identities, own, slice(start, start + len(own)), reached))
+            calls.append(StreamRows.of(identities, own, slice(start, start + len(own)), reached))
             start += len(own)
         yield calls
 

@@ -24,15 +24,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
-from libs.common.rows.files import Compression, Encoding, FileFormat
+from libs.common.rows.files import Encoding, FileCompression, FileFormat
 from libs.common.rows.types.flows import FLOWS
 from services.sinks.frame.contract import FlowPart, Outcome
 from services.sinks.frame.settings import SinkSettings
 from services.sinks.kinds.summary.fold import SOCKET, TOTALS, TRAFFIC, fold
-from services.sinks.kinds.summary.state import SUMMARY_SCHEMA, Bounds, Clock, SummaryState
+from services.sinks.kinds.summary.state import SUMMARY_SCHEMA, Bounds, EventClock, SummaryState
 from services.sinks.kinds.summary.table import Totals, summary_table
 from services.sinks.local_state.positions import Positions
-from services.sinks.local_state.shard_store import Limits, Outlet, ShardStore
+from services.sinks.local_state.shard_store import FileLimits, FileOutlet, ShardStore
 from services.sinks.local_state.shards import Shards, ShardsSpec
 
 _SECOND_MS: Final = 1_000
@@ -88,9 +88,9 @@ class SummarySink:
         self._out = out
         self._clock = clock
         text = settings.format is not FileFormat.PARQUET
-        encoding = Encoding(settings.format, Compression.NONE if text else Compression.ZSTD)
-        limits = Limits(_FILE_ROWS, _FILE_BYTES, settings.rotate_seconds)
-        outlet = Outlet(
+        encoding = Encoding(settings.format, FileCompression.NONE if text else FileCompression.ZSTD)
+        limits = FileLimits(_FILE_ROWS, _FILE_BYTES, settings.rotate_seconds)
+        outlet = FileOutlet(
             settings.directory, SUMMARY_SCHEMA, "summary-p{shard:03}-{sequence:08}", encoding.extension, encoding.write, limits
         )
         self._shards = Shards(
@@ -169,7 +169,7 @@ class SummarySink:
         out.write("\n" + summary_table(totals, talkers, shutil.get_terminal_size(_TERMINAL).columns))
         out.flush()
 
-    def _seen(self, count: int, store: ShardStore) -> tuple[Clock, pa.Table]:
+    def _seen(self, count: int, store: ShardStore) -> tuple[EventClock, pa.Table]:
         state = SummaryState(store.database, self._bounds)
         return state.clock(), state.talkers(count)
 

@@ -57,7 +57,7 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True)
-class Clock:
+class EventClock:
     """How far a shard has come, by event time, and what it has counted."""
 
     newest_ms: int = 0
@@ -92,10 +92,10 @@ class SummaryState:
             raise
         self._database.execute("COMMIT")
 
-    def clock(self) -> Clock:
+    def clock(self) -> EventClock:
         """Return how far the shard has come."""
         row = self._database.execute("SELECT newest_ms, closed_before_ms, flows, late_flows, written_at FROM clock").fetchone()
-        return Clock(*row) if row else Clock()
+        return EventClock(*row) if row else EventClock()
 
     def add(self, folded: Folded, now: float) -> None:
         """Add sums and sessions, and let event time go on, at most to a little after `now` (seconds since 1970)."""
@@ -104,7 +104,7 @@ class SummaryState:
         last = folded.sessions.column("last").to_numpy()
         seen = last[last <= int(now * 1_000) + _FUTURE_MS].max(initial=0)
         self._set(
-            Clock(
+            EventClock(
                 max(clock.newest_ms, int(seen)),
                 clock.closed_before_ms,
                 clock.flows + sum(flows.values()),
@@ -165,7 +165,7 @@ class SummaryState:
             merged = self._sums.rows(merged=True)
         return merged > most
 
-    def _take(self, before_ms: int, after: Clock) -> Iterator[pa.Table]:
+    def _take(self, before_ms: int, after: EventClock) -> Iterator[pa.Table]:
         """Remove the sums before a minute and return them, and let the clock be `after`."""
         closed_before = self.clock().closed_before_ms
         waiting: list[pa.Table] = []
@@ -192,7 +192,7 @@ class SummaryState:
             kept &= last > np.sort(last[kept])[-self._bounds.sockets - 1]
         return merged if kept.all() else merged.filter(pa.array(kept))
 
-    def _set(self, clock: Clock) -> None:
+    def _set(self, clock: EventClock) -> None:
         self._database.execute("INSERT OR REPLACE INTO clock VALUES (1, ?, ?, ?, ?, ?)", astuple(clock))
 
 
