@@ -32,9 +32,9 @@ FLOWS: Final = RowType(
             "direction",
             WORD,
             "`inbound` or `outbound`, as the network interface sees it; an unknown code is kept as it is",
-            null_means=_NOT_STATED,
+            null_means=_NOT_GIVEN,
         ),
-        Column("action", WORD, "`allow` or `deny`", null_means=_NOT_STATED),
+        Column("action", WORD, "`allow` or `deny`", null_means=_NOT_GIVEN),
         Column(
             "state", WORD, "`begin`, `continuing`, `end` or `deny`; a denied NSG v2 tuple says `begin`", null_means="NSG v1"
         ),
