@@ -57,7 +57,7 @@ class EstateSpec:
         if not self.kinds:
             raise ConfigError("demo: kinds is empty; give vnet, nsg2 or nsg1")
         if self.start.tzinfo is None:
-            raise ConfigError("demo: start has no time zone; write it like 2026-05-01T12:00:00Z")
+            raise ConfigError("demo: start has no time zone; use the form 2026-05-01T12:00:00Z")
 
     @property
     def first_minute(self) -> int:

@@ -30,7 +30,7 @@ def main(names: list[str]) -> int:
     """Install the named servers, or all; report everything that is missing and return the exit code."""
     known = {server.name: server for server in SERVERS}
     if unknown := [name for name in names if name not in known]:
-        print(visible(f"blobtide: no such server: {', '.join(unknown)}; there are {', '.join(known)}"), file=sys.stderr)  # noqa: T201
+        print(visible(f"blobtide: unknown server: {', '.join(unknown)}; known servers are {', '.join(known)}"), file=sys.stderr)  # noqa: T201
         return 2
     code = 0
     for name in names or known:

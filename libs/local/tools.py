@@ -25,7 +25,7 @@ def run_tool(argv: Sequence[str], what: str, cwd: Path, environ: Mapping[str, st
     done = subprocess.run(argv, cwd=cwd, env=env, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
         why = _cause(done.stdout + done.stderr) or f"exit code {done.returncode}"
-        raise ServerMissing(f"{what} failed; look at the network and the tool's own settings: {why}")
+        raise ServerMissing(f"{what} failed; check the network and the tool's own settings: {why}")
 
 
 def _cause(output: str) -> str:

@@ -210,7 +210,7 @@ class Ingest:
             try:
                 job = self._job(pending)
             except (ServerUnreachable, Retry) as error:  # its checkpoint has to be looked up, and Kafka is away
-                log.warning("a checkpoint cannot be looked up", blob=str(pending.announcement.blob), error=str(error))
+                log.warning("cannot look up a checkpoint", blob=str(pending.announcement.blob), error=str(error))
                 self._backlog.postpone(pending, LOOKUP_AGAIN_SECONDS)
                 break
             match job.record.standing:
@@ -219,7 +219,7 @@ class Ingest:
                     self._backlog.settle(pending)
                 case Standing.CONDEMNED:
                     self._quarantine(
-                        job, job.record.crashes, f"the process died {job.record.crashes} times in a row while it was read"
+                        job, job.record.crashes, f"the process died {job.record.crashes} times in a row while reading it"
                     )
                 case _ if job.task.nothing_new and job.record.is_clean:
                     metrics.SKIPPED.labels(Skip.NOTHING_NEW).inc()
@@ -323,7 +323,7 @@ class Ingest:
     def _put_off(self, pending: PendingBlob, error: StorageUnavailable) -> None:
         metrics.STORAGE_FAILURES.inc()
         if self._backlog.put_off(pending, error.after) is Answering.NO:
-            log.warning("storage account does not answer", account=pending.announcement.blob.account, error=str(error))
+            log.warning("a storage account does not respond", account=pending.announcement.blob.account, error=str(error))
 
     def _refused(self, job: _Job, error: StorageRefused) -> None:
         pending = job.pending
@@ -335,7 +335,7 @@ class Ingest:
         metrics.STORAGE_FAILURES.inc()
         if self._giving_up.admits():
             log.error(
-                "gave up blobs that storage keeps refusing; Errors names them",
+                "gave up on blobs that storage keeps refusing; see Errors",
                 blob=str(pending.announcement.blob),
                 error=str(error),
                 more_since_last_line=self._giving_up.take_swallowed(),
@@ -345,12 +345,12 @@ class Ingest:
     def _turn_away(self, pending: PendingBlob, error: StorageRefused) -> None:
         metrics.STORAGE_FAILURES.inc()
         if self._backlog.turn_away(pending, error.after) is Answering.REFUSES:
-            log.warning("storage refuses a blob; others go on", blob=str(pending.announcement.blob), error=str(error))
+            log.warning("storage refuses a blob; others continue", blob=str(pending.announcement.blob), error=str(error))
 
     def _tell_storage(self) -> None:
         """Say so where nothing can be read: every account with announced blobs is away or refuses them."""
         if accounts := self._backlog.starved_by():
-            self._watch.health.not_ready(f"waiting for storage: {', '.join(accounts)}; the log says why", Need.STORAGE)
+            self._watch.health.not_ready(f"waiting for storage: {', '.join(accounts)}; see the log for reasons", Need.STORAGE)
         else:
             self._watch.health.ready(Need.STORAGE)
 
@@ -363,7 +363,7 @@ class Ingest:
     def _changed(self, pending: PendingBlob) -> None:
         metrics.SKIPPED.labels(Skip.CHANGED).inc()
         if pending.failures >= MOST_CHANGES:
-            self._turn_away(pending, StorageRefused("it changes whenever it is read", after=0.0))
+            self._turn_away(pending, StorageRefused("it changes every time it is read", after=0.0))
         else:
             pending.failures += 1
             self._backlog.go_on(pending)
@@ -379,14 +379,14 @@ class Ingest:
         self._tell_replaced(job.task, step)
         answering = self._backlog.go_on(pending) if step.more else self._backlog.finish(pending)
         if answering is Answering.AGAIN:
-            log.info("storage account answers again", account=pending.announcement.blob.account)
+            log.info("a storage account responds again", account=pending.announcement.blob.account)
 
     def _tell_replaced(self, task: ReadingTask, step: Step) -> None:
         """Say that a blob has other content than what was read of it: destinations get the rows of both."""
         old, new = task.checkpoint, step.checkpoint
         if old is not None and new is not None and old.generation != new.generation and self._replacing.admits():
             log.warning(
-                "other content was written over a blob; it is read from its beginning as a new generation",
+                "a blob's content was overwritten; reading it from the beginning as a new generation",
                 blob=new.blob,
                 old=old.generation,
                 new=new.generation,
@@ -405,10 +405,12 @@ class Ingest:
             self._keep(job, self._tries.after(job.record, crashes, job.task))
             self._backlog.go_on(pending)
         else:
-            self._quarantine(job, crashes, f"{type(error).__name__} while it was read, the last of {crashes} crashes in a row")
+            self._quarantine(
+                job, crashes, f"{type(error).__name__} while reading it, the last of {crashes} consecutive crashes"
+            )
 
     def _quarantine(self, job: _Job, crashes: int, reason: str) -> None:
-        log.error("a blob is in quarantine; Errors names it", blob=str(job.pending.announcement.blob), reason=reason)
+        log.error("a blob was quarantined; see Errors", blob=str(job.pending.announcement.blob), reason=reason)
         marked = self._tries.after(job.record, crashes, job.task)
         if marked is not None:
             self._publish(job, quarantined(job.task, reason, marked))

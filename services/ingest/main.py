@@ -39,7 +39,7 @@ def build(settings: Settings) -> Service:
     ingest, topics = settings.ingest, settings.topics
     room = settings.kafka.value_max_bytes
     if max(ingest.segment_bytes, ingest.max_line_bytes) > room:
-        raise ConfigError(f"ingest.segment_bytes and ingest.max_line_bytes must fit kafka.message_max_bytes: at most {room}")
+        raise ConfigError(f"ingest.segment_bytes and ingest.max_line_bytes must fit in kafka.message_max_bytes: at most {room}")
     written = (*raw_topics(topics).values(), topics.checkpoints, topics.completions, topics.errors)
     limits = TopicLimits(settings.kafka, written)
     parts = IngestParts(

@@ -1,4 +1,4 @@
-"""Every metric of ingest. What is published counts when it is committed; announcements count each time that they come."""
+"""All metrics of ingest. Published data counts when it is committed; announcements count each time they arrive."""
 
 from __future__ import annotations
 
@@ -6,32 +6,38 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge
 
-EVENTS: Final = Counter("blobtide_ingest_events_total", "Announcements taken in.", ["type"])
+EVENTS: Final = Counter("blobtide_ingest_events_total", "Announcements received.", ["type"])
 STEPS: Final = Counter("blobtide_ingest_steps_total", "Reading steps finished.", ["stream"])
 BYTES: Final = Counter("blobtide_ingest_bytes_total", "Bytes of blobs published as segments.", ["stream"])
 SEGMENTS: Final = Counter("blobtide_ingest_segments_total", "Segments published.", ["stream"])
 RECORDS: Final = Counter("blobtide_ingest_records_total", "Records or lines published.", ["stream"])
-COMPLETED: Final = Counter("blobtide_ingest_completed_blobs_total", "Closed blobs read to their end.", ["stream"])
+COMPLETED: Final = Counter("blobtide_ingest_completed_blobs_total", "Closed blobs read completely.", ["stream"])
 SKIPPED: Final = Counter(
     "blobtide_ingest_skipped_total",
-    "Announcements of which nothing was read, by reason; not_configured: no enabled environment has the container.",
+    "Announcements for which nothing was read, by reason; not_configured: no enabled environment has the container.",
     ["reason"],
 )
-ENDED: Final = Counter("blobtide_ingest_ended_generations_total", "Generations that ended incomplete.", ["reason"])
+ENDED: Final = Counter(
+    "blobtide_ingest_ended_generations_total", "Generations that ended before they were complete.", ["reason"]
+)
 DEAD_LETTERS: Final = Counter("blobtide_ingest_dead_letters_total", "Dead letters written.", ["code"])
 QUARANTINED: Final = Gauge(
-    "blobtide_ingest_quarantined_blobs", "Blobs that are not read on since that crashed too often, of the owned partitions."
+    "blobtide_ingest_quarantined_blobs", "Blobs in owned partitions that are no longer read because reading crashed too often."
 )
-STORAGE_FAILURES: Final = Counter("blobtide_ingest_storage_failures_total", "Steps put off since storage did not answer.")
+STORAGE_FAILURES: Final = Counter("blobtide_ingest_storage_failures_total", "Steps postponed because storage did not respond.")
 TRANSACTIONS: Final = Counter("blobtide_ingest_transactions_total", "Transactions, by result.", ["result"])
-BACKLOG: Final = Gauge("blobtide_ingest_backlog_blobs", "Announced blobs that are not read to their end yet.")
-RESERVED: Final = Gauge("blobtide_ingest_reserved_bytes", "Memory reserved for steps in flight and results not committed.")
-PAUSED: Final = Gauge("blobtide_ingest_paused_info", "1 while no announcements are taken in because the backlog is full.")
-KNOWN: Final = Gauge("blobtide_ingest_known_blobs", "Blobs of the owned partitions of which something was read.")
+BACKLOG: Final = Gauge("blobtide_ingest_backlog_blobs", "Announced blobs not yet read completely.")
+RESERVED: Final = Gauge("blobtide_ingest_reserved_bytes", "Memory reserved for running steps and uncommitted results.")
+PAUSED: Final = Gauge(
+    "blobtide_ingest_paused_info", "1 while the intake of announcements is paused because the backlog is full."
+)
+KNOWN: Final = Gauge("blobtide_ingest_known_blobs", "Blobs in owned partitions that have a checkpoint.")
 AT_HAND: Final = Gauge("blobtide_ingest_checkpoints_at_hand", "Checkpoints in memory; the others are looked up in Kafka.")
-LOOKUPS: Final = Counter("blobtide_ingest_checkpoint_lookups_total", "Checkpoints that were looked up in Kafka.")
-HELD: Final = Gauge("blobtide_ingest_checkpoint_places", "Blobs of which is in memory where their checkpoints stand in Kafka.")
+LOOKUPS: Final = Counter("blobtide_ingest_checkpoint_lookups_total", "Checkpoints looked up in Kafka.")
+HELD: Final = Gauge(
+    "blobtide_ingest_checkpoint_places", "Blobs for which the position of the checkpoint in Kafka is in memory."
+)
 RECALLS: Final = Counter(
     "blobtide_ingest_checkpoint_readings_total",
-    "Parts of the checkpoint topic read again for announcements of days that have left memory.",
+    "Parts of the checkpoint topic read again, for announcements of days no longer in memory.",
 )

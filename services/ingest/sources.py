@@ -28,7 +28,7 @@ class Sources:
                     if place not in self._containers:
                         self._containers[place] = open_container(settings.storage, *place)
         if not self._containers:
-            raise ConfigError("nothing to read, so it does not start: give `subscriptions` with an enabled environment")
+            raise ConfigError("nothing to read: configure `subscriptions` with an enabled environment")
 
     @property
     def accounts(self) -> frozenset[str]:

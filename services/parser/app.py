@@ -247,7 +247,7 @@ def _segment(message: Inbound) -> Segment:
 def _too_large(part: Encoded, messages: Sequence[Inbound], room: int) -> DeadLetter:
     """Return the dead letter of the one row in `part`: by reference, since what makes it large is not the tuple's own."""
     identity = decode_rows(FLOWS, part.data).select(list(FLOWS.position.names)).to_pylist()[0]
-    reason = f"a row of {len(part.data)} bytes does not fit in a message of at most {room}: raise the topic's max.message.bytes"
+    reason = f"a row of {len(part.data)} bytes does not fit in a message of {room} bytes: raise the topic's max.message.bytes"
     return DeadLetter(
         stage=STAGE,
         code=ErrorCode.TOO_LARGE,

@@ -28,7 +28,7 @@ def build(settings: Settings) -> Service:
     """
     topics, parser = settings.topics, settings.parser
     if parser.batch_bytes > settings.kafka.value_max_bytes:
-        raise ConfigError(f"parser.batch_bytes must fit kafka.message_max_bytes: at most {settings.kafka.value_max_bytes}")
+        raise ConfigError(f"parser.batch_bytes must fit in kafka.message_max_bytes: at most {settings.kafka.value_max_bytes}")
     limits = TopicLimits(settings.kafka, (topics.flows, topics.errors))
     partners = (topics.flows, topics.quarantine)
     spec = SessionSpec("parser", settings.instance.ordinal, (topics.raw_flow_logs,), partners=partners)

@@ -10,13 +10,15 @@ SEGMENTS: Final = Counter("blobtide_parser_segments_total", "Segments read.")
 SEGMENT_BYTES: Final = Counter("blobtide_parser_segment_bytes_total", "Bytes of segments read.")
 RECORDS: Final = Counter("blobtide_parser_records_total", "Flow-log records read.")
 TUPLES: Final = Counter("blobtide_parser_tuples_total", "Flow tuples that became rows.")
-DEAD_LETTERS: Final = Counter("blobtide_parser_dead_letters_total", "What could not become rows, by reason code.", ["code"])
+DEAD_LETTERS: Final = Counter(
+    "blobtide_parser_dead_letters_total", "Tuples, records and segments that could not become rows, by code.", ["code"]
+)
 QUARANTINED: Final = Gauge(
-    "blobtide_parser_quarantined_blobs", "Blobs whose segments are not parsed but named in Errors, of the owned partitions."
+    "blobtide_parser_quarantined_blobs", "Quarantined blobs in owned partitions: their segments are only referenced in Errors."
 )
 PARSE_SECONDS: Final = Histogram(
     "blobtide_parser_parse_duration_seconds",
-    "Time for all segments of one poll, or for as many as are parsed together.",
+    "Seconds to parse the segments of one poll, or as many as are parsed together.",
     buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
 BATCH_ROWS: Final = Histogram(
@@ -27,6 +29,6 @@ BATCH_BYTES: Final = Histogram(
 )
 LATENCY_SECONDS: Final = Histogram(
     "blobtide_parser_end_to_end_latency_seconds",
-    "Age of the newest record of a batch, by the record's own time.",
+    "Age in seconds of the newest record in a batch, by the record's own time.",
     buckets=(1, 5, 15, 30, 60, 90, 120, 180, 300, 600, 1_800, 3_600, 21_600, 86_400),
 )

@@ -110,7 +110,7 @@ class Quarantine:
             self._held.setdefault(partition, {}).update(held)
             for event in held.values():
                 log.warning(
-                    "a blob is in quarantine: most of it cannot be parsed, so its segments go to Errors by reference",
+                    "a blob was quarantined: most of it cannot be parsed, so its segments go to Errors by reference",
                     blob=event.blob,
                     offset=event.offset,
                     records=event.records,
@@ -152,7 +152,7 @@ class Quarantine:
         try:
             found = self._load(partitions, LOOK_PATIENCE_SECONDS, self._beat)
         except ServerUnreachable as error:
-            log.info("cannot see now whether blobs were released from quarantine", error=str(error))
+            log.info("cannot check now whether blobs were released from quarantine", error=str(error))
             return
         finally:
             self._looked_at = self._clock()
@@ -193,7 +193,7 @@ def _apply(found: dict[int, Held], record: Inbound) -> None:
     try:
         event = decode_event(record.value)
     except CodecError as error:
-        log.warning("a record of the quarantine topic cannot be read; it is passed over", blob=blob, error=str(error))
+        log.warning("skipping an unreadable record of the quarantine topic", blob=blob, error=str(error))
         return
     if isinstance(event, BlobQuarantined):
         held[blob] = event

@@ -63,7 +63,7 @@ class Triage:
         """Return the dead letter of a segment that is not to be read, since its blob is in quarantine."""
         if not self._quarantine.holds(message, segment):
             return None
-        return _reference(segment, message, "not read, since the blob is in quarantine")
+        return _reference(segment, message, "not read because the blob is in quarantine")
 
     def sift(self, reading: ParserReading) -> ParserReading:
         """Judge the blobs of a reading; return it with the letters to write."""
@@ -85,7 +85,7 @@ class Triage:
         if tally is None:
             return None
         self._quarantine.put(message.partition, source, segment.start, tally)
-        reason = f"not read, since more than {len(bad)} of its records cannot be parsed, the first: {bad[0].reason}"
+        reason = f"not read because more than {len(bad)} of its records cannot be parsed; the first: {bad[0].reason}"
         return _reference(segment, message, reason)
 
     def assigned(self, partitions: Collection[int], between: Callable[[], None]) -> None:
@@ -142,7 +142,7 @@ def _collapsed(reading: ParserReading, condemned: Collection[Source]) -> list[De
             kept.append(letter)
     for segment, message in zip(reading.segments, reading.carriers, strict=True):
         if letters := bad.get((str(message.partition), str(message.offset))):
-            reason = f"{len(letters)} of its records cannot be parsed, the first: {letters[0].reason}; the others became rows"
+            reason = f"{len(letters)} of its records cannot be parsed; the first: {letters[0].reason}; the others became rows"
             kept.append(_reference(segment, message, reason))
     return kept
 
@@ -156,7 +156,7 @@ def _reference(segment: Segment, message: Inbound, reason: str) -> DeadLetter:
     return DeadLetter(
         stage=STAGE,
         code=ErrorCode.QUARANTINED,
-        reason=f"segment of {len(segment.data)} bytes, which stay where source-... says: {reason}",
+        reason=f"segment of {len(segment.data)} bytes, which remain at the position in the source-... headers: {reason}",
         data=b"",
         key=segment.blob.encode(),
         blob=segment.blob,

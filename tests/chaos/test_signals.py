@@ -54,4 +54,4 @@ def test_a_process_that_does_not_end_is_ended_and_says_so() -> None:
     with stubborn_service() as process:
         _, log = process.communicate(timeout=SECONDS)
         assert process.returncode == 128 + signal.SIGTERM
-        assert "still busy, ending as a crash would" in log
+        assert "still busy; exiting as in a crash" in log

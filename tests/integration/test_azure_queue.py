@@ -84,7 +84,7 @@ def test_a_signature_with_the_right_to_process_is_enough(queue: QueueWriter) -> 
 def test_a_queue_that_is_not_there_is_named(queue: QueueWriter) -> None:
     """The error names the queue and what to do."""
     nowhere = EventQueue(queue="no-such-queue")
-    with pytest.raises(ConfigError, match=r"queue no-such-queue is not there; create it, or correct events\.queue"):
+    with pytest.raises(ConfigError, match=r"queue no-such-queue does not exist; create it, or correct events\.queue"):
         check_queue(queue.storage, "sub.dev", nowhere)
     opened = open_queue(queue.storage, "sub.dev", nowhere)
     with pytest.raises(StorageRefused):

@@ -101,7 +101,7 @@ def test_topics_that_take_less_than_settings_say_are_named(
     limit(kafka_settings, topics.flows, 5_000)
     done = check(environ)
     assert done.returncode == 2
-    assert f"topic {topics.flows} takes messages of at most 5000 bytes" in done.stderr
+    assert f"topic {topics.flows} accepts messages of at most 5000 bytes" in done.stderr
 
 
 def test_destinations_that_cannot_be_written_to_are_named(environ: dict[str, str], tmp_path: Path) -> None:

@@ -46,9 +46,9 @@ def showing(certificate: bytes, directory: Path) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("days", "host", "trusted", "said"),
     [
-        (30, "elsewhere", "its own", "is for another name: use one that it has in kafka.bootstrap_servers"),
+        (30, "elsewhere", "its own", "is for another host name: use a name from the certificate in kafka.bootstrap_servers"),
         (-1, LOOPBACK, "its own", "has expired"),
-        (30, LOOPBACK, "another", "is signed by no CA that is trusted here: check kafka.ssl_ca_location"),
+        (30, LOOPBACK, "another", "is not signed by a trusted CA: check kafka.ssl_ca_location"),
     ],
     ids=["name", "expired", "authority"],
 )

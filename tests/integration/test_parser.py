@@ -110,7 +110,7 @@ def test_rows_without_a_partition_to_go_to_are_noticed_at_the_start(
     apply_topics(kafka_settings, topics.model_copy(update={"flows": few}), [TopicSpec("flows", 2, 1, {})])
     settings = Settings(kafka=kafka_settings, topics=topics.model_copy(update={"flows": few}))
     try:
-        with pytest.raises(ConfigError, match="equally many partitions"):
+        with pytest.raises(ConfigError, match="the same number of partitions"):
             build(settings).run(Stop(), Health())
     finally:
         admin = make_admin(kafka_settings)

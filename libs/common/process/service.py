@@ -66,7 +66,7 @@ def run_service(name: str, settings: Settings, build: Callable[[Settings], Servi
         with_http.start()
     except OSError as error:
         log.error(  # noqa: TRY400 - says all there is to say
-            "cannot listen for probes; give each process of this machine a port of its own: http.port, BLOBTIDE_HTTP__PORT",
+            "cannot listen for probes; give each process on this machine its own port: http.port, BLOBTIDE_HTTP__PORT",
             host=settings.http.host,
             port=settings.http.port,
             error=error.strerror,

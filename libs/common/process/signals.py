@@ -48,7 +48,7 @@ def _watch(reading: socket.socket, stop: Callable[[], None]) -> None:
         number = reading.recv(1)[0]
     except TimeoutError:
         log.warning(
-            "still busy, ending as a crash would: what is not committed comes again",
+            "still busy; exiting as in a crash: uncommitted work will be repeated",
             signal=signal.Signals(number).name,
             waited_seconds=GRACE_SECONDS,
         )

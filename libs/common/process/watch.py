@@ -23,5 +23,5 @@ class Watch:
             Retry: the process is to end; leave it.
         """
         if self.stop.is_set():
-            raise Retry("the process ends")
+            raise Retry("the process is stopping")
         self.health.beat()

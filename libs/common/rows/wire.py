@@ -93,7 +93,7 @@ def _check_schema(row_type: RowType, schema: pa.Schema) -> None:
     found = {key: stated.get(key.encode(), value.encode()).decode(errors="replace") for key, value in wanted.items()}
     if found != wanted:
         is_, should = (f"{kind[NAME_KEY]}, version {kind[VERSION_KEY]}" for kind in (found, wanted))
-        raise CodecError(f"it holds {is_[:100]}, and this reader knows {should}")
+        raise CodecError(f"it holds {is_[:100]}, but this reader expects {should}")
     if not schema.equals(row_type.schema):
         raise CodecError(f"its columns are not those of version {row_type.version}")
 

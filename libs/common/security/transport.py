@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 
 UNPROTECTED: Final = Gauge(
     "blobtide_unprotected_connections",
-    "1 where a setting gives up protection: `lacks` is encryption (of credentials) or verification (of certificates).",
+    "1 while a setting gives up protection: `lacks` is encryption (of credentials) or verification (of certificates).",
     ["to", "lacks"],
 )
 
@@ -35,8 +35,8 @@ class Lack(StrEnum):
 
 
 _SAID: Final = {
-    Lack.ENCRYPTION: "credentials are sent over connections that are not encrypted (allow_plaintext_credentials: true)",
-    Lack.VERIFICATION: "certificates of servers are not checked (verify: false): anybody may pose as the server",
+    Lack.ENCRYPTION: "credentials are sent over unencrypted connections (allow_plaintext_credentials: true)",
+    Lack.VERIFICATION: "server certificates are not verified (verify: false): anyone can impersonate the server",
 }
 _NOTED: Final[set[tuple[str, Lack]]] = set()
 
@@ -52,7 +52,7 @@ def guard_credentials(to: str, plain: Iterable[str], settings: PlaintextSettings
         return
     if not settings.allow_plaintext_credentials:
         raise ConfigError(
-            f"{to}: credentials would go to {addresses} without encryption; use TLS, or set allow_plaintext_credentials: true"
+            f"{to}: credentials would go to {addresses} unencrypted; use TLS, or set allow_plaintext_credentials: true"
             " if everybody in between may know them"
         )
     note(to, Lack.ENCRYPTION)

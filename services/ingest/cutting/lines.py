@@ -11,7 +11,7 @@ from libs.common.messages.segments import SegmentFormat
 from services.ingest.cutting.plan import Bad, Cut, Outlook, Progress, SizeLimits, Window, by_reference
 
 _NEWLINE = b"\n"
-_TOO_LONG = "line longer than ingest.max_line_bytes, or than its topic takes"
+_TOO_LONG = "line longer than ingest.max_line_bytes, or than its topic accepts"
 
 
 def advance(window: Window, form: SegmentFormat, limits: SizeLimits) -> Progress:

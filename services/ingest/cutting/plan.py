@@ -98,7 +98,13 @@ REFERENCE_BYTES = 256  # of an unreadable range that is named by reference: enou
 
 def by_reference(start: int, end: int, data: bytes, code: ErrorCode, what: str) -> Bad:
     """Name the range ``[start, end)`` by position, length and the first bytes of `data`."""
-    return Bad(start, end, data[:REFERENCE_BYTES], code, f"{what}: {end - start} bytes at offset {start}; here are the first")
+    return Bad(
+        start,
+        end,
+        data[:REFERENCE_BYTES],
+        code,
+        f"{what}: {end - start} bytes at offset {start}, of which the first are given here",
+    )
 
 
 def with_bytes(start: int, data: bytes, limit: int, reason: str) -> tuple[Bad, ...]:

@@ -29,10 +29,10 @@ _TAIL = re.compile(rb"[ \t\r\n]*,?[ \t\r\n]*\]")
 
 _SHORTEST_SKIP = 32_768
 
-_NOT_A_RECORD = "no JSON record can begin or go on here; reading goes on at the next record"
+_NOT_A_RECORD = "no JSON record can begin or continue here; reading continues at the next record"
 _NO_END = "record without an end"
-_LEFTOVER = "bytes that are no whole record at the end of a closed blob"
-_TOO_LONG = "record that cannot be cut below ingest.segment_bytes, or what its topic takes"
+_LEFTOVER = "incomplete record at the end of a closed blob"
+_TOO_LONG = "record that cannot be cut to fit ingest.segment_bytes or its topic's limit"
 
 
 def advance(window: Window, limits: SizeLimits) -> Progress:

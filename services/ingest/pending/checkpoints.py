@@ -191,7 +191,7 @@ class Checkpoints:
             table.catch_up(self._pace.patience, self._go(beat))
         except StillLoading:
             self._unfinished[wanted] = _Unfinished(table, self._times.clock())
-            log.info("checkpoints are being read", partitions=sorted(wanted), known_blobs=self._count(wanted))
+            log.info("loading checkpoints", partitions=sorted(wanted), known_blobs=self._count(wanted))
             raise
         except BaseException:
             table.close()
@@ -217,7 +217,7 @@ class Checkpoints:
         def between() -> None:
             beat()
             if self._times.clock() > until:
-                raise StillLoading("checkpoints are being read")
+                raise StillLoading("loading checkpoints")
 
         return between
 
@@ -277,7 +277,7 @@ class Checkpoints:
             return None
         event = decode_event(value)
         if not isinstance(event, BlobCheckpoint):
-            raise CodecError(f"the checkpoint topic holds a {type(event).__name__}; is topics.checkpoints right?")
+            raise CodecError(f"the checkpoint topic contains a {type(event).__name__}; check topics.checkpoints")
         return event
 
     def _look_up(self, number: int, key: bytes, beat: Callable[[], None]) -> bytes | None:

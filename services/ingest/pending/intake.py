@@ -88,10 +88,10 @@ class Intake:
         if isinstance(event, BlobsListed | BlobReopened):  # a `BlobObserved` follows on the latter
             return None
         if not isinstance(event, BlobObserved | BlobReleased | BlobClosed | BlobForgotten):
-            raise CodecError(f"{type(event).__name__} is no announcement")
+            raise CodecError(f"{type(event).__name__} is not an announcement")
         blob = BlobId.parse(event.blob)
         if record.key != blob.key:
-            raise CodecError("the key is not the id of the blob")
+            raise CodecError("the key is not the blob's id")
         return None if isinstance(event, BlobForgotten) else Announcement.of(blob, event)
 
     def _tell(self, blob: BlobId) -> None:
@@ -103,7 +103,7 @@ class Intake:
         throttle = self._told.get(place)
         if throttle is not None and throttle.admits():
             log.warning(
-                "announced blobs are not read: their container is not in subscriptions, or its environment is disabled",
+                "ignoring announced blobs: their container is not in subscriptions, or its environment is disabled",
                 container=place,
                 more_since_last_line=throttle.take_swallowed(),
             )
@@ -111,6 +111,6 @@ class Intake:
     def _refuse(self, record: Inbound, reason: str) -> DeadLetter:
         self._refused += 1
         if self._refused >= MOST_REFUSED_IN_A_ROW:
-            raise DeadLetterLimit(f"{self._refused} announcements in a row were refused, the last one since: {reason}")
+            raise DeadLetterLimit(f"{self._refused} announcements in a row were refused, the last one because: {reason}")
         self._backlog.pass_over(record.source, record.offset)
         return dead_message(STAGE, ErrorCode.BAD_MESSAGE, reason, record)

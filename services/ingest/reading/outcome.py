@@ -96,7 +96,7 @@ def compressed(visit: Visit, data: bytes) -> Step:
     )
     if known and (known.content, known.generation, known.replay_id) == (Content.GZIP, generation, checkpoint.replay_id):
         return Step(checkpoint=checkpoint, skipped=Skip.UNSUPPORTED)
-    letter = _letter(visit.task, ErrorCode.UNSUPPORTED_BLOB, f"gzip blobs are not read yet: {visit.version.size} bytes")
+    letter = _letter(visit.task, ErrorCode.UNSUPPORTED_BLOB, f"gzip blobs are not supported yet: {visit.version.size} bytes")
     completion = _completion(checkpoint, 0, 0, 0)
     named = replace(letter, generation=generation, record_offset=0)
     return Step((), (named,), completion, checkpoint, skipped=Skip.UNSUPPORTED)
@@ -112,7 +112,7 @@ def quarantined(task: ReadingTask, reason: str, marked: BlobCheckpoint) -> Step:
     """Name what was not read of a blob on which our own code fails by reference; `marked` says that it is in quarantine."""
     unread = max(0, task.announcement.size - marked.next_offset)
     letter = replace(
-        _letter(task, ErrorCode.QUARANTINED, f"not read on until it is released: {reason}"),
+        _letter(task, ErrorCode.QUARANTINED, f"not read any further until released: {reason}"),
         generation=marked.generation or None,
         record_offset=marked.next_offset,
         source={"length": str(unread), OMITTED_BYTES: str(unread)},
@@ -123,7 +123,7 @@ def quarantined(task: ReadingTask, reason: str, marked: BlobCheckpoint) -> Step:
 def given_up(task: ReadingTask, reason: str) -> Step:
     """Name a blob that storage keeps refusing by reference; its checkpoint stays, so that a later announcement reads on."""
     known = task.checkpoint
-    letter = _letter(task, ErrorCode.INCOMPLETE_BLOB, f"given up, since storage keeps refusing it: {reason}")
+    letter = _letter(task, ErrorCode.INCOMPLETE_BLOB, f"given up because storage keeps refusing it: {reason}")
     if known is not None:
         letter = replace(letter, generation=known.generation, record_offset=known.next_offset)
     return Step((), (letter,), skipped=Skip.UNREADABLE)
@@ -133,7 +133,7 @@ def vanished(task: ReadingTask, now: datetime) -> Step:
     """Say what was lost of a blob that is gone: what was not read of its open generation, or all of it."""
     if task.checkpoint is not None or task.announcement.size <= (task.announcement.baseline or 0):
         return ended(task, GenerationEnd.VANISHED, now) or Step(skipped=Skip.VANISHED)
-    reason = f"vanished before any of its {task.announcement.size} bytes was read"
+    reason = f"deleted before any of its {task.announcement.size} bytes were read"
     return Step((), (_letter(task, ErrorCode.INCOMPLETE_BLOB, reason),), skipped=Skip.VANISHED)
 
 
@@ -157,11 +157,11 @@ def _how_far(checkpoint: BlobCheckpoint) -> str:
     """Say what of a blob was read, in records; in bytes where it is not known what those behind the cursor are."""
     match checkpoint.unread:
         case None:
-            return f"{checkpoint.next_offset} of {checkpoint.size} bytes seen were read"
+            return f"{checkpoint.next_offset} of {checkpoint.size} known bytes were read"
         case 0:
-            return f"all {checkpoint.records} records or lines seen were read"
+            return f"all {checkpoint.records} known records or lines were read"
         case unread:
-            return f"{checkpoint.records} records or lines were read; {unread} that was not whole yet was not"
+            return f"{checkpoint.records} records or lines were read; {unread} was incomplete and was not"
 
 
 def _unread(reading: BlobReading, consumed: int) -> int:

@@ -27,7 +27,7 @@ from services.ingest.reading.resume import Replaced, TooNarrow, check, read, res
 from services.ingest.work import GenerationEnd, ReadingTask, Skip, Step
 
 _PAGE_BLOB = "PageBlob"
-_NOT_LINES = "page blobs are not read"
+_NOT_LINES = "page blobs are not supported"
 _APPEND_BLOB = "AppendBlob"
 
 
@@ -118,7 +118,7 @@ def _look(container: Container, task: ReadingTask) -> Version:
     else:
         info = _info(container, name)
         if info.etag != listed.etag:
-            raise BlobChanged("the blob changed between two looks")
+            raise BlobChanged("the blob changed between two requests")
         appended = info.blob_type == _APPEND_BLOB
         return replace(Version.of(info.etag, info.size, info.creation_time, listed.blocks), appended=appended)
     return Version.of(listed.etag, listed.size, created, listed.blocks)

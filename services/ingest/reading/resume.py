@@ -80,7 +80,7 @@ def read(visit: Visit, cursor: Cursor, start: int, end: int) -> bytes:
     data = visit.container.read(name, start, end, "")
     now = visit.container.info(name)
     if now.creation_time != visit.version.creation_time or now.size < visit.version.size:
-        raise BlobChanged("it was replaced while it was read")
+        raise BlobChanged("it was replaced while being read")
     return data
 
 

@@ -137,11 +137,11 @@ def _wrong_fields(lines: pa.Array, layout: TupleLayout) -> Iterator[tuple[ErrorC
                 continue
             case FieldKind.ADDRESS:
                 wrong = normalised([column])[0].is_null().to_numpy(zero_copy_only=False)
-                yield ErrorCode.BAD_ADDRESS, f"{name} is no IP address", wrong
+                yield ErrorCode.BAD_ADDRESS, f"{name} is not an IP address", wrong
             case FieldKind.PROTOCOL_LETTER:
                 yield ErrorCode.BAD_NUMBER, f"{name} is neither T, U nor a number from 0 to 255", ~_protocols(column)
             case kind:
-                yield ErrorCode.BAD_NUMBER, f"{name} is no number from 0 to {_LIMITS[kind]}", ~_numbers(column, kind)
+                yield ErrorCode.BAD_NUMBER, f"{name} is not a number from 0 to {_LIMITS[kind]}", ~_numbers(column, kind)
 
 
 def _protocols(column: pa.Array) -> Mask:

@@ -25,7 +25,7 @@ MAX_ENVELOPES: Final = 16
 
 LONE_FORMATS: Final = frozenset({SegmentFormat.VNET, SegmentFormat.NSG, SegmentFormat.RECORDS})
 _WHOLE = Piece(0, 1, 0)
-_UTF_16: Final = "UTF-16 text: flow logs are UTF-8; write the blob anew as UTF-8, or read it with `blobtide convert`"
+_UTF_16: Final = "UTF-16 text: flow logs must be UTF-8; rewrite the blob as UTF-8, or read it with `blobtide convert`"
 _CATEGORY = b'"category"'
 _ARRAY: Final = re.compile(rb"\[\s*+\{")
 
@@ -180,9 +180,9 @@ class Harvest:
         try:
             framed = children(inner)
         except NOT_JSON as error:
-            raise BadRecord(ErrorCode.BAD_RECORD, f"records that are no array: {error}") from None
+            raise BadRecord(ErrorCode.BAD_RECORD, f"`records` is not an array: {error}") from None
         if not envelopes:
-            raise BadRecord(ErrorCode.BAD_RECORD, "too many envelopes inside each other")
+            raise BadRecord(ErrorCode.BAD_RECORD, "envelopes are nested too deeply")
         offset += _address(inner) - _address(value)
         for child, position in zip(framed.values, framed.offsets, strict=True):
             self._add_value(number, offset + position, child, envelopes - 1)

@@ -100,7 +100,7 @@ def collect(record: LogRecord, groups: TupleArrays) -> TupleLayout:
             nothing is added then.
     """
     if len(record.records) and bytes(record.records) not in _NO_RECORDS and record.category in CATEGORIES:
-        raise BadRecord(ErrorCode.BAD_RECORD, f"{record.category} record that holds records itself")
+        raise BadRecord(ErrorCode.BAD_RECORD, f"{record.category} record that itself contains records")
     if record.category == vnet.CATEGORY and record.flowRecords is not None:
         layout = _known(vnet.layout_of(record.flowRecords, record.flowLogVersion), record)
         vnet.collect(record.flowRecords, record.macAddress, groups)

@@ -127,10 +127,10 @@ def _elements_of(array: msgspec.Raw) -> list[msgspec.Raw]:
 def _line(element: msgspec.Raw) -> bytes | Spoiled:
     json = bytes(element)
     if not json.startswith(b'"'):
-        return Spoiled(json, "a tuple that is no string, or tuples that are no array")
+        return Spoiled(json, "a tuple is not a string, or the tuples are not an array")
     if b"\\" not in json:
         return json[1:-1]
     text = _string.decode(json)
     if '"' in text or min(text, default=" ") < " ":
-        return Spoiled(json, "a tuple with quotes or control characters")
+        return Spoiled(json, "a tuple contains quotes or control characters")
     return text.encode()

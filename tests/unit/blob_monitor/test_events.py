@@ -286,7 +286,7 @@ def test_a_blob_whose_head_is_refused_is_looked_at_by_its_listing() -> None:
     world.storage.write("a", 20)
 
     def unreadable(_: str) -> Any:
-        raise BlobUnreadable("encrypted with a key that only its writer has")
+        raise BlobUnreadable("encrypted with a key known only to its writer")
 
     world.storage.info = unreadable  # type: ignore[assignment, method-assign]
     events.put(written("a"))

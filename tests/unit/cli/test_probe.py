@@ -44,8 +44,8 @@ def test_the_reason_of_a_service_is_read() -> None:
     server = HealthServer(HttpSettings(port=0), health)
     server.start()
     try:
-        health.not_ready("batch waits for its destination: 404")
-        assert why_not_ready(server.port) == "batch waits for its destination: 404"
+        health.not_ready("a batch is waiting for its destination: 404")
+        assert why_not_ready(server.port) == "a batch is waiting for its destination: 404"
         health.ready()
         assert why_not_ready(server.port) is None
     finally:

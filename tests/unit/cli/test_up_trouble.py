@@ -80,7 +80,7 @@ def test_being_started_again_is_no_work_done(screen: _Screen) -> None:
 
 def test_what_is_waited_for_is_shown_with_the_reason(screen: _Screen) -> None:
     """The reason of /readyz is shown once it has lasted, with the time since when nothing moves; not after that."""
-    reason = "batch waits for its destination: no host answers"
+    reason = "a batch is waiting for its destination: no host answers"
     assert screen.look(metrics(3, 7), reason) is None
     line = screen.look(metrics(3, 7), reason, after=UNREADY_SECONDS)
     assert line == f"sink-x         waiting   {reason}; see x.log"

@@ -55,7 +55,7 @@ def test_the_counts_of_all_programs_are_shown_whatever_they_wait_for(tmp_path: P
 
 def test_why_partitions_are_missing_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a server is away the line about it is enough; what waits for something else is shown beside it."""
-    reasons = {1: NO_PARTITIONS, 2: "batch waits for its destination: 404"}
+    reasons = {1: NO_PARTITIONS, 2: "a batch is waiting for its destination: 404"}
     children = [
         Child(Program(f"sink-{port}", (), {}, tmp_path / "log", health_port=port), state=ProgramState.READY) for port in reasons
     ]

@@ -118,7 +118,7 @@ def test_credentials_go_without_encryption_only_where_a_setting_says_so(
     for _ in range(2):
         peer.prepare({**options, "allow_plaintext_credentials": True})
     assert lacks(peer) == {"encryption"}
-    assert capsys.readouterr().out.count("not encrypted") == 1, "said once a process"
+    assert capsys.readouterr().out.count("unencrypted") == 1, "said once a process"
 
 
 @pytest.mark.parametrize(("peer", "options"), HARMLESS)
@@ -134,7 +134,7 @@ def test_certificates_that_are_not_checked_are_spoken_of(
 ) -> None:
     """Whoever turns the check of certificates off reads so in the log at every start and sees it in the metric."""
     peer.prepare(options)
-    assert "anybody may pose as the server" in capsys.readouterr().out
+    assert "anyone can impersonate the server" in capsys.readouterr().out
     assert lacks(peer) == {"verification"}
 
 

@@ -63,7 +63,7 @@ def test_unreachable_storage_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) 
     error = run("--connection-string", f"AccountName=devstoreaccount1;AccountKey=c2VjcmV0;BlobEndpoint={endpoint}")
     assert isinstance(error, ServerUnreachable)
     assert "127.0.0.1:9" in str(error)
-    assert "does not answer" in str(error)
+    assert "does not respond" in str(error)
     assert "check that storage (or Azurite) is running, and the endpoint of the connection string" in str(error)
     assert "c2VjcmV0" not in str(error)
 

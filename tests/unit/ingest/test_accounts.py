@@ -49,7 +49,7 @@ def test_ingest_is_not_ready_while_nothing_can_be_read(error: StorageUnavailable
     for number in range(4):
         site.put(f"b{number}", lines(3))
     failures = since_now("blobtide_ingest_storage_failures_total")
-    starved = "waiting for storage: s.e; the log says why"
+    starved = "waiting for storage: s.e; see the log for reasons"
     site.run(done=lambda: site.health.why_not_ready() == starved)
     assert site.health.why_not_ready() == starved
     assert failures() >= 3

@@ -197,7 +197,7 @@ def test_announcements_of_containers_that_are_not_configured_are_passed_over(mon
     assert site.of(TOPICS.errors) == []
     assert site.containers["s.e"].requests.count("read") == 1
     assert REGISTRY.get_sample_value("blobtide_ingest_skipped_total", labels) == before + 20
-    assert [line["container"] for line in told if "not read" in line["event"]] == ["evil.host/logs", "s.e/other"]
+    assert [line["container"] for line in told if "ignoring announced" in line["event"]] == ["evil.host/logs", "s.e/other"]
 
 
 def test_many_refused_messages_in_a_row_stop_the_service(monkeypatch: pytest.MonkeyPatch) -> None:

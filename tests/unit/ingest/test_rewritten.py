@@ -106,7 +106,7 @@ def test_other_bytes_anywhere_below_the_cursor_are_another_generation(rewrite: R
     assert desk.text == joined(changed)[: -len(TAIL[1])]
     assert len({s.generation for s in desk.segments}) == 2
     assert [d.code for d in desk.dead_letters] == ["incomplete_blob"]
-    assert "all 3 records or lines seen were read" in desk.dead_letters[0].reason
+    assert "all 3 known records or lines were read" in desk.dead_letters[0].reason
 
 
 @pytest.mark.parametrize("closed", [True, False])
@@ -207,8 +207,8 @@ def test_a_checkpoint_without_a_checksum_proves_what_it_did(*, with_blocks: bool
 def test_what_was_seen_and_not_read_is_counted_in_records() -> None:
     """A record without its end counts as one; brackets and white space count as none."""
     for rest, expected in (
-        (b"\n ]\n}\n", "all 2 records or lines seen were read"),
-        (b',{"time":', "2 records or lines were read; 1 that was not whole yet was not"),
+        (b"\n ]\n}\n", "all 2 known records or lines were read"),
+        (b',{"time":', "2 records or lines were read; 1 was incomplete and was not"),
     ):
         desk = Desk()
         desk.container.put(desk.name, joined(parts(2)[:-1]) + rest)
@@ -227,4 +227,4 @@ def test_of_a_blob_that_was_not_read_to_its_end_bytes_are_told() -> None:
     desk.step(desk.announce())
     desk.container.commit(desk.name, parts(1))
     desk.read()
-    assert "60117 of 150278 bytes seen were read" in desk.dead_letters[0].reason
+    assert "60117 of 150278 known bytes were read" in desk.dead_letters[0].reason

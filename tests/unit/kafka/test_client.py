@@ -50,7 +50,7 @@ def test_kafka_ends_no_transaction_before_we_do() -> None:
 
 def test_options_that_decide_over_delivery_are_refused_and_others_win() -> None:
     """A librdkafka option that blobtide fixes is refused by name; any other overrides the default."""
-    with pytest.raises(ConfigError, match=r"kafka\.librdkafka\.auto\.offset\.reset is decided by blobtide"):
+    with pytest.raises(ConfigError, match=r"kafka\.librdkafka\.auto\.offset\.reset is set by blobtide"):
         consumer_config(KafkaSettings(librdkafka={"auto.offset.reset": "latest"}), "g")
     assert consumer_config(KafkaSettings(librdkafka={"fetch.queue.backoff.ms": "7"}), "g")["fetch.queue.backoff.ms"] == "7"
 

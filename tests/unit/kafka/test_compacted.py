@@ -80,7 +80,7 @@ def test_records_extend_the_patience_and_nothing_ends_it(world: _World) -> None:
     slow = [(PATIENCE - 1, [_record(offset)]) for offset in range(3)]
     seen = world.read(*slow, (PATIENCE + 1, [_record(3)]), end=4)
     assert seen == [0, 1, 2, 3]
-    with pytest.raises(ServerUnreachable, match="read to 4 of 5 and gave nothing for 10 s"):
+    with pytest.raises(ServerUnreachable, match="read to 4 of 5, nothing came for 10 s"):
         world.read(end=5)
 
 

@@ -149,7 +149,7 @@ def test_a_topic_of_no_use_is_the_operators_to_change() -> None:
     """A topic that takes next to nothing ends the publication with the setting to change."""
     world = _World(limits={"t": 5_000})
     world.make = lambda: FakeProducer(10, lambda _: TOO_LARGE)
-    with pytest.raises(ConfigError, match="topic t takes messages of at most 5000 bytes"):
+    with pytest.raises(ConfigError, match="topic t accepts messages of at most 5000 bytes"):
         world.publisher.publish([Outbound("t", b"x" * 20_000)])
 
 
@@ -193,7 +193,7 @@ def test_while_kafka_is_away_the_records_go_back_within_seconds(count: int) -> N
         return client
 
     world.make = away
-    with pytest.raises(Retry, match="acknowledged none of the things that wait for it within 3 s"):
+    with pytest.raises(Retry, match="acknowledged none of the pending things within 3 s"):
         world.publisher.publish(_records(count), lambda: calls.append(world.clients[0].now))
     assert 3.0 <= world.clients[0].now < 4.0
     assert max(late - early for early, late in zip([0.0, *calls], calls, strict=False)) <= 0.5

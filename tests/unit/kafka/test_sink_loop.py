@@ -132,7 +132,7 @@ def test_a_sink_whose_destination_is_away_is_not_ready_until_it_takes_the_batch(
     world.health.ready()
     world.faults = [Retry("no route"), Retry("no route")]
     world.run()
-    assert ready == [None, *["batch waits for its destination: no route"] * 2]
+    assert ready == [None, *["a batch is waiting for its destination: no route"] * 2]
     assert world.health.why_not_ready() is None
     assert retries() == 2
 

@@ -81,7 +81,7 @@ def test_a_limit_that_is_not_told_is_found_by_halving_and_ends(told: dict[str, i
             limits.refused(["t"])
             rooms.append(limits.room("t"))
 
-    with pytest.raises(ConfigError, match=r"topic t takes .* max\.message\.bytes to 32768 or more"):
+    with pytest.raises(ConfigError, match=r"topic t accepts .* max\.message\.bytes to 32768 or more"):
         be_refused()
     assert rooms == sorted(set(rooms), reverse=True)
     assert 4 < len(rooms) < 12

@@ -30,11 +30,11 @@ def test_replication_decides_how_many_replicas_must_have_a_record() -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("topics: {blob: {}}", "unknown topic blob; known are blobs"),
+        ("topics: {blob: {}}", "unknown topic blob; known topics are blobs"),
         ("topics: {blobs: {partitons: 3}}", r"topics\.blobs\.partitons"),
         ("joined_by_position: [[blobs, flows]]\ntopics: {blobs: {partitions: 2}, flows: {}}", "blobs 2, flows 6"),
-        ("- a", "not a declaration of topics"),
-        ("topics: {blobs: [", "not a declaration of topics"),
+        ("- a", "not a topic declaration"),
+        ("topics: {blobs: [", "not a topic declaration"),
     ],
 )
 def test_a_wrong_declaration_is_one_line_that_says_where(tmp_path: Path, text: str, problem: str) -> None:

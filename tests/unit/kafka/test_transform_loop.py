@@ -380,7 +380,7 @@ def test_partitions_whose_state_cannot_be_had_now_are_not_read() -> None:
     waits = _Waits(3, assigned=[Retry("no answer"), Retry("no answer")])
     waits.run()
     assert [line.partition(" ")[2] for line in waits.transform.log] == ["assigned 1", "assigned 1", "assigned 1", "handle 3"]
-    assert [reason for reason, _ in waits.polls[:4]] == [NO_PARTITIONS, *["partitions wait: no answer"] * 2, None]
+    assert [reason for reason, _ in waits.polls[:4]] == [NO_PARTITIONS, *["partitions are waiting: no answer"] * 2, None]
 
 
 def test_a_transform_is_told_that_its_work_comes_again() -> None:
@@ -401,6 +401,6 @@ def test_a_transform_is_told_that_its_work_comes_again() -> None:
         "rewound 1",
         "handle 3",
     ]
-    assert "partitions wait: no answer" in [reason for reason, _ in waits.polls]
+    assert "partitions are waiting: no answer" in [reason for reason, _ in waits.polls]
     assert _values(session.outputs("out")) == [b"0", b"1", b"2"]
     assert waits.health.why_not_ready() is None

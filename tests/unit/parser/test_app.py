@@ -58,7 +58,7 @@ def message(partition: int, offset: int, content: Segment) -> Inbound:
 def test_batches_larger_than_messages_are_refused_at_the_start() -> None:
     """The setting and what it must fit are named."""
     small = Settings(kafka=KafkaSettings(message_max_bytes=1_000_000))
-    with pytest.raises(ConfigError, match="batch_bytes must fit kafka"):
+    with pytest.raises(ConfigError, match="batch_bytes must fit in kafka"):
         build(small)
     build(small.model_copy(update={"parser": ParserSettings(batch_bytes=900_000)}))
 

@@ -128,7 +128,7 @@ class AzureContainer:
                 return response.body
             if response.headers.get("Content-Length") == str(len(response.body)):
                 raise BlobChanged(f"{name[:300]} is shorter than it was")
-            raise Transient(f"{len(response.body)} bytes came of {end - start} asked for")
+            raise Transient(f"{len(response.body)} bytes arrived of {end - start} requested")
 
         headers = {"x-ms-range": f"bytes={start}-{end - 1}"} | ({"If-Match": f'"{etag}"'} if etag else {})
         return self._service.send(StorageRequest("GET", self._blob_path(name), {}, headers, end - start), whole)
@@ -140,7 +140,7 @@ class AzureContainer:
     def _blob_path(self, name: str) -> str:
         # Servers and proxies resolve dot segments: such a name could leave the container.
         if any(segment in {".", ".."} for segment in name.split("/")):
-            raise BlobUnreadable(f"blob name with a dot segment: {name[:200]!r}")
+            raise BlobUnreadable(f"blob name contains a dot segment: {name[:200]!r}")
         return f"{self._path}/{quote(name, safe='/~')}"
 
     def _pages(self, query: Mapping[str, str], read: Callable[[Response], tuple[list[T], str]]) -> Iterator[T]:

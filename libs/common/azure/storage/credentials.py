@@ -209,7 +209,7 @@ def resolve_queues(account: StorageAccount, alias: str, service_url: str | None)
     except ValueError as error:
         raise ConfigError(f"events of environment {alias}: {error}") from error
     if isinstance(login.authoriser, TokenIdentity) and endpoint.scheme != "https":
-        raise ConfigError(f"events of environment {alias}: signing in by identity needs https")
+        raise ConfigError(f"events of environment {alias}: signing in by identity requires https")
     return _guarded(StorageLogin(endpoint, login.authoriser), f"queue of environment {alias}", account)
 
 
@@ -230,7 +230,7 @@ def _queue_endpoint(account: StorageAccount, blobs: Endpoint, service_url: str |
     if blobs.path and blobs.port:  # an emulator: its queues have the next port
         return replace(blobs, port=blobs.port + 1)
     raise ValueError(
-        f"the address of the queue service does not follow from that of the blobs; set service_url, {_QUEUE_EXAMPLE}"
+        f"the URL of the queue service cannot be derived from that of the blobs; set service_url, {_QUEUE_EXAMPLE}"
     )
 
 
@@ -251,7 +251,7 @@ def _resolve(account: StorageAccount) -> StorageLogin:
     if sas is not None:
         return StorageLogin(endpoint, _sas("sas_token", sas))
     if endpoint.scheme != "https":
-        raise ValueError("signing in by identity needs https; give account_key or sas_token for an emulator")
+        raise ValueError("signing in by identity requires https; give account_key or sas_token for an emulator")
     return StorageLogin(endpoint, TokenIdentity(_default_credential(account.managed_identity_client_id)))
 
 
@@ -279,7 +279,7 @@ def _from_connection_string(text: str, account_url: str | None) -> StorageLogin:
     if not url and name:
         url = f"{parts.get('defaultendpointsprotocol') or 'https'}://{name}.blob.{suffix}"
     if not url:
-        raise ValueError("connection_string has neither AccountName nor BlobEndpoint; copy it whole from the Azure portal")
+        raise ValueError("connection_string has neither AccountName nor BlobEndpoint; copy all of it from the Azure portal")
     endpoint = _endpoint("connection_string's BlobEndpoint", url)
     if key := parts.get("accountkey"):
         return StorageLogin(
@@ -287,7 +287,7 @@ def _from_connection_string(text: str, account_url: str | None) -> StorageLogin:
         )
     if sas := parts.get("sharedaccesssignature"):
         return StorageLogin(endpoint, _sas("connection_string's SharedAccessSignature", sas))
-    raise ValueError("connection_string has neither AccountKey nor SharedAccessSignature; copy it whole from the Azure portal")
+    raise ValueError("connection_string has neither AccountKey nor SharedAccessSignature; copy all of it from the Azure portal")
 
 
 def _parts(connection_string: str) -> dict[str, str]:
@@ -306,9 +306,9 @@ def _endpoint(setting: str, url: str, example: str = "https://NAME.blob.core.win
     except ValueError as error:
         raise ValueError(f"{setting} is not a URL: {error}") from error
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None:
-        raise ValueError(f"{setting} is not an address such as {example}")
+        raise ValueError(f"{setting} is not a URL such as {example}")
     if parts.query or parts.fragment:
-        raise ValueError(f"{setting} must end with the host; give the part after '?' as sas_token")
+        raise ValueError(f"{setting} must end after the host; give the part after '?' as sas_token")
     return Endpoint(parts.scheme, parts.hostname, port, parts.path.rstrip("/"))
 
 

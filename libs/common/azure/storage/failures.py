@@ -39,19 +39,19 @@ _BY_STATUS: dict[int, tuple[type[StorageError], str]] = {
 _BY_CODE: dict[str, tuple[type[StorageError], str]] = {
     "BlobArchived": (BlobUnreadable, "is in the archive tier; rehydrate it to read it"),
     "BlobBeingRehydrated": (BlobUnreadable, "is in the archive tier, being rehydrated"),
-    "BlobUsesCustomerSpecifiedEncryption": (BlobUnreadable, "is encrypted with a key that only its writer has"),
-    "InvalidBlobType": (WrongBlobType, "is of another type"),
+    "BlobUsesCustomerSpecifiedEncryption": (BlobUnreadable, "is encrypted with a key known only to its writer"),
+    "InvalidBlobType": (WrongBlobType, "is a different type of blob"),
 }
 _REFUSALS = {
-    "AuthenticationFailed": "the account key, SAS or token is wrong or has expired, or this machine's clock is off",
-    "AuthorizationFailure": "not allowed; check key or SAS, its permissions (read, list), and the account's network rules",
-    "AuthorizationPermissionMismatch": "not allowed; grant the role Storage Blob Data Reader, or read and list in the SAS",
+    "AuthenticationFailed": "the account key, SAS or token is wrong or has expired, or this machine's clock is wrong",
+    "AuthorizationFailure": "access denied; check key or SAS, its permissions (read, list), and the account's network rules",
+    "AuthorizationPermissionMismatch": "access denied; grant the role Storage Blob Data Reader, or read and list in the SAS",
     "KeyBasedAuthenticationNotPermitted": "the account does not accept keys; sign in by identity",
     "AccountIsDisabled": "the account is disabled",
 }
 _QUEUE_ROLE = "grant the role Storage Queue Data Message Processor, or read and process in the SAS"
 _MESSAGE_GONE = frozenset({"MessageNotFound", "PopReceiptMismatch"})
-_OTHER_REFUSAL = "access is refused; check the credentials and the account's network rules"
+_OTHER_REFUSAL = "access denied; check the credentials and the account's network rules"
 
 
 def failure(alias: str, path: str, status: int, headers: Mapping[str, str]) -> StorageError | Transient:
@@ -69,7 +69,7 @@ def failure(alias: str, path: str, status: int, headers: Mapping[str, str]) -> S
     if status in _RETRIED or code in _RETRIED_CODES:
         return Transient(f"{alias}: storage answered {said}", after=_retry_after(headers.get("Retry-After")))
     if "Location" in headers:
-        return StorageUnavailable(f"{alias}: storage wants to redirect ({said}), which is refused; check account_url")
+        return StorageUnavailable(f"{alias}: storage sent a redirect ({said}), which is not followed; check account_url")
     kind = StorageRefused if status < _SERVER_ERRORS else StorageUnavailable
     return kind(f"{alias}{path[:300]}: storage answered {said}")
 
@@ -80,19 +80,19 @@ def queue_failure(alias: str, path: str, status: int, headers: Mapping[str, str]
     said = f"{status} {code}".strip()
     queue = f"{alias}: queue {path[:100].split('/')[1]}"
     if code in _MESSAGE_GONE:
-        return MessageGone(f"{queue}: the message is not ours any more ({said})")
+        return MessageGone(f"{queue}: the message is no longer ours ({said})")
     if status == _NOT_FOUND:
-        return StorageRefused(f"{queue} is not there; create it, or correct events.queue ({said})")
+        return StorageRefused(f"{queue} does not exist; create it, or correct events.queue ({said})")
     if code == "AuthorizationPermissionMismatch":
-        return Refused(f"{queue}: not allowed; {_QUEUE_ROLE} ({said})")
+        return Refused(f"{queue}: access denied; {_QUEUE_ROLE} ({said})")
     return failure(alias, path, status, headers)
 
 
 def _missing(place: str, code: str, said: str, *, of_blob: bool) -> StorageError:
     """Believe that a blob is gone only where storage says just that: a wrong address or container finds no blob either."""
     if of_blob and code != _BLOB_NOT_FOUND:
-        return StorageRefused(f"{place}: not found, but not said to be gone ({said}); check account_url")
-    return BlobGone(f"{place} is not there ({said})")
+        return StorageRefused(f"{place}: not found, without a reason ({said}); check account_url")
+    return BlobGone(f"{place} does not exist ({said})")
 
 
 def _retry_after(value: str | None) -> float | None:

@@ -120,7 +120,7 @@ class StorageService:
         try:
             return decode(response)
         except (KeyError, ValueError, OverflowError) as error:  # no header, no number, no date
-            raise Transient(f"{self._alias}: storage answered something broken: {error!r:.200}") from error
+            raise Transient(f"{self._alias}: invalid response from storage: {error!r:.200}") from error
 
     def _attempt(self, request: StorageRequest) -> Response:
         login = self._login
@@ -151,14 +151,14 @@ class StorageService:
             return response, self._body(response, request.most_bytes if good else _MOST_OF_AN_ERROR)
         except NameResolutionError as error:
             raise StorageUnavailable(
-                f"{self._alias}: host {self._pool.host} has no address; check the account's name"
+                f"{self._alias}: host {self._pool.host} cannot be resolved; check the account name"
             ) from error
         except SSLError as error:
             raise StorageUnavailable(
                 f"{self._alias}: no trusted TLS connection to {self._pool.host}: {_short(error)}"
             ) from error
         except HTTPError as error:
-            raise Transient(f"{self._alias}: {self._pool.host}:{self._pool.port} does not answer: {_short(error)}") from error
+            raise Transient(f"{self._alias}: {self._pool.host}:{self._pool.port} does not respond: {_short(error)}") from error
 
     def _body(self, response: urllib3.BaseHTTPResponse, most: int) -> bytes:
         """Read the body as it comes, each piece with one receive, so that the clock is looked at between any two."""
@@ -168,7 +168,7 @@ class StorageService:
             received += len(piece)
             if received > most:
                 response.close()
-                raise Transient(f"{self._alias}: storage sends more than the {most} bytes that an answer may have")
+                raise Transient(f"{self._alias}: the response from storage exceeds {most} bytes")
             seconds = self._clock() - begun
             if seconds > _READ_SECONDS + received / _SLOWEST_BYTES_PER_SECOND:
                 response.close()
@@ -228,9 +228,9 @@ def _proxy_manager(proxy: str, scheme: str, options: Mapping[str, Any]) -> urlli
         return urllib3.ProxyManager(proxy, proxy_headers=headers, **options)
     except LocationValueError:
         what = (
-            f"{scheme}_proxy of the environment is no address of a proxy, as http://host:port or http://user:password@host:port"
+            f"{scheme}_proxy in the environment is not a proxy URL such as http://host:port or http://user:password@host:port"
         )
-        raise ConfigError(f"{what}, with special characters of the password percent-encoded") from None  # it has the password
+        raise ConfigError(f"{what}, with special characters in the password percent-encoded") from None  # it has the password
 
 
 def _trust() -> ssl.SSLContext:

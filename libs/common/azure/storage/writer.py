@@ -134,7 +134,7 @@ class BlobWriter:
         except HttpResponseError as error:
             raise failure(self._alias, path, error.status_code or 0, _headers(error)) from error
         except (ServiceRequestError, ServiceResponseError) as error:
-            raise Transient(f"{self._alias}: {self._service.primary_hostname} does not answer: {_short(error)}") from error
+            raise Transient(f"{self._alias}: {self._service.primary_hostname} does not respond: {_short(error)}") from error
         except AzureError as error:
             raise ConfigError(f"{self._alias}: cannot sign in to storage: {_short(error)}") from error
 

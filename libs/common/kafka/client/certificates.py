@@ -11,13 +11,13 @@ from libs.common.settings.kafka import KafkaSettings
 
 _SECONDS: Final = 2.0
 _PORT: Final = 9092
-_OTHER_NAME: Final = "is for another name: use one that it has in kafka.bootstrap_servers"
-_UNKNOWN: Final = "is signed by no CA that is trusted here: check kafka.ssl_ca_location"
+_OTHER_NAME: Final = "is for another host name: use a name from the certificate in kafka.bootstrap_servers"
+_UNKNOWN: Final = "is not signed by a trusted CA: check kafka.ssl_ca_location"
 # OpenSSL's numbers (x509_vfy.h).
 _MEANINGS: Final = {
     7: _UNKNOWN,
-    9: "is not valid yet: check the clock of this machine",
-    10: "has expired, or that of its CA: have it renewed (or check the clock of this machine)",
+    9: "is not valid yet: check this machine's clock",
+    10: "or that of its CA has expired: renew it (or check this machine's clock)",
     18: _UNKNOWN,
     19: _UNKNOWN,
     20: _UNKNOWN,

@@ -121,7 +121,7 @@ def _producer_limits(kafka: KafkaSettings) -> Config:
 def _merged(kafka: KafkaSettings, chosen: Config, fixed: Mapping[str, object]) -> Config:
     _refuse_old_client()
     if clash := sorted(kafka.librdkafka.keys() & fixed.keys()):
-        raise ConfigError(f"kafka.librdkafka.{clash[0]} is decided by blobtide and cannot be changed; remove it")
+        raise ConfigError(f"kafka.librdkafka.{clash[0]} is set by blobtide and cannot be changed; remove it")
     connection = {
         **_connection(kafka),
         # Reconnect within seconds of a broker's return, not within the default of ten.
@@ -191,7 +191,7 @@ def _refuse_old_client() -> None:
     text, number = confluent_kafka.libversion()
     if (number >> 24, number >> 16 & 0xFF) < OLDEST_LIBRDKAFKA:
         wanted = ".".join(map(str, OLDEST_LIBRDKAFKA))
-        raise ConfigError(f"librdkafka {text} is too old, it can lose data; install confluent-kafka {wanted} or newer")
+        raise ConfigError(f"librdkafka {text} is too old and can lose data; install confluent-kafka {wanted} or newer")
 
 
 def make_admin(kafka: KafkaSettings) -> AdminClient:
@@ -215,7 +215,7 @@ def make_client(kind: Callable[..., Client], config: Config, log: ClientLog) -> 
         return kind(config, logger=log)
     except (KafkaException, ValueError, TypeError) as error:
         reason = error.args[0].str() if error.args and isinstance(error.args[0], KafkaError) else str(error)
-        raise ConfigError(f"the kafka settings are not usable: {reason}") from error
+        raise ConfigError(f"invalid kafka settings: {reason}") from error
 
 
 def check_clients(kafka: KafkaSettings) -> None:
@@ -249,7 +249,7 @@ def answer_of(future: Future[Answer], doing: str) -> Answer:
     except KafkaException as error:
         raise translated(error_of(error), doing) from error
     except TimeoutError as error:
-        raise ServerUnreachable(f"Kafka did not answer while {doing}") from error
+        raise ServerUnreachable(f"Kafka did not respond while {doing}") from error
 
 
 def check_reachable(kafka: KafkaSettings, topics: tuple[str, ...] = (), seconds: float = REACHABLE_SECONDS) -> None:
@@ -280,7 +280,7 @@ def missing_topic(admin: AdminClient, topic: str) -> BlobtideError:
     except KafkaException as exception:
         error = error_of(exception)
     if error is not None and is_denied(error):
-        return translated(error, f"looking at topic {topic}")
+        return translated(error, f"looking up topic {topic}")
     return ConfigError(f"topic {topic} does not exist; run `blobtide topics apply`")
 
 
@@ -303,13 +303,13 @@ def _unreachable(kafka: KafkaSettings, problems: list[KafkaError], log: ClientLo
         return f"{where} is not trusted: {why}" if why else f"{where} refused TLS: {reason}; {hint}"
     if _ASKS_FOR_CERTIFICATE.search(reason):
         hint = "check kafka.ssl_certificate_location and kafka.ssl_key_location"
-        return f"{where} refused our certificate, or wants one: {reason}; {hint}"
+        return f"{where} refused our certificate, or requires one: {reason}; {hint}"
     if KafkaError._RESOLVE in codes:  # noqa: SLF001
-        return f"{where} has an unknown name: {reason}; check kafka.bootstrap_servers"
-    return f"{where} is not reachable: {reason}; check that it runs, kafka.bootstrap_servers and kafka.security_protocol"
+        return f"{where} cannot be resolved: {reason}; check kafka.bootstrap_servers"
+    return f"{where} is unreachable: {reason}; check that it is running, kafka.bootstrap_servers and kafka.security_protocol"
 
 
 def _no_login(kafka: KafkaSettings, where: str, reason: str) -> str:
     if kafka.gets_tokens:
-        return f"no login at {where}: {reason}; check kafka.oauth, and what the brokers expect of tokens"
+        return f"cannot sign in to {where}: {reason}; check kafka.oauth, and what the brokers require of tokens"
     return f"{where} refused the login: {reason}; check kafka.sasl_mechanism, sasl_username and sasl_password"

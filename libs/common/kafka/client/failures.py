@@ -203,5 +203,5 @@ def translated(error: KafkaError, doing: str) -> BlobtideError:
         return BlobtideError(f"Kafka denied {doing}: {text}; {hint}")
     text = error.str()
     if is_passing(error):
-        return ServerUnreachable(f"Kafka did not answer while {doing}: {text}")
+        return ServerUnreachable(f"Kafka did not respond while {doing}: {text}")
     return BlobtideError(f"Kafka failed while {doing}: {text} ({error.name()})")

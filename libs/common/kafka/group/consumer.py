@@ -185,7 +185,9 @@ class GroupConsumer:
             return None
         data = self._open_client().consumer_group_metadata()
         if not data.startswith(_METADATA_MAGIC):
-            raise BlobtideError("this version of the Kafka client hides the group's generation; install a supported one")
+            raise BlobtideError(
+                "this version of the Kafka client does not expose the group's generation; install a supported version"
+            )
         (generation,) = struct.unpack_from("<i", data, len(_METADATA_MAGIC))
         return data if generation >= 0 else None
 
@@ -253,7 +255,7 @@ class GroupConsumer:
 
     def _open_client(self) -> ConsumerClient:
         if os.getpid() != self._pid:
-            raise RuntimeError("a Kafka client was taken into a forked process, where its threads do not run")
+            raise RuntimeError("a Kafka client was inherited by a forked process, where its threads do not run")
         if self._client is None:
             raise RuntimeError("the consumer is not open")
         return self._client
@@ -351,8 +353,8 @@ class GroupConsumer:
         if found.offset < 0:
             if low > 0:
                 log.warning(
-                    "no committed offset although records were deleted before: this group is new, or was away for longer than "
-                    "the broker keeps offsets; beginning at the earliest record",
+                    "no committed offset, and earlier records were deleted: this group is new, or was away for longer than the "
+                    "broker retains offsets; starting at the earliest record",
                     group=self._spec.group,
                     topic=found.topic,
                     partition=found.partition,
@@ -364,14 +366,14 @@ class GroupConsumer:
         lost = max(0, low - found.offset)
         metrics.GAP_RECORDS.labels(found.topic).inc(lost)
         log.error(
-            "committed offset is outside the topic; going on at the earliest record",
+            "the committed offset is outside the topic; continuing at the earliest record",
             topic=found.topic,
             partition=found.partition,
             committed=found.offset,
             first=low,
             end=high,
             lost_records=lost,
-            reason="records were deleted before they were read" if lost else "the topic was made anew or cut",
+            reason="records were deleted before they were read" if lost else "the topic was recreated or truncated",
         )
         return low
 
@@ -386,7 +388,7 @@ class GroupConsumer:
             if isinstance(error, Retry):
                 self._due.update(dict.fromkeys(partitions, self._clock() + error.after))
             elif self._throttle.admits():
-                log.warning("Kafka does not answer; trying again", doing="loading state of partitions", error=str(error))
+                log.warning("Kafka does not respond; retrying", doing="loading state of partitions", error=str(error))
 
     def _begin_at(self, starts: Mapping[TopicPartition, int]) -> bool:
         """Let the client read from `starts`, and go on where it is with what it reads; return whether it does."""
@@ -432,7 +434,7 @@ class GroupConsumer:
     def _went_back(self, record: Inbound, expected: int) -> None:
         if not self._must_rejoin:
             log.warning(
-                "the client went back to records that were delivered; joining again",
+                "the client went back to records already delivered; rejoining the group",
                 topic=record.topic,
                 partition=record.partition,
                 offset=record.offset,
@@ -458,7 +460,7 @@ class GroupConsumer:
             # Joining again places it, and `_start` tells the gap.
             self._must_rejoin |= self._phases.get(source) is _Phase.READING
         elif error.fatal():
-            log.warning("consumer failed; joining again", error=error.str(), error_code=error.name())
+            log.warning("the consumer failed; rejoining the group", error=error.str(), error_code=error.name())
             self._must_rejoin = True
         else:
             self._tolerate(error, f"reading {source.topic or self._spec.group}")
@@ -468,7 +470,7 @@ class GroupConsumer:
         if not is_passing(error):
             raise translated(error, doing)
         if self._throttle.admits():
-            log.warning("Kafka does not answer; trying again", doing=doing, error=error.str())
+            log.warning("Kafka does not respond; retrying", doing=doing, error=error.str())
 
 
 def inbound(message: Message) -> Inbound:

@@ -74,7 +74,7 @@ class GroupProbe:
     def _read_back(self, consumer: Consumer, deadline: float) -> str | None:
         left = max(_POLL_SECONDS, deadline - self._clock())
         found = consumer.committed([ClientPartition(self._topic, 0)], timeout=left)[0].offset
-        return None if found == self._offset else f"offset {self._offset} was committed and {found} is read"
+        return None if found == self._offset else f"offset {self._offset} was committed but {found} was read back"
 
     def _on_commit(self, error: KafkaError | None, partitions: Sequence[ClientPartition]) -> None:
         """Take an answer, which may be one to an earlier question."""

@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 ASK_SECONDS: Final = 10.0
 _ANSWER_SECONDS: Final = 5.0
-TOGETHER: Final = "topics that belong together must have equally many partitions"
+TOGETHER: Final = "these topics must have the same number of partitions"
 
 
 class Partners:
@@ -69,12 +69,12 @@ class Partners:
         known = [self._counts[name] for name in self._partners if name in self._counts]
         least = min(known, default=most)
         counts = ", ".join(f"{name} {self._counts[name]}" for name in (*self._topics, *self._partners) if name in self._counts)
-        effect = f"until they have, the partitions from {least} on wait and the others go on"
+        effect = f"until they do, partitions {least} and above wait while the others continue"
         trouble = f"{TOGETHER}: {counts}; {effect}" if most > least else ""
         if trouble and trouble != self._trouble:
             log.warning(trouble)
         elif self._trouble and not trouble:
-            log.info("the topics fit together again; all partitions go on", counts=counts)
+            log.info("the partition counts match again; all partitions continue", counts=counts)
         self._trouble = trouble
 
 

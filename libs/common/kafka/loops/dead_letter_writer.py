@@ -37,7 +37,7 @@ class DeadLetterWriter:
         """
         refused = self._publisher.publish([self._message(letter) for letter in letters])
         if any(record.is_too_large for record in refused):
-            raise Retry(f"{self._topic} takes smaller messages than these dead letters", after=0.0)
+            raise Retry(f"{self._topic} does not accept messages as large as these dead letters", after=0.0)
         if refused:
             raise BlobtideError(f"dead letters cannot be written to {self._topic}: {refused[0].reason}")
         for letter in letters:

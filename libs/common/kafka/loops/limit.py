@@ -17,7 +17,7 @@ CONSECUTIVE: Final = 1_000
 
 NOT_COMMITTED: Final = "nothing of the last batch was committed"
 WAY_PAST: Final = (
-    f"{NOT_COMMITTED}; to let all of them pass to the errors topic set dead_letter_limit to 1 until they have, "
+    f"{NOT_COMMITTED}; to send all of them to the errors topic, set dead_letter_limit to 1 until they have passed, "
     "see docs/how-to/dead-letters.md"
 )
 
@@ -67,8 +67,8 @@ class RejectionLimit:
             raise DeadLetterLimit(f"{sums.run} records in a row were rejected; {self._advice}")
         if sums.total >= self._smallest and sums.rejected > self._share * sums.total:
             raise DeadLetterLimit(
-                f"{sums.rejected} of the last {sums.total} records were rejected, more than the share {self._share:g} that "
-                f"dead_letter_limit allows; {self._advice}"
+                f"{sums.rejected} of the last {sums.total} records were rejected, more than the share of {self._share:g} "
+                f"allowed by dead_letter_limit; {self._advice}"
             )
 
     def count(self, total: int, rejected: int) -> None:

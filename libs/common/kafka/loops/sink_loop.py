@@ -30,7 +30,7 @@ from libs.common.settings.kafka import KafkaSettings
 
 __all__ = ["BatchHandler", "Handled", "PollPolicy", "SinkLoop", "SinkLoopSpec"]
 
-_FOR_DESTINATION: Final = Reason("batch waits for its destination", Need.DESTINATION, metrics.RETRIES)
+_FOR_DESTINATION: Final = Reason("a batch is waiting for its destination", Need.DESTINATION, metrics.RETRIES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -216,7 +216,7 @@ class TransformLoop:
         if len(part) == 1:
             record = part[0]
             log.error(
-                "record cannot be processed; it goes to the errors topic",
+                "a record cannot be processed; sending it to the errors topic",
                 topic=record.topic,
                 partition=record.partition,
                 offset=record.offset,
@@ -224,12 +224,16 @@ class TransformLoop:
                 exc_info=error,
             )
         elif self._throttle.admits():
-            log.warning("batch cannot be processed; looking for the record", records=len(part), error_type=type(error).__name__)
+            log.warning(
+                "a batch cannot be processed; looking for the record at fault",
+                records=len(part),
+                error_type=type(error).__name__,
+            )
 
 
 def crash_letter(record: Inbound, stage: str, errors_topic: str) -> Outbound:
     """Return the dead letter of a record on which our code failed."""
-    letter = dead_message(stage, ErrorCode.HANDLER_CRASH, "processing this record failed; see the log of the service", record)
+    letter = dead_message(stage, ErrorCode.HANDLER_CRASH, "processing this record failed; see the service's log", record)
     return Outbound(errors_topic, letter.data, letter.key, letter.headers())
 
 
@@ -276,6 +280,6 @@ class _Listener:
 
     def _say(self, retry: Retry) -> None:
         metrics.WORK_RETRIES.inc()
-        self._health.not_ready(f"partitions wait: {retry}")
+        self._health.not_ready(f"partitions are waiting: {retry}")
         if self._throttle.admits():
             log.warning("partitions wait", reason=str(retry), retry_seconds=retry.after)

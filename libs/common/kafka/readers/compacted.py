@@ -133,7 +133,7 @@ class _Follower:
         while waiting:
             between()
             waiting = wait(waiting, _SLICE_SECONDS).not_done
-        doing = f"asking for the ends of {self._topic}"
+        doing = f"querying the end offsets of {self._topic}"
         ends = {partition.partition: answer_of(future, doing).offset for partition, future in answers.items()}
         return ends if most is None else {number: min(end, most) for number, end in ends.items()}
 
@@ -171,6 +171,6 @@ class _Follower:
     def _stuck(self, ends: Mapping[int, int], patience: float) -> str:
         number = min(number for number, end in ends.items() if self._reached[number] < end)
         return (
-            f"partition {number} of {self._topic} was read to {self._reached[number]} of {ends[number]} and gave nothing for "
-            f"{patience:.0f} s: Kafka is away, or a transaction hangs (look with kafka-transactions.sh find-hanging)"
+            f"partition {number} of {self._topic} was read to {self._reached[number]} of {ends[number]}, nothing came for "
+            f"{patience:.0f} s: Kafka is down, or a transaction hangs (check with kafka-transactions.sh find-hanging)"
         )

@@ -102,9 +102,7 @@ class Follower:
                 waited = 0.0
             elif waited > _PATIENCE_SECONDS:
                 silent = min(unfinished)
-                raise ServerUnreachable(
-                    f"Kafka sends nothing of partition {silent.partition} of {silent.topic}; is its leader up?"
-                )
+                raise ServerUnreachable(f"no data from partition {silent.partition} of {silent.topic}; is its leader up?")
             yield from records
 
     def poll(self, seconds: float) -> list[Inbound]:
@@ -149,7 +147,7 @@ class Follower:
             except KafkaException as error:
                 if self._clock() > deadline:
                     reason = error.args[0].str()
-                    raise ServerUnreachable(f"Kafka does not say where its topics start and end: {reason}") from error
+                    raise ServerUnreachable(f"cannot query where topics start and end: {reason}") from error
                 time.sleep(_RETRY_SECONDS)
 
     def _start_of(self, topic: str) -> list[ClientPartition]:

@@ -52,7 +52,7 @@ class Lookup:
         finally:
             consumer.unassign()
         raise ServerUnreachable(
-            f"offset {offset} of partition {partition} of {self._topic} did not come within {seconds:.0f} s"
+            f"offset {offset} of partition {partition} of {self._topic} did not arrive within {seconds:.0f} s"
         )
 
     def close(self) -> None:
@@ -81,5 +81,5 @@ class Lookup:
             "fetch.queue.backoff.ms": 1,
             "fetch.wait.max.ms": 10,
         }
-        self._consumer = make_client(Consumer, config, ClientLog(f"look-up in {self._topic}"))
+        self._consumer = make_client(Consumer, config, ClientLog(f"lookup in {self._topic}"))
         return self._consumer

@@ -126,10 +126,10 @@ def grant_rights(kafka: KafkaSettings, rights: Sequence[Right]) -> None:
 def _refuse_the_blind(admin: AdminClient) -> None:
     """Raise BlobtideError if this user may not know who has which rights: it would be told that there are none."""
     asked = admin.describe_cluster(include_authorized_operations=True, request_timeout=ANSWER_SECONDS)
-    may = answer_of(asked, "asking what this user may do").authorized_operations or ()
+    may = answer_of(asked, "querying this user's rights").authorized_operations or ()
     if AclOperation.DESCRIBE not in may:
         raise BlobtideError(
-            "Kafka denied this user to see the rights of others: it needs Describe, and to grant some Alter, on the cluster"
+            "this user may not see the rights of others: it needs Describe on the cluster (Alter, to grant rights)"
         )
 
 

@@ -93,7 +93,7 @@ def check_topics(kafka: KafkaSettings, topics: TopicSettings, specs: Sequence[To
     if missing := [name for name in names.values() if name not in counts]:
         if not isinstance(error := missing_topic(admin, missing[0]), ConfigError):
             raise error
-        raise ConfigError(f"there is no topic {', '.join(missing)}; run `blobtide topics apply`")
+        raise ConfigError(f"missing topics: {', '.join(missing)}; run `blobtide topics apply`")
     for group in sorted({spec.joined for spec in specs}):
         joined = {names[field]: counts[names[field]] for field in group if field in names}
         if len(set(joined.values())) > 1:
@@ -161,12 +161,12 @@ def _differences(name: str, spec: TopicSpec, found: Any, config: Mapping[str, st
     count = len(found.partitions)
     if count < spec.partitions and spec.joined:
         text = (
-            f"has {count} partitions, {spec.partitions} declared; with more of them blobs would leave their checkpoints and "
-            f"what sinks remember: declare {count}, or begin anew with other topic names"
+            f"has {count} partitions, {spec.partitions} declared; adding partitions would separate blobs from their "
+            f"checkpoints and from the state of sinks: declare {count}, or start over with other topic names"
         )
         changes.append(TopicChange(ChangeKind.REFUSED, name, text, spec))
     elif count < spec.partitions:
-        text = f"partitions {count} -> {spec.partitions}; keys of new records move to other partitions"
+        text = f"partitions {count} -> {spec.partitions}; new records will be keyed to other partitions"
         changes.append(TopicChange(ChangeKind.ADD_PARTITIONS, name, text, spec))
     elif count > spec.partitions:
         text = f"has {count} partitions, {spec.partitions} declared; Kafka cannot remove partitions"
@@ -221,7 +221,7 @@ def _wait_for(admin: AdminClient, names: Sequence[str]) -> None:
         present = _present(admin)
         missing = {name for name in missing if not _led(present.get(name))}
         if missing and time.monotonic() > deadline:
-            raise ServerUnreachable(f"topic {min(missing)} was created but has no leader; look at the broker's log")
+            raise ServerUnreachable(f"topic {min(missing)} was created but has no leader; check the broker's log")
         if missing:
             admin.poll(0.1)
 

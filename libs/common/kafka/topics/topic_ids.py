@@ -44,6 +44,6 @@ class TopicIds:
         self._admin = self._admin or make_admin(self._kafka)
         answers = self._admin.describe_topics(TopicCollection([topic]), request_timeout=ANSWER_SECONDS)
         try:
-            return str(answer_of(answers[topic], f"asking for the id of topic {topic}").topic_id)
+            return str(answer_of(answers[topic], f"querying the id of topic {topic}").topic_id)
         except ServerUnreachable as error:
             raise Retry(str(error)) from error

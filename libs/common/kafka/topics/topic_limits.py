@@ -96,11 +96,11 @@ class TopicLimits:
             limit = told.get(topic, before)
             self._set(topic, limit if limit < before else before // 2)
             log.warning(
-                "Kafka refused records for their size; they are cut smaller from now on",
+                "Kafka refused records because of their size; cutting them smaller from now on",
                 topic=topic,
                 before_bytes=before,
                 now_bytes=self._limit(topic),
-                reason="the topic's max.message.bytes was lowered" if limit < before else "Kafka does not tell the limit",
+                reason="the topic's max.message.bytes was lowered" if limit < before else "Kafka does not reveal the limit",
             )
 
     def takes(self, record: Outbound) -> bool:
@@ -124,7 +124,7 @@ class TopicLimits:
     def _set(self, topic: str, limit: int) -> None:
         if limit < SMALLEST:
             raise ConfigError(
-                f"topic {topic} takes messages of at most {limit} bytes, which is too small to work with: set its "
+                f"topic {topic} accepts messages of at most {limit} bytes, which is too small: set its "
                 f"max.message.bytes to {SMALLEST} or more (`blobtide topics apply` sets what deploy/topics.yaml declares)"
             )
         self._limits[topic] = limit

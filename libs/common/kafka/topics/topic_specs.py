@@ -61,7 +61,7 @@ def load_topic_specs(path: Path | None = None, replication_factor: int | None = 
     specs = [_spec(field, topic, declared, replicas) for field, topic in declared.topics.items()]
     for spec in specs:
         if spec.field not in TopicSettings.model_fields:
-            raise ConfigError(f"{file}: unknown topic {spec.field}; known are {', '.join(TopicSettings.model_fields)}")
+            raise ConfigError(f"{file}: unknown topic {spec.field}; known topics are {', '.join(TopicSettings.model_fields)}")
     _check_joined(file, declared, {spec.field: spec.partitions for spec in specs})
     return specs
 
@@ -80,7 +80,7 @@ def _read(file: Path) -> _File:
     except OSError as error:
         raise ConfigError(f"cannot read {file}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
-        raise ConfigError(f"{file}: not a declaration of topics: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{file}: not a topic declaration: {' '.join(str(error).split())}") from error
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
         raise ConfigError(f"{file}: {problems}") from error
@@ -106,4 +106,4 @@ def _check_joined(file: Path, declared: _File, partitions: Mapping[str, int]) ->
         counts = {field: partitions[field] for field in group if field in partitions}
         if len(set(counts.values())) > 1:
             listed = ", ".join(f"{field} {count}" for field, count in counts.items())
-            raise ConfigError(f"{file}: topics joined by position need equal partitions: {listed}")
+            raise ConfigError(f"{file}: these topics must have equal partition counts: {listed}")

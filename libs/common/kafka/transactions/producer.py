@@ -340,10 +340,10 @@ class TransactionalProducer:
         except CallHangs:
             self._hangs("abort_transaction")
         except KafkaException as exception:
-            log.debug("abort did not finish", error=error_of(exception).str())
+            log.debug("the abort did not finish", error=error_of(exception).str())
 
     def _hangs(self, call: str) -> None:
-        log.warning("the Kafka client hangs; going on with a new one", client=self._id, call=call)
+        log.warning("the Kafka client hangs; continuing with a new one", client=self._id, call=call)
 
     def _recycle(self, reason: str) -> None:
         metrics.RECYCLES.labels(reason).inc()
@@ -359,7 +359,7 @@ class TransactionalProducer:
         if len(self._fences) == self._fences.maxlen and self._fences[-1] - self._fences[0] < self._limits.fence_window:
             self.close()
             raise BlobtideError(
-                f"another process has the transactional id {self._id}: give each process of this service its own number "
+                f"another process uses the transactional id {self._id}: give each process of this service its own number "
                 "in BLOBTIDE_INSTANCE__ORDINAL"
             )
 
@@ -370,12 +370,12 @@ class TransactionalProducer:
 
     def _stay_in_process(self) -> None:
         if os.getpid() != self._pid:
-            raise RuntimeError("a Kafka client was taken into a forked process, where its threads do not run")
+            raise RuntimeError("a Kafka client was inherited by a forked process, where its threads do not run")
 
     def _tell(self, outcome: str, error: KafkaError) -> None:
         if self._throttle.admits():
             log.warning(
-                "transaction did not commit; its work comes again",
+                "a transaction did not commit; its work will be repeated",
                 outcome=outcome,
                 error=error.str(),
                 error_code=error.name(),

@@ -83,7 +83,7 @@ class TransactionalSession:
         while not self._producer.prepare(PREPARE_SECONDS):
             if time.monotonic() > deadline:
                 raise ServerUnreachable(
-                    f"Kafka at {self._kafka.bootstrap_servers} opens no transactions within {OPEN_SECONDS:.0f} s; "
+                    f"Kafka at {self._kafka.bootstrap_servers} opened no transaction within {OPEN_SECONDS:.0f} s; "
                     "check that its topic __transaction_state is healthy"
                 )
         self._consumer.open()

@@ -57,7 +57,7 @@ def _text(column: pa.Array, formula_safe: bool) -> pa.Array:  # noqa: FBT001
         return _iso(column)
     if pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_boolean(column.type):
         return column.cast(pa.string())
-    raise TypeError(f"no CSV form for a column of type {column.type}")
+    raise TypeError(f"no CSV representation for a column of type {column.type}")
 
 
 def _iso(times: pa.Array) -> pa.Array:

@@ -95,9 +95,9 @@ def _insert(tree: _Tree, path: tuple[str, ...], column: pa.Array) -> None:
     for part in objects:
         tree = tree.setdefault(part, {})
         if not isinstance(tree, dict):
-            raise ValueError(f"{'.'.join(path)}: {part} is a value and an object")  # noqa: TRY004 - names are values, not types
+            raise ValueError(f"{'.'.join(path)}: {part} is both a value and an object")  # noqa: TRY004 - names are values, not types
     if name in tree:
-        raise ValueError(f"{'.'.join(path)} stands twice, or is a value and an object")
+        raise ValueError(f"{'.'.join(path)} is a duplicate column, or both a value and an object")
     tree[name] = column
 
 
@@ -198,7 +198,7 @@ def _text_of(kind: pa.DataType) -> Callable[[Any], str]:
         return lambda value: "true" if value else "false"
     if pa.types.is_list(kind) and pa.types.is_string(kind.value_type):
         return lambda value: f"[{','.join('null' if one is None else encode_basestring(one) for one in value)}]"
-    raise TypeError(f"no JSON text for a column of {kind}")
+    raise TypeError(f"no JSON representation for a column of type {kind}")
 
 
 def _time_texts(times: pa.Array) -> list[str | None]:

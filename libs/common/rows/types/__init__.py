@@ -24,5 +24,5 @@ def row_type(name: str) -> RowType:
     """
     found = ROW_TYPES.get(name)
     if found is None:
-        raise ConfigError(f"unknown row type {name}{did_you_mean(name, ROW_TYPES)}; there are {', '.join(ROW_TYPES)}")
+        raise ConfigError(f"unknown row type {name}{did_you_mean(name, ROW_TYPES)}; known row types are {', '.join(ROW_TYPES)}")
     return found

@@ -17,8 +17,8 @@ DEAD_LETTERS: Final = RowType(
     version=1,
     description=(
         "One row is one dead letter: a record that a service could not process, with the reason, its position and its original "
-        "bytes. A record that a sink refused stands in here as the JSON document of its row. A sink of dead letters passes "
-        "over the ones that it caused itself; otherwise a row that its destination refuses would go round for ever."
+        "bytes. A record that a sink refused is given as the JSON document of its row. A sink of dead letters skips "
+        "those it caused itself; otherwise a row refused by its destination would circulate forever."
     ),
     columns=(
         Column("time", pa.timestamp("ms", tz="UTC"), "when the dead letter was written", nullable=False),
@@ -64,7 +64,7 @@ DEAD_LETTERS: Final = RowType(
         Column(
             "letter_generation",
             WORD,
-            "id that Kafka gave the topic: another one after the topic was deleted and created again",
+            "Kafka's id of the topic; it changes when the topic is deleted and recreated",
             nullable=False,
         ),
         Column("letter_offset", pa.int64(), "offset of the dead letter in its partition", nullable=False),
@@ -77,7 +77,7 @@ DEAD_LETTERS: Final = RowType(
         "time": datetime(2026, 5, 1, 12, 0, 7, 250_000, tzinfo=UTC),
         "stage": "parser",
         "code": "bad_address",
-        "reason": "src_ip is no IP address",
+        "reason": "src_ip is not an IP address",
         "topic": "Raw.FlowLogs",
         "partition": 3,
         "offset": 1_204,

@@ -64,7 +64,12 @@ FLOWS: Final = RowType(
             null_means="the record has no RFC 3339 time",
         ),
         Column("blob", WORD, "blob that holds the tuple: account alias/container/name", nullable=False),
-        Column("generation", WORD, "another one after the blob was replaced, shrunk or re-created", nullable=False),
+        Column(
+            "generation",
+            WORD,
+            "version of the blob's content; it changes when the blob is replaced, shrunk or re-created",
+            nullable=False,
+        ),
         Column(
             "record_offset", pa.int64(), "offset in the blob of the record that holds the tuple", nullable=False, unit="bytes"
         ),
