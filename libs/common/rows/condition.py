@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -72,7 +72,7 @@ class Condition:
         try:
             syntax.scan(text)
             engine = _open()
-            root = _tree(engine, text)
+            root = _tree(engine, text, columns)
             written = syntax.write(root, columns, Failing.IS_NULL)
             strict = syntax.write(root, columns, Failing.RAISES)
             _check(engine, written, strict.sql, row_type.schema)
@@ -134,11 +134,11 @@ def _open() -> Any:
     return engine
 
 
-def _tree(engine: Any, text: str) -> syntax.Node:
+def _tree(engine: Any, text: str, columns: Container[str]) -> syntax.Node:
     # Parsed, never run. Brackets in the text are balanced, so the one behind it closes the one before it.
     query = f"SELECT ({text}\n) FROM rows"  # noqa: S608
     try:
-        return syntax.root_of(_described(engine, "json_serialize_sql", query))
+        return syntax.root_of(_described(engine, "json_serialize_sql", query), columns)
     except RecursionError:
         raise Refused("it is nested too deeply") from None
 

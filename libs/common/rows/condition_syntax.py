@@ -8,7 +8,7 @@ reaches the engine as a query. Before that, a scan of the text refuses what coul
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final, TypeAlias
@@ -133,10 +133,12 @@ def _strange(text: str, place: int) -> str:
     return f"unexpected character {found!r}"
 
 
-def root_of(answer: Mapping[str, Any]) -> Node:
+def root_of(answer: Mapping[str, Any], columns: Container[str]) -> Node:
     """Return the tree of the one expression in what the engine's parser answered about ``SELECT (<text>) FROM rows``."""
     if answer["error"]:
-        raise Refused(answer["error_message"])
+        said = answer["error_message"]
+        near = said.rpartition("near ")[2].strip('"')
+        raise Refused(f'{said}; write the column in double quotes: "{near}"' if near.lower() in columns else said)
     statements = answer["statements"]
     select = statements[0]["node"] if len(statements) == 1 else {}
     expected: dict[str, Any] = dict.fromkeys(("where_clause", "having", "sample", "qualify"))

@@ -58,6 +58,7 @@ def refused(text: str) -> str:
         ("left(text, 2) || right(text, 1) = 'abz'", {"text": "abcz"}, {"text": "z"}),
         ("substring(text from 2 for 2) = 'bc'", {"text": "abcd"}, {"text": "bc"}),
         ("trim(text) = 'a'", {"text": " a "}, {"text": "b"}),
+        ('"offset" >= 0 and "small" = 1', {"small": 1}, {"small": 2}),
         ("small between 1 and 1023", {"small": 1023}, {"small": 1024}),
         ("small = '22'", {"small": 22}, {"small": 23}),
         ("small - other_small < 0", {"small": 1, "other_small": 65_535}, {"small": 2, "other_small": 1}),
@@ -188,6 +189,7 @@ def test_what_cannot_be_computed_is_null(text: str, value: dict[str, Any]) -> No
         ("e'a' = word", "text cannot begin with e'"),
         ("word = $$a$$", "unexpected character '$'"),
         ("word =", "syntax error"),
+        ("offset > 5", 'write the column in double quotes: "offset"'),
         ("not " * 70 + "flag", "nested too deeply"),
         ("(" * 100 + "flag" + ")" * 100, "nested too deeply"),
         (" or ".join(["flag is true"] * 600), "too many operations"),
@@ -309,6 +311,19 @@ def test_chunks_with_dictionaries_of_their_own() -> None:
     )
     assert Condition.parse("word = 'b'", THINGS).mask(rows).to_pylist() == [False, True, True]
     assert Condition.parse("in_subnet(word_address, '10.0.0.0/8')", THINGS).mask(rows).to_pylist() == [True, False, False]
+
+
+def test_long_batches_and_slices_of_them() -> None:
+    """Batches longer than the engine's vectors, and slices that begin anywhere, are looked at row by row like short ones."""
+    rows = [
+        {"word": (None, "a", "b")[n % 3], "text": (None, "a", "b", "c")[n % 4], "flag": (None, True)[n % 2]}
+        for n in range(9_000)
+    ]
+    table = things(rows)
+    condition = Condition.parse("(lower(word) = 'a' or text is null) and flag", THINGS)
+    expected = [(row["word"] == "a" or row["text"] is None) and row["flag"] is True for row in rows]
+    for start, length in ((0, 9_000), (5, 2_048), (2_053, 4_000), (8_999, 1)):
+        assert condition.mask(table.slice(start, length)).to_pylist() == expected[start : start + length]
 
 
 def test_many_networks() -> None:

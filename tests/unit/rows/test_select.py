@@ -29,7 +29,7 @@ def test_condition() -> None:
     assert selected.filtered == 2
     assert selected.kept is not None
     assert selected.kept.tolist() == [0, 2]
-    assert selected.rows.schema.equals(THINGS.schema)
+    assert selected.rows.schema.equals(THINGS.schema, check_metadata=True)
 
 
 def test_condition_that_all_rows_meet() -> None:
