@@ -14,9 +14,11 @@ from typing import Final
 import click
 import pyarrow as pa
 
-from libs.common.errors import BlobtideError
+from libs.common.errors import BlobtideError, ConfigError
 from libs.common.messages.dead_letters import DeadLetter
 from libs.common.messages.segments import Segment
+from libs.common.rows.select import Selection
+from libs.common.rows.types.flows import FLOWS
 from services.cli.convert.errors import ErrorsFile
 from services.cli.convert.input import CHUNK_BYTES, segments_of
 from services.cli.convert.local_file import STANDARD_INPUT
@@ -48,6 +50,7 @@ class _Tally:
     files: int = 0
     unopened: int = 0
     bytes: int = 0
+    filtered: int = 0
     letters: Counter[str] = field(default_factory=Counter)
     versions: defaultdict[str, _Count] = field(default_factory=lambda: defaultdict(_Count))
 
@@ -81,6 +84,8 @@ class _Tally:
         total = _Count(sum(c.records for c in counts), self.rows, sum(c.bad_tuples for c in counts))
         yield f"files {self.files}, {_counts(total, self.letters.total())}"
         yield from (f"  {version}: {_counts(count, count.bad_tuples)}" for version, count in sorted(self.versions.items()))
+        if self.filtered:
+            yield f"  rows filtered out: {self.filtered}, rows written: {self.rows - self.filtered}"
         yield from (f"  dead letters {code}: {count}" for code, count in sorted(self.letters.items()))
         if self.unopened:
             yield f"  unreadable files: {self.unopened}"
@@ -124,6 +129,7 @@ class _Screen:
         "blobtide convert PT1H.json --format table",
         "blobtide convert PT1H.json other.json.gz -o rows.parquet --errors errors.ndjson",
         "zcat logs.gz | blobtide convert - --format csv > rows.csv",
+        """blobtide convert PT1H.json --where "action = 'deny'" --format table""",
     )
 )
 @click.argument("files", nargs=-1, required=True, type=click.Path(allow_dash=True))
@@ -148,7 +154,10 @@ class _Screen:
     show_default=True,
     help="Maximum megabytes of dead letters; beyond that, nothing is written.",
 )
-def command(files: tuple[str, ...], given: str | None, output: Path | None, errors: Path | None, errors_limit: int) -> None:
+@click.option("--where", help="Write only rows that meet this SQL condition (docs/reference/conditions.md).")
+def command(
+    files: tuple[str, ...], given: str | None, output: Path | None, errors: Path | None, *, errors_limit: int, where: str | None
+) -> None:
     """Convert local flow-log files (or standard input, -) to rows, without a server.
 
     Accepts NSG versions 1 and 2 and VNet version 4, as any sequence of documents, arrays, single records or lines, in UTF-8 or
@@ -160,12 +169,13 @@ def command(files: tuple[str, ...], given: str | None, output: Path | None, erro
     if form is Format.PARQUET and output is None and is_terminal():
         raise click.UsageError("parquet cannot be written to a terminal: give --output FILE or redirect standard output")
     _refuse_overwriting(files, output, errors)
+    selection = _selection(where)
     tally = _Tally()
     with ExitStack() as stack:
         refused = ErrorsFile(stack.enter_context(result_file(errors)), errors_limit * 1_000_000) if errors else None
         writer = stack.enter_context(row_writer(form, output))
         screen = _Screen(len(files), is_shared=output is None and is_terminal())
-        _convert(files, _Outlet(writer, refused, screen), tally)
+        _convert(files, _Outlet(selection, writer, refused, screen), tally)
         if not tally.files:
             _tell(tally, errors)
             raise BlobtideError("none of the files could be read; no result was written")
@@ -189,10 +199,18 @@ def _refuse_overwriting(files: tuple[str, ...], output: Path | None, errors: Pat
             raise click.UsageError(f"{path} is given twice: input, rows and errors must be different files")
 
 
+def _selection(where: str | None) -> Selection:
+    try:
+        return Selection.of(FLOWS, where)
+    except ConfigError as error:
+        raise ConfigError(f"--where: {error}") from error
+
+
 @dataclass(frozen=True, slots=True)
 class _Outlet:
-    """Where rows, dead letters and news go."""
+    """Which rows go on, and where they, dead letters and news go."""
 
+    selection: Selection
     writer: RowWriter
     refused: ErrorsFile | None
     screen: _Screen
@@ -211,12 +229,19 @@ def _convert(files: Sequence[str], outlet: _Outlet, tally: _Tally) -> None:
         gathered = harvest(chunk.segments, no_source, Bound(_LETTERS_AT_ONCE, write_letters))
         parsed = parse_gathered(gathered)
         tally.add(gathered, parsed)
-        if parsed.batch.num_rows:
-            outlet.writer.write(parsed.batch)
+        _write_selected(parsed.batch, outlet, tally)
         gathered.letters += chunk.letters
         write_letters(gathered)
         outlet.screen.show(tally)
     outlet.screen.clear()
+
+
+def _write_selected(batch: pa.RecordBatch, outlet: _Outlet, tally: _Tally) -> None:
+    selected = outlet.selection.select(pa.Table.from_batches([batch]))
+    tally.filtered += selected.filtered
+    for part in selected.rows.to_batches():
+        if part.num_rows:
+            outlet.writer.write(part)
 
 
 def _in_order(letters: list[DeadLetter], places: Mapping[str | None, int]) -> list[DeadLetter]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -26,6 +26,7 @@ from services.cli.moments import moment_of
 from services.cli.options import config_option, load_logged
 from services.cli.streams import standard_output
 from services.cli.tail.render import AsRows, Output, render
+from services.cli.tail.where import FilteredReader, row_type_of
 from services.cli.terminal import say
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -36,6 +37,7 @@ _DEFAULT_COUNT: Final = 10
     short_help="Follow the pipeline's topics.",
     epilog=examples(
         "blobtide tail -f flows --grep Denied",
+        """blobtide tail -f --where "action = 'deny' and in_subnet(src_ip, '10.0.0.0/8')\"""",
         "blobtide tail errors --since 2h --format json",
         "blobtide tail --rows dead_letters --since 1d --format json",
         "blobtide tail raw_flow_logs --partition 3 -n 1 --bootstrap-servers 127.0.0.1:9092",
@@ -68,6 +70,11 @@ _DEFAULT_COUNT: Final = 10
     type=click.Choice(list(ROW_TYPES)),
     help="Read messages as rows of this type and show their columns; without TOPICS, from the topic of that type.",
 )
+@click.option(
+    "--where",
+    help="Show only rows that meet this SQL condition (docs/reference/conditions.md). Implies --rows of the type that TOPICS "
+    "carry, flows without TOPICS. Applied before --tail.",
+)
 @click.option("--partition", type=click.IntRange(min=0), help="Only this partition of each topic.  [default: all]")
 @click.option(
     "--grep",
@@ -92,7 +99,7 @@ def command(config: Path | None, bootstrap_servers: str | None, **options: Any) 
     if bootstrap_servers:
         kafka = kafka.model_copy(update={"bootstrap_servers": bootstrap_servers})
     start = _start(options["count"], options["since"])
-    as_rows = _as_rows(options["rows"], kafka)
+    as_rows = _as_rows(options, settings.topics, kafka)
     follower = Follower(kafka, _names(options["topics"], settings.topics, as_rows), start, options["partition"])
     show = _shown(options["patterns"], Output(options["output"]), as_rows)
     with standard_output() as out, closing(follower):
@@ -101,15 +108,21 @@ def command(config: Path | None, bootstrap_servers: str | None, **options: Any) 
             _print(_lines(follower, show, start, follow=options["follow"]), options["limit"], out)
         except KeyboardInterrupt:
             return
+        finally:
+            if as_rows and isinstance(as_rows.read, FilteredReader):
+                say(f"rows filtered out: {as_rows.read.filtered}", err=True)
     if not options["follow"] and options["limit"] is None:
         say("end of the topics; use -f to keep following", err=True)
 
 
-def _as_rows(name: str | None, kafka: KafkaSettings) -> AsRows | None:
-    if name is None:
+def _as_rows(options: Mapping[str, Any], topics: TopicSettings, kafka: KafkaSettings) -> AsRows | None:
+    name, where = options["rows"], options["where"]
+    if name is None and where is None:
         return None
-    kind = row_type(name)
-    return AsRows(kind, reader_of(kind, TopicIds(kafka)))
+    short = topics.model_dump()
+    kind = row_type(name) if name else row_type_of([short.get(asked, asked) for asked in options["topics"]], topics)
+    read = reader_of(kind, TopicIds(kafka))
+    return AsRows(kind, read if where is None else FilteredReader.of(read, kind, where))
 
 
 def _names(asked: Iterable[str], topics: TopicSettings, as_rows: AsRows | None) -> tuple[str, ...]:

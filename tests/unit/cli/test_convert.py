@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
+from libs.common.errors import ConfigError
 from libs.common.messages.dead_letters import DeadLetter
 from libs.common.messages.segments import Segment
 from libs.common.rows.types.flows import FLOW_SCHEMA
@@ -350,3 +351,38 @@ def test_gzip_that_unpacks_to_far_more_than_logs_do_is_given_up(tmp_path: Path, 
     assert result.exit_code == 1
     assert "gzip -dc FILE | blobtide convert -" in result.stderr
     assert "rows 1, dead letters 1" in result.stderr
+
+
+def test_where_writes_only_rows_that_meet_the_condition(tmp_path: Path) -> None:
+    """Rows that do not meet the condition are left out, and the summary counts them."""
+    name = next(iter(TOTALS))
+    file = tmp_path / "PT1H.json"
+    file.write_bytes(document(name))
+    every = [json.loads(line) for line in run(file).stdout.splitlines()]
+    result = run(file, "--where", "action = 'deny' and in_subnet(src_ip, '0.0.0.0/0')")
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert 0 < len(rows) < len(every)
+    assert rows == [row for row in every if row["action"] == "deny"]
+    assert f"rows filtered out: {len(every) - len(rows)}, rows written: {len(rows)}" in result.stderr
+    assert f"rows {len(every)}" in result.stderr
+
+
+@pytest.mark.parametrize("form", ["ndjson", "csv", "parquet", "table"])
+def test_where_may_leave_nothing(form: str, tmp_path: Path) -> None:
+    """If no row meets the condition, the result is empty, and well formed."""
+    file, output = tmp_path / "PT1H.json", tmp_path / "rows"
+    file.write_bytes(document(next(iter(TOTALS))))
+    assert run(file, "--where", "false", "--format", form, "-o", output).exit_code == 0
+    if form == "parquet":
+        assert pq.read_table(output).num_rows == 0
+    else:
+        assert output.read_text().count("\n") == (form == "csv")
+
+
+def test_wrong_conditions_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    """A wrong condition ends the command and leaves no output."""
+    output = tmp_path / "rows.csv"
+    result = run("missing.json", "-o", output, "--where", "acton = 'deny'")
+    assert isinstance(result.exception, ConfigError)
+    assert "did you mean action?" in str(result.exception)
+    assert not output.exists()
