@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol
@@ -52,6 +52,7 @@ class Encoding:
     compression: FileCompression
     columns: tuple[str, ...] | None = None  # None: all
     formula_safe: bool = False
+    rename: Mapping[str, str] = field(default_factory=dict)  # old names of columns to new ones; in NDJSON a dot nests
 
     @property
     def extension(self) -> str:
@@ -74,10 +75,10 @@ class Encoding:
             os.fsync(file.fileno())
 
     def _selected(self, table: pa.Table) -> pa.Table:
-        if self.columns is None:
-            return table
-        # Rows that an older version spooled may lack a column.
-        return table.select([name for name in self.columns if name in table.column_names])
+        if self.columns is not None:
+            # Rows that an older version spooled may lack a column.
+            table = table.select([name for name in self.columns if name in table.column_names])
+        return table.rename_columns([self.rename.get(name, name) for name in table.column_names]) if self.rename else table
 
     def _write_parquet(self, file: BinaryIO, tables: Iterable[pa.Table]) -> None:
         # One dictionary a row group: a column whose dictionary changes inside one falls back to plain text.
@@ -100,7 +101,7 @@ class Encoding:
 
     def _text(self, table: pa.Table) -> bytes:
         if self.format is FileFormat.NDJSON:
-            return json_lines(table)
+            return json_lines(table, nested=bool(self.rename))
         return csv_lines(table, header=False, formula_safe=self.formula_safe)
 
 

@@ -36,15 +36,24 @@ def csv_lines(table: pa.Table, *, header: bool = True, formula_safe: bool = Fals
     return b"".join(lines)
 
 
+def csv_rows(table: pa.Table, *, formula_safe: bool = False) -> list[bytes]:
+    """Return each row as CSV without an end of line; for what takes one row a message. Raises as `csv_lines` does."""
+    batches = table.to_batches(max_chunksize=CHUNK_ROWS)
+    return [row for batch in batches for row in _batch_rows(batch, formula_safe).cast(pa.binary()).to_pylist()]
+
+
 def _batch_lines(batch: pa.RecordBatch, formula_safe: bool) -> bytes:  # noqa: FBT001
     if not batch.num_rows:
         return b""
-    fields = [_text(column, formula_safe) for column in batch.columns]
-    rows = pc.binary_join_element_wise(*fields, ",", null_handling="replace", null_replacement="")
     # Joining with the empty string ends every row; the text then lies in one buffer.
-    ended = pc.binary_join_element_wise(rows, "", "\n")
+    ended = pc.binary_join_element_wise(_batch_rows(batch, formula_safe), "", "\n")
     text: bytes = ended.buffers()[2].to_pybytes()
     return text
+
+
+def _batch_rows(batch: pa.RecordBatch, formula_safe: bool) -> pa.Array:  # noqa: FBT001
+    fields = [_text(column, formula_safe) for column in batch.columns]
+    return pc.binary_join_element_wise(*fields, ",", null_handling="replace", null_replacement="")
 
 
 def _text(column: pa.Array, formula_safe: bool) -> pa.Array:  # noqa: FBT001

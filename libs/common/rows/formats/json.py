@@ -52,14 +52,15 @@ def json_documents(columns: Mapping[str, pa.Array | pa.ChunkedArray]) -> pa.Chun
     return pa.chunked_array(RowText(document_pieces(table), table.num_rows).slices(), type=pa.string())
 
 
-def json_lines(table: pa.Table) -> bytes:
-    """Return newline-delimited JSON: one object a row, each column a member under its own name, not nested.
+def json_lines(table: pa.Table, *, nested: bool = False) -> bytes:
+    """Return newline-delimited JSON: one object a row, each column a member under its own name; dots nest only if `nested`.
 
     Raises:
         TypeError: if a column is of a type that `json_documents` does not take.
     """
-    pieces = [*_object({name: _combined(table, name) for name in table.column_names}, table.num_rows), "\n"]
-    return b"".join(text_bytes(lines).data for lines in RowText(pieces, table.num_rows).slices())
+    columns: _Tree = {name: _combined(table, name) for name in table.column_names}
+    pieces = document_pieces(table) if nested else _object(columns, table.num_rows)
+    return b"".join(text_bytes(lines).data for lines in RowText([*pieces, "\n"], table.num_rows).slices())
 
 
 def document_pieces(table: pa.Table) -> list[Piece]:
@@ -119,7 +120,7 @@ def _members(tree: _Tree, rows: int) -> tuple[list[Piece], Bools]:
             inner, present = _members(node, rows)
             own = [when(f"{key}{{", present), *inner, when("}", present)]
         else:
-            own, present = _value(key, node)
+            own, present = value_pieces(key, node)
         if not comma:
             pieces.append(when(",", any_before & present))
         pieces += own
@@ -130,8 +131,12 @@ def _members(tree: _Tree, rows: int) -> tuple[list[Piece], Bools]:
 # --- Values ---
 
 
-def _value(key: str, column: pa.Array) -> tuple[list[Piece], Bools]:
-    """Return the pieces of ``key`` and JSON value, nothing where it is null, and the rows in which it is not."""
+def value_pieces(key: str, column: pa.Array) -> tuple[list[Piece], Bools]:
+    """Return the pieces of ``key`` and JSON value, nothing where it is null, and the rows in which it is not.
+
+    Raises:
+        TypeError: if the column has a type that has no JSON text here.
+    """
     kind = column.type
     if _is_often_the_same(kind):
         column, kind = (encoded := column.dictionary_encode()), encoded.type

@@ -1,4 +1,4 @@
-"""Flows as aligned lines for people: time, what was decided, from where to where, how much, by which rule.
+"""Rows as lines for people. Flows are aligned: time, what was decided, from where to where, how much, by which rule.
 
 Lines are made column by column. Logs are untrusted and a terminal obeys control characters: they are shown as escapes.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from libs.common.rows.formats.json import text_bytes
+from libs.common.rows.formats.json import escape_json, text_bytes
 from libs.common.rows.protocol_names import protocol_names
 from libs.common.security.visible import OBEYED_RE2, visible_line
 
@@ -68,3 +68,36 @@ def _traffic(flows: pa.Table, way: str, word: str) -> pa.ChunkedArray:
     text = pc.binary_join_element_wise(f"{word} ", packets, "p/", octets, "B", "")
     absent = pc.and_(pc.is_null(flows.column(f"packets_{way}")), pc.is_null(flows.column(f"bytes_{way}")))
     return pc.if_else(absent, pa.scalar(None, pa.string()), text)
+
+
+class RowLines:
+    """Makes lines of rows of any type: the columns that a row has, as ``name=value``; the first of them without its name."""
+
+    def text(self, rows: pa.Table) -> bytes:
+        """Return one line a row of `rows`."""
+        first, *others = rows.column_names
+        fields = [_shown(rows.column(first))]
+        fields += [pc.binary_join_element_wise(f"{name}=", _shown(rows.column(name)), "") for name in others]
+        lines = pc.binary_join_element_wise(*fields, " ", null_handling="skip")
+        ended = pc.binary_join_element_wise(lines, "", "\n")
+        return b"".join(text_bytes(chunk).data for chunk in ended.chunks)
+
+
+def _shown(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return values as text for one line; what has spaces or quotes in it stands in quotes."""
+    if pa.types.is_timestamp(column.type):
+        return pc.replace_substring(column.cast(pa.string()), " ", "T")
+    if pa.types.is_dictionary(column.type):
+        return pa.chunked_array([_shown_array(chunk.dictionary).take(chunk.indices) for chunk in column.chunks], pa.string())
+    if not pa.types.is_string(column.type):
+        return column.cast(pa.string())
+    return pa.chunked_array([_shown_array(chunk) for chunk in column.chunks], pa.string())
+
+
+def _shown_array(texts: pa.Array) -> pa.Array:
+    quoted = pc.binary_join_element_wise('"', escape_json(texts), '"', "")
+    needs_quotes = pc.fill_null(pc.match_substring_regex(texts, r'^$|[\s"=]'), fill_value=False)
+    texts = pc.if_else(needs_quotes, quoted, texts)
+    if not pc.any(pc.match_substring_regex(texts, OBEYED_RE2), min_count=0).as_py():
+        return texts
+    return pa.array([None if text is None else visible_line(text) for text in texts.to_pylist()], pa.string())

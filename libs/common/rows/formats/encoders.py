@@ -1,0 +1,182 @@
+"""The forms that a row can have as a message or a document, one table for all destinations.
+
+An `Encoder` is made once for a row type and a `Shape`, which is when anything that does not fit together is refused, and then
+turns tables of that row type (with the columns that sampling adds, if any) into one text or datum a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import partial
+from typing import Final, Protocol
+
+import pyarrow as pa
+
+from libs.common.errors import ConfigError
+from libs.common.rows.formats.avro import AvroRows
+from libs.common.rows.formats.csv import csv_rows
+from libs.common.rows.formats.ecs import ecs_columns
+from libs.common.rows.formats.json import document_pieces
+from libs.common.rows.formats.line import FlowLines, RowLines
+from libs.common.rows.formats.otel import otel_pieces
+from libs.common.rows.row_text import Piece, RowText
+from libs.common.rows.row_type import RowType
+from libs.common.rows.shape import Shape
+from libs.common.rows.types.flows import FLOWS
+
+_JSON: Final = "application/json"
+
+
+class Format(StrEnum):
+    """What a row becomes."""
+
+    JSON = "json"  # an object with the columns as members
+    ECS = "ecs"  # a document of the Elastic Common Schema
+    OTEL = "otel"  # an OpenTelemetry log in the JSON form of OTLP
+    CSV = "csv"
+    LINE = "line"  # for people
+    AVRO = "avro"
+
+
+class Encoder(Protocol):
+    """One format for one row type."""
+
+    @property
+    def content_type(self) -> str:
+        """The media type of what `encode` returns."""
+
+    def encode(self, rows: pa.Table) -> Sequence[bytes]:
+        """Return what each row becomes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """Rows as JSON: also as the pieces of a longer text, for destinations that take many documents at once."""
+
+    pieces: Callable[[pa.Table], list[Piece]]
+    content_type: str = _JSON
+
+    def encode(self, rows: pa.Table) -> Sequence[bytes]:
+        """Return one document a row."""
+        slices = RowText(self.pieces(rows), rows.num_rows).slices()
+        return [document for some in slices for document in some.cast(pa.binary()).to_pylist()]
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Any other format."""
+
+    content_type: str
+    encode_rows: Callable[[pa.Table], Sequence[bytes]]
+
+    def encode(self, rows: pa.Table) -> Sequence[bytes]:
+        return self.encode_rows(rows)
+
+
+def formats_for(row_type: RowType) -> tuple[Format, ...]:
+    """Return the formats that rows of a type have."""
+    return tuple(one for one in Format if one is not Format.ECS or row_type is FLOWS)
+
+
+def documents_for(form: Format, row_type: RowType, shape: Shape) -> Documents:
+    """Return what makes JSON documents of rows, in one of the formats that are JSON.
+
+    Raises:
+        ConfigError: if the row type has no such format, it is not JSON, or it cannot have the names that `shape` gives.
+    """
+    if form not in formats_for(row_type):
+        allowed = ", ".join(formats_for(row_type))
+        raise ConfigError(f"format: {row_type.name} have no format {form.value}; choose one of {allowed}")
+    match form:
+        case Format.JSON:
+            return Documents(partial(_json, time_first(shape, row_type)))
+        case Format.ECS:
+            return Documents(partial(_ecs, row_type, _kept(shape, row_type, form)))
+        case Format.OTEL:
+            return Documents(partial(_otel, row_type, _kept(shape, row_type, form)))
+        case _:
+            raise ConfigError(f"format: {form.value} makes no JSON documents; choose one of json, ecs, otel")
+
+
+def encoder_for(form: Format, row_type: RowType, shape: Shape, schema_id: int | None = None) -> Encoder:
+    """Return what encodes rows; `schema_id` is the number of the Avro schema in a registry.
+
+    Raises:
+        ConfigError: as `documents_for`.
+    """
+    ordered = time_first(shape, row_type)
+    match form:
+        case Format.CSV:
+            return _Rows("text/csv", lambda rows: csv_rows(ordered.apply(rows)))
+        case Format.LINE:
+            return _Rows("text/plain; charset=utf-8", partial(_lines, lines_for(row_type, shape)))
+        case Format.AVRO:
+            avro = AvroRows(row_type, ordered.apply(_no_rows(row_type, shape)).schema, schema_id)
+            return _Rows("avro/binary", lambda rows: avro.encode(ordered.apply(rows)))
+        case _:
+            return documents_for(form, row_type, shape)
+
+
+def lines_for(row_type: RowType, shape: Shape) -> Callable[[pa.Table], bytes]:
+    """Return what makes lines for people: aligned ones of whole flows, names and values of anything else."""
+    if row_type is FLOWS and shape == Shape.of(row_type, added=_added(shape.columns, row_type)):
+        return FlowLines().text
+    ordered, lines = time_first(shape, row_type), RowLines()
+    return lambda rows: lines.text(ordered.apply(rows))
+
+
+def time_first(shape: Shape, row_type: RowType) -> Shape:
+    """Return `shape` with the time before all other columns, unless somebody has chosen an order."""
+    if shape.columns[: len(row_type.names)] != row_type.names:
+        return shape
+    order = sorted(range(len(shape.columns)), key=lambda at: shape.columns[at] != row_type.time)
+    return replace(shape, columns=tuple(shape.columns[at] for at in order), names=tuple(shape.names[at] for at in order))
+
+
+def _json(shape: Shape, rows: pa.Table) -> list[Piece]:
+    return document_pieces(shape.apply(rows))
+
+
+def _ecs(row_type: RowType, kept: frozenset[str], rows: pa.Table) -> list[Piece]:
+    added = {f"blobtide.{name}": rows.column(name) for name in _added(rows.column_names, row_type)}
+    return document_pieces(pa.table({**ecs_columns(_without_others(rows, kept)), **added}))
+
+
+def _otel(row_type: RowType, kept: frozenset[str], rows: pa.Table) -> list[Piece]:
+    return otel_pieces(row_type, _without_others(rows, kept))
+
+
+def _kept(shape: Shape, row_type: RowType, form: Format) -> frozenset[str]:
+    if shape.names != shape.columns:
+        raise ConfigError(f"rename: {form.value} has names of its own; leave rename out, or choose format json")
+    return frozenset((*shape.columns, row_type.time))
+
+
+def _without_others(rows: pa.Table, kept: frozenset[str]) -> pa.Table:
+    """Return rows in which the columns that were not chosen have no values."""
+    for at, field in enumerate(rows.schema):
+        if field.name not in kept:
+            rows = rows.set_column(at, pa.field(field.name, field.type), _nulls(field.type, rows.num_rows))
+    return rows
+
+
+def _nulls(kind: pa.DataType, count: int) -> pa.Array:
+    if not pa.types.is_dictionary(kind):
+        return pa.nulls(count, kind)
+    return pa.DictionaryArray.from_arrays(pa.nulls(count, kind.index_type), pa.array([], kind.value_type))
+
+
+def _lines(text: Callable[[pa.Table], bytes], rows: pa.Table) -> Sequence[bytes]:
+    return text(rows).split(b"\n")[:-1]
+
+
+def _no_rows(row_type: RowType, shape: Shape) -> pa.Table:
+    """Return a table without rows that has every column of `shape`, also one that sampling adds."""
+    fields = [pa.field(name, pa.float64(), nullable=False) for name in _added(shape.columns, row_type)]
+    return pa.schema([*row_type.schema, *fields]).empty_table()
+
+
+def _added(names: Sequence[str], row_type: RowType) -> list[str]:
+    return [name for name in names if name not in row_type.names]

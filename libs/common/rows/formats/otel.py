@@ -1,0 +1,120 @@
+"""Rows as OpenTelemetry logs: one row is one ``ExportLogsServiceRequest`` in the JSON form of OTLP, with one log record.
+
+So a message can be handed to any receiver of OTLP as it is. Attributes of flows have the names of the semantic conventions
+where there is one; what has none, and all of other rows, stands under ``blobtide.``. What a row does not state is no attribute.
+As OTLP wants it, 64-bit integers are text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from json.encoder import encode_basestring
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from libs.common.rows.formats.ecs import ecs_columns
+from libs.common.rows.formats.json import value_pieces
+from libs.common.rows.row_text import Bools, Numbers, Piece, when
+from libs.common.rows.row_type import RowType
+from libs.common.rows.types.flows import FLOWS
+
+_BEGIN: Final = (
+    '{"resourceLogs":[{"resource":{"attributes":[{"key":"cloud.provider","value":{"stringValue":"azure"}}]},'
+    '"scopeLogs":[{"scope":{"name":"blobtide"},"logRecords":[{"timeUnixNano":"'
+)
+_END: Final = "]}]}]}]}"
+# Digits that make nanoseconds of a time in its own unit: nothing is multiplied, so nothing can overflow.
+_ZEROS: Final = {"s": "000000000", "ms": "000000", "us": "000", "ns": ""}
+
+# Attribute: field of the same value in `libs.common.rows.formats.ecs.FIELDS`.
+_OF_ECS: Final = {
+    "source.address": "source.ip",
+    "source.port": "source.port",
+    "source.mac": "source.mac",
+    "destination.address": "destination.ip",
+    "destination.port": "destination.port",
+    "destination.mac": "destination.mac",
+    "network.transport": "network.transport",
+    "network.type": "network.type",
+    "network.interface.direction": "network.direction",
+    "security_rule.name": "rule.name",
+    "security_rule.ruleset.name": "rule.ruleset",
+    "cloud.account.id": "cloud.account.id",
+}
+# Columns of flows whose value these attributes have: they are not said again.
+_SAID: Final = frozenset(
+    {"time", "src_ip", "src_port", "dst_ip", "dst_port", "mac", "direction", "rule", "acl_id", "protocol", "target_id"}
+)
+
+
+def otel_pieces(row_type: RowType, rows: pa.Table) -> list[Piece]:
+    """Return the pieces of one request a row."""
+    attributes = (
+        _of_flows(rows) if row_type is FLOWS else {f"blobtide.{name}": rows.column(name) for name in _own(row_type, rows)}
+    )
+    return [
+        _BEGIN,
+        *_nanoseconds(rows.column(row_type.time)),
+        f'","eventName":"blobtide.{row_type.name}","attributes":[',
+        *_attributes(attributes, rows.num_rows),
+        _END,
+    ]
+
+
+def _own(row_type: RowType, rows: pa.Table) -> list[str]:
+    return [name for name in rows.column_names if name != row_type.time]
+
+
+def _of_flows(flows: pa.Table) -> dict[str, pa.ChunkedArray | pa.Array]:
+    ecs = ecs_columns(flows)
+    standard = {attribute: ecs[field] for attribute, field in _OF_ECS.items()}
+    own = {f"blobtide.{name}": flows.column(name) for name in flows.column_names if name not in _SAID}
+    return {
+        **standard,
+        "network.iana_number": ecs["network.iana_number"],
+        "cloud.resource_id": flows.column("target_id"),
+        **own,
+    }
+
+
+def _nanoseconds(times: pa.ChunkedArray) -> list[Piece]:
+    values = times.cast(pa.int64()).to_numpy()
+    zeros = _ZEROS[times.type.unit]
+    positive = values > 0  # OTLP has no times before 1970
+    return [Numbers(np.maximum(values, 0), np.ones(len(values), np.bool_)), when(zeros, positive)]
+
+
+def _attributes(columns: Mapping[str, pa.ChunkedArray | pa.Array], rows: int) -> list[Piece]:
+    pieces: list[Piece] = []
+    any_before = np.zeros(rows, np.bool_)
+    for name, column in columns.items():
+        own, present = _attribute(name, _combined(column))
+        pieces += [when(",", any_before & present), *own]
+        any_before |= present
+    return pieces
+
+
+def _attribute(name: str, column: pa.Array) -> tuple[list[Piece], Bools]:
+    kind, is_text = _kind(column.type)
+    quote = '"' if is_text else ""
+    inner, present = value_pieces(f'{{"key":{encode_basestring(name)},"value":{{"{kind}":{quote}', column)
+    return [*inner, when(f"{quote}}}}}", present)], present
+
+
+def _kind(type_: pa.DataType) -> tuple[str, bool]:
+    """Return how OTLP calls a value of that type, and whether the JSON number has to become text."""
+    if pa.types.is_dictionary(type_):
+        return _kind(type_.value_type)
+    if pa.types.is_integer(type_):
+        return "intValue", True
+    if pa.types.is_boolean(type_):
+        return "boolValue", False
+    if pa.types.is_floating(type_):
+        return "doubleValue", False
+    return "stringValue", False
+
+
+def _combined(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    return column.unify_dictionaries().combine_chunks() if isinstance(column, pa.ChunkedArray) else column
