@@ -32,6 +32,8 @@ class Tls:
 
     verify: bool = True
     ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,8 @@ class HttpClient:
             retries=False,
             cert_reqs="CERT_REQUIRED" if cluster.tls.verify else "CERT_NONE",
             ca_certs=str(cluster.tls.ca_file) if cluster.tls.ca_file else None,
+            cert_file=str(cluster.tls.cert_file) if cluster.tls.cert_file else None,
+            key_file=str(cluster.tls.key_file) if cluster.tls.key_file else None,
         )
 
     def send(self, request: Request) -> Answer:
