@@ -8,7 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from libs.common.rows.types.flows import FLOW_SCHEMA
+from libs.common.rows.types.flows import FLOW_SCHEMA, FLOWS
+from services.sinks.frame.contract import Part
 
 Identity = tuple[str, str, int, int]
 MINUTE_MS = 60_000
@@ -70,6 +71,11 @@ def rows(blobs: int = 3, records: int = 3, tuples: int = 4) -> list[dict[str, An
 def table(content: Iterable[Mapping[str, Any]]) -> pa.Table:
     """Return rows as a table of the flow schema."""
     return pa.Table.from_pylist(list(content), schema=FLOW_SCHEMA)
+
+
+def part(shard: int, content: Sequence[Mapping[str, Any]]) -> Part:
+    """Return rows as a part of a write that came in one message."""
+    return Part(shard, FLOWS, table(content).unify_dictionaries().combine_chunks(), (len(content),))
 
 
 def identity(values: Mapping[str, Any]) -> Identity:

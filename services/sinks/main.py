@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from libs.common.kafka.loops.sink_loop import PollPolicy, SinkLoop, SinkLoopSpec
+from libs.common.kafka.topics.topic_ids import TopicIds
 from libs.common.process.service import Service
+from libs.common.rows.reading import reader_of
+from libs.common.rows.types.dead_letters import DEAD_LETTERS
 from libs.common.settings import Settings
-from services.sinks.frame.handler import FlowHandler
-from services.sinks.frame.registry import configured_sink
+from services.sinks.frame.handler import Feed, RowHandler
+from services.sinks.frame.letters import OtherLetters
+from services.sinks.frame.registry import ConfiguredSink, configured_sink
 
 
 def build(settings: Settings, name: str) -> Service:
@@ -15,13 +21,21 @@ def build(settings: Settings, name: str) -> Service:
     Raises:
         ConfigError: if the sink is unknown, its library is missing, or one of its options is wrong.
     """
-    configured = configured_sink(settings.sinks, name)
+    configured = configured_sink(settings.sinks, name, settings)
     batch = configured.settings.batch
     spec = SinkLoopSpec(
         group=f"{settings.kafka.group_prefix}.sink.{name}",
-        topics=(settings.topics.flows,),
+        topics=(getattr(settings.topics, configured.row_type.topic),),
         errors_topic=settings.topics.errors,
         policy=PollPolicy(seconds=batch.seconds, messages=batch.messages, bytes=batch.bytes),
         dead_letter_limit=configured.settings.dead_letter_limit,
     )
-    return SinkLoop(settings.kafka, spec, FlowHandler(configured.sink, name))
+    return SinkLoop(settings.kafka, spec, RowHandler(configured.sink, _feed(settings, configured)))
+
+
+def _feed(settings: Settings, configured: ConfiguredSink) -> Feed:
+    row_type, topic_ids = configured.row_type, TopicIds(settings.kafka)
+    others = (OtherLetters(configured.name, settings.topics.errors).select,) if row_type is DEAD_LETTERS else ()
+    select = (*others, configured.selection.select)
+    moved = partial(topic_ids.forget, (getattr(settings.topics, row_type.topic),))
+    return Feed(configured.name, row_type, reader_of(row_type, topic_ids), select, moved)

@@ -13,9 +13,9 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from services.sinks.frame.contract import FlowPart, Sink
+from services.sinks.frame.contract import Part, Sink
 from services.sinks.frame.registry import configured_sink
-from tests.flows import table
+from tests.flows import part as flow_part
 
 Row = Mapping[str, Any]
 Content = dict[Any, Any]
@@ -74,10 +74,10 @@ def shard_of(row: Row) -> int:
     return sum(blob.encode()) % SHARDS
 
 
-def parts(rows: Sequence[Row]) -> list[FlowPart]:
+def parts(rows: Sequence[Row]) -> list[Part]:
     """Return rows as the parts of one write."""
     by_shard = {shard: [row for row in rows if shard_of(row) == shard] for shard in range(SHARDS)}
-    return [FlowPart(shard, table(content)) for shard, content in by_shard.items() if content]
+    return [flow_part(shard, content) for shard, content in by_shard.items() if content]
 
 
 @contextmanager

@@ -14,11 +14,13 @@ import pytest
 
 from libs.common.errors import ConfigError, Retry, ServerUnreachable
 from libs.common.messages.dead_letters import ErrorCode
-from services.sinks.frame.contract import FlowPart, Outcome
+from libs.common.rows.types.flows import FLOWS
+from services.sinks.frame.contract import Outcome, Part
 from services.sinks.kinds.elasticsearch.sink import ElasticsearchSettings, ElasticsearchSink
 from tests.documents import document_id, ecs_document
 from tests.fakes.bulk_server import BulkServer, Fault, ItemError
-from tests.flows import Spot, row, rows, table
+from tests.flows import Spot, row, rows
+from tests.flows import part as flow_part
 
 ROWS = rows(blobs=2, records=2, tuples=3)  # 12
 CONTENT = "999.1.2.3"
@@ -43,15 +45,15 @@ class Naps(list[float]):
 def sink_of(*servers: str, naps: Naps | None = None, **options: Any) -> Iterator[ElasticsearchSink]:
     """Open a sink on some addresses; one request at a time."""
     settings = ElasticsearchSettings(hosts=servers, require_template=False, **{"timeout_seconds": 5, "in_flight": 1, **options})
-    sink = ElasticsearchSink(settings, Naps() if naps is None else naps)
+    sink = ElasticsearchSink(settings, FLOWS, Naps() if naps is None else naps)
     sink.open()
     yield sink
     sink.close()
 
 
-def part(content: Sequence[Mapping[str, Any]]) -> list[FlowPart]:
+def part(content: Sequence[Mapping[str, Any]]) -> list[Part]:
     """Return rows as one part."""
-    return [FlowPart(0, table(content))]
+    return [flow_part(0, content)]
 
 
 def documents(content: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
@@ -286,7 +288,7 @@ def test_a_sign_in_that_ends_stops_the_sink() -> None:
 def test_the_template_comes_first() -> None:
     """Without its template the sink does not start and says what to run; after set-up it does."""
     with BulkServer() as server:
-        sink = ElasticsearchSink(ElasticsearchSettings(hosts=(server.url,)))
+        sink = ElasticsearchSink(ElasticsearchSettings(hosts=(server.url,)), FLOWS)
         with pytest.raises(ConfigError, match="blobtide sink-setup NAME` with the name of this sink once"):
             sink.open()
         assert "installed" in sink.setup()

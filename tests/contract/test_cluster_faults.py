@@ -12,10 +12,12 @@ import pytest
 import urllib3
 
 from libs.common.errors import Retry
+from libs.common.rows.types.flows import FLOWS
 from libs.local.opensearch import LocalOpenSearch
-from services.sinks.frame.contract import FlowPart, Outcome
+from services.sinks.frame.contract import Outcome
 from services.sinks.kinds.elasticsearch.sink import ElasticsearchSettings, ElasticsearchSink
-from tests.flows import Spot, row, rows, table
+from tests.flows import Spot, row, rows
+from tests.flows import part as flow_part
 
 pytestmark = pytest.mark.opensearch
 ROWS = rows(blobs=2, records=2, tuples=3)  # 12, all of one day
@@ -39,9 +41,8 @@ class Index:
 
     def sink(self) -> ElasticsearchSink:
         """Return an open sink that writes to it."""
-        sink = ElasticsearchSink(
-            ElasticsearchSettings(hosts=(self.server.url,), index_prefix=self.prefix, require_template=False), lambda _: None
-        )
+        settings = ElasticsearchSettings(hosts=(self.server.url,), index_prefix=self.prefix, require_template=False)
+        sink = ElasticsearchSink(settings, FLOWS, lambda _: None)
         sink.open()
         return sink
 
@@ -59,7 +60,7 @@ def written(index: Index) -> Outcome:
     """Write all rows."""
     sink = index.sink()
     try:
-        return sink.write([FlowPart(0, table(ROWS))])
+        return sink.write([flow_part(0, ROWS)])
     finally:
         sink.close()
 
@@ -113,7 +114,7 @@ def test_a_word_that_is_too_long_for_the_index_is_the_documents(index: Index) ->
     index.ask("PUT", f"/{index.name}", {"mappings": {"properties": {"rule": {"properties": {"name": {"type": "keyword"}}}}}})
     sink = index.sink()
     try:
-        outcome = sink.write([FlowPart(0, table([*ROWS, row(Spot(1, 9, 0), rule="x" * 40_000)]))])
+        outcome = sink.write([flow_part(0, [*ROWS, row(Spot(1, 9, 0), rule="x" * 40_000)])])
     finally:
         sink.close()
     assert [bad.row for bad in outcome.rejected] == [len(ROWS)]

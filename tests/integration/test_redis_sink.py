@@ -13,13 +13,15 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from libs.common.errors import ConfigError, Retry, ServerUnreachable
+from libs.common.rows.types.flows import FLOWS
 from libs.local.redis import LocalRedis
-from services.sinks.frame.contract import FlowPart, Outcome
-from services.sinks.kinds.redis.script import APPEND_ONCE
-from services.sinks.kinds.redis.sink import RedisSettings, RedisSink, _calls
+from services.sinks.frame.contract import Outcome
+from services.sinks.kinds.redis.script import append_once
+from services.sinks.kinds.redis.sink import RedisSettings, RedisSink
 from tests.documents import document_id, flat_document
 from tests.fixtures.stores import LocalRedisCluster
-from tests.flows import Spot, by_identity, identity, row, rows, table
+from tests.flows import Spot, by_identity, identity, row, rows
+from tests.flows import part as flow_part
 
 pytestmark = pytest.mark.redis
 
@@ -40,7 +42,7 @@ def prefix() -> str:
 @contextmanager
 def sink_of(server: LocalRedis, prefix: str, **options: Any) -> Iterator[RedisSink]:
     """Open a sink."""
-    sink = RedisSink(RedisSettings(url=server.url, prefix=prefix, **options))
+    sink = RedisSink(RedisSettings(url=server.url, prefix=prefix, **options), FLOWS)
     sink.open()
     yield sink
     sink.close()
@@ -54,7 +56,7 @@ def entries_of(client: Redis, stream: str) -> list[str | bytes]:
 def test_keys_hold_each_flow_once_and_expire(redis_server: LocalRedis, client: Redis, prefix: str) -> None:
     """In keys mode each row is a key of its identity with a life time; a repeat changes nothing."""
     content = rows()
-    part = FlowPart(0, table(content))
+    part = flow_part(0, content)
     with sink_of(redis_server, prefix, mode="keys", ttl_seconds=500) as sink:
         assert sink.write([part]) == Outcome(len(content))
         assert sink.write([part]) == Outcome(0, len(content))
@@ -69,7 +71,7 @@ def test_positions_are_compared_as_two_numbers(redis_server: LocalRedis, client:
     content = [row(Spot(0, 0, 0), record_offset=offset, tuple_index=index) for offset, index in places]
     with sink_of(redis_server, prefix) as sink:
         for at in range(len(content)):
-            assert sink.write([FlowPart(0, table(content[: at + 1]))]) == Outcome(1, at)
+            assert sink.write([flow_part(0, content[: at + 1])]) == Outcome(1, at)
     entries = [json.loads(document) for document in entries_of(client, f"{prefix}:{{0}}")]
     assert [(entry["record_offset"], entry["tuple_index"]) for entry in entries] == places
 
@@ -77,7 +79,7 @@ def test_positions_are_compared_as_two_numbers(redis_server: LocalRedis, client:
 def test_streams_are_trimmed_and_positions_outlive_them(redis_server: LocalRedis, client: Redis, prefix: str) -> None:
     """A stream keeps about `max_entries`; rows that were trimmed do not come back with a replay."""
     content = rows(blobs=2, records=30, tuples=50)
-    part = FlowPart(0, table(content))
+    part = flow_part(0, content)
     with sink_of(redis_server, prefix, max_entries=100, remember_days=2) as sink:
         assert sink.write([part]) == Outcome(3_000)
         assert 100 <= client.xlen(f"{prefix}:{{0}}") < 400
@@ -90,17 +92,17 @@ def test_streams_are_trimmed_and_positions_outlive_them(redis_server: LocalRedis
 def test_a_stream_that_is_kept_for_ever_loses_its_end(redis_server: LocalRedis, client: Redis, prefix: str) -> None:
     """When ttl_seconds is set to 0, a stream that had a life time is kept from the next flow on."""
     with sink_of(redis_server, prefix, ttl_seconds=500) as sink:
-        sink.write([FlowPart(0, table([row(Spot(0, 0, 0))]))])
+        sink.write([flow_part(0, [row(Spot(0, 0, 0))])])
     assert 0 < client.ttl(f"{prefix}:{{0}}") <= 500
     with sink_of(redis_server, prefix, ttl_seconds=0) as sink:
-        sink.write([FlowPart(0, table([row(Spot(0, 1, 0))]))])
+        sink.write([flow_part(0, [row(Spot(0, 1, 0))])])
     assert client.ttl(f"{prefix}:{{0}}") == -1
 
 
 def test_a_large_write_is_one_stream_in_order(redis_server: LocalRedis, client: Redis, prefix: str) -> None:
     """Rows of many calls, in which a range comes twice, stand once and in order; the process shows that it is alive."""
     content = rows(blobs=3, records=60, tuples=50)
-    part = FlowPart(0, table(content[:4_000] + content[1_000:]))
+    part = flow_part(0, content[:4_000] + content[1_000:])
     beats: list[None] = []
     with sink_of(redis_server, prefix) as sink:
         sink.while_waiting(lambda: beats.append(None))
@@ -112,16 +114,17 @@ def test_a_large_write_is_one_stream_in_order(redis_server: LocalRedis, client: 
 
 def test_a_call_behind_one_that_failed_adds_nothing(redis_server: LocalRedis, client: Redis, prefix: str) -> None:
     """Rows that the server took in spite of a failure before them would hide the rows that it did not take."""
-    (calls,) = _calls(table(rows(blobs=1, records=20, tuples=50)))
+    script = append_once("flow")
+    (calls,) = RedisSink(RedisSettings(), FLOWS)._calls(flow_part(0, rows(blobs=1, records=20, tuples=50)))
     keys = [f"{prefix}:{{0}}", f"{prefix}:{{0}}:g"]
     for number, expected in ((1, None), (0, 512), (1, 488), (0, 0), (1, 0)):
         arguments: tuple[Any, ...] = (*keys, 1_000, 0, 0, *calls[number].arguments())
         if expected is None:
             with pytest.raises(ResponseError, match="BEHIND"):
-                client.eval(APPEND_ONCE, len(keys), *arguments)
+                client.eval(script, len(keys), *arguments)
             assert client.xlen(keys[0]) == 0
         else:
-            assert client.eval(APPEND_ONCE, len(keys), *arguments) == expected
+            assert client.eval(script, len(keys), *arguments) == expected
 
 
 @pytest.fixture(params=["streams", "keys"])
@@ -146,15 +149,15 @@ def set_to(client: Redis, option: str, value: str) -> Iterator[None]:
 )
 def test_a_server_that_takes_no_writes_is_a_retry(sink: RedisSink, client: Redis, option: str, said: str) -> None:
     """A write to a server without memory or replicas is a Retry that says so and shows no flow, and goes through afterwards."""
-    part = FlowPart(0, table(rows()))
+    part = flow_part(0, rows())
     with set_to(client, option, "1"), pytest.raises(Retry, match=said):
         sink.write([part])
-    assert sink.write([part]) == Outcome(part.flows.num_rows)
+    assert sink.write([part]) == Outcome(part.rows.num_rows)
 
 
 def test_a_read_only_server_is_a_retry(redis_server: LocalRedis, client: Redis, prefix: str) -> None:
     """A server that has become a replica takes nothing: the write waits for the failover."""
-    part = FlowPart(0, table(rows()))
+    part = flow_part(0, rows())
     with sink_of(redis_server, prefix) as sink:
         client.replicaof("127.0.0.1", 1)
         try:
@@ -162,14 +165,14 @@ def test_a_read_only_server_is_a_retry(redis_server: LocalRedis, client: Redis, 
                 sink.write([part])
         finally:
             client.replicaof("NO", "ONE")
-        assert sink.write([part]) == Outcome(part.flows.num_rows)
+        assert sink.write([part]) == Outcome(part.rows.num_rows)
 
 
 def test_a_foreign_key_is_the_operators_fault(redis_server: LocalRedis, client: Redis, prefix: str) -> None:
     """A key of another type under the prefix stops the sink with advice."""
     client.set(f"{prefix}:{{0}}", "x")
     with sink_of(redis_server, prefix) as sink, pytest.raises(ConfigError, match="prefix of its own"):
-        sink.write([FlowPart(0, table(rows()))])
+        sink.write([flow_part(0, rows())])
 
 
 def test_wrong_password_and_address_are_said_at_the_start(redis_server: LocalRedis, client: Redis, prefix: str) -> None:
@@ -177,23 +180,23 @@ def test_wrong_password_and_address_are_said_at_the_start(redis_server: LocalRed
     client.config_set("requirepass", "right")
     try:
         with sink_of(redis_server, prefix, password="right") as sink:  # noqa: S106
-            assert sink.write([FlowPart(0, table(rows()))]).written
+            assert sink.write([flow_part(0, rows())]).written
         for options in ({}, {"password": "wrong"}):
             with pytest.raises(ConfigError, match="sign-in"), sink_of(redis_server, prefix, **options):
                 pass
     finally:
         client.config_set("requirepass", "")
     with pytest.raises(ServerUnreachable, match=r"127\.0\.0\.1:1"):
-        RedisSink(RedisSettings(url="redis://127.0.0.1:1")).open()
+        RedisSink(RedisSettings(url="redis://127.0.0.1:1"), FLOWS).open()
     with pytest.raises(ServerUnreachable, match=r"127\.0\.0\.1:1"):
-        RedisSink(RedisSettings(url="redis://127.0.0.1:1", cluster=True)).open()
+        RedisSink(RedisSettings(url="redis://127.0.0.1:1", cluster=True), FLOWS).open()
 
 
 @pytest.mark.parametrize("mode", ["streams", "keys"])
 def test_a_cluster_takes_each_flow_once(redis_cluster: LocalRedisCluster, prefix: str, mode: str) -> None:
     """On a Redis Cluster rows of several shards are written, and a repeat adds nothing."""
     content = rows(blobs=4, records=20, tuples=20)
-    parts = [FlowPart(shard, table(content[shard::2])) for shard in range(2)]
+    parts = [flow_part(shard, content[shard::2]) for shard in range(2)]
     with sink_of(redis_cluster, prefix, cluster=True, mode=mode) as sink:
         assert sink.write(parts) == Outcome(len(content))
         assert sink.write(parts) == Outcome(0, len(content))

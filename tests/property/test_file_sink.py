@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.sinks.frame.contract import FlowPart
+from libs.common.rows.types.flows import FLOWS
 from services.sinks.kinds.file.sink import FileSettings, FileSink
-from tests.flows import by_identity, rows, table
+from tests.flows import by_identity, rows
+from tests.flows import part as flow_part
 
 CONTENT = rows(blobs=3, records=4, tuples=3)
 
@@ -41,7 +42,7 @@ class _Process:
         self._start()
 
     def _start(self) -> None:
-        self.sink = FileSink(self._settings, clock=lambda: self._now)
+        self.sink = FileSink(self._settings, FLOWS, clock=lambda: self._now)
         self.sink.open()
 
     def happens(self, event: Event) -> None:
@@ -66,7 +67,7 @@ def test_files_hold_every_row_once(steps: Sequence[tuple[int, int, Event]], rota
         for back, more, event in steps:
             batch = CONTENT[max(0, reached - back) : reached + more]
             reached = min(len(CONTENT), reached + more)
-            process.sink.write([FlowPart(1, table(batch))])
+            process.sink.write([flow_part(1, batch)])
             process.happens(event)
         process.happens(Event.TIME)
         process.sink.close()

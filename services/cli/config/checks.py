@@ -153,21 +153,18 @@ def _build(name: str, settings: Settings) -> str:
 
 
 def _build_sink(settings: Settings, name: str) -> None:
-    from services.sinks.frame.contract import ReadsFiles
     from services.sinks.frame.registry import configured_sink
     from services.sinks.main import build
 
     build(settings, name)
-    sink = configured_sink(settings.sinks, name).sink
-    if isinstance(sink, ReadsFiles):
-        sink.read_files()
+    configured_sink(settings.sinks, name, settings).sink.read_files()
 
 
 def _check_directories(settings: Settings) -> None:
     """Refuse a state directory shared by two sinks: each would take the other's files for its own."""
     used: dict[Path, str] = {}
     for sink in _sinks(settings):
-        directory = getattr(sink.settings, "directory", None)
+        directory = sink.settings.state_directory
         if directory is not None and (other := used.setdefault(directory.resolve(), sink.name)) != sink.name:
             raise ConfigError(f"sinks.{other} and sinks.{sink.name} share the directory {directory}: give each its own")
 
@@ -177,7 +174,7 @@ def _sinks(settings: Settings) -> Iterator[ConfiguredSink]:
 
     for name in settings.sinks:
         with suppress(ConfigError):  # reported by the check of this sink
-            yield configured_sink(settings.sinks, name)
+            yield configured_sink(settings.sinks, name, settings)
 
 
 def _open_and_close(sink: Sink) -> None:

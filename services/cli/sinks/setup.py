@@ -9,7 +9,7 @@ import click
 from services.cli.help_text import examples
 from services.cli.options import config_option, load_logged
 from services.cli.terminal import say
-from services.sinks.frame.contract import NeedsSetup
+from services.sinks.frame.contract import Sink
 from services.sinks.frame.registry import configured_sink, sink_class
 
 
@@ -18,11 +18,8 @@ from services.sinks.frame.registry import configured_sink, sink_class
 @config_option
 def command(name: str, config: Path | None) -> None:
     """Install what the sink NAME needs at its destination, such as an index template. Safe to repeat."""
-    options = load_logged(config, "sink-setup").sinks
+    settings = load_logged(config, "sink-setup")
     # Decided by the class, so that a sink that needs no set-up does not require complete settings.
-    if not hasattr(sink_class(options, name), "setup"):
-        say(f"{name}: needs no set-up")
-        return
-    sink = configured_sink(options, name).sink
-    if isinstance(sink, NeedsSetup):
-        say(sink.setup())
+    needs_none = sink_class(settings.sinks, name).setup is Sink.setup
+    done = None if needs_none else configured_sink(settings.sinks, name, settings).sink.setup()
+    say(done or f"{name}: needs no set-up")

@@ -1,40 +1,57 @@
 """The sink contract. Reviews cite its numbers.
 
-1. The constructor takes the sink's own settings and does no I/O. `open` does I/O and may raise `ServerUnreachable` or
-   `ConfigError`. `close` is idempotent.
+1. The constructor takes the sink's own settings and the type of its rows, and does no I/O. `open` does I/O and may raise
+   `ServerUnreachable` or `ConfigError`. `close` is idempotent.
 2. `write` blocks until every row of every part is durable at the destination or named in the outcome, or raises `Retry`.
    After `Retry` the same rows come again, possibly cut into other batches and after a restart in another process.
 3. Writing the same rows twice, in the same or other batches, leaves one copy, if `promise` is `EFFECTIVELY_ONCE`. A row is
-   identified by (blob, generation, record_offset, tuple_index) and by nothing else.
-4. Rows of one part come from one Kafka partition, `shard`. A blob is always on the same shard, and within a shard the rows of
-   one blob come in ascending (record_offset, tuple_index), except when an earlier range is replayed.
+   identified by the position columns of its row type (source, generation, offset, index) and by nothing else.
+4. Rows of one part come from one Kafka partition, `shard`. A source is always on the same shard, and within a shard the rows
+   of one source come in ascending (offset, index), except when an earlier range is replayed.
 5. A sink never commits, never writes dead letters, never retries without bound: the loop does. It knows nothing of offsets.
 6. `release` is called when shards move to another process: forget all about them, give up their locks, start no more writes.
 7. Partial success is normal: `Outcome.rejected` names rows that the destination refuses for good; all others are durable.
 8. Memory is bounded by the batch.
-9. A sink that does things by time has a `tick` (`Ticking`); one whose destination needs preparing has a `setup` (`NeedsSetup`);
-   one whose `write` may wait for a minute has a `while_waiting` (`Waiting`); one whose settings name files that `open` reads,
-   such as of secrets, has a `read_files` (`ReadsFiles`).
+9. What a kind need not do has a default in `Sink` that does nothing: nobody asks whether a method is there.
 10. All calls come from one thread.
 """
+# ruff: noqa: B027 - most methods are there to do nothing unless a kind has something to do
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Final
 
 import pyarrow as pa
 
 from libs.common.messages.dead_letters import ErrorCode
+from libs.common.rows.row_type import RowType
+from libs.common.rows.types import ROW_TYPES
+from libs.common.settings import Settings
+from services.sinks.frame.kind import Promise
+
+ALL: Final = tuple(ROW_TYPES)
+"""The names of all row types."""
 
 
 @dataclass(frozen=True, slots=True)
-class FlowPart:
-    """Rows of one shard, in order. `flows` has the schema `libs.common.rows.types.flows.FLOW_SCHEMA`."""
+class Part:
+    """Rows of one shard, in order.
+
+    Attributes:
+        shard: the Kafka partition that they came from.
+        row_type: their type.
+        rows: all columns of the row type in its order, each in one chunk.
+        ends: where each message ends, ascending: ``rows[:ends[0]]`` came in the first message, and so on; the last is the
+            number of rows.
+    """
 
     shard: int
-    flows: pa.Table
+    row_type: RowType
+    rows: pa.Table
+    ends: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,52 +73,53 @@ class Outcome:
     rejected: tuple[RejectedRow, ...] = ()
 
 
-class Sink(Protocol):
-    """One destination."""
+class Sink(ABC):
+    """One destination. A subclass is constructed as ``Own(settings, row_type)``; further parameters have defaults."""
+
+    row_types: ClassVar[tuple[str, ...]] = ALL
+    """The names of the row types that it takes; others are refused at the start."""
+
+    @property
+    def promise(self) -> Promise:
+        """What the destination gets when something fails, with the settings that this sink has."""
+        return Promise.AT_LEAST_ONCE
+
+    def join(self, pipeline: Settings) -> None:
+        """Take what the destination needs of the pipeline's own settings, such as its cluster. Called before all else, once.
+
+        Raises:
+            ConfigError: if the destination would be a part of the pipeline itself.
+        """
+
+    def read_files(self) -> None:
+        """Read the files that settings name and `open` needs, such as secrets, and keep nothing. Raises `ConfigError`."""
+
+    def setup(self) -> str | None:
+        """Prepare the destination, idempotently, and return a line that says what was done; None if it needs nothing.
+
+        Raises:
+            ServerUnreachable, ConfigError: the destination is not there, or does not allow it.
+        """
+        return None
+
+    def while_waiting(self, beat: Callable[[], None]) -> None:
+        """Take what a `write` that may wait for long calls every few seconds, so that its process counts as alive.
+
+        `beat` may call `release`: then the write goes on, and what it writes may be written by another process too.
+        """
 
     def open(self) -> None:
         """Connect, check, recover what a crash left."""
 
-    def write(self, parts: Sequence[FlowPart]) -> Outcome:
+    @abstractmethod
+    def write(self, parts: Sequence[Part]) -> Outcome:
         """Make all rows durable; see rules 2 to 4 and 7."""
+
+    def tick(self) -> None:
+        """Do what is due by time. Called between polls, also when nothing arrives; never raises for the world's faults."""
 
     def release(self, shards: Collection[int]) -> None:
         """Let go of shards; see rule 6."""
 
     def close(self) -> None:
         """Flush nothing (writes were durable), close connections and files."""
-
-
-@runtime_checkable
-class Ticking(Protocol):
-    """A sink that does things by time, such as closing a file that nobody adds to any more."""
-
-    def tick(self) -> None:
-        """Do what is due. Called between polls, also when nothing arrives; never raises for the world's faults."""
-
-
-@runtime_checkable
-class NeedsSetup(Protocol):
-    """A sink whose destination needs preparing once, such as by an index template."""
-
-    def setup(self) -> str:
-        """Prepare the destination, idempotently, and return one line that says what was done. Raises `ServerUnreachable`."""
-
-
-@runtime_checkable
-class ReadsFiles(Protocol):
-    """A sink whose settings name files that `open` reads, such as of secrets."""
-
-    def read_files(self) -> None:
-        """Read them and keep nothing, to see that they are right without connecting. Raises `ConfigError`."""
-
-
-@runtime_checkable
-class Waiting(Protocol):
-    """A sink whose `write` may wait long for its destination, though for each answer only a bounded time."""
-
-    def while_waiting(self, beat: Callable[[], None]) -> None:
-        """Take what `write` calls every few seconds, so that its process counts as alive and keeps its shards.
-
-        `beat` may call `release`: then the write goes on, and what it writes may be written by another process too.
-        """

@@ -1,10 +1,10 @@
-"""What every sink process does with a batch of Kafka messages: decode, group by partition, write, say what was refused."""
+"""What every sink process does with a batch of messages: decode, group by partition, select, write, say what was refused."""
 
 from __future__ import annotations
 
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
@@ -19,37 +19,60 @@ from libs.common.kafka.records import Inbound, TopicPartition
 from libs.common.messages.dead_letters import DeadLetter, ErrorCode
 from libs.common.messages.headers import Headers
 from libs.common.rows.letters import RefusedRow, refused_rows
-from libs.common.rows.types.flows import FLOWS
-from libs.common.rows.wire import decode_rows
-from services.sinks.frame.contract import FlowPart, RejectedRow, Sink, Ticking, Waiting
+from libs.common.rows.reading import Reader
+from libs.common.rows.row_type import RowType
+from libs.common.rows.select import Selected
+from services.sinks.frame.contract import Part, RejectedRow, Sink
 from services.sinks.frame.metrics import BAD_MESSAGES, BATCH_ROWS, LATENCY_SECONDS, RETRIES, ROWS, WRITE_SECONDS
 
 _ROWS_DIGITS: Final = 6  # more rows than these can count fit into no message
 
 
 @dataclass(frozen=True, slots=True)
+class Feed:
+    """What a sink is fed with.
+
+    Attributes:
+        name: the configured name of the sink.
+        row_type: the type of its rows.
+        read: makes rows of a message.
+        select: what leaves out rows on purpose, one after the other.
+        moved: told when partitions leave.
+    """
+
+    name: str
+    row_type: RowType
+    read: Reader
+    select: tuple[Callable[[pa.Table], Selected], ...] = ()
+    moved: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True, slots=True)
 class _Batches:
-    """The flow batches of one partition, in order, each with the message it came in."""
+    """The batches of one partition, in order, each with the message it came in."""
 
     messages: list[Inbound]
     tables: list[pa.Table]
 
-    def part(self, shard: int) -> FlowPart:
-        """Join the batches to one part with one chunk a column."""
-        return FlowPart(shard, pa.concat_tables(self.tables).unify_dictionaries().combine_chunks())
+
+@dataclass(frozen=True, slots=True)
+class _Portion:
+    """A part and the messages that brought its rows, one an end."""
+
+    part: Part
+    messages: tuple[Inbound, ...]
 
     def message_of(self, row: int) -> Inbound:
         """Return the message that brought a row."""
-        ends = list(accumulate(table.num_rows for table in self.tables))
-        return self.messages[bisect_right(ends, row)]
+        return self.messages[bisect_right(self.part.ends, row)]
 
 
-class FlowHandler:
-    """Feeds flow batches to one sink; the `BatchHandler` of its `SinkLoop`."""
+class RowHandler:
+    """Feeds rows to one sink; the `BatchHandler` of its `SinkLoop`."""
 
-    def __init__(self, sink: Sink, name: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, sink: Sink, feed: Feed, clock: Callable[[], float] = time.time) -> None:
         self._sink = sink
-        self._name = name
+        self._feed = feed
         self._clock = clock
 
     def open(self) -> None:
@@ -57,77 +80,103 @@ class FlowHandler:
         self._sink.open()
 
     def while_waiting(self, beat: Callable[[], None]) -> None:
-        """Give `beat` to a sink that waits."""
-        if isinstance(self._sink, Waiting):
-            self._sink.while_waiting(beat)
+        """Give `beat` to the sink."""
+        self._sink.while_waiting(beat)
 
     def handle(self, batch: Sequence[Inbound]) -> Handled:
         """Write the rows of `batch` and return what cannot be written. Raises Retry: same batch again."""
         batches, bad = self._decoded(batch)
-        parts = [by_partition.part(shard) for shard, by_partition in batches.items()]
-        rejected = self._written(parts) if parts else ()
-        BAD_MESSAGES.labels(self._name).inc(len(bad))
-        letters = (*bad, *self._refused(rejected, parts, list(batches.values())))
+        portions, filtered = self._selected(batches)
+        rejected = self._written([portion.part for portion in portions]) if portions else ()
+        ROWS.labels(self._feed.name, "filtered").inc(filtered)
+        BAD_MESSAGES.labels(self._feed.name).inc(len(bad))
+        letters = (*bad, *self._refused(rejected, portions))
         # A message that cannot be read weighs as many rows as it says it has: one among many rows would count for nothing.
         lost = sum(_stated_rows(letter.original) for letter in bad)
-        return Handled(letters, sum(part.flows.num_rows for part in parts) + lost, len(letters) - len(bad) + lost)
+        tried = sum(portion.part.rows.num_rows for portion in portions)
+        return Handled(letters, tried + lost, len(letters) - len(bad) + lost)
 
     def tick(self) -> None:
         """Let the sink do what it does by time."""
-        if isinstance(self._sink, Ticking):
-            self._sink.tick()
+        self._sink.tick()
 
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
         """Let go of partitions."""
+        self._feed.moved()
         self._sink.release({source.partition for source in partitions})
 
     def close(self) -> None:
         """Close the sink."""
         self._sink.close()
 
-    def _decoded(self, batch: Iterable[Inbound]) -> tuple[Mapping[int, _Batches], list[DeadLetter]]:
-        batches: dict[int, _Batches] = {}
+    def _decoded(self, batch: Iterable[Inbound]) -> tuple[Mapping[TopicPartition, _Batches], list[DeadLetter]]:
+        batches: dict[TopicPartition, _Batches] = {}
         bad: list[DeadLetter] = []
         for message in batch:
             try:
-                table = decode_rows(FLOWS, message.value or b"")
+                table = self._feed.read(message)
             except CodecError as error:
-                bad.append(dead_message(f"sink.{self._name}", ErrorCode.BAD_MESSAGE, str(error), message))
+                bad.append(dead_message(f"sink.{self._feed.name}", ErrorCode.BAD_MESSAGE, str(error), message))
                 continue
             if table.num_rows:
-                known = batches.setdefault(message.partition, _Batches([], []))
+                known = batches.setdefault(message.source, _Batches([], []))
                 known.messages.append(message)
                 known.tables.append(table)
         return batches, bad
 
-    def _written(self, parts: Sequence[FlowPart]) -> tuple[RejectedRow, ...]:
-        with WRITE_SECONDS.labels(self._name).time():
+    def _selected(self, batches: Mapping[TopicPartition, _Batches]) -> tuple[list[_Portion], int]:
+        """Join the batches of each partition, leave out what is not wanted, and count that."""
+        portions, filtered = [], 0
+        for source, by_partition in batches.items():
+            rows = pa.concat_tables(by_partition.tables).unify_dictionaries().combine_chunks()
+            ends = tuple(accumulate(table.num_rows for table in by_partition.tables))
+            before = rows.num_rows
+            for select in self._feed.select:
+                selected = select(rows)
+                rows, ends = selected.rows, selected.ends(ends)
+            filtered += before - rows.num_rows
+            if rows.num_rows:
+                portions.append(_portion(Part(source.partition, self._feed.row_type, rows, ends), by_partition.messages))
+        return portions, filtered
+
+    def _written(self, parts: Sequence[Part]) -> tuple[RejectedRow, ...]:
+        name = self._feed.name
+        with WRITE_SECONDS.labels(name).time():
             try:
                 outcome = self._sink.write(parts)
             except Retry as retry:
-                RETRIES.labels(self._name, retry.kind).inc()
+                RETRIES.labels(name, retry.kind).inc()
                 raise
         for what, count in (
             ("written", outcome.written),
             ("already_there", outcome.already_there),
             ("rejected", len(outcome.rejected)),
         ):
-            ROWS.labels(self._name, what).inc(count)
-        BATCH_ROWS.labels(self._name).observe(sum(part.flows.num_rows for part in parts))
+            ROWS.labels(name, what).inc(count)
+        BATCH_ROWS.labels(name).observe(sum(part.rows.num_rows for part in parts))
         for part in parts:
-            LATENCY_SECONDS.labels(self._name).observe(max(0.0, self._clock() - _oldest(part.flows)))
+            LATENCY_SECONDS.labels(name).observe(max(0.0, self._clock() - _oldest(part)))
         return outcome.rejected
 
-    def _refused(
-        self, rejected: Iterable[RejectedRow], parts: Sequence[FlowPart], batches: Sequence[_Batches]
-    ) -> Iterable[DeadLetter]:
+    def _refused(self, rejected: Iterable[RejectedRow], portions: Sequence[_Portion]) -> Iterator[DeadLetter]:
         by_part: dict[int, list[RejectedRow]] = {}
         for row in rejected:
             by_part.setdefault(row.part, []).append(row)
-        for part, refused in by_part.items():
-            rows = parts[part].flows.take([row.row for row in refused])
-            why = [RefusedRow(row.code, row.reason, coordinates(batches[part].message_of(row.row))) for row in refused]
-            yield from refused_rows(FLOWS, f"sink.{self._name}", rows, why)
+        for number, refused in by_part.items():
+            portion = portions[number]
+            rows = portion.part.rows.take([row.row for row in refused])
+            why = [RefusedRow(row.code, row.reason, coordinates(portion.message_of(row.row))) for row in refused]
+            yield from refused_rows(self._feed.row_type, f"sink.{self._feed.name}", rows, why)
+
+
+def _portion(part: Part, messages: Sequence[Inbound]) -> _Portion:
+    """Leave out messages of which no row is left."""
+    begins = (0, *part.ends)
+    kept = [at for at, end in enumerate(part.ends) if end > begins[at]]
+    if len(kept) == len(part.ends):
+        return _Portion(part, tuple(messages))
+    ends = tuple(part.ends[at] for at in kept)
+    return _Portion(Part(part.shard, part.row_type, part.rows, ends), tuple(messages[at] for at in kept))
 
 
 def _stated_rows(headers: Headers) -> int:
@@ -136,7 +185,8 @@ def _stated_rows(headers: Headers) -> int:
     return max(1, int(stated)) if stated.isdigit() and len(stated) <= _ROWS_DIGITS else 1
 
 
-def _oldest(flows: pa.Table) -> float:
-    """Return the time of the oldest flow, in seconds since 1970."""
-    milliseconds: int = pc.min(flows.column("time")).cast(pa.int64()).as_py()
-    return milliseconds / 1_000
+def _oldest(part: Part) -> float:
+    """Return the time of the oldest row, in seconds since 1970."""
+    times = part.rows.column(part.row_type.time)
+    oldest: int = pc.min(times).cast(pa.timestamp("ms", tz="UTC"), safe=False).cast(pa.int64()).as_py()
+    return oldest / 1_000

@@ -15,6 +15,10 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from libs.common.errors import ConfigError
+from libs.common.rows.row_type import RowType
+from libs.common.rows.select import Selection
+from libs.common.rows.types import row_type
+from libs.common.settings import Settings
 from libs.common.settings.problems import describe_problems, did_you_mean
 from libs.common.settings.secrets import remember_secrets
 from libs.common.settings.sinks import SinkOptions
@@ -31,20 +35,43 @@ class ConfiguredSink:
 
     name: str
     settings: SinkSettings
+    row_type: RowType
+    selection: Selection
     sink: Sink
 
 
-def configured_sink(options: SinkOptions, name: str) -> ConfiguredSink:
+def configured_sink(options: SinkOptions, name: str, pipeline: Settings | None = None) -> ConfiguredSink:
     """Build the sink `name` from ``sinks.<name>``; a name without options is a kind with its defaults.
+
+    It joins the `pipeline`, if one is given, which it must have before it is opened.
 
     Raises:
         ConfigError: if the kind is unknown, its library is not installed, or an option is wrong.
     """
     kind_name, kind = _kind_of(options, name)
-    sink, model = (_loaded(kind_name, kind, place) for place in (kind.sink, kind.settings))
+    make, model = (_loaded(kind_name, kind, place) for place in (kind.sink, kind.settings))
     own = {option: value for option, value in options.get(name, {}).items() if option != "kind"}
     settings = _checked(model, own, name)
-    return ConfiguredSink(name, settings, cast("Sink", sink(settings)))
+    try:
+        kind_of_rows = _rows_for(make, settings, kind_name)
+        sink: Sink = make(settings, kind_of_rows)
+        settings.shape(kind_of_rows)
+        selection = settings.selection(kind_of_rows)
+        if pipeline is not None:
+            sink.join(pipeline)
+    except ConfigError as error:  # which begins with the name of the option
+        raise ConfigError(f"sinks.{name}.{error}") from error
+    return ConfiguredSink(name, settings, kind_of_rows, selection, sink)
+
+
+def _rows_for(sink: type[Sink], settings: SinkSettings, kind_name: str) -> RowType:
+    try:
+        found = row_type(settings.rows)
+    except ConfigError as error:
+        raise ConfigError(f"rows: {error}") from error
+    if found.name not in sink.row_types:
+        raise ConfigError(f"rows: the {kind_name} sink takes {' and '.join(sink.row_types)}, not {found.name}")
+    return found
 
 
 def sink_class(options: SinkOptions, name: str) -> type[Sink]:

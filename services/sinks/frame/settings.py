@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pathlib import Path
 
-from libs.common.settings.base import Group
+import pyarrow as pa
+from pydantic import Field, field_validator
+
+from libs.common.errors import ConfigError
+from libs.common.rows.row_type import RowType
+from libs.common.rows.select import Selection
+from libs.common.rows.shape import Shape
+from libs.common.settings.base import Group, listed
 
 
 class BatchSettings(Group):
     """How much one write takes. A larger batch costs memory and latency and saves round trips and fsyncs."""
 
     seconds: float = Field(default=1.0, gt=0, le=5, description="How long one poll collects.")
-    messages: int = Field(default=1_000, ge=1, description="Flow batches after which a poll ends early.")
+    messages: int = Field(default=1_000, ge=1, description="Messages after which a poll ends early.")
     bytes: int = Field(default=8_388_608, ge=100_000, description="Bytes after which a poll ends early.")
 
 
@@ -24,5 +31,52 @@ class DocumentBatchSettings(BatchSettings):
 class SinkSettings(Group):
     """What every sink has."""
 
+    rows: str = Field(default="flows", description="Row type: flows or dead_letters.")
+    where: str | None = Field(
+        default=None, description="SQL condition over the columns of the row type. Only rows that meet it are written."
+    )
+    columns: tuple[str, ...] | None = Field(
+        default=None, min_length=1, description="Columns to write, in this order: a list, or comma-separated. Default: all."
+    )
+    rename: dict[str, str] = Field(
+        default_factory=dict, description="New names of columns, old name to new name. A dot nests in JSON."
+    )
+    sample: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Share of the rows to write. The same rows are chosen in a replay; each carries its sample_weight.",
+    )
     batch: BatchSettings = BatchSettings()
     dead_letter_limit: float = Field(default=0.5, gt=0, le=1, description="Share of rows that may be dead-lettered.")
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _columns_listed(cls, columns: object) -> object:
+        return listed(columns)
+
+    @property
+    def state_directory(self) -> Path | None:
+        """The directory in which the sink keeps what it has to remember; None if it keeps nothing on a disk."""
+        return None
+
+    def selection(self, row_type: RowType) -> Selection:
+        """Return which rows are written. Raises `ConfigError`."""
+        try:
+            return Selection.of(row_type, self.where, self.sample)
+        except ConfigError as error:  # the share has been checked
+            raise ConfigError(f"where: {error}") from error
+
+    def shape(self, row_type: RowType) -> Shape:
+        """Return which columns are written, and their names. Raises `ConfigError`."""
+        return Shape.of(row_type, self.columns, self.rename, added=self._added(row_type))
+
+    def rows_schema(self, row_type: RowType) -> pa.Schema:
+        """Return the schema of the rows that come: that of their type, and the weight of a sample."""
+        schema = row_type.schema
+        for name in self._added(row_type):
+            schema = schema.append(pa.field(name, pa.float64(), nullable=False))
+        return schema
+
+    def _added(self, row_type: RowType) -> tuple[str, ...]:
+        return Selection.of(row_type, sample=self.sample).added

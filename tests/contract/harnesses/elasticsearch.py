@@ -6,14 +6,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from uuid import uuid4
 
 import pytest
 import urllib3
 
 from libs.local.opensearch import LocalOpenSearch
-from services.sinks.frame.contract import NeedsSetup
 from tests.contract.harness import Content, Harness, Row
 from tests.documents import document_id, ecs_document
 from tests.flows import Spot, row
@@ -29,7 +28,7 @@ class ElasticsearchHarness(Harness):
     def __init__(self, server: LocalOpenSearch) -> None:
         self.server = server
         self.prefix = f"contract-{uuid4().hex}"
-        cast("NeedsSetup", self.sink()).setup()
+        self.sink().setup()
 
     def options(self) -> dict[str, Any]:
         """Bodies so small that a write makes several."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from libs.common.rows.types.flows import FLOWS
 from services.sinks.frame.contract import Sink
 from services.sinks.kinds.stdout.sink import StdoutSettings, StdoutSink
 from tests.contract.harness import Content, Harness, LocalDiskHarness, Row
@@ -33,7 +34,7 @@ class StdoutHarness(LocalDiskHarness):
         """Build a sink whose standard output is the file."""
         out = self.directory.open("ab", buffering=0)
         self.request.addfinalizer(out.close)
-        return StdoutSink(StdoutSettings.model_validate(self.options()), out)
+        return StdoutSink(StdoutSettings.model_validate(self.options()), FLOWS, out)
 
     def read(self) -> Content:
         """Read all lines; a line that comes again must be the same."""

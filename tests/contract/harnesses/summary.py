@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from libs.common.rows.types.flows import FLOWS
 from services.sinks.kinds.summary.fold import COUNTS, MINUTE_MS, SOCKET
 from services.sinks.kinds.summary.sink import SummarySettings, SummarySink
 from tests.contract.harness import Content, Harness, LocalDiskHarness, Row
@@ -30,7 +31,7 @@ class SummaryHarness(LocalDiskHarness):
     def read(self) -> Content:
         """Let the minutes close by silence, and add up all files."""
         for hours in (1, 2):  # one for the minutes, one for the file they go to
-            later = SummarySink(SummarySettings.model_validate(self.options()), clock=partial(_hence, hours))
+            later = SummarySink(SummarySettings.model_validate(self.options()), FLOWS, clock=partial(_hence, hours))
             later.open()
             later.close()
         sums: defaultdict[Any, list[int]] = defaultdict(lambda: [0] * len(COUNTS))

@@ -12,9 +12,9 @@ import pytest
 from libs.local.cache import Recipe, fetched
 from services.cli.up.ports import remember_port
 from services.cli.up.supervisor import Program, Supervisor
-from services.sinks.frame.contract import FlowPart
 from services.sinks.frame.registry import configured_sink
-from tests.flows import Spot, row, table
+from tests.flows import Spot, row
+from tests.flows import part as flow_part
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def test_the_state_of_a_sink_is_its_own(kind: str, tmp_path: Path) -> None:
     """Spool, database, locks and their directories are private; finished files are as the umask says, for their readers."""
     sink = configured_sink({kind: {"directory": str(tmp_path / "flows")}}, kind).sink
     sink.open()
-    sink.write([FlowPart(0, table([row(Spot(1, 1, 0))]))])
+    sink.write([flow_part(0, [row(Spot(1, 1, 0))])])
     hidden = tmp_path / "flows" / ".blobtide"
     assert stat.S_IMODE(hidden.stat().st_mode) == 0o700
     found = modes(hidden)

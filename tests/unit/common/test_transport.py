@@ -16,7 +16,6 @@ from libs.common.security import transport
 from libs.common.settings.kafka import KafkaSettings
 from libs.common.settings.storage import StorageAccount
 from libs.common.settings.transport import PlaintextSettings
-from services.sinks.frame.contract import ReadsFiles
 from services.sinks.frame.kind import all_kinds
 from services.sinks.frame.registry import configured_sink
 
@@ -38,9 +37,7 @@ class Peer:
 
 def _sink(kind: str) -> Callable[[dict[str, Any]], object]:
     def prepare(options: dict[str, Any]) -> None:
-        sink = configured_sink({kind: options}, kind).sink
-        assert isinstance(sink, ReadsFiles)
-        sink.read_files()
+        configured_sink({kind: options}, kind).sink.read_files()
 
     return prepare
 

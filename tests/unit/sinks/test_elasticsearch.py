@@ -14,9 +14,10 @@ from pydantic import ValidationError
 
 from libs.common.errors import CodecError
 from libs.common.http.client import Hosts
+from libs.common.rows.types.flows import FLOWS
 from services.sinks.frame.registry import configured_sink
 from services.sinks.kinds.elasticsearch.bulk_reply import DocumentResult, ItemResult, read_reply
-from services.sinks.kinds.elasticsearch.index import DailyIndexes, DataStream, template
+from services.sinks.kinds.elasticsearch.index import DailyIndexes, DataStream, ecs_fields, template
 from services.sinks.kinds.elasticsearch.sink import ElasticsearchSettings, ElasticsearchSink
 from tests.flows import START_MS
 
@@ -180,13 +181,13 @@ def test_the_index_is_of_the_flows_day_within_bounds() -> None:
 
 def test_templates() -> None:
     """The template covers the daily indexes with ECS types, and makes a data stream where one is configured."""
-    daily = template(DailyIndexes("p", 1))
+    daily = template(DailyIndexes("p", 1), ecs_fields(), "Flows")
     assert daily["index_patterns"] == ["p-*"]
     properties = daily["template"]["mappings"]["properties"]
     assert properties["source"]["properties"]["ip"] == {"type": "ip"}
     assert properties["cloud"]["properties"]["account"]["properties"]["id"] == {"type": "keyword"}
     assert "data_stream" not in daily
-    stream = template(DataStream("s"))
+    stream = template(DataStream("s"), ecs_fields(), "Flows")
     assert stream["index_patterns"] == ["s"]
     assert stream["data_stream"] == {}
 
@@ -218,4 +219,4 @@ def test_wrong_settings_are_named(options: dict[str, Any], message: str) -> None
 
 def test_defaults_are_valid() -> None:
     """The sink can be built without any option, and closed without having been opened."""
-    ElasticsearchSink(ElasticsearchSettings()).close()
+    ElasticsearchSink(ElasticsearchSettings(), FLOWS).close()

@@ -16,11 +16,13 @@ import zstandard
 from pydantic import ValidationError
 
 from libs.common.errors import CodecError, ConfigError, Retry
-from services.sinks.frame.contract import FlowPart, Outcome
+from libs.common.rows.types.flows import FLOWS
+from services.sinks.frame.contract import Outcome, Part
 from services.sinks.kinds.file.sink import FileSettings, FileSink
 from services.sinks.kinds.summary.sink import SummarySettings, SummarySink
 from services.sinks.local_state.shard_store import ShardStore
-from tests.flows import by_identity, identity, rows, table
+from tests.flows import by_identity, identity, rows
+from tests.flows import part as flow_part
 
 CONTENT = rows()
 
@@ -38,7 +40,7 @@ class Clock:
 
 def make(directory: Path, clock: Clock | None = None, **options: Any) -> FileSink:
     """Open a file sink."""
-    sink = FileSink(FileSettings.model_validate({"directory": directory, **options}), clock or Clock())
+    sink = FileSink(FileSettings.model_validate({"directory": directory, **options}), FLOWS, clock or Clock())
     sink.open()
     return sink
 
@@ -48,9 +50,9 @@ def names(directory: Path) -> list[str]:
     return sorted(file.name for file in directory.iterdir() if not file.name.startswith("."))
 
 
-def part(content: list[dict[str, Any]] = CONTENT, shard: int = 3) -> list[FlowPart]:
+def part(content: list[dict[str, Any]] = CONTENT, shard: int = 3) -> list[Part]:
     """Return one part."""
-    return [FlowPart(shard, table(content))]
+    return [flow_part(shard, content)]
 
 
 @pytest.mark.parametrize(
@@ -262,7 +264,6 @@ def test_a_copy_of_a_shards_state_is_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"columns": ["tim"]}, "unknown column 'tim'"),
         ({"template": "flows-{shard}"}, "needs {shard} and {sequence}"),
         ({"template": "f{shard}{sequence}"}, "put something between"),
         ({"template": "{shard:02}{sequence}"}, "put something between"),

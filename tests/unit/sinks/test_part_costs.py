@@ -10,8 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from libs.common.rows.types.flows import FLOWS
 from services.sinks.kinds.elasticsearch.sink import ElasticsearchSettings, ElasticsearchSink
-from services.sinks.kinds.redis.sink import _documents
+from services.sinks.kinds.redis.sink import RedisSettings, RedisSink
 from tests.flows import Spot, row, table
 
 A_SLICE = 4_096
@@ -19,12 +20,12 @@ A_SLICE = 4_096
 
 def operations(flows: pa.Table) -> list[Any]:
     """Make what is sent to Elasticsearch."""
-    return list(ElasticsearchSink(ElasticsearchSettings())._pieces(0, flows))
+    return list(ElasticsearchSink(ElasticsearchSettings(), FLOWS)._pieces(0, flows))
 
 
 def documents(flows: pa.Table) -> list[Any]:
     """Make what is sent to Redis."""
-    return list(_documents(flows))
+    return list(RedisSink(RedisSettings(), FLOWS)._documents(flows))
 
 
 def calls(act: Callable[[], Any]) -> int:

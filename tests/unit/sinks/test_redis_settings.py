@@ -9,6 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from libs.common.errors import ConfigError
+from libs.common.rows.types.flows import FLOWS
 from libs.common.settings.secrets import read_secret
 from services.sinks.frame.registry import configured_sink
 from services.sinks.kinds.redis.sink import RedisSettings, RedisSink
@@ -40,7 +41,7 @@ def test_wrong_settings_are_named(options: dict[str, Any], message: str) -> None
 
 def test_defaults_are_valid() -> None:
     """The sink can be built without any option, and closed without having been opened."""
-    RedisSink(RedisSettings()).close()
+    RedisSink(RedisSettings(), FLOWS).close()
 
 
 def test_a_secret_comes_from_a_value_or_a_file(tmp_path: Path) -> None:

@@ -12,20 +12,28 @@ import pytest
 from click.testing import CliRunner
 
 from libs.common.errors import ConfigError
+from libs.common.rows.types.dead_letters import DEAD_LETTERS
+from libs.common.rows.types.flows import FLOWS
 from services.cli.main import blobtide
 from services.sinks.frame.kind import all_kinds, find_kind, kind_names
 from services.sinks.frame.registry import configured_sink
 from services.sinks.frame.settings import SinkSettings
+from tests.flows import rows, table
 
 ROOT = Path(__file__).parents[3]
 TOY = """
+from services.sinks.frame.contract import Outcome, Sink
 from services.sinks.frame.settings import SinkSettings
 
 class Own(SinkSettings):
     "Options."
 
-class Toy:
-    def __init__(self, settings): ...
+class Toy(Sink):
+    def __init__(self, settings, row_type):
+        self.row_type = row_type
+
+    def write(self, parts):
+        return Outcome(0)
 """
 
 
@@ -55,6 +63,28 @@ def test_every_kind_is_where_it_says(name: str) -> None:
         ({"stdout": {"fromat": "csv"}}, "stdout", "sinks.stdout.fromat: unknown setting; did you mean format?"),
         ({"stdout": {"batch": {"secnds": 1}}}, "stdout", "sinks.stdout.batch.secnds: unknown setting; did you mean seconds?"),
         ({"stdout": {"batch": {"seconds": -1}}}, "stdout", "sinks.stdout.batch.seconds: Input should be greater than 0"),
+        ({"stdout": {"rows": "flow"}}, "stdout", "sinks.stdout.rows: unknown row type flow; did you mean flows?"),
+        (
+            {"summary": {"directory": "x", "rows": "dead_letters"}},
+            "summary",
+            "rows: the summary sink takes flows, not dead_letters",
+        ),
+        ({"summary": {"directory": "x", "sample": 0.5}}, "summary", "sample has no meaning for sums"),
+        ({"stdout": {"columns": "time,tim"}}, "stdout", "sinks.stdout.columns: unknown column tim; did you mean time?"),
+        ({"stdout": {"columns": ["time", "time"]}}, "stdout", "sinks.stdout.columns: duplicate column time"),
+        ({"file": {"directory": "x", "columns": ["tim"]}}, "file", "sinks.file.columns: unknown column tim"),
+        ({"stdout": {"rename": {"tim": "t"}}}, "stdout", "sinks.stdout.rename: unknown column tim"),
+        ({"hot": {"kind": "stdout", "where": "acton = 'deny'"}}, "hot", "did you mean action?"),
+        ({"hot": {"kind": "stdout", "where": "read_csv('/etc/passwd')"}}, "hot", "sinks.hot.where: "),
+        ({"stdout": {"sample": 0}}, "stdout", "sinks.stdout.sample: Input should be greater than 0"),
+        ({"redis": {"rows": "dead_letters", "format": "ecs"}}, "redis", "sinks.redis.format: dead_letters have no format ecs"),
+        ({"redis": {"format": "csv"}}, "redis", "sinks.redis.format: csv makes no JSON documents"),
+        ({"elasticsearch": {"format": "otel"}}, "elasticsearch", "sinks.elasticsearch.format: an index takes ecs or json"),
+        (
+            {"elasticsearch": {"rename": {"src_ip": "a"}}},
+            "elasticsearch",
+            "sinks.elasticsearch.rename: ecs has names of its own",
+        ),
     ],
 )
 def test_wrong_options_are_named_by_path(options: dict[str, Any], name: str, message: str) -> None:
@@ -62,6 +92,19 @@ def test_wrong_options_are_named_by_path(options: dict[str, Any], name: str, mes
     with pytest.raises(ConfigError) as error:
         configured_sink(options, name)
     assert message in str(error.value)
+
+
+def test_an_instance_is_configuration() -> None:
+    """Row type, condition, columns and sample of an instance are checked and kept apart from those of others of its kind."""
+    options: dict[str, Any] = {
+        "hot": {"kind": "redis", "where": "in_subnet(src_ip, '10.0.0.0/8')", "rename": {"src_ip": "source.ip"}, "sample": 0.5},
+        "letters": {"kind": "redis", "rows": "dead_letters"},
+    }
+    hot, letters = (configured_sink(options, name) for name in options)
+    assert (hot.row_type, letters.row_type) == (FLOWS, DEAD_LETTERS)
+    assert hot.selection.added == ("sample_weight",)
+    assert hot.selection.select(table(rows())).rows.num_rows > 0
+    assert letters.selection.condition is None
 
 
 def test_one_kind_can_run_twice(tmp_path: Path) -> None:

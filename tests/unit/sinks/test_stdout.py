@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from libs.common.errors import Retry
-from services.sinks.frame.contract import FlowPart
+from libs.common.rows.types.flows import FLOWS
 from services.sinks.kinds.stdout.sink import LineFormat, StdoutSettings, StdoutSink
-from tests.flows import Spot, identity, row, rows, table
+from tests.flows import Spot, identity, row, rows
+from tests.flows import part as flow_part
 
 
 class Pipe(io.RawIOBase):
@@ -38,7 +39,7 @@ class Pipe(io.RawIOBase):
 def make(form: LineFormat) -> tuple[StdoutSink, Pipe]:
     """Open a sink on a pipe."""
     pipe = Pipe()
-    sink = StdoutSink(StdoutSettings(format=form), pipe)
+    sink = StdoutSink(StdoutSettings(format=form), FLOWS, pipe)
     sink.open()
     return sink, pipe
 
@@ -46,8 +47,8 @@ def make(form: LineFormat) -> tuple[StdoutSink, Pipe]:
 def test_text_is_aligned_and_harmless() -> None:
     """Arrows stand below each other over batches, and control characters of a log do not reach the terminal."""
     sink, pipe = make(LineFormat.TEXT)
-    sink.write([FlowPart(0, table([row(Spot(0, 0, 2))]))])
-    sink.write([FlowPart(0, table([row(Spot(0, 0, 0), rule="\x1b[2Jx"), row(Spot(1, 0, 2))]))])
+    sink.write([flow_part(0, [row(Spot(0, 0, 2))])])
+    sink.write([flow_part(0, [row(Spot(0, 0, 0), rule="\x1b[2Jx"), row(Spot(1, 0, 2))])])
     lines = pipe.data.decode().splitlines()
     assert lines[0].startswith("2026-05-01T12:00:00.002Z outbound allow continuing TCP 10.0.0.4:40002 -> 52.0.2.7:22")
     assert len({line.index("->") for line in lines[1:]}) == 1
@@ -58,7 +59,7 @@ def test_csv_has_one_header() -> None:
     """The header stands once, before the first row."""
     sink, pipe = make(LineFormat.CSV)
     for _ in range(2):
-        sink.write([FlowPart(0, table(rows()))])
+        sink.write([flow_part(0, rows())])
     found = list(csv.DictReader(io.StringIO(pipe.data.decode(), newline="")))
     assert [(r["blob"], r["generation"], int(r["record_offset"]), int(r["tuple_index"])) for r in found] == [
         identity(r) for r in rows() * 2
@@ -70,7 +71,7 @@ def test_a_reader_that_goes_away_ends_the_process() -> None:
     sink, pipe = make(LineFormat.JSON)
     pipe.error = BrokenPipeError()
     with pytest.raises(BrokenPipeError):
-        sink.write([FlowPart(0, table(rows()))])
+        sink.write([flow_part(0, rows())])
 
 
 def test_a_failing_output_is_retried() -> None:
@@ -78,9 +79,9 @@ def test_a_failing_output_is_retried() -> None:
     sink, pipe = make(LineFormat.CSV)
     pipe.error = OSError(28, "No space left on device")
     with pytest.raises(Retry, match="No space left"):
-        sink.write([FlowPart(0, table(rows()))])
+        sink.write([flow_part(0, rows())])
     pipe.error = None
-    sink.write([FlowPart(0, table(rows()))])
+    sink.write([flow_part(0, rows())])
     assert pipe.data.startswith(b"time,src_ip,")
 
 
@@ -105,10 +106,10 @@ def test_an_output_that_does_not_block_is_waited_for() -> None:
 
     waits: list[None] = []
     with Full(writer, "wb") as out, os.fdopen(reader, "rb"):
-        sink = StdoutSink(StdoutSettings(format=LineFormat.JSON), out)
+        sink = StdoutSink(StdoutSettings(format=LineFormat.JSON), FLOWS, out)
         sink.while_waiting(read)
         sink.open()
-        sink.write([FlowPart(0, table(rows(records=20)))])
+        sink.write([flow_part(0, rows(records=20))])
         sink.close()
         read()
     assert len(received.splitlines()) == 240

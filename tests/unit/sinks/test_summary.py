@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from services.sinks.frame.contract import FlowPart
+from libs.common.rows.types.flows import FLOWS
 from services.sinks.kinds.summary.fold import MINUTE_MS, MOST, fold
 from services.sinks.kinds.summary.sink import SummarySettings, SummarySink
 from services.sinks.kinds.summary.table import Totals, size_text, summary_table
 from tests.flows import START_MS, Spot, row, table
+from tests.flows import part as flow_part
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 TIMEOUT_MS = 120_000
@@ -86,10 +87,10 @@ def test_sums_are_by_minute_and_denied_and_begun_flows_are_counted() -> None:
 def test_a_session_starts_anew(tmp_path: Path, flows: list[dict[str, Any]], in_session: int, batch: int) -> None:
     """TCP sessions start anew at an allowed begin, others after silence, within a batch and between batches; totals go on."""
     out = io.StringIO()
-    sink = SummarySink(SummarySettings(directory=tmp_path), out, clock=lambda: START_MS / 1_000 + 900)
+    sink = SummarySink(SummarySettings(directory=tmp_path), FLOWS, out, clock=lambda: START_MS / 1_000 + 900)
     sink.open()
     for at in range(0, len(flows), batch):
-        sink.write([FlowPart(0, table(flows[at : at + batch]))])
+        sink.write([flow_part(0, flows[at : at + batch])])
     sink.close()
     cells = out.getvalue().splitlines()[3].split()
     assert cells[4:6] == [str(100 * len(flows)), "B"]
@@ -115,13 +116,13 @@ class World:
         self.now = START_MS / 1_000 + 60
         self.directory = directory
         settings = {"directory": directory, "print_seconds": 0, "rotate_seconds": 1, "lateness_seconds": 120, **options}
-        self.sink = SummarySink(SummarySettings.model_validate(settings), out, clock=lambda: self.now)
+        self.sink = SummarySink(SummarySettings.model_validate(settings), FLOWS, out, clock=lambda: self.now)
         self.sink.open()
 
     def write(self, *flows: dict[str, Any]) -> None:
         """Write flows, and let the clock be at the last of them."""
         self.now = max(self.now, flows[-1]["time"] / 1_000)
-        self.sink.write([FlowPart(0, table(flows))])
+        self.sink.write([flow_part(0, flows)])
 
     def files(self) -> list[tuple[str, int, int]]:
         """Complete the files; return kind, minute and flows of each row."""
@@ -157,7 +158,7 @@ def test_a_flow_from_the_future_does_not_close_minutes(tmp_path: Path) -> None:
     """A broken clock in one log does not make everybody else late."""
     world = World(tmp_path)
     world.now = START_MS / 1_000 + 60
-    world.sink.write([FlowPart(0, table([flow(0, 0), flow(1, 1e7)]))])
+    world.sink.write([flow_part(0, [flow(0, 0), flow(1, 1e7)])])
     world.write(flow(2, 10))
     assert world.files() == []
     world.sink.close()
@@ -185,16 +186,16 @@ def test_the_table_counts_what_was_counted_before_partitions_moved(tmp_path: Pat
     out = io.StringIO()
     before = World(tmp_path, print_seconds=1)
     for shard in range(3):
-        before.sink.write([FlowPart(shard, table([row(Spot(shard, 0, 0))]))])
+        before.sink.write([flow_part(shard, [row(Spot(shard, 0, 0))])])
     before.sink.release([0, 1])
     before.sink.close()
     world = World(tmp_path, print_seconds=1, out=out)
-    world.sink.write([FlowPart(1, table([row(Spot(1, 1, 0))]))])
+    world.sink.write([flow_part(1, [row(Spot(1, 1, 0))])])
     world.now += 2
     world.sink.tick()
     assert "4 flows until" in out.getvalue()
     other = World(tmp_path, print_seconds=1, out=out)
-    other.sink.write([FlowPart(2, table([row(Spot(2, 1, 0))]))])
+    other.sink.write([flow_part(2, [row(Spot(2, 1, 0))])])
     other.sink.close()
     assert "3 flows until" in out.getvalue(), "what another process counts is shown there"
     world.sink.close()
@@ -223,7 +224,7 @@ def test_a_state_of_the_version_before_is_taken_over(tmp_path: Path) -> None:
         database.executescript((DATA / "summary_state_rows.sql").read_text())
     out = io.StringIO()
     world = World(tmp_path, out=out, print_seconds=1)
-    outcome = world.sink.write([FlowPart(0, table([flow(4, 75, dst_port=53, protocol=17, direction="inbound"), flow(5, 80)]))])
+    outcome = world.sink.write([flow_part(0, [flow(4, 75, dst_port=53, protocol=17, direction="inbound"), flow(5, 80)])])
     assert (outcome.written, outcome.already_there) == (1, 1)
     world.now += 200
     world.sink.tick()
@@ -283,10 +284,13 @@ def test_silent_sockets_leave_the_table(tmp_path: Path) -> None:
     """Sockets are bounded: those without flows for forget_minutes leave, and of too many the most silent."""
     out = io.StringIO()
     sink = SummarySink(
-        SummarySettings(directory=tmp_path, forget_minutes=10, max_sockets=2), out, clock=lambda: START_MS / 1_000 + 9_000
+        SummarySettings(directory=tmp_path, forget_minutes=10, max_sockets=2),
+        FLOWS,
+        out,
+        clock=lambda: START_MS / 1_000 + 9_000,
     )
     sink.open()
-    sink.write([FlowPart(0, table([flow(0, 0, dst_port=1), *(flow(n, 1_000 + n, dst_port=n) for n in (2, 3, 4))]))])
+    sink.write([flow_part(0, [flow(0, 0, dst_port=1), *(flow(n, 1_000 + n, dst_port=n) for n in (2, 3, 4))])])
     sink.close()
     assert [line.split()[0] for line in out.getvalue().splitlines()[3:]] == ["TCP/4", "TCP/3"]
 

@@ -1,8 +1,8 @@
-"""Which index a flow goes to, and the template that gives those indexes their mappings.
+"""Which index a row goes to, and the template that gives those indexes their mappings.
 
-An index is chosen by configuration and the flow's own day, by nothing else: the name's beginning is literal, the day's digits
+An index is chosen by configuration and the row's own day, by nothing else: the name's beginning is literal, the day's digits
 are all that data adds, and days outside a window are refused, so that broken times cannot open thousands of indexes. The
-day is the flow's and not today's because an id is unique within one index only: a replayed row must meet its older self.
+day is the row's and not today's because an id is unique within one index only: a replayed row must meet its older self.
 """
 
 from __future__ import annotations
@@ -18,10 +18,15 @@ import pyarrow as pa
 
 from libs.common.rows.formats.ecs import ECS_VERSION, FIELDS
 
-_DAY_MS: Final = 86_400_000
+_A_SECOND: Final = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _DAY_SECONDS: Final = 86_400
 _FUTURE_DAYS: Final = 2
 _PRIORITY: Final = 200  # above the templates that servers bring for logs-*-*
+_LONGEST_WORD: Final = 8_191  # characters: 32,764 bytes at the most, and an index takes no longer terms
+_LONGEST_KEYWORD: Final = 1_024
+
+Field = dict[str, Any]
+Fields = dict[str, Field]  # by the name of the field, in which a dot nests
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +37,10 @@ class DailyIndexes:
     past_days: int
     clock: Callable[[], float] = time.time
 
-    def names(self, flow_times: pa.Array) -> pa.Array:
-        """Return the index of each flow by its time (milliseconds), as words; null if its day is outside the window."""
-        days = pa.array(flow_times.cast(pa.int64()).to_numpy() // _DAY_MS).dictionary_encode()
+    def names(self, times: pa.Array) -> pa.Array:
+        """Return the index of each row by its time, as words; null if its day is outside the window."""
+        a_day = _DAY_SECONDS * _A_SECOND[times.type.unit]
+        days = pa.array(times.cast(pa.int64()).to_numpy() // a_day).dictionary_encode()
         today = int(self.clock() // _DAY_SECONDS)
         distinct = days.dictionary.to_numpy()
         codes = days.indices.to_numpy()
@@ -52,40 +58,63 @@ class DailyIndexes:
 
 @dataclass(frozen=True, slots=True)
 class DataStream:
-    """One data stream for all flows. Its ids are unique within a backing index, not over a rollover."""
+    """One data stream for all rows. Its ids are unique within a backing index, not over a rollover."""
 
     name: str
 
-    def names(self, flow_times: pa.Array) -> pa.Array:
-        """Return the data stream for each flow, as words."""
-        return pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(flow_times), np.int32)), pa.array([self.name]))
+    def names(self, times: pa.Array) -> pa.Array:
+        """Return the data stream for each row, as words."""
+        return pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(times), np.int32)), pa.array([self.name]))
 
     def pattern(self) -> str:
         """Return the pattern that the template applies to."""
         return self.name
 
 
-def template(target: DailyIndexes | DataStream) -> dict[str, Any]:
+def template(target: DailyIndexes | DataStream, fields: Fields, description: str) -> dict[str, Any]:
     """Return the composable index template for a target, for Elasticsearch from 7.9 and OpenSearch."""
     body: dict[str, Any] = {
         "index_patterns": [target.pattern()],
         "priority": _PRIORITY,
         "template": {
             # Unknown fields stay in the document and out of the mappings: data cannot grow those.
-            "mappings": {"dynamic": False, "properties": _properties()},
+            "mappings": {"dynamic": False, "properties": _properties(fields)},
             "settings": {"index": {"codec": "best_compression", "refresh_interval": "5s"}},
         },
-        "_meta": {"description": "Flows written by blobtide", "ecs_version": ECS_VERSION},
+        "_meta": {"description": description, "ecs_version": ECS_VERSION},
     }
     return body | ({"data_stream": {}} if isinstance(target, DataStream) else {})
 
 
-def _properties() -> dict[str, Any]:
+def ecs_fields() -> Fields:
+    """Return the fields of the documents of flows in ECS."""
+    return {name: {"type": kind} for name, kind in FIELDS.items()}
+
+
+def plain_fields(columns: pa.Schema) -> Fields:
+    """Return the fields of documents that have columns of a row type as they are."""
+    return {field.name: _field(field.type) for field in columns}
+
+
+def _field(kind: pa.DataType) -> Field:
+    """Words are keywords; other text is text with a keyword beside it, as the servers themselves map it."""
+    if pa.types.is_dictionary(kind):
+        return {"type": "keyword", "ignore_above": _LONGEST_WORD}
+    if pa.types.is_string(kind):
+        return {"type": "text", "fields": {"keyword": {"type": "keyword", "ignore_above": _LONGEST_KEYWORD}}}
+    if pa.types.is_timestamp(kind):
+        return {"type": "date_nanos" if kind.unit == "ns" else "date"}
+    if pa.types.is_boolean(kind):
+        return {"type": "boolean"}
+    return {"type": "double" if pa.types.is_floating(kind) else "long"}
+
+
+def _properties(fields: Fields) -> dict[str, Any]:
     properties: dict[str, Any] = {}
-    for name, kind in FIELDS.items():
+    for name, field in fields.items():
         *parents, last = name.split(".")
         place = properties
         for parent in parents:
             place = place.setdefault(parent, {"properties": {}})["properties"]
-        place[last] = {"type": kind}
+        place[last] = field
     return properties

@@ -1,4 +1,7 @@
-"""The ``elasticsearch`` sink: flows as ECS documents in Elasticsearch or OpenSearch, effectively once.
+"""The ``elasticsearch`` sink: rows as documents in Elasticsearch or OpenSearch, effectively once.
+
+Flows become documents of the Elastic Common Schema; rows of other types have their columns as fields, with the time as
+``@timestamp``.
 
 Documents are created by ``_bulk`` with the row's identity as their id; one that exists is left as it is. A row goes to the
 index of its own day, so a replay meets it there. A cluster that cannot take documents now delays the sink; a document that it
@@ -12,7 +15,7 @@ import json
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -28,26 +31,28 @@ from pydantic import Field, SecretStr, StringConstraints, field_validator, model
 from libs.common.errors import ConfigError, Retry, ServerUnreachable
 from libs.common.http.client import Answer, Cluster, HttpClient, Request, Tls, authorization
 from libs.common.messages.dead_letters import ErrorCode
-from libs.common.rows.formats.ecs import ecs_columns
-from libs.common.rows.formats.json import document_pieces
+from libs.common.rows.formats.encoders import Format
 from libs.common.rows.identity import Identities
 from libs.common.rows.row_text import RowText
-from libs.common.rows.types.flows import FLOWS
+from libs.common.rows.row_type import RowType
 from libs.common.security.redaction import excerpt
 from libs.common.security.transport import Lack, guard_credentials, is_plain, note
 from libs.common.settings.base import listed
 from libs.common.settings.secrets import read_secret
-from libs.common.settings.transport import TransportSettings
-from services.sinks.frame.contract import FlowPart, Outcome, RejectedRow
+from libs.common.settings.transport import TlsSettings
+from services.sinks.frame.contract import Outcome, Part, RejectedRow, Sink
+from services.sinks.frame.kind import Promise
+from services.sinks.frame.login import LoginSettings
 from services.sinks.frame.settings import DocumentBatchSettings, SinkSettings
 from services.sinks.kinds.elasticsearch.bulk import BulkLimits, BulkWriter, Delivered, operation_pieces
+from services.sinks.kinds.elasticsearch.documents import Documents
 from services.sinks.kinds.elasticsearch.index import DailyIndexes, DataStream, template
 
 log = structlog.get_logger(__name__)
 
 KIND: Final = "elasticsearch"
 _SLICES: Final = 4  # of text, some 6 MB of documents: bounds the memory of a write
-_OUTSIDE: Final = "the day of this flow is outside the days that indexes are made for (past_days)"
+_OUTSIDE: Final = "the day of this row is outside the days that indexes are made for (past_days)"
 _BEAT_SECONDS: Final = 1.0
 _JSON: Final = {"Content-Type": "application/json"}
 _ADDRESS = re.compile(r"https?://[A-Za-z0-9.\[\]:_-]+(?:/[A-Za-z0-9._~/-]*)?")
@@ -59,25 +64,27 @@ _NO_OPERATIONS: Final = pa.chunked_array([], pa.string())
 IndexName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,199}$")]
 
 
-class ElasticsearchSettings(SinkSettings, TransportSettings):
+class ElasticsearchSettings(SinkSettings, LoginSettings, TlsSettings):
     """sinks.elasticsearch. Sign in by at most one of username with password, api_key, bearer_token."""
 
     batch: DocumentBatchSettings = DocumentBatchSettings()
     hosts: tuple[str, ...] = Field(
         default=("http://127.0.0.1:9200",), min_length=1, description="Addresses, asked in turn; a list or comma-separated."
     )
-    username: str | None = Field(default=None, description="User of the cluster; goes with a password.")
-    password: SecretStr | None = Field(default=None, description="Password of the user.")
-    password_file: Path | None = Field(default=None, description="File that holds the password.")
     api_key: SecretStr | None = Field(default=None, description="API key: id:key, or that in base64.")
     api_key_file: Path | None = Field(default=None, description="File that holds the API key.")
     bearer_token: SecretStr | None = Field(default=None, description="Token of a service account or a JWT.")
     bearer_token_file: Path | None = Field(default=None, description="File that holds the bearer token.")
-    ca_file: Path | None = Field(default=None, description="PEM file with the authorities that sign the servers' certificates.")
     timeout_seconds: float = Field(default=30.0, gt=0, le=300, description="Longest wait for an answer.")
-    index_prefix: IndexName = Field(default="blobtide-flows", description="Indexes are <prefix>-YYYY.MM.DD by the flow's day.")
+    format: Format | None = Field(
+        default=None, description="Form of a document: ecs or json. Default: ecs for flows, json for other rows."
+    )
+    index_prefix: IndexName | None = Field(
+        default=None,
+        description="Indexes are <prefix>-YYYY.MM.DD by the row's day. Default: blobtide-flows, with the row type for flows.",
+    )
     data_stream: IndexName | None = Field(default=None, description="Write to this data stream instead of daily indexes.")
-    past_days: int = Field(default=3_650, ge=1, le=20_000, description="Flows of older days are refused.")
+    past_days: int = Field(default=3_650, ge=1, le=20_000, description="Rows of older days are refused.")
     body_bytes: int = Field(default=8_000_000, ge=100_000, le=90_000_000, description="Largest request before compression.")
     in_flight: int = Field(default=2, ge=1, le=16, description="Requests at the same time.")
     require_template: bool = Field(default=True, description="Do not start without the template of sink-setup.")
@@ -118,20 +125,28 @@ class _Portion:
     outside: _Rows
 
 
-class ElasticsearchSink:
-    """Flows as documents."""
+class ElasticsearchSink(Sink):
+    """Rows as documents."""
 
-    def __init__(self, settings: ElasticsearchSettings, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, settings: ElasticsearchSettings, row_type: RowType, sleep: Callable[[float], None] = time.sleep) -> None:
         self._settings = settings
+        self._row_type = row_type
         self._sleep = sleep
+        self._documents = Documents(settings.format, row_type, settings.shape(row_type), settings.rows_schema(row_type))
+        self._prefix = settings.index_prefix or f"blobtide-{row_type.name.replace('_', '-')}"
         self._target = (
             DataStream(settings.data_stream)
             if settings.data_stream is not None
-            else DailyIndexes(settings.index_prefix, settings.past_days)
+            else DailyIndexes(self._prefix, settings.past_days)
         )
         self._beat: Callable[[], None] = lambda: None
         self._client: HttpClient | None = None
         self._threads: ThreadPoolExecutor | None = None
+
+    @property
+    def promise(self) -> Promise:
+        """Ids are unique within an index, and only daily indexes are chosen by the row."""
+        return Promise.EFFECTIVELY_ONCE if self._settings.data_stream is None else Promise.AT_LEAST_ONCE
 
     def open(self) -> None:
         """Sign in and check that the template is there."""
@@ -149,7 +164,8 @@ class ElasticsearchSink:
         """Install or renew the index template; indexes that exist keep their mappings."""
         client = HttpClient(_cluster(self._settings))
         try:
-            body = json.dumps(template(self._target)).encode()
+            description = f"{self._row_type.name.capitalize().replace('_', ' ')} written by blobtide"
+            body = json.dumps(template(self._target, self._documents.fields, description)).encode()
             answer = _ask(client, Request("PUT", self._template_path, body, _JSON))
         finally:
             client.close()
@@ -157,11 +173,11 @@ class ElasticsearchSink:
             raise ConfigError(f"the cluster answers {answer.status} to the index template: {excerpt(answer.body)}")
         return f"index template {self._template_name} for {self._target.pattern()} installed"
 
-    def write(self, parts: Sequence[FlowPart]) -> Outcome:
+    def write(self, parts: Sequence[Part]) -> Outcome:
         """Create the documents that are not there yet."""
         delivered = Delivered()
         rejected: list[RejectedRow] = []
-        pieces = (piece for number, part in enumerate(parts) for piece in self._pieces(number, part.flows))
+        pieces = (piece for number, part in enumerate(parts) for piece in self._pieces(number, part.rows))
         for piece, result in self._in_flight(pieces):
             delivered.add(result)
             refused = (*result.refused, *result.unclear)
@@ -175,9 +191,6 @@ class ElasticsearchSink:
         """Call `beat` while requests have no answer."""
         self._beat = beat
 
-    def release(self, shards: Collection[int]) -> None:
-        """Nothing is kept by shard, and no write outlives `write`."""
-
     def close(self) -> None:
         """Close connections; idempotent."""
         if self._threads is not None:
@@ -187,17 +200,17 @@ class ElasticsearchSink:
             self._client.close()
             self._client = None
 
-    def _pieces(self, number: int, flows: pa.Table) -> Iterator[_Portion]:
+    def _pieces(self, number: int, table: pa.Table) -> Iterator[_Portion]:
         """Make operations, a bounded number at a time; what can be derived once a part is."""
-        index = self._target.names(flows.column("time").combine_chunks())
+        index = self._target.names(table.column(self._row_type.time).combine_chunks())
         inside = index.is_valid()
         rows = np.flatnonzero(inside.to_numpy(zero_copy_only=False))
-        if len(rows) < flows.num_rows:
+        if len(rows) < table.num_rows:
             outside = np.flatnonzero(~inside.to_numpy(zero_copy_only=False))
             yield _Portion(number, rows[:0], _NO_OPERATIONS, outside)
-            flows, index = flows.filter(inside), index.drop_null()
-        documents = document_pieces(pa.table(ecs_columns(flows)))
-        text = RowText(operation_pieces(index, Identities.of(flows, FLOWS.position).pieces(), documents), len(rows))
+            table, index = table.filter(inside), index.drop_null()
+        ids = Identities.of(table, self._row_type.position).pieces()
+        text = RowText(operation_pieces(index, ids, self._documents.pieces(table)), len(rows))
         slices = text.slices()
         start = 0
         while operations := list(islice(slices, _SLICES)):
@@ -238,7 +251,7 @@ class ElasticsearchSink:
 
     @property
     def _template_name(self) -> str:
-        return self._settings.data_stream or self._settings.index_prefix
+        return self._settings.data_stream or self._prefix
 
     @property
     def _template_path(self) -> str:
@@ -291,17 +304,16 @@ def _ask(client: HttpClient, request: Request) -> Answer:
 
 def _cluster(settings: ElasticsearchSettings) -> Cluster:
     """Read the secrets and say how to talk to the cluster. Raises `ConfigError`."""
-    password = read_secret("password", settings.password, settings.password_file)
+    password = settings.read_password()
     signed = authorization(
         basic=(settings.username, password) if settings.username is not None and password is not None else None,
         api_key=read_secret("api_key", settings.api_key, settings.api_key_file),
         bearer=read_secret("bearer_token", settings.bearer_token, settings.bearer_token_file),
     )
-    if settings.ca_file is not None and not settings.ca_file.is_file():
-        raise ConfigError(f"ca_file {settings.ca_file} is not there")
+    settings.check_files()
     if signed:
         guard_credentials(KIND, [host for host in settings.hosts if is_plain(host, "https")], settings)
     if not settings.verify and any(host.startswith("https") for host in settings.hosts):
         note(KIND, Lack.VERIFICATION)
-    tls = Tls(settings.verify, settings.ca_file)
+    tls = Tls(settings.verify, settings.ca_file, settings.cert_file, settings.key_file)
     return Cluster(settings.hosts, signed, tls, settings.timeout_seconds, settings.in_flight)

@@ -21,9 +21,10 @@ from typing import Final, Self
 from pydantic import Field, field_validator, model_validator
 
 from libs.common.rows.files import Encoding, FileCompression, FileFormat
-from libs.common.rows.types.flows import FLOW_SCHEMA, FLOWS
-from libs.common.settings.base import listed
-from services.sinks.frame.contract import FlowPart, Outcome
+from libs.common.rows.row_type import RowType
+from libs.common.rows.types.flows import FLOWS
+from services.sinks.frame.contract import Outcome, Part, Sink
+from services.sinks.frame.kind import Promise
 from services.sinks.frame.settings import SinkSettings
 from services.sinks.local_state.positions import Positions
 from services.sinks.local_state.shard_store import FileLimits, FileOutlet
@@ -40,12 +41,11 @@ class FileSettings(SinkSettings):
     compression: FileCompression | None = Field(
         default=None, description="none, gzip, zstd, or snappy (Parquet only). Default: zstd for Parquet, none for text."
     )
-    columns: tuple[str, ...] | None = Field(
-        default=None, min_length=1, description="Columns in their order, a list or comma-separated."
-    )
     formula_safe: bool = Field(default=False, description="CSV: defuse text that a spreadsheet would run as a formula.")
-    template: str = Field(
-        default="flows-p{shard:03}-{sequence:08}", description="Name of a file without its extension; {shard} and {sequence}."
+    template: str | None = Field(
+        default=None,
+        description="Name of a file without its extension; {shard} and {sequence}. Default: flows-p{shard:03}-{sequence:08}, "
+        "with the row type for flows.",
     )
     rotate_rows: int = Field(default=1_000_000, ge=1, description="A file is complete at so many rows.")
     rotate_bytes: int = Field(
@@ -57,24 +57,11 @@ class FileSettings(SinkSettings):
         default=400, ge=1, description="A blob that nothing came from for so long is forgotten: replayed, it is written again."
     )
 
-    @field_validator("columns", mode="before")
-    @classmethod
-    def _listed(cls, columns: object) -> object:
-        return listed(columns)
-
-    @field_validator("columns")
-    @classmethod
-    def _known(cls, columns: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        for name in columns or ():
-            if name not in FLOW_SCHEMA.names:
-                raise ValueError(f"unknown column {name!r}; columns are {', '.join(FLOW_SCHEMA.names)}")
-        if columns is not None and len(set(columns)) < len(columns):
-            raise ValueError("a column stands twice")
-        return columns
-
     @field_validator("template")
     @classmethod
-    def _names_files(cls, template: str) -> str:
+    def _names_files(cls, template: str | None) -> str | None:
+        if template is None:
+            return None
         try:
             fields = {field for _, field, _, _ in string.Formatter().parse(template) if field is not None}
             name = template.format(shard=1, sequence=1)
@@ -95,34 +82,54 @@ class FileSettings(SinkSettings):
             raise ValueError("compression: snappy is for Parquet; text files take none, gzip or zstd")
         return self
 
-    def encoding(self) -> Encoding:
-        """Return the format with its options."""
+    @property
+    def state_directory(self) -> Path:
+        """The files' own directory: state is hidden in it."""
+        return self.directory
+
+    def encoding(self, row_type: RowType) -> Encoding:
+        """Return the format with its options. Raises `ConfigError`."""
         usual = FileCompression.ZSTD if self.format is FileFormat.PARQUET else FileCompression.NONE
-        return Encoding(self.format, self.compression or usual, self.columns, self.formula_safe)
+        shape = self.shape(row_type)
+        chosen = shape.columns if self.columns is not None else None
+        return Encoding(self.format, self.compression or usual, chosen, self.formula_safe, self.rename)
+
+    def limits(self) -> FileLimits:
+        """Return when a file is complete."""
+        return FileLimits(self.rotate_rows, self.rotate_bytes, self.rotate_seconds)
 
 
-class FileSink:
+class FileSink(Sink):
     """Rows into files; see the module."""
 
-    def __init__(self, settings: FileSettings, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, settings: FileSettings, row_type: RowType, clock: Callable[[], float] = time.time) -> None:
         self._settings = settings
+        self._row_type = row_type
         self._clock = clock
-        encoding = settings.encoding()
-        limits = FileLimits(settings.rotate_rows, settings.rotate_bytes, settings.rotate_seconds)
-        outlet = FileOutlet(settings.directory, FLOW_SCHEMA, settings.template, encoding.extension, encoding.write, limits)
-        self._shards = Shards(ShardsSpec("file", outlet, self._prepare, settings.flush_on_close), clock)
+        encoding = settings.encoding(row_type)
+        template = settings.template or f"{row_type.name}-p{{shard:03}}-{{sequence:08}}"
+        schema = settings.rows_schema(row_type)
+        outlet = FileOutlet(settings.directory, schema, template, encoding.extension, encoding.write, settings.limits())
+        # Positions of other rows would be taken for those of flows.
+        kind = "file" if row_type is FLOWS else f"file of {row_type.name}"
+        self._shards = Shards(ShardsSpec(kind, outlet, self._prepare, settings.flush_on_close), clock)
+
+    @property
+    def promise(self) -> Promise:
+        """Positions and rows are committed together."""
+        return Promise.EFFECTIVELY_ONCE
 
     def open(self) -> None:
         """Recover what a crash left. Raises ConfigError if the directory cannot be written to."""
         self._shards.open()
 
-    def write(self, parts: Sequence[FlowPart]) -> Outcome:
+    def write(self, parts: Sequence[Part]) -> Outcome:
         """Make all rows durable, each once. Raises Retry if the disk fails or another process has a shard."""
         written = known = 0
         for part in parts:
             with self._shards.writing(part.shard) as store:
                 positions = Positions(store.database, self._clock)
-                fresh = positions.fresh(part.flows, FLOWS.position)
+                fresh = positions.fresh(part.rows, self._row_type.position)
                 store.append(fresh.rows)
                 positions.advance(fresh)
             written, known = written + fresh.rows.num_rows, known + fresh.known

@@ -6,7 +6,7 @@ KIND = Kind(
     description="entries in Redis streams or keys",
     sink="services.sinks.kinds.redis.sink:RedisSink",
     settings="services.sinks.kinds.redis.sink:RedisSettings",
-    promises=(Promise.EFFECTIVELY_ONCE,),
+    promises=(Promise.EFFECTIVELY_ONCE, Promise.AT_LEAST_ONCE),
     extra="redis",
     library="redis",
 )

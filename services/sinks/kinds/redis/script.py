@@ -33,7 +33,7 @@ _ROW: Final = np.dtype([("key", "<u4"), ("length", "<u4"), ("offset", "<f8"), ("
 
 Positions = np.ndarray[tuple[int, int], np.dtype[np.int64]]  # a row each: record_offset, tuple_index
 
-APPEND_ONCE: Final = """
+_APPEND_ONCE: Final = """
 local stream, rows, documents, befores = KEYS[1], ARGV[4], ARGV[5], ARGV[6]
 local reached, moved, added = {}, {}, 0
 for i = 2, #KEYS do
@@ -55,7 +55,7 @@ while at <= #rows do
   key, length, offset, index, at = struct.unpack('<IIdd', rows, at)
   local last = reached[key]
   if offset > last[1] or (offset == last[1] and index > last[2]) then
-    redis.call('XADD', stream, '*', 'flow', string.sub(documents, from, from + length - 1))
+    redis.call('XADD', stream, '*', '<field>', string.sub(documents, from, from + length - 1))
     last[1], last[2], moved[key] = offset, index, true
     added = added + 1
   end
@@ -78,6 +78,11 @@ if added > 0 then
 end
 return added
 """
+
+
+def append_once(field: str) -> str:
+    """Return the script for entries whose only field is named `field` (letters)."""
+    return _APPEND_ONCE.replace("<field>", field)
 
 
 @dataclass(frozen=True, slots=True)

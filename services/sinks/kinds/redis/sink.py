@@ -1,8 +1,8 @@
-"""The ``redis`` sink: flows as JSON in Redis (or Valkey), effectively once.
+"""The ``redis`` sink: rows as JSON in Redis (or Valkey), effectively once; where keys expire, at least once.
 
-``streams``: entries of one stream a shard, ``<prefix>:{<shard>}``, each with one field ``flow``. A script adds only rows beyond
-the position of their blob generation (see `script.py`); positions are remembered for `remember_days` after the last row,
-at about 150 bytes of Redis memory a generation.
+``streams``: entries of one stream a shard, ``<prefix>:{<shard>}``, each with one field: ``flow``, or ``row`` where rows are not
+flows. A script adds only rows beyond the position of their blob generation (see `script.py`); positions are remembered for
+`remember_days` after the last row, at about 150 bytes of Redis memory a generation.
 
 ``keys``: one key a row, ``<prefix>:<identity>``, set if it is not there, for `ttl_seconds`. A row that comes again after its
 key has expired is written again.
@@ -13,16 +13,15 @@ positions when memory is short. After a failover, writes that the replica had no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from itertools import islice
-from pathlib import Path
 from typing import Annotated, Any, Final, Self
 from urllib.parse import urlsplit
 
 import pyarrow as pa
 import structlog
-from pydantic import Field, SecretStr, StringConstraints, field_validator, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 from redis import Redis, RedisCluster
 from redis.backoff import NoBackoff
 from redis.exceptions import (
@@ -47,18 +46,20 @@ from redis.exceptions import (
 from redis.retry import Retry as ClientRetry
 
 from libs.common.errors import BlobtideError, ConfigError, Retry, ServerUnreachable
-from libs.common.rows.formats.json import document_pieces
+from libs.common.rows.formats.encoders import Format, documents_for
 from libs.common.rows.identity import Identities
 from libs.common.rows.row_text import RowText
+from libs.common.rows.row_type import RowType
 from libs.common.rows.types.flows import FLOWS
 from libs.common.security.redaction import excerpt
 from libs.common.security.transport import Lack, guard_credentials, is_plain, note
-from libs.common.settings.secrets import read_secret
-from libs.common.settings.transport import TransportSettings
-from services.sinks.frame.contract import FlowPart, Outcome
+from libs.common.settings.transport import TlsSettings
+from services.sinks.frame.contract import Outcome, Part, Sink
+from services.sinks.frame.kind import Promise
+from services.sinks.frame.login import LoginSettings
 from services.sinks.frame.settings import DocumentBatchSettings, SinkSettings
 from services.sinks.kinds.redis.packing import Packer
-from services.sinks.kinds.redis.script import APPEND_ONCE, StreamRows, nowhere
+from services.sinks.kinds.redis.script import StreamRows, append_once, nowhere
 
 log = structlog.get_logger(__name__)
 
@@ -84,26 +85,25 @@ Prefix = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9:_.-]{
 
 
 class Mode(StrEnum):
-    """What a flow becomes."""
+    """What a row becomes."""
 
     STREAMS = "streams"
     KEYS = "keys"
 
 
-class RedisSettings(SinkSettings, TransportSettings):
+class RedisSettings(SinkSettings, LoginSettings, TlsSettings):
     """sinks.redis."""
 
     batch: DocumentBatchSettings = DocumentBatchSettings()
     url: str = Field(default="redis://127.0.0.1:6379/0", description="redis(s)://host[:port][/database]; rediss is TLS.")
     cluster: bool = Field(default=False, description="The server is a Redis Cluster; it has database 0 only.")
-    username: str | None = Field(default=None, description="User of the server; goes with a password.")
-    password: SecretStr | None = Field(default=None, description="Password, with or without a username.")
-    password_file: Path | None = Field(default=None, description="File that holds the password.")
-    ca_file: Path | None = Field(default=None, description="PEM file with the authorities that sign the server's certificate.")
     timeout_seconds: float = Field(default=10.0, gt=0, le=50, description="Longest wait for an answer.")
-    mode: Mode = Field(default=Mode.STREAMS, description="streams: entries of a stream a shard. keys: one key a flow.")
-    prefix: Prefix = Field(default="blobtide:flows", description="What names of keys begin with.")
-    ttl_seconds: int = Field(default=604_800, ge=0, description="How long flows are kept; 0: for ever.")
+    mode: Mode = Field(default=Mode.STREAMS, description="streams: entries of a stream a shard. keys: one key a row.")
+    format: Format = Field(default=Format.JSON, description="Form of a row: json, ecs (flows) or otel.")
+    prefix: Prefix | None = Field(
+        default=None, description="What names of keys begin with. Default: blobtide:flows, with the row type for flows."
+    )
+    ttl_seconds: int = Field(default=604_800, ge=0, description="How long rows are kept; 0: for ever.")
     max_entries: int = Field(default=0, ge=0, description="streams: about so many entries are kept a shard; 0: all.")
     remember_days: int = Field(
         default=30, ge=1, le=3_650, description="streams: a blob that nothing came from for so long is forgotten."
@@ -124,25 +124,28 @@ class RedisSettings(SinkSettings, TransportSettings):
         return url
 
     @model_validator(mode="after")
-    def _user_has_password(self) -> Self:
-        if self.username is not None and self.password is None and self.password_file is None:
-            raise ValueError("username goes with password or password_file")
-        return self
-
-    @model_validator(mode="after")
     def _cluster_has_one_database(self) -> Self:
         if self.cluster and urlsplit(self.url).path.strip("/") not in {"", "0"}:
             raise ValueError("a cluster has database 0 only")
         return self
 
 
-class RedisSink:
-    """Flows as entries or keys."""
+class RedisSink(Sink):
+    """Rows as entries or keys."""
 
-    def __init__(self, settings: RedisSettings) -> None:
+    def __init__(self, settings: RedisSettings, row_type: RowType) -> None:
         self._settings = settings
+        self._json = documents_for(settings.format, row_type, settings.shape(row_type))
+        self._prefix = settings.prefix or f"blobtide:{row_type.name}"
+        self._script = append_once("flow" if row_type is FLOWS else "row")
         self._client: Any = None
         self._beat: Callable[[], None] = lambda: None
+
+    @property
+    def promise(self) -> Promise:
+        """What Redis still has is not written again; a key that has expired is."""
+        expires = self._settings.mode is Mode.KEYS and self._settings.ttl_seconds
+        return Promise.AT_LEAST_ONCE if expires else Promise.EFFECTIVELY_ONCE
 
     def open(self) -> None:
         """Connect, and warn of a server that forgets."""
@@ -164,10 +167,10 @@ class RedisSink:
         """Read the password and look for the authorities."""
         _options(self._settings)
 
-    def write(self, parts: Sequence[FlowPart]) -> Outcome:
+    def write(self, parts: Sequence[Part]) -> Outcome:
         """Add the rows that are not there yet."""
         write = self._write_stream if self._settings.mode is Mode.STREAMS else self._write_keys
-        rows = sum(part.flows.num_rows for part in parts)
+        rows = sum(part.rows.num_rows for part in parts)
         try:
             added = sum(write(part) for part in parts)
         except (RedisError, RedisClusterException) as error:
@@ -178,62 +181,57 @@ class RedisSink:
         """Call `beat` after each pipeline."""
         self._beat = beat
 
-    def release(self, shards: Collection[int]) -> None:
-        """Nothing is kept by shard, and no write outlives `write`."""
-
     def close(self) -> None:
         """Close connections; idempotent."""
         if self._client is not None:
             self._client.close()
             self._client = None
 
-    def _write_stream(self, part: FlowPart) -> int:
+    def _write_stream(self, part: Part) -> int:
         settings = self._settings
-        stream = f"{settings.prefix}:{{{part.shard}}}"
+        stream = f"{self._prefix}:{{{part.shard}}}"
         limits = settings.remember_days * _DAY_SECONDS, settings.max_entries, settings.ttl_seconds
         added = 0
-        for calls in _calls(part.flows):
+        for calls in self._calls(part):
             pipeline = self._client.pipeline(transaction=False)
             for rows in calls:
                 keys = [stream, *(f"{stream}:{generation}" for generation in rows.generations.to_pylist())]
                 # With its text: in a pipeline it is too late to learn that the server does not know the script.
-                pipeline.execute_command("EVAL", APPEND_ONCE, len(keys), *keys, *limits, *rows.arguments())
+                pipeline.execute_command("EVAL", self._script, len(keys), *keys, *limits, *rows.arguments())
             added += sum(pipeline.execute())
             self._beat()
         return added
 
-    def _write_keys(self, part: FlowPart) -> int:
+    def _write_keys(self, part: Part) -> int:
         settings = self._settings
         options = ("NX", "EX", settings.ttl_seconds) if settings.ttl_seconds else ("NX",)
-        ids = Identities.of(part.flows, FLOWS.position).document_ids()
+        ids = Identities.of(part.rows, part.row_type.position).document_ids()
         added, start = 0, 0
-        for documents in _documents(part.flows):
+        for documents in self._documents(part.rows):
             pipeline = self._client.pipeline(transaction=False)
             for row, document in zip(ids.slice(start, len(documents)).to_pylist(), documents.to_pylist(), strict=True):
-                pipeline.execute_command("SET", f"{settings.prefix}:{row}", document, *options)
+                pipeline.execute_command("SET", f"{self._prefix}:{row}", document, *options)
             added += sum(answer is not None for answer in pipeline.execute())
             self._beat()
             start += len(documents)
         return added
 
+    def _documents(self, rows: pa.Table) -> Iterator[pa.Array]:
+        """Make JSON of the rows, a bounded number at a time."""
+        return RowText(self._json.pieces(rows), rows.num_rows).slices()
 
-def _documents(flows: pa.Table) -> Iterator[pa.Array]:
-    """Make JSON of the rows, a bounded number at a time."""
-    return RowText(document_pieces(flows), flows.num_rows).slices()
-
-
-def _calls(flows: pa.Table) -> Iterator[list[StreamRows]]:
-    """Cut the rows into calls of the script, a bounded number at a time."""
-    identities = Identities.of(flows, FLOWS.position)
-    reached = nowhere(identities)
-    documents = _documents(flows)
-    start = 0
-    while some := list(islice(documents, _SLICES)):
-        calls = []
-        for own in (text.slice(first, _CALL_ROWS) for text in some for first in range(0, len(text), _CALL_ROWS)):
-            calls.append(StreamRows.of(identities, own, slice(start, start + len(own)), reached))
-            start += len(own)
-        yield calls
+    def _calls(self, part: Part) -> Iterator[list[StreamRows]]:
+        """Cut the rows into calls of the script, a bounded number at a time."""
+        identities = Identities.of(part.rows, part.row_type.position)
+        reached = nowhere(identities)
+        documents = self._documents(part.rows)
+        start = 0
+        while some := list(islice(documents, _SLICES)):
+            calls = []
+            for own in (text.slice(first, _CALL_ROWS) for text in some for first in range(0, len(text), _CALL_ROWS)):
+                calls.append(StreamRows.of(identities, own, slice(start, start + len(own)), reached))
+                start += len(own)
+            yield calls
 
 
 def _client(settings: RedisSettings) -> Any:
@@ -245,7 +243,7 @@ def _options(settings: RedisSettings) -> dict[str, Any]:
     """Read the password and say how the client is to connect. Raises `ConfigError`."""
     options: dict[str, Any] = {
         "username": settings.username,
-        "password": read_secret("password", settings.password, settings.password_file),
+        "password": settings.read_password(),
         "socket_timeout": settings.timeout_seconds,
         "socket_connect_timeout": min(5.0, settings.timeout_seconds),
         # The loop repeats; only a cluster's client needs a second try, after it has learnt where a slot has moved.
@@ -255,10 +253,10 @@ def _options(settings: RedisSettings) -> dict[str, Any]:
         options["command_packer"] = Packer()
     _guard(settings, signs_in=bool(options["password"]))
     if urlsplit(settings.url).scheme == "rediss":
-        if settings.ca_file is not None and not settings.ca_file.is_file():
-            raise ConfigError(f"ca_file {settings.ca_file} is not there")
+        settings.check_files()
         options |= {"ssl_cert_reqs": "required" if settings.verify else "none", "ssl_check_hostname": settings.verify}
-        options |= {"ssl_ca_certs": str(settings.ca_file)} if settings.ca_file else {}
+        files = {"ssl_ca_certs": settings.ca_file, "ssl_certfile": settings.cert_file, "ssl_keyfile": settings.key_file}
+        options |= {name: str(file) for name, file in files.items() if file is not None}
     return options
 
 

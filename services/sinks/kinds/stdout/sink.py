@@ -1,7 +1,7 @@
-"""The ``stdout`` sink: one line a flow on standard output. Promise: at least once. Stable.
+"""The ``stdout`` sink: one line a row on standard output. Promise: at least once. Stable.
 
 A line that was printed cannot be taken back, so after a failure rows may be printed again; ``json`` and ``csv`` carry the
-identity (blob, generation, record_offset, tuple_index) by which a reader can tell. A reader that goes away ends the process
+identity of the row by which a reader can tell. A reader that goes away ends the process
 quietly. Lines are made column by column.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import select
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from io import FileIO, RawIOBase
 from typing import Final
@@ -19,10 +19,11 @@ from pydantic import Field
 
 from libs.common.errors import Retry
 from libs.common.rows.formats.csv import csv_lines
+from libs.common.rows.formats.encoders import lines_for, time_first
 from libs.common.rows.formats.json import json_lines
-from libs.common.rows.formats.line import FlowLines
+from libs.common.rows.row_type import RowType
 from libs.common.security.visible import visible
-from services.sinks.frame.contract import FlowPart, Outcome
+from services.sinks.frame.contract import Outcome, Part, Sink
 from services.sinks.frame.settings import SinkSettings
 
 _RETRY_SECONDS: Final = 5.0
@@ -40,20 +41,22 @@ class LineFormat(StrEnum):
 class StdoutSettings(SinkSettings):
     """Options of the stdout sink."""
 
-    format: LineFormat = Field(default=LineFormat.TEXT, description="text (aligned), json (one object a line) or csv.")
+    format: LineFormat = Field(default=LineFormat.TEXT, description="text (for people), json (one object a line) or csv.")
     formula_safe: bool = Field(default=False, description="csv: defuse text that a spreadsheet would run as a formula.")
 
 
-class StdoutSink:
+class StdoutSink(Sink):
     """Rows as lines; see the module."""
 
-    def __init__(self, settings: StdoutSettings, out: RawIOBase | None = None) -> None:
+    def __init__(self, settings: StdoutSettings, row_type: RowType, out: RawIOBase | None = None) -> None:
         self._settings = settings
         self._out = out
+        shape = settings.shape(row_type)
+        self._shape = time_first(shape, row_type)
+        self._text_of = lines_for(row_type, shape)
         self._unsent = b""  # the rest of a text that was cut by a failure; goes first, so that no line is ever broken
         self._header_due = True
         self._beat: Callable[[], None] = lambda: None
-        self._flow_lines = FlowLines()
 
     def open(self) -> None:
         """Find standard output."""
@@ -61,27 +64,21 @@ class StdoutSink:
             sys.stdout.flush()
             self._out = FileIO(sys.stdout.fileno(), "wb", closefd=False)
 
-    def write(self, parts: Sequence[FlowPart]) -> Outcome:
+    def write(self, parts: Sequence[Part]) -> Outcome:
         """Print all rows. Raises BrokenPipeError when the reader is gone, Retry if the output fails otherwise."""
         try:
             self._send(self._unsent)
             for part in parts:
-                self._send(self._lines(part.flows))
+                self._send(self._lines(part.rows))
         except BrokenPipeError:
             raise
         except OSError as error:
             raise Retry(f"cannot write to standard output: {error.strerror}", after=_RETRY_SECONDS) from error
-        return Outcome(sum(part.flows.num_rows for part in parts))
+        return Outcome(sum(part.rows.num_rows for part in parts))
 
     def while_waiting(self, beat: Callable[[], None]) -> None:
         """Call `beat` while an output that does not block is full."""
         self._beat = beat
-
-    def release(self, shards: Collection[int]) -> None:
-        """Keep nothing of any shard."""
-
-    def close(self) -> None:
-        """Leave standard output open; it is not ours."""
 
     def _send(self, text: bytes) -> None:
         if self._out is None:
@@ -100,16 +97,17 @@ class StdoutSink:
                 self._unsent = text[sent:]
                 self._header_due = False
 
-    def _lines(self, flows: pa.Table) -> bytes:
-        text = self._formatted(flows)
+    def _lines(self, rows: pa.Table) -> bytes:
+        text = self._formatted(rows)
         # A terminal obeys what logs may hold; a program gets it as it is.
         return visible(text.decode()).encode() if self._out is not None and self._out.isatty() else text
 
-    def _formatted(self, flows: pa.Table) -> bytes:
+    def _formatted(self, rows: pa.Table) -> bytes:
         match self._settings.format:
             case LineFormat.JSON:
-                return json_lines(flows)
+                return json_lines(self._shape.apply(rows), nested=bool(self._settings.rename))
             case LineFormat.CSV:
-                return csv_lines(flows, header=self._header_due, formula_safe=self._settings.formula_safe)
+                shaped = self._shape.apply(rows)
+                return csv_lines(shaped, header=self._header_due, formula_safe=self._settings.formula_safe)
             case LineFormat.TEXT:
-                return self._flow_lines.text(flows)
+                return self._text_of(rows)

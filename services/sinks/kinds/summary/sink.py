@@ -25,8 +25,10 @@ import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
 from libs.common.rows.files import Encoding, FileCompression, FileFormat
+from libs.common.rows.row_type import RowType
 from libs.common.rows.types.flows import FLOWS
-from services.sinks.frame.contract import FlowPart, Outcome
+from services.sinks.frame.contract import Outcome, Part, Sink
+from services.sinks.frame.kind import Promise
 from services.sinks.frame.settings import SinkSettings
 from services.sinks.kinds.summary.fold import SOCKET, TOTALS, TRAFFIC, fold
 from services.sinks.kinds.summary.state import SUMMARY_SCHEMA, Bounds, EventClock, SummaryState
@@ -68,6 +70,17 @@ class SummarySettings(SinkSettings):
             raise ValueError("forget_minutes is shorter than udp_timeout_seconds")
         return self
 
+    @model_validator(mode="after")
+    def _sums_are_of_whole_flows(self) -> Self:
+        if given := [name for name in ("columns", "rename", "sample") if name in self.model_fields_set]:
+            raise ValueError(f"{given[0]} has no meaning for sums; the summary takes where")
+        return self
+
+    @property
+    def state_directory(self) -> Path:
+        """The files' own directory: state is hidden in it."""
+        return self.directory
+
     def bounds(self) -> Bounds:
         """Return how much is remembered."""
         return Bounds(
@@ -79,10 +92,19 @@ class SummarySettings(SinkSettings):
         )
 
 
-class SummarySink:
+class SummarySink(Sink):
     """Sums of rows, printed and in files; see the module."""
 
-    def __init__(self, settings: SummarySettings, out: TextIO | None = None, clock: Callable[[], float] = time.time) -> None:
+    row_types = (FLOWS.name,)
+
+    def __init__(
+        self,
+        settings: SummarySettings,
+        row_type: RowType = FLOWS,
+        out: TextIO | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        del row_type  # there is but one
         self._settings = settings
         self._bounds = settings.bounds()
         self._out = out
@@ -99,17 +121,22 @@ class SummarySink:
         self._printed_at = clock()
         self._news = False
 
+    @property
+    def promise(self) -> Promise:
+        """Positions and sums are committed together."""
+        return Promise.EFFECTIVELY_ONCE
+
     def open(self) -> None:
         """Recover what a crash left. Raises ConfigError if the directory cannot be written to."""
         self._shards.open()
 
-    def write(self, parts: Sequence[FlowPart]) -> Outcome:
+    def write(self, parts: Sequence[Part]) -> Outcome:
         """Count all rows, each once. Raises Retry if the disk fails or another process has a shard."""
         written = known = 0
         for part in parts:
             with self._shards.writing(part.shard) as store:
                 positions, state = Positions(store.database, self._clock), SummaryState(store.database, self._bounds)
-                fresh = positions.fresh(part.flows, FLOWS.position)
+                fresh = positions.fresh(part.rows, FLOWS.position)
                 if fresh.rows.num_rows:
                     state.add(fold(fresh.rows, self._bounds.session_timeout_ms), self._clock())
                     for due in state.take_due():

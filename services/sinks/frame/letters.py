@@ -1,0 +1,29 @@
+"""Which dead letters a sink of dead letters passes over, so that one that its destination refuses cannot go round for ever."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from libs.common.rows.select import Selected
+
+
+class OtherLetters:
+    """Leaves out the letters that this sink has caused itself, and those about dead letters, which others of its kind cause.
+
+    Two sinks whose destinations refuse the same letter would otherwise write letters about each other's without an end.
+    """
+
+    def __init__(self, name: str, errors_topic: str) -> None:
+        self._stage = f"sink.{name}"
+        self._errors_topic = errors_topic
+
+    def select(self, letters: pa.Table) -> Selected:
+        """Return the other letters."""
+        own = pc.equal(letters.column("stage"), self._stage)
+        about_letters = pc.fill_null(pc.equal(letters.column("topic"), self._errors_topic), fill_value=False)
+        kept = np.flatnonzero(pc.invert(pc.or_(own, about_letters)).to_numpy())
+        if len(kept) == letters.num_rows:
+            return Selected(letters)
+        return Selected(letters.take(kept), letters.num_rows - len(kept), kept)

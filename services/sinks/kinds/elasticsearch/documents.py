@@ -1,0 +1,56 @@
+"""What a row becomes as a document, and the fields that the index template declares for it.
+
+Whatever the format, a document has the row's time as ``@timestamp``: data streams, and most that reads logs, want it there.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pyarrow as pa
+
+from libs.common.errors import ConfigError
+from libs.common.rows.formats.encoders import Format, documents_for
+from libs.common.rows.formats.json import document_pieces
+from libs.common.rows.row_text import Piece
+from libs.common.rows.row_type import RowType
+from libs.common.rows.shape import Shape
+from libs.common.rows.types.flows import FLOWS
+from services.sinks.kinds.elasticsearch.index import Fields, ecs_fields, plain_fields
+
+_TIMESTAMP: Final = "@timestamp"
+
+
+class Documents:
+    """Makes documents of rows of one type."""
+
+    def __init__(self, form: Format | None, row_type: RowType, shape: Shape, schema: pa.Schema) -> None:
+        """`schema` is that of the rows that come. Raises `ConfigError` for what does not fit together."""
+        chosen = form or (Format.ECS if row_type is FLOWS else Format.JSON)
+        if chosen not in (Format.ECS, Format.JSON):
+            raise ConfigError(f"format: an index takes ecs or json, not {chosen.value}")
+        self._ecs = documents_for(chosen, row_type, shape) if chosen is Format.ECS else None
+        self._shape = _with_timestamp(shape, row_type)
+        if self._ecs is None:
+            self._fields = plain_fields(self._shape.apply(schema.empty_table()).schema)
+        else:
+            added = plain_fields(pa.schema([field for field in schema if field.name not in row_type.names]))
+            self._fields = {**ecs_fields(), **{f"blobtide.{name}": field for name, field in added.items()}}
+
+    @property
+    def fields(self) -> Fields:
+        """What the index template declares."""
+        return self._fields
+
+    def pieces(self, rows: pa.Table) -> list[Piece]:
+        """Return the pieces of one document a row."""
+        return document_pieces(self._shape.apply(rows)) if self._ecs is None else self._ecs.pieces(rows)
+
+
+def _with_timestamp(shape: Shape, row_type: RowType) -> Shape:
+    """Return `shape` with the time as the first field, under the name that it has everywhere."""
+    others = [at for at, name in enumerate(shape.columns) if name != row_type.time]
+    if _TIMESTAMP in (shape.names[at] for at in others):
+        raise ConfigError(f"rename: {_TIMESTAMP} is the row's time in every document")
+    columns = (row_type.time, *(shape.columns[at] for at in others))
+    return Shape(columns, (_TIMESTAMP, *(shape.names[at] for at in others)))
