@@ -1,0 +1,145 @@
+"""What destinations have in common that take one message a row: format, topic and key come from settings.
+
+A kind derives its settings from `MessageSettings` and its sink from `MessageSink`, and implements `send`.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import pyarrow as pa
+from pydantic import Field
+
+from libs.common.errors import ConfigError
+from libs.common.messages.dead_letters import ErrorCode
+from libs.common.rows.formats.encoders import Format, encoder_for
+from libs.common.rows.identity import Identities
+from libs.common.rows.row_type import RowType
+from services.sinks.frame.contract import Outcome, Part, RejectedRow, Sink
+from services.sinks.frame.settings import DocumentBatchSettings, SinkSettings
+from services.sinks.frame.template import Template, Topics
+
+MESSAGES_AT_ONCE: Final = 4_096
+"""Bounds the memory of a write beside its batch."""
+
+
+class MessageSettings(SinkSettings):
+    """What every sink has that writes messages."""
+
+    batch: DocumentBatchSettings = DocumentBatchSettings()
+    format: Format = Field(default=Format.JSON, description="Form of a message: json, ecs (flows), otel, csv, line or avro.")
+    topic: str = Field(
+        default="blobtide/{rows}",
+        min_length=1,
+        description="Topic of each message. {column} stands for the value of a column, made safe for a name.",
+    )
+    key: str | None = Field(
+        default=None,
+        description="Key of each message, with {column} for values. Default: the row's source, such as its blob.",
+    )
+    max_topics: int = Field(
+        default=1_000, ge=1, le=100_000, description="Most different topics of a process; rows beyond are dead-lettered."
+    )
+    schema_id: int | None = Field(
+        default=None,
+        ge=0,
+        lt=2**32,
+        description="avro: number of the schema in a registry, for Confluent's wire format. Default: single-object encoding.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A message that the destination refuses for good: its place among those of a `send`, and why."""
+
+    message: int
+    code: ErrorCode
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Messages:
+    """Some rows of a part as messages, in their order.
+
+    Attributes:
+        rows: the row of each message, as an index in its part.
+        ids: the identity of each row as text, the same in every replay.
+        keys, topics, payloads: as the settings want them.
+        refused: rows of the same stretch that can be no message; they have no place in the lists above.
+    """
+
+    rows: Sequence[int]
+    ids: Sequence[str]
+    keys: Sequence[bytes | None]
+    topics: Sequence[str]
+    payloads: Sequence[bytes]
+    refused: Sequence[tuple[int, str]] = ()
+
+
+class MessageSink(Sink):
+    """Rows as messages. Promise: at least once, unless a kind knows better; a message carries the identity of its row."""
+
+    def __init__(self, settings: MessageSettings, row_type: RowType) -> None:
+        """Refuse what does not fit together. Raises `ConfigError`."""
+        self._row_type = row_type
+        self._encoder = encoder_for(settings.format, row_type, settings.shape(row_type), settings.schema_id)
+        topic = Template.parse("topic", settings.topic.replace("{rows}", row_type.name), row_type)
+        if objection := self.objection_to(topic.example()):
+            raise ConfigError(f"topic: {objection}")
+        self._topics = Topics(topic, settings.max_topics, self.objection_to)
+        self._key = Template.parse("key", settings.key or f"{{{row_type.position.source}}}", row_type)
+
+    @property
+    def content_type(self) -> str:
+        """The media type of every message."""
+        return self._encoder.content_type
+
+    def objection_to(self, topic: str) -> str | None:
+        """Return what speaks against a topic of that name; None if nothing does. Asked once a name."""
+        del topic
+        return None
+
+    @abstractmethod
+    def send(
+        self, ids: Sequence[str], keys: Sequence[bytes | None], topics: Sequence[str], payloads: Sequence[bytes]
+    ) -> Iterable[Refusal]:
+        """Send messages in their order and return when all are acknowledged that are not refused.
+
+        Raises:
+            Retry: if not all of them were; all come again.
+        """
+
+    def write(self, parts: Sequence[Part]) -> Outcome:
+        """Send a message for every row."""
+        rejected: list[RejectedRow] = []
+        for number, part in enumerate(parts):
+            for messages in self.messages(part):
+                refused = self.send(messages.ids, messages.keys, messages.topics, messages.payloads)
+                rejected += self.rejected(number, messages, refused)
+        return Outcome(sum(part.rows.num_rows for part in parts) - len(rejected), 0, tuple(rejected))
+
+    def messages(self, part: Part) -> Iterator[Messages]:
+        """Make messages of the rows of a part, a bounded number at a time."""
+        for start in range(0, part.rows.num_rows, MESSAGES_AT_ONCE):
+            yield self._messages(part.rows.slice(start, MESSAGES_AT_ONCE), start)
+
+    @staticmethod
+    def rejected(part: int, messages: Messages, refused: Iterable[Refusal]) -> Iterator[RejectedRow]:
+        """Name the rows that were refused, by `send` or before."""
+        for refusal in refused:
+            yield RejectedRow(part, messages.rows[refusal.message], refusal.code, refusal.reason)
+        for row, reason in messages.refused:
+            yield RejectedRow(part, row, ErrorCode.REFUSED, reason)
+
+    def _messages(self, rows: pa.Table, start: int) -> Messages:
+        topics, objections = self._topics.of(rows)
+        refused = [(start + at, objection) for at, objection in enumerate(objections) if objection is not None]
+        places: Sequence[int] = range(rows.num_rows)
+        if refused:
+            places = [at for at, objection in enumerate(objections) if objection is None]
+            rows, topics = rows.take(places), [topics[at] for at in places]
+        ids = Identities.of(rows, self._row_type.position).document_ids().to_pylist()
+        return Messages([start + at for at in places], ids, self._key.keys(rows), topics, self._encoder.encode(rows), refused)

@@ -1,0 +1,135 @@
+"""Names made from columns: ``flows/{action}`` becomes a topic or a key for each row, column by column.
+
+Text of rows is untrusted. In a name of a topic a value gives only letters, digits, dot, hyphen and underscore, anything else
+becomes an underscore, so that no row adds a level or a wildcard; and at most so many different topics are made.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from libs.common.errors import ConfigError
+from libs.common.rows.row_type import RowType
+from libs.common.rows.shape import unknown_column
+
+_UNSAFE: Final = r"[^A-Za-z0-9._-]"
+_NOTHING: Final = "_"  # in place of a value that is null or empty
+_LONGEST: Final = 100  # characters of a value in a topic
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """Fixed text and columns in turn: ``texts[0] + columns[0] + texts[1] + ...``; there is one text more than columns."""
+
+    texts: tuple[str, ...]
+    columns: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, setting: str, text: str, row_type: RowType) -> Self:
+        """Read the value of a setting. ``{{`` and ``}}`` are braces.
+
+        Raises:
+            ConfigError: if it names a column that the row type has not, or is more than text and columns.
+        """
+        texts, columns = [""], []
+        try:
+            parsed = list(string.Formatter().parse(text))
+        except ValueError as error:
+            raise ConfigError(f"{setting}: {error}; write a column as {{name}}, and a brace as {{{{ or }}}}") from error
+        for literal, name, form, conversion in parsed:
+            texts[-1] += literal
+            if name is None:
+                continue
+            if form or conversion:
+                raise ConfigError(f"{setting}: only names of columns stand in braces, such as {{{name}}}")
+            if name not in row_type.names:
+                raise ConfigError(f"{setting}: {unknown_column(name, row_type.names, row_type)}")
+            columns.append(name)
+            texts.append("")
+        return cls(tuple(texts), tuple(columns))
+
+    def example(self) -> str:
+        """Return the text with the names of the columns in place of their values."""
+        return self._joined(self.columns)
+
+    def keys(self, rows: pa.Table) -> list[bytes | None]:
+        """Return the text of each row as bytes, values as they are; None where every column is null."""
+        if not self.columns:
+            return [self.texts[0].encode()] * rows.num_rows
+        values = [_text(rows.column(name)) for name in self.columns]
+        text = pc.binary_join_element_wise(*self._between([pc.fill_null(value, "") for value in values]), "")
+        absent = [pc.is_null(value) for value in values]
+        nothing = absent[0]
+        for more in absent[1:]:
+            nothing = pc.and_(nothing, more)
+        keys: list[bytes | None] = pc.if_else(nothing, pa.scalar(None, pa.string()), text).cast(pa.binary()).to_pylist()
+        return keys
+
+    def topics(self, rows: pa.Table) -> pa.DictionaryArray:
+        """Return the text of each row, with values that are harmless in a name."""
+        if not self.columns:
+            return pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), rows.num_rows), pa.array([self.texts[0]]))
+        values = [pc.fill_null(_by_word(rows.column(name), _harmless), _NOTHING) for name in self.columns]
+        text = pc.binary_join_element_wise(*self._between(values), "")
+        return text.combine_chunks().dictionary_encode()
+
+    def _between(self, values: Sequence[pa.ChunkedArray]) -> list[pa.ChunkedArray | str]:
+        """Return texts and values in turn."""
+        pieces: list[pa.ChunkedArray | str] = []
+        for text, value in zip(self.texts, values, strict=False):
+            pieces += [text, value]
+        return [*pieces, self.texts[-1]]
+
+    def _joined(self, values: Sequence[str]) -> str:
+        return "".join(text + value for text, value in zip(self.texts, (*values, ""), strict=True))
+
+
+class Topics:
+    """Which topics rows may go to: those that nothing speaks against, and no more than so many."""
+
+    def __init__(self, template: Template, most: int, objection: Callable[[str], str | None]) -> None:
+        self._template = template
+        self._most = most
+        self._objection = objection
+        self._judged: dict[str, str | None] = {}  # what speaks against a name; None: nothing
+
+    def of(self, rows: pa.Table) -> tuple[list[str], list[str | None]]:
+        """Return the topic of each row, and what speaks against it."""
+        words = self._template.topics(rows)
+        names = words.dictionary.to_pylist()
+        objections = [self._judge(name) for name in names]
+        codes = words.indices.to_pylist()
+        return [names[code] for code in codes], [objections[code] for code in codes]
+
+    def _judge(self, name: str) -> str | None:
+        if name not in self._judged:
+            if len(self._judged) >= self._most:
+                return f"its topic would be one more than max_topics ({self._most}) allows"
+            self._judged[name] = self._objection(name)
+        return self._judged[name]
+
+
+def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return _by_word(column, lambda words: words)
+
+
+def _by_word(column: pa.ChunkedArray, change: Callable[[pa.Array], pa.Array]) -> pa.ChunkedArray:
+    """Return a column as text, changed; of a dictionary each word once."""
+    chunks = [
+        change(chunk.dictionary.cast(pa.string())).take(chunk.indices)
+        if pa.types.is_dictionary(chunk.type)
+        else change(chunk.cast(pa.string()))
+        for chunk in column.chunks
+    ]
+    return pa.chunked_array(chunks, pa.string())
+
+
+def _harmless(words: pa.Array) -> pa.Array:
+    plain = pc.utf8_slice_codeunits(pc.replace_substring_regex(words, _UNSAFE, _NOTHING), 0, _LONGEST)
+    return pc.if_else(pc.equal(plain, ""), _NOTHING, plain)
