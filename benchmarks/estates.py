@@ -18,10 +18,10 @@ from libs.common.settings.parser import ParserSettings
 from libs.demo.commits import Action, MinuteCommit, NewBlock
 from libs.demo.estate import Estate
 from libs.demo.spec import EstateSpec, LogKind
-from services.ingest.cutting.plan import SizeLimits, Window
 from services.ingest.cutting.records import advance
+from services.ingest.cutting.window import SizeLimits, Window
 from services.ingest.main import MOST_RECORD_BYTES
-from services.parser.app import pieces
+from services.parser.app import portions
 
 SUBSCRIPTION: Final = "bench"
 ENVIRONMENT: Final = "local"
@@ -75,7 +75,7 @@ class Data:
         """Bytes of all blobs."""
         return sum(blob.size for blob in self.blobs)
 
-    def pieces(self) -> Iterator[Piece]:
+    def portions(self) -> Iterator[Piece]:
         """Yield what the parser parses as one piece while it catches up: a poll's segments, by partition, some megabytes."""
         limits = ParserSettings()
         poll: list[Segment] = []
@@ -102,7 +102,7 @@ def quiet(minutes: int, nics: int = 5_000) -> Data:
 def _cut(poll: list[Segment]) -> Iterator[Piece]:
     count = next(spec.partitions for spec in load_topic_specs() if spec.field == "raw_flow_logs")
     placed = sorted(((partition_of(segment.blob.encode(), count), segment) for segment in poll), key=itemgetter(0))
-    for piece in pieces([(partition, len(segment.data)) for partition, segment in placed]):
+    for piece in portions([(partition, len(segment.data)) for partition, segment in placed]):
         partitions, segments = zip(*placed[piece], strict=True)
         yield Piece(segments, partitions)
 

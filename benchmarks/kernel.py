@@ -15,7 +15,7 @@ from benchmarks.measured import Measured, Sample, Work
 from libs.common.messages.segments import Segment
 from libs.common.settings.parser import ParserSettings
 from services.parser.app import encoded
-from services.parser.flows.harvest import harvest
+from services.parser.flows.gathering import gather
 from services.parser.flows.kernel import no_source, parse
 
 WHOLE: Final = "decode, columns, encode"
@@ -35,7 +35,7 @@ class _Phases:
 
 def measure(data: Data, repeats: int) -> Iterator[Measured]:
     """Measure the kernel and its peers."""
-    pieces = list(data.pieces())
+    pieces = list(data.portions())
     passes = [_pass(pieces, data.tuples) for _ in range(repeats)]
     work = Work(data.tuples, data.segment_bytes)
 
@@ -56,7 +56,7 @@ def _pass(pieces: list[Piece], tuples: int) -> _Phases:
     limit = ParserSettings().batch_bytes
     for piece in pieces:
         started = time.process_time()
-        harvest(piece.segments, no_source)
+        gather(piece.segments, no_source)
         decoded = time.process_time()
         parsed = parse(piece.segments)
         columns = time.process_time()

@@ -109,7 +109,7 @@ class FlowRounds:
     """The flow batches of a round: parsed once, given the name of another generation for each round."""
 
     def __init__(self, data: Data, topic: str) -> None:
-        self._parsed = [(parse(piece.segments), piece.partitions) for piece in data.pieces()]
+        self._parsed = [(parse(piece.segments), piece.partitions) for piece in data.portions()]
         self._topic = topic
 
     def __call__(self, number: int) -> Iterable[Outbound]:

@@ -110,7 +110,7 @@ def _set_up(site: Site, name: str) -> None:
 
 
 def _batches(site: Site, load: Repeated) -> Iterator[Outbound]:
-    for piece in chain.from_iterable(repeated.pieces() for repeated in load.again()):
+    for piece in chain.from_iterable(repeated.portions() for repeated in load.again()):
         yield from flow_batches(parse(piece.segments), piece.partitions, site.topics.flows)
 
 

@@ -11,7 +11,7 @@ from libs.common.messages.blobs import BlobId
 from libs.common.messages.dead_letters import DeadLetter
 from libs.common.messages.events import BlobCheckpoint, BlobCompletion, Stream
 from libs.common.messages.segments import Segment
-from services.ingest.cutting.plan import SizeLimits
+from services.ingest.cutting.window import SizeLimits
 from services.ingest.reading.reader import BlobReader
 from services.ingest.work import Announcement, ReadingTask, Skip, Step
 from tests.blob_container import FakeContainer

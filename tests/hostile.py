@@ -130,7 +130,7 @@ def _run(command: Any, arguments: list[str]) -> None:
 
 def read_as_blob(name: str) -> int | None:
     """Read the case as a closed blob, segment by segment; return the rows that came, None if parsing stops."""
-    from services.parser.flows.harvest import TooManyLetters
+    from services.parser.flows.gathering import TooManyLetters
     from services.parser.flows.kernel import parse
     from tests.blob_reading import Desk
 

@@ -25,7 +25,7 @@ from libs.common.settings.ingest import IngestSettings
 from libs.common.settings.kafka import TopicSettings
 from libs.common.settings.storage import Environment, Source, StorageAccount, Subscription
 from services.ingest.app import Ingest, IngestParts
-from services.ingest.cutting.plan import SizeLimits
+from services.ingest.cutting.window import SizeLimits
 from services.ingest.pending.checkpoints import Checkpoints, LoadingTimes, Topic
 from services.ingest.reading.reader import BlobReader
 from services.ingest.sources import Sources

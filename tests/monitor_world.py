@@ -327,7 +327,7 @@ class Running:
         raise AssertionError("the monitor does not come to rest")
 
     def _is_idle(self) -> bool:
-        lanes = [lane for environment in self.monitor._environments.values() for lane in environment._lanes.values()]
+        lanes = [lane for environment in self.monitor._environments.values() for lane in environment._schedules.values()]
         rests = all(lane.is_free() and lane.due > self._world.time.seconds for lane in lanes)
         return rests and self.monitor._inbox.empty() and not self.monitor._pending.outputs
 

@@ -19,7 +19,7 @@ from libs.common.messages.blobs import BlobId
 from libs.common.process.service import Stop
 from libs.demo.commits import Action, MinuteCommit
 
-LANES: Final = 8
+TRACKS: Final = 8
 _QUEUED_PER_LANE: Final = 32
 _LOOK_AROUND_SECONDS: Final = 0.2
 _GRACE_SECONDS: Final = 5.0  # for requests in flight after a stop
@@ -97,43 +97,43 @@ class Player:
             StorageError: what storage refused, or that it stayed away; commits of other interfaces may have followed.
         """
         halt = threading.Event()
-        lanes = [_Track(self._storage, self._note, halt) for _ in range(LANES)]
-        for lane in lanes:
-            lane.start()
+        tracks = [_Track(self._storage, self._note, halt) for _ in range(TRACKS)]
+        for track in tracks:
+            track.start()
         try:
-            if not self._hand_out(commits, lanes, lambda: stop.is_set() or halt.is_set()):
+            if not self._hand_out(commits, tracks, lambda: stop.is_set() or halt.is_set()):
                 halt.set()
         except BaseException:
             halt.set()
             raise
         finally:
-            self._wait_for(lanes, stop)
-        for lane in lanes:
-            if lane.failure is not None:
-                raise lane.failure
+            self._wait_for(tracks, stop)
+        for track in tracks:
+            if track.failure is not None:
+                raise track.failure
         return self._played
 
-    def _hand_out(self, commits: Iterable[MinuteCommit], lanes: Sequence[_Track], ended: Callable[[], bool]) -> bool:
-        """Give each commit to its interface's lane in time; return whether all were given."""
+    def _hand_out(self, commits: Iterable[MinuteCommit], tracks: Sequence[_Track], ended: Callable[[], bool]) -> bool:
+        """Give each commit to its interface's track in time; return whether all were given."""
         first, started = None, self._pace.clock()
         for commit in commits:
             first = first or commit
             moment = self._pace.moment(commit, first, started)
             while (wait := moment - self._pace.clock()) > 0 and not ended():
                 self._pace.sleep(min(wait, _LOOK_AROUND_SECONDS))
-            while not ended() and not lanes[commit.nic % LANES].offer(commit):
+            while not ended() and not tracks[commit.nic % TRACKS].offer(commit):
                 pass
             if ended():
                 return False
         return True
 
-    def _wait_for(self, lanes: Sequence[_Track], stop: Stop) -> None:
-        """Let all lanes come to their end; after a stop, not longer than storage needs to answer."""
-        for lane in lanes:
-            lane.end()
+    def _wait_for(self, tracks: Sequence[_Track], stop: Stop) -> None:
+        """Let all tracks come to their end; after a stop, not longer than storage needs to answer."""
+        for track in tracks:
+            track.end()
         give_up_at = None
-        for lane in lanes:
-            while not lane.join(_LOOK_AROUND_SECONDS):
+        for track in tracks:
+            while not track.join(_LOOK_AROUND_SECONDS):
                 if stop.is_set() and give_up_at is None:
                     give_up_at = time.monotonic() + _GRACE_SECONDS
                 if give_up_at is not None and time.monotonic() > give_up_at:

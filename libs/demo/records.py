@@ -58,18 +58,18 @@ FRAMES: Final = {
 class Envelope:
     """The text of an interface's record around its time and its flows, which come in either order."""
 
-    pieces: tuple[bytes, bytes, bytes]
+    parts: tuple[bytes, bytes, bytes]
     time_first: bool
 
     def fill(self, time: bytes, flows: bytes) -> bytes:
         """Return the record."""
         first, second = (time, flows) if self.time_first else (flows, time)
-        return b"".join((self.pieces[0], first, self.pieces[1], second, self.pieces[2]))
+        return b"".join((self.parts[0], first, self.parts[1], second, self.parts[2]))
 
     @property
     def size(self) -> int:
         """Its own bytes."""
-        return sum(map(len, self.pieces))
+        return sum(map(len, self.parts))
 
 
 def make_envelope(nic: Nic, kind: LogKind) -> Envelope:

@@ -121,7 +121,7 @@ class EnvironmentJobs:
         self._settings = settings
         self._memory = memory
         self._clock = clock
-        self._lanes = {kind: _JobSchedule() for kind in JobKind if kind is not JobKind.EVENTS or place.feed}
+        self._schedules = {kind: _JobSchedule() for kind in JobKind if kind is not JobKind.EVENTS or place.feed}
         self._scopes = {territory.key: _fixed_scopes(territory) for territory in place.territories}
         settled = timedelta(minutes=settings.closing_timeout_minutes)
         self._rhythm = Rhythm(SELDOM if place.interval is None and place.feed is None else ALWAYS, settled)
@@ -138,7 +138,7 @@ class EnvironmentJobs:
     def due(self) -> list[JobKind]:
         """Return the kinds of jobs that could start now."""
         now = self._clock.monotonic()
-        return [kind for kind, lane in self._lanes.items() if lane.is_free() and now >= lane.due]
+        return [kind for kind, schedule in self._schedules.items() if schedule.is_free() and now >= schedule.due]
 
     def plan(self, kind: JobKind, mine: Callable[[Scope], bool], epoch: int, looks: tuple[Territory, ...]) -> Job:
         """Return the due job of `kind` for the scopes that are `mine`; a current job also takes first looks."""
@@ -170,15 +170,15 @@ class EnvironmentJobs:
 
     def start(self, job: Job, inbox: Inbox) -> None:
         """Run `job` in threads; its messages arrive in `inbox`, from which the caller passes them to `follow`."""
-        lane = self._lanes[job.kind]
-        lane.due, lane.pause = self._next_due(job.kind), 0.0
-        lane.failed.clear()
-        lane.has_more = False
+        schedule = self._schedules[job.kind]
+        schedule.due, schedule.pause = self._next_due(job.kind), 0.0
+        schedule.failed.clear()
+        schedule.has_more = False
         if not (job.looks or job.discover or job.tasks or job.recall or job.doomed or job.reads):
             return
-        lane.job = job
-        lane.work = Work(job, units(job, self._means), inbox)
-        lane.work.start(max(1, self._settings.concurrency // 4) if job.kind is JobKind.FULL else self._settings.concurrency)
+        schedule.job = job
+        schedule.work = Work(job, units(job, self._means), inbox)
+        schedule.work.start(max(1, self._settings.concurrency // 4) if job.kind is JobKind.FULL else self._settings.concurrency)
 
     def follow(self, job: Job, message: Message) -> None:
         """Record the progress of `job`."""
@@ -189,19 +189,19 @@ class EnvironmentJobs:
             case FoundDirectories():
                 self._found(message)
             case Recalled():
-                self._lanes[job.kind].has_more = True
+                self._schedules[job.kind].has_more = True
             case TaskDone() if job.kind is JobKind.FULL:
                 self._full_at[message.task.scope.key] = self._clock.monotonic() + self._settings.reconcile_seconds
-                self._lanes[job.kind].has_more |= bool(self._doomed) or self._waits
+                self._schedules[job.kind].has_more |= bool(self._doomed) or self._waits
             case PrefixListed(task, event):
                 self._listed(job, task, event)
             case Heard(_, is_full):
                 self._queue_works()
-                self._lanes[job.kind].has_more |= is_full
+                self._schedules[job.kind].has_more |= is_full
             case ContainerFails(container, error):
-                self._lanes[job.kind].failed.add(container)
+                self._schedules[job.kind].failed.add(container)
                 (self._queue_fails if container == QUEUE else partial(self._fails, container))(error)
-                self._lanes[job.kind].pause = max(self._lanes[job.kind].pause, _pause(container, error))
+                self._schedules[job.kind].pause = max(self._schedules[job.kind].pause, _pause(container, error))
             case JobEnded(error):
                 self._ended(job, error)
             case _:
@@ -215,10 +215,10 @@ class EnvironmentJobs:
 
     def cancel(self) -> None:
         """Drop running jobs and repeat them soon: ownership or committed state has changed."""
-        for lane in self._lanes.values():
-            if lane.job is not None:
-                lane.job.cancelled.set()
-                lane.job = None
+        for schedule in self._schedules.values():
+            if schedule.job is not None:
+                schedule.job.cancelled.set()
+                schedule.job = None
         self._rhythm.forget()
         self._doomed.clear()
         self._receipts.clear()  # these messages reappear, with nothing new in them
@@ -280,10 +280,10 @@ class EnvironmentJobs:
 
     def _list_sooner(self) -> None:
         """Return to the usual interval."""
-        now, lane = self._clock.monotonic(), self._lanes[JobKind.CURRENT]
+        now, schedule = self._clock.monotonic(), self._schedules[JobKind.CURRENT]
         for territory in self.place.territories:
             scopes, soon = self._scopes[territory.key], now + self._interval(territory)
-            scopes.list_at, lane.due = min(scopes.list_at, soon), min(lane.due, soon)
+            scopes.list_at, schedule.due = min(scopes.list_at, soon), min(schedule.due, soon)
 
     def _left_open(self, scope: Scope, covered: tuple[str, ...]) -> list[str]:
         """Return the hours or days not `covered` that contain open blobs."""
@@ -346,8 +346,8 @@ class EnvironmentJobs:
 
     def _hurry(self) -> None:
         """Make everything due as soon as the running jobs end: there is more to list than before."""
-        for lane in self._lanes.values():
-            lane.due = 0.0
+        for schedule in self._schedules.values():
+            schedule.due = 0.0
         for scopes in self._scopes.values():
             scopes.list_at = 0.0
 
@@ -357,21 +357,23 @@ class EnvironmentJobs:
         metrics.LISTING_SECONDS.labels(job.account, job.kind).inc(max(seconds, 0.0))
         if job.kind is JobKind.CURRENT:
             self._rhythm.listed(task.scope, event.prefix, event.blob_count, event.listing_started_at)
-        if event.container not in self._lanes[job.kind].failed:  # other threads may still finish successfully after a failure
+        if (
+            event.container not in self._schedules[job.kind].failed
+        ):  # other threads may still finish successfully after a failure
             self._works(event.container)
 
     def _ended(self, job: Job, error: Exception | None) -> None:
-        lane = self._lanes[job.kind]
-        lane.job = None
+        schedule = self._schedules[job.kind]
+        schedule.job = None
         if error is not None:
             raise error
         if job.kind is JobKind.EVENTS:  # one request at first, many after a full one
-            self._reads = self._settings.concurrency if lane.has_more else 1
+            self._reads = self._settings.concurrency if schedule.has_more else 1
         elif not self._trouble:
             metrics.LAST_ROUND.labels(job.account, job.kind).set(self._clock.now().timestamp())
-        if lane.has_more and not lane.failed:
-            lane.due = 0.0
-        lane.due = max(lane.due, self._clock.monotonic() + lane.pause)
+        if schedule.has_more and not schedule.failed:
+            schedule.due = 0.0
+        schedule.due = max(schedule.due, self._clock.monotonic() + schedule.pause)
 
     def _fails(self, container: str, error: StorageError) -> None:
         metrics.STORAGE_ERRORS.labels(self.place.alias, type(error).__name__).inc()

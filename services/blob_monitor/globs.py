@@ -16,7 +16,7 @@ from libs.common.errors import ConfigError
 _MAX_EXPANSIONS = 512
 _ANY = "**"
 _STAR = "*"
-_PIECE = re.compile(r"[{},]|[^{},]+")
+_BRACE_TOKEN = re.compile(r"[{},]|[^{},]+")
 _ANY_DIRECTORIES = re.compile(r"(?<!\*)\*\*/")
 _TOKEN = re.compile(r"\*\*+|\*|\?|[^*?]+")
 
@@ -50,8 +50,8 @@ def _expand_braces(glob: str) -> list[str]:
     # An open brace pushes two lists: the texts before it, and its finished alternatives.
     stack: list[list[str]] = []
     current = [""]
-    for piece in _PIECE.findall(glob):
-        match piece:
+    for token in _BRACE_TOKEN.findall(glob):
+        match token:
             case "{":
                 stack += [current, []]
                 current = [""]
@@ -64,7 +64,7 @@ def _expand_braces(glob: str) -> list[str]:
             case "}":
                 raise ConfigError(f"glob {glob!r}: unmatched closing brace")
             case _:
-                current = [text + piece for text in current]
+                current = [text + token for text in current]
     if stack:
         raise ConfigError(f"glob {glob!r}: unmatched opening brace")
     return current

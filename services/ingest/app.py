@@ -32,7 +32,7 @@ from libs.common.process.service import Stop
 from libs.common.process.watch import Watch
 from libs.common.settings.ingest import IngestSettings
 from libs.common.settings.kafka import TopicSettings
-from libs.common.work.lanes import Answering
+from libs.common.work.fair_queues import Answering
 from libs.common.work.workers import Workers
 from services.ingest import metrics
 from services.ingest.batch import Batch

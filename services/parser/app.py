@@ -1,9 +1,9 @@
 """Segments to flow batches: the transform that runs between reading and committing.
 
 The segments of one poll are parsed together, whatever partition they came from, because each parse has a fixed price; the rows
-of each partition leave as one batch, on that partition, or as few as their topic takes if there are many. A piece beyond
+of each partition leave as one batch, on that partition, or as few as their topic takes if there are many. A portion beyond
 `PARSE_BYTES` costs memory and gains nothing, so a poll may be several; a partition is in two only if it alone is larger than a
-piece.
+portion.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from libs.common.rows.types.flows import FLOWS
 from libs.common.rows.wire import decode_rows, encode_rows, row_headers
 from services.parser import metrics
 from services.parser.counted import Counted
-from services.parser.flows.harvest import STAGE, TooManyLetters
+from services.parser.flows.dictionary_columns import trimmed
+from services.parser.flows.gathering import STAGE, TooManyLetters
 from services.parser.flows.kernel import Parsed, parse
-from services.parser.flows.words import trimmed
 from services.parser.triage import ParserReading, Triage
 
 log = structlog.get_logger(__name__)
@@ -92,8 +92,8 @@ class FlowParser(Transform):
         self._triage.begin()
         poll = _Poll()
         messages = sorted(batch, key=attrgetter("partition"))  # those of each together, in order
-        for piece in pieces([(message.partition, len(message.value or b"")) for message in messages]):
-            for reading in self._readings(messages[piece], poll):
+        for portion in portions([(message.partition, len(message.value or b"")) for message in messages]):
+            for reading in self._readings(messages[portion], poll):
                 self._take(reading, poll)
         self._judge(poll)
         # A message takes several times the memory of a dead letter: made only of those that will be written.
@@ -218,7 +218,7 @@ def _show(letters: Sequence[DeadLetter]) -> None:
         )
 
 
-def pieces(messages: Sequence[tuple[int, int]]) -> Iterator[slice]:
+def portions(messages: Sequence[tuple[int, int]]) -> Iterator[slice]:
     """Cut messages, given as (partition, bytes) with those of a partition together, into stretches of some `PARSE_BYTES`.
 
     A partition is cut only if it alone is larger: otherwise its rows would leave as two batches for nothing.

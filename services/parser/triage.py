@@ -1,7 +1,7 @@
 """What to do with blobs of which most is bad, so that one of them costs the others nothing.
 
-A blob is judged by what was read of it, after each piece of a poll. When it is condemned its dead letters of that piece become
-one a segment, by reference, and the rows stay rows; from then on its segments are not read but named in the same way.
+A blob is judged by what was read of it, after each portion of a poll. When it is condemned its dead letters of that portion
+become one a segment, by reference, and the rows stay rows; from then on its segments are not read but named in the same way.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from libs.common.kafka.records import Inbound, Outbound
 from libs.common.messages.dead_letters import OMITTED_BYTES, DeadLetter, ErrorCode
 from libs.common.messages.segments import Segment
 from libs.common.process.health import Health
-from services.parser.flows.harvest import STAGE
+from services.parser.flows.gathering import STAGE
 from services.parser.flows.kernel import Parsed
 from services.parser.quarantine import Quarantine
 from services.parser.suspicion import Source, Suspicion, Tally

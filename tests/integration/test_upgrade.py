@@ -32,7 +32,7 @@ from libs.common.settings.storage import StorageAccount
 from libs.local.azurite import LocalAzurite
 from libs.local.redis import LocalRedis
 from services.sinks.kinds.summary.fold import SUMS
-from services.sinks.kinds.summary.pieces import Pieces
+from services.sinks.kinds.summary.partial_tables import PartialTable
 from tests import flow_text
 from tests.audit import wait_until_consumed
 from tests.estates import ALIAS, ARRIVES_WITHIN_SECONDS
@@ -188,6 +188,6 @@ def flows_summed(directory: Path) -> int:
     total = sum(int(json.loads(line)["flows"]) for line in lines)
     for file in directory.glob(".blobtide/*/state.db"):
         with closing(sqlite3.connect(file)) as database:
-            pieces = Pieces(database, "minute_sums", SUMS)
+            pieces = PartialTable(database, "minute_sums", SUMS)
             total += sum(sum(pieces.read(minute).column("flows").to_pylist()) for minute in pieces.kinds())
     return total

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.common.messages.dead_letters import DeadLetter
-from services.ingest.cutting.plan import SizeLimits
+from services.ingest.cutting.window import SizeLimits
 from tests.blob_reading import Desk, assert_tiles, records_of, tuples_of
 
 TUPLES = st.lists(st.sampled_from(["1,a", "2,[::1],b", 'x"\\', "", "é€", "3" * 60]), max_size=12)

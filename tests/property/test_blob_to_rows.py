@@ -15,7 +15,7 @@ from libs.common.messages.segments import Segment
 from libs.demo.commits import Logs, collect
 from libs.demo.estate import Estate
 from libs.demo.spec import EstateSpec, LogKind, Style
-from services.ingest.cutting.plan import SizeLimits
+from services.ingest.cutting.window import SizeLimits
 from services.parser.flows.kernel import parse
 from tests.blob_container import FakeContainer
 from tests.blob_reading import Desk, assert_tiles

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from libs.common.messages.segments import Segment
 from services.cli.convert import input as convert_input
-from services.ingest.cutting.plan import SizeLimits
+from services.ingest.cutting.window import SizeLimits
 from services.parser.flows.kernel import parse
 from tests.blob_reading import Desk, assert_tiles
 from tests.parser_oracle import rows_of
@@ -121,7 +121,7 @@ def test_convert_gives_the_rows_of_documents_however_they_are_joined(drawn: tupl
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(convert_input, "CHUNK_BYTES", max(chunk, ends[0] + 8))
         patch.setattr(convert_input, "opened", nullcontext)
-        patch.setattr(convert_input, "text_pieces", lambda *_: (text.data[n : n + 100] for n in range(0, len(text.data), 100)))
+        patch.setattr(convert_input, "text_chunks", lambda *_: (text.data[n : n + 100] for n in range(0, len(text.data), 100)))
         found = list(convert_input.segments_of("file"))
     assert offsets_of([one for one in found if isinstance(one, Segment)]) == text.offsets
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from libs.common.messages.segments import Segment, SegmentFormat
 from services.parser.flows import kernel
-from services.parser.flows.harvest import harvest
+from services.parser.flows.gathering import gather
 from services.parser.flows.kernel import Parsed, no_source, parse
 from tests.parser_oracle import COLUMNS, COUNTERS, NSG, VNET, document, expected, rows_of
 
@@ -131,7 +131,7 @@ def check_shape(parsed: Parsed) -> None:
 
 def check_nothing_is_lost(data: bytes, form: SegmentFormat) -> None:
     """Check that every byte is in a record, in a dead letter, or between them: separators, and heads and tails of envelopes."""
-    gathered = harvest([segment(data, form=form)], no_source)
+    gathered = gather([segment(data, form=form)], no_source)
     text = data.decode("latin-1")
     spans = [(offset, json.JSONDecoder().raw_decode(text, offset)[1]) for offset in gathered.offsets]
     for letter in gathered.letters:

@@ -8,7 +8,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.ingest.cutting.plan import SizeLimits
+from services.ingest.cutting.window import SizeLimits
 from tests.blob_container import EPOCH
 from tests.blob_reading import Desk, assert_tiles
 

@@ -33,7 +33,7 @@ class SegmentFormat(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class RecordPiece:
     """Which part of a cut record a segment holds."""
 
     number: int  # 0-based
@@ -54,7 +54,7 @@ class Segment(msgspec.Struct, frozen=True, gc=False):
     ordinal: int  # 0-based, consecutive within the generation
     format: SegmentFormat
     data: bytes
-    piece: Piece | None = None
+    piece: RecordPiece | None = None
 
     def headers(self) -> Headers:
         """Return the message headers that `from_message` reads back."""
@@ -112,6 +112,6 @@ def _format(text: bytes) -> SegmentFormat:
     return form
 
 
-def _piece(text: bytes) -> Piece:
+def _piece(text: bytes) -> RecordPiece:
     number, count, first_tuple = text.split(b"/")
-    return Piece(int(number), int(count), int(first_tuple))
+    return RecordPiece(int(number), int(count), int(first_tuple))

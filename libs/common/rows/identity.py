@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from libs.common.rows.row_text import Ints, Piece, RowText, Words, numbers
+from libs.common.rows.row_text import CodedTexts, Ints, RowText, TextColumn, numbers
 from libs.common.rows.row_type import PositionColumns
 
 
@@ -46,15 +46,17 @@ class Identities:
             index=_integers(_combined(rows, position.index)),
         )
 
-    def pieces(self) -> list[Piece]:
-        """Return the pieces of the rows' ids, to be put into a longer text a row."""
+    def text_columns(self) -> list[TextColumn]:
+        """Return the columns of the rows' ids, to be put into a longer text a row."""
         all_rows = np.ones(len(self.generation), np.bool_)
-        sources = Words([f"{generation}-" for generation in self.generations.to_pylist()], self.generation.astype(np.uint32))
+        sources = CodedTexts(
+            [f"{generation}-" for generation in self.generations.to_pylist()], self.generation.astype(np.uint32)
+        )
         return [sources, *numbers("", self.offset, all_rows), "-", *numbers("", self.index, all_rows)]
 
     def document_ids(self) -> pa.ChunkedArray:
         """Return the id of each row."""
-        return pa.chunked_array(RowText(self.pieces(), len(self.generation)).slices(), type=pa.string())
+        return pa.chunked_array(RowText(self.text_columns(), len(self.generation)).slices(), type=pa.string())
 
 
 def _words(rows: pa.Table, name: str) -> pa.DictionaryArray:

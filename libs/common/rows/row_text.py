@@ -1,12 +1,12 @@
-"""One text a row, put together from pieces of columns without a Python object a row.
+"""One text a row, put together from columns without a Python object a row.
 
 A row's text is a sequence of fragments, and most fragments are those of many rows: what stands between two values, words of a
 dictionary, all that a record says of its tuples. So each distinct fragment is made once, a row becomes a line of fragment
 numbers, and one `take` of all numbers, row by row, is the text of all rows: its buffer is their concatenation, and the offset
 behind each row's last fragment is where the row ends. Each byte is copied once, and what an Arrow call costs besides is paid a
-few times a slice instead of once a piece.
+few times a slice instead of once a column.
 
-Fewer fragments a row are less work, so adjacent pieces become one where that is cheap: what seldom changes from row to row is
+Fewer fragments a row are less work, so adjacent columns become one where that is cheap: what seldom changes from row to row is
 joined once for each run of rows, and words of few values are joined once for each combination.
 """
 
@@ -36,7 +36,7 @@ Bools: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class CodedTexts:
     """One of a few texts: ``texts[codes[row]]``."""
 
     texts: Sequence[str]
@@ -51,28 +51,28 @@ class Numbers:
     valid: Bools
 
 
-Piece: TypeAlias = "str | Words | Numbers | pa.Array"
+TextColumn: TypeAlias = "str | CodedTexts | Numbers | pa.Array"
 """The same text in all rows, a word, a number, or text by row (strings; nothing where one is null)."""
 
 
-def numbers(prefix: str, values: Ints, valid: Bools) -> list[Piece]:
-    """Return the pieces of a column of integers, each behind `prefix`; nothing, and no prefix, where one is not valid."""
+def numbers(prefix: str, values: Ints, valid: Bools) -> list[TextColumn]:
+    """Return a column of integers as text, each behind `prefix`; nothing, and no prefix, where one is not valid."""
     starts = _run_starts(values)
     if not _is_slow(starts, len(values)):
         return [when(prefix, valid), Numbers(values, valid)]
-    return [where(valid, Words([f"{prefix}{value}" for value in values[starts].tolist()], _spread(starts, len(values))))]
+    return [where(valid, CodedTexts([f"{prefix}{value}" for value in values[starts].tolist()], _spread(starts, len(values))))]
 
 
-def when(text: str, present: Bools) -> Piece:
+def when(text: str, present: Bools) -> TextColumn:
     """Return `text` for the rows in which it is present."""
-    return text if present.all() else Words(("", text), present.astype(np.uint32))
+    return text if present.all() else CodedTexts(("", text), present.astype(np.uint32))
 
 
-def where(present: Bools, words: Words) -> Words:
+def where(present: Bools, words: CodedTexts) -> CodedTexts:
     """Return the words in the rows in which they are present, nothing in the others."""
     if present.all():
         return words
-    return Words([*words.texts, ""], np.where(present, words.codes, np.uint32(len(words.texts))))
+    return CodedTexts([*words.texts, ""], np.where(present, words.codes, np.uint32(len(words.texts))))
 
 
 def distinct(values: Ints) -> tuple[Ints, Codes]:
@@ -101,14 +101,14 @@ def _spread(starts: Ints, rows: int) -> Codes:
 class RowText:
     """The texts of `rows` rows. What many have in common is made once, here."""
 
-    def __init__(self, pieces: Sequence[Piece], rows: int) -> None:
-        joined, self._run = _by_run(pieces, rows)
+    def __init__(self, columns: Sequence[TextColumn], rows: int) -> None:
+        joined, self._run = _by_run(columns, rows)
         self._rows = rows
-        self._pieces = _combined(joined, min(rows, _MOST_COMBINATIONS))
+        self._columns = _combined(joined, min(rows, _MOST_COMBINATIONS))
         texts = [""]
-        self._first = [_add_texts(texts, piece) for piece in self._pieces]
+        self._first = [_add_texts(texts, column) for column in self._columns]
         self._fixed = pa.array(texts, pa.string())
-        values = [piece.values for piece in self._pieces if isinstance(piece, Numbers)]
+        values = [column.values for column in self._columns if isinstance(column, Numbers)]
         self._values = np.stack(values) if values else np.empty((0, rows), np.int64)
 
     def slices(self) -> Iterator[pa.Array]:
@@ -122,22 +122,22 @@ class RowText:
         fragments = _Fragments([self._fixed, decimal], len(self._fixed) + len(decimal))
         next_number = len(self._fixed)
         each = np.arange(count, dtype=np.uint32)
-        line = np.empty((count, len(self._pieces)), np.uint32)
-        for place, (piece, first) in enumerate(zip(self._pieces, self._first, strict=True)):
-            match piece:
+        line = np.empty((count, len(self._columns)), np.uint32)
+        for place, (column, first) in enumerate(zip(self._columns, self._first, strict=True)):
+            match column:
                 case str():
                     line[:, place] = first
-                case Words():
-                    line[:, place] = piece.codes[rows] + np.uint32(first)
+                case CodedTexts():
+                    line[:, place] = column.codes[rows] + np.uint32(first)
                 case Numbers():
                     own = each + np.uint32(next_number)
-                    line[:, place] = np.where(piece.valid[rows], own, _NO_TEXT)
+                    line[:, place] = np.where(column.valid[rows], own, _NO_TEXT)
                     next_number += count
                 case _JoinedRun():
                     run = self._run[rows] - self._run[rows.start]
-                    line[:, place] = run + np.uint32(fragments.add(piece.texts(self._run[rows])))
+                    line[:, place] = run + np.uint32(fragments.add(column.texts(self._run[rows])))
                 case _:
-                    line[:, place] = each + np.uint32(fragments.add(piece[rows]))
+                    line[:, place] = each + np.uint32(fragments.add(column[rows]))
         return _taken(fragments.all(), line)
 
 
@@ -161,23 +161,23 @@ class _Fragments:
 
 def _taken(fragments: pa.Array, line: Codes) -> pa.Array:
     """Return the text of each row: its fragments one after the other."""
-    rows, pieces = line.shape
-    if not pieces:
+    rows, columns = line.shape
+    if not columns:
         return pa.repeat(pa.scalar(""), rows)
     taken = pc.take(fragments, pa.array(line.ravel()), boundscheck=False)
     _, offsets, data = taken.buffers()
-    ends = np.frombuffer(offsets, np.int32)[: rows * pieces + 1 : pieces].copy()
+    ends = np.frombuffer(offsets, np.int32)[: rows * columns + 1 : columns].copy()
     return pa.StringArray.from_buffers(rows, pa.py_buffer(ends), data)
 
 
-# --- Fewer pieces ---
+# --- Fewer columns ---
 
 
 @dataclass(frozen=True, slots=True)
 class _JoinedRun:
     """Adjacent words that seldom change, with codes by run, and what stands between them."""
 
-    parts: tuple[str | Words, ...]
+    parts: tuple[str | CodedTexts, ...]
 
     def texts(self, run: Codes) -> pa.Array:
         """Return the text of each of the runs that `run`, by row, goes through."""
@@ -191,62 +191,68 @@ class _JoinedRun:
         return pa.array(map("".join, zip(*columns, strict=True)), pa.string())
 
 
-_Joined: TypeAlias = "str | Words | Numbers | pa.Array | _JoinedRun"
+_Joined: TypeAlias = "str | CodedTexts | Numbers | pa.Array | _JoinedRun"
 
 
-def _by_run(pieces: Sequence[Piece], rows: int) -> tuple[list[_Joined], Codes]:
-    """Make adjacent words that seldom change one piece; return the number of each row's run as well."""
-    plain = [piece.texts[0] if isinstance(piece, Words) and len(piece.texts) == 1 else piece for piece in pieces]
+def _by_run(columns: Sequence[TextColumn], rows: int) -> tuple[list[_Joined], Codes]:
+    """Make adjacent words that seldom change one column; return the number of each row's run as well."""
+    plain = [column.texts[0] if isinstance(column, CodedTexts) and len(column.texts) == 1 else column for column in columns]
     slow = {
-        id(piece): starts for piece in plain if isinstance(piece, Words) and _is_slow(starts := _run_starts(piece.codes), rows)
+        id(column): starts
+        for column in plain
+        if isinstance(column, CodedTexts) and _is_slow(starts := _run_starts(column.codes), rows)
     }
     starts = np.unique(np.concatenate([np.zeros(1, np.int64), *slow.values()]))
     if len(starts) * _ROWS_A_JOINED_RUN > rows:
         return plain, np.zeros(rows, np.uint32)
     joined: list[_Joined] = []
-    for _, group in groupby(plain, lambda piece: isinstance(piece, str) or id(piece) in slow):
+    for _, group in groupby(plain, lambda column: isinstance(column, str) or id(column) in slow):
         parts = list(group)
         if sum(id(part) in slow for part in parts) > 1:
-            joined.append(_JoinedRun(tuple(_at(part, starts) for part in parts if isinstance(part, str | Words))))
+            joined.append(_JoinedRun(tuple(_at(part, starts) for part in parts if isinstance(part, str | CodedTexts))))
         else:
             joined += parts
     return joined, _spread(starts, rows)
 
 
-def _at(piece: str | Words, rows: Ints) -> str | Words:
-    return piece if isinstance(piece, str) else Words(piece.texts, piece.codes[rows])
+def _at(column: str | CodedTexts, rows: Ints) -> str | CodedTexts:
+    return column if isinstance(column, str) else CodedTexts(column.texts, column.codes[rows])
 
 
-def _combined(pieces: Sequence[_Joined], most: int) -> list[_Joined]:
-    """Make adjacent words of few values, and what stands between them, one piece of all their combinations."""
+def _combined(columns: Sequence[_Joined], most: int) -> list[_Joined]:
+    """Make adjacent words of few values, and what stands between them, one column of all their combinations."""
     combined: list[_Joined] = []
-    for piece in pieces:
+    for column in columns:
         last = combined[-1] if combined else None
-        if isinstance(last, str | Words) and isinstance(piece, str | Words) and _count(last) * _count(piece) <= most:
-            combined[-1] = _both(last, piece)
-        elif piece != "":
-            combined.append(piece)
+        if (
+            isinstance(last, str | CodedTexts)
+            and isinstance(column, str | CodedTexts)
+            and _count(last) * _count(column) <= most
+        ):
+            combined[-1] = _both(last, column)
+        elif column != "":
+            combined.append(column)
     return combined
 
 
-def _both(one: str | Words, other: str | Words) -> str | Words:
+def _both(one: str | CodedTexts, other: str | CodedTexts) -> str | CodedTexts:
     if isinstance(one, str):
-        return one + other if isinstance(other, str) else Words([one + text for text in other.texts], other.codes)
+        return one + other if isinstance(other, str) else CodedTexts([one + text for text in other.texts], other.codes)
     if isinstance(other, str):
-        return Words([text + other for text in one.texts], one.codes)
+        return CodedTexts([text + other for text in one.texts], one.codes)
     texts = [first + second for first in one.texts for second in other.texts]
-    return Words(texts, one.codes * np.uint32(len(other.texts)) + other.codes)
+    return CodedTexts(texts, one.codes * np.uint32(len(other.texts)) + other.codes)
 
 
-def _count(piece: str | Words) -> int:
-    return 1 if isinstance(piece, str) else len(piece.texts)
+def _count(column: str | CodedTexts) -> int:
+    return 1 if isinstance(column, str) else len(column.texts)
 
 
-def _add_texts(texts: list[str], piece: _Joined) -> int:
-    """Add the texts of a piece that are the same in all slices; return the number of the first."""
+def _add_texts(texts: list[str], column: _Joined) -> int:
+    """Add the texts of a column that are the same in all slices; return the number of the first."""
     first = len(texts)
-    if isinstance(piece, str):
-        texts.append(piece)
-    elif isinstance(piece, Words):
-        texts += piece.texts
+    if isinstance(column, str):
+        texts.append(column)
+    elif isinstance(column, CodedTexts):
+        texts += column.texts
     return first

@@ -48,9 +48,9 @@ def _read(path: Path, name: str, until: float) -> bytes:
         waiting.register(file, select.POLLIN)
         while waiting.poll(max(0.0, until - time.monotonic()) * 1_000):
             with suppress(BlockingIOError):  # another reader was faster
-                piece = os.read(file, _STEP_BYTES)
-                data += piece
-                if not piece:
+                chunk = os.read(file, _STEP_BYTES)
+                data += chunk
+                if not chunk:
                     return bytes(data)
             if len(data) > MOST_BYTES:
                 raise ConfigError(f"{name} has more than {MOST_BYTES:,} bytes: it is probably the wrong file")

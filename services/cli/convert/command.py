@@ -27,7 +27,7 @@ from services.cli.help_text import examples
 from services.cli.pretty import ProgressLine, is_terminal
 from services.cli.streams import result_file
 from services.cli.terminal import say
-from services.parser.flows.harvest import Bound, Harvest, harvest
+from services.parser.flows.gathering import Bound, Gathered, gather
 from services.parser.flows.kernel import Parsed, no_source, parse_gathered
 
 DEAD_LETTERED: Final = 1
@@ -59,7 +59,7 @@ class _Tally:
         """Total number of rows."""
         return sum(count.rows for count in self.versions.values())
 
-    def add(self, gathered: Harvest, parsed: Parsed) -> None:
+    def add(self, gathered: Gathered, parsed: Parsed) -> None:
         """Count the records and rows of one result."""
         for version, records in Counter(_versions(gathered)).items():
             self.versions[version].records += records
@@ -67,7 +67,7 @@ class _Tally:
         for kind in kinds.group_by(["category", "version"]).aggregate([([], "count_all")]).to_pylist():
             self.versions[_version(kind["category"], kind["version"])].rows += kind["count_all"]
 
-    def refuse(self, gathered: Harvest, letters: Iterable[DeadLetter]) -> None:
+    def refuse(self, gathered: Gathered, letters: Iterable[DeadLetter]) -> None:
         """Count dead letters; those of tuples also under the version of their record."""
         self.letters.update(letter.code.value for letter in letters)
         bad = [(letter.blob, letter.record_offset) for letter in letters if letter.tuple_index is not None]
@@ -91,7 +91,7 @@ class _Tally:
             yield f"  unreadable files: {self.unopened}"
 
 
-def _versions(gathered: Harvest) -> list[str]:
+def _versions(gathered: Gathered) -> list[str]:
     return [_version(record.category, record.version) for record in gathered.records]
 
 
@@ -219,14 +219,14 @@ class _Outlet:
 def _convert(files: Sequence[str], outlet: _Outlet, tally: _Tally) -> None:
     places: dict[str | None, int] = {name: number for number, name in enumerate(files)}
 
-    def write_letters(gathered: Harvest) -> None:
+    def write_letters(gathered: Gathered) -> None:
         tally.refuse(gathered, gathered.letters)
         if outlet.refused:
             outlet.refused.write(_in_order(gathered.letters, places))
         gathered.letters.clear()
 
     for chunk in _chunks(files, tally, outlet.screen):
-        gathered = harvest(chunk.segments, no_source, Bound(_LETTERS_AT_ONCE, write_letters))
+        gathered = gather(chunk.segments, no_source, Bound(_LETTERS_AT_ONCE, write_letters))
         parsed = parse_gathered(gathered)
         tally.add(gathered, parsed)
         _write_selected(parsed.batch, outlet, tally)

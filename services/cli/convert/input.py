@@ -11,8 +11,8 @@ import msgspec
 from libs.common.framing.frame import Rest, Span, ends_document, frame, is_json, resync
 from libs.common.framing.lead import BOM
 from libs.common.messages.dead_letters import DeadLetter, ErrorCode
-from libs.common.messages.segments import Piece, Segment, SegmentFormat
-from services.cli.convert.local_file import Broken, CutText, Foreign, Pieces, TrailingBytes, opened, text_pieces
+from libs.common.messages.segments import RecordPiece, Segment, SegmentFormat
+from services.cli.convert.local_file import Broken, Chunks, CutText, Foreign, TrailingBytes, opened, text_chunks
 from services.ingest.cutting.pieces import cut_record
 from services.ingest.reading.content import Content, Sample, detect
 
@@ -26,7 +26,7 @@ RECORD_BYTES: Final = 1_048_576
 GENERATION: Final = "local"
 STAGE: Final = "convert"
 
-_PIECE_BYTES: Final = 65_536
+_READ_BYTES: Final = 65_536
 _SEPARATORS = b" \t\r\n,"
 
 
@@ -35,7 +35,7 @@ class _FileText:
     """The text of one file not yet passed on: `data` from index `at`; `whole` if nothing follows it."""
 
     name: str
-    pieces: Pieces
+    chunks: Chunks
     data: bytes = b""
     at: int = 0
     before: int = 0  # offset of data[0] in the text
@@ -48,12 +48,12 @@ class _FileText:
         wanted = max(CHUNK_BYTES, self.left)
         parts = [self.data[self.at :]]
         self.before, self.at = self.start, 0
-        for piece in self.pieces:
-            if not isinstance(piece, bytes):
-                self.broken = piece
+        for chunk in self.chunks:
+            if not isinstance(chunk, bytes):
+                self.broken = chunk
                 continue
-            parts.append(piece)
-            wanted -= len(piece)
+            parts.append(chunk)
+            wanted -= len(chunk)
             if wanted <= 0:
                 break
         else:
@@ -90,7 +90,7 @@ class _FileText:
                 end,
                 SegmentFormat.RECORDS,
                 self.data[self.at : begin] + piece.data,
-                Piece(number, len(pieces), piece.first_tuple),
+                RecordPiece(number, len(pieces), piece.first_tuple),
             )
             for number, piece in enumerate(pieces)
         ]
@@ -98,7 +98,7 @@ class _FileText:
             self.at = end
         return segments
 
-    def _segment(self, end: int, form: SegmentFormat, data: bytes, piece: Piece | None = None) -> Segment:
+    def _segment(self, end: int, form: SegmentFormat, data: bytes, piece: RecordPiece | None = None) -> Segment:
         self.number += 1
         return Segment(self.name, GENERATION, self.start, self.before + end, self.number - 1, form, data, piece)
 
@@ -112,7 +112,7 @@ def segments_of(name: str) -> Iterator[Segment | DeadLetter]:
         BlobtideError: if it cannot be opened.
     """
     with opened(name) as stream:
-        text = _FileText(name, text_pieces(stream, min(CHUNK_BYTES, _PIECE_BYTES)))
+        text = _FileText(name, text_chunks(stream, min(CHUNK_BYTES, _READ_BYTES)))
         yield from _segments(text)
         if text.broken:
             yield _letter(text, text.broken)

@@ -1,4 +1,4 @@
-"""The text of a local file as UTF-8, piece by piece, decompressed if it is gzip. Damage costs only what follows it.
+"""The text of a local file as UTF-8, chunk by chunk, decompressed if it is gzip. Damage costs only what follows it.
 
 gzip is read as gzip(1) does: members may follow each other, and zero bytes after a member are padding. If the text ends too
 early, or something else follows it, a final value says so; all text before it has been yielded. UTF-16 is transcoded to UTF-8.
@@ -69,7 +69,7 @@ class Foreign:
 
 
 Broken = CutText | TrailingBytes | Foreign
-Pieces = Iterator[bytes | Broken]
+Chunks = Iterator[bytes | Broken]
 
 
 @contextmanager
@@ -89,31 +89,31 @@ def opened(name: str) -> Iterator[BufferedReader]:
         yield file
 
 
-def text_pieces(stream: BufferedReader, most: int) -> Pieces:
-    """Yield the text of `stream` in pieces of at most `most` bytes and, if it breaks off, finally the reason."""
+def text_chunks(stream: BufferedReader, most: int) -> Chunks:
+    """Yield the text of `stream` in chunks of at most `most` bytes and, if it breaks off, finally the reason."""
     yield from _as_utf8(_unpacked(stream, most))
 
 
-def _unpacked(stream: BufferedReader, most: int) -> Pieces:
+def _unpacked(stream: BufferedReader, most: int) -> Chunks:
     try:
         if stream.peek(len(_MAGIC)).startswith(_MAGIC):
             yield from _members(_Packed(stream), most)
         else:
             # Not read(), which loses data already read when the next system call fails.
-            while piece := stream.read1(most):
-                yield piece
+            while chunk := stream.read1(most):
+                yield chunk
     except OSError as error:
         yield CutText(f"reading failed: {error.strerror or error}")
 
 
-def _as_utf8(pieces: Pieces) -> Pieces:
+def _as_utf8(chunks: Chunks) -> Chunks:
     """Inspect the beginning of a text: transcode UTF-16, and refuse compressed data."""
     first, broken = b"", None
-    for piece in pieces:
-        if not isinstance(piece, bytes):
-            broken = piece
+    for chunk in chunks:
+        if not isinstance(chunk, bytes):
+            broken = chunk
             break
-        first += piece
+        first += chunk
         if len(first) >= _LONGEST_SIGN:
             break
     for sign, (name, command) in _FOREIGN.items():
@@ -121,24 +121,24 @@ def _as_utf8(pieces: Pieces) -> Pieces:
             yield Foreign(f"{name} is not supported; decompress it first: {command} | blobtide convert -")
             return
     codec = utf16_of(first)
-    rest = chain([first] if first else [], [broken] if broken else pieces)
+    rest = chain([first] if first else [], [broken] if broken else chunks)
     yield from _transcoded(rest, codec) if codec else rest
 
 
-def _transcoded(pieces: Pieces, codec: str) -> Pieces:
+def _transcoded(chunks: Chunks, codec: str) -> Chunks:
     decoder = codecs.getincrementaldecoder(codec)()
     at = 0
-    for piece in pieces:
-        if not isinstance(piece, bytes):
-            yield piece
+    for chunk in chunks:
+        if not isinstance(chunk, bytes):
+            yield chunk
             return
         try:
-            yield decoder.decode(piece).encode()
+            yield decoder.decode(chunk).encode()
         except UnicodeDecodeError as error:
             yield error.object[: error.start].decode(codec, "ignore").encode()
             yield CutText(f"UTF-16 text damaged near byte {at + error.start}")
             return
-        at += len(piece)
+        at += len(chunk)
     if decoder.getstate()[0]:
         yield CutText("UTF-16 text ends inside a character")
 
@@ -164,7 +164,7 @@ class _Packed:
         self.ahead = rest
 
 
-def _members(packed: _Packed, most: int) -> Pieces:
+def _members(packed: _Packed, most: int) -> Chunks:
     while ahead := packed.fill(len(_MAGIC)):
         if not ahead.startswith(_MAGIC[: len(ahead)]):
             yield _trailing(packed)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from libs.common.messages.dead_letters import ErrorCode
 from libs.common.messages.segments import SegmentFormat
-from services.ingest.cutting.plan import Bad, Cut, Outlook, Progress, SizeLimits, Window, by_reference
+from services.ingest.cutting.window import Bad, Cut, Outlook, Progress, SizeLimits, Window, by_reference
 
 _NEWLINE = b"\n"
 _TOO_LONG = "line longer than ingest.max_line_bytes, or than its topic accepts"

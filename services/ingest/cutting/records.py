@@ -20,7 +20,7 @@ from libs.common.framing.lead import HEAD
 from libs.common.messages.dead_letters import ErrorCode
 from libs.common.messages.segments import SegmentFormat
 from services.ingest.cutting.pieces import cut_record
-from services.ingest.cutting.plan import Bad, Cut, Outlook, Progress, SizeLimits, Window, by_reference, with_bytes
+from services.ingest.cutting.window import Bad, Cut, Outlook, Progress, SizeLimits, Window, by_reference, with_bytes
 
 _CATEGORY = re.compile(rb'"category"[ \t\r\n]*:[ \t\r\n]*"(FlowLogFlowEvent|NetworkSecurityGroupFlowEvent)"')
 _FORMATS = {b"FlowLogFlowEvent": SegmentFormat.VNET, b"NetworkSecurityGroupFlowEvent": SegmentFormat.NSG}

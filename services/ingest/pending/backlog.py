@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from libs.common.kafka.records import TopicPartition
-from libs.common.work.lanes import Answering, Lanes
+from libs.common.work.fair_queues import Answering, FairQueues
 from services.ingest.work import Announcement
 
 MOST_BLOBS: Final = 50_000
@@ -47,7 +47,7 @@ class Backlog:
 
     def __init__(self, concurrency: int, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._lanes = Lanes(concurrency)
+        self._queues = FairQueues(concurrency)
         self._pending: dict[bytes, PendingBlob] = {}
         self._aside: list[PendingBlob] = []
         self._accounts: Counter[str] = Counter()
@@ -64,7 +64,7 @@ class Backlog:
         if pending is None:
             self._pending[key] = PendingBlob(source, announcement, oldest=arrival)
             self._accounts[announcement.blob.account] += 1
-            self._lanes.put(announcement.blob.account, key)
+            self._queues.put(announcement.blob.account, key)
             return
         pending.announcement = pending.announcement.then(announcement)
         if pending.taken and pending.newer is None:
@@ -79,7 +79,7 @@ class Backlog:
 
         It must come back once, by `finish`, `settle`, `go_on`, `set_aside`, `put_off`, `turn_away` or `drop`.
         """
-        key = self._lanes.take(self._clock(), admits)
+        key = self._queues.take(self._clock(), admits)
         if key is None:
             return None
         pending = self._pending[key]
@@ -89,7 +89,7 @@ class Backlog:
 
     def doubtful(self, account: str) -> bool:
         """Tell whether storage did not answer for the account the last time."""
-        return self._lanes.doubtful(account)
+        return self._queues.doubtful(account)
 
     def is_announced(self, key: bytes) -> bool:
         """Tell whether something of this blob is still to be done."""
@@ -102,53 +102,53 @@ class Backlog:
     def finish(self, pending: PendingBlob) -> Answering:
         """Give back a blob that was read to its end."""
         self._settle(pending)
-        return self._lanes.succeeded(pending.announcement.blob.account)
+        return self._queues.succeeded(pending.announcement.blob.account)
 
     def settle(self, pending: PendingBlob) -> None:
         """Give back a blob of which nothing had to be read; storage was not asked."""
         self._settle(pending)
-        self._lanes.release(pending.announcement.blob.account)
+        self._queues.release(pending.announcement.blob.account)
 
     def go_on(self, pending: PendingBlob) -> Answering:
         """Give back a blob that has more to read, behind all others."""
         blob = pending.announcement.blob
         pending.taken = False
-        self._lanes.put(blob.account, blob.key)
-        return self._lanes.succeeded(blob.account)
+        self._queues.put(blob.account, blob.key)
+        return self._queues.succeeded(blob.account)
 
     def set_aside(self, pending: PendingBlob) -> None:
         """Give back a blob whose turn comes with `resume`; storage was not asked."""
         pending.taken = False
         self._aside.append(pending)
-        self._lanes.release(pending.announcement.blob.account)
+        self._queues.release(pending.announcement.blob.account)
 
     def postpone(self, pending: PendingBlob, seconds: float) -> None:
         """Give back a blob whose turn comes again so much later; storage was not asked."""
         self._later(pending, seconds)
-        self._lanes.release(pending.announcement.blob.account)
+        self._queues.release(pending.announcement.blob.account)
 
     def resume(self) -> None:
         """Queue what was set aside."""
         for pending in self._aside:
             if self.is_current(pending):
-                self._lanes.put(pending.announcement.blob.account, pending.announcement.blob.key)
+                self._queues.put(pending.announcement.blob.account, pending.announcement.blob.key)
         self._aside.clear()
 
     def put_off(self, pending: PendingBlob, after: float) -> Answering:
         """Give back a blob that storage did not answer for."""
         account = pending.announcement.blob.account
-        self._later(pending, self._lanes.failed(account, self._clock(), after))
-        return Answering.NO if self._lanes.resting(account) else Answering.DOUBTFUL
+        self._later(pending, self._queues.failed(account, self._clock(), after))
+        return Answering.NO if self._queues.resting(account) else Answering.DOUBTFUL
 
     def turn_away(self, pending: PendingBlob, after: float) -> Answering:
         """Give back a blob that cannot be read now although storage answers; the others of its account go on."""
         pending.failures += 1
         self._later(pending, max(after, min(LONGEST_WAIT_SECONDS, 2.0 ** min(pending.failures, 9))))
-        return self._lanes.refused(pending.announcement.blob.account, self._clock())
+        return self._queues.refused(pending.announcement.blob.account, self._clock())
 
     def drop(self, pending: PendingBlob) -> None:
         """Give back a blob that was forgotten meanwhile."""
-        self._lanes.release(pending.announcement.blob.account)
+        self._queues.release(pending.announcement.blob.account)
 
     def forget(self, partitions: Collection[TopicPartition]) -> None:
         """Forget all about these partitions."""
@@ -157,21 +157,21 @@ class Backlog:
         gone = [pending for pending in self._pending.values() if pending.source in partitions]
         for pending in gone:
             self._remove(pending)
-        self._lanes.forget({pending.announcement.blob.key for pending in gone})
+        self._queues.forget({pending.announcement.blob.key for pending in gone})
 
     def full(self) -> bool:
         """Tell whether to take in nothing more now. What rests or waits may fill more of the room than others."""
         if len(self._pending) >= MOST_BLOBS:
             return True
         return any(
-            n - self._lanes.waiting(account) >= MOST_BLOBS_OF_ACCOUNT and not self._lanes.resting(account)
+            n - self._queues.waiting(account) >= MOST_BLOBS_OF_ACCOUNT and not self._queues.resting(account)
             for account, n in self._accounts.items()
         )
 
     def starved_by(self) -> list[str]:
         """Return the accounts of all announced blobs if none of them gives anything now; else none."""
         accounts = sorted(account for account, blobs in self._accounts.items() if blobs)
-        return accounts if all(self._lanes.gives_nothing(account) for account in accounts) else []
+        return accounts if all(self._queues.gives_nothing(account) for account in accounts) else []
 
     def next_offsets(self) -> dict[TopicPartition, int]:
         """Return what may be committed: per partition, the first unfinished event."""
@@ -184,7 +184,7 @@ class Backlog:
         blob = pending.announcement.blob
         if self.is_current(pending):
             pending.taken = False
-            self._lanes.put_later(blob.account, blob.key, self._clock() + seconds)
+            self._queues.put_later(blob.account, blob.key, self._clock() + seconds)
 
     def _settle(self, pending: PendingBlob) -> None:
         pending.taken = False
@@ -192,7 +192,7 @@ class Backlog:
             self._remove(pending)
         else:
             pending.oldest = pending.newer
-            self._lanes.put(pending.announcement.blob.account, pending.announcement.blob.key)
+            self._queues.put(pending.announcement.blob.account, pending.announcement.blob.key)
 
     def _remove(self, pending: PendingBlob) -> None:
         blob = pending.announcement.blob

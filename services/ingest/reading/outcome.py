@@ -9,8 +9,8 @@ from zlib import crc32
 from libs.common.framing.frame import blank_end, ends_document
 from libs.common.messages.dead_letters import OMITTED_BYTES, DeadLetter, ErrorCode
 from libs.common.messages.events import BlobCheckpoint, BlobCompletion, CheckpointStatus
-from libs.common.messages.segments import Piece, Segment
-from services.ingest.cutting.plan import Bad, Cut, Outlook, Progress
+from libs.common.messages.segments import RecordPiece, Segment
+from services.ingest.cutting.window import Bad, Cut, Outlook, Progress
 from services.ingest.reading.content import Content
 from services.ingest.reading.cursor import Cursor, Visit
 from services.ingest.reading.generation import identify, name_generation
@@ -184,7 +184,7 @@ def _name(reading: BlobReading) -> str:
 
 
 def _segment(task: ReadingTask, generation: str, ordinal: int, cut: Cut) -> Segment:
-    piece = Piece(cut.piece, cut.count, cut.first_tuple) if cut.count else None
+    piece = RecordPiece(cut.piece, cut.count, cut.first_tuple) if cut.count else None
     blob = str(task.announcement.blob)
     return Segment(blob, generation, cut.start, cut.end, ordinal, cut.format, cut.data, piece)
 

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from libs.common.azure.storage.api import BlobChanged, BlobGone, BlobInfo, BlobUnreadable, Container
 from libs.common.messages.events import Stream
 from services.ingest.cutting import lines, records
-from services.ingest.cutting.plan import REFERENCE_BYTES, Outlook, Progress, SizeLimits, Window
+from services.ingest.cutting.window import REFERENCE_BYTES, Outlook, Progress, SizeLimits, Window
 from services.ingest.reading.content import Content
 from services.ingest.reading.cursor import Cursor, Visit, begin
 from services.ingest.reading.generation import Version

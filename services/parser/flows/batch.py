@@ -7,23 +7,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from libs.common.rows.types.flows import FLOW_SCHEMA
+from services.parser.flows.dictionary_columns import mapped, spread
 from services.parser.flows.formats import nsg
-from services.parser.flows.harvest import Harvest
+from services.parser.flows.gathering import Gathered
 from services.parser.flows.positions import Origin
-from services.parser.flows.words import mapped, spread
 
 _RECORD_TIME = FLOW_SCHEMA.field("record_time").type
 _STRING = pa.string()
 
 
-def flow_batch(columns: dict[str, pa.Array], origin: Origin, harvest: Harvest) -> pa.RecordBatch:
+def flow_batch(columns: dict[str, pa.Array], origin: Origin, gathered: Gathered) -> pa.RecordBatch:
     """Return rows whose tuple columns are `columns`."""
-    by_name = columns | _array_columns(origin, harvest) | _record_columns(origin, harvest) | _identity(origin, harvest)
+    by_name = columns | _array_columns(origin, gathered) | _record_columns(origin, gathered) | _identity(origin, gathered)
     return pa.RecordBatch.from_arrays([by_name[name] for name in FLOW_SCHEMA.names], schema=FLOW_SCHEMA)
 
 
-def _array_columns(origin: Origin, harvest: Harvest) -> dict[str, pa.Array]:
-    groups = harvest.groups
+def _array_columns(origin: Origin, gathered: Gathered) -> dict[str, pa.Array]:
+    groups = gathered.groups
     return {
         "rule": spread(pa.array(groups.rules, _STRING), origin.array),
         "acl_id": spread(pa.array(groups.acls, _STRING), origin.array),
@@ -38,8 +38,8 @@ def _macs(texts: list[str | None]) -> pa.Array:
     return encoded if digits.equals(encoded.dictionary) else mapped(encoded, digits.to_pylist())
 
 
-def _record_columns(origin: Origin, harvest: Harvest) -> dict[str, pa.Array]:
-    records = harvest.records
+def _record_columns(origin: Origin, gathered: Gathered) -> dict[str, pa.Array]:
+    records = gathered.records
     is_nsg = [record.category == nsg.CATEGORY for record in records]
     texts = {
         "category": [record.category for record in records],
@@ -57,13 +57,13 @@ def _record_columns(origin: Origin, harvest: Harvest) -> dict[str, pa.Array]:
     }
 
 
-def _identity(origin: Origin, harvest: Harvest) -> dict[str, pa.Array]:
-    segment_of = np.array(harvest.segment_of)
+def _identity(origin: Origin, gathered: Gathered) -> dict[str, pa.Array]:
+    segment_of = np.array(gathered.segment_of)
     segments = segment_of[origin.record]
     return {
-        "blob": spread(pa.array([segment.blob for segment in harvest.segments], _STRING), segments),
-        "generation": spread(pa.array([segment.generation for segment in harvest.segments], _STRING), segments),
-        "record_offset": pa.array(np.array(harvest.offsets, np.int64)[origin.record]),
+        "blob": spread(pa.array([segment.blob for segment in gathered.segments], _STRING), segments),
+        "generation": spread(pa.array([segment.generation for segment in gathered.segments], _STRING), segments),
+        "record_offset": pa.array(np.array(gathered.offsets, np.int64)[origin.record]),
         "tuple_index": pa.array(origin.tuple_index.astype(np.int32)),
     }
 

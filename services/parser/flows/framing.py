@@ -190,7 +190,7 @@ def _walked(data: bytes) -> FramedValues:
     framed = walked.framed
     if walked.rest in _UNREAD:
         start = walked.end or first_record(data)
-        for first, last in _pieces(data, start):
+        for first, last in _stretches(data, start):
             _take(data, first, last, framed)
     return framed
 
@@ -212,8 +212,8 @@ def _take(data: bytes, start: int, end: int, framed: FramedValues) -> None:
         framed.broken.append((start, start + len(text)))
 
 
-def _pieces(data: bytes, start: int) -> Iterator[tuple[int, int]]:
-    """Yield ranges between the outermost commas; what follows a closing bracket too many is a last piece, unless a tail.
+def _stretches(data: bytes, start: int) -> Iterator[tuple[int, int]]:
+    """Yield ranges between the outermost commas; what follows a closing bracket too many is a last stretch, unless a tail.
 
     There are at most so many: the last of them holds all the rest.
     """

@@ -19,12 +19,12 @@ from libs.common.messages.segments import Segment
 from libs.common.rows.types.flows import FLOW_SCHEMA
 from services.parser.flows.batch import flow_batch
 from services.parser.flows.columns import flow_columns, is_strict
+from services.parser.flows.dictionary_columns import Rows
 from services.parser.flows.examine import BadTuples, examine
 from services.parser.flows.formats.layout import TupleLayout
-from services.parser.flows.harvest import Bound, Harvest, Refusal, SourceOf, harvest
+from services.parser.flows.gathering import Bound, Gathered, Refusal, SourceOf, gather
 from services.parser.flows.positions import TupleNumbers, record_of_array
 from services.parser.flows.tuples import TupleText, tuple_text
-from services.parser.flows.words import Rows
 
 _BAD_AT_ONCE = 10_000  # Python objects are made of so many
 
@@ -70,10 +70,10 @@ def parse(segments: Sequence[Segment], source_of: SourceOf = no_source, most_let
     Raises:
         TooManyLetters: if there would be more than `most_letters`.
     """
-    return parse_gathered(harvest(segments, source_of, Bound(most_letters)))
+    return parse_gathered(gather(segments, source_of, Bound(most_letters)))
 
 
-def parse_gathered(gathered: Harvest) -> Parsed:
+def parse_gathered(gathered: Gathered) -> Parsed:
     """Turn the records of segments into rows, and into dead letters beside those that `gathered` holds.
 
     Raises:
@@ -94,7 +94,7 @@ def parse_gathered(gathered: Harvest) -> Parsed:
     return Parsed(batch, segment_rows, gathered.letters, len(gathered.records))
 
 
-def _parts(gathered: Harvest) -> list[_Part]:
+def _parts(gathered: Gathered) -> list[_Part]:
     layouts = {layout: number for number, layout in enumerate(dict.fromkeys(gathered.layouts))}
     owner = record_of_array(gathered)
     layout_of_array = np.array([layouts[layout] for layout in gathered.layouts], np.int64)[owner]
@@ -122,7 +122,7 @@ def _part(arrays: Rows, tuples: TupleText, layout: TupleLayout) -> _Part:
     return _Part(arrays, tuples.counts, columns, examined.good, examined.bad)
 
 
-def _refuse(part: _Part, positions: TupleNumbers, gathered: Harvest) -> None:
+def _refuse(part: _Part, positions: TupleNumbers, gathered: Gathered) -> None:
     """Write dead letters for the bad tuples of `part`."""
     if part.bad is None:
         return

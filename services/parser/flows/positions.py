@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.parser.flows.harvest import Harvest
-from services.parser.flows.words import Rows
+from services.parser.flows.dictionary_columns import Rows
+from services.parser.flows.gathering import Gathered
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,23 +23,23 @@ class Origin:
     tuple_index: Rows
 
 
-def record_of_array(harvest: Harvest) -> Rows:
+def record_of_array(gathered: Gathered) -> Rows:
     """Return for each tuple array the number of its record."""
-    ends = np.array(harvest.array_ends, np.int64)
+    ends = np.array(gathered.array_ends, np.int64)
     return np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))
 
 
 class TupleNumbers:
     """Numbers of all tuples, given how many each array has."""
 
-    def __init__(self, harvest: Harvest, counts: Rows) -> None:
+    def __init__(self, gathered: Gathered, counts: Rows) -> None:
         self._counts = counts
-        self._record_of_array = record_of_array(harvest)
+        self._record_of_array = record_of_array(gathered)
         # With the end of the last one, so that records without arrays at the end have a place too.
         self._first_of_array = np.concatenate(([0], np.cumsum(counts)))
-        ends = np.array(harvest.array_ends, np.int64)
+        ends = np.array(gathered.array_ends, np.int64)
         first_of_record = self._first_of_array[np.concatenate(([0], ends[:-1]))[: len(ends)]]
-        self._index_shift = np.array(harvest.first_tuples, np.int64) - first_of_record
+        self._index_shift = np.array(gathered.first_tuples, np.int64) - first_of_record
 
     def of_arrays(self, arrays: Rows) -> Rows:
         """Number all tuples of these arrays, which are ascending."""

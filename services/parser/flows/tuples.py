@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from services.parser.flows.words import Rows
+from services.parser.flows.dictionary_columns import Rows
 
 _QUOTE: Final = ord('"')
 _BRACKET: Final = ord("[")
@@ -56,12 +56,12 @@ class TupleText:
 
     def lines(self) -> pa.BinaryArray:
         """Return the tuples as an array."""
-        # The text falls into pieces: gap, tuple, gap, tuple, ...
+        # The text falls into stretches: gap, tuple, gap, tuple, ...
         edges = np.zeros(2 * self.rows + 1, np.int32)
         edges[1::2] = self.bounds[0::2] + 1
         edges[2::2] = self.bounds[1::2]
-        pieces = pa.Array.from_buffers(pa.binary(), 2 * self.rows, [None, pa.py_buffer(edges), pa.py_buffer(self.text)])
-        return pieces.take(pa.array(np.arange(1, 2 * self.rows, 2)))
+        stretches = pa.Array.from_buffers(pa.binary(), 2 * self.rows, [None, pa.py_buffer(edges), pa.py_buffer(self.text)])
+        return stretches.take(pa.array(np.arange(1, 2 * self.rows, 2)))
 
 
 def tuple_text(arrays: list[msgspec.Raw]) -> TupleText:

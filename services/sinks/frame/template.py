@@ -81,10 +81,10 @@ class Template:
 
     def _between(self, values: Sequence[pa.ChunkedArray]) -> list[pa.ChunkedArray | str]:
         """Return texts and values in turn."""
-        pieces: list[pa.ChunkedArray | str] = []
+        parts: list[pa.ChunkedArray | str] = []
         for text, value in zip(self.texts, values, strict=False):
-            pieces += [text, value]
-        return [*pieces, self.texts[-1]]
+            parts += [text, value]
+        return [*parts, self.texts[-1]]
 
     def _joined(self, values: Sequence[str]) -> str:
         return "".join(text + value for text, value in zip(self.texts, (*values, ""), strict=True))

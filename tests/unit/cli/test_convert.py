@@ -24,7 +24,7 @@ from services.cli.convert import command as convert
 from services.cli.convert import input as convert_input
 from services.cli.convert import local_file
 from services.cli.convert.command import command
-from services.cli.convert.local_file import MAX_TRAILING_BYTES, CutText, text_pieces
+from services.cli.convert.local_file import MAX_TRAILING_BYTES, CutText, text_chunks
 from services.parser.flows.kernel import parse
 from tests.parser_oracle import rows_of
 from tests.samples import SAMPLES, TOTALS, document
@@ -293,7 +293,7 @@ class _FailingDisk(io.RawIOBase):
 def test_a_file_that_fails_while_it_is_read_keeps_what_was_read(pack: Callable[[bytes], bytes]) -> None:
     """What was read before comes out, then the reason."""
     data = pack(b"x" * 100_000)
-    *texts, last = text_pieces(io.BufferedReader(_FailingDisk(data[:-1])), 1000)
+    *texts, last = text_chunks(io.BufferedReader(_FailingDisk(data[:-1])), 1000)
     assert last == CutText("reading failed: Input/output error")
     assert b"".join(piece for piece in texts if isinstance(piece, bytes)).startswith(b"x" * 90_000)
 

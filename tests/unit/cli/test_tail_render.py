@@ -10,7 +10,7 @@ import pytest
 from libs.common.kafka.records import Inbound
 from libs.common.messages.dead_letters import DeadLetter, ErrorCode
 from libs.common.messages.headers import Headers
-from libs.common.messages.segments import Piece, Segment, SegmentFormat
+from libs.common.messages.segments import RecordPiece, Segment, SegmentFormat
 from libs.common.rows.formats.line import FlowLines
 from libs.common.rows.reading import reader_of
 from libs.common.rows.types.dead_letters import DEAD_LETTERS
@@ -62,8 +62,8 @@ def test_a_flow_has_its_keys_in_the_order_of_the_schema() -> None:
         assert keys == [name for name in FLOW_SCHEMA.names if name in keys]
 
 
-@pytest.mark.parametrize("piece", [None, Piece(1, 3, 20)])
-def test_a_segment_shows_where_it_stands(piece: Piece | None) -> None:
+@pytest.mark.parametrize("piece", [None, RecordPiece(1, 3, 20)])
+def test_a_segment_shows_where_it_stands(piece: RecordPiece | None) -> None:
     """Everything that its headers say is there, and which part of a cut record it is if it is one."""
     segment = Segment("a.b/logs/c", "g", 14, 17, 2, SegmentFormat.VNET, b"{}", piece)
     [shown] = lines(message(segment.data, segment.headers()), Output.JSON)

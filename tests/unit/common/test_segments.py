@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.errors import CodecError
-from libs.common.messages.segments import Piece, Segment, SegmentFormat
+from libs.common.messages.segments import RecordPiece, Segment, SegmentFormat
 
 OFFSETS = st.integers(0, 2**62)
 SEGMENTS = st.builds(
@@ -17,7 +17,7 @@ SEGMENTS = st.builds(
     ordinal=OFFSETS,
     format=st.sampled_from(SegmentFormat),
     data=st.binary(max_size=50),
-    piece=st.none() | st.builds(Piece, OFFSETS, OFFSETS, OFFSETS),
+    piece=st.none() | st.builds(RecordPiece, OFFSETS, OFFSETS, OFFSETS),
 )
 
 

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from libs.common.kafka.records import TopicPartition
 from libs.common.messages.blobs import BlobId
-from libs.common.work.lanes import LONGEST_REST_SECONDS, Answering, Lanes
+from libs.common.work.fair_queues import LONGEST_REST_SECONDS, Answering, FairQueues
 from services.ingest.pending import backlog as module
 from services.ingest.pending.backlog import Arrival, Backlog, PendingBlob
 from services.ingest.work import Announcement
@@ -125,7 +125,7 @@ TestBacklog = BacklogMachine.TestCase
 
 def test_an_account_that_does_not_answer_rests_and_leaves_threads_to_others() -> None:
     """After three failures an account waits; before that it is tried with one blob at a time; others are not held up."""
-    lanes = Lanes(concurrency=4)
+    lanes = FairQueues(concurrency=4)
     for number in range(10):
         lanes.put("dead", b"d%d" % number)
         lanes.put("live", b"l%d" % number)
@@ -221,7 +221,7 @@ def test_refused_blobs_leave_the_room_of_their_account_to_others(monkeypatch: py
 
 def test_an_account_rests_as_long_as_storage_asks_for() -> None:
     """Only our own steps have a limit."""
-    lanes = Lanes(concurrency=4)
+    lanes = FairQueues(concurrency=4)
     lanes.put("a", b"a")
     for _ in range(20):
         lanes.failed("a", 0.0, after=1.0)
@@ -238,5 +238,5 @@ def test_forgotten_blobs_leave_nothing_behind() -> None:
         if (pending := backlog.take()) is not None:
             backlog.put_off(pending, 1.0)
         backlog.forget([partition(0)])
-    assert backlog._lanes.waiting("s.e") == 0
-    assert not backlog._lanes._lane("s.e").queue
+    assert backlog._queues.waiting("s.e") == 0
+    assert not backlog._queues._queue_of("s.e").ready

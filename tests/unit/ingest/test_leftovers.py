@@ -8,7 +8,7 @@ from libs.common.kafka.records import TopicPartition
 from libs.common.messages.events import CheckpointStatus, Stream
 from libs.common.settings.kafka import TopicSettings
 from services.ingest.batch import Batch
-from services.ingest.cutting.plan import SizeLimits
+from services.ingest.cutting.window import SizeLimits
 from tests.blob_reading import Desk
 
 LIMITS = SizeLimits(segment=400, line=300, record=20_000)

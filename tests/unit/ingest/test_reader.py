@@ -11,7 +11,7 @@ import pytest
 
 from libs.common.azure.storage.api import BlobUnreadable, StorageUnavailable
 from libs.common.messages.events import CheckpointStatus, Stream
-from services.ingest.cutting.plan import SizeLimits
+from services.ingest.cutting.window import SizeLimits
 from services.ingest.work import GenerationEnd, ReadingTask, Skip
 from tests.blob_reading import Desk, assert_tiles, records_of, tuples_of
 

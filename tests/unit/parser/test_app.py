@@ -25,8 +25,8 @@ from libs.common.settings import Settings
 from libs.common.settings.kafka import KafkaSettings
 from libs.common.settings.parser import ParserSettings
 from services.parser import app
-from services.parser.app import FlowParser, ResultTopics, pieces, slices
-from services.parser.flows import harvest
+from services.parser.app import FlowParser, ResultTopics, portions, slices
+from services.parser.flows import gathering
 from services.parser.flows.kernel import parse
 from services.parser.main import build
 from services.parser.quarantine import Quarantine, Register
@@ -112,7 +112,7 @@ def test_pieces_tile_what_is_cut_and_are_bounded(found: list[tuple[int, int]]) -
     messages = sorted(found, key=itemgetter(0))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(app, "PARSE_BYTES", 20)
-        cuts = list(pieces(messages))
+        cuts = list(portions(messages))
     assert [messages[n] for cut in cuts for n in range(cut.start, cut.stop)] == messages
     assert all(sum(size for _, size in messages[cut][:-1]) < 20 for cut in cuts)
 
@@ -205,7 +205,7 @@ def test_more_dead_letters_than_can_be_held_stop_the_service_before_they_are_mad
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(app, "MOST_LETTERS", 500)
-        patch.setattr(harvest, "DeadLetter", make)
+        patch.setattr(gathering, "DeadLetter", make)
         with pytest.raises(DeadLetterLimit, match="dead_letter_limit to 1"):
             flow_parser().handle([message(0, 0, Segment("a.b/c", "g", 0, len(data), 0, SegmentFormat.RECORDS, data))])
     assert len(made) == 500

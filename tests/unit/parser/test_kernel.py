@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pytest
 
 from libs.common.messages.dead_letters import ErrorCode
-from libs.common.messages.segments import Piece, Segment, SegmentFormat
+from libs.common.messages.segments import RecordPiece, Segment, SegmentFormat
 from libs.common.rows import row_text
 from libs.common.rows.formats import csv as csv_text
 from libs.common.rows.formats.csv import csv_lines
@@ -351,7 +351,7 @@ def test_pieces_of_a_record_have_the_identity_of_the_whole() -> None:
     whole = parse([segment(b"," + json.dumps(vnet(GOOD, GOOD, "bad", GOOD)).encode(), start=50)])
     cut = [(0, (GOOD, GOOD)), (2, ("bad", GOOD))]
     pieces = [
-        segment(b"," + json.dumps(vnet(*tuples)).encode(), start=50, piece=Piece(number, 2, first))
+        segment(b"," + json.dumps(vnet(*tuples)).encode(), start=50, piece=RecordPiece(number, 2, first))
         for number, (first, tuples) in enumerate(cut)
     ]
     parsed = parse(pieces)

@@ -20,7 +20,7 @@ A_SLICE = 4_096
 
 def operations(flows: pa.Table) -> list[Any]:
     """Make what is sent to Elasticsearch."""
-    return list(ElasticsearchSink(ElasticsearchSettings(), FLOWS)._pieces(0, flows))
+    return list(ElasticsearchSink(ElasticsearchSettings(), FLOWS)._portions(0, flows))
 
 
 def documents(flows: pa.Table) -> list[Any]:

@@ -45,7 +45,7 @@ _READ_SECONDS = 20.0
 _TIMEOUT = urllib3.Timeout(connect=5.0, read=_READ_SECONDS)
 # The timeout is one of silence; what comes slower than this, for longer than that, is given up as well.
 _SLOWEST_BYTES_PER_SECOND = 16_384
-_PIECE_BYTES = 65_536
+_CHUNK_BYTES = 65_536
 _MOST_OF_AN_ERROR = 65_536
 
 
@@ -161,11 +161,11 @@ class StorageService:
             raise Transient(f"{self._alias}: {self._pool.host}:{self._pool.port} does not respond: {_short(error)}") from error
 
     def _body(self, response: urllib3.BaseHTTPResponse, most: int) -> bytes:
-        """Read the body as it comes, each piece with one receive, so that the clock is looked at between any two."""
-        begun, received, pieces = self._clock(), 0, []
-        while piece := response.read1(_PIECE_BYTES):
-            pieces.append(piece)
-            received += len(piece)
+        """Read the body as it comes, each chunk with one receive, so that the clock is looked at between any two."""
+        begun, received, chunks = self._clock(), 0, []
+        while chunk := response.read1(_CHUNK_BYTES):
+            chunks.append(chunk)
+            received += len(chunk)
             if received > most:
                 response.close()
                 raise Transient(f"{self._alias}: the response from storage exceeds {most} bytes")
@@ -173,7 +173,7 @@ class StorageService:
             if seconds > _READ_SECONDS + received / _SLOWEST_BYTES_PER_SECOND:
                 response.close()
                 raise Transient(f"{self._alias}: storage sends too slowly: {received} bytes in {seconds:.0f} s")
-        return b"".join(pieces)
+        return b"".join(chunks)
 
 
 class BlobService(StorageService):

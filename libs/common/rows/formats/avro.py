@@ -61,20 +61,20 @@ class AvroRows:
         return [self._datum(row) for row in plain.to_pylist()]
 
     def _datum(self, row: dict[str, Any]) -> bytes:
-        pieces = [self._mark]
-        out: Any = _Written(pieces)
+        parts = [self._mark]
+        out: Any = _Written(parts)
         fastavro.schemaless_writer(out, self._schema, row)
-        return b"".join(pieces)
+        return b"".join(parts)
 
 
 @dataclass(frozen=True, slots=True)
 class _Written:
     """What is written to, so far as the library needs a file."""
 
-    pieces: list[bytes]
+    parts: list[bytes]
 
     def write(self, data: bytes) -> None:
-        self.pieces.append(bytes(data))
+        self.parts.append(bytes(data))
 
 
 def _mark(schema: dict[str, Any]) -> bytes:

@@ -18,10 +18,10 @@ from libs.common.errors import ConfigError
 from libs.common.rows.formats.avro import AvroRows
 from libs.common.rows.formats.csv import csv_rows
 from libs.common.rows.formats.ecs import ecs_columns
-from libs.common.rows.formats.json import document_pieces
+from libs.common.rows.formats.json import document_text
 from libs.common.rows.formats.line import FlowLines, RowLines
-from libs.common.rows.formats.otel import otel_pieces
-from libs.common.rows.row_text import Piece, RowText
+from libs.common.rows.formats.otel import otel_text
+from libs.common.rows.row_text import RowText, TextColumn
 from libs.common.rows.row_type import RowType
 from libs.common.rows.shape import Shape
 from libs.common.rows.types.flows import FLOWS
@@ -53,14 +53,14 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Documents:
-    """Rows as JSON: also as the pieces of a longer text, for destinations that take many documents at once."""
+    """Rows as JSON: also as the text columns of a longer text, for destinations that take many documents at once."""
 
-    pieces: Callable[[pa.Table], list[Piece]]
+    text_columns: Callable[[pa.Table], list[TextColumn]]
     content_type: str = _JSON
 
     def encode(self, rows: pa.Table) -> Sequence[bytes]:
         """Return one document a row."""
-        slices = RowText(self.pieces(rows), rows.num_rows).slices()
+        slices = RowText(self.text_columns(rows), rows.num_rows).slices()
         return [document for some in slices for document in some.cast(pa.binary()).to_pylist()]
 
 
@@ -135,17 +135,17 @@ def time_first(shape: Shape, row_type: RowType) -> Shape:
     return replace(shape, columns=tuple(shape.columns[at] for at in order), names=tuple(shape.names[at] for at in order))
 
 
-def _json(shape: Shape, rows: pa.Table) -> list[Piece]:
-    return document_pieces(shape.apply(rows))
+def _json(shape: Shape, rows: pa.Table) -> list[TextColumn]:
+    return document_text(shape.apply(rows))
 
 
-def _ecs(row_type: RowType, kept: frozenset[str], rows: pa.Table) -> list[Piece]:
+def _ecs(row_type: RowType, kept: frozenset[str], rows: pa.Table) -> list[TextColumn]:
     added = {f"blobtide.{name}": rows.column(name) for name in _added(rows.column_names, row_type)}
-    return document_pieces(pa.table({**ecs_columns(_without_others(rows, kept)), **added}))
+    return document_text(pa.table({**ecs_columns(_without_others(rows, kept)), **added}))
 
 
-def _otel(row_type: RowType, kept: frozenset[str], rows: pa.Table) -> list[Piece]:
-    return otel_pieces(row_type, _without_others(rows, kept))
+def _otel(row_type: RowType, kept: frozenset[str], rows: pa.Table) -> list[TextColumn]:
+    return otel_text(row_type, _without_others(rows, kept))
 
 
 def _kept(shape: Shape, row_type: RowType, form: Format) -> frozenset[str]:

@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from libs.common.rows.row_text import Bools, Ints, Piece, RowText, Words, distinct, numbers, when, where
+from libs.common.rows.row_text import Bools, CodedTexts, Ints, RowText, TextColumn, distinct, numbers, when, where
 
 _BYTE_BITS: Final = 8
 _A_SECOND: Final = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
@@ -49,7 +49,7 @@ def json_documents(columns: Mapping[str, pa.Array | pa.ChunkedArray]) -> pa.Chun
         ValueError: if one name is both a value and an object (``a`` and ``a.b``).
     """
     table = pa.table(list(columns.values()), names=list(columns))
-    return pa.chunked_array(RowText(document_pieces(table), table.num_rows).slices(), type=pa.string())
+    return pa.chunked_array(RowText(document_text(table), table.num_rows).slices(), type=pa.string())
 
 
 def json_lines(table: pa.Table, *, nested: bool = False) -> bytes:
@@ -59,12 +59,12 @@ def json_lines(table: pa.Table, *, nested: bool = False) -> bytes:
         TypeError: if a column is of a type that `json_documents` does not take.
     """
     columns: _Tree = {name: _combined(table, name) for name in table.column_names}
-    pieces = document_pieces(table) if nested else _object(columns, table.num_rows)
-    return b"".join(text_bytes(lines).data for lines in RowText([*pieces, "\n"], table.num_rows).slices())
+    texts = document_text(table) if nested else _object(columns, table.num_rows)
+    return b"".join(text_bytes(lines).data for lines in RowText([*texts, "\n"], table.num_rows).slices())
 
 
-def document_pieces(table: pa.Table) -> list[Piece]:
-    """Return the pieces of the documents of `json_documents`, to be put into a longer text a row. Raises as that does."""
+def document_text(table: pa.Table) -> list[TextColumn]:
+    """Return the texts of the documents of `json_documents`, to be put into a longer text a row. Raises as that does."""
     tree: _Tree = {}
     for name in table.column_names:
         _insert(tree, tuple(name.split(".")), _combined(table, name))
@@ -105,13 +105,13 @@ def _insert(tree: _Tree, path: tuple[str, ...], column: pa.Array) -> None:
 # --- Objects ---
 
 
-def _object(tree: _Tree, rows: int) -> list[Piece]:
+def _object(tree: _Tree, rows: int) -> list[TextColumn]:
     return ["{", *_members(tree, rows)[0], "}"]
 
 
-def _members(tree: _Tree, rows: int) -> tuple[list[Piece], Bools]:
-    """Return the pieces of what stands between the braces of an object, and the rows in which that is anything."""
-    pieces: list[Piece] = []
+def _members(tree: _Tree, rows: int) -> tuple[list[TextColumn], Bools]:
+    """Return the texts of what stands between the braces of an object, and the rows in which that is anything."""
+    texts: list[TextColumn] = []
     any_before = np.zeros(rows, np.bool_)
     for name, node in tree.items():
         comma = "," if any_before.all() else ""
@@ -120,19 +120,19 @@ def _members(tree: _Tree, rows: int) -> tuple[list[Piece], Bools]:
             inner, present = _members(node, rows)
             own = [when(f"{key}{{", present), *inner, when("}", present)]
         else:
-            own, present = value_pieces(key, node)
+            own, present = value_text(key, node)
         if not comma:
-            pieces.append(when(",", any_before & present))
-        pieces += own
+            texts.append(when(",", any_before & present))
+        texts += own
         any_before |= present
-    return pieces, any_before
+    return texts, any_before
 
 
 # --- Values ---
 
 
-def value_pieces(key: str, column: pa.Array) -> tuple[list[Piece], Bools]:
-    """Return the pieces of ``key`` and JSON value, nothing where it is null, and the rows in which it is not.
+def value_text(key: str, column: pa.Array) -> tuple[list[TextColumn], Bools]:
+    """Return the texts of ``key`` and JSON value, nothing where it is null, and the rows in which it is not.
 
     Raises:
         TypeError: if the column has a type that has no JSON text here.
@@ -159,17 +159,17 @@ def _is_often_the_same(kind: pa.DataType) -> bool:
     )
 
 
-def _words(key: str, column: pa.DictionaryArray) -> tuple[list[Piece], Bools]:
+def _words(key: str, column: pa.DictionaryArray) -> tuple[list[TextColumn], Bools]:
     texts = ["" if text is None else key + text for text in _texts(column.dictionary)]
     codes = _integers(column.indices).astype(np.uint32)
     if column.indices.null_count:
         codes = np.where(_present(column), codes, np.uint32(len(texts)))
         texts.append("")
     present = np.array([bool(text) for text in texts], np.bool_)
-    return [Words(texts, codes)], present[codes]
+    return [CodedTexts(texts, codes)], present[codes]
 
 
-def _time(key: str, column: pa.Array, present: Bools) -> list[Piece]:
+def _time(key: str, column: pa.Array, present: Bools) -> list[TextColumn]:
     """Return seconds and what is behind them as words: a batch has few of either, though many times."""
     unit = column.type.unit
     seconds, parts = np.divmod(_integers(column), _A_SECOND[unit])
@@ -177,7 +177,7 @@ def _time(key: str, column: pa.Array, present: Bools) -> list[Piece]:
     rest, of_part = distinct(parts)
     texts = [f'{key}"{text}' for text in _second_texts(whole)]
     ends = [f'{_FRACTION[unit](value)}Z"' for value in rest.tolist()]
-    return [where(present, Words(texts, of_second)), where(present, Words(ends, of_part))]
+    return [where(present, CodedTexts(texts, of_second)), where(present, CodedTexts(ends, of_part))]
 
 
 def _texts(values: pa.Array) -> list[str | None]:

@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from libs.common.rows.formats.ecs import ecs_columns
-from libs.common.rows.formats.json import value_pieces
-from libs.common.rows.row_text import Bools, Numbers, Piece, when
+from libs.common.rows.formats.json import value_text
+from libs.common.rows.row_text import Bools, Numbers, TextColumn, when
 from libs.common.rows.row_type import RowType
 from libs.common.rows.types.flows import FLOWS
 
@@ -49,8 +49,8 @@ _SAID: Final = frozenset(
 )
 
 
-def otel_pieces(row_type: RowType, rows: pa.Table) -> list[Piece]:
-    """Return the pieces of one request a row."""
+def otel_text(row_type: RowType, rows: pa.Table) -> list[TextColumn]:
+    """Return the text columns of one request a row."""
     attributes = (
         _of_flows(rows) if row_type is FLOWS else {f"blobtide.{name}": rows.column(name) for name in _own(row_type, rows)}
     )
@@ -79,27 +79,27 @@ def _of_flows(flows: pa.Table) -> dict[str, pa.ChunkedArray | pa.Array]:
     }
 
 
-def _nanoseconds(times: pa.ChunkedArray) -> list[Piece]:
+def _nanoseconds(times: pa.ChunkedArray) -> list[TextColumn]:
     values = times.cast(pa.int64()).to_numpy()
     zeros = _ZEROS[times.type.unit]
     positive = values > 0  # OTLP has no times before 1970
     return [Numbers(np.maximum(values, 0), np.ones(len(values), np.bool_)), when(zeros, positive)]
 
 
-def _attributes(columns: Mapping[str, pa.ChunkedArray | pa.Array], rows: int) -> list[Piece]:
-    pieces: list[Piece] = []
+def _attributes(columns: Mapping[str, pa.ChunkedArray | pa.Array], rows: int) -> list[TextColumn]:
+    texts: list[TextColumn] = []
     any_before = np.zeros(rows, np.bool_)
     for name, column in columns.items():
         own, present = _attribute(name, _combined(column))
-        pieces += [when(",", any_before & present), *own]
+        texts += [when(",", any_before & present), *own]
         any_before |= present
-    return pieces
+    return texts
 
 
-def _attribute(name: str, column: pa.Array) -> tuple[list[Piece], Bools]:
+def _attribute(name: str, column: pa.Array) -> tuple[list[TextColumn], Bools]:
     kind, is_text = _kind(column.type)
     quote = '"' if is_text else ""
-    inner, present = value_pieces(f'{{"key":{encode_basestring(name)},"value":{{"{kind}":{quote}', column)
+    inner, present = value_text(f'{{"key":{encode_basestring(name)},"value":{{"{kind}":{quote}', column)
     return [*inner, when(f"{quote}}}}}", present)], present
 
 

@@ -12,10 +12,10 @@ from typing import Final
 import msgspec
 import pyarrow as pa
 
+from services.parser.flows.dictionary_columns import mapped, recoded
 from services.parser.flows.formats import nsg
 from services.parser.flows.formats.layout import COUNTERS, DIRECTIONS, ENDPOINTS, Columns, FieldKind, TupleLayout
 from services.parser.flows.groups import Name, TupleArrays
-from services.parser.flows.words import mapped, recoded
 
 CATEGORY: Final = "FlowLogFlowEvent"
 VERSION: Final = 4

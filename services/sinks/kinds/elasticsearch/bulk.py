@@ -20,7 +20,7 @@ from libs.common.errors import CodecError, ConfigError, Retry
 from libs.common.http.client import Answer, HttpClient, Request
 from libs.common.messages.dead_letters import ErrorCode
 from libs.common.rows.formats.json import text_bytes
-from libs.common.rows.row_text import Piece, Words
+from libs.common.rows.row_text import CodedTexts, TextColumn
 from services.sinks.kinds.elasticsearch.bulk_reply import (
     FILTER_PATH,
     DocumentResult,
@@ -76,9 +76,9 @@ class BulkLimits:
     attempts: int = 4
 
 
-def operation_pieces(index: pa.DictionaryArray, ids: Sequence[Piece], documents: Sequence[Piece]) -> list[Piece]:
-    """Return the pieces of one ``_bulk`` operation a document: action line and document line."""
-    names = Words(index.dictionary.to_pylist(), index.indices.to_numpy().astype(np.uint32))
+def operation_text(index: pa.DictionaryArray, ids: Sequence[TextColumn], documents: Sequence[TextColumn]) -> list[TextColumn]:
+    """Return the text columns of one ``_bulk`` operation a document: action line and document line."""
+    names = CodedTexts(index.dictionary.to_pylist(), index.indices.to_numpy().astype(np.uint32))
     return ['{"create":{"_index":"', names, '","_id":"', *ids, '"}}\n', *documents, "\n"]
 
 

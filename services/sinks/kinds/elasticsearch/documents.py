@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from libs.common.errors import ConfigError
 from libs.common.rows.formats.encoders import Format, documents_for
-from libs.common.rows.formats.json import document_pieces
-from libs.common.rows.row_text import Piece
+from libs.common.rows.formats.json import document_text
+from libs.common.rows.row_text import TextColumn
 from libs.common.rows.row_type import RowType
 from libs.common.rows.shape import Shape
 from libs.common.rows.types.flows import FLOWS
@@ -42,9 +42,9 @@ class Documents:
         """What the index template declares."""
         return self._fields
 
-    def pieces(self, rows: pa.Table) -> list[Piece]:
-        """Return the pieces of one document a row."""
-        return document_pieces(self._shape.apply(rows)) if self._ecs is None else self._ecs.pieces(rows)
+    def text_columns(self, rows: pa.Table) -> list[TextColumn]:
+        """Return the text columns of one document a row."""
+        return document_text(self._shape.apply(rows)) if self._ecs is None else self._ecs.text_columns(rows)
 
 
 def _with_timestamp(shape: Shape, row_type: RowType) -> Shape:

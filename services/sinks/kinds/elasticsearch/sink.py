@@ -44,7 +44,7 @@ from services.sinks.frame.contract import Outcome, Part, RejectedRow, Sink
 from services.sinks.frame.kind import Promise
 from services.sinks.frame.login import LoginSettings
 from services.sinks.frame.settings import DocumentBatchSettings, SinkSettings
-from services.sinks.kinds.elasticsearch.bulk import BulkLimits, BulkWriter, Delivered, operation_pieces
+from services.sinks.kinds.elasticsearch.bulk import BulkLimits, BulkWriter, Delivered, operation_text
 from services.sinks.kinds.elasticsearch.documents import Documents
 from services.sinks.kinds.elasticsearch.index import DailyIndexes, DataStream, template
 
@@ -177,12 +177,12 @@ class ElasticsearchSink(Sink):
         """Create the documents that are not there yet."""
         delivered = Delivered()
         rejected: list[RejectedRow] = []
-        pieces = (piece for number, part in enumerate(parts) for piece in self._pieces(number, part.rows))
-        for piece, result in self._in_flight(pieces):
+        portions = (portion for number, part in enumerate(parts) for portion in self._portions(number, part.rows))
+        for portion, result in self._in_flight(portions):
             delivered.add(result)
             refused = (*result.refused, *result.unclear)
-            rejected += [RejectedRow(piece.part, int(piece.rows[r.row]), r.code, r.reason) for r in refused]
-            rejected += [RejectedRow(piece.part, int(row), ErrorCode.REFUSED, _OUTSIDE) for row in piece.outside]
+            rejected += [RejectedRow(portion.part, int(portion.rows[r.row]), r.code, r.reason) for r in refused]
+            rejected += [RejectedRow(portion.part, int(row), ErrorCode.REFUSED, _OUTSIDE) for row in portion.outside]
         if self._settings.dead_letter_limit < 1:
             _refuse_to_judge(delivered)
         return Outcome(delivered.written, delivered.already_there, tuple(rejected))
@@ -200,7 +200,7 @@ class ElasticsearchSink(Sink):
             self._client.close()
             self._client = None
 
-    def _pieces(self, number: int, table: pa.Table) -> Iterator[_Portion]:
+    def _portions(self, number: int, table: pa.Table) -> Iterator[_Portion]:
         """Make operations, a bounded number at a time; what can be derived once a part is."""
         index = self._target.names(table.column(self._row_type.time).combine_chunks())
         inside = index.is_valid()
@@ -209,8 +209,8 @@ class ElasticsearchSink(Sink):
             outside = np.flatnonzero(~inside.to_numpy(zero_copy_only=False))
             yield _Portion(number, rows[:0], _NO_OPERATIONS, outside)
             table, index = table.filter(inside), index.drop_null()
-        ids = Identities.of(table, self._row_type.position).pieces()
-        text = RowText(operation_pieces(index, ids, self._documents.pieces(table)), len(rows))
+        ids = Identities.of(table, self._row_type.position).text_columns()
+        text = RowText(operation_text(index, ids, self._documents.text_columns(table)), len(rows))
         slices = text.slices()
         start = 0
         while operations := list(islice(slices, _SLICES)):
@@ -218,13 +218,13 @@ class ElasticsearchSink(Sink):
             yield _Portion(number, rows[start:stop], pa.chunked_array(operations), rows[:0])
             start = stop
 
-    def _in_flight(self, pieces: Iterator[_Portion]) -> Iterator[tuple[_Portion, Delivered]]:
-        """Write pieces, a few at the same time; when one fails, wait for the others and raise."""
+    def _in_flight(self, portions: Iterator[_Portion]) -> Iterator[tuple[_Portion, Delivered]]:
+        """Write portions, a few at the same time; when one fails, wait for the others and raise."""
         writer, threads = self._opened()
         waiting: deque[tuple[_Portion, Future[Delivered]]] = deque()
         try:
-            for piece in pieces:
-                waiting.append((piece, threads.submit(writer.write, piece.operations)))
+            for portion in portions:
+                waiting.append((portion, threads.submit(writer.write, portion.operations)))
                 if len(waiting) >= self._settings.in_flight:
                     done, future = waiting.popleft()
                     yield done, self._result(future)

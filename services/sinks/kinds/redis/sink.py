@@ -218,7 +218,7 @@ class RedisSink(Sink):
 
     def _documents(self, rows: pa.Table) -> Iterator[pa.Array]:
         """Make JSON of the rows, a bounded number at a time."""
-        return RowText(self._json.pieces(rows), rows.num_rows).slices()
+        return RowText(self._json.text_columns(rows), rows.num_rows).slices()
 
     def _calls(self, part: Part) -> Iterator[list[StreamRows]]:
         """Cut the rows into calls of the script, a bounded number at a time."""

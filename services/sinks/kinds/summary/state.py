@@ -1,6 +1,6 @@
 """The summary's memory of one shard, in its SQLite database: sums of open minutes, sockets with their sessions, and the clock.
 
-What a write adds up is put down as it is, one piece a minute and one of sockets, in the transaction of the write: no row of
+What a write adds up is put down as it is, one part a minute and one of sockets, in the transaction of the write: no row of
 the database is a socket's. Pieces are merged when somebody wants to know: a minute when it closes, sockets when the table is
 printed, and both when there are so many rows that merging is worth while.
 
@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from services.sinks.kinds.summary.fold import COUNTS, MINUTE_MS, SESSIONS, SUMS, Folded, merge_sessions, merge_sums
-from services.sinks.kinds.summary.pieces import Pieces, take_over
+from services.sinks.kinds.summary.partial_tables import PartialTable, take_over
 
 _ROWS_AT_ONCE: Final = 20_000
 _FUTURE_MS: Final = 300_000
@@ -73,8 +73,8 @@ class SummaryState:
     def __init__(self, database: sqlite3.Connection, bounds: Bounds) -> None:
         self._database = database
         self._bounds = bounds
-        self._sums = Pieces(database, "minute_sums", SUMS)
-        self._sockets = Pieces(database, "socket_sums", SESSIONS)
+        self._sums = PartialTable(database, "minute_sums", SUMS)
+        self._sockets = PartialTable(database, "socket_sums", SESSIONS)
 
     def create(self) -> None:
         """Create the tables unless they are there; take over what an older version left. The one call that commits."""

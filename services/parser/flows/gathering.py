@@ -13,7 +13,7 @@ import numpy as np
 
 from libs.common.framing.encoding import utf16_of
 from libs.common.messages.dead_letters import DeadLetter, ErrorCode
-from libs.common.messages.segments import Piece, Segment, SegmentFormat
+from libs.common.messages.segments import RecordPiece, Segment, SegmentFormat
 from services.parser.flows.formats.layout import TupleLayout
 from services.parser.flows.framing import NOT_JSON, children, first_record, frame
 from services.parser.flows.groups import TupleArrays
@@ -24,7 +24,7 @@ MAX_ENVELOPES: Final = 16
 """Envelopes inside each other; Azure's own printed sample has two."""
 
 LONE_FORMATS: Final = frozenset({SegmentFormat.VNET, SegmentFormat.NSG, SegmentFormat.RECORDS})
-_WHOLE = Piece(0, 1, 0)
+_WHOLE = RecordPiece(0, 1, 0)
 _UTF_16: Final = "UTF-16 text: flow logs must be UTF-8; rewrite the blob as UTF-8, or read it with `blobtide convert`"
 _CATEGORY = b'"category"'
 _ARRAY: Final = re.compile(rb"\[\s*+\{")
@@ -48,7 +48,7 @@ class TooManyLetters(Exception):
         self.letters = letters
 
 
-def give_up(gathered: Harvest) -> None:
+def give_up(gathered: Gathered) -> None:
     """Raise `TooManyLetters`."""
     raise TooManyLetters(gathered.letters)
 
@@ -61,14 +61,14 @@ class Bound:
     """How many dead letters are held at once, and what is done before there are more; it may take them away."""
 
     letters: float = math.inf
-    reached: Callable[[Harvest], None] = give_up
+    reached: Callable[[Gathered], None] = give_up
 
 
 NO_BOUND: Final = Bound()
 
 
 @dataclass(slots=True)
-class Harvest:
+class Gathered:
     """Records and tuple arrays in order of segments, and the dead letters so far.
 
     `segment_of`, `offsets`, `layouts`, `first_tuples` and `array_ends` have one entry a record; the last is how many tuple
@@ -188,13 +188,13 @@ class Harvest:
             self._add_value(number, offset + position, child, envelopes - 1)
 
 
-def harvest(segments: Sequence[Segment], source_of: SourceOf, bound: Bound = NO_BOUND) -> Harvest:
+def gather(segments: Sequence[Segment], source_of: SourceOf, bound: Bound = NO_BOUND) -> Gathered:
     """Gather the records of `segments`.
 
     Raises:
         TooManyLetters: if more would become dead letters than `bound` allows.
     """
-    result = Harvest(segments, source_of, bound=bound)
+    result = Gathered(segments, source_of, bound=bound)
     for number in range(len(segments)):
         result.add_segment(number)
     return result

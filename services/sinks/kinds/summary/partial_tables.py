@@ -1,7 +1,7 @@
-"""Tables in an SQLite database, put down in pieces: as they come, and later merged. One row of the database is one piece.
+"""Tables in an SQLite database, put down in parts: as they come, and later merged. One row of the database is one part.
 
-A piece is an Arrow stream, compressed: SQLite writes it twice, which would cost more than compression does.
-Pieces of a *kind* (a minute, for instance) are read in the order in which they came.
+A part is an Arrow stream, compressed: SQLite writes it twice, which would cost more than compression does.
+Parts of a *kind* (a minute, for instance) are read in the order in which they came.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import pyarrow as pa
 from libs.common.errors import CodecError
 from services.sinks.kinds.summary.fold import COUNTS, SESSION, SESSIONS, SOCKET, SUMS, TOTALS
 
-_PIECE_ROWS: Final = 20_000
+_PART_ROWS: Final = 20_000
 _COMPRESSED: Final = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
 @dataclass(frozen=True, slots=True)
-class Pieces:
-    """One table in pieces. Calls never commit; the caller's transaction does."""
+class PartialTable:
+    """One table in parts. Calls never commit; the caller's transaction does."""
 
     database: sqlite3.Connection
     name: str
@@ -40,12 +40,12 @@ class Pieces:
         self._insert(kind, table, merged=False)
 
     def replace(self, kind: int, table: pa.Table) -> None:
-        """Let `table` stand for all pieces of a kind."""
+        """Let `table` stand for all parts of a kind."""
         self.remove(kind)
         self._insert(kind, table, merged=True)
 
     def remove(self, kind: int) -> None:
-        """Remove all pieces of a kind."""
+        """Remove all parts of a kind."""
         self.database.execute(f"DELETE FROM {self.name} WHERE kind = ?", (kind,))  # noqa: S608 - the name is ours
 
     def kinds(self) -> list[int]:
@@ -53,33 +53,33 @@ class Pieces:
         return [kind for (kind,) in self.database.execute(f"SELECT DISTINCT kind FROM {self.name} ORDER BY kind")]  # noqa: S608
 
     def rows(self, *, merged: bool) -> int:
-        """Count the rows of all pieces that were, or were not, put down by `replace`."""
+        """Count the rows of all parts that were, or were not, put down by `replace`."""
         counted = self.database.execute(f"SELECT sum(rows) FROM {self.name} WHERE merged = ?", (merged,))  # noqa: S608
         count: int | None = counted.fetchone()[0]
         return count or 0
 
     def read(self, kind: int) -> pa.Table:
-        """Return all rows of a kind. Raises CodecError if a piece is not what was put down."""
+        """Return all rows of a kind. Raises CodecError if a part is not what was put down."""
         bodies = self.database.execute(f"SELECT body FROM {self.name} WHERE kind = ? ORDER BY number", (kind,))  # noqa: S608
         try:
-            pieces = [_decoded(body) for (body,) in bodies]
+            parts = [_decoded(body) for (body,) in bodies]
         except (pa.ArrowException, OSError) as error:
-            raise CodecError(f"a piece of {self.name} is damaged: {error}") from error
-        return pa.concat_tables(pieces) if pieces else self.schema.empty_table()
+            raise CodecError(f"a part of {self.name} is damaged: {error}") from error
+        return pa.concat_tables(parts) if parts else self.schema.empty_table()
 
     def _insert(self, kind: int, table: pa.Table, *, merged: bool) -> None:
-        for start in range(0, len(table), _PIECE_ROWS):
-            piece = table.slice(start, _PIECE_ROWS)
+        for start in range(0, len(table), _PART_ROWS):
+            part = table.slice(start, _PART_ROWS)
             self.database.execute(
                 f"INSERT INTO {self.name} (kind, merged, rows, body) VALUES (?, ?, ?, ?)",  # noqa: S608
-                (kind, merged, len(piece), _encoded(piece)),
+                (kind, merged, len(part), _encoded(part)),
             )
 
 
-def _encoded(piece: pa.Table) -> memoryview:
+def _encoded(part: pa.Table) -> memoryview:
     out = pa.BufferOutputStream()
-    with pa.ipc.new_stream(out, piece.schema, options=_COMPRESSED) as writer:
-        writer.write_table(piece)
+    with pa.ipc.new_stream(out, part.schema, options=_COMPRESSED) as writer:
+        writer.write_table(part)
     return memoryview(out.getvalue())
 
 
@@ -88,10 +88,10 @@ def _decoded(body: bytes) -> pa.Table:
         return reader.read_all()
 
 
-def take_over(database: sqlite3.Connection, sums: Pieces, sockets: Pieces) -> None:
-    """Move what version 0.1.0 of the state held, a row a socket in ``open_minute`` and ``socket``, to pieces.
+def take_over(database: sqlite3.Connection, sums: PartialTable, sockets: PartialTable) -> None:
+    """Move what version 0.1.0 of the state held, a row a socket in ``open_minute`` and ``socket``, to parts.
 
-    It is added to the pieces that are there: somebody may have gone back to that version for a while.
+    It is added to the parts that are there: somebody may have gone back to that version for a while.
     """
     if _exists(database, "open_minute"):
         for (minute,) in database.execute("SELECT DISTINCT minute FROM open_minute").fetchall():
@@ -111,7 +111,7 @@ def _exists(database: sqlite3.Connection, table: str) -> bool:
 
 def _table(rows: sqlite3.Cursor, schema: pa.Schema) -> pa.Table:
     batches = []
-    while some := rows.fetchmany(_PIECE_ROWS):
+    while some := rows.fetchmany(_PART_ROWS):
         columns = [pa.array(values, field.type) for values, field in zip(zip(*some, strict=True), schema, strict=True)]
         batches.append(pa.RecordBatch.from_arrays(columns, schema=schema))
     return pa.Table.from_batches(batches, schema)

@@ -1,4 +1,4 @@
-"""Which blob is read next: one lane an account, round robin between lanes and within each, so that nobody waits for ever. Pure.
+"""Which blob is next: one queue an account, round robin between queues and within each, so that nobody waits for ever. Pure.
 
 An account that fails is tried with one blob at a time; after three failures in a row it rests, longer each time. Several
 accounts share the slots so that one that hangs leaves some to the others. What an account refuses is no failure of it: only
@@ -31,8 +31,8 @@ class Answering(StrEnum):
 
 
 @dataclass(slots=True)
-class _Lane:
-    queue: deque[bytes] = field(default_factory=deque)
+class _AccountQueue:
+    ready: deque[bytes] = field(default_factory=deque)
     later: list[tuple[float, bytes]] = field(default_factory=list)  # heap of (due, key)
     running: int = 0
     failures: int = 0  # in a row
@@ -42,107 +42,107 @@ class _Lane:
 
     def wake(self, now: float) -> None:
         while self.later and self.later[0][0] <= now:
-            self.queue.append(heappop(self.later)[1])
+            self.ready.append(heappop(self.later)[1])
 
 
-class Lanes:
+class FairQueues:
     """Queues of keys. Every key that was taken must be given back with `succeeded`, `failed` or `release`, once."""
 
     def __init__(self, concurrency: int) -> None:
         self._concurrency = concurrency
-        self._lanes: dict[str, _Lane] = {}
+        self._queues: dict[str, _AccountQueue] = {}
         self._turns: deque[str] = deque()
 
     def put(self, account: str, key: bytes) -> None:
         """Append `key`."""
-        self._lane(account).queue.append(key)
+        self._queue_of(account).ready.append(key)
 
     def put_later(self, account: str, key: bytes, due: float) -> None:
         """Append `key` when the time `due` has come."""
-        heappush(self._lane(account).later, (due, key))
+        heappush(self._queue_of(account).later, (due, key))
 
     def take(self, now: float, admits: Callable[[str], bool] = lambda _: True) -> bytes | None:
         """Return the next key that may be worked on now, of an account that `admits` lets begin another."""
-        if sum(lane.running for lane in self._lanes.values()) >= 2 * self._concurrency:
+        if sum(queue.running for queue in self._queues.values()) >= 2 * self._concurrency:
             return None
         for _ in range(len(self._turns)):
             self._turns.rotate(-1)
-            lane = self._lanes[self._turns[-1]]
-            lane.wake(now)
-            ready = lane.queue and lane.rests_until <= now and lane.running < self._share(lane)
+            queue = self._queues[self._turns[-1]]
+            queue.wake(now)
+            ready = queue.ready and queue.rests_until <= now and queue.running < self._share(queue)
             if ready and admits(self._turns[-1]):
-                lane.running += 1
-                return lane.queue.popleft()
+                queue.running += 1
+                return queue.ready.popleft()
         return None
 
     def succeeded(self, account: str) -> Answering:
         """Give back a key of `account` for which storage answered."""
         rested = self.resting(account)
-        lane = self._lane(account)
-        lane.running -= 1
-        lane.failures = 0
-        lane.rests_until = 0.0
-        lane.refuses = False
+        queue = self._queue_of(account)
+        queue.running -= 1
+        queue.failures = 0
+        queue.rests_until = 0.0
+        queue.refuses = False
         return Answering.AGAIN if rested else Answering.YES
 
     def refused(self, account: str, now: float) -> Answering:
         """Give back a key of `account` for which storage answered that it will not."""
         self.succeeded(account)
-        lane = self._lane(account)
-        lane.refuses = True
-        if now < lane.quiet_until:
+        queue = self._queue_of(account)
+        queue.refuses = True
+        if now < queue.quiet_until:
             return Answering.YES
-        lane.quiet_until = now + REFUSALS_EVERY_SECONDS
+        queue.quiet_until = now + REFUSALS_EVERY_SECONDS
         return Answering.REFUSES
 
     def release(self, account: str) -> None:
         """Give back a key of `account` that nothing was done with."""
-        self._lane(account).running -= 1
+        self._queue_of(account).running -= 1
 
     def failed(self, account: str, now: float, after: float) -> float:
         """Give back a key of `account` that storage did not answer for; return the seconds after which to try it again."""
-        lane = self._lane(account)
-        lane.running -= 1
-        lane.failures += 1
-        seconds = max(after, min(LONGEST_REST_SECONDS, 2.0 ** min(lane.failures, 6)))
-        if lane.failures >= FAILURES_BEFORE_REST:
-            lane.rests_until = now + seconds
+        queue = self._queue_of(account)
+        queue.running -= 1
+        queue.failures += 1
+        seconds = max(after, min(LONGEST_REST_SECONDS, 2.0 ** min(queue.failures, 6)))
+        if queue.failures >= FAILURES_BEFORE_REST:
+            queue.rests_until = now + seconds
         return seconds
 
     def forget(self, keys: AbstractSet[bytes]) -> None:
         """Drop keys that wait."""
-        for lane in self._lanes.values():
-            lane.queue = deque(key for key in lane.queue if key not in keys)
-            lane.later = [entry for entry in lane.later if entry[1] not in keys]
-            heapify(lane.later)
+        for queue in self._queues.values():
+            queue.ready = deque(key for key in queue.ready if key not in keys)
+            queue.later = [entry for entry in queue.later if entry[1] not in keys]
+            heapify(queue.later)
 
     def waiting(self, account: str) -> int:
         """Return how many keys of the account wait for a time to come."""
-        return len(self._lane(account).later)
+        return len(self._queue_of(account).later)
 
     def doubtful(self, account: str) -> bool:
         """Tell whether the account did not answer the last time."""
-        return self._lane(account).failures > 0
+        return self._queue_of(account).failures > 0
 
     def resting(self, account: str) -> bool:
         """Tell whether the account has failed so often that nothing is expected of it."""
-        return self._lane(account).failures >= FAILURES_BEFORE_REST
+        return self._queue_of(account).failures >= FAILURES_BEFORE_REST
 
     def gives_nothing(self, account: str) -> bool:
         """Tell whether there is nothing to try: the account rests, or it refused the last blob and all others wait."""
-        lane = self._lane(account)
-        return self.resting(account) or (lane.refuses and not lane.queue)
+        queue = self._queue_of(account)
+        return self.resting(account) or (queue.refuses and not queue.ready)
 
-    def _share(self, lane: _Lane) -> int:
-        if lane.failures:
+    def _share(self, queue: _AccountQueue) -> int:
+        if queue.failures:
             return 1
-        busy = sum(1 for other in self._lanes.values() if other.queue or other.running)
+        busy = sum(1 for other in self._queues.values() if other.ready or other.running)
         # Twice the threads keeps them busy while the main thread commits; with others around, leave them some threads.
         return 2 * self._concurrency if busy <= 1 else max(1, self._concurrency * 3 // 4)
 
-    def _lane(self, account: str) -> _Lane:
-        lane = self._lanes.get(account)
-        if lane is None:
-            lane = self._lanes[account] = _Lane()
+    def _queue_of(self, account: str) -> _AccountQueue:
+        queue = self._queues.get(account)
+        if queue is None:
+            queue = self._queues[account] = _AccountQueue()
             self._turns.append(account)
-        return lane
+        return queue
