@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
+from libs.common.rows.combinations import Combinations
 from libs.common.rows.row_text import CodedTexts, Ints, RowText, TextColumn, numbers
 from libs.common.rows.row_type import PositionColumns
 
@@ -35,13 +36,11 @@ class Identities:
     def of(cls, rows: pa.Table, position: PositionColumns) -> Identities:
         """Read the identity of `rows` from its position columns."""
         source, names = (_words(rows, name) for name in (position.source, position.generation))
-        width = max(len(names.dictionary), 1)
-        pairs = pa.array(_integers(source.indices) * width + _integers(names.indices)).dictionary_encode()
-        of_source, of_name = map(pa.array, np.divmod(pairs.dictionary.to_numpy(), width))
-        distinct = zip(source.dictionary.take(of_source).to_pylist(), names.dictionary.take(of_name).to_pylist(), strict=True)
+        pairs = Combinations.of((_integers(source.indices), _integers(names.indices)))
+        distinct = zip(source.take(pairs.row).to_pylist(), names.take(pairs.row).to_pylist(), strict=True)
         return cls(
             generations=pa.array([xxhash.xxh128_hexdigest(f"{of}\0{name}".encode()) for of, name in distinct], pa.string()),
-            generation=_integers(pairs.indices),
+            generation=pairs.of_row,
             offset=_integers(_combined(rows, position.offset)),
             index=_integers(_combined(rows, position.index)),
         )

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from libs.common.rows.combinations import Combinations
 from libs.common.rows.row_type import PositionColumns
 
 _SECONDS_A_DAY = 86_400
@@ -98,14 +99,9 @@ class _Generations:
     @classmethod
     def of(cls, identity: pa.Table, position: PositionColumns) -> _Generations:
         sources, names = (_words(identity, name) for name in (position.source, position.generation))
-        codes = _codes(sources) * len(names.dictionary) + _codes(names)
-        # Rows of one source stand together: number the runs, then spread the numbers.
-        starts = np.flatnonzero(np.concatenate(([True], codes[1:] != codes[:-1])))
-        distinct, of_run = np.unique(codes[starts], return_inverse=True)
-        source_of, name_of = np.divmod(distinct, len(names.dictionary))
-        pairs = zip(sources.dictionary.take(source_of).to_pylist(), names.dictionary.take(name_of).to_pylist(), strict=True)
-        of_row = np.repeat(of_run, np.diff(starts, append=len(codes)))
-        return cls([_key(source, name) for source, name in pairs], of_row)
+        pairs = Combinations.of((_codes(sources), _codes(names)))
+        distinct = zip(sources.take(pairs.row).to_pylist(), names.take(pairs.row).to_pylist(), strict=True)
+        return cls([_key(source, name) for source, name in distinct], pairs.of_row)
 
 
 def _key(source: str, generation: str) -> bytes:

@@ -23,6 +23,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from libs.common.rows.combinations import Combinations
+
 TCP: Final = 6
 MINUTE_MS: Final = 60_000
 MOST: Final = 2**45
@@ -123,11 +125,8 @@ class _Sockets:
         remote = np.where(swapped, codes[:rows], codes[rows:])
         words, word = _words(direction)
         protocol, port = service
-        services, _ = _dense(((protocol << 16) | port) * len(words) + word)
-        pairs, _ = _dense(local * len(addresses.dictionary) + remote)
-        number, count = _dense(pairs * (int(services.max()) + 1) + services)
-        sample = np.empty(count, np.int64)
-        sample[number] = np.arange(rows)
+        sockets = Combinations.of((local, remote, port, protocol, word))
+        sample = sockets.row
         columns = [
             pa.array(protocol[sample].astype(np.uint8)),
             addresses.dictionary.take(pa.array(local[sample])),
@@ -135,7 +134,7 @@ class _Sockets:
             pa.array(port[sample].astype(np.uint16)),
             words.take(pa.array(word[sample])),
         ]
-        return cls(number, columns)
+        return cls(sockets.of_row, columns)
 
     def of(self, numbers: _Ints) -> list[pa.Array]:
         """Return the columns of some sockets."""
@@ -238,7 +237,10 @@ class _Rows:
 
 
 def _minutes(rows: _Rows, by_socket: _Groups) -> list[tuple[int, pa.Table]]:
-    minutes, which = _numbered(rows.time - rows.time % MINUTE_MS)
+    minute = rows.time - rows.time % MINUTE_MS
+    seen = Combinations.of((minute,))
+    in_order = np.argsort(minute[seen.row])
+    minutes, which = minute[seen.row[in_order]], np.argsort(in_order)[seen.of_row]
     count = len(by_socket.group)
     groups = by_socket if len(minutes) == 1 else _Groups.of(which * count + rows.sockets.number)
     values = {name: groups.sum(rows.counts[name]) for name in COUNTS}
@@ -246,7 +248,7 @@ def _minutes(rows: _Rows, by_socket: _Groups) -> list[tuple[int, pa.Table]]:
     table = _table(SUMS, rows.sockets.of(socket), values)
     starts = np.flatnonzero(np.diff(of_minute, prepend=-1)).tolist()
     ends = [*starts[1:], len(of_minute)]
-    return [(minute, table.slice(a, b - a)) for minute, a, b in zip(minutes.tolist(), starts, ends, strict=True)]
+    return [(one, table.slice(a, b - a)) for one, a, b in zip(minutes.tolist(), starts, ends, strict=True)]
 
 
 def _sessions(rows: _Rows, groups: _Groups, timeout_ms: int) -> pa.Table:
@@ -270,19 +272,6 @@ def _sessions(rows: _Rows, groups: _Groups, timeout_ms: int) -> pa.Table:
 
 def _table(schema: pa.Schema, socket: Sequence[pa.Array], values: dict[str, _Ints]) -> pa.Table:
     return pa.Table.from_arrays([*socket, *(pa.array(values[name]) for name in schema.names[len(SOCKET) :])], schema=schema)
-
-
-def _dense(values: _Ints) -> tuple[_Ints, int]:
-    """Number the distinct values; return the number of each row, and how many there are."""
-    encoded = pa.array(values).dictionary_encode()
-    return encoded.indices.to_numpy().astype(np.int64), len(encoded.dictionary)
-
-
-def _numbered(values: _Ints) -> tuple[_Ints, _Ints]:
-    """Return the few distinct values, ascending, and which of them each row has."""
-    encoded = pa.array(values).dictionary_encode()
-    distinct, place = np.unique(encoded.dictionary.to_numpy(), return_inverse=True)
-    return distinct, place[encoded.indices.to_numpy()]
 
 
 def _integers(table: pa.Table, name: str) -> _Ints:
