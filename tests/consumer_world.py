@@ -15,7 +15,8 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicCollection
 from confluent_kafka import TopicPartition as ClientPartition
 from prometheus_client import REGISTRY
 
-from libs.common.kafka.group.consumer import GroupConsumer, GroupSpec, Use
+from libs.common.kafka.group.consumer import GroupConsumer
+from libs.common.kafka.group.membership import GroupSpec, Use
 from libs.common.kafka.records import TopicPartition
 from libs.common.settings.kafka import KafkaSettings
 

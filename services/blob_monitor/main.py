@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from libs.common.azure.storage.blobs import open_container
 from libs.common.azure.storage.queues import account_name, open_queue, queue_address
 from libs.common.errors import ConfigError
-from libs.common.kafka.group.consumer import Use
+from libs.common.kafka.group.membership import Use
 from libs.common.kafka.readers.compacted import CompactedTable
 from libs.common.kafka.topics.admin import partition_count
 from libs.common.kafka.topics.topic_limits import TopicLimits

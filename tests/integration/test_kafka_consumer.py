@@ -14,7 +14,8 @@ from confluent_kafka import TopicPartition as ClientPartition
 from libs.common.kafka.client.client_log import ClientLog
 from libs.common.kafka.client.configs import consumer_config, make_client, producer_config
 from libs.common.kafka.client.protocols import ConsumerClient
-from libs.common.kafka.group.consumer import GroupConsumer, GroupSpec
+from libs.common.kafka.group.consumer import GroupConsumer
+from libs.common.kafka.group.membership import GroupSpec
 from libs.common.kafka.records import Inbound, TopicPartition
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.local.kafka import LocalKafka

@@ -11,7 +11,8 @@ from prometheus_client import REGISTRY
 
 from libs.common.kafka.client.configs import consumer_config, transactional_config
 from libs.common.kafka.group import lag
-from libs.common.kafka.group.consumer import GroupConsumer, GroupSpec
+from libs.common.kafka.group.consumer import GroupConsumer
+from libs.common.kafka.group.membership import GroupSpec
 from libs.common.kafka.group.offsets import next_offsets
 from libs.common.kafka.testing import SilentListener
 from libs.common.settings.kafka import KafkaSettings, TopicSettings

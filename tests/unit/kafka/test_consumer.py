@@ -11,8 +11,8 @@ from structlog.testing import capture_logs
 
 from libs.common.errors import BlobtideError, Retry, ServerUnreachable
 from libs.common.kafka.group import lag
-from libs.common.kafka.group.consumer import Use
 from libs.common.kafka.group.lag import ASK_SECONDS
+from libs.common.kafka.group.membership import Use
 from libs.common.kafka.records import TopicPartition
 from libs.common.settings.kafka import KafkaSettings
 from tests.consumer_world import World, message, shown_lag

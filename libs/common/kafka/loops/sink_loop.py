@@ -15,7 +15,8 @@ from typing import Final, Protocol
 
 from libs.common.kafka.client import metrics
 from libs.common.kafka.client.configs import check_reachable
-from libs.common.kafka.group.consumer import GroupConsumer, GroupSpec
+from libs.common.kafka.group.consumer import GroupConsumer
+from libs.common.kafka.group.membership import GroupSpec
 from libs.common.kafka.group.offsets import next_offsets
 from libs.common.kafka.loops.batching import Collector, PollPolicy
 from libs.common.kafka.loops.dead_letter_writer import DeadLetterWriter

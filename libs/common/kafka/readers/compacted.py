@@ -19,7 +19,7 @@ from libs.common.errors import ServerUnreachable
 from libs.common.kafka.client.client_log import ClientLog
 from libs.common.kafka.client.configs import ANSWER_SECONDS, answer_of, consumer_config, make_admin, make_client, reader_group
 from libs.common.kafka.client.failures import is_end, is_passing, translated
-from libs.common.kafka.group.consumer import inbound
+from libs.common.kafka.client.inbound import inbound
 from libs.common.kafka.records import Inbound
 from libs.common.kafka.topics.admin import partition_count
 from libs.common.settings.kafka import KafkaSettings

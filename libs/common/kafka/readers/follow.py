@@ -19,7 +19,7 @@ from libs.common.errors import ConfigError, ServerUnreachable
 from libs.common.kafka.client.client_log import ClientLog
 from libs.common.kafka.client.configs import check_reachable, consumer_config, make_client, reader_group
 from libs.common.kafka.client.failures import is_end, is_passing, raise_for, translated
-from libs.common.kafka.group.consumer import inbound
+from libs.common.kafka.client.inbound import inbound
 from libs.common.kafka.records import Inbound, TopicPartition
 from libs.common.settings.kafka import KafkaSettings
 

@@ -17,7 +17,7 @@ from libs.common.errors import ServerUnreachable
 from libs.common.kafka.client.client_log import ClientLog
 from libs.common.kafka.client.configs import consumer_config, make_client, reader_group
 from libs.common.kafka.client.failures import is_end, is_out_of_range, is_passing, translated
-from libs.common.kafka.group.consumer import inbound
+from libs.common.kafka.client.inbound import inbound
 from libs.common.kafka.records import Inbound
 from libs.common.settings.kafka import KafkaSettings
 

@@ -25,7 +25,8 @@ from libs.common.kafka.client.client_log import ClientLog
 from libs.common.kafka.client.configs import check_reachable, make_client, transactional_config
 from libs.common.kafka.client.failures import OutputRefused, OutputTooLarge
 from libs.common.kafka.client.protocols import TransactionalClient
-from libs.common.kafka.group.consumer import GroupConsumer, GroupSpec, Use
+from libs.common.kafka.group.consumer import GroupConsumer
+from libs.common.kafka.group.membership import GroupSpec, Use
 from libs.common.kafka.records import CommitResult, Inbound, Listener, NextOffsets, Outbound, TopicPartition
 from libs.common.kafka.topics.topic_limits import TopicLimits
 from libs.common.kafka.transactions.producer import ProducerState, Transaction, TransactionalProducer, TransactionEnd

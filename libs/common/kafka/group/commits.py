@@ -1,0 +1,49 @@
+"""Commits outside a transaction: sent without waiting, judged when the answer has come."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import TopicPartition as ClientPartition
+
+from libs.common.kafka.client import metrics
+from libs.common.kafka.client.failures import error_of, is_moved
+from libs.common.kafka.client.outages import Outages
+from libs.common.kafka.client.protocols import ConsumerClient
+from libs.common.kafka.records import TopicPartition
+
+
+class Commits:
+    """Those of one client at a time; the client's synchronous commit would block for as long as the coordinator hangs."""
+
+    def __init__(self, outages: Outages) -> None:
+        self._outages = outages
+        self._errors: list[KafkaError] = []
+        self.unanswered = 0
+
+    def send(self, client: ConsumerClient, offsets: Mapping[TopicPartition, int]) -> bool:
+        """Ask for `offsets` to be committed; return whether that could be asked."""
+        positions = [ClientPartition(p.topic, p.partition, offset) for p, offset in offsets.items()]
+        try:
+            client.commit(offsets=positions, asynchronous=True)
+        except KafkaException as exception:
+            self._errors.append(error_of(exception))
+            return False
+        self.unanswered += 1
+        return True
+
+    def answered(self, error: KafkaError | None, partitions: list[ClientPartition]) -> None:
+        """Note an answer. A callback of the client: it never raises."""
+        self.unanswered -= 1
+        self._errors += [found for found in (error, *(p.error for p in partitions)) if found is not None]
+
+    def judge(self) -> None:
+        """Count commits that failed; raise if Kafka refused one."""
+        errors, self._errors = self._errors, []
+        for error in errors:
+            if is_moved(error):
+                metrics.LOST_COMMITS.labels("moved").inc()
+            else:
+                metrics.LOST_COMMITS.labels("failed").inc()
+                self._outages.tolerate(error, "committing offsets")
