@@ -73,6 +73,15 @@ def test_flow_batches_become_one_line_a_flow(config: Path) -> None:
     assert [(line["type"], line["offset"]) for line in shown] == [("flow-batch", 0)] * 3
 
 
+def test_where_shows_only_rows_that_meet_a_condition(config: Path) -> None:
+    """Of flows and of dead letters only those that meet the condition are shown; the others are counted at the end."""
+    done = tail(config, "--where", "dst_port = 53 and in_subnet(src_ip, '10.0.0.0/8')", "--format", "json")
+    assert [json.loads(line)["value"]["dst_port"] for line in done.stdout.splitlines()] == [53]
+    assert "rows filtered out: 2" in done.stderr
+    letters = tail(config, "errors", "--where", "code = 'short_tuple'", "--format", "json").stdout.splitlines()
+    assert "short_tuple" in [json.loads(line)["value"].get("code") for line in letters]
+
+
 def test_segments_events_and_dead_letters_are_decoded(config: Path) -> None:
     """Positions, fields and original bytes are shown as one JSON object a message."""
     shown = {

@@ -111,7 +111,9 @@ NUMBERS = st.recursive(
         ),
         st.builds(lambda a, b: apply("coalesce({}, {})", lambda x, y: y if x is None else x, a, b), inner, inner),
         st.sampled_from(["text", "word"]).map(
-            lambda name: apply("cast({} as bigint)", lambda t: int(t) if t and re.fullmatch("[12]+", t) else None, column(name))
+            lambda name: apply(
+                "cast({} as bigint)", lambda t: int(t) if t and re.fullmatch("[12]+", t.strip()) else None, column(name)
+            )
         ),
     ),
     max_leaves=5,
