@@ -20,11 +20,11 @@ from libs.local.maven import jars
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 HERE: Final = ROOT / "deploy" / "compose" / "offline"
-SUITE: Final = "bookworm"  # the oldest with a Python that blobtide runs on
+SUITE: Final = "bookworm"  # the oldest with a supported Python
 PYTHON: Final = "blobtide-offline/python"
 NODE: Final = "blobtide-offline/node"
 KAFKA: Final = "blobtide-offline/kafka"
-# By variable of compose.yaml.
+# Keyed by variables of compose.yaml.
 IMAGES: Final = {"PYTHON_IMAGE": PYTHON, "NODE_IMAGE": NODE, "KAFKA_IMAGE": KAFKA}
 
 _CERTIFICATES = Path("etc/ssl/certs/ca-certificates.crt")
@@ -103,7 +103,7 @@ def _make_others() -> None:
 
 
 def _run(command: Sequence[str], stdin: IO[bytes] | None = None) -> None:
-    # The classic builder: the other one asks a registry about BASE, although it is here.
+    # The classic builder: the new one queries a registry about BASE, although it is local.
     environ = {**os.environ, "DOCKER_BUILDKIT": "0"}
     done = subprocess.run(command, stdin=stdin, env=environ, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:

@@ -129,7 +129,7 @@ def main(command: str, directory: str, *users: str) -> int:
 def _write(file: Path, content: bytes) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(content)
-    file.chmod(0o444)  # who reads it has another number, and nobody else has the volume
+    file.chmod(0o444)  # its reader has another user id, and the volume is mounted nowhere else
 
 
 def _key() -> EllipticCurvePrivateKey:
