@@ -21,7 +21,7 @@ from libs.common.settings.monitor import MonitorSettings
 from libs.common.settings.storage import Environment, Source, StorageAccount, Subscription
 from services.blob_monitor.app import Monitor, MonitorParts
 from services.blob_monitor.environment import Clocks, EnvironmentParts
-from services.blob_monitor.feed import Feed
+from services.blob_monitor.feed import EventFeed
 from services.blob_monitor.sources import territories
 
 TOPICS = TopicSettings()
@@ -293,7 +293,7 @@ class World:
         account = StorageAccount(account_name="account", account_key=SecretStr("a2V5"))
         environment = Environment(storage=account, sources=(self._source,))
         found = territories({"sub": Subscription(environments={"dev": environment})})
-        feed = Feed("events", self.queue, "account") if self.queue else None
+        feed = EventFeed("events", self.queue, "account") if self.queue else None
         return (EnvironmentParts("sub.dev", self.interval, found, {"logs": self.storage}, feed),)
 
 

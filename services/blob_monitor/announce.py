@@ -23,7 +23,7 @@ from libs.common.messages.events import (
     event_headers,
 )
 from libs.common.settings.kafka import TopicSettings
-from services.blob_monitor.evaluate import Announcement, Known
+from services.blob_monitor.evaluate import AnnouncementKind, Known
 from services.blob_monitor.memory import FULL_LISTING
 from services.blob_monitor.sources import Scope, Territory
 
@@ -74,16 +74,16 @@ class Announcer:
         )
         return _record(self.topics.blob_state, blob_id.key, state)
 
-    def step(self, step: Announcement, seen: Seen, known: Known, now: datetime) -> Outbound:
+    def step(self, step: AnnouncementKind, seen: Seen, known: Known, now: datetime) -> Outbound:
         """Return the event of one step."""
         blob = seen.scope.blob(seen.blob.name)
         match step:
-            case Announcement.OBSERVED:
+            case AnnouncementKind.OBSERVED:
                 return _record(self.topics.blobs, blob.key, _observed(str(blob), seen, known, now))
-            case Announcement.REOPENED:
+            case AnnouncementKind.REOPENED:
                 reopened = BlobReopened(str(blob), known.etag, known.size, known.modified, now)
                 return _record(self.topics.blobs, blob.key, reopened)
-            case Announcement.CLOSED:
+            case AnnouncementKind.CLOSED:
                 return self.closed(seen.scope, seen.blob.name, known, now)
 
     def closed(self, scope: Scope, name: str, known: Known, now: datetime) -> Outbound:

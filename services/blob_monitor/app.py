@@ -28,7 +28,7 @@ from libs.common.settings.monitor import MonitorSettings
 from services.blob_monitor import metrics
 from services.blob_monitor.announce import Announcer, Seen, seen_in
 from services.blob_monitor.environment import Clocks, Doom, EnvironmentJobs, EnvironmentParts
-from services.blob_monitor.evaluate import Announcement, Decision, Known, Verdict, evaluate
+from services.blob_monitor.evaluate import AnnouncementKind, Decision, Known, Verdict, evaluate
 from services.blob_monitor.listing import (
     Chunk,
     Heard,
@@ -350,7 +350,7 @@ class Monitor:
             known.round = task.listing_round
         return decision.verdict
 
-    def _announce(self, seen: Seen, known: Known, steps: Iterable[Announcement], now: datetime) -> None:
+    def _announce(self, seen: Seen, known: Known, steps: Iterable[AnnouncementKind], now: datetime) -> None:
         account = seen.scope.territory.alias
         for step in steps:
             self._pending.add(account, f"Blob{step.capitalize()}", self._announcer.step(step, seen, known, now))

@@ -20,7 +20,7 @@ from libs.common.messages.events import BlobsListed
 from libs.common.settings.monitor import MonitorSettings
 from libs.common.settings.storage import NameLayout
 from services.blob_monitor import metrics
-from services.blob_monitor.feed import QUEUE, EventReader, Feed
+from services.blob_monitor.feed import QUEUE, EventFeed, EventReader
 from services.blob_monitor.listing import (
     ContainerFails,
     FoundDirectories,
@@ -74,7 +74,7 @@ class EnvironmentParts:
     interval: float | None  # None: by layout
     territories: tuple[Territory, ...]
     containers: Mapping[str, Container]  # by name
-    feed: Feed | None = None  # of events
+    feed: EventFeed | None = None  # of events
 
 
 @dataclass(slots=True)

@@ -31,7 +31,7 @@ class Known:
     round: int = 0  # the last full listing, in this process, that saw it
 
 
-class Announcement(StrEnum):
+class AnnouncementKind(StrEnum):
     """Kinds of announcements about a blob, in this order."""
 
     REOPENED = "reopened"
@@ -72,7 +72,7 @@ class Decision:
     """What to announce and what to remember; without `known`, memory is unchanged."""
 
     verdict: Verdict
-    steps: tuple[Announcement, ...] = ()
+    steps: tuple[AnnouncementKind, ...] = ()
     known: Known | None = None
 
 
@@ -83,7 +83,7 @@ def evaluate(blob: ListedBlob, known: Known | None, now: datetime, rules: ScopeR
     replay = rules.replay_id not in {"", known.replay_id}
     if blob.etag == known.etag and not replay:  # the common case, which needs no times
         if not known.closed and _is_quiet(blob, known.modified, now, rules):
-            return Decision(Verdict.QUIET, (Announcement.CLOSED,), replace(known, closed=True))
+            return Decision(Verdict.QUIET, (AnnouncementKind.CLOSED,), replace(known, closed=True))
         return Decision(Verdict.UNCHANGED)
     if blob.last_modified < known.modified:
         return Decision(Verdict.OUTDATED)
@@ -132,6 +132,6 @@ def _is_quiet(blob: ListedBlob, modified: datetime, now: datetime, rules: ScopeR
     return rules.closing_timeout is not None and (blob.as_of or now) - modified >= rules.closing_timeout
 
 
-def _steps(*, reopened: bool, closed: bool) -> tuple[Announcement, ...]:
-    said = {Announcement.REOPENED: reopened, Announcement.OBSERVED: True, Announcement.CLOSED: closed}
+def _steps(*, reopened: bool, closed: bool) -> tuple[AnnouncementKind, ...]:
+    said = {AnnouncementKind.REOPENED: reopened, AnnouncementKind.OBSERVED: True, AnnouncementKind.CLOSED: closed}
     return tuple(step for step, is_said in said.items() if is_said)

@@ -50,7 +50,7 @@ class EventOutcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Feed:
+class EventFeed:
     """The queue of events about one account."""
 
     name: str
@@ -63,7 +63,7 @@ class EventReader:
     """Carries out jobs of kind `EVENTS`."""
 
     alias: str
-    feed: Feed
+    feed: EventFeed
     territories: tuple[Territory, ...]
     containers: Mapping[str, Container]
     settings: EventSettings

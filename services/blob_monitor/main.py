@@ -17,7 +17,7 @@ from libs.common.settings import Settings
 from libs.common.settings.storage import Environment
 from services.blob_monitor.app import Monitor, MonitorParts, utc_clock
 from services.blob_monitor.environment import EnvironmentParts
-from services.blob_monitor.feed import Feed
+from services.blob_monitor.feed import EventFeed
 from services.blob_monitor.sources import Territory, territories
 
 
@@ -67,11 +67,11 @@ def _place(settings: Settings, environment: Environment, found: list[Territory])
     )
 
 
-def _feed(environment: Environment, alias: str) -> Feed | None:
+def _feed(environment: Environment, alias: str) -> EventFeed | None:
     events, storage = environment.events, environment.storage
     if events is None:
         return None
-    return Feed(events.queue, open_queue(storage, alias, events), account_name(storage, alias))
+    return EventFeed(events.queue, open_queue(storage, alias, events), account_name(storage, alias))
 
 
 def _check_queues(settings: Settings, aliases: Iterable[tuple[str, Environment]]) -> None:

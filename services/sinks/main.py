@@ -10,7 +10,7 @@ from libs.common.process.service import Service
 from libs.common.rows.reading import reader_of
 from libs.common.rows.types.dead_letters import DEAD_LETTERS
 from libs.common.settings import Settings
-from services.sinks.frame.handler import Feed, RowHandler
+from services.sinks.frame.handler import RowHandler, SinkFeed
 from services.sinks.frame.letters import OtherLetters
 from services.sinks.frame.registry import ConfiguredSink, configured_sink
 
@@ -33,9 +33,9 @@ def build(settings: Settings, name: str) -> Service:
     return SinkLoop(settings.kafka, spec, RowHandler(configured.sink, _feed(settings, configured)))
 
 
-def _feed(settings: Settings, configured: ConfiguredSink) -> Feed:
+def _feed(settings: Settings, configured: ConfiguredSink) -> SinkFeed:
     row_type, topic_ids = configured.row_type, TopicIds(settings.kafka)
     others = (OtherLetters(configured.name, settings.topics.errors).select,) if row_type is DEAD_LETTERS else ()
     select = (*others, configured.selection.select)
     moved = partial(topic_ids.forget, (getattr(settings.topics, row_type.topic),))
-    return Feed(configured.name, row_type, reader_of(row_type, topic_ids), select, moved)
+    return SinkFeed(configured.name, row_type, reader_of(row_type, topic_ids), select, moved)

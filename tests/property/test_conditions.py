@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from libs.common.errors import ConfigError
 from libs.common.rows import condition_language as language
 from libs.common.rows.condition import Condition
-from libs.common.rows.condition_syntax import Refused, scan
+from libs.common.rows.condition_syntax import BadCondition, scan
 from tests.kinds_of_rows import THINGS, things
 
 Row = Mapping[str, Any]
@@ -401,7 +401,7 @@ def test_scan_leaves_balanced_brackets(pieces: list[str]) -> None:
     text = "".join(pieces)
     try:
         scan(text)
-    except Refused:
+    except BadCondition:
         return
     plain = re.sub(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"", "", text)
     while (shorter := plain.replace("()", "").replace("[]", "")) != plain or (

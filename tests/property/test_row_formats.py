@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from libs.common.errors import ConfigError
 from libs.common.rows.formats.avro import AvroRows, avro_schema
-from libs.common.rows.formats.encoders import Encoder, Format, documents_for, encoder_for, formats_for
+from libs.common.rows.formats.encoders import Encoder, RowFormat, documents_for, encoder_for, formats_for
 from libs.common.rows.row_type import RowType
 from libs.common.rows.shape import Shape
 from libs.common.rows.types import ROW_TYPES
@@ -34,13 +34,13 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 of_any_type = pytest.mark.parametrize("row_type", ROW_TYPES.values(), ids=ROW_TYPES)
 
 
-def encoder(form: Format, row_type: RowType, columns: Sequence[str] | None = None, **rename: str) -> Encoder:
+def encoder(form: RowFormat, row_type: RowType, columns: Sequence[str] | None = None, **rename: str) -> Encoder:
     """Return an encoder of some columns."""
     return encoder_for(form, row_type, Shape.of(row_type, columns, rename))
 
 
 @pytest.mark.parametrize(("row_type", "form"), KINDS, ids=[f"{one.name}-{form}" for one, form in KINDS])
-def test_a_format_gives_one_datum_a_row(row_type: RowType, form: Format) -> None:
+def test_a_format_gives_one_datum_a_row(row_type: RowType, form: RowFormat) -> None:
     """However many rows there are, also none and more than a slice."""
     for content in ([], rows(row_type)[:1], rows(row_type, 6, 20, 20)):
         encoded = encoder(form, row_type).encode(table(row_type, content))
@@ -53,7 +53,7 @@ def test_a_format_gives_one_datum_a_row(row_type: RowType, form: Format) -> None
 def test_json_has_every_value_and_the_time_first(row_type: RowType) -> None:
     """A document has the columns that the row has, in the order of the type, and begins with the time."""
     content = rows(row_type)
-    found = [json.loads(one) for one in encoder(Format.JSON, row_type).encode(table(row_type, content))]
+    found = [json.loads(one) for one in encoder(RowFormat.JSON, row_type).encode(table(row_type, content))]
     assert found == [flat(row_type, values) for values in content]
     assert all(next(iter(one)) == row_type.time for one in found)
 
@@ -62,7 +62,7 @@ def test_json_has_every_value_and_the_time_first(row_type: RowType) -> None:
 def test_csv_reads_back(row_type: RowType) -> None:
     """Each row is one record of CSV, also where text has line ends and quotes."""
     content = rows(row_type)
-    encoded = encoder(Format.CSV, row_type).encode(table(row_type, content))
+    encoded = encoder(RowFormat.CSV, row_type).encode(table(row_type, content))
     for values, line in zip(content, encoded, strict=True):
         (fields,) = csv.reader(io.StringIO(line.decode(), newline=""))
         assert fields == [_csv_text(flat(row_type, values).get(name)) for name in row_type.names]
@@ -102,7 +102,7 @@ def _without_logical_types(schema: Any) -> Any:
 def test_otel_has_every_row_as_a_log_record(row_type: RowType) -> None:
     """A request has one record with the row's time; what the row states is an attribute, and nothing else is."""
     content = rows(row_type)
-    for values, datum in zip(content, encoder(Format.OTEL, row_type).encode(table(row_type, content)), strict=True):
+    for values, datum in zip(content, encoder(RowFormat.OTEL, row_type).encode(table(row_type, content)), strict=True):
         (record,) = json.loads(datum)["resourceLogs"][0]["scopeLogs"][0]["logRecords"]
         assert record["timeUnixNano"] == str(values[row_type.time] * 1_000_000)
         attributes = {one["key"]: one["value"] for one in record["attributes"]}
@@ -117,7 +117,7 @@ def test_otel_has_every_row_as_a_log_record(row_type: RowType) -> None:
 
 def test_flows_have_the_names_of_the_conventions() -> None:
     """Ends, protocol, direction and rule of a flow are attributes that OpenTelemetry has names for."""
-    (datum,) = encoder(Format.OTEL, FLOWS).encode(table(FLOWS, [row(FLOWS, Spot(0, 0, 0), target_id="/t")]))
+    (datum,) = encoder(RowFormat.OTEL, FLOWS).encode(table(FLOWS, [row(FLOWS, Spot(0, 0, 0), target_id="/t")]))
     (record,) = json.loads(datum)["resourceLogs"][0]["scopeLogs"][0]["logRecords"]
     attributes = {one["key"]: next(iter(one["value"].values())) for one in record["attributes"]}
     assert attributes["source.address"] == "10.0.0.4"
@@ -133,30 +133,30 @@ def test_columns_are_chosen_in_every_format() -> None:
     """What was not chosen is in no format, and the time is never left out of ECS."""
     content = table(FLOWS, rows(FLOWS)[:1])
     chosen = ["src_ip", "rule"]
-    assert json.loads(encoder(Format.JSON, FLOWS, chosen).encode(content)[0]) == {
+    assert json.loads(encoder(RowFormat.JSON, FLOWS, chosen).encode(content)[0]) == {
         "src_ip": "10.0.0.4",
         "rule": "DefaultRule_Allow",
     }
-    assert encoder(Format.CSV, FLOWS, chosen).encode(content) == [b"10.0.0.4,DefaultRule_Allow"]
-    assert encoder(Format.LINE, FLOWS, chosen).encode(content) == [b"10.0.0.4 rule=DefaultRule_Allow"]
-    ecs = json.loads(encoder(Format.ECS, FLOWS, chosen).encode(content)[0])
+    assert encoder(RowFormat.CSV, FLOWS, chosen).encode(content) == [b"10.0.0.4,DefaultRule_Allow"]
+    assert encoder(RowFormat.LINE, FLOWS, chosen).encode(content) == [b"10.0.0.4 rule=DefaultRule_Allow"]
+    ecs = json.loads(encoder(RowFormat.ECS, FLOWS, chosen).encode(content)[0])
     assert ecs["@timestamp"] == "2026-05-01T12:00:00.000Z"
     assert (ecs["source"], ecs["rule"]) == ({"ip": "10.0.0.4"}, {"name": "DefaultRule_Allow"})
     assert "destination" not in ecs
     assert "blobtide" not in ecs
-    assert b"10.0.0.4" not in encoder(Format.OTEL, FLOWS, ["time", "rule"]).encode(content)[0]
+    assert b"10.0.0.4" not in encoder(RowFormat.OTEL, FLOWS, ["time", "rule"]).encode(content)[0]
 
 
 def test_all_columns_of_ecs_are_the_document() -> None:
     """Without a choice of columns ECS is what it is without this table of formats."""
     content = rows(FLOWS)
-    found = [json.loads(one) for one in encoder(Format.ECS, FLOWS).encode(table(FLOWS, content))]
+    found = [json.loads(one) for one in encoder(RowFormat.ECS, FLOWS).encode(table(FLOWS, content))]
     assert found == [ecs_document(values) for values in content]
 
 
 def test_new_names_nest_in_json() -> None:
     """A dot in a new name makes an object."""
-    (datum,) = encoder(Format.JSON, FLOWS, ["src_ip", "src_port"], src_ip="source.ip", src_port="source.port").encode(
+    (datum,) = encoder(RowFormat.JSON, FLOWS, ["src_ip", "src_port"], src_ip="source.ip", src_port="source.port").encode(
         table(FLOWS, rows(FLOWS)[:1])
     )
     assert json.loads(datum) == {"source": {"ip": "10.0.0.4", "port": 40_000}}
@@ -167,24 +167,26 @@ def test_the_weight_of_a_sample_is_said() -> None:
     content = table(FLOWS, rows(FLOWS)[:1])
     content = content.append_column("sample_weight", pa.array(np.full(1, 2.5)))
     shape = Shape.of(FLOWS, added=["sample_weight"])
-    said = {form: encoder_for(form, FLOWS, shape).encode(content)[0] for form in Format}
-    assert json.loads(said[Format.JSON])["sample_weight"] == 2.5
-    assert json.loads(said[Format.ECS])["blobtide"]["sample_weight"] == 2.5
-    assert b'{"key":"blobtide.sample_weight","value":{"doubleValue":2.5}}' in said[Format.OTEL]
-    assert said[Format.CSV].endswith(b",2.5")
-    assert said[Format.AVRO].endswith(np.float64(2.5).tobytes())
+    said = {form: encoder_for(form, FLOWS, shape).encode(content)[0] for form in RowFormat}
+    assert json.loads(said[RowFormat.JSON])["sample_weight"] == 2.5
+    assert json.loads(said[RowFormat.ECS])["blobtide"]["sample_weight"] == 2.5
+    assert b'{"key":"blobtide.sample_weight","value":{"doubleValue":2.5}}' in said[RowFormat.OTEL]
+    assert said[RowFormat.CSV].endswith(b",2.5")
+    assert said[RowFormat.AVRO].endswith(np.float64(2.5).tobytes())
 
 
 @pytest.mark.parametrize(
     ("form", "row_type", "rename", "message"),
     [
-        (Format.ECS, DEAD_LETTERS, {}, "dead_letters have no format ecs; choose one of json, otel, csv, line, avro"),
-        (Format.ECS, FLOWS, {"src_ip": "a"}, "ecs has names of its own"),
-        (Format.OTEL, FLOWS, {"src_ip": "a"}, "otel has names of its own"),
-        (Format.AVRO, FLOWS, {"src_ip": "source.ip"}, "source.ip cannot name a field in Avro"),
+        (RowFormat.ECS, DEAD_LETTERS, {}, "dead_letters have no format ecs; choose one of json, otel, csv, line, avro"),
+        (RowFormat.ECS, FLOWS, {"src_ip": "a"}, "ecs has names of its own"),
+        (RowFormat.OTEL, FLOWS, {"src_ip": "a"}, "otel has names of its own"),
+        (RowFormat.AVRO, FLOWS, {"src_ip": "source.ip"}, "source.ip cannot name a field in Avro"),
     ],
 )
-def test_what_does_not_fit_together_is_refused(form: Format, row_type: RowType, rename: dict[str, str], message: str) -> None:
+def test_what_does_not_fit_together_is_refused(
+    form: RowFormat, row_type: RowType, rename: dict[str, str], message: str
+) -> None:
     """A format that a row type has not, and names that a format cannot have, are refused before any row comes."""
     with pytest.raises(ConfigError, match=message):
         encoder(form, row_type, **rename)
@@ -193,14 +195,14 @@ def test_what_does_not_fit_together_is_refused(form: Format, row_type: RowType, 
 def test_only_json_makes_documents() -> None:
     """A destination of documents takes no other format."""
     with pytest.raises(ConfigError, match="csv makes no JSON documents"):
-        documents_for(Format.CSV, FLOWS, Shape.of(FLOWS))
+        documents_for(RowFormat.CSV, FLOWS, Shape.of(FLOWS))
 
 
 @given(st.lists(texts, min_size=1, max_size=20))
 def test_any_text_is_one_line(values: list[str]) -> None:
     """Text that a terminal would obey, or that has line ends, makes a line that is one line and obeys nothing."""
     content = [row(DEAD_LETTERS, Spot(0, at, 0), reason=text, stage=text) for at, text in enumerate(values)]
-    for line in encoder(Format.LINE, DEAD_LETTERS).encode(table(DEAD_LETTERS, content)):
+    for line in encoder(RowFormat.LINE, DEAD_LETTERS).encode(table(DEAD_LETTERS, content)):
         assert all(character.isprintable() or character == " " for character in line.decode() if ord(character) < 0xA0)
         assert len(line.decode().splitlines()) == 1
 
@@ -211,7 +213,7 @@ def test_any_text_survives(values: list[str]) -> None:
     content = [row(DEAD_LETTERS, Spot(0, at, 0), reason=text, code=text) for at, text in enumerate(values)]
     letters = table(DEAD_LETTERS, content)
     columns = ["reason", "code"]
-    for datum, text in zip(encoder(Format.JSON, DEAD_LETTERS, columns).encode(letters), values, strict=True):
+    for datum, text in zip(encoder(RowFormat.JSON, DEAD_LETTERS, columns).encode(letters), values, strict=True):
         assert json.loads(datum) == {"reason": text, "code": text}
-    for datum, text in zip(encoder(Format.CSV, DEAD_LETTERS, columns).encode(letters), values, strict=True):
+    for datum, text in zip(encoder(RowFormat.CSV, DEAD_LETTERS, columns).encode(letters), values, strict=True):
         assert next(csv.reader(io.StringIO(datum.decode(), newline=""))) == [text, text]

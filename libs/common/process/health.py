@@ -118,7 +118,7 @@ class HealthServer:
         """Listen. Raises OSError if the address is taken."""
         health, registry = self._health, self._registry
 
-        class Handler(BaseHTTPRequestHandler):
+        class ProbeHandler(BaseHTTPRequestHandler):
             timeout = IDLE_SECONDS
 
             def do_GET(self) -> None:
@@ -134,7 +134,7 @@ class HealthServer:
             def log_message(self, *_: object) -> None:
                 """Probes are no news."""
 
-        self._server = _Server((self._settings.host, self._settings.port), Handler)
+        self._server = _Server((self._settings.host, self._settings.port), ProbeHandler)
         threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
 
     def stop(self) -> None:

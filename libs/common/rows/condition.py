@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from libs.common.errors import ConfigError
 from libs.common.rows import condition_syntax as syntax
-from libs.common.rows.condition_syntax import Failing, Refused, Written
+from libs.common.rows.condition_syntax import BadCondition, Failing, Written
 from libs.common.rows.row_type import RowType
 from libs.common.security.visible import visible_line
 
@@ -77,7 +77,7 @@ class Condition:
             strict = syntax.write(root, columns, Failing.RAISES)
             _check(engine, written, strict.sql, row_type.schema)
             return cls(text, written, engine, row_type.position.offset)
-        except Refused as reason:
+        except BadCondition as reason:
             has = f"; {row_type.name} has {', '.join(columns)}" if str(reason).startswith("unknown column") else ""
             raise ConfigError(f"condition {_short(text)}: {visible_line(str(reason))}{has}") from None
 
@@ -140,7 +140,7 @@ def _tree(engine: Any, text: str, columns: Container[str]) -> syntax.Node:
     try:
         return syntax.root_of(_described(engine, "json_serialize_sql", query), columns)
     except RecursionError:
-        raise Refused("it is nested too deeply") from None
+        raise BadCondition("it is nested too deeply") from None
 
 
 def _described(engine: Any, function: str, query: str) -> Any:
@@ -166,17 +166,17 @@ def _check(engine: Any, written: Written, strict: str, schema: pa.Schema) -> Non
         _check_types(_described(engine, "json_serialize_plan", query))
         engine.execute(strict_query).fetchall()
     except duckdb.Error as error:
-        raise Refused(_first_line(str(error))) from error
+        raise BadCondition(_first_line(str(error))) from error
     finally:
         engine.execute("DROP TABLE IF EXISTS rows")
 
 
 def _check_types(answer: Mapping[str, Any]) -> None:
     if answer["error"]:
-        raise Refused(_first_line(answer["error_message"]))
+        raise BadCondition(_first_line(answer["error_message"]))
     root = answer["plans"][0]["expressions"][0]
     if _type_of(root) != "BOOLEAN":
-        raise Refused(f"it is not true or false but a value of type {_type_of(root)}; compare it with something")
+        raise BadCondition(f"it is not true or false but a value of type {_type_of(root)}; compare it with something")
     _check_casts(root)
 
 
@@ -199,9 +199,11 @@ def _check_cast(node: Mapping[str, Any]) -> None:
         return
     given = _type_of(value)
     if given == "VARCHAR" != wanted:
-        raise Refused(f"{_named(value)} is text and compared with a value of type {wanted}; write the value in single quotes")
+        raise BadCondition(
+            f"{_named(value)} is text and compared with a value of type {wanted}; write the value in single quotes"
+        )
     if wanted == "BOOLEAN" != given:
-        raise Refused(f"{_named(value)} is not true or false but of type {given}; compare it with something")
+        raise BadCondition(f"{_named(value)} is not true or false but of type {given}; compare it with something")
 
 
 def _named(value: Mapping[str, Any]) -> str:

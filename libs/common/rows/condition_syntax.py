@@ -30,7 +30,7 @@ IN_SUBNET: Final = "in_subnet"
 Node: TypeAlias = Mapping[str, Any]
 
 
-class Refused(Exception):
+class BadCondition(Exception):
     """What is wrong with a condition, in a few words; made a `ConfigError` where the condition is known."""
 
 
@@ -88,32 +88,32 @@ def scan(text: str) -> None:
     engine's parser sees them too.
     """
     if len(text) > LONGEST:
-        raise Refused(f"it has {len(text)} characters; at most {LONGEST} are allowed")
+        raise BadCondition(f"it has {len(text)} characters; at most {LONGEST} are allowed")
     if not text.strip():
-        raise Refused("it is empty")
+        raise BadCondition("it is empty")
     if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
-        raise Refused("it has characters that no text has")
+        raise BadCondition("it has characters that no text has")
     place, open_brackets, word = 0, "", ""
     while place < len(text):
         token = _TOKEN.match(text, place)
         if token is None or token.lastgroup == "comment":
-            raise Refused(_strange(text, place))
+            raise BadCondition(_strange(text, place))
         if token.lastgroup == "text" and word.lower() in _ESCAPING:
-            raise Refused(f"text cannot begin with {word}'; write '...'")
+            raise BadCondition(f"text cannot begin with {word}'; write '...'")
         open_brackets = _brackets(open_brackets, token[0]) if token.lastgroup in ("open", "close") else open_brackets
         word = token[0] if token.lastgroup == "word" else ""
         place = token.end()
     if open_brackets:
-        raise Refused(f"a {open_brackets[-1]} is never closed")
+        raise BadCondition(f"a {open_brackets[-1]} is never closed")
 
 
 def _brackets(still_open: str, bracket: str) -> str:
     if bracket in "([":
         if len(still_open) == DEEPEST:
-            raise Refused(_TOO_DEEP)
+            raise BadCondition(_TOO_DEEP)
         return still_open + bracket
     if not still_open or still_open[-1] + bracket not in ("()", "[]"):
-        raise Refused(f"a {bracket} closes nothing")
+        raise BadCondition(f"a {bracket} closes nothing")
     return still_open[:-1]
 
 
@@ -138,14 +138,14 @@ def root_of(answer: Mapping[str, Any], columns: Container[str]) -> Node:
     if answer["error"]:
         said = answer["error_message"]
         near = said.rpartition("near ")[2].strip('"')
-        raise Refused(f'{said}; write the column in double quotes: "{near}"' if near.lower() in columns else said)
+        raise BadCondition(f'{said}; write the column in double quotes: "{near}"' if near.lower() in columns else said)
     statements = answer["statements"]
     select = statements[0]["node"] if len(statements) == 1 else {}
     expected: dict[str, Any] = dict.fromkeys(("where_clause", "having", "sample", "qualify"))
     expected |= {"group_expressions": [], "modifiers": []}
     expressions = select.get("select_list", ())
     if len(expressions) != 1 or any(select.get(key, value) != value for key, value in expected.items()):
-        raise Refused("it must be one condition")
+        raise BadCondition("it must be one condition")
     root: Node = expressions[0]
     return root
 
@@ -187,13 +187,13 @@ class _Writer:
         """Write any expression."""
         write = self._writers.get(node["class"])
         if write is None:
-            raise Refused(language.refusal(node["class"]))
+            raise BadCondition(language.refusal(node["class"]))
         if node["alias"]:
-            raise Refused(f"nothing can be named in a condition: leave out AS {node['alias']}")
+            raise BadCondition(f"nothing can be named in a condition: leave out AS {node['alias']}")
         self._count(node)
         self._depth += 1
         if self._depth > DEEPEST:
-            raise Refused(_TOO_DEEP)
+            raise BadCondition(_TOO_DEEP)
         written = write(node)
         self._depth -= 1
         return written
@@ -201,7 +201,7 @@ class _Writer:
     def _count(self, node: Node) -> None:
         self._operations += node["class"] not in ("CONSTANT", "COLUMN_REF")
         if self._operations > MOST_OPERATIONS:
-            raise Refused(f"it has too many operations; at most {MOST_OPERATIONS} are allowed")
+            raise BadCondition(f"it has too many operations; at most {MOST_OPERATIONS} are allowed")
 
     def _listed(self, nodes: Iterable[Node], separator: str = ", ") -> str:
         return separator.join(map(self.expression, nodes))
@@ -209,7 +209,7 @@ class _Writer:
     def _column(self, node: Node) -> str:
         name, kind = self._named(node)
         if not _is_comparable(kind):
-            raise Refused(f"column {name} cannot be used in a condition: it is of type {kind}")
+            raise BadCondition(f"column {name} cannot be used in a condition: it is of type {kind}")
         _note(name, self.written.read)
         # Small integers would overflow in src_port - dst_port.
         return f"CAST({_quoted(name)} AS BIGINT)" if _is_small(kind) else _quoted(name)
@@ -218,9 +218,9 @@ class _Writer:
         given = ".".join(node["column_names"])
         if given.lower() not in self._columns:
             if language.is_changing(given.lower()):
-                raise Refused(language.function_refusal(given.lower()))
+                raise BadCondition(language.function_refusal(given.lower()))
             known = [name for name, _ in self._columns.values()]
-            raise Refused(f"unknown column {given}{did_you_mean(given, known)}; text stands in single quotes: '{given}'")
+            raise BadCondition(f"unknown column {given}{did_you_mean(given, known)}; text stands in single quotes: '{given}'")
         name, kind = self._columns[given.lower()]
         _note(name, self.written.columns)
         return name, kind
@@ -228,7 +228,7 @@ class _Writer:
     def _comparison(self, node: Node) -> str:
         operator = language.COMPARISONS.get(node["type"])
         if operator is None:
-            raise Refused(language.refusal(node["type"]))
+            raise BadCondition(language.refusal(node["type"]))
         return f"({self.expression(node['left'])} {operator} {self.expression(node['right'])})"
 
     def _conjunction(self, node: Node) -> str:
@@ -250,7 +250,7 @@ class _Writer:
             case "OPERATOR_TRY":
                 return self.expression(first)  # what cannot be computed is null anyhow
             case other:
-                raise Refused(language.refusal(other.removeprefix("OPERATOR_").removeprefix("COMPARE_")))
+                raise BadCondition(language.refusal(other.removeprefix("OPERATOR_").removeprefix("COMPARE_")))
 
     def _between(self, node: Node) -> str:
         value, lower, upper = (self.expression(node[part]) for part in ("input", "lower", "upper"))
@@ -266,7 +266,7 @@ class _Writer:
         kind = node["type_expr"]
         name = language.TYPES.get(kind.get("type_name", "").upper())
         if name is None or kind["children"]:
-            raise Refused(f"cannot cast to {kind.get('type_name', 'this type')}; there are {', '.join(language.TYPES)}")
+            raise BadCondition(f"cannot cast to {kind.get('type_name', 'this type')}; there are {', '.join(language.TYPES)}")
         cast = "TRY_CAST" if self._failing is Failing.IS_NULL else "CAST"
         return f"{cast}({self.expression(node['child'])} AS {name})"
 
@@ -276,7 +276,7 @@ class _Writer:
         if name == IN_SUBNET:
             return self._in_subnet(arguments)
         if not any(name in known for known in (language.FUNCTIONS, language.OPERATORS, language.ESCAPES)):
-            raise Refused(f"{language.function_refusal(name)}{did_you_mean(name, (*language.FUNCTIONS, IN_SUBNET))}")
+            raise BadCondition(f"{language.function_refusal(name)}{did_you_mean(name, (*language.FUNCTIONS, IN_SUBNET))}")
         self._check_constants(name, arguments)
         return self._call(name, [self.expression(argument) for argument in arguments])
 
@@ -295,23 +295,25 @@ class _Writer:
     def _check_constants(self, name: str, arguments: Sequence[Node]) -> None:
         for number in language.CONSTANT_ARGUMENTS.get(name, ()):
             if number < len(arguments) and arguments[number]["class"] != "CONSTANT":
-                raise Refused("a pattern, and the part of a time, must be written out as text, not computed")
+                raise BadCondition("a pattern, and the part of a time, must be written out as text, not computed")
         if name in language.ESCAPES:
             _check_escape([argument["literal"]["text"] for argument in arguments[1:]])
         self._patterns += name in language.PATTERN_FUNCTIONS
         if self._patterns > MOST_PATTERNS:
-            raise Refused(f"it has too many regular expressions; at most {MOST_PATTERNS} are allowed")
+            raise BadCondition(f"it has too many regular expressions; at most {MOST_PATTERNS} are allowed")
 
     def _in_subnet(self, arguments: Sequence[Node]) -> str:
         if len(arguments) < 2 or arguments[0]["class"] != "COLUMN_REF":  # noqa: PLR2004 - a column and a network
-            raise Refused("in_subnet takes a column and networks, such as in_subnet(src_ip, '10.0.0.0/8', '172.16.0.0/12')")
+            raise BadCondition(
+                "in_subnet takes a column and networks, such as in_subnet(src_ip, '10.0.0.0/8', '172.16.0.0/12')"
+            )
         column, kind = self._named(arguments[0])
         if not _is_text(kind):
-            raise Refused(f"in_subnet({column}, ...): the column must hold addresses as text, but it is of type {kind}")
+            raise BadCondition(f"in_subnet({column}, ...): the column must hold addresses as text, but it is of type {kind}")
         try:
             networks = Networks.of(_texts(arguments[1:]))
         except ValueError as error:
-            raise Refused(f"in_subnet({column}, ...): {error}") from error
+            raise BadCondition(f"in_subnet({column}, ...): {error}") from error
         test = SubnetTest(f"in_subnet {len(self.written.subnets)}", column, networks)
         self.written.subnets.append(test)
         return _quoted(test.result)
@@ -320,10 +322,10 @@ class _Writer:
 def _check_escape(constants: Sequence[str]) -> None:
     """Refuse LIKE with a wrong ESCAPE, which the engine finds only when it meets a text."""
     if len(constants) != 2 or len(constants[1]) != 1:  # noqa: PLR2004 - pattern and escape
-        raise Refused("ESCAPE takes one character: text LIKE 'pattern' ESCAPE '!'")
+        raise BadCondition("ESCAPE takes one character: text LIKE 'pattern' ESCAPE '!'")
     pattern, escape = constants
     if escape in re.sub(re.escape(escape) + ".", "", pattern, flags=re.DOTALL):
-        raise Refused(f"the pattern {pattern!r} ends with its escape character")
+        raise BadCondition(f"the pattern {pattern!r} ends with its escape character")
 
 
 def _note(name: str, names: list[str]) -> None:
@@ -335,7 +337,7 @@ def _arguments(node: Node) -> list[Node]:
     """Return the arguments of a function, if it is called in the plain way."""
     plain = not node["filter"] and not node["distinct"] and not node["order_bys"]["orders"]
     if not plain or len(node["qualified_name"]["path"]) != 1 or any(argument["name"] for argument in node["arguments"]):
-        raise Refused(f"{node['function_name']}: call functions as name(argument, ...)")
+        raise BadCondition(f"{node['function_name']}: call functions as name(argument, ...)")
     return [argument["expression"] for argument in node["arguments"]]
 
 
@@ -350,9 +352,9 @@ def _texts(nodes: Iterable[Node]) -> list[str]:
         elif node["class"] == "CONSTANT" and node["literal"]["kind"] == "STRING":
             found.append(node["literal"]["text"])
         else:
-            raise Refused("in_subnet: write networks as text, such as '10.0.0.0/8'")
+            raise BadCondition("in_subnet: write networks as text, such as '10.0.0.0/8'")
     if not found:
-        raise Refused("in_subnet: name at least one network")
+        raise BadCondition("in_subnet: name at least one network")
     return found
 
 
@@ -366,7 +368,7 @@ def _constant(node: Node) -> str:
         return text
     if kind in language.NUMBERS and language.NUMBERS[kind].fullmatch(text):
         return f"({text})"
-    raise Refused(f"{kind.lower()} constants cannot be used in a condition")
+    raise BadCondition(f"{kind.lower()} constants cannot be used in a condition")
 
 
 def _quoted(name: str) -> str:

@@ -22,7 +22,7 @@ from libs.common.rows.types.flows import FLOWS
 from services.cli.convert.errors import ErrorsFile
 from services.cli.convert.input import CHUNK_BYTES, segments_of
 from services.cli.convert.local_file import STANDARD_INPUT
-from services.cli.convert.output import Format, RowWriter, format_of, row_writer
+from services.cli.convert.output import OutputFormat, RowWriter, format_of, row_writer
 from services.cli.help_text import examples
 from services.cli.pretty import ProgressLine, is_terminal
 from services.cli.streams import result_file
@@ -136,7 +136,7 @@ class _Screen:
 @click.option(
     "--format",
     "given",
-    type=click.Choice([f.value for f in Format]),
+    type=click.Choice([f.value for f in OutputFormat]),
     help="Output format; table: aligned columns for people. Default: from the suffix of --output (.parquet, .csv, .ndjson, "
     ".jsonl, .json), else ndjson. Takes precedence over the suffix.",
 )
@@ -165,8 +165,8 @@ def command(
     Rows go to standard output, a summary to standard error. Anything broken, such as a truncated gzip file, becomes a dead
     letter, and conversion continues, also when a file cannot be opened. The exit code is 1 if anything could not be read.
     """
-    form = Format(given) if given else format_of(output)
-    if form is Format.PARQUET and output is None and is_terminal():
+    form = OutputFormat(given) if given else format_of(output)
+    if form is OutputFormat.PARQUET and output is None and is_terminal():
         raise click.UsageError("parquet cannot be written to a terminal: give --output FILE or redirect standard output")
     _refuse_overwriting(files, output, errors)
     selection = _selection(where)

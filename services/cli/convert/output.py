@@ -27,7 +27,7 @@ _LONGEST_ESCAPE: Final = 6
 _NUMERIC: Final = ("proto", "packets", "bytes")
 
 
-class Format(StrEnum):
+class OutputFormat(StrEnum):
     """Output format of rows."""
 
     NDJSON = "ndjson"
@@ -37,17 +37,17 @@ class Format(StrEnum):
 
 
 _SUFFIXES: Final = {
-    ".ndjson": Format.NDJSON,
-    ".jsonl": Format.NDJSON,
-    ".json": Format.NDJSON,
-    ".csv": Format.CSV,
-    ".parquet": Format.PARQUET,
+    ".ndjson": OutputFormat.NDJSON,
+    ".jsonl": OutputFormat.NDJSON,
+    ".json": OutputFormat.NDJSON,
+    ".csv": OutputFormat.CSV,
+    ".parquet": OutputFormat.PARQUET,
 }
 
 
-def format_of(output: Path | None) -> Format:
+def format_of(output: Path | None) -> OutputFormat:
     """Return the format given by the suffix of the output, in upper or lower case; NDJSON if it gives none."""
-    return _SUFFIXES.get(output.suffix.lower(), Format.NDJSON) if output else Format.NDJSON
+    return _SUFFIXES.get(output.suffix.lower(), OutputFormat.NDJSON) if output else OutputFormat.NDJSON
 
 
 def _parts(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
@@ -72,16 +72,16 @@ class RowWriter(Protocol):
 
 
 class _TextOutput:
-    def __init__(self, stream: BinaryIO, form: Format) -> None:
+    def __init__(self, stream: BinaryIO, form: OutputFormat) -> None:
         self._stream = stream
         self._form = form
-        if form is Format.CSV:
+        if form is OutputFormat.CSV:
             stream.write(csv_header(FLOW_SCHEMA))
 
     def write(self, batch: pa.RecordBatch) -> None:
         for part in _parts(batch):
             table = pa.Table.from_batches([part])
-            self._stream.write(csv_lines(table, header=False) if self._form is Format.CSV else json_lines(table))
+            self._stream.write(csv_lines(table, header=False) if self._form is OutputFormat.CSV else json_lines(table))
 
     def close(self) -> None:
         pass
@@ -176,7 +176,7 @@ def _table_columns(batch: pa.RecordBatch) -> dict[str, pa.Array]:
 
 
 @contextmanager
-def row_writer(form: Format, output: Path | None) -> Iterator[RowWriter]:
+def row_writer(form: OutputFormat, output: Path | None) -> Iterator[RowWriter]:
     """Provide a writer to standard output, or to a file that appears under its name once everything is written.
 
     Raises:
@@ -187,14 +187,14 @@ def row_writer(form: Format, output: Path | None) -> Iterator[RowWriter]:
         yield from _writing(form, stream, terminal)
 
 
-def _writing(form: Format, stream: BinaryIO, width: int | None) -> Iterator[RowWriter]:
+def _writing(form: OutputFormat, stream: BinaryIO, width: int | None) -> Iterator[RowWriter]:
     writer: RowWriter
     match form:
-        case Format.PARQUET:
+        case OutputFormat.PARQUET:
             writer = _Parquet(stream)
-        case Format.TABLE:
+        case OutputFormat.TABLE:
             writer = _Aligned(stream, width)
-        case Format.NDJSON | Format.CSV:
+        case OutputFormat.NDJSON | OutputFormat.CSV:
             writer = _TextOutput(stream, form)
     try:
         yield writer

@@ -29,7 +29,7 @@ _ROWS_DIGITS: Final = 6  # more rows than these can count fit into no message
 
 
 @dataclass(frozen=True, slots=True)
-class Feed:
+class SinkFeed:
     """What a sink is fed with.
 
     Attributes:
@@ -70,7 +70,7 @@ class _Portion:
 class RowHandler:
     """Feeds rows to one sink; the `BatchHandler` of its `SinkLoop`."""
 
-    def __init__(self, sink: Sink, feed: Feed, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, sink: Sink, feed: SinkFeed, clock: Callable[[], float] = time.time) -> None:
         self._sink = sink
         self._feed = feed
         self._clock = clock

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from libs.common.errors import ConfigError
 from libs.common.messages.dead_letters import ErrorCode
-from libs.common.rows.formats.encoders import Format, encoder_for
+from libs.common.rows.formats.encoders import RowFormat, encoder_for
 from libs.common.rows.identity import Identities
 from libs.common.rows.row_type import RowType
 from services.sinks.frame.contract import Outcome, Part, RejectedRow, Sink
@@ -30,7 +30,9 @@ class MessageSettings(SinkSettings):
     """What every sink has that writes messages."""
 
     batch: DocumentBatchSettings = DocumentBatchSettings()
-    format: Format = Field(default=Format.JSON, description="Form of a message: json, ecs (flows), otel, csv, line or avro.")
+    format: RowFormat = Field(
+        default=RowFormat.JSON, description="Form of a message: json, ecs (flows), otel, csv, line or avro."
+    )
     topic: str = Field(
         default="blobtide/{rows}",
         min_length=1,
@@ -52,7 +54,7 @@ class MessageSettings(SinkSettings):
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class RefusedMessage:
     """A message that the destination refuses for good: its place among those of a `send`, and why."""
 
     message: int
@@ -105,7 +107,7 @@ class MessageSink(Sink):
     @abstractmethod
     def send(
         self, ids: Sequence[str], keys: Sequence[bytes | None], topics: Sequence[str], payloads: Sequence[bytes]
-    ) -> Iterable[Refusal]:
+    ) -> Iterable[RefusedMessage]:
         """Send messages in their order and return when all are acknowledged that are not refused.
 
         Raises:
@@ -127,7 +129,7 @@ class MessageSink(Sink):
             yield self._messages(part.rows.slice(start, MESSAGES_AT_ONCE), start)
 
     @staticmethod
-    def rejected(part: int, messages: Messages, refused: Iterable[Refusal]) -> Iterator[RejectedRow]:
+    def rejected(part: int, messages: Messages, refused: Iterable[RefusedMessage]) -> Iterator[RejectedRow]:
         """Name the rows that were refused, by `send` or before."""
         for refusal in refused:
             yield RejectedRow(part, messages.rows[refusal.message], refusal.code, refusal.reason)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from libs.common.azure.storage.api import BlobInfo
-from services.blob_monitor.evaluate import Announcement, Known, ScopeRules, Verdict, evaluate
+from services.blob_monitor.evaluate import AnnouncementKind, Known, ScopeRules, Verdict, evaluate
 
 T0 = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -19,9 +19,9 @@ RULES = ScopeRules(closing_timeout=15 * MINUTE)
 NEVER = ScopeRules()
 SOON, LATE = T0 + MINUTE, T0 + 15 * MINUTE
 SEEN, GONE_QUIET, BACK = (
-    (Announcement.OBSERVED,),
-    (Announcement.OBSERVED, Announcement.CLOSED),
-    (Announcement.REOPENED, Announcement.OBSERVED),
+    (AnnouncementKind.OBSERVED,),
+    (AnnouncementKind.OBSERVED, AnnouncementKind.CLOSED),
+    (AnnouncementKind.REOPENED, AnnouncementKind.OBSERVED),
 )
 
 
@@ -37,7 +37,7 @@ SEEN, GONE_QUIET, BACK = (
         # known
         (SAME, SOON, RULES, Verdict.UNCHANGED, ()),
         (SAME, LATE - timedelta(seconds=1), RULES, Verdict.UNCHANGED, ()),
-        (SAME, LATE, RULES, Verdict.QUIET, (Announcement.CLOSED,)),
+        (SAME, LATE, RULES, Verdict.QUIET, (AnnouncementKind.CLOSED,)),
         (SAME, LATE, NEVER, Verdict.UNCHANGED, ()),
         (replace(SAME, closed=True), LATE, RULES, Verdict.UNCHANGED, ()),
         (replace(OLDER, modified=T0 + MINUTE), SOON, RULES, Verdict.OUTDATED, ()),
@@ -46,7 +46,7 @@ SEEN, GONE_QUIET, BACK = (
         (OLDER, LATE, RULES, Verdict.CHANGED, GONE_QUIET),
         (OLDER, SOON, replace(RULES, minimum_age=2 * MINUTE), Verdict.TOO_YOUNG, ()),
         (replace(OLDER, closed=True), SOON, RULES, Verdict.CHANGED, BACK),
-        (replace(OLDER, closed=True), LATE, RULES, Verdict.CHANGED, (*BACK, Announcement.CLOSED)),
+        (replace(OLDER, closed=True), LATE, RULES, Verdict.CHANGED, (*BACK, AnnouncementKind.CLOSED)),
         # start_over
         (SAME, SOON, replace(RULES, replay_id="r"), Verdict.REPLAYED, SEEN),
         (replace(SAME, replay_id="r"), SOON, replace(RULES, replay_id="r"), Verdict.UNCHANGED, ()),
@@ -67,7 +67,7 @@ SEEN, GONE_QUIET, BACK = (
     ],
 )
 def test_what_is_announced(
-    known: Known | None, now: datetime, rules: ScopeRules, verdict: Verdict, steps: tuple[Announcement, ...]
+    known: Known | None, now: datetime, rules: ScopeRules, verdict: Verdict, steps: tuple[AnnouncementKind, ...]
 ) -> None:
     """Announcements follow from blob, memory, time and rules alone, and the same again announces nothing."""
     decision = evaluate(BLOB, known, now, rules)

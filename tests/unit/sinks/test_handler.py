@@ -19,7 +19,7 @@ from libs.common.rows.types.dead_letters import DEAD_LETTERS
 from libs.common.rows.types.flows import FLOWS
 from libs.common.rows.wire import encode_rows
 from services.sinks.frame.contract import Outcome, Part, RejectedRow, Sink
-from services.sinks.frame.handler import Feed, RowHandler
+from services.sinks.frame.handler import RowHandler, SinkFeed
 from services.sinks.frame.letters import OtherLetters
 from tests.contract.harness import Row
 from tests.flows import by_identity, identity, rows, table, values_of
@@ -70,7 +70,7 @@ def message(partition: int, offset: int, content: Sequence[Row]) -> Inbound:
 
 def handler_of(sink: Sink, row_type: RowType = FLOWS, *select: Callable[[pa.Table], Selected]) -> RowHandler:
     """Return a handler of batches of a row type."""
-    return RowHandler(sink, Feed("memory", row_type, reader_of(row_type, lambda _: "topic id"), select))
+    return RowHandler(sink, SinkFeed("memory", row_type, reader_of(row_type, lambda _: "topic id"), select))
 
 
 def metric(name: str, **labels: str) -> float:

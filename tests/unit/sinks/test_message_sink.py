@@ -16,7 +16,7 @@ from libs.common.rows.row_type import RowType
 from libs.common.rows.types.dead_letters import DEAD_LETTERS
 from libs.common.rows.types.flows import FLOWS
 from services.sinks.frame.contract import Outcome
-from services.sinks.frame.message_sink import MESSAGES_AT_ONCE, MessageSettings, MessageSink, Refusal
+from services.sinks.frame.message_sink import MESSAGES_AT_ONCE, MessageSettings, MessageSink, RefusedMessage
 from tests.documents import document_id, flat_document
 from tests.flows import Spot, row, rows
 from tests.flows import part as flow_part
@@ -39,11 +39,11 @@ class Outbox(MessageSink):
 
     def send(
         self, ids: Sequence[str], keys: Sequence[bytes | None], topics: Sequence[str], payloads: Sequence[bytes]
-    ) -> Iterable[Refusal]:
+    ) -> Iterable[RefusedMessage]:
         """Keep all."""
         self.sizes.append(len(ids))
         self.sent += zip(ids, keys, topics, payloads, strict=True)
-        return [Refusal(at, ErrorCode.TOO_LARGE, "large") for at in self.refused]
+        return [RefusedMessage(at, ErrorCode.TOO_LARGE, "large") for at in self.refused]
 
 
 def test_a_row_is_a_message_with_its_identity() -> None:

@@ -29,7 +29,7 @@ from libs.common.rows.types.flows import FLOWS
 _JSON: Final = "application/json"
 
 
-class Format(StrEnum):
+class RowFormat(StrEnum):
     """What a row becomes."""
 
     JSON = "json"  # an object with the columns as members
@@ -75,12 +75,12 @@ class _Rows:
         return self.encode_rows(rows)
 
 
-def formats_for(row_type: RowType) -> tuple[Format, ...]:
+def formats_for(row_type: RowType) -> tuple[RowFormat, ...]:
     """Return the formats that rows of a type have."""
-    return tuple(one for one in Format if one is not Format.ECS or row_type is FLOWS)
+    return tuple(one for one in RowFormat if one is not RowFormat.ECS or row_type is FLOWS)
 
 
-def documents_for(form: Format, row_type: RowType, shape: Shape) -> Documents:
+def documents_for(form: RowFormat, row_type: RowType, shape: Shape) -> Documents:
     """Return what makes JSON documents of rows, in one of the formats that are JSON.
 
     Raises:
@@ -90,17 +90,17 @@ def documents_for(form: Format, row_type: RowType, shape: Shape) -> Documents:
         allowed = ", ".join(formats_for(row_type))
         raise ConfigError(f"format: {row_type.name} have no format {form.value}; choose one of {allowed}")
     match form:
-        case Format.JSON:
+        case RowFormat.JSON:
             return Documents(partial(_json, time_first(shape, row_type)))
-        case Format.ECS:
+        case RowFormat.ECS:
             return Documents(partial(_ecs, row_type, _kept(shape, row_type, form)))
-        case Format.OTEL:
+        case RowFormat.OTEL:
             return Documents(partial(_otel, row_type, _kept(shape, row_type, form)))
         case _:
             raise ConfigError(f"format: {form.value} makes no JSON documents; choose one of json, ecs, otel")
 
 
-def encoder_for(form: Format, row_type: RowType, shape: Shape, schema_id: int | None = None) -> Encoder:
+def encoder_for(form: RowFormat, row_type: RowType, shape: Shape, schema_id: int | None = None) -> Encoder:
     """Return what encodes rows; `schema_id` is the number of the Avro schema in a registry.
 
     Raises:
@@ -108,11 +108,11 @@ def encoder_for(form: Format, row_type: RowType, shape: Shape, schema_id: int | 
     """
     ordered = time_first(shape, row_type)
     match form:
-        case Format.CSV:
+        case RowFormat.CSV:
             return _Rows("text/csv", lambda rows: csv_rows(ordered.apply(rows)))
-        case Format.LINE:
+        case RowFormat.LINE:
             return _Rows("text/plain; charset=utf-8", partial(_lines, lines_for(row_type, shape)))
-        case Format.AVRO:
+        case RowFormat.AVRO:
             avro = AvroRows(row_type, ordered.apply(_no_rows(row_type, shape)).schema, schema_id)
             return _Rows("avro/binary", lambda rows: avro.encode(ordered.apply(rows)))
         case _:
@@ -148,7 +148,7 @@ def _otel(row_type: RowType, kept: frozenset[str], rows: pa.Table) -> list[TextC
     return otel_text(row_type, _without_others(rows, kept))
 
 
-def _kept(shape: Shape, row_type: RowType, form: Format) -> frozenset[str]:
+def _kept(shape: Shape, row_type: RowType, form: RowFormat) -> frozenset[str]:
     if shape.names != shape.columns:
         raise ConfigError(f"rename: {form.value} has names of its own; leave rename out, or choose format json")
     return frozenset((*shape.columns, row_type.time))

@@ -10,7 +10,7 @@ from typing import Final
 import pyarrow as pa
 
 from libs.common.errors import ConfigError
-from libs.common.rows.formats.encoders import Format, documents_for
+from libs.common.rows.formats.encoders import RowFormat, documents_for
 from libs.common.rows.formats.json import document_text
 from libs.common.rows.row_text import TextColumn
 from libs.common.rows.row_type import RowType
@@ -21,15 +21,15 @@ from services.sinks.kinds.elasticsearch.index import Fields, ecs_fields, plain_f
 _TIMESTAMP: Final = "@timestamp"
 
 
-class Documents:
+class DocumentMaker:
     """Makes documents of rows of one type."""
 
-    def __init__(self, form: Format | None, row_type: RowType, shape: Shape, schema: pa.Schema) -> None:
+    def __init__(self, form: RowFormat | None, row_type: RowType, shape: Shape, schema: pa.Schema) -> None:
         """`schema` is that of the rows that come. Raises `ConfigError` for what does not fit together."""
-        chosen = form or (Format.ECS if row_type is FLOWS else Format.JSON)
-        if chosen not in (Format.ECS, Format.JSON):
+        chosen = form or (RowFormat.ECS if row_type is FLOWS else RowFormat.JSON)
+        if chosen not in (RowFormat.ECS, RowFormat.JSON):
             raise ConfigError(f"format: an index takes ecs or json, not {chosen.value}")
-        self._ecs = documents_for(chosen, row_type, shape) if chosen is Format.ECS else None
+        self._ecs = documents_for(chosen, row_type, shape) if chosen is RowFormat.ECS else None
         self._shape = _with_timestamp(shape, row_type)
         if self._ecs is None:
             self._fields = plain_fields(self._shape.apply(schema.empty_table()).schema)

@@ -31,7 +31,7 @@ from pydantic import Field, SecretStr, StringConstraints, field_validator, model
 from libs.common.errors import ConfigError, Retry, ServerUnreachable
 from libs.common.http.client import Answer, Cluster, HttpClient, Request, Tls, authorization
 from libs.common.messages.dead_letters import ErrorCode
-from libs.common.rows.formats.encoders import Format
+from libs.common.rows.formats.encoders import RowFormat
 from libs.common.rows.identity import Identities
 from libs.common.rows.row_text import RowText
 from libs.common.rows.row_type import RowType
@@ -45,7 +45,7 @@ from services.sinks.frame.kind import Promise
 from services.sinks.frame.login import LoginSettings
 from services.sinks.frame.settings import DocumentBatchSettings, SinkSettings
 from services.sinks.kinds.elasticsearch.bulk import BulkLimits, BulkWriter, Delivered, operation_text
-from services.sinks.kinds.elasticsearch.documents import Documents
+from services.sinks.kinds.elasticsearch.documents import DocumentMaker
 from services.sinks.kinds.elasticsearch.index import DailyIndexes, DataStream, template
 
 log = structlog.get_logger(__name__)
@@ -76,7 +76,7 @@ class ElasticsearchSettings(SinkSettings, LoginSettings, TlsSettings):
     bearer_token: SecretStr | None = Field(default=None, description="Token of a service account or a JWT.")
     bearer_token_file: Path | None = Field(default=None, description="File that holds the bearer token.")
     timeout_seconds: float = Field(default=30.0, gt=0, le=300, description="Longest wait for an answer.")
-    format: Format | None = Field(
+    format: RowFormat | None = Field(
         default=None, description="Form of a document: ecs or json. Default: ecs for flows, json for other rows."
     )
     index_prefix: IndexName | None = Field(
@@ -116,7 +116,7 @@ class ElasticsearchSettings(SinkSettings, LoginSettings, TlsSettings):
 
 
 @dataclass(frozen=True, slots=True)
-class _Portion:
+class _Operations:
     """Rows of a part with their operations: the operation at `i` is of row `rows[i]`. Rows outside all bounds have none."""
 
     part: int
@@ -132,7 +132,7 @@ class ElasticsearchSink(Sink):
         self._settings = settings
         self._row_type = row_type
         self._sleep = sleep
-        self._documents = Documents(settings.format, row_type, settings.shape(row_type), settings.rows_schema(row_type))
+        self._documents = DocumentMaker(settings.format, row_type, settings.shape(row_type), settings.rows_schema(row_type))
         self._prefix = settings.index_prefix or f"blobtide-{row_type.name.replace('_', '-')}"
         self._target = (
             DataStream(settings.data_stream)
@@ -200,14 +200,14 @@ class ElasticsearchSink(Sink):
             self._client.close()
             self._client = None
 
-    def _portions(self, number: int, table: pa.Table) -> Iterator[_Portion]:
+    def _portions(self, number: int, table: pa.Table) -> Iterator[_Operations]:
         """Make operations, a bounded number at a time; what can be derived once a part is."""
         index = self._target.names(table.column(self._row_type.time).combine_chunks())
         inside = index.is_valid()
         rows = np.flatnonzero(inside.to_numpy(zero_copy_only=False))
         if len(rows) < table.num_rows:
             outside = np.flatnonzero(~inside.to_numpy(zero_copy_only=False))
-            yield _Portion(number, rows[:0], _NO_OPERATIONS, outside)
+            yield _Operations(number, rows[:0], _NO_OPERATIONS, outside)
             table, index = table.filter(inside), index.drop_null()
         ids = Identities.of(table, self._row_type.position).text_columns()
         text = RowText(operation_text(index, ids, self._documents.text_columns(table)), len(rows))
@@ -215,13 +215,13 @@ class ElasticsearchSink(Sink):
         start = 0
         while operations := list(islice(slices, _SLICES)):
             stop = start + sum(map(len, operations))
-            yield _Portion(number, rows[start:stop], pa.chunked_array(operations), rows[:0])
+            yield _Operations(number, rows[start:stop], pa.chunked_array(operations), rows[:0])
             start = stop
 
-    def _in_flight(self, portions: Iterator[_Portion]) -> Iterator[tuple[_Portion, Delivered]]:
+    def _in_flight(self, portions: Iterator[_Operations]) -> Iterator[tuple[_Operations, Delivered]]:
         """Write portions, a few at the same time; when one fails, wait for the others and raise."""
         writer, threads = self._opened()
-        waiting: deque[tuple[_Portion, Future[Delivered]]] = deque()
+        waiting: deque[tuple[_Operations, Future[Delivered]]] = deque()
         try:
             for portion in portions:
                 waiting.append((portion, threads.submit(writer.write, portion.operations)))

@@ -46,7 +46,7 @@ from redis.exceptions import (
 from redis.retry import Retry as ClientRetry
 
 from libs.common.errors import BlobtideError, ConfigError, Retry, ServerUnreachable
-from libs.common.rows.formats.encoders import Format, documents_for
+from libs.common.rows.formats.encoders import RowFormat, documents_for
 from libs.common.rows.identity import Identities
 from libs.common.rows.row_text import RowText
 from libs.common.rows.row_type import RowType
@@ -99,7 +99,7 @@ class RedisSettings(SinkSettings, LoginSettings, TlsSettings):
     cluster: bool = Field(default=False, description="The server is a Redis Cluster; it has database 0 only.")
     timeout_seconds: float = Field(default=10.0, gt=0, le=50, description="Longest wait for an answer.")
     mode: Mode = Field(default=Mode.STREAMS, description="streams: entries of a stream a shard. keys: one key a row.")
-    format: Format = Field(default=Format.JSON, description="Form of a row: json, ecs (flows) or otel.")
+    format: RowFormat = Field(default=RowFormat.JSON, description="Form of a row: json, ecs (flows) or otel.")
     prefix: Prefix | None = Field(
         default=None, description="What names of keys begin with. Default: blobtide:flows, with the row type for flows."
     )

@@ -61,7 +61,7 @@ class Folded:
 
 def fold(flows: pa.Table, timeout_ms: int) -> Folded:
     """Add up `flows`, at least one, in order; `timeout_ms` ends a session without TCP."""
-    rows = _Rows.of(flows)
+    rows = _FlowRows.of(flows)
     groups = _Groups.of(rows.sockets.number)
     return Folded(tuple(_minutes(rows, groups)), _sessions(rows, groups, timeout_ms))
 
@@ -204,7 +204,7 @@ class _Groups:
 
 
 @dataclass(frozen=True, slots=True)
-class _Rows:
+class _FlowRows:
     """Columns of flows, seen from the local side."""
 
     sockets: _Sockets
@@ -213,7 +213,7 @@ class _Rows:
     counts: dict[str, _Ints]  # COUNTS by row
 
     @classmethod
-    def of(cls, flows: pa.Table) -> _Rows:
+    def of(cls, flows: pa.Table) -> _FlowRows:
         inbound, denied = _is_word(flows, "direction", "inbound"), _is_word(flows, "action", "deny")
         protocol = _integers(flows, "protocol")
 
@@ -236,7 +236,7 @@ class _Rows:
         return cls(sockets, _integers(flows, "time"), protocol == TCP, counts)
 
 
-def _minutes(rows: _Rows, by_socket: _Groups) -> list[tuple[int, pa.Table]]:
+def _minutes(rows: _FlowRows, by_socket: _Groups) -> list[tuple[int, pa.Table]]:
     minute = rows.time - rows.time % MINUTE_MS
     seen = Combinations.of((minute,))
     in_order = np.argsort(minute[seen.row])
@@ -251,7 +251,7 @@ def _minutes(rows: _Rows, by_socket: _Groups) -> list[tuple[int, pa.Table]]:
     return [(one, table.slice(a, b - a)) for one, a, b in zip(minutes.tolist(), starts, ends, strict=True)]
 
 
-def _sessions(rows: _Rows, groups: _Groups, timeout_ms: int) -> pa.Table:
+def _sessions(rows: _FlowRows, groups: _Groups, timeout_ms: int) -> pa.Table:
     """Add up what comes after each socket's last restart, and everything beside it."""
     time, tcp = rows.time[groups.order], rows.tcp[groups.order]
     begins = rows.counts["begins"][groups.order] > 0
