@@ -20,7 +20,7 @@ from benchmarks.feeding import AHEAD, Feed
 from benchmarks.ingesting import INGEST, rounds
 from benchmarks.measured import Mark, Measured, Work, parts_of
 from benchmarks.parsing import PARSER, ROWS_COMMITTED, another, raw_records
-from benchmarks.sinking import ENDS, flow_batches, sink_worker
+from benchmarks.sinking import SINKS, flow_batches, sink_worker
 from benchmarks.site import Site, storage_settings
 from benchmarks.storage import container_of
 from benchmarks.worker import SERVICE, Worker, running
@@ -68,7 +68,7 @@ def sink(kafka: LocalKafka, name: str, options: dict[str, Any], data: Data, seco
     site = Site.make(kafka)
     worker = sink_worker(site, name, options)
     feed = _feed(worker, (site, f"sink.{name}", site.topics.flows), FlowRounds(data, site.topics.flows))
-    return _lasting(Long(f"sink {name}", worker, feed, _ROWS, ENDS[name]), data, seconds)
+    return _lasting(Long(f"sink {name}", worker, feed, _ROWS, SINKS[name].ends), data, seconds)
 
 
 @dataclass(frozen=True, slots=True)

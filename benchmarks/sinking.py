@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from benchmarks.errors import BenchmarkFailed
 from benchmarks.estates import Data
@@ -23,36 +23,26 @@ from libs.common.rows.wire import row_headers
 from libs.common.settings.parser import ParserSettings
 from libs.local.errors import ServerMissing
 from libs.local.kafka import LocalKafka
-from libs.local.opensearch import LocalOpenSearch
 from libs.local.process import LocalServer
-from libs.local.redis import LocalRedis
 from services.parser.app import encoded
 from services.parser.flows.kernel import Parsed, parse
+from tests.contract.harness import benchmarks
 
-_Server = TypeVar("_Server", bound=LocalServer)
-
-ENDS: Final = {
-    "file": "rows synced to disk, offsets committed",
-    "summary": "sums synced to disk, offsets committed",
-    "redis": "commands answered, offsets committed",
-    "elasticsearch": "documents answered, offsets committed",
-}
-# How often the data: a local sink would have written it once before the clock runs.
-_TIMES: Final = {"file": 5, "summary": 5, "redis": 1, "elasticsearch": 1}
-_OWN: Final = {"file": "directory", "summary": "directory", "redis": "prefix", "elasticsearch": "index_prefix"}
+SINKS: Final = benchmarks()
+"""What is measured, by kind: each kind's harness says how."""
 
 
 def measure(kafka: LocalKafka, directory: Path, data: Data, repeats: int) -> Iterator[Measured]:
     """Preload flow batches, then let each sink work them off with a group and a destination of its own."""
-    sites = {times: _filled(kafka, Repeated(data, times)) for times in set(_TIMES.values())}
-    for name, times in _TIMES.items():
+    sites = {times: _filled(kafka, Repeated(data, times)) for times in {one.times for one in SINKS.values()}}
+    for name, measured in SINKS.items():
         with destination(name, directory) as options:
             if options is None:
                 continue
-            results = [_worked_off(sites[times], name, options) for _ in range(repeats)]
+            results = [_worked_off(sites[measured.times], name, options) for _ in range(repeats)]
         samples = tuple(sample for sample, _ in results)
         memory = max((found for _, found in results), key=lambda one: one.peak)
-        yield Measured(f"sink {name}", data.name, Repeated(data, times).work, samples, ENDS[name], None, memory)
+        yield Measured(f"sink {name}", data.name, Repeated(data, measured.times).work, samples, measured.ends, None, memory)
 
 
 def _filled(kafka: LocalKafka, load: Repeated) -> Site:
@@ -64,25 +54,23 @@ def _filled(kafka: LocalKafka, load: Repeated) -> Site:
 @contextlib.contextmanager
 def destination(name: str, directory: Path) -> Iterator[dict[str, Any] | None]:
     """Run what sink `name` writes to and yield its options; None, and a line that says why, if that is missing."""
+    measured = SINKS[name]
     with contextlib.ExitStack() as stack:
-        options: dict[str, Any] | None = {}
+        options: dict[str, Any] | None = None
         try:
-            if name == "redis":
-                options = {"url": stack.enter_context(_running(LocalRedis(directory / name))).url}
-            elif name == "elasticsearch":
-                options = {"hosts": [stack.enter_context(_running(LocalOpenSearch(directory / name))).url]}
+            server = None if measured.server is None else stack.enter_context(_running(measured.server(directory / name)))
+            options = dict(measured.options(server))
         except ServerMissing as error:
             print(f"no row for {name}: {error}", file=sys.stderr)
-            options = None
         yield options
 
 
 def sink_worker(site: Site, name: str, options: dict[str, Any]) -> Worker:
     """Return sink `name` with a group and a place of its own at `site`, set up and not started."""
-    place = site.kafka.group_prefix if name in {"redis", "elasticsearch"} else str(site.directory / name)
-    quiet = {"print_seconds": 0} if name == "summary" else {}
-    site.extra["sinks"] = {name: {**options, **quiet, _OWN[name]: place}}
-    if name == "elasticsearch":
+    measured = SINKS[name]
+    place = str(site.directory / name) if measured.is_directory else site.kafka.group_prefix
+    site.extra["sinks"] = {name: {**options, measured.own: place}}
+    if measured.needs_setup:
         _set_up(site, name)
     return Worker((*SERVICE, "sink", name), site)
 
@@ -122,7 +110,7 @@ def flow_batches(parsed: Parsed, partitions: Sequence[int], topic: str) -> Itera
 
 
 @contextlib.contextmanager
-def _running(server: _Server) -> Iterator[_Server]:
+def _running(server: LocalServer) -> Iterator[LocalServer]:
     server.start()
     try:
         yield server

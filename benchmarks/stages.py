@@ -95,7 +95,7 @@ def _lasting(bench: Bench) -> Iterator[Measured]:
     data = bench.data[0]
     with _running(LocalKafka, bench) as kafka:
         yield lasting.parser(kafka, data, LASTING_SECONDS)
-        for name in sinking.ENDS:
+        for name in sinking.SINKS:
             with sinking.destination(name, bench.directory / "lasting") as options:
                 if options is not None:
                     yield lasting.sink(kafka, name, options, data, LASTING_SECONDS)

@@ -1,25 +1,44 @@
 """What the contract suite needs to know of a destination.
 
-A sink joins the suite by ``tests/contract/harnesses/<kind>.py`` with a function ``harness(request, tmp_path) -> Harness`` (use
-``request.getfixturevalue`` for a server) and, for a server, ``MARKS`` with its pytest marker.
+A kind joins the suite by a file ``tests/contract/harnesses/<kind>.py``, one of another distribution by an entry point of the
+group ``blobtide.harnesses``, and nothing has to be told of it:
+
+- ``MODES``: the ways of working that are tried, one of which a case names; without it there is one, ``""``.
+- ``MARKS``: the pytest marker of its server, if it has one.
+- ``harness(request, tmp_path, case) -> Harness``: a fresh destination; use ``request.getfixturevalue`` for a server.
+- ``BENCHMARK``: a `Benchmark`, if the benchmarks are to measure it.
+
+There is a case for each kind, mode and row type that the kind takes.
 """
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import resource
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+from libs.common.rows.row_type import RowType
+from libs.common.rows.types import ROW_TYPES
+from libs.common.settings import Settings
+from libs.local.process import LocalServer
 from services.sinks.frame.contract import Part, Sink
+from services.sinks.frame.kind import all_kinds, find_kind
 from services.sinks.frame.registry import configured_sink
-from tests.flows import part as flow_part
+from tests import row_samples
 
+GROUP = "blobtide.harnesses"
 Row = Mapping[str, Any]
 Content = dict[Any, Any]
 SHARDS = 2
+MESSAGE_ROWS = 5
 
 # The steps of a sink that keeps its state on a local disk.
 CRASH_POINTS = (
@@ -34,14 +53,47 @@ CRASH_POINTS = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One way to use one kind."""
+
+    kind: str
+    mode: str
+    row_type: RowType
+
+    @property
+    def name(self) -> str:
+        """Its name in the list of tests."""
+        return "-".join(filter(None, (self.kind, self.mode, self.row_type.name)))
+
+    def rows(self, sources: int = 3, records: int = 3, each: int = 4) -> list[dict[str, Any]]:
+        """Return rows of its type, as a pipeline would see them grow."""
+        return row_samples.rows(self.row_type, sources, records, each)
+
+    def shard_of(self, row: Row) -> int:
+        """Return the shard of a row: one for each source, for ever."""
+        source: str = row[self.row_type.position.source]
+        return sum(source.encode()) % SHARDS
+
+    def parts(self, rows: Sequence[Row]) -> list[Part]:
+        """Return rows as the parts of one write."""
+        by_shard = {shard: [row for row in rows if self.shard_of(row) == shard] for shard in range(SHARDS)}
+        return [self._part(shard, content) for shard, content in by_shard.items() if content]
+
+    def _part(self, shard: int, rows: Sequence[Row]) -> Part:
+        table = row_samples.table(self.row_type, rows).unify_dictionaries().combine_chunks()
+        return Part(shard, self.row_type, table, (*range(MESSAGE_ROWS, len(rows), MESSAGE_ROWS), len(rows)))
+
+
 class Harness(ABC):
     """One fresh destination and ways to look at it."""
 
-    kind: str
+    def __init__(self, case: Case) -> None:
+        self.case = case
 
     @abstractmethod
     def options(self) -> dict[str, Any]:
-        """Return the sink's options; always the same destination."""
+        """Return the sink's options, but for the row type; always the same destination."""
 
     @abstractmethod
     def read(self) -> Content:
@@ -63,21 +115,73 @@ class Harness(ABC):
         """Return a row that the destination refuses for good, or None if it takes everything."""
         return None
 
+    def pipeline(self) -> Settings | None:
+        """Return the settings of the pipeline that the sink joins, if it needs any."""
+        return None
+
+    def all_options(self) -> dict[str, Any]:
+        """Return the sink's options."""
+        return {"rows": self.case.row_type.name, **self.options()}
+
     def sink(self) -> Sink:
         """Build a sink as a new process would; not opened."""
-        return configured_sink({self.kind: self.options()}, self.kind).sink
+        kind = self.case.kind
+        return configured_sink({kind: self.all_options()}, kind, self.pipeline()).sink
 
 
-def shard_of(row: Row) -> int:
-    """Return the shard of a row: one for each blob, for ever."""
-    blob: str = row["blob"]
-    return sum(blob.encode()) % SHARDS
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """How the benchmarks measure a sink.
+
+    Attributes:
+        ends: when a row counts as delivered, in words.
+        own: the option that gives a run a place of its own: a name, or a directory.
+        is_directory: whether it is a directory.
+        times: how often the data: a local sink would have written it once before the clock runs.
+        server: what it writes to, if that has to run.
+        options: options, given the server's address.
+        needs_setup: whether `sink-setup` comes first.
+    """
+
+    ends: str
+    own: str
+    is_directory: bool = False
+    times: int = 1
+    server: Callable[[Path], LocalServer] | None = None
+    options: Callable[[Any], Mapping[str, Any]] = field(default=lambda _: {})
+    needs_setup: bool = False
 
 
-def parts(rows: Sequence[Row]) -> list[Part]:
-    """Return rows as the parts of one write."""
-    by_shard = {shard: [row for row in rows if shard_of(row) == shard] for shard in range(SHARDS)}
-    return [flow_part(shard, content) for shard, content in by_shard.items() if content]
+def module_of(kind: str) -> ModuleType | None:
+    """Return the harness module of a kind, if there is one."""
+    name = f"tests.contract.harnesses.{kind}"
+    if importlib.util.find_spec(name) is not None:
+        return importlib.import_module(name)
+    others = entry_points(group=GROUP, name=kind)
+    return next((point.load() for point in others), None)
+
+
+def cases() -> Iterator[Case]:
+    """Return a case for each kind that has a harness, mode and row type."""
+    for kind, found in all_kinds().items():
+        module = module_of(kind)
+        if module is not None and found.is_installed:
+            for mode in getattr(module, "MODES", ("",)):
+                for name in found.load(found.sink).row_types:
+                    yield Case(kind, mode, ROW_TYPES[name])
+
+
+def benchmarks() -> dict[str, Benchmark]:
+    """Return what is measured, by kind."""
+    modules = {kind: module_of(kind) for kind in all_kinds()}
+    return {kind: module.BENCHMARK for kind, module in modules.items() if hasattr(module, "BENCHMARK") and module is not None}
+
+
+def promises_of(case: Case) -> tuple[str, ...]:
+    """Return what the kind says that its sinks promise."""
+    kind = find_kind(case.kind)
+    assert kind is not None
+    return kind.promises
 
 
 @contextmanager
@@ -94,7 +198,8 @@ def full_disk(limit: int = 65_536) -> Iterator[None]:
 class LocalDiskHarness(Harness):
     """A destination in a directory."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, case: Case, directory: Path) -> None:
+        super().__init__(case)
         self.directory = directory
 
     def outage(self) -> AbstractContextManager[None]:

@@ -1,4 +1,4 @@
-"""The elasticsearch sink's destination: daily indexes under a prefix of their own in a real OpenSearch."""
+"""The elasticsearch sink's destination: indexes under a prefix of their own, or a data stream, in a real OpenSearch."""
 
 from __future__ import annotations
 
@@ -11,43 +11,55 @@ from uuid import uuid4
 
 import pytest
 import urllib3
+import xxhash
 
+from libs.common.rows.types.flows import FLOWS
 from libs.local.opensearch import LocalOpenSearch
-from tests.contract.harness import Content, Harness, Row
-from tests.documents import document_id, ecs_document
-from tests.flows import Spot, row
+from tests.contract.harness import Benchmark, Case, Content, Harness, Row
+from tests.documents import ecs_document
+from tests.flows import Spot
+from tests.row_samples import document, position_of, row
 
+MODES = ("daily", "stream")
 MARKS = pytest.mark.opensearch
+BENCHMARK = Benchmark(
+    "documents answered, offsets committed",
+    own="index_prefix",
+    server=LocalOpenSearch,
+    options=lambda server: {"hosts": [server.url]},
+    needs_setup=True,
+)
 
 
 class ElasticsearchHarness(Harness):
     """Documents by id."""
 
-    kind = "elasticsearch"
-
-    def __init__(self, server: LocalOpenSearch) -> None:
+    def __init__(self, case: Case, server: LocalOpenSearch) -> None:
+        super().__init__(case)
         self.server = server
         self.prefix = f"contract-{uuid4().hex}"
         self.sink().setup()
 
     def options(self) -> dict[str, Any]:
         """Bodies so small that a write makes several."""
-        return {"hosts": [self.server.url], "index_prefix": self.prefix, "body_bytes": 100_000}
+        where = {"index_prefix": self.prefix} if self.case.mode == "daily" else {"data_stream": self.prefix}
+        return {"hosts": [self.server.url], "body_bytes": 100_000, **where}
 
     def read(self) -> Content:
         """Read all documents of all indexes."""
+        target = f"{self.prefix}-*" if self.case.mode == "daily" else self.prefix
         with urllib3.PoolManager() as http:
-            http.request("POST", f"{self.server.url}/{self.prefix}-*/_refresh")
-            found = http.request("GET", f"{self.server.url}/{self.prefix}-*/_search?size=10000").json()
+            http.request("POST", f"{self.server.url}/{target}/_refresh")
+            found = http.request("GET", f"{self.server.url}/{target}/_search?size=10000").json()
         hits = found["hits"]["hits"]
-        content = {hit["_id"]: (hit["_index"].removeprefix(self.prefix), hit["_source"]) for hit in hits}
+        content = {hit["_id"]: (self._place(hit["_index"]), hit["_source"]) for hit in hits}
         assert len(content) == len(hits) == found["hits"]["total"]["value"]
         return content
 
     def expected(self, rows: Sequence[Row]) -> Content:
         """Every row, in the index of its day."""
-        documents = {document_id(values): ecs_document(values) for values in rows}
-        return {key: (f"-{found['@timestamp'][:10].replace('-', '.')}", found) for key, found in documents.items()}
+        found = {_id_of(self.case, values): self._document(values) for values in rows}
+        return {key: (self._expected_place(one), one) for key, one in found.items()}
 
     @contextmanager
     def outage(self) -> Iterator[None]:
@@ -67,16 +79,36 @@ class ElasticsearchHarness(Harness):
         finally:
             self._block_writes(blocked=False)
 
+    def refused(self) -> Row | None:
+        """Return a row whose address no index takes, or whose day has none."""
+        if self.case.row_type is FLOWS:
+            return row(FLOWS, Spot(0, 77, 0), src_ip="300.1.2.3")
+        return row(self.case.row_type, Spot(0, 77, 0), time=10**14) if self.case.mode == "daily" else None
+
+    def _document(self, values: Row) -> dict[str, Any]:
+        if self.case.row_type is FLOWS:
+            return ecs_document(values)
+        flat = document(self.case.row_type, values)
+        return {"@timestamp": flat.pop(self.case.row_type.time), **flat}
+
+    def _place(self, index: str) -> str:
+        return index.removeprefix(self.prefix) if self.case.mode == "daily" else ""
+
+    def _expected_place(self, found: Row) -> str:
+        return f"-{found['@timestamp'][:10].replace('-', '.')}" if self.case.mode == "daily" else ""
+
     def _block_writes(self, *, blocked: bool) -> None:
+        indexes = f"{self.prefix}-*" if self.case.mode == "daily" else f".ds-{self.prefix}-*"
         with urllib3.PoolManager() as http:
-            answer = http.request("PUT", f"{self.server.url}/{self.prefix}-*/_settings", json={"index.blocks.write": blocked})
+            answer = http.request("PUT", f"{self.server.url}/{indexes}/_settings", json={"index.blocks.write": blocked})
         assert answer.status == HTTPStatus.OK, answer.data
 
-    def refused(self) -> Row:
-        """Return a row whose address no index takes."""
-        return row(Spot(0, 77, 0), src_ip="300.1.2.3")
+
+def _id_of(case: Case, values: Row) -> str:
+    source, generation, offset, index = position_of(case.row_type, values)
+    return f"{xxhash.xxh128_hexdigest(f'{source}{chr(0)}{generation}'.encode())}-{offset}-{index}"
 
 
-def harness(request: pytest.FixtureRequest, tmp_path: Path) -> Harness:
+def harness(request: pytest.FixtureRequest, tmp_path: Path, case: Case) -> Harness:
     """Give an unused prefix."""
-    return ElasticsearchHarness(request.getfixturevalue("opensearch"))
+    return ElasticsearchHarness(case, request.getfixturevalue("opensearch"))

@@ -1,7 +1,8 @@
-"""The file sink's destination: a directory of Parquet files."""
+"""The file sink's destination: a directory of Parquet or NDJSON files."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,31 +11,42 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.contract.harness import Content, Harness, LocalDiskHarness, Row
-from tests.flows import by_identity
+from tests.contract.harness import Benchmark, Case, Content, Harness, LocalDiskHarness, Row
+from tests.row_samples import by_position, document, position_of
+
+MODES = ("parquet", "ndjson")
+BENCHMARK = Benchmark("rows synced to disk, offsets committed", own="directory", is_directory=True, times=5)
 
 
 class FileHarness(LocalDiskHarness):
     """Small files, so that a few rows make several."""
 
-    kind = "file"
-
     def options(self) -> dict[str, Any]:
         """Complete a file at ten rows."""
-        return {"directory": str(self.directory), "rotate_rows": 10}
+        return {"directory": str(self.directory), "rotate_rows": 10, "format": self.case.mode or "parquet"}
 
     def read(self) -> Content:
         """Read all files a reader sees."""
-        files = sorted(self.directory.glob("*"))
-        assert all(file.suffix == ".parquet" for file in files if file.name != ".blobtide")
-        tables = [pq.read_table(file) for file in files if file.is_file()]
-        return by_identity(pa.concat_tables(tables)) if tables else {}
+        files = sorted(file for file in self.directory.glob("*") if file.name != ".blobtide")
+        assert all(file.name.startswith(f"{self.case.row_type.name}-p00") for file in files)
+        assert {file.suffix for file in files} <= {f".{self.options()['format']}"}
+        if self.case.mode == "ndjson":
+            return self._by_position([json.loads(line) for file in files for line in file.read_text().splitlines()])
+        tables = [pq.read_table(file) for file in files]
+        return by_position(self.case.row_type, pa.concat_tables(tables)) if tables else {}
 
     def expected(self, rows: Sequence[Row]) -> Content:
         """Every row."""
-        return by_identity(rows)
+        if self.case.mode == "ndjson":
+            return self._by_position([document(self.case.row_type, row) for row in rows])
+        return by_position(self.case.row_type, rows)
+
+    def _by_position(self, documents: Sequence[Row]) -> Content:
+        content = {position_of(self.case.row_type, one): one for one in documents}
+        assert len(content) == len(documents)
+        return content
 
 
-def harness(request: pytest.FixtureRequest, tmp_path: Path) -> Harness:
+def harness(request: pytest.FixtureRequest, tmp_path: Path, case: Case) -> Harness:
     """Give an empty directory."""
-    return FileHarness(tmp_path / "files")
+    return FileHarness(case, tmp_path / "files")

@@ -1,4 +1,4 @@
-"""The redis sink's destination: streams under a prefix of their own in a real Redis."""
+"""The redis sink's destination: streams or keys under a prefix of their own in a real Redis."""
 
 from __future__ import annotations
 
@@ -12,41 +12,47 @@ from uuid import uuid4
 import pytest
 from redis import Redis
 
+from libs.common.rows.types.flows import FLOWS
 from libs.local.redis import LocalRedis
-from tests.contract.harness import Content, Harness, Row
-from tests.documents import flat_document
-from tests.flows import identity
+from tests.contract.harness import Benchmark, Case, Content, Harness, Row
+from tests.row_samples import document, position_of
 
+MODES = ("streams", "keys")
 MARKS = pytest.mark.redis
+BENCHMARK = Benchmark(
+    "commands answered, offsets committed", own="prefix", server=LocalRedis, options=lambda server: {"url": server.url}
+)
 
 
 class RedisHarness(Harness):
-    """Streams."""
+    """Streams, whose entries expire, or keys, which do not."""
 
-    kind = "redis"
-
-    def __init__(self, server: LocalRedis) -> None:
+    def __init__(self, case: Case, server: LocalRedis) -> None:
+        super().__init__(case)
         self.server = server
         self.prefix = f"contract:{uuid4().hex}"
 
     def options(self) -> dict[str, Any]:
         """Give up soon while the server is away."""
-        return {"url": self.server.url, "prefix": self.prefix, "timeout_seconds": 5}
+        kept = {"ttl_seconds": 0} if self.case.mode == "keys" else {}
+        return {"url": self.server.url, "prefix": self.prefix, "timeout_seconds": 5, "mode": self.case.mode, **kept}
 
     def read(self) -> Content:
-        """Read all entries; the rows of one blob stand in order, each once."""
+        """Read everything; in a stream the rows of one source stand in order, each once."""
         content: Content = {}
         last: dict[Any, tuple[int, int]] = {}
-        for values in self._entries():
-            *generation, offset, index = identity(values)
-            assert last.get(tuple(generation), (-1, -1)) < (offset, index)
+        for values in self._entries() if self.case.mode == "streams" else self._keys():
+            position = position_of(self.case.row_type, values)
+            *generation, offset, index = position
+            if self.case.mode == "streams":
+                assert last.get(tuple(generation), (-1, -1)) < (offset, index)
             last[tuple(generation)] = offset, index
-            content[identity(values)] = values
+            content[position] = values
         return content
 
     def expected(self, rows: Sequence[Row]) -> Content:
         """Every row, flat."""
-        return {identity(row): flat_document(row) for row in rows}
+        return {position_of(self.case.row_type, row): document(self.case.row_type, row) for row in rows}
 
     @contextmanager
     def outage(self) -> Iterator[None]:
@@ -68,13 +74,21 @@ class RedisHarness(Harness):
                 redis.config_set("maxmemory", 0)
 
     def _entries(self) -> Iterator[dict[str, Any]]:
+        name = b"flow" if self.case.row_type is FLOWS else b"row"
         with Redis.from_url(self.server.url) as redis:
             for stream in redis.scan_iter(f"{self.prefix}:*", _type="stream"):
                 assert redis.ttl(stream) > 0
                 for _, entry in redis.xrange(stream):
-                    yield json.loads(entry[b"flow"])
+                    assert list(entry) == [name]
+                    yield json.loads(entry[name])
+
+    def _keys(self) -> Iterator[dict[str, Any]]:
+        with Redis.from_url(self.server.url) as redis:
+            for key in set(redis.scan_iter(f"{self.prefix}:*")):
+                assert redis.ttl(key) == -1
+                yield json.loads(redis.get(key) or b"")
 
 
-def harness(request: pytest.FixtureRequest, tmp_path: Path) -> Harness:
+def harness(request: pytest.FixtureRequest, tmp_path: Path, case: Case) -> Harness:
     """Give an unused prefix."""
-    return RedisHarness(request.getfixturevalue("redis_server"))
+    return RedisHarness(case, request.getfixturevalue("redis_server"))

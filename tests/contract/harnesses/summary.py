@@ -16,13 +16,19 @@ import pytest
 from libs.common.rows.types.flows import FLOWS
 from services.sinks.kinds.summary.fold import COUNTS, MINUTE_MS, SOCKET
 from services.sinks.kinds.summary.sink import SummarySettings, SummarySink
-from tests.contract.harness import Content, Harness, LocalDiskHarness, Row
+from tests.contract.harness import Benchmark, Case, Content, Harness, LocalDiskHarness, Row
+
+BENCHMARK = Benchmark(
+    "sums synced to disk, offsets committed",
+    own="directory",
+    is_directory=True,
+    times=5,
+    options=lambda _: {"print_seconds": 0},
+)
 
 
 class SummaryHarness(LocalDiskHarness):
     """Minutes close at once by silence, when the files are read."""
-
-    kind = "summary"
 
     def options(self) -> dict[str, Any]:
         """Print nothing; close minutes a minute late."""
@@ -68,6 +74,6 @@ def _add(sums: list[int], counts: list[int]) -> None:
     sums[:] = [a + b for a, b in zip(sums, counts, strict=True)]
 
 
-def harness(request: pytest.FixtureRequest, tmp_path: Path) -> Harness:
+def harness(request: pytest.FixtureRequest, tmp_path: Path, case: Case) -> Harness:
     """Give an empty directory."""
-    return SummaryHarness(tmp_path / "summary")
+    return SummaryHarness(case, tmp_path / "summary")
