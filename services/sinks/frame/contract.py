@@ -84,8 +84,8 @@ class Sink(ABC):
         """What the destination gets when something fails, with the settings that this sink has."""
         return Promise.AT_LEAST_ONCE
 
-    def join(self, pipeline: Settings) -> None:
-        """Take what the destination needs of the pipeline's own settings, such as its cluster. Called before all else, once.
+    def join(self, name: str, pipeline: Settings) -> None:
+        """Learn the sink's configured name, and what the destination needs of the pipeline's settings. Called before all else.
 
         Raises:
             ConfigError: if the destination would be a part of the pipeline itself.

@@ -58,7 +58,7 @@ def configured_sink(options: SinkOptions, name: str, pipeline: Settings | None =
         settings.shape(kind_of_rows)
         selection = settings.selection(kind_of_rows)
         if pipeline is not None:
-            sink.join(pipeline)
+            sink.join(name, pipeline)
     except ConfigError as error:  # which begins with the name of the option
         raise ConfigError(f"sinks.{name}.{error}") from error
     return ConfiguredSink(name, settings, kind_of_rows, selection, sink)

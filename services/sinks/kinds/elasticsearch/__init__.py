@@ -6,7 +6,7 @@ KIND = Kind(
     description="ECS documents in Elasticsearch or OpenSearch",
     sink="services.sinks.kinds.elasticsearch.sink:ElasticsearchSink",
     settings="services.sinks.kinds.elasticsearch.sink:ElasticsearchSettings",
-    promises=(Promise.EFFECTIVELY_ONCE,),
+    promises=(Promise.EFFECTIVELY_ONCE, Promise.AT_LEAST_ONCE),
     extra="elasticsearch",
     library="urllib3",
 )
