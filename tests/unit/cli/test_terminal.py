@@ -37,7 +37,7 @@ def test_only_one_module_prints() -> None:
     """Whatever a command says goes through `terminal`, which takes out what must not be seen; help is our own text."""
     used = {
         path.name
-        for path in CLI.glob("*.py")
+        for path in CLI.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Attribute) and node.attr in {"echo", "secho"}
     }
