@@ -32,7 +32,7 @@ class _Installed:
         """Run a program of the environment in the empty directory."""
         program, *arguments = words
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "BLOBTIDE_"))}
-        argv = (self.scripts / program, *arguments)
+        argv = (str(self.scripts / program), *arguments)
         return subprocess.run(argv, cwd=self.directory, env=environ, capture_output=True, timeout=SECONDS, check=False)
 
 
