@@ -81,7 +81,7 @@ class Spool:
 
     def _damaged(self, at: int) -> CodecError:
         return CodecError(
-            f"{self._path} is damaged at byte {at}: rows of it that are in no file yet are lost here;"
+            f"{self._path} is damaged at byte {at}: its rows that are not in a file yet are lost;"
             " move the directory away and read their blobs again"
         )
 

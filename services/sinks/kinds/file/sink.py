@@ -36,25 +36,29 @@ _LENGTHS: Final = (1, 11, 111, 1_111)  # alike but for their lengths: if names c
 class FileSettings(SinkSettings):
     """Options of the file sink."""
 
-    directory: Path = Field(description="Where the files go; made if missing. The hidden .blobtide in it is the sink's memory.")
+    directory: Path = Field(
+        description="Directory for the files, created if missing. Its hidden .blobtide holds the sink's state."
+    )
     format: FileFormat = Field(default=FileFormat.PARQUET, description="parquet, ndjson or csv (with a header line).")
     compression: FileCompression | None = Field(
         default=None, description="none, gzip, zstd, or snappy (Parquet only). Default: zstd for Parquet, none for text."
     )
-    formula_safe: bool = Field(default=False, description="CSV: defuse text that a spreadsheet would run as a formula.")
+    formula_safe: bool = Field(default=False, description="CSV: escape text that a spreadsheet would run as a formula.")
     template: str | None = Field(
         default=None,
-        description="Name of a file without its extension; {shard} and {sequence}. Default: flows-p{shard:03}-{sequence:08}, "
-        "with the row type for flows.",
+        description="File name without extension, with {shard} and {sequence}. Default: flows-p{shard:03}-{sequence:08}; for "
+        "other rows, the row type replaces flows.",
     )
-    rotate_rows: int = Field(default=1_000_000, ge=1, description="A file is complete at so many rows.")
-    rotate_bytes: int = Field(
-        default=134_217_728, ge=1, description="A file is complete at so many bytes of waiting rows, uncompressed."
+    rotate_rows: int = Field(default=1_000_000, ge=1, description="Maximum rows of a file.")
+    rotate_bytes: int = Field(default=134_217_728, ge=1, description="Maximum bytes of a file's rows, uncompressed.")
+    rotate_seconds: float = Field(
+        default=60.0, gt=0, description="Maximum age of a file in seconds, counted from its first row."
     )
-    rotate_seconds: float = Field(default=60.0, gt=0, description="A file is complete so long after its first row came.")
-    flush_on_close: bool = Field(default=True, description="Complete the files at a stop; else rows wait for the next start.")
+    flush_on_close: bool = Field(
+        default=True, description="Complete the files when stopping; otherwise rows wait for the next start."
+    )
     remember_days: int = Field(
-        default=400, ge=1, description="A blob that nothing came from for so long is forgotten: replayed, it is written again."
+        default=400, ge=1, description="Days without rows after which a blob is forgotten; a replay then writes it again."
     )
 
     @field_validator("template")
@@ -66,20 +70,20 @@ class FileSettings(SinkSettings):
             fields = {field for _, field, _, _ in string.Formatter().parse(template) if field is not None}
             name = template.format(shard=1, sequence=1)
         except (ValueError, KeyError, IndexError, AttributeError) as error:
-            raise ValueError("only {shard} and {sequence} can stand in a file name, for example {shard:03}") from error
+            raise ValueError("only {shard} and {sequence} are allowed in a file name, for example {shard:03}") from error
         if fields != {"shard", "sequence"}:
             raise ValueError("a file name needs {shard} and {sequence}, or files would overwrite each other")
         places = [(shard, sequence) for shard in _LENGTHS for sequence in _LENGTHS]
         if len({template.format(shard=shard, sequence=sequence) for shard, sequence in places}) < len(places):
-            raise ValueError("names would be mixed up: put something between {shard} and {sequence}, or fix their widths")
+            raise ValueError("names would be ambiguous: separate {shard} and {sequence}, or fix their widths")
         if "/" in name or "\0" in name or name.startswith("."):
-            raise ValueError("a file name has no / and does not begin with a dot")
+            raise ValueError("a file name must not contain / or begin with a dot")
         return template
 
     @model_validator(mode="after")
     def _snappy_is_for_parquet(self) -> Self:
         if self.compression is FileCompression.SNAPPY and self.format is not FileFormat.PARQUET:
-            raise ValueError("compression: snappy is for Parquet; text files take none, gzip or zstd")
+            raise ValueError("compression: snappy is for Parquet only; for text files use none, gzip or zstd")
         return self
 
     @property
