@@ -5,6 +5,10 @@ under a final name. State is hidden in ``.blobtide`` beside them: rows that are 
 generation has been written, so that rows which come again, in whatever batches, add nothing. Rows are durable when a write
 returns, files follow by rows, bytes or time. See `services.sinks.local_state.shard_store` for the steps.
 
+In layout ``hive`` files are in folders named after the time of their rows, ``day=2026-05-01/hour=04``, so that query engines
+read only the folders a query needs. Rows that arrive late get a new file in their old folder. See
+`services.sinks.local_state.layout` for how rows are divided.
+
 Several workers may share a directory; each shard belongs to one of them at a time. The positions are kept per shard: a topic
 with another number of partitions needs a directory of its own.
 """
@@ -23,9 +27,12 @@ from pydantic import Field, field_validator, model_validator
 from libs.common.rows.files import Encoding, FileCompression, FileFormat
 from libs.common.rows.row_type import RowType
 from libs.common.rows.types.flows import FLOWS
+from libs.common.settings.base import listed
 from services.sinks.frame.contract import Outcome, Part, Sink
 from services.sinks.frame.kind import Promise
 from services.sinks.frame.settings import SinkSettings
+from services.sinks.kinds.file.layout import DEFAULT_PERIODS, LayoutChoice, checked_periods, chosen_layout
+from services.sinks.local_state.layout import ELSEWHERE, ByTime, FileLayout, Period
 from services.sinks.local_state.positions import Positions
 from services.sinks.local_state.shard_store import FileLimits, FileOutlet
 from services.sinks.local_state.shards import Shards, ShardsSpec
@@ -49,6 +56,21 @@ class FileSettings(SinkSettings):
         description="File name without extension, with {shard} and {sequence}. Default: flows-p{shard:03}-{sequence:08}; for "
         "other rows, the row type replaces flows.",
     )
+    layout: LayoutChoice = Field(
+        default=LayoutChoice.FLAT,
+        description="flat: all files in the directory itself. hive: in folders named after the time of their rows, such as "
+        "day=2026-05-01/hour=04 (UTC), so that query engines can skip folders.",
+    )
+    partition_by: tuple[Period, ...] = Field(
+        default=DEFAULT_PERIODS, description="Layout hive: divide files by day, or by day and hour."
+    )
+    max_partitions: int = Field(
+        default=1_000,
+        ge=1,
+        le=5_000,
+        description="Layout hive: maximum number of folders that one rotation writes to. If its rows need more, those of the "
+        f"smallest folders go to {ELSEWHERE}.",
+    )
     rotate_rows: int = Field(default=1_000_000, ge=1, description="Maximum rows of a file.")
     rotate_bytes: int = Field(default=134_217_728, ge=1, description="Maximum bytes of a file's rows, uncompressed.")
     rotate_seconds: float = Field(
@@ -60,6 +82,16 @@ class FileSettings(SinkSettings):
     remember_days: int = Field(
         default=400, ge=1, description="Days without rows after which a blob is forgotten; a replay then writes it again."
     )
+
+    @field_validator("partition_by", mode="before")
+    @classmethod
+    def _periods_listed(cls, periods: object) -> object:
+        return listed(periods)
+
+    @field_validator("partition_by")
+    @classmethod
+    def _periods(cls, periods: tuple[Period, ...]) -> tuple[Period, ...]:
+        return checked_periods(periods)
 
     @field_validator("template")
     @classmethod
@@ -98,6 +130,11 @@ class FileSettings(SinkSettings):
         chosen = shape.columns if self.columns is not None else None
         return Encoding(self.format, self.compression or usual, chosen, self.formula_safe, self.rename)
 
+    def file_layout(self, row_type: RowType) -> FileLayout:
+        """Return how rows are divided into files. Raises `ConfigError`."""
+        by_time = ByTime(row_type.time, self.partition_by, self.max_partitions)
+        return chosen_layout(self.layout, by_time, self.shape(row_type).names)
+
     def limits(self) -> FileLimits:
         """Return when a file is complete."""
         return FileLimits(self.rotate_rows, self.rotate_bytes, self.rotate_seconds)
@@ -113,7 +150,15 @@ class FileSink(Sink):
         encoding = settings.encoding(row_type)
         template = settings.template or f"{row_type.name}-p{{shard:03}}-{{sequence:08}}"
         schema = settings.rows_schema(row_type)
-        outlet = FileOutlet(settings.directory, schema, template, encoding.extension, encoding.write, settings.limits())
+        outlet = FileOutlet(
+            settings.directory,
+            schema,
+            template,
+            encoding.extension,
+            encoding.write,
+            settings.limits(),
+            settings.file_layout(row_type),
+        )
         # Positions of other rows would be taken for those of flows.
         kind = "file" if row_type is FLOWS else f"file of {row_type.name}"
         self._shards = Shards(ShardsSpec(kind, outlet, self._prepare, settings.flush_on_close), clock)
