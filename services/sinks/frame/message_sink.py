@@ -31,28 +31,25 @@ class MessageSettings(SinkSettings):
 
     batch: DocumentBatchSettings = DocumentBatchSettings()
     format: RowFormat = Field(
-        default=RowFormat.JSON, description="Format of messages: json, ecs (flows only), otel, csv, line or avro."
+        default=RowFormat.JSON, description="Form of a message: json, ecs (flows), otel, csv, line or avro."
     )
     topic: str = Field(
         default="blobtide/{rows}",
         min_length=1,
-        description="Topic of each message. {column} inserts a column's value, made safe for a name.",
+        description="Topic of each message. {column} stands for the value of a column, made safe for a name.",
     )
     key: str | None = Field(
         default=None,
-        description="Key of each message. {column} inserts a column's value. Default: the row's source, such as its blob.",
+        description="Key of each message, with {column} for values. Default: the row's source, such as its blob.",
     )
     max_topics: int = Field(
-        default=1_000,
-        ge=1,
-        le=100_000,
-        description="Maximum number of different topics per process; rows for further topics are dead-lettered.",
+        default=1_000, ge=1, le=100_000, description="Most different topics of a process; rows beyond are dead-lettered."
     )
     schema_id: int | None = Field(
         default=None,
         ge=0,
         lt=2**32,
-        description="avro: id of the schema in a registry, for Confluent's wire format. Default: single-object encoding.",
+        description="avro: number of the schema in a registry, for Confluent's wire format. Default: single-object encoding.",
     )
 
 
@@ -91,11 +88,20 @@ class MessageSink(Sink):
         """Refuse what does not fit together. Raises `ConfigError`."""
         self._row_type = row_type
         self._encoder = encoder_for(settings.format, row_type, settings.shape(row_type), settings.schema_id)
-        topic = Template.parse("topic", settings.topic.replace("{rows}", row_type.name), row_type)
-        if objection := self.objection_to(topic.example()):
-            raise ConfigError(f"topic: {objection}")
-        self._topics = Topics(topic, settings.max_topics, self.objection_to)
+        self._topic = Template.parse("topic", settings.topic.replace("{rows}", row_type.name), row_type)
+        self.check_topic()
+        self._topics = Topics(self._topic, settings.max_topics, self.objection_to)
         self._key = Template.parse("key", settings.key or f"{{{row_type.position.source}}}", row_type)
+
+    @property
+    def topic_name(self) -> str | None:
+        """The topic, if it is the same for all rows."""
+        return None if self._topic.columns else self._topic.texts[0]
+
+    def check_topic(self) -> None:
+        """See that the template makes names that nothing speaks against. Raises `ConfigError`."""
+        if objection := self.objection_to(self._topic.example()):
+            raise ConfigError(f"topic: {objection}")
 
     @property
     def content_type(self) -> str:

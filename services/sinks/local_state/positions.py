@@ -28,6 +28,7 @@ _NOTHING = (-1, -1)
 _Position = tuple[int, int]  # offset, index
 _Ints = np.ndarray[tuple[int], np.dtype[np.int64]]
 _Bools = np.ndarray[tuple[int], np.dtype[np.bool_]]
+_Reached = np.ndarray[tuple[int, int], np.dtype[np.int64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +63,7 @@ class Positions:
         offsets, indexes = (_integers(identity, name) for name in (position.offset, position.index))
         reached = np.array([self._reached(key) for key in generations.keys], np.int64)
         group = generations.of_row
-        mask = _above(offsets, indexes, reached[group]) & _first_time(group, offsets, indexes)
-        # Fresh rows of a generation ascend, so the last of them is the highest.
-        reached[group[mask], 0], reached[group[mask], 1] = offsets[mask], indexes[mask]
+        mask = fresh_rows(group, offsets, indexes, reached)
         fresh = rows if mask.all() else rows.filter(pa.array(mask))
         positions = zip(generations.keys, map(tuple, reached.tolist()), strict=True)
         return Fresh(fresh, rows.num_rows - fresh.num_rows, tuple(positions))
@@ -123,7 +122,18 @@ def _integers(table: pa.Table, name: str) -> _Ints:
     return values
 
 
-def _above(offsets: _Ints, indexes: _Ints, reached: np.ndarray[tuple[int, int], np.dtype[np.int64]]) -> _Bools:
+def fresh_rows(group: _Ints, offsets: _Ints, indexes: _Ints, reached: _Reached) -> _Bools:
+    """Tell which rows are above what their group has reached (by group: offset, index; -1 for nothing), each once.
+
+    `reached` is moved on to after these rows.
+    """
+    mask = _above(offsets, indexes, reached[group]) & _first_time(group, offsets, indexes)
+    # Fresh rows of a group ascend, so the last of them is the highest.
+    reached[group[mask], 0], reached[group[mask], 1] = offsets[mask], indexes[mask]
+    return mask
+
+
+def _above(offsets: _Ints, indexes: _Ints, reached: _Reached) -> _Bools:
     above: _Bools = (offsets > reached[:, 0]) | ((offsets == reached[:, 0]) & (indexes > reached[:, 1]))
     return above
 

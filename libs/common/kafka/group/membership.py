@@ -1,4 +1,4 @@
-"""The lifecycle of one client in a consumer group: created, subscribed, queried for rebalances, dropped."""
+"""One client in a consumer group: made and subscribed, asked what happened, dropped."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _METADATA_MAGIC = b"CGMDv2:"
 
 
 class Use(StrEnum):
-    """Purpose of a group's partitions."""
+    """What the partitions of a group are for."""
 
     READ = "read"
-    OWN = "own"  # they only divide work; positions never move, so there is no lag
+    OWN = "own"  # they divide work; the positions never move, so there is no lag
 
 
 @dataclass(frozen=True, slots=True)
 class GroupSpec:
-    """A group and its topics; each of `partners` must have a partition for each one read."""
+    """Which group reads which topics; `partners` must have a partition for each that is read."""
 
     group: str
     topics: tuple[str, ...]
@@ -39,14 +39,14 @@ class GroupSpec:
 
 @dataclass(frozen=True, slots=True)
 class Rebalance:
-    """Partitions that were assigned or revoked."""
+    """Partitions that arrived, or left."""
 
     arrived: bool
     partitions: tuple[TopicPartition, ...]
 
 
 class Membership:
-    """A member of `spec`'s group while it is open. Client callbacks record facts and never raise."""
+    """A member of `spec`'s group while it is open. Callbacks of the client record facts and never raise."""
 
     def __init__(self, spec: GroupSpec, make: Callable[[ClientLog], ConsumerClient]) -> None:
         self._spec = spec
@@ -58,11 +58,11 @@ class Membership:
 
     @property
     def is_open(self) -> bool:
-        """Whether there is a client."""
+        """Tell whether there is a client."""
         return self._client is not None
 
     def join(self) -> None:
-        """Create a client that joins the group."""
+        """Make a client that joins the group."""
         self._client = self._make(ClientLog(self._spec.group))
         subscribe: RebalanceCallback = self._on_revoke
         self._client.subscribe(list(self._spec.topics), on_assign=self._on_assign, on_revoke=subscribe, on_lost=subscribe)

@@ -133,7 +133,7 @@ def apply_topics(kafka: KafkaSettings, topics: TopicSettings, spec: Sequence[Top
     admin = make_admin(kafka)
     for change in changes:
         _make_so(admin, change)
-    _wait_for(admin, [change.topic for change in changes if change.kind is ChangeKind.CREATE])
+    wait_for(admin, [change.topic for change in changes if change.kind is ChangeKind.CREATE])
     return changes
 
 
@@ -199,11 +199,11 @@ def _make_so(admin: AdminClient, change: TopicChange) -> None:
         try:
             answer_of(future, f"{change.kind} of topic {name}")
         except BlobtideError as error:
-            if not _is_there_already(error.__cause__):
+            if not is_there_already(error.__cause__):
                 raise
 
 
-def _is_there_already(cause: BaseException | None) -> bool:
+def is_there_already(cause: BaseException | None) -> bool:
     """Tell whether somebody else, who applies at the same time, was first."""
     return isinstance(cause, KafkaException) and error_of(cause).code() == KafkaError.TOPIC_ALREADY_EXISTS
 
@@ -213,7 +213,7 @@ def _alteration(change: TopicChange) -> ConfigResource:
     return ConfigResource(ResourceType.TOPIC, change.topic, incremental_configs=entries)
 
 
-def _wait_for(admin: AdminClient, names: Sequence[str]) -> None:
+def wait_for(admin: AdminClient, names: Sequence[str]) -> None:
     """Return when every partition of `names` has a leader, so that services may start."""
     deadline = time.monotonic() + ANSWER_SECONDS
     missing = set(names)

@@ -22,7 +22,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 
@@ -92,11 +92,15 @@ class TransactionTimes:
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """What is written together. `offsets` is never empty: only the offset commit is checked against the generation."""
+    """What is written together.
+
+    Of work that a consumer group divides, `offsets` is never empty: only the offset commit is checked against the generation.
+    Where the transactional id itself is what one process at a time may hold, there are none (`fenced.py`).
+    """
 
     outputs: Sequence[Outbound]
-    offsets: NextOffsets
-    group_metadata: bytes
+    offsets: NextOffsets = field(default_factory=dict)
+    group_metadata: bytes = b""
 
 
 class _Failed(Exception):
@@ -204,7 +208,8 @@ class TransactionalProducer:
         for output in work.outputs:
             self._produce(client, output, deadline)
         self._flush(client, deadline)
-        self._step(lambda s: client.send_offsets_to_transaction(positions, work.group_metadata, s), deadline)
+        if positions:
+            self._step(lambda s: client.send_offsets_to_transaction(positions, work.group_metadata, s), deadline)
         self.state = ProducerState.COMMITTING
         began = self._clock()
         self._step(client.commit_transaction, deadline)
