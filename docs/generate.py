@@ -11,7 +11,6 @@ import json
 import re
 import sys
 from collections.abc import Iterator
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, get_args
 
@@ -130,8 +129,6 @@ def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True)
     if value is None or str(value) in {"", "()", "{}"}:
         return ""
-    if isinstance(value, tuple):
-        value = tuple(str(part) if isinstance(part, StrEnum) else part for part in value)
     return f"`{value}`"
 
 

@@ -1,0 +1,100 @@
+"""The kafka sink's destination: a topic of its own in a real Kafka, read as a careful consumer does."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+
+from libs.common.kafka.topics.making import make_topic
+from libs.common.settings import Settings
+from libs.common.settings.kafka import KafkaSettings
+from libs.local.kafka import LocalKafka
+from tests.contract.harness import Case, Content, Harness, Row
+from tests.row_samples import document, position_of
+
+MODES = ("transactional", "idempotent")
+MARKS = pytest.mark.kafka
+PARTITIONS = 3
+SECONDS = 30.0
+
+
+class KafkaHarness(Harness):
+    """Records; only in transactions each row is there once."""
+
+    def __init__(self, case: Case, server: LocalKafka) -> None:
+        super().__init__(case)
+        self.server = server
+        self.topic = f"rows.{uuid4().hex[:12]}"
+        self.positions = f"positions.{self.topic}"
+        make_topic(self.pipeline().kafka, self.topic, PARTITIONS, {})
+        self.sink().setup()
+
+    def options(self) -> dict[str, Any]:
+        """Give up soon on a commit."""
+        return {"topic": self.topic, "delivery": self.case.mode, "positions_topic": self.positions}
+
+    def pipeline(self) -> Settings:
+        """Join a pipeline on the same Kafka."""
+        return Settings(kafka=KafkaSettings(bootstrap_servers=self.server.bootstrap_servers, group_prefix=self.topic))
+
+    def read(self) -> Content:
+        """Read all committed records; the rows of one source stand in order, and in one partition."""
+        content: Content = {}
+        last: dict[Any, tuple[int, int, int]] = {}
+        for partition, headers, values in self._records():
+            position = position_of(self.case.row_type, values)
+            *generation, offset, index = position
+            assert headers["row-type"] == self.case.row_type.name.encode()
+            assert headers["id"].endswith(f"-{offset}-{index}".encode())
+            if self.case.mode == "transactional":
+                assert position not in content
+                assert last.get(tuple(generation), (partition, -1, -1)) < (partition, offset, index)
+            assert last.get(tuple(generation), (partition,))[0] == partition
+            last[tuple(generation)] = partition, offset, index
+            assert content.setdefault(position, values) == values
+        return content
+
+    def expected(self, rows: Sequence[Row]) -> Content:
+        """Every row, flat."""
+        return {position_of(self.case.row_type, row): document(self.case.row_type, row) for row in rows}
+
+    @contextmanager
+    def outage(self) -> Iterator[None]:
+        """Kill the broker."""
+        self.server.kill()
+        try:
+            yield
+        finally:
+            self.server.start()
+
+    def _records(self) -> Iterator[tuple[int, dict[str, bytes], dict[str, Any]]]:
+        config = {
+            "bootstrap.servers": self.server.bootstrap_servers,
+            "group.id": self.topic,
+            "isolation.level": "read_committed",
+        }
+        consumer = Consumer({**config, "enable.partition.eof": True, "enable.auto.commit": False})
+        with contextlib.closing(consumer):
+            consumer.assign([TopicPartition(self.topic, number, 0) for number in range(PARTITIONS)])
+            open_partitions = set(range(PARTITIONS))
+            while open_partitions:
+                message = consumer.poll(SECONDS)
+                assert message is not None
+                if message.error() is not None:
+                    open_partitions.discard(message.partition() or 0)
+                else:
+                    headers: Any = message.headers()
+                    yield message.partition() or 0, dict(headers), json.loads(message.value() or b"")
+
+
+def harness(request: pytest.FixtureRequest, tmp_path: Path, case: Case) -> Harness:
+    """Give an empty topic."""
+    return KafkaHarness(case, request.getfixturevalue("kafka"))
