@@ -69,6 +69,7 @@ class LocalMosquitto(LocalServer):
             f"listener {self.port} {LOOPBACK}",
             f"allow_anonymous {'false' if rules.login else 'true'}",
             f"max_inflight_messages {rules.receive_maximum}",
+            "max_queued_messages 0",  # none is dropped because a subscriber is slow
             "persistence false",
             "log_dest stdout",
         ]
