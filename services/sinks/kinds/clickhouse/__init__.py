@@ -1,0 +1,12 @@
+"""The ``clickhouse`` sink."""
+
+from services.sinks.frame.kind import Kind, Promise
+
+KIND = Kind(
+    description="rows of a ClickHouse table",
+    sink="services.sinks.kinds.clickhouse.sink:ClickHouseSink",
+    settings="services.sinks.kinds.clickhouse.sink:ClickHouseSettings",
+    promises=(Promise.EFFECTIVELY_ONCE,),
+    extra="clickhouse",
+    library="urllib3",
+)

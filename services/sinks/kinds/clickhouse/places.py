@@ -1,0 +1,103 @@
+"""Where the rows of a batch stand in their sources, in columns: what a row is recognised by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+
+from libs.common.rows.combinations import Combinations
+from libs.common.rows.row_type import PositionColumns
+
+Ints: TypeAlias = "np.ndarray[Any, np.dtype[np.int64]]"
+Bools: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
+Source = tuple[str, str]  # with its generation
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowPlaces:
+    """The positions of rows.
+
+    Attributes:
+        sources: the distinct (source, generation).
+        source: by row, an index into `sources`.
+        offset, index: by row.
+    """
+
+    sources: list[Source]
+    source: Ints
+    offset: Ints
+    index: Ints
+
+    @classmethod
+    def of(cls, rows: pa.Table, columns: PositionColumns) -> RowPlaces:
+        """Read the position columns of a table."""
+        source, generation = (_encoded(rows, name) for name in (columns.source, columns.generation))
+        pairs = Combinations.of((_integers(source.indices), _integers(generation.indices)))
+        sources = list(zip(*(texts.take(pa.array(pairs.row)).to_pylist() for texts in (source, generation)), strict=True))
+        offset, index = (_integers(rows.column(name).combine_chunks()) for name in (columns.offset, columns.index))
+        return cls(sources, pairs.of_row, offset, index)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def first_times(self) -> Bools:
+        """Tell which rows have no row of the same position before them."""
+        order = np.argsort(self.source, kind="stable")
+        source, offset, index = self.source[order], self.offset[order], self.index[order]
+        rises = (
+            (source[1:] > source[:-1]) | (offset[1:] > offset[:-1]) | ((offset[1:] == offset[:-1]) & (index[1:] > index[:-1]))
+        )
+        first = np.ones(len(self), np.bool_)
+        if not rises.all():  # of a source rows ascend, unless an earlier range comes again
+            order = np.lexsort((self.index, self.offset, self.source))  # stable: of equal ones the first stays the first
+            columns = (self.source[order], self.offset[order], self.index[order])
+            first[order[1:]] = np.logical_or.reduce([values[1:] != values[:-1] for values in columns])
+        return first
+
+    def above(self, reached: Sequence[tuple[int, int]]) -> Bools:
+        """Tell which rows stand behind the position that is given for each of `sources`."""
+        limits = np.array(reached, np.int64).reshape(-1, 2)[self.source]
+        above: Bools = (self.offset > limits[:, 0]) | ((self.offset == limits[:, 0]) & (self.index > limits[:, 1]))
+        return above
+
+    def highest(self) -> Iterator[tuple[Source, tuple[int, int]]]:
+        """Yield each source with its highest position."""
+        order = np.lexsort((self.index, self.offset, self.source))
+        last = order[np.flatnonzero(np.diff(self.source[order], append=-1))]
+        positions = zip(self.offset[last].tolist(), self.index[last].tolist(), strict=True)
+        yield from zip((self.sources[number] for number in self.source[last].tolist()), positions, strict=True)
+
+    def take(self, rows: Ints) -> pa.Table:
+        """Return the positions of some rows as text and numbers: s, g, o, i."""
+        names = (
+            pa.array([name for name, _ in self.sources], pa.string()),
+            pa.array([name for _, name in self.sources], pa.string()),
+        )
+        source = pa.array(self.source[rows])
+        numbers = pa.array(self.offset[rows]), pa.array(self.index[rows])
+        return pa.table({"s": names[0].take(source), "g": names[1].take(source), "o": numbers[0], "i": numbers[1]})
+
+    def token(self, rows: Ints, salt: str) -> str:
+        """Return a name for these rows: the same for the same positions in the same order, whatever batch they are in."""
+        digest = xxhash.xxh3_128(salt.encode())
+        names = np.array([xxhash.xxh3_64_intdigest("\0".join(source).encode()) for source in self.sources], np.uint64)
+        for column in (names[self.source[rows]], self.offset[rows], self.index[rows]):
+            digest.update(np.ascontiguousarray(column).data)
+        return digest.hexdigest()
+
+
+def _encoded(rows: pa.Table, name: str) -> pa.DictionaryArray:
+    column = rows.column(name)
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    return column.unify_dictionaries().combine_chunks()
+
+
+def _integers(values: pa.Array) -> Ints:
+    integers: Ints = values.to_numpy().astype(np.int64)
+    return integers

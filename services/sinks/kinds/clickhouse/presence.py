@@ -1,0 +1,130 @@
+"""Which rows are in the table already.
+
+The table is the only memory. Of each source this process knows how far the table has come: what the table said when the source
+was first met, and what this process has written since. A row behind that is new, because a source has one writer at a time. Of
+a row that is not behind it, such as one that comes again after a crash or a reset of offsets, the table is asked. So in normal
+operation a query is made for sources that are new, which blobs are once an hour, and none for anything else.
+
+A writer that is thought dead may still be at work: then a row may be inserted by both. That is what insert tokens are for where
+both cut alike, and merges where they do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from itertools import islice
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from services.sinks.kinds.clickhouse.client import ClickHouse, quoted, text
+from services.sinks.kinds.clickhouse.places import Bools, Ints, RowPlaces, Source
+from services.sinks.kinds.clickhouse.table import Names, TableName
+
+_SOURCES_A_QUERY: Final = 500
+_MOST_SOURCES: Final = 100_000  # a shard; some 300 bytes each. One that is forgotten costs a query.
+_NOTHING: Final = (-1, -1)
+_FROM_UNIX: Final = {
+    "s": "fromUnixTimestamp64Second",
+    "ms": "fromUnixTimestamp64Milli",
+    "us": "fromUnixTimestamp64Micro",
+    "ns": "fromUnixTimestamp64Nano",
+}
+# Rows of a source come roughly by time: one that is behind others has no time so long before theirs.
+_SLACK: Final = "toIntervalHour(1)"
+
+
+class Presence:
+    """What is known of one table."""
+
+    def __init__(self, client: ClickHouse, table: TableName, names: Names) -> None:
+        self._client = client
+        self._table = table
+        self._names = names
+        self._reached: dict[int, dict[Source, tuple[int, int]]] = {}  # by shard; the least recently met first
+
+    def absent(self, shard: int, places: RowPlaces, times: pa.ChunkedArray) -> Ints:
+        """Return the numbers of the rows that are not in the table, ascending, each position once.
+
+        Raises:
+            Retry, ConfigError: the table cannot be asked.
+        """
+        known = self._reached.setdefault(shard, {})
+        self._learn(known, places, times)
+        first = places.first_times()
+        doubtful = np.flatnonzero(first & ~places.above([known[source] for source in places.sources]))
+        if len(doubtful):
+            first[doubtful[self._present(places, doubtful, times)]] = False
+        return np.flatnonzero(first)
+
+    def missing(self, places: RowPlaces, rows: Ints, times: pa.ChunkedArray) -> Ints:
+        """Return which of some rows are not in the table, by asking it. Raises as `absent` does."""
+        return rows[~self._present(places, rows, times)]
+
+    def wrote(self, shard: int, places: RowPlaces) -> None:
+        """Take note that all rows are in the table, or never will be."""
+        known = self._reached.get(shard)
+        if known is None:  # forgotten while they were written
+            return
+        for source, position in places.highest():
+            known[source] = max(known.pop(source, _NOTHING), position)
+        for source in list(islice(known, max(0, len(known) - _MOST_SOURCES))):
+            del known[source]
+
+    def forget(self, shards: Collection[int]) -> None:
+        """Know nothing of shards any more: another process writes them, or what became of a write is not clear."""
+        for shard in shards:
+            self._reached.pop(shard, None)
+
+    def _learn(self, known: dict[Source, tuple[int, int]], places: RowPlaces, times: pa.ChunkedArray) -> None:
+        """Ask how far the table has come with sources that are new."""
+        new = [source for source in places.sources if source not in known]
+        if not new:
+            return
+        s, g, o, i = map(quoted, self._names.position)
+        highest = f"SELECT {s} AS s, {g} AS g, max({o}) AS o, argMax({i}, ({o}, {i})) AS i FROM {self._table.sql}"  # noqa: S608 - quoted
+        since = f"{quoted(self._names.time)} >= {_literal(pc.min(times))} - {_SLACK}"
+        for some in _some(new):
+            rows = self._client.query(f"{highest} WHERE {since} AND ({s}, {g}) IN {_tuples(some)} GROUP BY {s}, {g}")
+            found = {(row["s"], row["g"]): (int(row["o"]), int(row["i"])) for row in rows}
+            known.update({source: found.get(source, _NOTHING) for source in some})
+
+    def _present(self, places: RowPlaces, doubtful: Ints, times: pa.ChunkedArray) -> Bools:
+        """Tell which of the doubtful rows are in the table."""
+        asked, when = places.take(doubtful), times.take(pa.array(doubtful))
+        found = [self._found(some, asked, when) for some in _some(_distinct(places, doubtful))]
+        numbered = asked.append_column("n", pa.array(np.arange(len(doubtful))))
+        there = numbered.join(pa.concat_tables(found), ["s", "g", "o", "i"], join_type="left semi", use_threads=False)
+        present = np.zeros(len(doubtful), np.bool_)
+        present[there.column("n").to_numpy()] = True
+        return present
+
+    def _found(self, sources: Sequence[Source], asked: pa.Table, times: pa.ChunkedArray) -> pa.Table:
+        s, g, o, i = map(quoted, self._names.position)
+        first, last = map(_literal, pc.min_max(times).values())
+        lowest, highest = (value.as_py() for value in pc.min_max(asked.column("o")).values())
+        rows = f"SELECT {s} AS s, {g} AS g, {o} AS o, {i} AS i FROM {self._table.sql}"  # noqa: S608 - quoted
+        when = f"{quoted(self._names.time)} BETWEEN {first} AND {last}"
+        found = self._client.columns(
+            f"{rows} WHERE {when} AND ({s}, {g}) IN {_tuples(sources)} AND {o} BETWEEN {lowest} AND {highest}"
+        )
+        return found.cast(asked.schema)
+
+
+def _some(sources: Sequence[Source]) -> Iterator[Sequence[Source]]:
+    return (sources[at : at + _SOURCES_A_QUERY] for at in range(0, len(sources), _SOURCES_A_QUERY))
+
+
+def _distinct(places: RowPlaces, rows: Ints) -> list[Source]:
+    return [places.sources[number] for number in np.unique(places.source[rows]).tolist()]
+
+
+def _tuples(sources: Sequence[Source]) -> str:
+    return "(" + ", ".join(f"({text(source)}, {text(generation)})" for source, generation in sources) + ")"
+
+
+def _literal(time: Any) -> str:
+    """Return a time (a timestamp scalar) as an expression."""
+    return f"{_FROM_UNIX[time.type.unit]}(toInt64({time.value}), 'UTC')"

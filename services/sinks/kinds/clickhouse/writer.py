@@ -1,0 +1,181 @@
+"""Write rows to a table: what is not there yet, in inserts that are cut where messages end, without the rows that are refused.
+
+Three nets, each behind the one before it:
+
+1. `presence`: rows that the table has are not inserted again.
+2. Tokens: an insert is a run of whole messages, and its token is made of the positions of its rows. Batches begin where the
+   last committed one ended, so a repeated insert has the same token, except for the last one of a batch that is cut elsewhere.
+   The server drops an insert whose token it knows, also when the first one is still under way.
+3. Merges: what slips through both, such as rows of two processes that believe to own a shard, becomes one row when parts are
+   merged, since the position is part of the sorting key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from libs.common.messages.dead_letters import ErrorCode
+from services.sinks.kinds.clickhouse.client import ClickHouse, InsertRefused
+from services.sinks.kinds.clickhouse.places import Ints, RowPlaces
+from services.sinks.kinds.clickhouse.presence import Presence
+
+MOST_REFUSED: Final = 100
+"""Rows of a batch that the server may refuse: each is found by some twenty requests, and leaves as many small parts behind."""
+
+# What DateTime64 has, in seconds: 1900 to 2299, of nanoseconds as far as their number goes.
+_FIRST: Final = -2_208_988_800
+_END: Final = 10_413_792_000
+_LARGEST: Final = 2**63 - 1
+_PER_SECOND: Final = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+
+
+@dataclass(frozen=True, slots=True)
+class TableBatch:
+    """Rows of one shard.
+
+    Attributes:
+        shard: whose they are.
+        places: where each row stands in its source.
+        times: of each row, for the table's partitions.
+        values: what is written of each row; columns by the table's names.
+        ends: where messages end.
+    """
+
+    shard: int
+    places: RowPlaces
+    times: pa.ChunkedArray
+    values: pa.Table
+    ends: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class UnfitRow:
+    """A row, by its number in the batch, that the server does not take."""
+
+    row: int
+    code: ErrorCode
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TableOutcome:
+    """What became of a batch."""
+
+    written: int
+    already_there: int
+    refused: list[UnfitRow]
+
+
+class TableWriter:
+    """Writes to one table. `beat` is called after each request."""
+
+    def __init__(self, client: ClickHouse, table: str, presence: Presence, insert_rows: int) -> None:
+        self._client = client
+        self._table = table
+        self._presence = presence
+        self._insert_rows = insert_rows
+        self.beat: Callable[[], None] = lambda: None
+
+    def write(self, batch: TableBatch) -> TableOutcome:
+        """Write the rows that are not there.
+
+        Raises:
+            Retry: the server does not answer or cannot do it now; some rows may be there.
+            ConfigError: it will not do it before something else is changed.
+        """
+        try:
+            return self._write(batch)
+        except BaseException:  # what became of the last insert is not known, so the table must be asked
+            self._presence.forget({batch.shard})
+            raise
+
+    def _write(self, batch: TableBatch) -> TableOutcome:
+        refused = untimely(batch.values)
+        absent = self._presence.absent(batch.shard, batch.places, batch.times)
+        self.beat()
+        if refused:
+            absent = np.setdiff1d(absent, [bad.row for bad in refused], assume_unique=True)
+        written = 0
+        for rows in cut(batch.ends, absent, self._insert_rows):
+            bad = self._insert(batch, rows, MOST_REFUSED - len(refused))
+            refused += bad
+            written += len(rows) - len(bad)
+        self._presence.wrote(batch.shard, batch.places)
+        return TableOutcome(written, len(batch.places) - written - len(refused), sorted(refused, key=lambda bad: bad.row))
+
+    def _insert(self, batch: TableBatch, rows: Ints, most_refused: int) -> list[UnfitRow]:
+        """Insert rows; where the server refuses some, find them by halving."""
+        refused: list[UnfitRow] = []
+        left = [rows]
+        while left:
+            some = left.pop()
+            try:
+                values = _taken(batch.values, some)
+                self._client.insert(self._table, values, batch.places.token(some, "\0".join(values.column_names)))
+            except InsertRefused as error:
+                if len(refused) >= most_refused:
+                    raise error.error.exception() from error
+                # A view may have refused what the table has taken.
+                some = self._presence.missing(batch.places, some, batch.times)
+                if len(some) == 1:
+                    refused.append(UnfitRow(int(some[0]), *error.error.refusal))
+                elif len(some):
+                    left += [some[len(some) // 2 :], some[: len(some) // 2]]
+            self.beat()
+        return refused
+
+
+def _taken(values: pa.Table, rows: Ints) -> pa.Table:
+    """Return some rows of a table, at least one, without a copy where they stand together."""
+    first, last = int(rows[0]), int(rows[-1])
+    together = last - first + 1 == len(rows)
+    return values.slice(first, len(rows)) if together else values.take(pa.array(rows))
+
+
+def cut(ends: Sequence[int], rows: Ints, most: int) -> Iterator[Ints]:
+    """Cut ascending row numbers where messages end: whole messages until they have `most` rows, of which some may not be given.
+
+    Where it is cut depends on the messages alone, not on which of their rows are given. A message that is larger than `most` is
+    cut after every `most` rows.
+    """
+    start = 0
+    for end in _boundaries(ends, most):
+        inside = rows[np.searchsorted(rows, start) : np.searchsorted(rows, end)]
+        if len(inside):
+            yield inside
+        start = end
+
+
+def _boundaries(ends: Sequence[int], most: int) -> Iterator[int]:
+    start = 0
+    for number, end in enumerate(ends):
+        while end - start > most:
+            start += most
+            yield start
+        if end - start == most or number == len(ends) - 1 or ends[number + 1] - start > most:
+            yield end
+            start = end
+
+
+def untimely(values: pa.Table) -> list[UnfitRow]:
+    """Return the rows with a time that the table's types do not have, and would take for their first or last."""
+    refused: dict[int, UnfitRow] = {}
+    for field in values.schema:
+        if (per_second := _PER_SECOND.get(field.type.unit if pa.types.is_timestamp(field.type) else "")) is None:
+            continue
+        times = values.column(field.name).cast(pa.int64())
+        first, end = (min(limit * per_second, _LARGEST) for limit in (_FIRST, _END))
+        lowest, highest = (value.as_py() for value in pc.min_max(times).values())
+        if lowest is None or first <= lowest <= highest < end:
+            continue
+        outside = pc.or_(pc.less(times, first), pc.greater_equal(times, end)).fill_null(fill_value=False)
+        reason = f"the time in column {field.name} is outside the years that clickhouse has (1900 to 2299)"
+        for row in pc.indices_nonzero(outside).to_pylist():
+            refused.setdefault(row, UnfitRow(row, ErrorCode.REFUSED, reason))
+    return list(refused.values())
