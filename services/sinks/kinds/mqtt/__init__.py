@@ -1,0 +1,12 @@
+"""The ``mqtt`` sink."""
+
+from services.sinks.frame.kind import Kind, Promise
+
+KIND = Kind(
+    description="one MQTT message per row",
+    sink="services.sinks.kinds.mqtt.sink:MqttSink",
+    settings="services.sinks.kinds.mqtt.sink:MqttSettings",
+    promises=(Promise.AT_LEAST_ONCE,),
+    extra="mqtt",
+    library="paho",
+)

@@ -1,0 +1,165 @@
+"""The ``mqtt`` sink: one message a row over MQTT 5 or 3.1.1 with QoS 1, at least once.
+
+A row is written when the server has acknowledged its message. When a connection breaks, or the process ends, messages that were
+sent come again. With MQTT 5 a message has the user property ``id``, the identity of its row, by which a consumer recognises a
+message that it has had, and the content type of its format; MQTT 3.1.1 has neither. A message that is too large for the server,
+or that it refuses for itself, is named in the outcome.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated, Final, Self
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import Field, StringConstraints, field_validator, model_validator
+
+from libs.common.errors import Retry, ServerUnreachable
+from libs.common.rows.row_type import RowType
+from libs.common.security.transport import Lack, guard_credentials, is_plain, note
+from libs.common.settings.transport import TlsSettings
+from services.sinks.frame.login import LoginSettings
+from services.sinks.frame.message_sink import MessageSettings, MessageSink, RefusedMessage
+from services.sinks.kinds.mqtt.client import Broker, MqttClient, MqttMessage, MqttTls, MqttVersion, objection_to_topic
+
+KIND: Final = "mqtt"
+_PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
+
+ClientId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,100}$")]
+
+
+class MqttSettings(MessageSettings, LoginSettings, TlsSettings):
+    """sinks.mqtt."""
+
+    url: str = Field(default="mqtt://127.0.0.1:1883", description="mqtt(s)://host[:port]; mqtts is TLS.")
+    version: MqttVersion = Field(
+        default=MqttVersion.V5, description="MqttVersion of MQTT: 5, or 3.1.1, which cannot carry a row's identity."
+    )
+    client_id: ClientId = Field(default="blobtide", description="First part of the client id; a random suffix makes it unique.")
+    timeout_seconds: float = Field(default=30.0, gt=0, le=50, description="Maximum wait for a response.")
+    in_flight: int = Field(
+        default=1_000, ge=1, le=65_535, description="Maximum number of unacknowledged messages; the server may ask for fewer."
+    )
+    max_packet_bytes: int = Field(
+        default=0,
+        ge=0,
+        le=268_435_455,
+        description="Maximum packet size; larger rows are dead-lettered. 0: the server's limit, which version 5 announces.",
+    )
+    retain: bool = Field(
+        default=False, description="Have the server retain the last message of each topic for new subscribers."
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _address(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in _PORTS or not parts.hostname or parts.path.strip("/") or parts.query or parts.fragment:
+            raise ValueError("give mqtt://host:port, or mqtts:// for TLS")
+        try:
+            _ = parts.port
+        except ValueError:  # whose text may quote a password that stands there
+            raise ValueError("the port is a number, at most 65535") from None
+        if "@" in parts.netloc:
+            raise ValueError("give user and password as username and password (or password_file), not in the address")
+        return url
+
+    @field_validator("key")
+    @classmethod
+    def _no_key(cls, key: str | None) -> str | None:
+        if key is not None:
+            raise ValueError("MQTT messages have no key; put the columns into the topic")
+        return key
+
+    @model_validator(mode="after")
+    def _password_has_user(self) -> Self:
+        if self.username is None and (self.password is not None or self.password_file is not None):
+            raise ValueError("password goes with username")
+        return self
+
+
+class MqttSink(MessageSink):
+    """Rows as messages of one connection."""
+
+    def __init__(self, settings: MqttSettings, row_type: RowType) -> None:
+        self._settings = settings
+        self._client: MqttClient | None = None
+        self._beat: Callable[[], None] = lambda: None
+        super().__init__(settings, row_type)
+
+    def read_files(self) -> None:
+        """Read the password and look for certificates."""
+        _broker(self._settings)
+
+    def objection_to(self, topic: str) -> str | None:
+        """Return what speaks against a topic."""
+        return objection_to_topic(topic)
+
+    def open(self) -> None:
+        """Connect and sign in."""
+        self.close()
+        client = MqttClient(_broker(self._settings))
+        try:
+            client.open()
+        except Retry as error:
+            raise ServerUnreachable(f"{error}; is it running, and is the sink's url right?") from error
+        self._client = client
+        client.beat = self._beat
+
+    def send(
+        self, ids: Sequence[str], keys: Sequence[bytes | None], topics: Sequence[str], payloads: Sequence[bytes]
+    ) -> Iterable[RefusedMessage]:
+        """Publish, and wait until everything is acknowledged."""
+        del keys  # which MQTT has not
+        assert self._client is not None, "open first"  # noqa: S101
+        kind = self.content_type
+        rows = zip(ids, topics, payloads, strict=True)
+        messages = [MqttMessage(topic, payload, (("id", identity),), kind) for identity, topic, payload in rows]
+        return self._client.publish(messages)
+
+    def while_waiting(self, beat: Callable[[], None]) -> None:
+        """Call `beat` while acknowledgements are awaited."""
+        self._beat = beat
+        if self._client is not None:
+            self._client.beat = beat
+
+    def tick(self) -> None:
+        """Keep the connection open while nothing is to be sent."""
+        if self._client is not None:
+            self._client.keep_alive()
+
+    def close(self) -> None:
+        """Say goodbye; idempotent."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+
+def _broker(settings: MqttSettings) -> Broker:
+    """Read the password and say how to connect. Raises `ConfigError`."""
+    parts, password = urlsplit(settings.url), settings.read_password()
+    login = None if settings.username is None or password is None else (settings.username, password)
+    if login is not None and is_plain(settings.url, "mqtts"):
+        guard_credentials(KIND, [settings.url], settings)
+    return Broker(
+        host=str(parts.hostname),
+        port=parts.port or _PORTS[parts.scheme],
+        client_id=f"{settings.client_id}-{secrets.token_hex(6)}",
+        version=settings.version,
+        login=login,
+        tls=_tls(settings, parts),
+        timeout_seconds=settings.timeout_seconds,
+        in_flight=settings.in_flight,
+        max_packet_bytes=settings.max_packet_bytes,
+        retain=settings.retain,
+    )
+
+
+def _tls(settings: MqttSettings, parts: SplitResult) -> MqttTls | None:
+    if parts.scheme != "mqtts":
+        return None
+    settings.check_files()
+    if not settings.verify:
+        note(KIND, Lack.VERIFICATION)
+    return MqttTls(settings.verify, settings.ca_file, settings.cert_file, settings.key_file)
