@@ -108,7 +108,7 @@ def test_partitions_without_a_place_for_their_rows_wait_and_the_others_go_on(
         reason = health.why_not_ready() or ""
         for topic, count in ((topics.raw_flow_logs, 6), (topics.flows, 4), (topics.quarantine, 4)):
             assert f"{topic} {count}" in reason
-        assert "the partitions from 4 on wait" in reason
+        assert "partitions 4 and above wait" in reason
         assert {partition for partition, _ in raw.rows()} == set(OLD)
         assert aborted() == 0
         add_partitions(kafka, topics.flows, 6)

@@ -121,7 +121,7 @@ def test_only_a_row_that_fits_in_no_message_is_a_dead_letter(
     letters = [dict(letter.headers) for letter in committed_records(kafka_settings, topics.errors)]
     assert [(h["blob"].decode(), int(h["record-offset"]), int(h["tuple-index"])) for h in letters] == large
     assert {(h["code"], h["source-topic"]) for h in letters} == {(b"too_large", topics.raw_flow_logs.encode())}
-    assert b"does not fit in a message of at most 16384: raise the topic's max.message.bytes" in letters[0]["reason"]
+    assert b"does not fit in a message of 16384 bytes: raise the topic's max.message.bytes" in letters[0]["reason"]
 
 
 def test_a_dead_letter_that_the_errors_topic_does_not_take_is_written_cut(
