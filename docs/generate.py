@@ -11,6 +11,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, get_args
 
@@ -129,6 +130,8 @@ def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True)
     if value is None or str(value) in {"", "()", "{}"}:
         return ""
+    if isinstance(value, tuple):
+        value = tuple(str(part) if isinstance(part, StrEnum) else part for part in value)
     return f"`{value}`"
 
 

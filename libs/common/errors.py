@@ -1,16 +1,16 @@
-"""Every exception blobtide raises on purpose.
+"""The exceptions that blobtide raises on purpose.
 
 ::
 
     BlobtideError
-    ├── ConfigError          the operator's settings are wrong; says which and what to do
-    ├── ServerUnreachable    Kafka, storage or a destination does not answer at start
-    ├── Retry                the world is at fault: do the same again, later
+    ├── ConfigError          the operator's settings are wrong; says which ones and what to do
+    ├── ServerUnreachable    a required server does not respond
+    ├── Retry                the world is at fault: repeat the same work later
     ├── DeadLetterLimit      too much looks bad: stop instead of draining a topic
-    └── CodecError           bytes that are not what they claim to be
+    └── CodecError           bytes are not what they claim to be
 
-The command line prints the message of a `BlobtideError` as one line and exits with `exit_code`; anything else is a bug and
-keeps its traceback.
+Modules derive further classes from these. The command line prints the message of a `BlobtideError` as one line and exits with
+its `exit_code`; any other exception is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class ConfigError(BlobtideError):
 
 
 class ServerUnreachable(BlobtideError):
-    """A server that must be there at start does not answer."""
+    """A required server does not respond."""
 
     exit_code = 3
 
@@ -41,13 +41,13 @@ class DeadLetterLimit(BlobtideError):
 
 
 class CodecError(BlobtideError):
-    """Bytes are not of the format or version they claim."""
+    """Bytes do not have the format or version that they claim."""
 
 
 class Retry(BlobtideError):
-    """Do the same again after `after` seconds; nothing is wrong with the data.
+    """Repeat the same work after `after` seconds; nothing is wrong with the data.
 
-    `kind` is of a bounded set and becomes a metric label: "unreachable", or what the destination calls its trouble.
+    `kind` comes from a bounded set and becomes a metric label: "unreachable", or the destination's own name for the problem.
     """
 
     def __init__(self, reason: str, *, after: float = 1.0, kind: str = "unreachable") -> None:

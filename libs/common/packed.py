@@ -1,8 +1,8 @@
-"""Very many small rows by key in little memory: 16 bytes of hash and a fixed row each, no Python object.
+"""A table of many small rows by key in little memory: 16 bytes of hash and a fixed-size row each, without Python objects.
 
-Rows are sorted by the hash of their keys; what was put lately waits in a dictionary until it is a share of the whole, so that
-putting costs a few microseconds on average. Keys cannot be read back. Two keys of one table have the same hash of 128 bits with
-a chance of 1 to 10**26 among a million.
+Rows are sorted by the hash of their keys; recent rows wait in a dictionary until they are a certain share of the whole, so that
+`put` costs a few microseconds on average. Keys cannot be read back. Among a million keys, the probability that any two have the
+same 128-bit hash is 1 in 10**26.
 """
 
 from __future__ import annotations
@@ -22,46 +22,46 @@ Rows = NDArray[Any]
 
 
 def digest_of(key: bytes) -> bytes:
-    """Return the 16 bytes by which `key` is found."""
+    """Return the 16-byte hash by which `key` is found."""
     return xxhash.xxh3_128_digest(key)
 
 
 class PackedTable:
-    """Rows of one `dtype` by key. Used from one thread.
+    """Rows of one `dtype`, by key. Not thread-safe.
 
-    `at_least` so many rows wait before they are merged, at 200 bytes each; fewer where there are thousands of small tables.
+    At least `at_least` rows, at 200 bytes each, accumulate before they are merged; use fewer if there are thousands of tables.
     """
 
     def __init__(self, dtype: np.dtype[Any], at_least: int = 4_096) -> None:
         self._dtype = dtype
         self._at_least = at_least
-        self._high = np.empty(0, "<u8")  # of its own, since it is searched
+        self._high = np.empty(0, "<u8")  # a separate array, because it is searched
         self._low = np.empty(0, "<u8")
         self._rows: Rows = np.empty(0, dtype)
         self._fresh: dict[bytes, bytes | None] = {}  # by digest; None: removed
 
     def __len__(self) -> int:
-        """Return how many rows there are, not looking at what was put lately for keys that are there."""
+        """Return the exact number of rows, after merging recent ones."""
         self._merge()
         return len(self._rows)
 
     @property
     def approximate_length(self) -> int:
-        """At least the number of rows; one that was put again lately counts twice."""
+        """An upper bound on the number of rows: recently replaced ones count twice."""
         return len(self._rows) + len(self._fresh)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the rows that do not wait."""
+        """Bytes of the merged rows."""
         return int(self._high.nbytes + self._low.nbytes + self._rows.nbytes)
 
     def put(self, key: bytes, row: bytes) -> None:
-        """Put a row, in place of the one that is there."""
+        """Add or replace a row."""
         self._fresh[digest_of(key)] = row
         self._merge_if_many()
 
     def remove(self, key: bytes) -> None:
-        """Take a row away, if it is there."""
+        """Remove a row, if it exists."""
         self._fresh[digest_of(key)] = None
         self._merge_if_many()
 
@@ -74,7 +74,7 @@ class PackedTable:
         return None if place == _NONE else self._rows[place].tobytes()
 
     def find(self, keys: Sequence[bytes]) -> tuple[Rows, NDArray[np.intp]]:
-        """Return all rows, which may be written to, and the place of each key among them, -1 where it has none.
+        """Return all rows, which are writable, and the index of each key among them, or -1 if it is missing.
 
         Both are valid until the next `put` or `remove`.
         """
@@ -84,11 +84,11 @@ class PackedTable:
         return self._rows, self._places(digests)
 
     def keep(self, chosen: NDArray[np.bool_]) -> None:
-        """Take all rows away but those, as `rows` gives them, that are `chosen`."""
+        """Remove all rows except the `chosen` ones, in the order of `rows`."""
         self._high, self._low, self._rows = self._high[chosen], self._low[chosen], self._rows[chosen]
 
     def digests(self, chosen: NDArray[np.bool_]) -> list[bytes]:
-        """Return the digests of the rows, as `rows` gives them, that are `chosen`."""
+        """Return the digests of the `chosen` rows, in the order of `rows`."""
         found = np.empty(int(chosen.sum()), _HASH)
         found["high"], found["low"] = self._high[chosen], self._low[chosen]
         return [one.tobytes() for one in found]
@@ -112,7 +112,7 @@ class PackedTable:
             self._merge()
 
     def _merge(self) -> None:
-        """Bring what waits into the sorted rows."""
+        """Merge recent rows into the sorted ones."""
         if not self._fresh:
             return
         old = self._places(self._fresh)
@@ -124,7 +124,7 @@ class PackedTable:
         hashes, rows = hashes[order], rows[order]
         kept = np.delete(self._high, gone) if len(gone) else self._high
         places = np.searchsorted(kept, hashes["high"]) + np.arange(len(hashes))
-        # One column after the other: each is there twice for a moment.
+        # One column at a time, because each exists twice for a moment.
         del kept
         self._high = _replaced(self._high, gone, places, hashes["high"])
         self._low = _replaced(self._low, gone, places, hashes["low"])
@@ -132,7 +132,7 @@ class PackedTable:
 
 
 def _replaced(column: Rows, gone: NDArray[np.intp], places: NDArray[np.intp], new: Rows) -> Rows:
-    """Return `column` without the places `gone`, and with `new` at `places` of the result."""
+    """Return `column` without the indexes `gone`, and with `new` at the indexes `places` of the result."""
     if len(gone):
         column = np.delete(column, gone)
     merged = np.empty(len(column) + len(new), column.dtype)

@@ -1,14 +1,13 @@
-"""The main loop: announcements in, transactions out, reading in between by a pool of threads.
+"""The main loop: announcements in, transactions out, and in between a pool of threads that read blobs.
 
-One thread owns the session and all bookkeeping; workers only read blobs. Results that belong to partitions that have left, or
-to work that was rewound, are dropped when they arrive: the work comes again, from checkpoints that were loaded anew. Memory is
-bounded by reservations: a step is granted as many bytes as it may read, and what it has read counts until its transaction ends.
-Of several accounts each may reserve as much as it leaves free, so that one that hangs takes the memory of no other.
-A record that needs more than a step's share is read alone, since parsing costs many times its size.
+One thread owns the session and all bookkeeping; workers only read blobs. Results for revoked partitions or rewound work are
+dropped when they arrive: the work is repeated from freshly loaded checkpoints. Memory is bounded by reservations: a step is
+granted the bytes that it may read, and they count until its transaction ends. If there are several accounts, each may reserve
+as much as it leaves free, so that a hanging account does not take the memory of the others. A record that needs more than a
+step's share is read alone, because parsing takes many times its size.
 
-A blob on which our own code crashes, or the process dies, too often (`tries`) is put in quarantine; the others go on. One that
-storage refuses for very long is named in a dead letter: its announcement, which waits for it, must be dealt with before Kafka
-deletes it.
+A blob that crashes our code or kills the process too often (`tries`) is quarantined; the others continue. A blob that storage
+refuses for very long goes to a dead letter: its waiting announcement must be settled before Kafka deletes it.
 """
 
 from __future__ import annotations
@@ -53,27 +52,27 @@ POLL_IDLE_SECONDS: Final = 0.2
 COLLECT_SECONDS: Final = 0.05
 STOP_SECONDS: Final = 3.0
 LOOKUP_AGAIN_SECONDS: Final = 5.0
-DISPATCH_SECONDS: Final = 1.0  # in one go: checkpoints of very many blobs may have to be looked up
+DISPATCH_SECONDS: Final = 1.0  # per round: very many checkpoints may have to be looked up
 SMALLEST_GRANT: Final = 65_536
-FEWEST_REFUSALS: Final = 10  # in a row, a quarter of an hour, before a blob is given up however old its announcement is
-MOST_CHANGES: Final = 5  # of a blob while it was read, in a row, before it waits
-MEMORY_COMMITS: Final = 2  # reservations may reach so many times what is committed at once
+FEWEST_REFUSALS: Final = 10  # in a row (a quarter of an hour) before a blob is given up, however old its announcement
+MOST_CHANGES: Final = 5  # of a blob during reading, in a row, before it waits
+MEMORY_COMMITS: Final = 2  # limit on reservations, as a multiple of one commit's bytes
 SMALLEST_COMMIT: Final = 1_000_000
-COMMIT_STEPS: Final = 8  # successes after which transactions are as large again as they may be
+COMMIT_STEPS: Final = 8  # successes after which transactions are back to full size
 
 
 @dataclass(frozen=True, slots=True)
 class IngestParts:
-    """What the loop is made of."""
+    """The components of the loop."""
 
     settings: IngestSettings
     topics: TopicSettings
     sources: Sources
     reader: BlobReader
     checkpoints: Checkpoints
-    check: Callable[[], None]  # raises if the topics do not fit together
+    check: Callable[[], None]  # raises if the partition counts of the topics do not match
     clock: Callable[[], float] = time.monotonic
-    now: Callable[[], float] = time.time  # seconds since the epoch, as announcements have them
+    now: Callable[[], float] = time.time  # seconds since the epoch, as in announcements
     careful_seconds: float = CAREFUL_SECONDS  # after an assignment
 
 
@@ -83,21 +82,21 @@ class _Job:
     container: Container
     task: ReadingTask
     record: StoredBlob
-    share: int  # bytes that a step may read at most, unless it is the one that may read more
+    share: int  # maximum bytes of a step, except for the one wide step
 
     @property
     def wide(self) -> bool:
-        """Tell whether it reads more than a step's share."""
+        """Whether it reads more than a step's share."""
         return self.task.allowance > self.share
 
     @property
     def reserved(self) -> int:
-        """Return what it reserves. What a wide one reads beyond the share does not count: there is one at most."""
+        """Bytes that it reserves. A wide job's bytes beyond the share do not count: there is at most one."""
         return min(self.task.allowance, self.share)
 
     @property
     def is_suspect(self) -> bool:
-        """Tell whether it is tried alone of its kind."""
+        """Whether it must be the only suspect being tried."""
         return self.record.standing is Standing.SUSPECT
 
 
@@ -115,14 +114,14 @@ class Ingest:
         self._session = make_session(self)
         self._giving_up = Throttle(parts.clock)
         self._replacing = Throttle(parts.clock)
-        self._watch = Watch(Stop(), Health())  # until `run` is given them
-        self._reserved: Counter[str] = Counter()  # granted to steps in flight, by account
+        self._watch = Watch(Stop(), Health())  # replaced by `run`
+        self._reserved: Counter[str] = Counter()  # granted to running steps, by account
         self._alone = len(parts.sources.accounts) == 1
         self._tries = Tries(parts.clock, parts.now, parts.careful_seconds)
-        self._marked: dict[int, _Job] = {}  # in flight: their tries were written down
-        self._suspect = False  # whether a step of a suspect is in flight: one at most
-        self._wide = False  # whether a step is in flight that reads more than its share: one at most
-        # A transaction has seconds to end: where Kafka takes less in that time than is allowed, it must hold less.
+        self._marked: dict[int, _Job] = {}  # running jobs whose attempts were recorded
+        self._suspect = False  # whether a step of a suspect is running: at most one
+        self._wide = False  # whether a wide step is running: at most one
+        # A transaction must end within seconds: if Kafka accepts less in that time than allowed, transactions shrink.
         self._commit_bytes = parts.settings.commit_bytes
         self._committed: NextOffsets = {}
         self._last_commit = parts.clock()
@@ -147,7 +146,7 @@ class Ingest:
             self._parts.sources.close()
 
     def assigned(self, partitions: Collection[TopicPartition]) -> None:
-        """Load what is known of the blobs of new partitions."""
+        """Load the checkpoints of new partitions."""
         self._forget(partitions)
         blobs = self._parts.checkpoints.load([source.partition for source in partitions], self._watch.keep_alive)
         self._tries.be_careful()
@@ -155,13 +154,13 @@ class Ingest:
         log.info("partitions assigned", partitions=sorted(source.partition for source in partitions), known_blobs=blobs)
 
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
-        """Forget all about partitions that left; what stays is assigned anew."""
+        """Forget everything about revoked partitions; those that remain are assigned anew."""
         self._watch.health.not_ready(NO_PARTITIONS)
         self._forget(partitions)
         self._parts.checkpoints.forget([source.partition for source in partitions])
 
     def rewound(self, partitions: Collection[TopicPartition]) -> None:
-        """Begin again from what is committed."""
+        """Start again from the committed state."""
         self._forget(partitions)
         self._parts.checkpoints.load([source.partition for source in partitions], self._watch.keep_alive)
 
@@ -191,13 +190,13 @@ class Ingest:
                 self._batch.refuse(record.source, letter)
 
     def _blob_forgotten(self, source: TopicPartition, event: BlobForgotten) -> None:
-        """Remove the checkpoint of a blob that is long gone, unless something is still to be done or it has come back since."""
+        """Remove the checkpoint of a long-deleted blob, unless it has pending work or has come back since."""
         key = event.blob.encode()
         if self._backlog.is_announced(key):
             return
         try:
             known = self._parts.checkpoints.get(source.partition, key, self._watch.keep_alive)
-        except (ServerUnreachable, Retry):  # Kafka is away; to know a blob too many costs some bytes
+        except (ServerUnreachable, Retry):  # Kafka is down; keeping a checkpoint too many costs a few bytes
             return
         if known is not None and known.updated_at < event.forgotten_at:
             self._batch.keep(source, key, None)
@@ -209,7 +208,7 @@ class Ingest:
         while self._clock() < until and (pending := self._backlog.take(self._has_room)) is not None:
             try:
                 job = self._job(pending)
-            except (ServerUnreachable, Retry) as error:  # its checkpoint has to be looked up, and Kafka is away
+            except (ServerUnreachable, Retry) as error:  # its checkpoint must be looked up, but Kafka is down
                 log.warning("cannot look up a checkpoint", blob=str(pending.announcement.blob), error=str(error))
                 self._backlog.postpone(pending, LOOKUP_AGAIN_SECONDS)
                 break
@@ -234,7 +233,7 @@ class Ingest:
         self._start(jobs)
 
     def _start(self, jobs: list[_Job]) -> None:
-        """Have jobs done; those whose try could be the last of this process are written down before."""
+        """Start jobs; first record those whose attempt might be the last thing this process does."""
         marked = [job for job in jobs if self._tries.is_to_be_marked(job.record)]
         for job in marked:
             self._marked[id(job)] = job
@@ -244,13 +243,13 @@ class Ingest:
         for job in jobs:
             if self._backlog.is_current(job.pending):
                 self._workers.submit(job)
-            else:  # what was written down is not committed: they come again
+            else:  # the record was not committed: the job comes again
                 self._marked.pop(id(job), None)
                 self._returned(job)
                 self._backlog.drop(job.pending)
 
     def _has_room(self, account: str) -> bool:
-        """Tell whether the account may begin another step: while it has reserved less than it leaves to others."""
+        """Return whether the account may start another step: while it has reserved less than it leaves for others."""
         free = MEMORY_COMMITS * self._commit_bytes - self._batch.bytes - self._reserved.total()
         return free > (0 if self._alone else self._reserved[account])
 
@@ -296,7 +295,7 @@ class Ingest:
                     self._backlog.drop(job.pending)
 
     def _returned(self, job: _Job) -> None:
-        """Take note that a job is not in flight any more."""
+        """Record that a job is no longer running."""
         self._reserved[job.pending.announcement.blob.account] -= job.reserved
         self._wide = self._wide and not job.wide
         self._suspect = self._suspect and not job.is_suspect
@@ -304,7 +303,7 @@ class Ingest:
             self._backlog.resume()
 
     def _unmark(self, job: _Job, result: Step | StorageUnavailable) -> None:
-        """Take away the mark of a try that came back; what it published, if anything, comes in its place."""
+        """Remove the mark of an attempt that returned; the checkpoint it publishes, if any, replaces it."""
         if self._marked.pop(id(job), None) is None and job.record.is_clean:
             return
         if self._backlog.is_current(job.pending):
@@ -312,7 +311,7 @@ class Ingest:
             self._keep(job, self._tries.after(job.record, 0 if came_on else job.record.crashes, job.task))
 
     def _keep(self, job: _Job, checkpoint: BlobCheckpoint | None) -> None:
-        """Commit a checkpoint that says something about tries, or that there is none."""
+        """Commit a checkpoint with or without a count of attempts, or its removal."""
         source, key = job.pending.source, job.pending.announcement.blob.key
         value = self._batch.keep(source, key, checkpoint)
         if checkpoint is None or value is None:
@@ -348,7 +347,7 @@ class Ingest:
             log.warning("storage refuses a blob; others continue", blob=str(pending.announcement.blob), error=str(error))
 
     def _tell_storage(self) -> None:
-        """Say so where nothing can be read: every account with announced blobs is away or refuses them."""
+        """Report not ready if nothing can be read: every account with announced blobs is down or refuses them."""
         if accounts := self._backlog.starved_by():
             self._watch.health.not_ready(f"waiting for storage: {', '.join(accounts)}; see the log for reasons", Need.STORAGE)
         else:
@@ -382,7 +381,7 @@ class Ingest:
             log.info("a storage account responds again", account=pending.announcement.blob.account)
 
     def _tell_replaced(self, task: ReadingTask, step: Step) -> None:
-        """Say that a blob has other content than what was read of it: destinations get the rows of both."""
+        """Log that a blob's content was replaced: destinations get the rows of both generations."""
         old, new = task.checkpoint, step.checkpoint
         if old is not None and new is not None and old.generation != new.generation and self._replacing.admits():
             log.warning(
@@ -441,18 +440,18 @@ class Ingest:
             crash_point("ingest.committed")
         else:
             self._commit_bytes = max(SMALLEST_COMMIT, self._commit_bytes // 2)
-            # The session tells of each partition when it can begin with it again, of some later than of others: until then
-            # nothing of those may be committed, and their offsets must not stand in the way of the others'.
+            # The session announces each partition once it can be read again, some later than others. Until then nothing of
+            # those may be committed, and their offsets must not block the others.
             self._forget(tuple(offsets))
 
     def _wind_up(self) -> None:
-        """Collect what is being read, for a short time, and commit it."""
+        """Collect running steps for a short time, and commit them."""
         deadline = self._clock() + STOP_SECONDS
         while self._workers.running and self._clock() < deadline:
             self._collect(COLLECT_SECONDS)
             if self._batch.bytes >= self._commit_bytes:
                 break
-        for job in self._marked.values():  # they will not come back, and that is not their fault
+        for job in self._marked.values():  # they will not return, through no fault of their blobs
             if self._backlog.is_current(job.pending):
                 self._keep(job, self._tries.after(job.record, job.record.crashes, job.task))
         self._commit()

@@ -1,8 +1,8 @@
-"""What will be committed together: the outcomes of steps as Kafka records, grouped by the partition of the announcements.
+"""A transaction in the making: the outcomes of steps as Kafka records, grouped by the partition of the announcements.
 
-Segments keep the order in which they were read. Of several steps of one blob only the last checkpoint is written, to the
-partition number of its announcements, where it will be looked for; the completions of a generation become one. What metrics
-count of a step counts when it is committed: one that is rewound comes again.
+Segments keep the order in which they were read. Of several steps of a blob, only the last checkpoint is written, to the
+partition number of its announcements, where it will be looked up; the completions of a generation are merged. Metrics count a
+step when it is committed, because a rewound step is repeated.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from services.ingest.work import Step
 
 @dataclass(slots=True)
 class _Share:
-    """What comes from one partition."""
+    """The outcomes for one partition."""
 
     records: list[Outbound] = field(default_factory=list)
     checkpoints: dict[bytes, Outbound] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class _Share:
 
 
 def raw_topics(topics: TopicSettings) -> dict[Stream, str]:
-    """Return where the segments of each stream go."""
+    """Return the topic for the segments of each stream."""
     return {
         Stream.FLOW_LOGS: topics.raw_flow_logs,
         Stream.APPLICATION_LOGS: topics.raw_application_logs,
@@ -51,7 +51,7 @@ def raw_topics(topics: TopicSettings) -> dict[Stream, str]:
 
 
 class Batch:
-    """Collects steps. `bytes` is what segments and dead letters weigh."""
+    """Collects steps. `bytes` is the size of segments and dead letters."""
 
     def __init__(self, topics: TopicSettings) -> None:
         self._topics = topics
@@ -64,7 +64,7 @@ class Batch:
         return bool(self._shares)
 
     def add(self, source: TopicPartition, key: bytes, stream: Stream, step: Step) -> bytes | None:
-        """Take in a step; return the encoded checkpoint if it moved."""
+        """Add a step; return the encoded checkpoint if it moved."""
         share = self._shares.setdefault(source, _Share())
         share.counted.update(dict(moved_by(stream, step)))
         topic = self._raw[stream]
@@ -76,7 +76,7 @@ class Batch:
         return None if step.checkpoint is None else self.keep(source, key, step.checkpoint)
 
     def keep(self, source: TopicPartition, key: bytes, checkpoint: BlobCheckpoint | None) -> bytes | None:
-        """Take in a checkpoint, None to have none of the blob; return it encoded."""
+        """Add a checkpoint, or None to remove the blob's checkpoint; return it encoded."""
         share = self._shares.setdefault(source, _Share())
         if checkpoint is None:
             note = partial(_note, self.placed, key, (source.partition, None))
@@ -89,14 +89,14 @@ class Batch:
         return value
 
     def refuse(self, source: TopicPartition, letter: DeadLetter) -> None:
-        """Take in a dead letter that belongs to no blob."""
+        """Add a dead letter that belongs to no blob."""
         share = self._shares.setdefault(source, _Share())
         share.records.append(self._dead_letter(letter))
         share.counted[metrics.DEAD_LETTERS, letter.code] += 1
         self.bytes += len(letter.data)
 
     def forget(self, partitions: Collection[TopicPartition]) -> None:
-        """Drop what comes from these partitions."""
+        """Drop the outcomes for these partitions."""
         for source in partitions:
             self._shares.pop(source, None)
 
@@ -114,7 +114,7 @@ class Batch:
         return records
 
     def count(self) -> None:
-        """Show in the metrics what was committed."""
+        """Update the metrics with what was committed."""
         for share in self._shares.values():
             for (metric, label), count in share.counted.items():
                 metric.labels(label).inc(count)
@@ -124,16 +124,16 @@ class Batch:
 
 
 def _note(placed: dict[bytes, CheckpointPlace], key: bytes, where: tuple[int, CheckpointStatus | None], offset: int) -> None:
-    """Note the offset of a checkpoint. No method of the batch: its records would hold the batch, which holds them.
+    """Record the offset of a checkpoint. Not a method: the batch's records would then refer to the batch, forming a cycle.
 
-    A batch has megabytes, which have to go with the last reference to it and not when cycles are looked for.
+    A batch holds megabytes, which must be freed with the last reference, not at the next cycle collection.
     """
     partition, status = where
     placed[key] = CheckpointPlace(partition, offset, status)
 
 
 def _append(completions: list[BlobCompletion], new: BlobCompletion) -> None:
-    """Append `new`, or make it and the last one one range if they are."""
+    """Append `new`, or merge it with the last one if they are contiguous."""
     last = completions[-1] if completions else None
     if last and (last.generation, last.status, last.to_offset) == (new.generation, CheckpointStatus.OPEN, new.from_offset):
         segments, records = last.segments + new.segments, last.records + new.records

@@ -1,4 +1,4 @@
-"""By how much a step moves which metrics, once it is committed."""
+"""The metrics that a committed step increases, and by how much."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Moved = tuple[prometheus_client.Counter, str]  # with the value of its label
 
 
 def moved_by(stream: Stream, step: Step) -> Iterator[tuple[Moved, int]]:
-    """Yield each metric once, with the count."""
+    """Yield each metric once, with its increment."""
     yield (metrics.STEPS, stream), 1
     yield (metrics.BYTES, stream), step.bytes
     yield (metrics.SEGMENTS, stream), len(step.segments)

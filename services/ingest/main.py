@@ -34,7 +34,7 @@ def build(settings: Settings) -> Service:
     """Return the service; nothing is contacted yet.
 
     Raises:
-        ConfigError: if there is nothing to read, or sizes do not fit together.
+        ConfigError: there is nothing to read, or sizes are inconsistent.
     """
     ingest, topics = settings.ingest, settings.topics
     room = settings.kafka.value_max_bytes
@@ -73,7 +73,7 @@ def _session(settings: Settings, limits: TopicLimits, listener: Listener) -> Ses
 
 
 def _check_topics(settings: Settings) -> None:
-    """Raise ConfigError if there is a partition of announcements whose checkpoints have no partition of the same number."""
+    """Raise ConfigError if the checkpoint topic has fewer partitions than the topic of announcements."""
     blobs, checkpoints = settings.topics.blobs, settings.topics.checkpoints
     counts = {name: partition_count(settings.kafka, name) for name in (blobs, checkpoints)}
     if counts[blobs] > counts[checkpoints]:

@@ -1,4 +1,4 @@
-"""The containers that may be read: those of the configuration and no others, whatever a message says."""
+"""The containers that may be read: only configured ones, whatever a message says."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OpenContainer = Callable[[StorageAccount, str, str], Container]
 
 
 class Sources:
-    """Containers by account alias and name, opened once and shared by all threads. No request is sent here."""
+    """Containers by account alias and name, opened once and shared by all threads. No requests are sent here."""
 
     def __init__(self, subscriptions: Subscriptions, open_container: OpenContainer) -> None:
         self._containers: dict[tuple[str, str], Container] = {}
@@ -32,7 +32,7 @@ class Sources:
 
     @property
     def accounts(self) -> frozenset[str]:
-        """Return the aliases of all accounts."""
+        """The aliases of all accounts."""
         return frozenset(account for account, _ in self._containers)
 
     def container(self, blob: BlobId) -> Container | None:
@@ -40,7 +40,7 @@ class Sources:
         return self._containers.get((blob.account, blob.container))
 
     def stream(self, blob: BlobId) -> Stream:
-        """Return the stream of the source whose prefix fits `blob` best."""
+        """Return the stream of the source with the longest prefix that matches `blob`."""
         sources = self._sources[blob.account, blob.container]
         fitting = [source for source in sources if blob.name.startswith(source.prefix)]
         return max(fitting or sources, key=lambda source: len(source.prefix)).stream

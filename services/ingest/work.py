@@ -1,4 +1,4 @@
-"""What is to be done with one blob, and what became of it."""
+"""The task of reading one blob, and its outcome."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from libs.common.messages.segments import Segment
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """All that the events about one blob have said since it was last read, folded into one."""
+    """The events about one blob since it was last read, folded into one."""
 
     blob: BlobId
     etag: str
     size: int
     closed: bool = False
     stream: Stream | None = None
-    # From `BlobObserved`; unknown while only `BlobClosed` has come.
+    # From `BlobObserved`; unknown if only `BlobClosed` has arrived.
     blob_type: str = ""
     creation_time: datetime | None = None
-    creation_etag: str = ""  # the version that `creation_time` was seen at
+    creation_etag: str = ""  # the version with which `creation_time` was seen
     baseline: int | None = None
     replay_id: str = ""
     released: bool = False  # from quarantine
 
     @classmethod
     def of(cls, blob: BlobId, event: BlobObserved | BlobReleased | BlobClosed) -> Announcement:
-        """Turn one event into an announcement."""
+        """Convert an event to an announcement."""
         if isinstance(event, BlobClosed):
             return cls(blob, event.etag, event.size, closed=True, stream=event.stream, baseline=event.baseline_offset)
         released = isinstance(event, BlobReleased)
@@ -79,7 +79,7 @@ class ReadingTask:
 
     @property
     def nothing_new(self) -> bool:
-        """Tell, without asking storage, that the announced version has been dealt with."""
+        """Whether the announced version is known, without asking storage, to have been handled."""
         checkpoint, announced = self.checkpoint, self.announcement
         if checkpoint is None or checkpoint.etag != announced.etag or self.wants_replay:
             return False
@@ -87,18 +87,18 @@ class ReadingTask:
 
     @property
     def wants_replay(self) -> bool:
-        """Tell whether a replay was ordered that has not begun yet."""
+        """Whether a replay was requested that has not begun yet."""
         wanted = self.announcement.replay_id
         return bool(wanted) and self.checkpoint is not None and wanted != self.checkpoint.replay_id
 
 
 class Skip(StrEnum):
-    """Why nothing was read. The bounded set of values of a metric label."""
+    """Why nothing was read; the bounded set of values of a metric label."""
 
     NOTHING_NEW = "nothing_new"  # the announced version has been read
     EMPTY = "empty"  # no bytes, or no record in it
     VANISHED = "vanished"
-    CHANGED = "changed"  # while it was read: look again
+    CHANGED = "changed"  # while being read: look again
     UNREADABLE = "unreadable"  # archived, encrypted, or access is denied
     UNSUPPORTED = "unsupported"  # gzip, page blobs
     QUARANTINED = "quarantined"  # reading it crashed too often
@@ -114,23 +114,23 @@ class GenerationEnd(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The outcome of a task: everything in it belongs into one transaction."""
+    """The outcome of a task, to be committed in one transaction."""
 
     segments: tuple[Segment, ...] = ()
     dead_letters: tuple[DeadLetter, ...] = ()
     completion: BlobCompletion | None = None
-    checkpoint: BlobCheckpoint | None = None  # None: as it was
-    more: bool = False  # there is more to do now
-    wanted: int = 0  # bytes to read at once next time, if this many were too few to find an end
+    checkpoint: BlobCheckpoint | None = None  # None: unchanged
+    more: bool = False  # there is more to do immediately
+    wanted: int = 0  # bytes to read at once next time, if these were too few to find an end
     skipped: Skip | None = None
     ended: GenerationEnd | None = None
 
     @property
     def bytes(self) -> int:
-        """What the segments weigh."""
+        """Size of the segments."""
         return sum(len(segment.data) for segment in self.segments)
 
     @property
     def weight(self) -> int:
-        """What segments and dead letters weigh, in bytes of their values."""
+        """Size of segments and dead letters, in bytes of their values."""
         return self.bytes + sum(len(letter.data) for letter in self.dead_letters)

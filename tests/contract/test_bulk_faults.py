@@ -95,7 +95,7 @@ def test_items_that_stay_busy_become_a_retry() -> None:
     """After a few tries of the busy documents the write is a Retry, and the next one counts the others as there."""
     with BulkServer() as server, sink_of(server.url) as sink:
         server.faults += [Fault(items={document_id(ROWS[5]): BUSY})] * 4
-        with pytest.raises(Retry, match="1 documents not taken: status 429, es_rejected_execution_exception"):
+        with pytest.raises(Retry, match="1 documents not accepted: status 429, es_rejected_execution_exception"):
             sink.write(part(ROWS))
         assert sink.write(part(ROWS)) == Outcome(1, 11)
         assert server.documents == documents(ROWS)
@@ -122,7 +122,7 @@ def test_an_error_of_the_cluster_is_no_fault_of_the_document(error: ItemError, k
     """What the operator has to mend makes the sink wait and say so, instead of draining rows into dead letters."""
     with BulkServer() as server, sink_of(server.url) as sink:
         server.faults += [Fault(items={"": error})] * 4
-        with pytest.raises(Retry, match=f"12 documents not taken: status {error[0]}, {kind}") as raised:
+        with pytest.raises(Retry, match=f"12 documents not accepted: status {error[0]}, {kind}") as raised:
             sink.write(part(ROWS))
         assert raised.value.kind == kind
         assert sink.write(part(ROWS)) == Outcome(12)
@@ -151,7 +151,7 @@ def test_an_operator_may_let_all_of_them_pass() -> None:
 def test_a_gateway_that_takes_no_body_of_any_size_costs_no_row() -> None:
     """When every single row is too large for what stands before the cluster, the limit is at fault."""
     with BulkServer(max_body=10) as server, sink_of(server.url) as sink:
-        with pytest.raises(Retry, match="takes no request of this size"):
+        with pytest.raises(Retry, match="does not accept requests of this size"):
             sink.write(part(ROWS))
         server.max_body = 100_000
         assert sink.write(part(ROWS)) == Outcome(12)
@@ -160,11 +160,11 @@ def test_a_gateway_that_takes_no_body_of_any_size_costs_no_row() -> None:
 @pytest.mark.parametrize(
     ("status", "body", "said"),
     [
-        (404, "<html>no back end</html>", "is it their address"),
-        (403, "<html>denied</html>", "is it their address"),
-        (400, "<html>?</html>", "is it their address"),
-        (405, "", "is it their address"),
-        (301, "", "is it their address"),
+        (404, "<html>no back end</html>", "is the URL correct"),
+        (403, "<html>denied</html>", "is the URL correct"),
+        (400, "<html>?</html>", "is the URL correct"),
+        (405, "", "is the URL correct"),
+        (301, "", "is the URL correct"),
         (403, {"error": {"type": "cluster_block_exception", "reason": "blocked by: [read-only]"}}, "blocked by: [read-only]"),
     ],
 )
@@ -182,7 +182,7 @@ def test_a_right_that_is_missing_stops_the_sink() -> None:
     """A cluster that says who may not write is the operator's to mend."""
     with BulkServer() as server, sink_of(server.url) as sink:
         server.faults.append(Fault(status=403, body={"error": {"type": "security_exception", "reason": "no permissions"}}))
-        with pytest.raises(ConfigError, match="our right to write"):
+        with pytest.raises(ConfigError, match="the right to write"):
             sink.write(part(ROWS))
 
 
@@ -273,7 +273,7 @@ def test_ways_to_sign_in(options: dict[str, Any], header: str, tmp_path: Path, m
     with BulkServer(authorization=header) as server:
         with sink_of(server.url, **options) as sink:
             assert sink.write(part(ROWS)) == Outcome(12)
-        with pytest.raises(ConfigError, match="does not accept our sign-in"), sink_of(server.url):
+        with pytest.raises(ConfigError, match="denies the sign-in"), sink_of(server.url):
             pass
 
 

@@ -68,7 +68,7 @@ def test_work_that_waits_longer_than_a_member_may_be_silent_keeps_its_partitions
     publisher.publish([Outbound(topics.flows, value, partition=number % 4) for number, value in enumerate(values)])
     publisher.close()
     stop = Stop()
-    transform = _Patient(topics.quarantine, stop)
+    transform = _Patient(topics.raw_application_logs, stop)
     timer = threading.Timer(SECONDS, stop.set)
     timer.start()
     try:
@@ -83,6 +83,6 @@ def test_work_that_waits_longer_than_a_member_may_be_silent_keeps_its_partitions
         timer.cancel()
     assert transform.asked == ["assigned 4", "assigned 4", "revoked 4"]
     assert transform.batches[0] == transform.batches[1]
-    assert sorted(record.value or b"" for record in committed_records(kafka, topics.quarantine)) == sorted(values)
+    assert sorted(record.value or b"" for record in committed_records(kafka, topics.raw_application_logs)) == sorted(values)
     assert committed_records(kafka, topics.errors) == []
     assert lag(kafka, "copy", topics.flows) == 0

@@ -171,7 +171,7 @@ def test_a_read_only_server_is_a_retry(redis_server: LocalRedis, client: Redis, 
 def test_a_foreign_key_is_the_operators_fault(redis_server: LocalRedis, client: Redis, prefix: str) -> None:
     """A key of another type under the prefix stops the sink with advice."""
     client.set(f"{prefix}:{{0}}", "x")
-    with sink_of(redis_server, prefix) as sink, pytest.raises(ConfigError, match="prefix of its own"):
+    with sink_of(redis_server, prefix) as sink, pytest.raises(ConfigError, match="its own prefix"):
         sink.write([flow_part(0, rows())])
 
 

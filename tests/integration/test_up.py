@@ -210,9 +210,7 @@ def test_a_sink_that_cannot_run_killed_guards_and_a_broker_that_hangs_do_not_end
     monkeypatch.setenv("BLOBTIDE_SUBSCRIPTIONS__LAB__ENVIRONMENTS__FAR__STORAGE__ACCOUNT_KEY", "Y2FuYXJ5")
     with up(data, "--config", str(config), ends_with=ConfigError.exit_code) as process:
         wait(lambda: flows.exists() and row_count(flows) > 0, "rows in files", data)
-        wait(
-            lambda: re.search(r"^sink-search +failed +.*does not accept our sign-in", output(data), re.MULTILINE), "said", data
-        )
+        wait(lambda: re.search(r"^sink-search +failed +.*denies the sign-in", output(data), re.MULTILINE), "said", data)
         seen = {child.pid: (child.environ(), child.cmdline()) for child in below(process.pid) if is_alive(child)}
         assert len(seen) >= 12, "servers, services and their guards"
         assert not [pid for pid, what in seen.items() if "canary" in str(what) or "Y2FuYXJ5" in str(what)]

@@ -40,10 +40,29 @@ def test_only_a_run_of_everything_is_spread_over_workers(
         commands.append(argv[1:])
         return 0
 
+    monkeypatch.delenv("CI", raising=False)
     monkeypatch.setattr(dev, "run", run)
     monkeypatch.setattr(dev, "make_environment", lambda: None)
     assert dev.main(["test", *arguments]) == 0
     assert commands[-1] == ("-m", "pytest", *(arguments or ("-n", "2", "--maxschedchunk", "1")))
+
+
+def test_ci_measures_what_unit_and_property_tests_reach(dev: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Coverage is measured there and nowhere else; together both runs are all tests, and either of them fails the build."""
+    commands: list[tuple[str, ...]] = []
+
+    def run(argv: tuple[str, ...]) -> int:
+        commands.append(argv[1:])
+        return 1 if "--cov" in argv else 0
+
+    monkeypatch.setenv("CI", "true")
+    monkeypatch.setattr(dev, "run", run)
+    assert dev.test_everything() == 1
+    workers = ("-m", "pytest", "-n", "2", "--maxschedchunk", "1")
+    assert commands[-2:] == [
+        (*workers, "--cov", "--cov-report=", "tests/unit", "tests/property"),
+        (*workers, "--ignore=tests/unit", "--ignore=tests/property"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def broken(checkout: Path) -> set[str]:
         ("libs/common/rows/formats/csv.py", "import pathlib", TEXTS),
         ("libs/common/process/signals.py", "import libs.local.ports", LIBRARIES),
         ("libs/demo/spec.py", "import libs.local.ports", LIBRARIES),
-        ("services/sinks/kinds/file.py", "from services.sinks.kinds.summary.table import Totals", KINDS),
+        ("services/sinks/kinds/stdout/sink.py", "from services.sinks.kinds.summary.table import Totals", KINDS),
     ],
 )
 def test_an_import_out_of_place_breaks_its_contract(checkout: Path, file: str, line: str, contract: str) -> None:

@@ -1,1 +1,1 @@
-"""What travels through topics besides rows: names of blobs, control events, segments, dead letters."""
+"""Everything that travels through topics besides rows: blob ids, control events, segments, dead letters."""

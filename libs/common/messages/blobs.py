@@ -1,7 +1,7 @@
-"""Names of blobs and the one partitioner.
+"""Blob ids and the partitioner.
 
-A blob is named by account alias, container and blob name. The alias is the configuration's word for a storage account
-(``<subscription>.<environment>``), so that no message ever chooses a host.
+A blob is identified by account alias, container and blob name. The alias is the configured name of a storage account
+(``<subscription>.<environment>``), so that no message can ever choose a host.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MASK = 0xFFFFFFFF
 
 @dataclass(frozen=True, slots=True, order=True)
 class BlobId:
-    """Where a blob is: configured account alias, container, blob name. `str()` gives ``alias/container/name``."""
+    """The id of a blob: configured account alias, container, blob name. `str()` gives ``alias/container/name``."""
 
     account: str
     container: str
@@ -39,10 +39,10 @@ class BlobId:
 
     @classmethod
     def parse(cls, text: str) -> BlobId:
-        """Read ``alias/container/name``.
+        """Parse ``alias/container/name``.
 
         Raises:
-            CodecError: if a part is missing or is not what Azure or the configuration can name.
+            CodecError: a part is missing, or is not a valid name in Azure or in the configuration.
         """
         account, _, rest = text.partition("/")
         container, _, name = rest.partition("/")
@@ -52,7 +52,7 @@ class BlobId:
 
 
 def partition_of(key: bytes, partitions: int) -> int:
-    """Return the partition that librdkafka's ``murmur2_random`` (and Java's default) gives a non-empty `key`."""
+    """Return the partition that librdkafka's ``murmur2_random`` (and Java's default) assigns to a non-empty `key`."""
     return (_murmur2(key) & 0x7FFFFFFF) % partitions
 
 

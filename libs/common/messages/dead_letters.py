@@ -1,4 +1,4 @@
-"""Dead letters: what goes to ``Errors``, with the original bytes, the position, a bounded code and a human reason."""
+"""Dead letters: the messages in ``Errors``, with the original bytes, the position, a bounded code and a readable reason."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OMITTED_BYTES = "omitted-bytes"  # in `DeadLetter.source`: number of original by
 
 
 class ErrorCode(StrEnum):
-    """The bounded set of reasons; they become metric labels."""
+    """The bounded set of reasons, which become metric labels."""
 
     SHORT_TUPLE = "short_tuple"  # fewer than the mandatory fields
     LONG_TUPLE = "long_tuple"  # more fields than the format has
@@ -40,17 +40,17 @@ class ErrorCode(StrEnum):
 class DeadLetter:
     """One record that cannot be processed.
 
-    The position is called by what blobs and flows call it; a row of another type has its own source there.
+    The position uses the names of blobs and flows; a row of another type puts its own source there.
 
     Attributes:
-        stage: who gave up: ``blob_monitor``, ``ingest``, ``parser``, ``sink.<name>``, ``convert``.
+        stage: what gave up: ``blob_monitor``, ``ingest``, ``parser``, ``sink.<name>``, ``convert``.
         code: bounded reason.
-        reason: one human sentence, which leaves without secrets; cut at 500 characters.
-        data: the original bytes; their beginning or nothing where they are named by reference only.
-        blob, generation, record_offset, tuple_index: where it stands in its source, as far as known.
-        source: Kafka coordinates of the message it came in, as ``topic``, ``partition``, ``offset``; of a range that was read
-            from a blob, its ``length``; of an event, ``queue`` and ``message``; `OMITTED_BYTES` where `data` is not all of it.
-        original: the headers of that message, if the message as a whole is given up.
+        reason: one sentence for people; redacted, and cut at 500 characters, when it is written.
+        data: the original bytes; only their beginning, or nothing, if they are given by reference.
+        blob, generation, record_offset, tuple_index: position in the source, as far as known.
+        source: Kafka coordinates of the message it came from, as ``topic``, ``partition``, ``offset``; for a range read from a
+            blob, its ``length``; for an event, ``queue`` and ``message``; `OMITTED_BYTES` if `data` is incomplete.
+        original: the headers of that message, if the whole message is given up.
     """
 
     stage: str
@@ -83,12 +83,12 @@ class DeadLetter:
 
 
 def is_dead_letter(headers: Headers) -> bool:
-    """Tell whether these are headers of an ``Errors`` message; some may be missing or malformed all the same."""
+    """Return whether these are headers of an ``Errors`` message; some may still be missing or malformed."""
     return next((value for name, value in headers if name == "type"), b"") == _TYPE.encode()
 
 
 def stage_and_code(headers: Headers) -> tuple[str, str] | None:
-    """Return who gave up and why, if these are headers of an ``Errors`` message, as `DeadLetter.headers` makes them."""
+    """Return stage and code, if these are headers of an ``Errors`` message as made by `DeadLetter.headers`."""
     if not headers or headers[0] != ("type", _TYPE.encode()):
         return None
     (_, stage), (_, code) = headers[1:3]

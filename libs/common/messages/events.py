@@ -1,4 +1,4 @@
-"""Control events: what the monitor and the ingester tell each other, in Avro single-object encoding.
+"""Control events exchanged by the monitor, ingest and the parser, in Avro single-object encoding.
 
 Every message is ``C3 01``, the 8-byte little-endian CRC-64-AVRO fingerprint of the writer's schema, and the Avro body
 (Avro 1.11 specification, "Single-object encoding"), so a reader needs no registry. The schemas are the files in
@@ -26,7 +26,7 @@ _MAGIC = b"\xc3\x01"
 
 
 class Stream(StrEnum):
-    """Which raw topic the content of a blob belongs to."""
+    """The kind of a blob's content, which determines its raw topic."""
 
     FLOW_LOGS = "flow_logs"
     APPLICATION_LOGS = "application_logs"
@@ -34,23 +34,23 @@ class Stream(StrEnum):
 
 
 class BlobStatus(StrEnum):
-    """What the monitor thinks of a blob."""
+    """The monitor's status of a blob."""
 
     OPEN = "open"
     CLOSED = "closed"
 
 
 class CheckpointStatus(StrEnum):
-    """What the ingester thinks of a blob generation."""
+    """The status of a blob generation in ingest."""
 
     OPEN = "open"  # more may come
-    COMPLETE = "complete"  # closed and read to its end
-    INCOMPLETE = "incomplete"  # replaced, shrunk, deleted or unreadable before its end was reached
+    COMPLETE = "complete"  # closed and read completely
+    INCOMPLETE = "incomplete"  # replaced, shrunk, deleted or unreadable before it was read completely
 
 
 @dataclass(frozen=True, slots=True)
 class BlobObserved:
-    """A blob is there or has changed (ETag). Topic ``Ingestion.Blobs``, key blob id."""
+    """A blob is new or has changed (ETag). Topic ``Ingestion.Blobs``, key blob id."""
 
     blob: str
     subscription: str
@@ -70,9 +70,9 @@ class BlobObserved:
 
 @dataclass(frozen=True, slots=True)
 class BlobsListed:
-    """One listing of one prefix has ended; all its blobs have been announced before. Key: alias/container/prefix.
+    """A listing of one prefix has ended, and its blobs were announced before. Key: alias/container/prefix.
 
-    Written when something was announced, and now and then when nothing was.
+    Written if something was announced, and periodically if nothing was.
     """
 
     account: str
@@ -88,7 +88,7 @@ class BlobsListed:
 
 @dataclass(frozen=True, slots=True)
 class BlobClosed:
-    """Nothing was written to the blob for the closing timeout. Emitted once, unless it reopens."""
+    """The blob was not written for the closing timeout. Emitted once, unless the blob reopens."""
 
     blob: str
     etag: str
@@ -96,7 +96,7 @@ class BlobClosed:
     last_modified: datetime
     closed_at: datetime
     timeout_seconds: int
-    # As in `BlobObserved`, which the reader may have dealt with long ago without anything to remember it by.
+    # As in `BlobObserved`, which the reader may have handled long ago without keeping any trace of it.
     stream: Stream | None = None
     baseline_offset: int | None = None
 
@@ -114,7 +114,7 @@ class BlobReopened:
 
 @dataclass(frozen=True, slots=True)
 class BlobReleased:
-    """An operator wants a blob to be read that ingest has given up, or read again. Most is as `BlobState` has it.
+    """An operator wants ingest to resume a blob that it gave up on, or to read a blob again. Fields as in `BlobState`.
 
     Topic ``Ingestion.Blobs``, key blob id.
     """
@@ -133,7 +133,7 @@ class BlobReleased:
 
 @dataclass(frozen=True, slots=True)
 class BlobForgotten:
-    """A blob that is gone from storage was not written for ``monitor.forget_days``: nothing has to be known of it any more.
+    """A deleted blob was last written ``monitor.forget_days`` ago: everything about it can be forgotten.
 
     Topic ``Ingestion.Blobs``, key blob id.
     """
@@ -144,7 +144,7 @@ class BlobForgotten:
 
 @dataclass(frozen=True, slots=True)
 class BlobState:
-    """What the monitor knows about a blob. Topic ``Ingestion.BlobState``, compacted, key blob id."""
+    """What the monitor has seen of a blob. Topic ``Ingestion.BlobState``, compacted, key blob id."""
 
     blob: str
     subscription: str
@@ -169,10 +169,10 @@ class BlobCheckpoint:
     blob: str
     generation: str
     status: CheckpointStatus
-    next_offset: int  # the first byte that has not been published
+    next_offset: int  # the first unpublished byte
     ordinal: int  # of the next segment
     records: int  # records or lines published in this generation
-    etag: str  # of the version that has been read to its end; empty while more of it is known to be there
+    etag: str  # of the version that was read completely; empty while more of it remains
     size: int  # at the last read
     blocks: int  # committed blocks that begin below next_offset
     digest: str  # of ids and sizes of the blocks below next_offset; before version 3 also of the bytes before next_offset
@@ -180,15 +180,17 @@ class BlobCheckpoint:
     updated_at: datetime
     replay_id: str = ""
     stream: Stream = Stream.FLOW_LOGS
-    content: str = ""  # what the bytes were found to be (services.ingest.reading.content.Content); empty while unknown
-    skip_from: int | None = None  # start of the over-long line or record that next_offset stands inside
-    seen_etag: str = ""  # of the version that was read last, also while more of it is known to be there
-    before: str = ""  # how many bytes just before next_offset are known, and their digest
+    content: str = ""  # detected kind of content (services.ingest.reading.content.Content); empty while unknown
+    skip_from: int | None = None  # start of the over-long line or record that contains next_offset
+    seen_etag: str = ""  # of the version read last, even while more of it remains
+    before: str = ""  # number of bytes just before next_offset that are known, and their digest
     checksum: int | None = None  # CRC-32 of the bytes from checksum_from to next_offset
     checksum_from: int = 0
-    unread: int | None = None  # records that were seen behind next_offset and are not whole; None: unknown
-    crashes: int = 0  # tries in a row to read on from here that did not come back; without a generation nothing was read yet
-    tried_by: str = ""  # the process whose try is the last of them and may still come back
+    unread: int | None = None  # incomplete records seen after next_offset; None: unknown
+    crashes: int = (
+        0  # consecutive attempts to continue from here that did not return; without a generation, nothing was read yet
+    )
+    tried_by: str = ""  # the process that made the last of these attempts, which may still return
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,16 +209,16 @@ class BlobCompletion:
 
 @dataclass(frozen=True, slots=True)
 class BlobQuarantined:
-    """Segments of a blob generation are not parsed any more. Topic ``Ingestion.Quarantine``, compacted, key blob id.
+    """Segments of a blob generation are no longer parsed. Topic ``Ingestion.Quarantine``, compacted, key blob id.
 
-    Without a value: it was released.
+    A tombstone means that it was released.
     """
 
     blob: str
     generation: str
-    offset: int  # start of the segment at which it was found out
-    records: int  # that were counted: rows and dead letters
-    rejected: int  # of them
+    offset: int  # start of the segment at which it was quarantined
+    records: int  # rows and dead letters counted
+    rejected: int  # the dead letters among them
     quarantined_at: datetime
 
 
@@ -245,11 +247,11 @@ _ENUMS: dict[str, dict[str, type[StrEnum]]] = {
 
 
 QUARANTINED: Final = ("quarantined", b"1")
-"""A header more of checkpoints of blobs that ingest has given up, so that whoever looks for them need not decode all."""
+"""Additional header of the checkpoints of quarantined blobs, so that they can be found without decoding all checkpoints."""
 
 
 def event_headers(event: Event) -> Headers:
-    """Return the headers of an event message: its type, for filters that do not decode."""
+    """Return the headers of an event message, including its type, for filters that do not decode it."""
     return (("type", type(event).__name__.encode()), ("content-type", b"application/avro"))
 
 
@@ -258,16 +260,16 @@ def encode_event(event: Event) -> bytes:
     mark, schema = _newest(type(event).__name__)
     out = io.BytesIO()
     out.write(mark)
-    # Not `asdict`: events are flat, and its deep copies cost three times the encoding.
+    # Not `asdict`: events are flat, and its deep copies cost three times as much as the encoding.
     fastavro.schemaless_writer(out, schema, {field: getattr(event, field) for field in event.__dataclass_fields__})
     return out.getvalue()
 
 
 def decode_event(data: bytes) -> Event:
-    """Read any event of any known schema version.
+    """Decode any event of any known schema version.
 
     Raises:
-        CodecError: if the marker, the schema or the body is unknown or broken.
+        CodecError: the marker, the schema or the body is unknown or broken.
     """
     if data[:2] != _MAGIC:
         raise CodecError("not an event: no Avro single-object marker")
@@ -286,7 +288,7 @@ def decode_event(data: bytes) -> Event:
 
 
 def read_fields(data: bytes, kind: type[Event]) -> dict[str, Any] | None:
-    """Read an event of `kind` as it stands, times as microseconds since 1970, at a third of the price; None: of another kind.
+    """Return the raw fields of an event of `kind`, times in microseconds since 1970, at a third of the cost; else None.
 
     Raises:
         CodecError: as from `decode_event`.
@@ -294,7 +296,7 @@ def read_fields(data: bytes, kind: type[Event]) -> dict[str, Any] | None:
     plain = _plain_writers(kind.__name__).get(data[:10])
     if plain is None:
         if data[:10] not in _writers():
-            decode_event(data)  # which says what is wrong
+            decode_event(data)  # raises what is wrong
         return None
     return _read(data, kind.__name__, *plain)
 
@@ -302,7 +304,7 @@ def read_fields(data: bytes, kind: type[Event]) -> dict[str, Any] | None:
 def _read(data: bytes, name: str, writer: Any, reader: Any) -> dict[str, Any]:
     try:
         fields: Any = fastavro.schemaless_reader(io.BytesIO(data[10:]), writer, reader)
-    except Exception as error:  # fastavro raises many kinds on broken bytes, IndexError and EOFError among them
+    except Exception as error:  # fastavro raises many kinds of exceptions on broken bytes, such as IndexError and EOFError
         raise CodecError(f"broken {name} event: {error}") from error
     if not isinstance(fields, dict):
         raise CodecError(f"broken {name} event: not a record")
@@ -311,7 +313,7 @@ def _read(data: bytes, name: str, writer: Any, reader: Any) -> dict[str, Any]:
 
 @cache
 def _plain_writers(name: str) -> dict[bytes, tuple[Any, Any]]:
-    """Every schema version of one event by its mark, with the newest to read it by unless it is that; no logical types."""
+    """Every schema version of an event by its mark, with the newest as reader schema if it differs; without logical types."""
     newest, _ = _newest(name)
     reader = _load_plain(f"{name}.avsc")
     versions = [file.name for file in _schema_files() if file.name.split(".")[0] == name]

@@ -1,13 +1,13 @@
 """Segments: contiguous byte ranges of one blob generation, as they travel in ``Raw.*``.
 
-The value of a segment message is exactly the bytes ``[start, end)`` of the blob; the headers say where they stand. A
-flow-log segment therefore may begin with the document's head ``{"records":[`` or with the comma before its first record, and
-never holds the tail ``]}``. Segments of one generation tile it: the end of one is the start of the next.
+The value of a segment message is exactly the bytes ``[start, end)`` of the blob; the headers give their position. A
+flow-log segment may therefore begin with the document's head ``{"records":[`` or with the comma before its first record, and
+never contains the tail ``]}``. Segments of one generation tile it: the end of one is the start of the next.
 
-A record larger than the limit is cut into *pieces*. Every piece is a valid record of its own (same envelope, part of the
-tuples), carries the range of the *whole* record, its number among the pieces and the index of its first tuple, so that the
-identity of a tuple does not depend on how its record was cut. What stands before the record in the blob (the head, a comma)
-also stands before each piece, so that a record's offset is found as in every segment: start plus the position of its brace.
+A record larger than the limit is cut into *pieces*. Every piece is itself a valid record (same envelope, some of the
+tuples), and carries the range of the *whole* record, its number among the pieces and the index of its first tuple, so that the
+identity of a tuple does not depend on how its record was cut. Text that precedes the record in the blob (the head, a comma)
+also precedes each piece, so that a record's offset is found as in every segment: start plus the position of its brace.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from libs.common.messages.headers import Headers
 
 
 class SegmentFormat(StrEnum):
-    """What the bytes of a segment are."""
+    """The content of a segment."""
 
     VNET = "vnet"  # records of an envelope {"records":[...]}, category FlowLogFlowEvent
     NSG = "nsg"  # the same, category NetworkSecurityGroupFlowEvent
     RECORDS = "records"  # the same, category unknown to the framing; the parser decides per record
-    JSON_LINES = "jsonl"  # one JSON document a line
+    JSON_LINES = "jsonl"  # one JSON document per line
     LINES = "lines"  # text lines
 
 
 @dataclass(frozen=True, slots=True)
 class RecordPiece:
-    """Which part of a cut record a segment holds."""
+    """The part of a cut record that a segment contains."""
 
     number: int  # 0-based
     count: int

@@ -1,7 +1,7 @@
-"""Cut line blobs: whole lines only, line ends kept as they are. Pure.
+"""Cut line blobs into segments of complete lines, with line ends unchanged. Pure.
 
-The last line waits for its newline until the blob is closed; then it is complete as it is. A line longer than the limit is
-skipped, however many windows it fills, and named by reference once its length is known.
+The last line waits for its newline until the blob is closed, and is then complete as it is. A line longer than the limit is
+skipped, however many windows it fills, and reported by reference once its length is known.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _TOO_LONG = "line longer than ingest.max_line_bytes, or than its topic accepts"
 
 
 def advance(window: Window, form: SegmentFormat, limits: SizeLimits) -> Progress:
-    """Return the segments of the whole lines in `window` and where to go on."""
+    """Return the segments of the complete lines in `window`, and where to continue."""
     if window.skip_from is not None:
         return _skip(window, window.skip_from)
     data = window.data
@@ -34,7 +34,7 @@ def advance(window: Window, form: SegmentFormat, limits: SizeLimits) -> Progress
 
 
 def resync(data: bytes) -> int | None:
-    """Return the index behind the first newline, or None if there is none."""
+    """Return the index after the first newline, or None if there is none."""
     newline = data.find(_NEWLINE)
     return newline + 1 if newline >= 0 else None
 
@@ -52,7 +52,7 @@ def _no_whole_line(window: Window, form: SegmentFormat, limits: SizeLimits) -> P
 
 
 def _skip(window: Window, skip_from: int) -> Progress:
-    """Look for the end of an over-long line."""
+    """Search for the end of an over-long line."""
     behind = resync(window.data)
     if behind is None:
         return _skip_on(window, skip_from)
@@ -70,12 +70,12 @@ def _skip_on(window: Window, skip_from: int) -> Progress:
 
 
 def _too_long(window: Window, start: int, end: int) -> Bad:
-    head = window.data if start == window.start else b""  # the reader fetches what is not at hand
+    head = window.data if start == window.start else b""  # if missing, the reader fetches it
     return by_reference(start, end, head, ErrorCode.TOO_LARGE, _TOO_LONG)
 
 
 def _cut_lines(window: Window, whole: int, form: SegmentFormat, limits: SizeLimits) -> tuple[tuple[Cut, ...], tuple[Bad, ...]]:
-    # With a line limit below the segment limit, segments become as short as lines may be: then every over-long line shows.
+    # If the line limit is below the segment limit, segments are limited to it too, so that every over-long line is noticed.
     limit = min(limits.segment, limits.line)
     data, start = window.data, window.start
     cuts: list[Cut] = []

@@ -1,7 +1,7 @@
-"""Cut one over-long flow-log record into pieces that are valid records: the same envelope, each part of the tuples. Pure.
+"""Cut an over-long flow-log record into pieces that are valid records: the same envelope, each with some of the tuples. Pure.
 
-The tuples of a record are counted in document order over all its ``flowTuples`` arrays; a piece holds a contiguous run of them
-and says the index of its first. Arrays that lie outside the run are empty in the piece. All other bytes are the record's own.
+The tuples of a record are numbered in document order across all its ``flowTuples`` arrays; a piece contains a contiguous run of
+them and gives the index of its first. Arrays outside the run are empty in the piece. All other bytes are unchanged.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import numpy.typing as npt
 
 from libs.common.framing.scan import commas, value_end
 
-# Sound on valid JSON: inside a string both quotes would be escaped, and a value is not followed by a colon.
+# Correct on valid JSON: inside a string both quotes would be escaped, and a value is not followed by a colon.
 _TUPLES = re.compile(rb'"flowTuples"[ \t\r\n]*:[ \t\r\n]*(?=\[)')
-# Records inside a record would stand at another offset in each piece, and be others in each.
+# Records inside a record would have different offsets, and different contents, in each piece.
 _NESTED = re.compile(rb'"records"[ \t\r\n]*:')
 _BLANK = b" \t\r\n"
-# Records may have very many short arrays, each of which would cost as much as a long one.
+# A record may have very many short arrays, each of which would cost as much as a long one.
 _SHORT = re.compile(rb'\[[ \t\r\n]*+(?:"[^"\\]{0,500}+"[ \t\r\n]*+(?:,[ \t\r\n]*+|(?=\]))){0,50}+\]')
 _ELEMENT = re.compile(rb'"[^"]*+"[ \t\r\n]*+.')
 
@@ -36,11 +36,11 @@ class PieceText:
 @dataclass(frozen=True, slots=True)
 class _Array:
     start: int  # of the opening bracket
-    end: int  # behind the closing bracket
-    ends: npt.NDArray[np.int32]  # where the tuples end, each with the comma or bracket behind it
+    end: int  # after the closing bracket
+    ends: npt.NDArray[np.int32]  # ends of the tuples, each including the comma or bracket after it
 
     def run(self, first: int, last: int) -> tuple[int, int]:
-        """Return where the tuples from number `first` to `last` stand, without the comma behind the last."""
+        """Return the range of the tuples from `first` to `last`, without the comma after the last."""
         begin = int(self.ends[first - 1]) if first > 0 else self.start + 1
         return (begin, int(self.ends[last - 1]) - 1) if first < last else (begin, begin)
 
@@ -71,10 +71,10 @@ def _arrays(record: bytes) -> Iterator[_Array]:
 
 
 def _tuple_ends(record: bytes, start: int, end: int) -> npt.NDArray[np.int32]:
-    """Return where the elements of the array between `start` and `end` end, with what separates them."""
+    """Return the ends of the array's elements between `start` and `end`, separators included."""
     if not record[start:end].strip(_BLANK):
         return np.empty(0, np.int32)
-    # A record is never as long as two gigabytes, and there may be very many tuples.
+    # int32: a record is always shorter than two gigabytes, and there may be very many tuples.
     ends = [(places + 1).astype(np.int32) for places in commas(record, start, end)]
     return np.concatenate([*ends, np.array([end + 1], np.int32)])
 

@@ -1,12 +1,11 @@
-"""Cut documents: whole records only, never the tail. Pure.
+"""Cut documents into segments of complete records, never including the tail. Pure.
 
-A blob may hold any number of documents, and records without one. What stands between two records, also where one document ends
-and another begins, goes with the record behind it.
+A blob may contain any number of documents, and records outside a document. Text between two records, even where one document
+ends and another begins, belongs to the record after it.
 
-The cursor always stands where a later read can resume: behind the last whole record, or behind the white space after it if a
-block ends there. Small records are joined to segments, an over-long one is cut into pieces. What no further bytes can make a
-record goes to the dead letters with its bytes, up to the next place where a record begins; what is too long even for that, by
-reference.
+The cursor is always where a later read can resume: after the last complete record, or after the white space behind it if a
+block ends there. Small records are combined into segments, an over-long one is cut into pieces. Bytes that no continuation can
+turn into a record become dead letters, up to the next beginning of a record; if they are too long even for that, by reference.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ _TOO_LONG = "record that cannot be cut to fit ingest.segment_bytes or its topic'
 
 
 def advance(window: Window, limits: SizeLimits) -> Progress:
-    """Return the segments of the whole records in `window` and where to go on."""
+    """Return the segments of the complete records in `window`, and where to continue."""
     if window.skip_from is not None:
         return _skip(window, window.skip_from)
     framed = frame(window.data)
@@ -53,7 +52,7 @@ def advance(window: Window, limits: SizeLimits) -> Progress:
 
 
 def _outlook(window: Window, framed: FramedRecords) -> Outlook:
-    """Decide how to go on behind whole records."""
+    """Decide how to continue after complete records."""
     match framed.rest:
         case Rest.BROKEN | Rest.MORE:
             return Outlook.MORE
@@ -83,20 +82,22 @@ def _no_whole_record(window: Window, rest: Rest, limits: SizeLimits) -> Progress
 
 
 def _leftover(window: Window, begin: int, limits: SizeLimits) -> Progress:
-    """Carry what a closed blob ends with, and name what is too long to look at; the cursor stays.
+    """Dead-letter the end of a closed blob, by reference where it is too long; the cursor stays.
 
-    So a blob that reopens can still finish its record.
+    So if the blob reopens, it can still complete its record.
     """
     bad = with_bytes(window.start, window.data, limits.segment, _LEFTOVER)
     if not window.at_end:
-        bad += (by_reference(window.end, window.blob_end, b"", ErrorCode.BAD_JSON, _LEFTOVER),)  # the reader fetches the first
+        bad += (
+            by_reference(window.end, window.blob_end, b"", ErrorCode.BAD_JSON, _LEFTOVER),
+        )  # the reader fetches the first bytes
     return Progress(window.start, Outlook.DONE, bad=bad, first=(begin, len(window.data)))
 
 
 def _skip(window: Window, skip_from: int) -> Progress:
-    """Look for the next record behind one whose end was not found."""
+    """Search for the next record after one whose end was not found."""
     data, start = window.data, window.start
-    head = data if skip_from == start else b""  # the reader fetches what is not at hand
+    head = data if skip_from == start else b""  # if missing, the reader fetches it
     first = (0, len(data)) if skip_from == start else None
     found = resync(data, 0, _block_starts(window))
     if found is not None:
@@ -105,21 +106,21 @@ def _skip(window: Window, skip_from: int) -> Progress:
     if window.at_end and window.closing:
         bad = by_reference(skip_from, window.end, head, ErrorCode.TOO_LARGE, _NO_END)
         return Progress(window.end, Outlook.DONE, bad=(bad,), first=first)
-    # Half a window, so that a record across its end is found whole in the next one.
+    # Half a window, so that a record across its end is complete in the next one.
     step = len(data) // 2 if len(data) > _SHORTEST_SKIP else 0
     outlook = Outlook.DONE if window.at_end else Outlook.MORE
     return Progress(start + step, outlook, skip_from=skip_from, first=first)
 
 
 def _block_starts(window: Window) -> list[int]:
-    """Return where blocks begin, as indexes in the window's data."""
+    """Return the beginnings of blocks, as indexes into the window's data."""
     ends = window.block_ends
     low, high = bisect_right(ends, window.start), bisect_right(ends, window.start + len(window.data))
     return [end - window.start for end in ends[low:high]]
 
 
 def _cut_records(window: Window, framed: FramedRecords, limits: SizeLimits) -> tuple[tuple[Cut, ...], tuple[Bad, ...]]:
-    """Join records to segments as large as the limit allows; each begins where the one before it ended."""
+    """Combine records into segments as large as the limit allows; each begins where the previous one ended."""
     data, start = window.data, window.start
     cuts: list[Cut] = []
     bad: list[Bad] = []
@@ -151,7 +152,7 @@ def _groups(spans: list[Span], limit: int) -> Iterator[tuple[Span, int, int]]:
 
 
 def _cut_pieces(window: Window, place: tuple[int, int, int], limits: SizeLimits) -> list[Cut]:
-    """Cut the one record at `place` (segment start, record start, end); nothing if that is not possible."""
+    """Cut the record at `place` (segment start, record start, end); return nothing if it cannot be cut."""
     position, record, end = place
     before = window.data[position:record]
     pieces = cut_record(window.data[record:end], limits.segment - len(before)) or []
@@ -172,7 +173,7 @@ def _cut_pieces(window: Window, place: tuple[int, int, int], limits: SizeLimits)
 
 
 def _resting_place(window: Window, end: int) -> int:
-    """Move `end` over white space to the end of a block, if one ends there: then block ids tell all about what lies before."""
+    """Move `end` past white space to the end of a block, if one ends there: block ids then identify everything before it."""
     blank = blank_end(window.data, end)
     index = bisect_right(window.block_ends, window.start + blank)
     block_end = window.block_ends[index - 1] - window.start if index else 0

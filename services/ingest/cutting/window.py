@@ -1,7 +1,7 @@
-"""What a look at some bytes of a blob comes to: which ranges become segments, which are unreadable, and how to go on.
+"""The result of examining some bytes of a blob: ranges that become segments, unreadable ranges, and how to continue.
 
-Values only. `lines.advance` and `records.advance` turn a `Window` into `Progress`; both are pure, so that every rule about
-cutting is tested without a server. All positions are offsets in the blob.
+Values only. `lines.advance` and `records.advance` turn a `Window` into `Progress`; both are pure, so that every rule of
+cutting can be tested without a server. All positions are offsets in the blob.
 """
 
 from __future__ import annotations
@@ -20,36 +20,36 @@ class SizeLimits:
 
     segment: int
     line: int
-    record: int  # the longest record that is looked at as a whole
-    compare: int = 4_194_304  # read at once to compare what was read before
+    record: int  # longest record that is examined as a whole
+    compare: int = 4_194_304  # read at once when comparing old content
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Bytes of one blob from the cursor on."""
+    """Bytes of one blob, starting at the cursor."""
 
     data: bytes
     start: int  # offset of data[0]: the cursor
     blob_end: int  # size of the blob
-    closing: bool  # nobody will write to the blob any more
-    widest: bool  # asking for more bytes at once is not possible
-    skip_from: int | None = None  # start of the over-long line or record that the cursor stands inside
+    closing: bool  # the blob will not be written any more
+    widest: bool  # more bytes cannot be requested at once
+    skip_from: int | None = None  # start of the over-long line or record that contains the cursor
     block_ends: Sequence[int] = ()  # ascending; empty without a block list
 
     @property
     def end(self) -> int:
-        """Offset behind the last byte of `data`."""
+        """Offset after the last byte of `data`."""
         return self.start + len(self.data)
 
     @property
     def at_end(self) -> bool:
-        """Tell whether the bytes reach to the end of the blob."""
+        """Whether the bytes reach the end of the blob."""
         return self.end == self.blob_end
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """One segment: the bytes of ``[start, end)``, or one of `count` pieces of the record that stands there."""
+    """One segment: the bytes of ``[start, end)``, or one of `count` pieces of the record there."""
 
     start: int
     end: int
@@ -63,7 +63,7 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Bad:
-    """A range that cannot become a segment. `data` holds all its bytes, or the first ones if it is named by reference."""
+    """A range that cannot become a segment. `data` contains all its bytes, or only the first ones if it is by reference."""
 
     start: int
     end: int
@@ -73,31 +73,31 @@ class Bad:
 
 
 class Outlook(StrEnum):
-    """How to go on."""
+    """How to continue."""
 
-    DONE = "done"  # nothing more can be had of this version of the blob
-    MORE = "more"  # go on from `next_offset`
+    DONE = "done"  # nothing more can be obtained from this version of the blob
+    MORE = "more"  # continue from `next_offset`
     WIDEN = "widen"  # read more bytes from the same place at once
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The outcome. Cuts, bad ranges and `next_offset` go forward without gaps."""
+    """The outcome. Cuts, bad ranges and `next_offset` advance without gaps."""
 
     next_offset: int
     outlook: Outlook
     cuts: tuple[Cut, ...] = ()
     bad: tuple[Bad, ...] = ()
     skip_from: int | None = None
-    # Where the first record or line begins and ends within the window's data; for the identity of the generation.
+    # Range of the first record or line within the window's data; for the identity of the generation.
     first: tuple[int, int] | None = None
 
 
-REFERENCE_BYTES = 256  # of an unreadable range that is named by reference: enough to see what it is
+REFERENCE_BYTES = 256  # of an unreadable range given by reference: enough to recognise it
 
 
 def by_reference(start: int, end: int, data: bytes, code: ErrorCode, what: str) -> Bad:
-    """Name the range ``[start, end)`` by position, length and the first bytes of `data`."""
+    """Describe the range ``[start, end)`` by position, length and the first bytes of `data`."""
     return Bad(
         start,
         end,
@@ -108,7 +108,7 @@ def by_reference(start: int, end: int, data: bytes, code: ErrorCode, what: str) 
 
 
 def with_bytes(start: int, data: bytes, limit: int, reason: str) -> tuple[Bad, ...]:
-    """Carry all of `data`, in parts of at most `limit` bytes."""
+    """Include all of `data`, in parts of at most `limit` bytes."""
     return tuple(
         Bad(start + i, start + i + len(part), part, ErrorCode.BAD_JSON, reason)
         for i in range(0, len(data), limit)

@@ -1,1 +1,1 @@
-"""What is to be read: announced blobs, how far each has been read, how often it was tried."""
+"""Pending work: announced blobs, how far each has been read, how often it has been tried."""

@@ -1,8 +1,8 @@
-"""Announced blobs that have not been read to their end yet, and the offsets that may be committed meanwhile. Pure.
+"""Announced blobs not yet read completely, and the offsets that may be committed in the meantime. Pure.
 
-An event is finished when its blob has been read to the end in a look that began after the event had come. Events of one blob
+An event is finished when its blob has been read completely by a step that began after the event arrived. Events of one blob
 coalesce, so that memory grows with blobs, not with events. The offset of a partition is that of its first unfinished event, or
-the one behind the last event if all are finished; checkpoints do not wait for it.
+the one after the last event if all are finished; checkpoints do not wait for it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LONGEST_WAIT_SECONDS: Final = 300.0  # of one blob, unless storage asks for more
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """An event as Kafka has it."""
+    """The position and time of an event in Kafka."""
 
     offset: int
     at: float  # seconds since the epoch
@@ -36,14 +36,14 @@ class PendingBlob:
     source: TopicPartition
     announcement: Announcement
     oldest: Arrival  # its first unfinished event
-    newer: Arrival | None = None  # the first event that came after it was taken
+    newer: Arrival | None = None  # the first event that arrived after it was taken
     taken: bool = False
-    failures: int = 0  # in a row: refusals of storage, and versions that changed under the reader
-    wanted: int = 0  # bytes that the next step must read at once; 0: as many as it may
+    failures: int = 0  # in a row: refusals by storage, and versions that changed during reading
+    wanted: int = 0  # bytes that the next step must read at once; 0: its usual allowance
 
 
 class Backlog:
-    """The bookkeeping. Used by one thread."""
+    """The bookkeeping. Not thread-safe."""
 
     def __init__(self, concurrency: int, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -57,7 +57,7 @@ class Backlog:
         return len(self._pending)
 
     def announce(self, source: TopicPartition, arrival: Arrival, announcement: Announcement) -> None:
-        """Take in an event about a blob."""
+        """Add an event about a blob."""
         self._positions[source] = arrival.offset + 1
         key = announcement.blob.key
         pending = self._pending.get(key)
@@ -71,13 +71,13 @@ class Backlog:
             pending.newer = arrival
 
     def pass_over(self, source: TopicPartition, offset: int) -> None:
-        """Take in an event that is finished as it comes."""
+        """Add an event that needs no work."""
         self._positions[source] = offset + 1
 
     def take(self, admits: Callable[[str], bool] = lambda _: True) -> PendingBlob | None:
-        """Return the next blob to work on, of an account that `admits` lets begin another.
+        """Return the next blob to work on, from an account that `admits` allows to start another.
 
-        It must come back once, by `finish`, `settle`, `go_on`, `set_aside`, `put_off`, `turn_away` or `drop`.
+        Return it exactly once, through `finish`, `settle`, `go_on`, `set_aside`, `put_off`, `turn_away` or `drop`.
         """
         key = self._queues.take(self._clock(), admits)
         if key is None:
@@ -88,70 +88,70 @@ class Backlog:
         return pending
 
     def doubtful(self, account: str) -> bool:
-        """Tell whether storage did not answer for the account the last time."""
+        """Return whether storage failed to respond for the account last time."""
         return self._queues.doubtful(account)
 
     def is_announced(self, key: bytes) -> bool:
-        """Tell whether something of this blob is still to be done."""
+        """Return whether there is pending work for this blob."""
         return key in self._pending
 
     def is_current(self, pending: PendingBlob) -> bool:
-        """Tell whether `pending` has not been forgotten since it was taken."""
+        """Return whether `pending` has not been forgotten since it was taken."""
         return self._pending.get(pending.announcement.blob.key) is pending
 
     def finish(self, pending: PendingBlob) -> Answering:
-        """Give back a blob that was read to its end."""
+        """Return a blob that was read completely."""
         self._settle(pending)
         return self._queues.succeeded(pending.announcement.blob.account)
 
     def settle(self, pending: PendingBlob) -> None:
-        """Give back a blob of which nothing had to be read; storage was not asked."""
+        """Return a blob of which nothing had to be read, without contacting storage."""
         self._settle(pending)
         self._queues.release(pending.announcement.blob.account)
 
     def go_on(self, pending: PendingBlob) -> Answering:
-        """Give back a blob that has more to read, behind all others."""
+        """Return a blob that has more to read, to the end of the queue."""
         blob = pending.announcement.blob
         pending.taken = False
         self._queues.put(blob.account, blob.key)
         return self._queues.succeeded(blob.account)
 
     def set_aside(self, pending: PendingBlob) -> None:
-        """Give back a blob whose turn comes with `resume`; storage was not asked."""
+        """Return a blob until `resume`, without contacting storage."""
         pending.taken = False
         self._aside.append(pending)
         self._queues.release(pending.announcement.blob.account)
 
     def postpone(self, pending: PendingBlob, seconds: float) -> None:
-        """Give back a blob whose turn comes again so much later; storage was not asked."""
+        """Return a blob for `seconds`, without contacting storage."""
         self._later(pending, seconds)
         self._queues.release(pending.announcement.blob.account)
 
     def resume(self) -> None:
-        """Queue what was set aside."""
+        """Queue the blobs that were set aside."""
         for pending in self._aside:
             if self.is_current(pending):
                 self._queues.put(pending.announcement.blob.account, pending.announcement.blob.key)
         self._aside.clear()
 
     def put_off(self, pending: PendingBlob, after: float) -> Answering:
-        """Give back a blob that storage did not answer for."""
+        """Return a blob for which storage did not respond."""
         account = pending.announcement.blob.account
         self._later(pending, self._queues.failed(account, self._clock(), after))
         return Answering.NO if self._queues.resting(account) else Answering.DOUBTFUL
 
     def turn_away(self, pending: PendingBlob, after: float) -> Answering:
-        """Give back a blob that cannot be read now although storage answers; the others of its account go on."""
+        """Return a blob that cannot be read now although storage responds; others of its account continue."""
         pending.failures += 1
         self._later(pending, max(after, min(LONGEST_WAIT_SECONDS, 2.0 ** min(pending.failures, 9))))
         return self._queues.refused(pending.announcement.blob.account, self._clock())
 
     def drop(self, pending: PendingBlob) -> None:
-        """Give back a blob that was forgotten meanwhile."""
+        """Return a blob that was forgotten in the meantime."""
         self._queues.release(pending.announcement.blob.account)
 
     def forget(self, partitions: Collection[TopicPartition]) -> None:
-        """Forget all about these partitions."""
+        """Forget everything about these partitions."""
         for source in partitions:
             self._positions.pop(source, None)
         gone = [pending for pending in self._pending.values() if pending.source in partitions]
@@ -160,7 +160,7 @@ class Backlog:
         self._queues.forget({pending.announcement.blob.key for pending in gone})
 
     def full(self) -> bool:
-        """Tell whether to take in nothing more now. What rests or waits may fill more of the room than others."""
+        """Return whether to stop taking in events. Resting or waiting blobs may fill more of the room than others."""
         if len(self._pending) >= MOST_BLOBS:
             return True
         return any(
@@ -169,12 +169,12 @@ class Backlog:
         )
 
     def starved_by(self) -> list[str]:
-        """Return the accounts of all announced blobs if none of them gives anything now; else none."""
+        """Return the accounts of all announced blobs if none of them delivers anything now; otherwise none."""
         accounts = sorted(account for account, blobs in self._accounts.items() if blobs)
         return accounts if all(self._queues.gives_nothing(account) for account in accounts) else []
 
     def next_offsets(self) -> dict[TopicPartition, int]:
-        """Return what may be committed: per partition, the first unfinished event."""
+        """Return the offsets that may be committed: per partition, the first unfinished event."""
         offsets = dict(self._positions)
         for pending in self._pending.values():
             offsets[pending.source] = min(offsets[pending.source], pending.oldest.offset)

@@ -1,13 +1,13 @@
-"""How far each blob of the owned partitions has been read: the newest view of the checkpoint topic.
+"""How far each blob of the owned partitions has been read: the current view of the checkpoint topic.
 
-A partition may know very many blobs, most of which nobody will write to again. Of those that may be wanted soon it is
-remembered where their checkpoints stand in the topic, and of the others in which part of it (`places.py`). The
-checkpoints themselves are at hand only of blobs that are open or were looked up lately; any other is looked up in Kafka when
-its blob is announced. So nothing that was read is ever taken for new, and memory goes with what is open. Those at hand are kept
-as they travel but without the blob's name, which is most of them and which whoever asks knows.
+A partition may contain very many blobs, most of which will never be written again. For those likely to be needed soon, memory
+holds the offset of their checkpoint, and for the others the part of the topic that contains it (`places.py`). Checkpoints
+themselves are in memory only for blobs that are open or were looked up recently; any other is looked up in Kafka when its blob
+is announced. So nothing already read is ever taken for new, and memory is proportional to the open blobs. Checkpoints in memory
+are kept encoded but without the blob's name, which is most of their size and which the caller knows.
 
-Reading them may take longer than Kafka lets a member of a group go without a poll. So it is done in goes, and each takes up
-where the last one ended: what was written meanwhile is at the end, which every go looks for anew.
+Loading them may take longer than Kafka lets a group member go without polling. So it is done in steps, each continuing where
+the last one stopped: what is written in the meantime is at the end of the topic, which every step determines anew.
 """
 
 from __future__ import annotations
@@ -29,38 +29,38 @@ from services.ingest.pending.places import MOST_HELD, Places, Recall, Times
 
 log = structlog.get_logger(__name__)
 
-_NOWHERE: Final = 255  # a name stands near the beginning
-_MARK_BYTES: Final = 10  # of a schema
-_LONGEST_LENGTH: Final = 3  # as bytes, of a blob's name
+_NOWHERE: Final = 255  # names are found near the beginning
+_MARK_BYTES: Final = 10  # of a schema's fingerprint
+_LONGEST_LENGTH: Final = 3  # bytes of the encoded length of a blob's name
 _CONTINUES: Final = 0x80  # a length of more than one byte
 _OPEN: Final = bytes((2 * len(CheckpointStatus.OPEN),)) + CheckpointStatus.OPEN.encode()
-MOST_AT_HAND: Final = 50_000  # of more than that those that were not read for longest are looked up
+MOST_AT_HAND: Final = 50_000  # beyond this, the least recently used are dropped
 LOOKUP_SECONDS: Final = 5.0
 _TIMES: Final = Times(time.monotonic, time.time)
-_GOES: Final = 3  # in the time between two polls: partitions that arrive and such that are rewound may be loaded one by one
+_GOES: Final = 3  # per poll interval: assigned and rewound partitions may be loaded one by one
 
 
 class CheckpointTable(Protocol):
-    """Partitions of a compacted topic that are followed; `libs.common.kafka.readers.compacted.CompactedTable`."""
+    """Followed partitions of a compacted topic; see `libs.common.kafka.readers.compacted.CompactedTable`."""
 
     def open(self, partitions: Collection[int], first: int = 0) -> None:
-        """Begin at the beginning, or at the offset `first`."""
+        """Start at the beginning, or at the offset `first`."""
 
     def catch_up(self, timeout: float, between: Callable[[], None]) -> None:
-        """Apply everything up to the present end; what `between` raises is raised, and the next call goes on from there."""
+        """Apply everything up to the current end; exceptions of `between` propagate, and the next call continues from there."""
 
     def read_to(self, last: int, timeout: float, between: Callable[[], None]) -> None:
-        """Apply everything up to the offset `last`, and maybe more; else as `catch_up`."""
+        """Apply everything up to the offset `last`, possibly more; otherwise like `catch_up`."""
 
     def close(self) -> None:
         """Disconnect."""
 
 
 class CheckpointLookup(Protocol):
-    """Reads single records; `libs.common.kafka.readers.lookup.Lookup`."""
+    """Reads single records; see `libs.common.kafka.readers.lookup.Lookup`."""
 
     def read(self, partition: int, offset: int, seconds: float) -> Inbound | None:
-        """Return the record at `offset`; None if there is none any more."""
+        """Return the record at `offset`; None if it no longer exists."""
 
     def close(self) -> None:
         """Disconnect."""
@@ -71,14 +71,14 @@ MakeTable = Callable[[Callable[[Inbound], None]], CheckpointTable]
 
 @dataclass(frozen=True, slots=True)
 class LoadingTimes:
-    """Seconds."""
+    """Time limits, in seconds."""
 
-    patience: float  # without a record before the end, then Kafka counts as away
+    patience: float  # without a record before the end, after which Kafka counts as down
     poll_interval: float  # the longest time between two polls of the consumer
 
 
 class StillLoading(Retry):
-    """The consumer has to poll now; the load goes on when it is asked for again."""
+    """The consumer has to poll now; repeat the call to continue loading."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class Topic:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointPlace:
-    """Where a checkpoint was written; without a status: that there is none any more."""
+    """Where a checkpoint, or (without a status) its removal, was written."""
 
     partition: int
     offset: int
@@ -110,13 +110,13 @@ class CheckpointPlace:
 
 
 class _Partition:
-    """What is known of the blobs of one partition."""
+    """State of the blobs of one partition."""
 
     def __init__(self, times: Times) -> None:
         self.places = Places(times)
-        self.at_hand: dict[bytes, bytes] = {}  # by digest of the key, as `without` leaves them; what was put last is last
+        self.at_hand: dict[bytes, bytes] = {}  # by digest of the key, as returned by `without`; the most recent is last
         self.quarantined: set[bytes] = set()
-        self.unplaced: set[bytes] = set()  # of those at hand: nobody knows yet where they are written
+        self.unplaced: set[bytes] = set()  # those at hand whose offset is not known yet
 
     def hold(self, digest: bytes, value: bytes) -> None:
         self.at_hand.pop(digest, None)
@@ -138,7 +138,7 @@ class _Partition:
         (self.quarantined.add if quarantined else self.quarantined.discard)(digest_of(key))
 
     def let_go(self, count: int) -> None:
-        """Let go of the first `count` that can be looked up."""
+        """Drop the first `count` that can be looked up."""
         placed = (digest for digest in self.at_hand if digest not in self.unplaced)
         for digest in list(islice(placed, count)):
             del self.at_hand[digest]
@@ -153,37 +153,37 @@ class Checkpoints:
         self._times = times
         self._partitions: dict[int, _Partition] = {}
         self._unfinished: dict[frozenset[int], _Unfinished] = {}
-        self._recalls: dict[int, _Recalling] = {}  # parts that are being read again, by partition
+        self._recalls: dict[int, _Recalling] = {}  # parts being read again, by partition
 
     @property
     def known(self) -> int:
-        """How many blobs are known, or a few more: one that was read just now may count twice."""
+        """Approximate number of known blobs: one that was just read may count twice."""
         return sum(partition.places.known for partition in self._partitions.values())
 
     @property
     def held(self) -> int:
-        """Of how many blobs is in memory where their checkpoints stand, or a few more."""
+        """Approximate number of blobs with the offset of their checkpoint in memory."""
         return sum(partition.places.held for partition in self._partitions.values())
 
     @property
     def at_hand(self) -> int:
-        """How many checkpoints are in memory."""
+        """Number of checkpoints in memory."""
         return sum(len(partition.at_hand) for partition in self._partitions.values())
 
     @property
     def quarantined(self) -> int:
-        """How many blobs are in quarantine."""
+        """Number of quarantined blobs."""
         return sum(len(partition.quarantined) for partition in self._partitions.values())
 
     def load(self, partitions: Collection[int], beat: Callable[[], None]) -> int:
-        """Read these partitions to their ends; return how many blobs they know.
+        """Read these partitions to their ends; return the number of blobs they contain.
 
-        Blocks, for a third of the poll interval at most, and calls `beat` all the while. What `beat` raises is raised, and the
-        partitions have to be loaded again from their beginnings.
+        Blocks for at most a third of the poll interval, calling `beat` throughout. Exceptions of `beat` propagate, and the
+        partitions then have to be loaded again from their beginnings.
 
         Raises:
-            StillLoading: the ends are not reached yet; asked for the same partitions again, soon, it goes on from here.
-            ServerUnreachable: Kafka is away; the next load begins anew.
+            StillLoading: the ends are not reached yet; repeat the call with the same partitions soon to continue from here.
+            ServerUnreachable: Kafka is down; the next load starts over.
         """
         wanted = frozenset(partitions)
         table = self._taken_up(wanted) or self._begun(wanted)
@@ -211,7 +211,7 @@ class Checkpoints:
                 self._recalls.pop(number).table.close()
 
     def _go(self, beat: Callable[[], None]) -> Callable[[], None]:
-        """Return what is to be called while something is read: it raises `StillLoading` when it is time to poll."""
+        """Return a callback for use during reading, which raises `StillLoading` when it is time to poll."""
         until = self._times.clock() + self._pace.poll_interval / _GOES
 
         def between() -> None:
@@ -222,7 +222,7 @@ class Checkpoints:
         return between
 
     def _taken_up(self, wanted: frozenset[int]) -> CheckpointTable | None:
-        """Return the table of a load that can go on."""
+        """Return the table of a load that can continue."""
         kept = self._unfinished.get(wanted)
         if kept is None or self._is_stale(kept):
             return None
@@ -230,7 +230,7 @@ class Checkpoints:
         return kept.table
 
     def _is_stale(self, kept: _Unfinished) -> bool:
-        """Tell whether a reading was left for so long that it may have missed what was deleted since."""
+        """Return whether a load was suspended for so long that it may have missed deletions."""
         return self._times.clock() - kept.left_at > self._pace.poll_interval
 
     def _begun(self, wanted: frozenset[int]) -> CheckpointTable:
@@ -264,12 +264,12 @@ class Checkpoints:
         return sum(len(self._partitions[number].places) for number in partitions)
 
     def get(self, number: int, key: bytes, beat: Callable[[], None]) -> BlobCheckpoint | None:
-        """Return the checkpoint of a blob of partition `number`. `beat` is called while Kafka is asked for long.
+        """Return the checkpoint of a blob of partition `number`. Long waits for Kafka call `beat`.
 
         Raises:
-            ServerUnreachable: it has to be looked up, and Kafka is away.
-            StillLoading: a part of the topic is being read for it, and the consumer has to poll now; asked again, it goes on.
-            CodecError: if it was written by a newer version or is broken; going on would read the blob twice.
+            ServerUnreachable: it must be looked up, but Kafka is down.
+            StillLoading: part of the topic is being read for it, and the consumer has to poll now; repeat the call to continue.
+            CodecError: it was written by a newer version or is broken; continuing would read the blob twice.
         """
         kept = self._partitions[number].at_hand.get(digest_of(key))
         value = self._look_up(number, key, beat) if kept is None else with_key(key, kept)
@@ -291,17 +291,17 @@ class Checkpoints:
         metrics.LOOKUPS.inc()
         record = self._topic.lookup.read(number, offset, LOOKUP_SECONDS)
         value = record.value if record is not None and record.key == key else self._search(number, key, beat)
-        if value is not None:  # announcements that come again, come again and again
+        if value is not None:  # repeated announcements tend to keep repeating
             partition.hold(digest_of(key), without(key, value))
             partition.places.touch(key)
             self._make_room(partition)
         return value
 
     def _recall(self, number: int, wanted: Recall, beat: Callable[[], None]) -> None:
-        """Read a part of the partition again, or go on with the one that was left.
+        """Read a part of the partition again, or continue a suspended reading.
 
         Raises:
-            StillLoading: it is not at its end yet; asked for any of it again, soon, it goes on from here.
+            StillLoading: its end is not reached yet; repeat the call for any blob in it soon to continue from here.
         """
         reading = self._recall_taken_up(number) or self._recall_begun(number, wanted)
         try:
@@ -335,7 +335,7 @@ class Checkpoints:
         return _Recalling(table, self._times.clock(), recall)
 
     def _search(self, number: int, key: bytes, beat: Callable[[], None]) -> bytes | None:
-        """Read the whole partition for a checkpoint that is not where it should be: Kafka may have removed it, after long."""
+        """Search the whole partition for a checkpoint that is not at its offset: Kafka may have expired it."""
         found: dict[bytes | None, bytes | None] = {}
 
         def look(record: Inbound) -> None:
@@ -351,7 +351,7 @@ class Checkpoints:
         return found.get(key)
 
     def put(self, number: int, key: bytes, value: bytes, *, quarantined: bool = False) -> None:
-        """Replace the checkpoint of a blob by an encoded one that is not committed yet."""
+        """Replace the checkpoint of a blob with an encoded one that is not committed yet."""
         partition, digest = self._partitions[number], digest_of(key)
         partition.hold(digest, without(key, value))
         partition.unplaced.add(digest)
@@ -363,7 +363,7 @@ class Checkpoints:
         self._partitions[number].remove(key)
 
     def committed(self, placed: Iterable[tuple[bytes, CheckpointPlace]]) -> None:
-        """Note where what was put is written, by key. What is not open is at hand no longer."""
+        """Record where checkpoints were written, by key. Those that are not open leave memory."""
         for key, place in placed:
             partition = self._partitions.get(place.partition)
             if partition is None:
@@ -380,10 +380,10 @@ class Checkpoints:
 
 
 def _is_open(key: bytes, value: bytes) -> bool:
-    """Tell whether an encoded checkpoint is that of an open blob, without decoding what a start reads by the million.
+    """Return whether an encoded checkpoint is that of an open blob, without decoding, since a start reads millions.
 
-    Every version of the schema begins with blob, generation and status; a text is its length, doubled, and its bytes. What does
-    not look like that is looked up and decoded when its blob is announced.
+    Every version of the schema begins with blob, generation and status; a string is its doubled length followed by its bytes.
+    Anything that does not match is looked up and decoded when its blob is announced.
     """
     generation = value.find(key, _MARK_BYTES, _MARK_BYTES + len(key) + _LONGEST_LENGTH) + len(key)
     if generation < _MARK_BYTES + len(key) or generation >= len(value):
@@ -393,7 +393,7 @@ def _is_open(key: bytes, value: bytes) -> bool:
 
 
 def without(key: bytes, value: bytes) -> bytes:
-    """Return `value` without `key`, the first time that it stands there; a byte before says where, or that it does not."""
+    """Return `value` without the first occurrence of `key`, preceded by a byte that gives its position, or that it has none."""
     at = value.find(key)
     if not 0 <= at < _NOWHERE:
         return bytes((_NOWHERE,)) + value

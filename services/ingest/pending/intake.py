@@ -1,7 +1,7 @@
-"""From messages to announcements. What is no announcement becomes a dead letter with its bytes.
+"""Turn messages into announcements. Any other message becomes a dead letter with its bytes.
 
-Many refusals in a row mean that the topic is not what it should be: then the service stops instead of draining it.
-Announcements of a container that is not configured are passed over: its environment may have been disabled, removed or renamed.
+Many refusals in a row mean that it is the wrong topic: the service then stops instead of draining it. Announcements of
+containers that are not configured are skipped: the environment may have been disabled, removed or renamed.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ MOST_CONTAINERS_TOLD: Final = 100  # a message may name any
 
 @dataclass(frozen=True, slots=True)
 class IntakeParts:
-    """Where messages go."""
+    """Destinations of messages."""
 
     backlog: Backlog
     sources: Sources
@@ -64,7 +64,7 @@ class Intake:
         """Put a message into the backlog, or return a dead letter.
 
         Raises:
-            DeadLetterLimit: if too many messages in a row were refused.
+            DeadLetterLimit: too many messages in a row were refused.
         """
         try:
             event = decode_event(record.value or b"")
@@ -85,7 +85,7 @@ class Intake:
         return None
 
     def _announcement(self, record: Inbound, event: Event) -> Announcement | None:
-        if isinstance(event, BlobsListed | BlobReopened):  # a `BlobObserved` follows on the latter
+        if isinstance(event, BlobsListed | BlobReopened):  # the latter is followed by a `BlobObserved`
             return None
         if not isinstance(event, BlobObserved | BlobReleased | BlobClosed | BlobForgotten):
             raise CodecError(f"{type(event).__name__} is not an announcement")
@@ -95,7 +95,7 @@ class Intake:
         return None if isinstance(event, BlobForgotten) else Announcement.of(blob, event)
 
     def _tell(self, blob: BlobId) -> None:
-        """Say once a minute of a container that it is not configured."""
+        """Log, once a minute per container, that it is not configured."""
         metrics.SKIPPED.labels(Skip.NOT_CONFIGURED).inc()
         place = f"{blob.account}/{blob.container}"
         if place not in self._told and len(self._told) < MOST_CONTAINERS_TOLD:

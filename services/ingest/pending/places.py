@@ -1,14 +1,14 @@
-"""Where the checkpoints of the blobs of one partition stand in their topic: of those that may be wanted soon, in little memory.
+"""Offsets of the checkpoints of one partition's blobs, in little memory, for blobs that are likely to be needed soon.
 
-A place is an offset, in 28 bytes with the hash of the name. Names of blobs mostly carry the day that they are for. Of days that
-are over and of which nothing was heard lately, the places of all blobs but open ones are let go. What is left is a span of
-offsets a day: there, and nowhere else, stand the newest records of what was let go. So a name is known by its place, unknown if
-nothing of its day was let go, or else undecided until the span was read, which brings the places back. Nothing that the topic
-knows is ever taken for unknown; what is let go too early costs a reading, no more.
+A place is an offset, stored with the hash of the name in 28 bytes. Most blob names carry a day. For past days without recent
+activity, the places of all blobs except open ones are dropped, leaving one span of offsets per day, which contains the newest
+records of everything dropped. So a name is either known by its place, or unknown if nothing of its day was dropped, or
+undecided until the span has been read, which restores the places. Nothing in the topic is ever taken for unknown; dropping
+something too early only costs a read.
 
-A blob that comes late costs a reading for its day, and brings the days around along while they are few. Whoever announces
-everything anew has everything read once more, `RECALLED_AT_ONCE` places at a time, and held until a day later, of `MOST_HELD`
-places at most; beyond that the same spans may be read again and again. Blobs whose names carry no time are held all the time.
+A late blob costs a read of its day's span, which also restores neighbouring days if they are small. Announcing everything
+again causes everything to be read again, `RECALLED_AT_ONCE` places at a time, and kept for a day, up to `MOST_HELD` places;
+beyond that, the same spans may be read repeatedly. Blobs whose names carry no day are always kept.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from numpy.typing import NDArray
 
 from libs.common.packed import PackedTable
 
-KEEP_DAYS: Final = 1  # after the end of a day; more than time zones differ
-HOLD_SECONDS: Final = 86_400.0  # after something of a day was written or asked for
-MOST_HELD: Final = 2_000_000  # of a process, of days that are over
+KEEP_DAYS: Final = 1  # after the end of a day; more than the difference of time zones
+HOLD_SECONDS: Final = 86_400.0  # after the last write or lookup for a day
+MOST_HELD: Final = 2_000_000  # per process, for past days
 LOOK_EVERY: Final = 16_384  # puts
 LOOK_EVERY_SECONDS: Final = 3_600.0
 RECALLED_AT_ONCE: Final = 100_000  # places
-SPAN_AT_ONCE: Final = 400_000  # offsets; records that were replaced and markers of commits have some, too
+SPAN_AT_ONCE: Final = 400_000  # offsets, including those of superseded records and commit markers
 
 _ROW: Final = struct.Struct("<qi")
 _DTYPE: Final = np.dtype([("place", "<i8"), ("day", "<i4")])
@@ -46,7 +46,7 @@ _IN_DIGITS: Final = re.compile(rb".*(?<!\d)(\d{4})(\d\d)(\d\d)(?!\d)", re.DOTALL
 
 
 def day_of(key: bytes) -> int | None:
-    """Return which day a blob's name says that it is for, as an ordinal of the calendar; None if it says none."""
+    """Return the day in a blob's name, as a calendar ordinal; None if there is none."""
     found = _IN_PARTS.match(key) or _IN_DIGITS.match(key)
     if found is None:
         return None
@@ -66,7 +66,7 @@ class Times:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Offsets from `first` to `last`, of `count` blobs or fewer."""
+    """Offsets from `first` to `last`, of at most `count` blobs."""
 
     first: int
     last: int
@@ -74,11 +74,11 @@ class Span:
 
     @property
     def offsets(self) -> int:
-        """How many offsets there are."""
+        """Number of offsets."""
         return self.last - self.first + 1
 
     def with_(self, other: Span) -> Span:
-        """Return what covers both."""
+        """Return the span that covers both."""
         return Span(min(self.first, other.first), max(self.last, other.last), self.count + other.count)
 
 
@@ -87,58 +87,58 @@ _EVERYTHING: Final = Span(0, _NEWEST, 0)
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """What has to be read to decide about the names of some days."""
+    """A part of the topic to read in order to decide about the names of some days."""
 
     days: frozenset[int]
     span: Span
-    found: set[int] = field(default_factory=set)  # days of which something was read
+    found: set[int] = field(default_factory=set)  # days with records that were read
 
 
 class Places:
-    """Places by name, of one partition."""
+    """Places by name, for one partition."""
 
     def __init__(self, times: Times) -> None:
         self._times = times
         self._table = PackedTable(_DTYPE)
         self._let_go: dict[int, Span] = {}  # by day
-        self._recalling: set[int] = set()  # days of which a reading has begun: some of what is held may be out of date
-        self._touched: dict[int, float] = {}  # when something of a day was written or asked for
+        self._recalling: set[int] = set()  # days whose reading has begun: some places may be out of date
+        self._touched: dict[int, float] = {}  # time of the last write or lookup, by day
         self._puts = 0
         self._looked_at = times.clock()
 
     def __len__(self) -> int:
-        """Return how many blobs are known, or a few more: what the topic says several times may count as often."""
+        """Return the approximate number of known blobs: repeated records may be counted repeatedly."""
         return len(self._table) + self._count_let_go()
 
     @property
     def known(self) -> int:
-        """About as many, without looking closely."""
+        """The same, but cheaper and less exact."""
         return self._table.approximate_length + self._count_let_go()
 
     @property
     def held(self) -> int:
-        """How many places are in memory, or a few more."""
+        """Approximate number of places in memory."""
         return self._table.approximate_length
 
     def get(self, key: bytes) -> int | None:
-        """Return the place of a blob, unless it has `missing`; None if there is none."""
+        """Return the place of a blob, provided `missing` returns None; None if it has none."""
         row = self._row(key)
         return None if row is None or row & _GONE else row >> _FLAG_BITS
 
     def put(self, key: bytes, offset: int, *, stays: bool) -> None:
-        """Note a place as a topic is read; one that `stays` is not let go."""
+        """Add a place read from the topic; if it `stays`, it is never dropped."""
         self._put(key, offset << _FLAG_BITS | (_STAYS if stays else 0), day_of(key))
 
     def touch(self, key: bytes) -> None:
-        """Take note that something happens to a blob, so that its day is held for a while."""
+        """Record activity of a blob, so that its day is kept for a while."""
         day = day_of(key)
         if day is not None:
             self._touched[day] = self._times.clock()
 
     def remove(self, key: bytes, offset: int | None = None) -> None:
-        """Note that there is no checkpoint any more, as is written at `offset`, if that is known yet.
+        """Record that a checkpoint was removed, by the record at `offset`, if that is known yet.
 
-        Where that was written is remembered like a place: who reads what it replaces has to read it, too.
+        That offset is remembered like a place: whoever reads the superseded record must read the removal as well.
         """
         day = day_of(key)
         if day is None:
@@ -148,18 +148,18 @@ class Places:
         self._put(key, gone, day)
 
     def missing(self, key: bytes) -> Recall | None:
-        """Return what has to be read before `get` knows about a blob; None if it does."""
+        """Return what must be read before `get` can decide about a blob; None if it can now."""
         day = day_of(key) if self._let_go else None
         if day is None or day not in self._let_go:
             return None
         return self._recall(day) if day in self._recalling or self._row(key) is None else None
 
     def begin(self, recall: Recall) -> None:
-        """Take note that `recalled` is given what stands in a span, from its beginning."""
+        """Record that the reading of a span begins; its records are passed to `recalled`."""
         self._recalling |= recall.days
 
     def recalled(self, recall: Recall, key: bytes, offset: int, *, is_gone: bool) -> None:
-        """Take in a record that was read again."""
+        """Apply a record that was read again."""
         day = day_of(key)
         if day not in recall.days:
             return
@@ -169,7 +169,7 @@ class Places:
             self._put(key, offset << _FLAG_BITS | (_GONE if is_gone else 0), day)
 
     def end(self, recall: Recall) -> None:
-        """Take note that all was read. What was not where it should be has everything read before it counts as removed."""
+        """Record that all was read. For days without any record, everything must be read before they count as removed."""
         for day in recall.days:
             if day in recall.found or recall.span is _EVERYTHING:
                 self._let_go.pop(day, None)
@@ -179,7 +179,7 @@ class Places:
         self._recalling -= recall.days
 
     def let_go(self, most: int) -> None:
-        """Let go of what is over; of `most` places or more also of what was touched lately, the longest ago first."""
+        """Drop past days; beyond `most` places, also recently touched ones, least recent first."""
         self._puts, self._looked_at = 0, self._times.clock()
         rows = self._table.rows()
         days = self._over(rows["day"], most)
@@ -192,7 +192,7 @@ class Places:
 
     @property
     def is_due(self) -> bool:
-        """Tell whether to `let_go`: often enough, and so seldom that looking at all that is held costs little for each put."""
+        """Whether it is time to call `let_go`: seldom enough that scanning all places costs little per `put`."""
         many = self._puts >= max(LOOK_EVERY, self._table.approximate_length // 4)
         return many or self._times.clock() - self._looked_at >= LOOK_EVERY_SECONDS
 
@@ -208,7 +208,7 @@ class Places:
         return sum(span.count for span in self._let_go.values())
 
     def _over(self, of_rows: NDArray[np.int32], most: int) -> list[int]:
-        """Return the days to let go of."""
+        """Return the days to drop."""
         until = self._times.now() // _DAY_SECONDS + _EPOCH_DAY - KEEP_DAYS
         since = self._times.clock() - HOLD_SECONDS
         values, counts = np.unique(of_rows, return_counts=True)
@@ -230,7 +230,7 @@ class Places:
             self._let_go[day] = self._let_go[day].with_(span) if day in self._let_go else span
 
     def _recall(self, wanted: int) -> Recall:
-        """Return what to read for a day, and for its neighbours as long as they cost little."""
+        """Return what to read for a day, including its neighbours while they cost little."""
         chosen, span = {wanted}, self._let_go[wanted]
         if span.last == _NEWEST:
             return Recall(frozenset(chosen), _EVERYTHING)

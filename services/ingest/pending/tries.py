@@ -1,17 +1,17 @@
-"""How often our code crashed, or the process died, while it read a blob: counted in the blob's checkpoint.
+"""Count, in a blob's checkpoint, how often our code crashed or the process died while reading it.
 
-A process that is killed cannot say by which blob, so a try must be written down before it is made. In normal work that would be
-a transaction a blob; so only two kinds of tries are:
+A process that is killed cannot report which blob was at fault, so an attempt must be recorded before it is made. In normal
+operation that would be one transaction per blob, so only two kinds of attempts are recorded:
 
-- All of the first seconds after partitions arrived, those of one round in one transaction. Whatever killed the process before
-  is soon among them: what was finished before it is committed and is not read again.
-- Those of blobs that have a count. Of these one is tried at a time, so that a count above one is the blob's own, and not that
-  of others which were read beside it when the process died.
+- All attempts in the first seconds after partitions are assigned, one transaction per round. Whatever killed the previous
+  process is soon among them, because everything finished before it is committed and is not read again.
+- Attempts on blobs that already have a count. Only one of these is tried at a time, so that a count above one is due to the
+  blob itself, not to others that were being read when the process died.
 
-A try that comes back in any way takes its mark away, with what it brought or in the next transaction. A mark that is found when
-partitions are loaded is thus of a try that did not come back: its process died, or lost the partition meanwhile, which is
-seldom and does not happen to one blob `MOST_CRASHES` times in a row. A blob that has come so far is in quarantine: it is not
-read before somebody releases it, whatever is written to it.
+An attempt that returns in any way removes its mark, with its result or in the next transaction. A mark found when partitions
+are loaded therefore belongs to an attempt that did not return: its process died, or lost the partition meanwhile, which is rare
+and does not happen to one blob `MOST_CRASHES` times in a row. A blob that reaches that count is quarantined: it is not read
+until somebody releases it, whatever is written to it.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Standing(Enum):
     """What may be done with a blob."""
 
     FREE = auto()
-    SUSPECT = auto()  # it is tried alone of its kind
-    CONDEMNED = auto()  # to be put in quarantine now
+    SUSPECT = auto()  # only one suspect is tried at a time
+    CONDEMNED = auto()  # to be quarantined now
     QUARANTINED = auto()
 
 
@@ -51,12 +51,12 @@ class StoredBlob:
 
     @property
     def is_clean(self) -> bool:
-        """Tell whether the stored checkpoint says nothing of tries."""
+        """Whether the stored checkpoint has no count of attempts."""
         return self.stored is self.checkpoint
 
 
 def is_quarantined(checkpoint: BlobCheckpoint) -> bool:
-    """Tell whether the blob is in quarantine."""
+    """Return whether the blob is in quarantine."""
     return checkpoint.crashes >= MOST_CRASHES and not checkpoint.tried_by
 
 
@@ -67,18 +67,18 @@ class Tries:
         self._clock = clock
         self._now = now
         self._careful_seconds = careful_seconds
-        self._name = secrets.token_hex(4)  # of this process; marks of others are of tries that did not come back
+        self._name = secrets.token_hex(4)  # of this process; marks of others belong to attempts that did not return
         self._careful_until = -math.inf
 
     def be_careful(self) -> None:
-        """Take note that partitions arrived."""
+        """Record that partitions were assigned."""
         self._careful_until = self._clock() + self._careful_seconds
 
     def record(self, stored: BlobCheckpoint | None, announcement: Announcement) -> StoredBlob:
-        """Return how a blob stands. A release counts for one that is in quarantine, and once: then it is counted anew."""
+        """Return the standing of a blob. A release applies once, to a quarantined blob, and resets its count."""
         if stored is None or not stored.crashes:
             return StoredBlob(stored, stored, 0, Standing.FREE)
-        # Without a generation nothing was read yet, and the checkpoint is there for its count alone.
+        # Without a generation nothing was read yet, and the checkpoint exists only for its count.
         read = replace(stored, crashes=0, tried_by="") if stored.generation else None
         if is_quarantined(stored):
             standing = Standing.SUSPECT if announcement.released else Standing.QUARANTINED
@@ -89,15 +89,15 @@ class Tries:
         return StoredBlob(read, stored, crashes, Standing.SUSPECT if crashes else Standing.FREE)
 
     def is_to_be_marked(self, record: StoredBlob) -> bool:
-        """Tell whether a try must be written down before it is made."""
+        """Return whether an attempt must be recorded before it is made."""
         return record.standing is Standing.SUSPECT or self._clock() < self._careful_until
 
     def before(self, record: StoredBlob, task: ReadingTask) -> BlobCheckpoint:
-        """Return the checkpoint that says that a try begins."""
+        """Return the checkpoint that records the beginning of an attempt."""
         return replace(self._base(record, task), crashes=record.crashes + 1, tried_by=self._name)
 
     def after(self, record: StoredBlob, crashes: int, task: ReadingTask) -> BlobCheckpoint | None:
-        """Return the checkpoint of a blob of which nothing more was read, with so many crashes; None: none is needed."""
+        """Return the checkpoint of a blob without further progress, with this count of crashes; None if it needs none."""
         return replace(self._base(record, task), crashes=crashes) if crashes else record.checkpoint
 
     def _base(self, record: StoredBlob, task: ReadingTask) -> BlobCheckpoint:

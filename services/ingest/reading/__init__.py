@@ -1,1 +1,1 @@
-"""One step of reading a blob: from its checkpoint to what became of it."""
+"""One step of reading a blob, from its checkpoint to the outcome."""

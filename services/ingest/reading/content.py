@@ -1,8 +1,8 @@
-"""What the bytes of a blob are, found by looking at them; names and content types lie. Pure.
+"""Detect the kind of content from a blob's bytes; names and content types are unreliable. Pure.
 
-Gzip is known by its magic bytes. Documents are objects whose first key is ``records`` and holds an array, arrays of objects,
-and objects that take several lines or stand several on a line. Anything else is text lines, JSON lines if the first one begins
-with a brace; so are documents of which each is a line.
+Gzip is recognised by its magic bytes. Documents are objects whose first key is ``records`` with an array, arrays of objects,
+and objects that span several lines or share one. Anything else is text lines, or JSON lines if the first one begins with a
+brace; documents that each occupy one line are JSON lines too.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ PROBE_BYTES = 4_096  # enough to decide for every sane blob
 _GZIP = b"\x1f\x8b"
 _RECORDS = b'{"records":['
 _BLANK = b" \t\r\n"
-# If the first value has no end in so much text, it is taken for a broken line.
+# If the first value does not end within this much text, it is taken for a broken line.
 _MOST_UNDECIDED = 1_048_576
 
 
 class Content(StrEnum):
-    """The kinds of content."""
+    """Kinds of content."""
 
     ENVELOPE = "envelope"  # also other documents
     JSON_LINES = "jsonl"
@@ -36,13 +36,13 @@ class Content(StrEnum):
 
     @property
     def line_format(self) -> SegmentFormat:
-        """What segments of lines are called."""
+        """Format of segments with such lines."""
         return SegmentFormat.JSON_LINES if self is Content.JSON_LINES else SegmentFormat.LINES
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The first bytes of a blob. `whole`: no more will come. `appended`: the blob can only grow at its end."""
+    """The first bytes of a blob. `whole`: no more will follow. `appended`: the blob can only grow at its end."""
 
     data: bytes
     whole: bool
@@ -50,7 +50,7 @@ class Sample:
 
 
 def detect(sample: Sample) -> Content | None:
-    """Return what the blob is, or None while there are too few bytes to tell."""
+    """Return the kind of content, or None while there are too few bytes to decide."""
     data = sample.data
     if data.startswith(_GZIP):
         return Content.GZIP
@@ -63,7 +63,7 @@ def detect(sample: Sample) -> Content | None:
 
 
 def _may_become_head(text: bytes) -> bool:
-    """Tell whether `text`, white space aside, is the beginning of a head that is not all there yet."""
+    """Return whether `text`, white space aside, is an incomplete head of a document."""
     squeezed = text[: 4 * PROBE_BYTES].translate(None, _BLANK)
     return len(squeezed) < len(_RECORDS) and _RECORDS.startswith(squeezed)
 
@@ -76,7 +76,7 @@ def _array_or_lines(sample: Sample, text: bytes) -> Content | None:
 
 
 def _document_or_lines_of_them(sample: Sample, text: bytes, opening: bytes) -> Content | None:
-    """Tell documents, which begin with `opening`, from lines that are each a whole document."""
+    """Distinguish documents, which begin with `opening`, from lines that are each a complete document."""
     line, newline, following = text.partition(b"\n")
     if not newline:
         undecided = sample.appended and not sample.whole and len(text) < PROBE_BYTES and value_end(text, 0) is None
@@ -95,7 +95,7 @@ def _objects_or_lines(sample: Sample, text: bytes) -> Content | None:
 
 
 def _records_or_lines(sample: Sample, text: bytes) -> Content | None:
-    """Tell objects that take several lines, or stand several on a line, from lines that are each an object."""
+    """Distinguish objects that span several lines, or share one, from lines that are each an object."""
     line, newline, following = text.partition(b"\n")
     if newline and _is_object(line):
         return Content.JSON_LINES
@@ -111,7 +111,7 @@ def _records_or_lines(sample: Sample, text: bytes) -> Content | None:
 
 
 def _unfinished(sample: Sample, text: bytes, following: bytes) -> Content | None:
-    """Tell a line that is broken from an object whose end is not there yet."""
+    """Distinguish a broken line from an object whose end has not arrived yet."""
     second, newline, _ = following.lstrip(_BLANK).partition(b"\n")
     broken = unfinished(text, 0) is Rest.BROKEN or (newline and _is_object(second))
     return Content.JSON_LINES if sample.whole or broken or len(text) >= _MOST_UNDECIDED else None

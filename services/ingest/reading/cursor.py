@@ -1,4 +1,4 @@
-"""Where reading of a blob goes on, and where it begins."""
+"""Where reading of a blob begins and continues."""
 
 from __future__ import annotations
 
@@ -25,43 +25,43 @@ class Visit:
     now: datetime
 
     def read(self, begin: int, end: int) -> bytes:
-        """Return bytes of this version. Raises what `Container.read` raises."""
+        """Return bytes of this version. Raises like `Container.read`."""
         return self.container.read(self.task.announcement.blob.name, begin, end, self.version.etag)
 
     @property
     def closing(self) -> bool:
-        """Tell whether this very version was announced as the last one."""
+        """Whether this version was announced as the last one."""
         return self.task.announcement.closed and self.task.announcement.etag == self.version.etag
 
     def detect(self, data: bytes, end: int) -> Content | None:
-        """Tell what the blob is by its first bytes, `data`, which end at offset `end`."""
+        """Detect the content from the blob's first bytes, `data`, which end at offset `end`."""
         return detect(Sample(data, whole=self.closing and end == self.version.size, appended=self.version.appended))
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Where to read on."""
+    """Where to continue reading."""
 
     offset: int
     ordinal: int = 0  # of the next segment
     records: int = 0
     generation: str = ""  # empty: not named yet
     previous: str = ""  # the generation that this one replaces
-    content: Content | None = None  # None: look at the bytes
+    content: Content | None = None  # None: not detected yet
     skip_from: int | None = None
-    checksum: int | None = None  # of the bytes from `checksum_from` to `offset`; None: none of them are known
+    checksum: int | None = None  # of the bytes from `checksum_from` to `offset`; None: unknown
     checksum_from: int = 0
-    compare_from: int | None = None  # the bytes from here to `offset` are read again and compared with `checksum`
+    compare_from: int | None = None  # bytes from here to `offset` are read again and compared with `checksum`
 
     @property
     def look_back(self) -> int:
-        """Return how many bytes before `offset` are read again with what is new."""
+        """Number of bytes before `offset` that are read again along with the new ones."""
         compared = 0 if self.compare_from is None else self.offset - self.compare_from
         return max(min(LOOK_BACK, self.offset), compared)
 
     @classmethod
     def of(cls, checkpoint: BlobCheckpoint) -> Cursor:
-        """Go on where `checkpoint` stands."""
+        """Continue at `checkpoint`."""
         if checkpoint.content == Content.GZIP:
             return cls(offset=0, previous=checkpoint.generation)
         return cls(
@@ -77,7 +77,7 @@ class Cursor:
 
 
 def begin(visit: Visit) -> Cursor:
-    """Return where a blob without a checkpoint is read from: the beginning, or behind what counts as read."""
+    """Return where to start a blob without a checkpoint: at the beginning, or after the part that counts as read."""
     baseline = visit.task.announcement.baseline or 0
     size = visit.version.size
     if baseline == 0 or size < baseline:
@@ -94,7 +94,7 @@ def begin(visit: Visit) -> Cursor:
 
 
 def _behind_blocks(version: Version, baseline: int, sample: bytes) -> Cursor:
-    """Begin at the last block boundary at or below `baseline`, never at the end of the blob: that one is behind the tail."""
+    """Begin at the last block boundary at or below `baseline`, but never at the end of the blob, which is after the tail."""
     first = skip_lead(sample, 0).end
     ends = version.block_ends[:-1]
     index = bisect_right(ends, baseline)
@@ -108,7 +108,7 @@ def _behind_blocks(version: Version, baseline: int, sample: bytes) -> Cursor:
 
 
 def _behind_lines(visit: Visit, baseline: int, sample: bytes, content: Content) -> Cursor:
-    """Begin at the first line that starts at or behind `baseline`; if there is none yet, at the end, and without a name."""
+    """Begin at the first line that starts at or after `baseline`; if there is none yet, at the end, without a name."""
     line = sample[: (lines.resync(sample) or len(sample))]
     position = baseline - 1
     while position < visit.version.size:

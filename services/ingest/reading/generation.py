@@ -1,11 +1,11 @@
-"""Generations: whether a blob is still the one that was read before, and what a new one is called. Pure.
+"""Generations: decide whether a blob's content is still the one that was read, and name new generations. Pure.
 
-A generation ends when the bytes below the cursor are no longer those that were read. ETags do not tell: metadata writes change
-them too. Nor do creation times and block ids: whoever writes a blob anew as a whole changes both, and may have changed nothing
-else. But where the same blocks are below the cursor, the same bytes nearly always are, so that growth costs no comparison. What
-the checkpoint has to compare with is a digest of the bytes just before the cursor and a checksum of all that were read.
+A generation ends when the bytes below the cursor are no longer those that were read. ETags cannot tell, because metadata writes
+change them too. Neither can creation times and block ids: rewriting a whole blob changes both, possibly without changing its
+content. But if the blocks below the cursor are the same, the bytes nearly always are, so that growth needs no comparison. For
+comparison, the checkpoint has a digest of the bytes just before the cursor and a checksum of all bytes that were read.
 
-The name is a hash over facts, so that reading the same blob again gives the same name.
+The name is a hash of facts about the blob, so that reading it again gives the same name.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from libs.common.azure.storage.api import Block
 from libs.common.messages.events import BlobCheckpoint
 
 MATERIAL_BYTES: Final = 256  # of the first record or line that names a generation
-LOOK_BACK: Final = 1_024  # bytes before the cursor that are read again with what is new
+LOOK_BACK: Final = 1_024  # bytes before the cursor that are read again along with the new ones
 
 _BLOCKS = "b:"
-_TEXT = "t:"  # digests of bytes, in checkpoints of before there was `before`
+_TEXT = "t:"  # digests of bytes, in checkpoints from before the field `before` existed
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +42,15 @@ class Version:
 
     @classmethod
     def of(cls, etag: str, size: int, creation_time: datetime | None, blocks: tuple[Block, ...]) -> Version:
-        """Make a version with the running sums of its blocks."""
+        """Create a version with the running sums of its block sizes."""
         return cls(etag, size, creation_time, blocks, list(accumulate(block.size for block in blocks)))
 
 
 def name_generation(version: Version, first: int, material: bytes, previous: str) -> str:
     """Return the name of a generation whose first record or line begins at offset `first` with the bytes `material`.
 
-    `previous` is the generation it replaces, if there is one. Generations are numbered from the second on, so that no name
-    comes back when a blob alternates between contents that begin alike: sinks know by the name what they have.
+    `previous` is the generation it replaces, if any. Generations are numbered from the second on, so that no name recurs when a
+    blob alternates between contents with the same beginning: sinks recognise what they have by the name.
     """
     index = bisect_right(version.block_ends, first)
     identity = version.blocks[index].id.encode() if index < len(version.blocks) else material[:MATERIAL_BYTES]
@@ -61,16 +61,16 @@ def name_generation(version: Version, first: int, material: bytes, previous: str
 
 
 class Evidence(StrEnum):
-    """What shows whether a version is a later one of what was read."""
+    """How to verify that a version continues the content that was read."""
 
-    END = "end"  # the bytes just before the cursor; what else is below is known to be the same
-    CONTENT = "content"  # all bytes below the cursor, as far as their checksum goes
-    REFUTED = "refuted"  # it cannot be
+    END = "end"  # by the bytes just before the cursor; everything else below is known to be the same
+    CONTENT = "content"  # by all bytes below the cursor that the checksum covers
+    REFUTED = "refuted"  # it does not
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What a later version is compared with, in terms of `BlobCheckpoint`."""
+    """What later versions are compared with, in terms of `BlobCheckpoint`."""
 
     blocks: int
     digest: str
@@ -78,17 +78,17 @@ class Fingerprint:
 
 
 def identify(version: Version, offset: int, below: bytes) -> Fingerprint:
-    """Identify the content below `offset`; `below` are bytes that end there, as many as are at hand."""
+    """Identify the content below `offset`; `below` are the available bytes that end there."""
     count = bisect_left(version.block_ends, offset) + 1 if offset and version.blocks else 0
     text = below[-LOOK_BACK:]
     return Fingerprint(count, _digest_blocks(version.blocks[:count]) if count else "", f"{len(text)}:{_hash(text)}")
 
 
 def evidence(checkpoint: BlobCheckpoint, version: Version, affordable: int) -> Evidence:
-    """Tell what shows that `version` still begins with what `checkpoint` has read.
+    """Return how to verify that `version` still begins with what `checkpoint` has read.
 
-    A version of the same shape under another ETag is either the same with other metadata, or other bytes under the same block
-    ids. To tell, up to `affordable` bytes are compared; of more, the last ones.
+    A version of the same shape under another ETag either has only other metadata, or different bytes under the same block ids.
+    To tell, up to `affordable` bytes are compared; if there are more, only the last ones.
     """
     if version.size < checkpoint.next_offset:
         return Evidence.REFUTED
@@ -102,17 +102,17 @@ def evidence(checkpoint: BlobCheckpoint, version: Version, affordable: int) -> E
         return Evidence.END
     if known:
         return Evidence.CONTENT
-    # From before there were checksums, or nothing was read yet of a blob that counted as read.
+    # A checkpoint from before checksums, or of a blob that counted as read and of which nothing was read yet.
     return Evidence.END if same_time and (bytes_before(checkpoint) or not checkpoint.next_offset) else Evidence.REFUTED
 
 
 def bytes_before(checkpoint: BlobCheckpoint) -> int:
-    """Return how many bytes before the cursor `same_end` can compare."""
+    """Return the number of bytes before the cursor that `same_end` can compare."""
     return int(_before(checkpoint).partition(":")[0] or 0)
 
 
 def same_end(checkpoint: BlobCheckpoint, below: bytes | memoryview) -> bool:
-    """Tell whether `below`, which ends at the cursor, ends with what `checkpoint` has seen there."""
+    """Return whether `below`, which ends at the cursor, ends with the bytes that `checkpoint` saw there."""
     count = bytes_before(checkpoint)
     return count == 0 or _before(checkpoint) == f"{count}:{_hash(below[-count:])}"
 
@@ -127,7 +127,7 @@ def _same_time(checkpoint: BlobCheckpoint, version: Version) -> bool:
 
 
 def _same_blocks(checkpoint: BlobCheckpoint, version: Version) -> bool:
-    """Tell whether the blocks below the cursor have the same ids and sizes; also if there are none, before and now."""
+    """Return whether the blocks below the cursor have the same ids and sizes, or there were and are none."""
     if checkpoint.blocks == 0:
         return not version.blocks
     return checkpoint.digest == _digest_blocks(version.blocks[: checkpoint.blocks])

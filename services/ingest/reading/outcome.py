@@ -1,4 +1,4 @@
-"""Turn what was found out about a blob into a `Step`: segments, dead letters, checkpoint, completion. Pure."""
+"""Turn the result of reading a blob into a `Step`: segments, dead letters, checkpoint, completion. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STAGE = "ingest"
 
 @dataclass(frozen=True, slots=True)
 class BlobReading:
-    """What was read in one step: `data` ends where the window ended and begins `cursor.look_back` bytes before the cursor."""
+    """What one step has read: `data` begins `cursor.look_back` bytes before the cursor and ends with the window."""
 
     visit: Visit
     cursor: Cursor
@@ -31,7 +31,7 @@ class BlobReading:
 
 
 def published(reading: BlobReading) -> Step:
-    """Publish what was cut and move the checkpoint."""
+    """Publish the cut segments and move the checkpoint."""
     visit, cursor, progress = reading.visit, reading.cursor, reading.progress
     generation = cursor.generation or _name(reading)
     done = progress.outlook is Outlook.DONE
@@ -73,7 +73,7 @@ def published(reading: BlobReading) -> Step:
 
 
 def compressed(visit: Visit, data: bytes) -> Step:
-    """Name a gzip blob by reference, once a generation; its checkpoint stays at the beginning."""
+    """Report a gzip blob by reference, once per generation; its checkpoint stays at the beginning."""
     known = visit.task.checkpoint
     generation = name_generation(visit.version, 0, data, "")
     checkpoint = BlobCheckpoint(
@@ -103,13 +103,13 @@ def compressed(visit: Visit, data: bytes) -> Step:
 
 
 def unreadable(task: ReadingTask, reason: str) -> Step:
-    """Name a blob that cannot be read by reference; once an announcement of its content."""
+    """Report an unreadable blob by reference, once per announcement of its content."""
     letters = (_letter(task, ErrorCode.UNSUPPORTED_BLOB, reason),) if task.announcement.blob_type else ()
     return Step((), letters, skipped=Skip.UNREADABLE)
 
 
 def quarantined(task: ReadingTask, reason: str, marked: BlobCheckpoint) -> Step:
-    """Name what was not read of a blob on which our own code fails by reference; `marked` says that it is in quarantine."""
+    """Report the unread part of a blob that crashes our code by reference; `marked` is its quarantined checkpoint."""
     unread = max(0, task.announcement.size - marked.next_offset)
     letter = replace(
         _letter(task, ErrorCode.QUARANTINED, f"not read any further until released: {reason}"),
@@ -121,7 +121,7 @@ def quarantined(task: ReadingTask, reason: str, marked: BlobCheckpoint) -> Step:
 
 
 def given_up(task: ReadingTask, reason: str) -> Step:
-    """Name a blob that storage keeps refusing by reference; its checkpoint stays, so that a later announcement reads on."""
+    """Report a blob that storage keeps refusing by reference; its checkpoint stays, so that a later announcement continues."""
     known = task.checkpoint
     letter = _letter(task, ErrorCode.INCOMPLETE_BLOB, f"given up because storage keeps refusing it: {reason}")
     if known is not None:
@@ -130,7 +130,7 @@ def given_up(task: ReadingTask, reason: str) -> Step:
 
 
 def vanished(task: ReadingTask, now: datetime) -> Step:
-    """Say what was lost of a blob that is gone: what was not read of its open generation, or all of it."""
+    """Report what was lost of a deleted blob: the unread part of its open generation, or all of it."""
     if task.checkpoint is not None or task.announcement.size <= (task.announcement.baseline or 0):
         return ended(task, GenerationEnd.VANISHED, now) or Step(skipped=Skip.VANISHED)
     reason = f"deleted before any of its {task.announcement.size} bytes were read"
@@ -138,7 +138,7 @@ def vanished(task: ReadingTask, now: datetime) -> Step:
 
 
 def ended(task: ReadingTask, ending: GenerationEnd, now: datetime) -> Step | None:
-    """Close the generation of the checkpoint as incomplete; None if it has ended before."""
+    """Close the generation of the checkpoint as incomplete; None if it had already ended."""
     checkpoint = task.checkpoint
     if checkpoint is None or checkpoint.status is not CheckpointStatus.OPEN:
         return None
@@ -154,7 +154,7 @@ def ended(task: ReadingTask, ending: GenerationEnd, now: datetime) -> Step | Non
 
 
 def _how_far(checkpoint: BlobCheckpoint) -> str:
-    """Say what of a blob was read, in records; in bytes where it is not known what those behind the cursor are."""
+    """Describe how much of a blob was read: in records, or in bytes if the content after the cursor is unknown."""
     match checkpoint.unread:
         case None:
             return f"{checkpoint.next_offset} of {checkpoint.size} known bytes were read"
@@ -165,7 +165,7 @@ def _how_far(checkpoint: BlobCheckpoint) -> str:
 
 
 def _unread(reading: BlobReading, consumed: int) -> int:
-    """Count the records behind the cursor in what was read to its end; the tail of a document and white space are none."""
+    """Count incomplete records after the cursor; a document's tail and white space do not count."""
     if reading.progress.skip_from is not None:
         return 1
     if reading.content is Content.ENVELOPE:
@@ -174,7 +174,7 @@ def _unread(reading: BlobReading, consumed: int) -> int:
 
 
 def _name(reading: BlobReading) -> str:
-    """Name the generation if its first record or line is known by now."""
+    """Name the generation, if its first record or line is known."""
     first = reading.progress.first
     if first is None:
         return ""

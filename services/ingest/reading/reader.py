@@ -1,11 +1,11 @@
-"""One step of reading one blob: look at its current version, read on from the cursor, say what became of it.
+"""One step of reading one blob: look at its current version, continue from the cursor, report the outcome.
 
-Everything is read from one version, pinned by its ETag; if the blob changes meanwhile, nothing of the step counts and it starts
-over with a new look, unless something was only appended to an append blob. The tail of a flow-log document may be among the
-bytes read but is never part of a segment. The cursor moves only over bytes that are in a segment or a dead letter of the same
-step, or that count as read by the start policy.
+Everything is read from one version, pinned by its ETag; if the blob changes meanwhile, the step is discarded and starts over,
+unless an append blob was only appended to. The tail of a flow-log document may be among the bytes read but is never part of a
+segment. The cursor moves only over bytes that are in a segment or dead letter of the same step, or that count as read by the
+start policy.
 
-`StorageUnavailable` goes to the caller; every other storage error is an answer about this blob.
+`StorageUnavailable` propagates to the caller; every other storage error says something about this blob.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ _APPEND_BLOB = "AppendBlob"
 
 
 class BlobReader:
-    """Reads blobs step by step. Holds no state of blobs; threads may share it."""
+    """Reads blobs step by step. Keeps no state about blobs; thread-safe."""
 
     def __init__(
         self, limits: Callable[[Stream], SizeLimits], clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
-        self._limits = limits  # as they are now: topics may take less than before
+        self._limits = limits  # evaluated each time: topics may accept less than before
         self._clock = clock
 
     def step(self, container: Container, task: ReadingTask) -> Step:
-        """Do one step.
+        """Perform one step.
 
         Raises:
-            StorageUnavailable: if storage does not answer; nothing has happened, do the same later.
+            StorageUnavailable: storage does not respond; nothing has happened, so repeat the step later.
         """
         if task.announcement.blob_type == _PAGE_BLOB:
             return unreadable(task, _NOT_LINES)

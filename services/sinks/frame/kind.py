@@ -96,7 +96,7 @@ def _finders() -> dict[str, partial[Kind]]:
     for point in entry_points(group=GROUP):
         if point.name in finders:
             owner = point.dist.name if point.dist is not None else "another distribution"
-            finders[point.name] = partial(_refuse, f"{owner} brings a sink {point.name}, and there is one already: remove it")
+            finders[point.name] = partial(_refuse, f"{owner} provides a sink {point.name}, which already exists: uninstall it")
         else:
             finders[point.name] = partial(_checked, point.name, point.load)
     return finders
@@ -109,7 +109,7 @@ def _own(name: str) -> Kind:
 def _checked(name: str, load: Any) -> Kind:
     kind = load()
     if not isinstance(kind, Kind):
-        raise ConfigError(f"the sink {name} has no Kind at its entry point: it is made for another version of blobtide")
+        raise ConfigError(f"the sink {name} has no Kind at its entry point: it is for another version of blobtide")
     return kind
 
 

@@ -21,7 +21,7 @@ class LoginSettings(Group):
     @model_validator(mode="after")
     def _user_has_password(self) -> Self:
         if self.username is not None and self.password is None and self.password_file is None:
-            raise ValueError("username goes with password or password_file")
+            raise ValueError("username and password (or password_file) must be given together")
         return self
 
     def read_password(self) -> str | None:

@@ -31,25 +31,28 @@ class MessageSettings(SinkSettings):
 
     batch: DocumentBatchSettings = DocumentBatchSettings()
     format: RowFormat = Field(
-        default=RowFormat.JSON, description="Form of a message: json, ecs (flows), otel, csv, line or avro."
+        default=RowFormat.JSON, description="Format of messages: json, ecs (flows only), otel, csv, line or avro."
     )
     topic: str = Field(
         default="blobtide/{rows}",
         min_length=1,
-        description="Topic of each message. {column} stands for the value of a column, made safe for a name.",
+        description="Topic of each message. {column} inserts a column's value, made safe for a name.",
     )
     key: str | None = Field(
         default=None,
-        description="Key of each message, with {column} for values. Default: the row's source, such as its blob.",
+        description="Key of each message. {column} inserts a column's value. Default: the row's source, such as its blob.",
     )
     max_topics: int = Field(
-        default=1_000, ge=1, le=100_000, description="Most different topics of a process; rows beyond are dead-lettered."
+        default=1_000,
+        ge=1,
+        le=100_000,
+        description="Maximum number of different topics per process; rows for further topics are dead-lettered.",
     )
     schema_id: int | None = Field(
         default=None,
         ge=0,
         lt=2**32,
-        description="avro: number of the schema in a registry, for Confluent's wire format. Default: single-object encoding.",
+        description="avro: id of the schema in a registry, for Confluent's wire format. Default: single-object encoding.",
     )
 
 

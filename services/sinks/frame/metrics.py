@@ -9,15 +9,17 @@ from prometheus_client import Counter, Histogram
 ROWS: Final = Counter(
     "blobtide_sink_rows_total", "Rows by what became of them: written, already_there, rejected.", ["sink", "outcome"]
 )
-BAD_MESSAGES: Final = Counter("blobtide_sink_bad_messages_total", "Messages that are no flow batch; dead-lettered.", ["sink"])
+BAD_MESSAGES: Final = Counter(
+    "blobtide_sink_bad_messages_total", "Messages that are not row batches, and were dead-lettered.", ["sink"]
+)
 RETRIES: Final = Counter(
     "blobtide_sink_retries_total",
-    "Writes that the destination could not take at the time. `kind` is unreachable, or its own word for its trouble.",
+    "Writes that the destination could not accept at the time. `kind`: unreachable, or the destination's own term.",
     ["sink", "kind"],
 )
 WRITE_SECONDS: Final = Histogram(
     "blobtide_sink_write_duration_seconds",
-    "Time until a write was durable.",
+    "Seconds until a write was durable.",
     ["sink"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )
@@ -26,7 +28,7 @@ BATCH_ROWS: Final = Histogram(
 )
 LATENCY_SECONDS: Final = Histogram(
     "blobtide_sink_end_to_end_latency_seconds",
-    "Age of a written batch's oldest flow, by the flow's own time.",
+    "Age in seconds of the oldest row in a written batch, by the row's own time.",
     ["sink"],
     buckets=(1, 5, 15, 30, 60, 90, 120, 180, 300, 600, 1_800, 3_600, 21_600, 86_400),
 )

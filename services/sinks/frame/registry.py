@@ -70,7 +70,7 @@ def _rows_for(sink: type[Sink], settings: SinkSettings, kind_name: str) -> RowTy
     except ConfigError as error:
         raise ConfigError(f"rows: {error}") from error
     if found.name not in sink.row_types:
-        raise ConfigError(f"rows: the {kind_name} sink takes {' and '.join(sink.row_types)}, not {found.name}")
+        raise ConfigError(f"rows: the {kind_name} sink supports {' and '.join(sink.row_types)}, not {found.name}")
     return found
 
 
@@ -91,10 +91,10 @@ def _kind_of(options: SinkOptions, name: str) -> tuple[str, Kind]:
     if kind is None:
         known = kind_names()
         meant = did_you_mean(kind_name, [*known, *(other for other in options if other != kind_name)])
-        add = "" if name in options else f"; to give one this name, add sinks.{name} with its kind to the settings"
-        raise ConfigError(f"sinks.{name}: unknown sink {given!r}{meant} (sinks are {', '.join(known)}){add}")
+        add = "" if name in options else f"; to use this name, add sinks.{name} with its kind to the settings"
+        raise ConfigError(f"sinks.{name}: unknown sink {given!r}{meant} (known sinks are {', '.join(known)}){add}")
     if not _NAME.fullmatch(name):
-        raise ConfigError(f"sinks.{name}: a sink's name has letters, digits, - and _, at most 63")
+        raise ConfigError(f"sinks.{name}: a sink's name consists of at most 63 letters, digits, - and _")
     return kind_name, kind
 
 

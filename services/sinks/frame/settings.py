@@ -17,7 +17,7 @@ from libs.common.settings.base import Group, listed
 class BatchSettings(Group):
     """How much one write takes. A larger batch costs memory and latency and saves round trips and fsyncs."""
 
-    seconds: float = Field(default=1.0, gt=0, le=5, description="How long one poll collects.")
+    seconds: float = Field(default=1.0, gt=0, le=5, description="Seconds for which one poll collects messages.")
     messages: int = Field(default=1_000, ge=1, description="Messages after which a poll ends early.")
     bytes: int = Field(default=8_388_608, ge=100_000, description="Bytes after which a poll ends early.")
 
@@ -38,17 +38,17 @@ class SinkSettings(Group):
     columns: tuple[str, ...] | None = Field(
         default=None, min_length=1, description="Columns to write, in this order: a list, or comma-separated. Default: all."
     )
-    rename: dict[str, str] = Field(
-        default_factory=dict, description="New names of columns, old name to new name. A dot nests in JSON."
-    )
+    rename: dict[str, str] = Field(default_factory=dict, description="New column names, as old: new. A dot nests in JSON.")
     sample: float | None = Field(
         default=None,
         gt=0,
         le=1,
-        description="Share of the rows to write. The same rows are chosen in a replay; each carries its sample_weight.",
+        description="Share of the rows to write. A replay chooses the same rows; each carries its sample_weight.",
     )
     batch: BatchSettings = BatchSettings()
-    dead_letter_limit: float = Field(default=0.5, gt=0, le=1, description="Share of rows that may be dead-lettered.")
+    dead_letter_limit: float = Field(
+        default=0.5, gt=0, le=1, description="Share of rows that may be dead-lettered before the sink stops; 1 never stops it."
+    )
 
     @field_validator("columns", mode="before")
     @classmethod

@@ -47,7 +47,7 @@ class Template:
             if name is None:
                 continue
             if form or conversion:
-                raise ConfigError(f"{setting}: only names of columns stand in braces, such as {{{name}}}")
+                raise ConfigError(f"{setting}: only column names are allowed in braces, such as {{{name}}}")
             if name not in row_type.names:
                 raise ConfigError(f"{setting}: {unknown_column(name, row_type.names, row_type)}")
             columns.append(name)
@@ -110,7 +110,7 @@ class Topics:
     def _judge(self, name: str) -> str | None:
         if name not in self._judged:
             if len(self._judged) >= self._most:
-                return f"its topic would be one more than max_topics ({self._most}) allows"
+                return f"its topic would exceed max_topics ({self._most})"
             self._judged[name] = self._objection(name)
         return self._judged[name]
 

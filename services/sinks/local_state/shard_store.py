@@ -6,14 +6,16 @@ after any of them is recovered when the shard is opened:
 
 1. rows are appended to the spool and synced;
 2. one transaction commits the spool's length together with all other state (positions, sums): **the rows are durable**;
-3. to make a file, the whole spool is written to ``next.part`` and synced;
-4. a transaction records the file's final name;
-5. ``next.part`` is renamed to it, so that a reader sees a whole file or none;
+3. to make files, the whole spool is written to ``next.part`` and synced; where the layout makes several files of it, to
+   ``next.part``, ``next.part.1`` and so on;
+4. a transaction records the final names of all of them;
+5. each part is renamed to its final name, so that a reader sees a whole file or none;
 6. a transaction empties the spool and counts the sequence up.
 
-A crash before 2 leaves bytes beyond the committed length: they are cut off. A crash before 4 leaves a part that is written
+A crash before 2 leaves bytes beyond the committed length: they are cut off. A crash before 4 leaves parts that are written
 again. After 4, a part that is still there is renamed, and one that is gone *was* renamed, even if a reader has taken the file
 away meanwhile. A final name that exists although it was never recorded is somebody else's file: the sequence steps over it.
+Each file has a sequence number of its own, whatever folder it is in.
 """
 
 from __future__ import annotations
@@ -33,15 +35,18 @@ import pyarrow as pa
 from libs.common.errors import Retry
 from libs.common.process.crash import crash_point
 from libs.common.security.private_files import FILE_MODE, private_directory
+from services.sinks.local_state.layout import FLAT, FileLayout
 from services.sinks.local_state.spool import Spool
 
 HIDDEN: Final = ".blobtide"
 LOCKED_RETRY_SECONDS: Final = 1.0
+_PART: Final = "next.part"
+_BETWEEN: Final = "\0"  # stands in no name; one name alone is stored as versions before several names stored it
 
 
 @dataclass(frozen=True, slots=True)
 class FileLimits:
-    """When a file is complete: at so many rows, so many spooled bytes, or so many seconds after its first row."""
+    """When files are complete: at so many rows of a shard, so many spooled bytes, or so many seconds after its first row."""
 
     rows: int
     bytes: int
@@ -58,6 +63,7 @@ class FileOutlet:
     extension: str
     write: Callable[[Path, Iterable[pa.Table]], None]
     limits: FileLimits
+    layout: FileLayout = FLAT
 
     def home(self, shard: int) -> Path:
         """Where the state of `shard` is."""
@@ -76,7 +82,7 @@ class _Journal:
     spool_bytes: int = 0
     spool_rows: int = 0
     first_row_at: float = 0.0
-    final: str | None = None  # recorded in step 4, gone in step 6
+    finals: tuple[str, ...] = ()  # of the parts, in their order; recorded in step 4, gone in step 6
 
 
 class ShardStore:
@@ -139,14 +145,14 @@ class ShardStore:
         self._save(
             replace(
                 old,
-                spool_bytes=self._open_spool.append(rows, old.spool_bytes),
+                spool_bytes=self._open_spool.append(self._outlet.layout.frames(rows), old.spool_bytes),
                 spool_rows=old.spool_rows + rows.num_rows,
                 first_row_at=old.first_row_at if old.spool_rows else self._clock(),
             )
         )
 
     def roll_if_due(self) -> None:
-        """Make a file if the next one is complete."""
+        """Make files if the rows that wait are enough, or wait long enough."""
         limits, journal = self._outlet.limits, self._journal
         if not journal.spool_rows:
             return
@@ -156,13 +162,16 @@ class ShardStore:
             self.roll()
 
     def roll(self) -> None:
-        """Make a file of all rows that are in none yet."""
+        """Make files of all rows that are in none yet."""
         if not self._journal.spool_rows:
             return
-        self._outlet.write(self._part, self._open_spool.frames(self._journal.spool_bytes))
+        folders: list[str] = []
+        for file in self._outlet.layout.files(self._open_spool.frames(self._journal.spool_bytes)):
+            self._outlet.write(self._part(len(folders)), file.tables)
+            folders.append(file.folder)
+            crash_point("sink.part-synced")
         _sync_directory(self._home)
-        crash_point("sink.part-synced")
-        self._record_name()
+        self._record_names(folders)
         crash_point("sink.part-recorded")
         self._publish()
 
@@ -180,9 +189,8 @@ class ShardStore:
             os.close(self._lock)
             self._lock = -1
 
-    @property
-    def _part(self) -> Path:
-        return self._home / "next.part"
+    def _part(self, number: int) -> Path:
+        return self._home / (f"{_PART}.{number}" if number else _PART)
 
     @property
     def _open_spool(self) -> Spool:
@@ -190,44 +198,67 @@ class ShardStore:
             raise RuntimeError("the shard is not open")
         return self._spool
 
-    def _record_name(self) -> None:
+    def _record_names(self, folders: Iterable[str]) -> None:
+        finals: list[str] = []
         sequence = self._journal.sequence
-        while (self._outlet.directory / self._outlet.file_name(self._shard, sequence)).exists():
+        for folder in folders:
+            while (self._outlet.directory / (final := self._final(folder, sequence))).exists():
+                sequence += 1
+            finals.append(final)
             sequence += 1
-        self._save(replace(self._journal, sequence=sequence, final=self._outlet.file_name(self._shard, sequence)))
+        self._save(replace(self._journal, sequence=sequence - 1, finals=tuple(finals)))
+
+    def _final(self, folder: str, sequence: int) -> str:
+        return str(Path(folder, self._outlet.file_name(self._shard, sequence)))
 
     def _publish(self) -> None:
-        final = self._outlet.directory / str(self._journal.final)
-        with suppress(FileNotFoundError):  # renamed before a crash
-            self._part.rename(final)
-        _sync_directory(self._outlet.directory)
-        crash_point("sink.part-renamed")
+        finals = [self._outlet.directory / final for final in self._journal.finals]
+        for number, final in enumerate(finals):
+            part = self._part(number)
+            if part.exists():  # else it was renamed before a crash
+                final.parent.mkdir(parents=True, exist_ok=True)
+                part.rename(final)
+            crash_point("sink.part-renamed")
+        for directory in self._directories_of(finals):
+            with suppress(FileNotFoundError):  # a reader took all its files away, and it too
+                _sync_directory(directory)
         self._save(_Journal(self._journal.sequence + 1))
         crash_point("sink.rolled")
         self._open_spool.cut(0)
 
+    def _directories_of(self, files: Iterable[Path]) -> Iterable[Path]:
+        """Return every directory on the way to `files`, each once."""
+        root = self._outlet.directory
+        return dict.fromkeys(up for file in files for up in file.parents if up == root or root in up.parents)
+
     def _recover(self) -> None:
-        if self._journal.final is not None:
+        if self._journal.finals:
             self._publish()
-        self._part.unlink(missing_ok=True)
+        for part in self._home.glob(f"{_PART}*"):
+            part.unlink()
         self._open_spool.cut(self._journal.spool_bytes)
         if self._journal.spool_rows and not self._spooled_schema().equals(self._outlet.schema):
             self.roll()  # an older version wrote these rows; a file has one schema
 
     def _spooled_schema(self) -> pa.Schema:
-        return next(self._open_spool.frames(self._journal.spool_bytes)).schema
+        return self._open_spool.frames(self._journal.spool_bytes)[0].schema
 
     def _load(self) -> _Journal:
         self.database.execute(
             "CREATE TABLE IF NOT EXISTS journal (only INTEGER PRIMARY KEY CHECK (only = 1), sequence INTEGER,"
             " spool_bytes INTEGER, spool_rows INTEGER, first_row_at REAL, final TEXT)"
         )
-        row = self.database.execute("SELECT sequence, spool_bytes, spool_rows, first_row_at, final FROM journal").fetchone()
-        return _Journal(*row) if row else _Journal()
+        query = "SELECT sequence, spool_bytes, spool_rows, first_row_at, final FROM journal"
+        row = self.database.execute(query).fetchone()
+        if row is None:
+            return _Journal()
+        sequence, spool_bytes, spool_rows, first_row_at, final = row
+        return _Journal(sequence, spool_bytes, spool_rows, first_row_at, tuple(final.split(_BETWEEN)) if final else ())
 
     def _save(self, journal: _Journal) -> None:
         """Store `journal`; alone in its own transaction unless one is open."""
-        values = (journal.sequence, journal.spool_bytes, journal.spool_rows, journal.first_row_at, journal.final)
+        final = _BETWEEN.join(journal.finals) or None
+        values = (journal.sequence, journal.spool_bytes, journal.spool_rows, journal.first_row_at, final)
         self.database.execute("INSERT OR REPLACE INTO journal VALUES (1, ?, ?, ?, ?, ?)", values)
         self._journal = journal
 

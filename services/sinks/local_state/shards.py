@@ -75,7 +75,7 @@ class Shards:
             raise ConfigError(f"cannot write to directory {directory}: {error.strerror}") from error
         if owner != self._spec.kind:
             raise ConfigError(
-                f"directory {directory} belongs to a {owner} sink: give the {self._spec.kind} sink a directory of its own"
+                f"directory {directory} belongs to a {owner} sink: give the {self._spec.kind} sink its own directory"
             )
         self._sweep()
 
@@ -175,7 +175,7 @@ class Shards:
                 return act()
         except Retry as error:
             if not isinstance(error.__cause__, BlockingIOError):  # that another process has the shard is no news
-                log.warning("a file is made later", shard=shard, reason=str(error))
+                log.warning("a file will be completed later", shard=shard, reason=str(error))
             return None
 
     @contextmanager

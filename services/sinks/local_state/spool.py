@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,6 +22,35 @@ from libs.common.security.private_files import FILE_MODE
 _FRAME = struct.Struct("<QI")  # length and CRC-32 of the Arrow stream that follows
 
 
+@dataclass(frozen=True, slots=True)
+class _FramePlace:
+    """Where the body of a frame stands."""
+
+    at: int
+    length: int
+    checksum: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpooledFrames:
+    """The frames of a spool, in order. Each is read from the disk when it is asked for, every time."""
+
+    _read: Callable[[_FramePlace], pa.Table]
+    _places: tuple[_FramePlace, ...]
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._places)
+
+    def __getitem__(self, number: int) -> pa.Table:
+        """Read one. Raises CodecError if it is not what was written, and OSError."""
+        return self._read(self._places[number])
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        """Read all, one at a time."""
+        return map(self._read, self._places)
+
+
 class Spool:
     """One spool file, open for the life of this object."""
 
@@ -28,34 +58,33 @@ class Spool:
         self._path = path
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
 
-    def append(self, rows: pa.Table, end: int) -> int:
-        """Write `rows` at `end`, wait until they are on the disk, and return the new end. Raises OSError."""
-        body = _encoded(rows)
-        header = _FRAME.pack(len(body), zlib.crc32(body))
-        new_end = _write_all(self._file, body, _write_all(self._file, memoryview(header), end))
+    def append(self, frames: Iterable[pa.Table], end: int) -> int:
+        """Write `frames` at `end`, wait until they are on the disk, and return the new end. Raises OSError."""
+        for frame in frames:
+            body = _encoded(frame)
+            header = _FRAME.pack(len(body), zlib.crc32(body))
+            end = _write_all(self._file, body, _write_all(self._file, memoryview(header), end))
         crash_point("sink.spool-written")
         os.fdatasync(self._file)
         crash_point("sink.spool-synced")
-        return new_end
+        return end
 
-    def frames(self, end: int) -> Iterator[pa.Table]:
-        """Read the frames before `end`, one at a time.
+    def frames(self, end: int) -> SpooledFrames:
+        """Find the frames before `end`.
 
         Raises:
-            CodecError: if a frame is not what was written.
+            CodecError: if they are not what was written.
         """
+        places: list[_FramePlace] = []
         at = 0
         while at < end:
             length, checksum = _FRAME.unpack(self._read(at, _FRAME.size))
             at += _FRAME.size
             if at + length > end:
                 raise self._damaged(at)
-            body = self._read(at, length)
-            if zlib.crc32(body) != checksum:
-                raise self._damaged(at)
-            with pa.ipc.open_stream(pa.py_buffer(body)) as reader:
-                yield reader.read_all()
+            places.append(_FramePlace(at, length, checksum))
             at += length
+        return SpooledFrames(self._frame, tuple(places))
 
     def cut(self, end: int) -> None:
         """Throw away what lies beyond `end`.
@@ -73,6 +102,13 @@ class Spool:
         """Close the file; what was appended stays."""
         os.close(self._file)
 
+    def _frame(self, place: _FramePlace) -> pa.Table:
+        body = self._read(place.at, place.length)
+        if zlib.crc32(body) != place.checksum:
+            raise self._damaged(place.at)
+        with pa.ipc.open_stream(pa.py_buffer(body)) as reader:
+            return reader.read_all()
+
     def _read(self, at: int, length: int) -> bytes:
         data = os.pread(self._file, length, at)
         if len(data) != length:
@@ -81,7 +117,7 @@ class Spool:
 
     def _damaged(self, at: int) -> CodecError:
         return CodecError(
-            f"{self._path} is damaged at byte {at}: rows of it that are in no file yet are lost here;"
+            f"{self._path} is damaged at byte {at}: its rows that are not in a file yet are lost;"
             " move the directory away and read their blobs again"
         )
 

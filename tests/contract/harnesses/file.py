@@ -1,4 +1,4 @@
-"""The file sink's destination: a directory of Parquet or NDJSON files."""
+"""The file sink's destination: a directory of Parquet or NDJSON files, flat or in folders by time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from tests.contract.harness import Benchmark, Case, Content, Harness, LocalDiskHarness, Row
 from tests.row_samples import by_position, document, position_of
 
-MODES = ("parquet", "ndjson")
+MODES = ("parquet", "ndjson", "hive")
 BENCHMARK = Benchmark("rows synced to disk, offsets committed", own="directory", is_directory=True, times=5)
 
 
@@ -23,16 +23,18 @@ class FileHarness(LocalDiskHarness):
 
     def options(self) -> dict[str, Any]:
         """Complete a file at ten rows."""
-        return {"directory": str(self.directory), "rotate_rows": 10, "format": self.case.mode or "parquet"}
+        usual = {"directory": str(self.directory), "rotate_rows": 10}
+        return usual | ({"layout": "hive"} if self.case.mode == "hive" else {"format": self.case.mode or "parquet"})
 
     def read(self) -> Content:
         """Read all files a reader sees."""
-        files = sorted(file for file in self.directory.glob("*") if file.name != ".blobtide")
+        pattern = "day=*/hour=*/*" if self.case.mode == "hive" else "*"
+        files = sorted(file for file in self.directory.glob(pattern) if file.name != ".blobtide")
         assert all(file.name.startswith(f"{self.case.row_type.name}-p00") for file in files)
-        assert {file.suffix for file in files} <= {f".{self.options()['format']}"}
+        assert {file.suffix for file in files} <= {f".{self.options().get('format', 'parquet')}"}
         if self.case.mode == "ndjson":
             return self._by_position([json.loads(line) for file in files for line in file.read_text().splitlines()])
-        tables = [pq.read_table(file) for file in files]
+        tables = [pq.ParquetFile(file).read() for file in files]  # without columns made of folders
         return by_position(self.case.row_type, pa.concat_tables(tables)) if tables else {}
 
     def expected(self, rows: Sequence[Row]) -> Content:

@@ -37,7 +37,7 @@ def test_only_one_module_prints() -> None:
     """Whatever a command says goes through `terminal`, which takes out what must not be seen; help is our own text."""
     used = {
         path.name
-        for path in CLI.glob("*.py")
+        for path in CLI.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Attribute) and node.attr in {"echo", "secho"}
     }
@@ -109,7 +109,7 @@ def test_the_answer_of_a_server_is_quoted_without_what_we_signed_in_with(
         server.shutdown()
         server.server_close()
     said = capsys.readouterr().err
-    assert "the cluster answers 400 to the index template: no: Basic ***" in said
+    assert "the cluster answered 400 to the index template: no: Basic ***" in said
     assert "and plain b'me:***'" in said
     assert SHOWN.replace(r"\u2028", " ") in said
     assert base64.b64encode(b"me:hunter2-hunter2").decode() not in said

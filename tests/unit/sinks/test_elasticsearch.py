@@ -41,7 +41,7 @@ def test_hosts_are_a_list_or_comma_separated(hosts: object) -> None:
     """One address, or several with commas, need no brackets."""
     assert ElasticsearchSettings.model_validate({"hosts": hosts}).hosts == ("http://a:1", "http://b:2/es")
     assert ElasticsearchSettings.model_validate({"hosts": "http://a:1"}).hosts == ("http://a:1",)
-    with pytest.raises(ValidationError, match="give addresses as"):
+    with pytest.raises(ValidationError, match="give URLs as"):
         ElasticsearchSettings.model_validate({"hosts": "http://a:1,"})
 
 
@@ -203,8 +203,8 @@ def test_templates() -> None:
         ({"index_prefix": "Flows"}, "index_prefix"),
         ({"index_prefix": "a/b"}, "index_prefix"),
         ({"index_prefix": "a,b*"}, "index_prefix"),
-        ({"username": "u"}, "username goes with password"),
-        ({"password": "p"}, "username goes with password"),
+        ({"username": "u"}, "must be given together"),
+        ({"password": "p"}, "must be given together"),
         ({"username": "u", "password": "p", "api_key": "k"}, "one way to sign in"),
         ({"api_key": "a", "bearer_token": "b"}, "one way to sign in"),
         ({"bodybytes": 1}, "did you mean body_bytes"),

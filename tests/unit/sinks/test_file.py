@@ -246,7 +246,7 @@ def test_a_directory_belongs_to_one_kind_of_sink(tmp_path: Path, *, running: boo
     summary.open()
     if not running:
         summary.close()
-    with pytest.raises(ConfigError, match="belongs to a summary sink: give the file sink a directory of its own"):
+    with pytest.raises(ConfigError, match="belongs to a summary sink: give the file sink its own directory"):
         make(tmp_path)
     summary.close()
 
@@ -265,9 +265,9 @@ def test_a_copy_of_a_shards_state_is_left_alone(tmp_path: Path) -> None:
     ("wrong", "message"),
     [
         ({"template": "flows-{shard}"}, "needs {shard} and {sequence}"),
-        ({"template": "f{shard}{sequence}"}, "put something between"),
-        ({"template": "{shard:02}{sequence}"}, "put something between"),
-        ({"template": "../{shard}-{sequence}"}, "has no /"),
+        ({"template": "f{shard}{sequence}"}, "separate "),
+        ({"template": "{shard:02}{sequence}"}, "separate "),
+        ({"template": "../{shard}-{sequence}"}, "must not contain /"),
         ({"template": "{shard.__class__}{sequence}"}, "needs {shard} and {sequence}"),
         ({"compression": "snappy", "format": "csv"}, "snappy is for Parquet"),
     ],

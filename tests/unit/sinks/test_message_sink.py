@@ -127,8 +127,8 @@ def test_rows_of_other_types_have_their_name_in_the_topic() -> None:
     [
         ({"topic": "a/{acton}"}, "topic: unknown column acton; did you mean action?"),
         ({"key": "{acton}"}, "key: unknown column acton"),
-        ({"topic": "a/{action!r}"}, "topic: only names of columns"),
-        ({"topic": "a/{src_port:03}"}, "topic: only names of columns"),
+        ({"topic": "a/{action!r}"}, "topic: only column names"),
+        ({"topic": "a/{src_port:03}"}, "topic: only column names"),
         ({"topic": "a/{action.x}"}, "topic: unknown column action.x"),
         ({"topic": "a/{action"}, "topic: "),
         ({"topic": "a/}"}, "topic: "),

@@ -67,9 +67,9 @@ def test_every_kind_is_where_it_says(name: str) -> None:
         (
             {"summary": {"directory": "x", "rows": "dead_letters"}},
             "summary",
-            "rows: the summary sink takes flows, not dead_letters",
+            "rows: the summary sink supports flows, not dead_letters",
         ),
-        ({"summary": {"directory": "x", "sample": 0.5}}, "summary", "sample has no meaning for sums"),
+        ({"summary": {"directory": "x", "sample": 0.5}}, "summary", "sample has no effect on sums"),
         ({"stdout": {"columns": "time,tim"}}, "stdout", "sinks.stdout.columns: unknown column tim; did you mean time?"),
         ({"stdout": {"columns": ["time", "time"]}}, "stdout", "sinks.stdout.columns: duplicate column time"),
         ({"file": {"directory": "x", "columns": ["tim"]}}, "file", "sinks.file.columns: unknown column tim"),
@@ -79,7 +79,7 @@ def test_every_kind_is_where_it_says(name: str) -> None:
         ({"stdout": {"sample": 0}}, "stdout", "sinks.stdout.sample: Input should be greater than 0"),
         ({"redis": {"rows": "dead_letters", "format": "ecs"}}, "redis", "sinks.redis.format: dead_letters have no format ecs"),
         ({"redis": {"format": "csv"}}, "redis", "sinks.redis.format: csv makes no JSON documents"),
-        ({"elasticsearch": {"format": "otel"}}, "elasticsearch", "sinks.elasticsearch.format: an index takes ecs or json"),
+        ({"elasticsearch": {"format": "otel"}}, "elasticsearch", "sinks.elasticsearch.format: an index supports ecs or json"),
         (
             {"elasticsearch": {"rename": {"src_ip": "a"}}},
             "elasticsearch",
@@ -151,7 +151,7 @@ def test_a_sink_of_another_distribution_is_found(installed: Callable[..., None])
 
 @pytest.mark.parametrize(
     ("name", "kind", "message"),
-    [("file", "Kind('', '', '')", "file-sink brings a sink file, and there is one already"), ("none", "None", "has no Kind")],
+    [("file", "Kind('', '', '')", "file-sink provides a sink file, which already exists"), ("none", "None", "has no Kind")],
 )
 def test_a_sink_that_cannot_be_one_is_refused(installed: Callable[..., None], name: str, kind: str, message: str) -> None:
     """A name that is taken, and something that is no kind, are said at once and not found out by chance."""

@@ -1,7 +1,7 @@
-"""Configurations of Kafka clients, made from the settings in one place, and the check that Kafka is there.
+"""Configurations of Kafka clients, derived from the settings in one place, and the check that Kafka is reachable.
 
-Everything that decides over delivery (acknowledgements, isolation, offsets, partitioner) is fixed here and cannot be overridden
-by ``kafka.librdkafka``; everything else can.
+Everything that affects delivery guarantees (acknowledgements, isolation, offsets, partitioner) is fixed here and cannot be
+overridden by ``kafka.librdkafka``; everything else can.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Config = dict[str, Any]
 Client = TypeVar("Client")
 Answer = TypeVar("Answer")
 
-# Older clients lose data in transactions and in rebalances.
+# Older clients lose data in transactions and rebalances.
 OLDEST_LIBRDKAFKA: Final = (2, 15)
 REACHABLE_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 15.0
@@ -45,13 +45,13 @@ _MIB = 1024 * 1024
 
 
 def consumer_config(kafka: KafkaSettings, group: str) -> Config:
-    """Return the configuration of a consumer of `group` that reads committed records and never commits by itself."""
+    """Return the configuration of a consumer in `group` that reads committed records and never commits by itself."""
     fetch_bytes = max(kafka.message_max_bytes, _SMALLEST_FETCH)
     fixed = {
         "group.id": group,
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
-        # Never skip silently: a missing or invalid position is an event that we handle (group/consumer.py).
+        # Never skip silently: we handle a missing or invalid position ourselves (group/consumer.py).
         "auto.offset.reset": "error",
         "isolation.level": "read_committed",
         "partition.assignment.strategy": "range",
@@ -62,11 +62,11 @@ def consumer_config(kafka: KafkaSettings, group: str) -> Config:
         "heartbeat.interval.ms": kafka.session_timeout_ms // 4,
         "max.poll.interval.ms": kafka.max_poll_interval_ms,
         "queued.max.messages.kbytes": kafka.fetch_memory_kbytes,
-        # What one answer holds of a partition, compressed: unpacked it is several times that, on top of what is prefetched.
+        # Compressed bytes of one partition per response: decompressed they are several times that, on top of the prefetch.
         "fetch.message.max.bytes": _PARTITION_FETCH,
-        # New partitions are seen within half a minute, not within the default of five.
+        # Notice new partitions within half a minute instead of the default five minutes.
         "topic.metadata.refresh.interval.ms": 30_000,
-        # With the default of a second a full prefetch queue would stop the flow again and again.
+        # With the default of a second, a full prefetch queue would stop the flow again and again.
         "fetch.queue.backoff.ms": 50,
         "fetch.max.bytes": fetch_bytes,
         "receive.message.max.bytes": max(100_000_000, fetch_bytes + _MIB),
@@ -75,7 +75,7 @@ def consumer_config(kafka: KafkaSettings, group: str) -> Config:
 
 
 def reader_group(kafka: KafkaSettings) -> str:
-    """Return the name of consumers that are in no group. They join none and commit nothing, but the client asks where it is."""
+    """Return the group name of readers. They join no group and commit nothing, but the client looks up the coordinator."""
     return f"{kafka.group_prefix}.reader"
 
 
@@ -107,7 +107,7 @@ _PRODUCER_FIXED: Mapping[str, object] = {
 
 
 def _producer_limits(kafka: KafkaSettings) -> Config:
-    # Messages and requests give up before the transaction does, so that the coordinator never times it out behind our back.
+    # Messages and requests time out before the transaction does, so that the coordinator never ends it behind our back.
     give_up_ms = min(10_000, kafka.transaction_timeout_ms * 2 // 3)
     return {
         "message.timeout.ms": give_up_ms,
@@ -124,7 +124,7 @@ def _merged(kafka: KafkaSettings, chosen: Config, fixed: Mapping[str, object]) -
         raise ConfigError(f"kafka.librdkafka.{clash[0]} is set by blobtide and cannot be changed; remove it")
     connection = {
         **_connection(kafka),
-        # Reconnect within seconds of a broker's return, not within the default of ten.
+        # Reconnect within two seconds of a broker's return instead of the default ten.
         "reconnect.backoff.max.ms": 2_000,
         "socket.keepalive.enable": True,
     }
@@ -132,7 +132,7 @@ def _merged(kafka: KafkaSettings, chosen: Config, fixed: Mapping[str, object]) -
 
 
 def _connection(kafka: KafkaSettings) -> Config:
-    """Dump the connection settings: an underscore becomes a dot."""
+    """Return the connection settings with underscores replaced by dots."""
     names: tuple[str, ...] = _MECHANICAL
     secret: Config = {}
     if kafka.signs_in:
@@ -147,9 +147,9 @@ def _connection(kafka: KafkaSettings) -> Config:
 
 
 def _guard(kafka: KafkaSettings) -> None:
-    """Refuse to sign in unencrypted unless it is allowed, and say what is given up. Raises `ConfigError`."""
+    """Refuse to sign in unencrypted unless allowed, and record missing protection. Raises `ConfigError`."""
     if kafka.security_protocol is SecurityProtocol.SASL_PLAINTEXT:
-        # No exception for this machine: a broker leads clients on to the others, wherever they are.
+        # No exception for this machine: a broker redirects clients to the others, wherever they are.
         guard_credentials("kafka", [kafka.bootstrap_servers], kafka)
     for name, url in (
         (f"librdkafka.{_TOKENS_FROM}", kafka.librdkafka.get(_TOKENS_FROM)),
@@ -175,7 +175,8 @@ def _oauth(oauth: OAuthSettings) -> Config:
         "sasl.oauthbearer.client.id": oauth.client_id,
         "sasl.oauthbearer.client.secret": read_secret("kafka.oauth.client_secret", given, oauth.client_secret_file),
         "sasl.oauthbearer.scope": oauth.scope,
-        "https.ca.location": oauth.ca_location or authorities_here(),  # the client's own default is a path of one Linux
+        "https.ca.location": oauth.ca_location
+        or authorities_here(),  # the client's own default is a path of one Linux distribution
     }
     return {name: str(value) for name, value in values.items() if value not in (None, "")}
 
@@ -198,16 +199,16 @@ def make_admin(kafka: KafkaSettings) -> AdminClient:
     """Return an admin client.
 
     Raises:
-        ConfigError: if the settings contradict each other.
+        ConfigError: the settings contradict each other.
     """
     return make_client(AdminClient, admin_config(kafka), ClientLog("admin"))
 
 
 def make_client(kind: Callable[..., Client], config: Config, log: ClientLog) -> Client:
-    """Return a client of `kind` with `config`, which logs to `log`. One that has a password file takes up what it says.
+    """Return a client of `kind` with `config` that logs to `log`. A client with a password file picks up its changes.
 
     Raises:
-        ConfigError: if librdkafka does not accept the configuration.
+        ConfigError: librdkafka does not accept the configuration.
     """
     if isinstance(config.get("error_cb"), PasswordFileLogin):
         kind = RENEWING.get(kind, kind)
@@ -219,10 +220,10 @@ def make_client(kind: Callable[..., Client], config: Config, log: ClientLog) -> 
 
 
 def check_clients(kafka: KafkaSettings) -> None:
-    """Make one client of each kind that services use, without an address: nothing is connected.
+    """Create one client of each kind that services use, without an address, so that nothing connects.
 
     Raises:
-        ConfigError: if a secret or certificate cannot be read, or librdkafka does not know or accept an option.
+        ConfigError: a secret or certificate cannot be read, or librdkafka does not know or accept an option.
     """
     role = f"{kafka.group_prefix}.check"
     log = SilentLog("check")
@@ -238,10 +239,10 @@ def _without_address(config: Config) -> Config:
 
 
 def answer_of(future: Future[Answer], doing: str) -> Answer:
-    """Wait for the answer to an admin request. The admin client must be kept until then: it takes its requests with it.
+    """Wait for the response to an admin request. Keep the admin client alive until then: its requests end with it.
 
     Raises:
-        ServerUnreachable: Kafka does not answer within `ANSWER_SECONDS`.
+        ServerUnreachable: Kafka does not respond within `ANSWER_SECONDS`.
         BlobtideError: Kafka refuses.
     """
     try:
@@ -253,12 +254,12 @@ def answer_of(future: Future[Answer], doing: str) -> Answer:
 
 
 def check_reachable(kafka: KafkaSettings, topics: tuple[str, ...] = (), seconds: float = REACHABLE_SECONDS) -> None:
-    """Return when Kafka answers and has `topics`; nothing else reports a wrong address synchronously.
+    """Return once Kafka responds and has `topics`; nothing else reports a wrong address synchronously.
 
     Raises:
-        ServerUnreachable: Kafka does not answer within `seconds`, or refuses us; one line that says what to check.
+        ServerUnreachable: Kafka does not respond within `seconds`, or refuses us; the message says what to check.
         ConfigError: a topic does not exist.
-        BlobtideError: this user may not know whether it does.
+        BlobtideError: this user is not permitted to know whether it exists.
     """
     problems: list[KafkaError] = []
     client_log = SilentLog("check")
@@ -274,7 +275,7 @@ def check_reachable(kafka: KafkaSettings, topics: tuple[str, ...] = (), seconds:
 
 
 def missing_topic(admin: AdminClient, topic: str) -> BlobtideError:
-    """Return the error for a topic that Kafka does not list: it is not there, or is hidden from this user."""
+    """Return the error for a topic that Kafka does not list: it does not exist, or is hidden from this user."""
     try:
         error = admin.list_topics(topic, timeout=ANSWER_SECONDS).topics[topic].error
     except KafkaException as exception:
@@ -285,7 +286,7 @@ def missing_topic(admin: AdminClient, topic: str) -> BlobtideError:
 
 
 class SilentLog(ClientLog):
-    """Keeps the reason and logs nothing: the caller raises it, or another client says it."""
+    """Keeps the reason without logging it: the caller raises it, or another client logs it."""
 
     def _tell(self) -> None:
         pass

@@ -1,1 +1,1 @@
-"""Membership in a consumer group: positions, partitions that belong together, lag."""
+"""Membership in a consumer group: positions, co-partitioned topics, lag."""

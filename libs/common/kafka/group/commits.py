@@ -1,4 +1,4 @@
-"""Commits outside a transaction: sent without waiting, judged when the answer has come."""
+"""Commits outside a transaction: sent without waiting, judged when the response arrives."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from libs.common.kafka.records import TopicPartition
 
 
 class Commits:
-    """Those of one client at a time; the client's synchronous commit would block for as long as the coordinator hangs."""
+    """Commits of one client at a time; the client's synchronous commit would block for as long as the coordinator hangs."""
 
     def __init__(self, outages: Outages) -> None:
         self._outages = outages
@@ -23,7 +23,7 @@ class Commits:
         self.unanswered = 0
 
     def send(self, client: ConsumerClient, offsets: Mapping[TopicPartition, int]) -> bool:
-        """Ask for `offsets` to be committed; return whether that could be asked."""
+        """Request a commit of `offsets`; return whether the request could be sent."""
         positions = [ClientPartition(p.topic, p.partition, offset) for p, offset in offsets.items()]
         try:
             client.commit(offsets=positions, asynchronous=True)
@@ -34,12 +34,12 @@ class Commits:
         return True
 
     def answered(self, error: KafkaError | None, partitions: list[ClientPartition]) -> None:
-        """Note an answer. A callback of the client: it never raises."""
+        """Record a response. A client callback: it never raises."""
         self.unanswered -= 1
         self._errors += [found for found in (error, *(p.error for p in partitions)) if found is not None]
 
     def judge(self) -> None:
-        """Count commits that failed; raise if Kafka refused one."""
+        """Count failed commits; raise if Kafka refused one."""
         errors, self._errors = self._errors, []
         for error in errors:
             if is_moved(error):

@@ -1,19 +1,19 @@
-"""One member of a consumer group, whose positions are always known and always come from the committed offsets.
+"""A member of a consumer group whose positions are always known, and always come from the committed offsets.
 
 Rebalance callbacks only record what happened; everything that blocks or may raise (reading committed offsets, seeking, the
 listener) happens in `poll`, in the caller's thread, before a record is delivered. A partition is *placed* before it is read:
 
 * committed offset on the broker: start there;
-* none: start at the beginning, and say so if that is no longer offset 0;
-* outside what the topic holds: count and log the exact gap, start at the earliest record there is. Never skip silently;
-* without a partition of its number in each topic that belongs with its own: wait, unread, until there is one (`partners.py`).
+* none: start at the beginning, and log it if that is no longer offset 0;
+* outside the topic's range: count and log the exact gap, and start at the earliest record. Never skip silently;
+* no partition of the same number in each partner topic: wait, unread, until there is one (`partners.py`).
 
-The client only ever gets absolute positions, and only by `assign`. A logical one (BEGINNING) makes it ask the broker in the
-background, and it asks again half a second after a pause or a seek came between: that late answer replaces the position sought
-since (librdkafka 2.16, `rd_kafka_toppar_handle_Offset`), and everything is read twice. For the same reason a placed partition
-delivers each offset once and in order, whatever the client does: going back means joining the group again.
+The client only ever gets absolute positions, and only through `assign`. A logical one (BEGINNING) makes it query the broker in
+the background, and it repeats the query half a second later if a pause or seek intervened: that late response overwrites the
+position sought since (librdkafka 2.16, `rd_kafka_toppar_handle_Offset`), and everything is read twice. For the same reason a
+placed partition delivers each offset once and in order, whatever the client does: if it goes back, we rejoin the group.
 
-A broker outage is not an error here: `poll` returns nothing, says so once a minute, and goes on when the broker is back.
+A broker outage is not an error here: `poll` returns nothing, logs it once a minute, and continues when the broker is back.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class GroupConsumer:
         self._last_poll = self._clock()
 
     def poll(self, max_records: int, seconds: float, *, place: bool = True) -> list[Inbound]:
-        """Return what arrives within `seconds`; call listeners first. Without `place` no new partition is begun with."""
+        """Return what arrives within `seconds`; listeners are called first. Without `place`, no new partition is started."""
         client = self._membership.client()
         if self._delivery.must_rejoin:
             self.rejoin()
@@ -94,7 +94,7 @@ class GroupConsumer:
         return self._delivery.accepted(messages)
 
     def place(self) -> None:
-        """Begin each partition that waits for it at its committed offset, then tell the listener; those that cannot, later."""
+        """Assign waiting partitions at their committed offsets and tell the listener; those not ready keep waiting."""
         placements = self._placements
         waiting = placements.waiting(self._clock())
         held = {partition for partition in waiting if not self._partners.has(partition)}
@@ -112,15 +112,15 @@ class GroupConsumer:
             self._tell(self._listener.rewound, rewound, Phase.REWINDING)
 
     def trouble(self) -> str:
-        """Return why partitions wait that could otherwise be read; empty if none does."""
+        """Return why partitions wait that could otherwise be read; empty if none do."""
         return self._partners.trouble()
 
     def owned(self) -> frozenset[TopicPartition]:
-        """Return the partitions that the listener has been told of."""
+        """Return the partitions announced to the listener."""
         return self._placements.owned()
 
     def readable(self) -> frozenset[TopicPartition]:
-        """Return the partitions that are placed: only their offsets may be committed."""
+        """Return the placed partitions: only their offsets may be committed."""
         return self._placements.readable()
 
     def unmoved(self) -> dict[TopicPartition, int]:
@@ -128,21 +128,21 @@ class GroupConsumer:
         return self._placements.unmoved()
 
     def moved(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Take note of offsets that were committed."""
+        """Record committed offsets."""
         self._placements.moved(offsets)
 
     def rewind(self) -> None:
-        """Throw away what was delivered and not committed; `place` goes back to the committed offsets."""
+        """Discard uncommitted deliveries; `place` goes back to the committed offsets."""
         self._placements.stop(self.readable(), Phase.REWINDING)
 
     def group_metadata(self) -> bytes | None:
-        """Return what proves membership, or None while there is none: a commit without it would not be fenced."""
+        """Return the proof of membership, or None if there is none: a commit without it would not be fenced."""
         if self._clock() - self._last_poll > self._longest_pause:
             return None
         return self._membership.metadata()
 
     def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Commit outside a transaction what is still ours; a later `poll` sees the answer and raises if Kafka refused.
+        """Commit offsets that are still ours, outside a transaction; a later `poll` handles the response and raises if refused.
 
         It does not wait: the client's synchronous commit blocks for as long as the coordinator hangs.
         """
@@ -151,23 +151,23 @@ class GroupConsumer:
             self.moved(ours)
 
     def pause(self) -> None:
-        """Deliver nothing until `resume`, not even from partitions that arrive later."""
+        """Deliver nothing until `resume`, not even from partitions assigned later."""
         self._paused = True
         self._membership.client().pause(_client_partitions(self.readable()))
 
     def resume(self) -> None:
-        """Deliver again."""
+        """Resume delivery."""
         self._paused = False
         self._membership.client().resume(_client_partitions(self.readable()))
 
     def rejoin(self) -> None:
-        """Leave the group and join it with a new client: all partitions are revoked, then assigned again."""
+        """Leave the group and rejoin it with a new client: all partitions are revoked, then assigned again."""
         metrics.REJOINS.inc()
         self._leave()
         self.open()
 
     def close(self) -> None:
-        """Leave the group after the last commits were answered, within a few seconds. Idempotent."""
+        """Leave the group once the last commits are answered, within a few seconds. Idempotent."""
         if not self._membership.is_open:
             return
         deadline = self._clock() + ANSWER_SECONDS
@@ -179,7 +179,7 @@ class GroupConsumer:
             self._leave()
 
     def abandon(self) -> None:
-        """Drop the client without leaving the group, which would wait for a broker that is away. Idempotent."""
+        """Drop the client without leaving the group, which would wait for a broker that is down. Idempotent."""
         self._membership.drop()
         self._close_askers()
         self._forget(self._placements.all())
@@ -221,17 +221,17 @@ class GroupConsumer:
             metrics.PARTITIONS.labels(topic).set(sum(p.topic == topic for p in self._placements.all()))
 
     def _find_starts(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
-        """Return the offsets at which to begin, as far as Kafka tells them now."""
+        """Return the offsets at which to start, as far as Kafka provides them now."""
         found, untold = self._starts.find(self._membership.client(), partitions)
         if untold is not None:
-            # Its leader may be away for long: the next time all others come first.
+            # Its leader may be down for long: next time all others come first.
             self._placements.put_last(untold)
         return found
 
     def _tell(
         self, hear: Callable[[Collection[TopicPartition]], None], partitions: Collection[TopicPartition], phase: Phase
     ) -> None:
-        """Call the listener; if Kafka goes away while it loads its state, or it wants to, these partitions are placed again."""
+        """Call the listener; if it raises because Kafka is down or it asks for a retry, these partitions are placed again."""
         try:
             hear(partitions)
         except (ServerUnreachable, Retry) as error:

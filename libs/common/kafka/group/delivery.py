@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 
 
 class Delivery:
-    """Takes the messages of one client at a time; `must_rejoin` says that its positions cannot be trusted any more."""
+    """Accepts messages of one client at a time; `must_rejoin` means that its positions can no longer be trusted."""
 
     def __init__(self, group: str, placements: Placements, lag: Lag, outages: Outages) -> None:
         self._group = group
@@ -29,7 +29,7 @@ class Delivery:
         self.must_rejoin = False
 
     def accepted(self, messages: Iterable[Message]) -> list[Inbound]:
-        """Return the records of placed partitions. Runs once a message: nothing here that can be done once a poll."""
+        """Return the records of placed partitions. Hot path: the loop runs once per message; per-poll work belongs outside."""
         expected = self._placements.expected
         records = []
         for message in messages:
@@ -75,7 +75,7 @@ class Delivery:
             if (position := self._placements.expected.get((source.topic, source.partition))) is not None:
                 self._lag.read_out(source, position, message.offset() or 0)
         elif is_out_of_range(error):
-            # Joining again places it, and `Starts` tells the gap.
+            # Rejoining places it again, and `Starts` reports the gap.
             self.must_rejoin |= self._placements.is_in(source, Phase.READING)
         elif error.fatal():
             log.warning("the consumer failed; rejoining the group", error=error.str(), error_code=error.name())

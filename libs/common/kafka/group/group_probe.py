@@ -1,9 +1,9 @@
-"""Whether a broker serves consumer groups: an offset committed to a group of our own, and read back.
+"""Test whether a broker serves consumer groups, by committing an offset to a group of our own and reading it back.
 
-A broker can answer for its topics and serve no group: its group coordinator was lost while it loaded, or its log does not
-take what the coordinator writes. Only trying tells. What is tried goes the way of every group's commit: find the coordinator,
-have it write, have it answer. A consumer does it, since the admin client's request for the offsets of a group ends the whole
-process if the coordinator moves meanwhile (librdkafka #3663, #4605).
+A broker can answer for its topics but serve no groups: its group coordinator was lost while loading, or its log does not
+accept the coordinator's writes. Only trying it tells. The probe takes the path of every group's commit: find the coordinator,
+have it write, have it respond. It uses a consumer, because the admin client's request for a group's offsets terminates the
+whole process if the coordinator moves meanwhile (librdkafka #3663, #4605).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NO_ANSWER: Final = "no answer"
 
 
 class GroupProbe:
-    """Tries a group of its own, which owns nothing, on partition 0 of `topic`. From one thread; connects at the first `ask`."""
+    """Probes with its own group, without members, on partition 0 of `topic`. Not thread-safe; connects at the first `ask`."""
 
     def __init__(self, kafka: KafkaSettings, topic: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._kafka = kafka
@@ -35,9 +35,9 @@ class GroupProbe:
         self._answers: dict[int, KafkaError | None] = {}
 
     def ask(self, seconds: float) -> str | None:
-        """Return None if groups work, else why not; takes hardly more than `seconds`.
+        """Return None if groups work, otherwise why not; takes little more than `seconds`.
 
-        Who may not commit cannot tell, and takes it that they work.
+        A user without the right to commit cannot tell, and assumes that they work.
 
         Raises:
             ConfigError: the settings of the client contradict each other.
@@ -62,7 +62,7 @@ class GroupProbe:
             self._consumer = None
 
     def _commit(self, consumer: Consumer, deadline: float) -> KafkaError | None:
-        """Commit the next offset. A commit that waits for its answer would have no timeout, so it is asked for and polled."""
+        """Commit the next offset asynchronously and poll for the response: a synchronous commit has no timeout."""
         self._answers.clear()
         consumer.commit(offsets=[ClientPartition(self._topic, 0, self._offset)], asynchronous=True)
         while self._offset not in self._answers:
@@ -77,6 +77,6 @@ class GroupProbe:
         return None if found == self._offset else f"offset {self._offset} was committed but {found} was read back"
 
     def _on_commit(self, error: KafkaError | None, partitions: Sequence[ClientPartition]) -> None:
-        """Take an answer, which may be one to an earlier question."""
+        """Record a response, possibly to an earlier commit."""
         for partition in partitions:
             self._answers[partition.offset] = error

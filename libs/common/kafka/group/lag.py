@@ -1,10 +1,10 @@
-"""How far a group is behind, as a metric, also while it takes nothing in.
+"""The lag of a group, as a metric that stays correct even while the group consumes nothing.
 
-What the consumer itself knows of the ends of its partitions comes with its fetches, and stands still while they are paused. So
-a client of its own asks for them every `ASK_SECONDS`. Nobody waits for an answer; while Kafka is away the last ones stand.
+The consumer learns the ends of its partitions from its fetches, and they stand still while it is paused. So a separate client
+queries them every `ASK_SECONDS`. Nothing waits for a response; while Kafka is down, the last values remain.
 
-The last record of a topic may be followed by what is no record: the marker that ends a transaction, records that were aborted.
-How far that goes tells the consumer, when it has read a partition to its end, and it is not counted.
+The last record of a topic may be followed by non-records: transaction markers, aborted records. When the consumer has read a
+partition to its end, it reports their extent, and they are not counted.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ _ANSWER_SECONDS: Final = 5.0
 
 
 class Lag:
-    """The lag of what one consumer owns. Used from its thread; nothing happens before the first `publish`."""
+    """The lag of one consumer's partitions. Used from its thread; nothing happens before the first `publish`."""
 
     def __init__(self, kafka: KafkaSettings, clock: Callable[[], float]) -> None:
         self._ends = _StableEnds(kafka)
         self._clock = clock
         self._ask_at = clock()
-        self._read_out: dict[TopicPartition, tuple[int, int]] = {}  # from the first offset to the second there is no record
+        self._read_out: dict[TopicPartition, tuple[int, int]] = {}  # no records between the two offsets
         self._shown: set[TopicPartition] = set()
 
     def read_out(self, partition: TopicPartition, position: int, end: int) -> None:
-        """Take note that from `position` on nothing came up to `end`, where the partition ended."""
+        """Record that there was nothing between `position` and `end`, the end of the partition."""
         self._read_out[partition] = (position, end)
 
     def publish(self, committed: Mapping[TopicPartition, int]) -> None:
-        """Show what is known of the partitions in `committed`, which has next offsets; ask anew when it is time to."""
+        """Publish the lag of the partitions in `committed` (next offsets) as far as known; query again when it is time."""
         for partition, end in self._ends.answers().items():
             if partition in committed:
                 self._show(partition, max(0, end - self._settled(partition, committed[partition])))
@@ -50,7 +50,7 @@ class Lag:
             self._ask_at = self._clock() + ASK_SECONDS
 
     def forget(self, partitions: Collection[TopicPartition]) -> None:
-        """Show nothing more of partitions that left."""
+        """Stop publishing revoked partitions."""
         for partition in partitions:
             self._read_out.pop(partition, None)
             if partition in self._shown:
@@ -58,7 +58,7 @@ class Lag:
                 metrics.LAG.remove(partition.topic, str(partition.partition))
 
     def close(self) -> None:
-        """Drop the client. Idempotent; a later `publish` makes another."""
+        """Drop the client. Idempotent; a later `publish` creates another."""
         self._ends.close()
 
     def _settled(self, partition: TopicPartition, committed: int) -> int:
@@ -71,7 +71,7 @@ class Lag:
 
 
 class _StableEnds:
-    """Asks for last stable offsets, one question at a time."""
+    """Queries last stable offsets, one query at a time."""
 
     def __init__(self, kafka: KafkaSettings) -> None:
         self._kafka = kafka
@@ -79,12 +79,12 @@ class _StableEnds:
         self._asked: dict[ClientPartition, Future[Any]] = {}
 
     def ask(self, partitions: Collection[TopicPartition]) -> None:
-        """Ask, unless an answer is being waited for."""
+        """Send a query, unless one is pending."""
         if self._asked:
             return
         if self._client is None:
             self._client = make_client(AdminClient, admin_config(self._kafka), SilentLog("lag"))
-        self._client.poll(0)  # takes the log lines that have gathered
+        self._client.poll(0)  # drains accumulated log lines
         latest: Any = OffsetSpec.latest
         wanted = {ClientPartition(one.topic, one.partition): latest() for one in partitions}
         self._asked = self._client.list_offsets(
@@ -92,7 +92,7 @@ class _StableEnds:
         )
 
     def answers(self) -> dict[TopicPartition, int]:
-        """Return what was answered, once, when all of it is there; what Kafka does not tell now is left out."""
+        """Return the responses once, when all have arrived; partitions that Kafka cannot answer for now are left out."""
         if not all(future.done() for future in self._asked.values()):
             return {}
         asked, self._asked = self._asked, {}
@@ -101,9 +101,9 @@ class _StableEnds:
             try:
                 ends[TopicPartition(partition.topic, partition.partition)] = future.result().offset
             except KafkaException:
-                continue  # its leader is away; the consumer says so
+                continue  # its leader is down; the consumer reports that
         if asked and not ends:
-            self._client = None  # the next one signs in with what the password file says by then
+            self._client = None  # the next one signs in with the current contents of the password file
         return ends
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""One client in a consumer group: made and subscribed, asked what happened, dropped."""
+"""The lifecycle of one client in a consumer group: created, subscribed, queried for rebalances, dropped."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _METADATA_MAGIC = b"CGMDv2:"
 
 
 class Use(StrEnum):
-    """What the partitions of a group are for."""
+    """Purpose of a group's partitions."""
 
     READ = "read"
-    OWN = "own"  # they divide work; the positions never move, so there is no lag
+    OWN = "own"  # they only divide work; positions never move, so there is no lag
 
 
 @dataclass(frozen=True, slots=True)
 class GroupSpec:
-    """Which group reads which topics; `partners` must have a partition for each that is read."""
+    """A group and its topics; each of `partners` must have a partition for each one read."""
 
     group: str
     topics: tuple[str, ...]
@@ -39,14 +39,14 @@ class GroupSpec:
 
 @dataclass(frozen=True, slots=True)
 class Rebalance:
-    """Partitions that arrived, or left."""
+    """Partitions that were assigned or revoked."""
 
     arrived: bool
     partitions: tuple[TopicPartition, ...]
 
 
 class Membership:
-    """A member of `spec`'s group while it is open. Callbacks of the client record facts and never raise."""
+    """A member of `spec`'s group while it is open. Client callbacks record facts and never raise."""
 
     def __init__(self, spec: GroupSpec, make: Callable[[ClientLog], ConsumerClient]) -> None:
         self._spec = spec
@@ -58,11 +58,11 @@ class Membership:
 
     @property
     def is_open(self) -> bool:
-        """Tell whether there is a client."""
+        """Whether there is a client."""
         return self._client is not None
 
     def join(self) -> None:
-        """Make a client that joins the group."""
+        """Create a client that joins the group."""
         self._client = self._make(ClientLog(self._spec.group))
         subscribe: RebalanceCallback = self._on_revoke
         self._client.subscribe(list(self._spec.topics), on_assign=self._on_assign, on_revoke=subscribe, on_lost=subscribe)

@@ -1,13 +1,13 @@
-"""A consumer and a transactional producer that move together: the `records.Session` of consume, transform, produce.
+"""A consumer and a transactional producer that advance together: the `records.Session` for consume-transform-produce.
 
-Work that was delivered either commits with its offsets or comes again. After anything but a committed transaction the session
+Delivered work is either committed with its offsets or repeated. After anything other than a committed transaction, the session
 
-1. replaces the producer; the new one's start ends what the old one left open, so the outcome is known afterwards;
-2. seeks every owned partition to its committed offset (after a fatal or group error: joins the group again);
-3. tells the listener (`rewound`, or `revoked` and `assigned`), before any record is delivered.
+1. replaces the producer; starting the new one ends what the old one left open, so the outcome is known afterwards;
+2. seeks every owned partition to its committed offset (after a fatal or group error, rejoins the group);
+3. tells the listener (`rewound`, or `revoked` and `assigned`) before any record is delivered.
 
-If Kafka is away, 1 to 3 happen in a later `poll`; until then `commit` returns ABORTED. No call blocks longer than about eight
-seconds besides what the listener itself does.
+If Kafka is down, steps 1 to 3 happen in a later `poll`; until then `commit` returns ABORTED. No call blocks for more than about
+eight seconds, not counting the listener itself.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ OPEN_SECONDS: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class SessionSpec:
-    """Whose session it is.
+    """Identifies a session.
 
     Attributes:
         role: group is ``<group_prefix>.<role>``, transactional id ``<group_prefix>.<role>.<ordinal>``.
-        ordinal: number of this process among its equals; two with the same one fence each other.
-        topics: subscribed together; topics joined by position have equal partition counts (eager range assignment).
-        use: what the partitions are for.
-        partners: what must have a partition of the same number as each that is read; those without one wait.
+        ordinal: number of this process among its replicas; two with the same number fence each other.
+        topics: subscribed together; co-partitioned topics have equal partition counts (eager range assignment).
+        use: purpose of the partitions.
+        partners: topics that must have a partition of the same number for each one read; partitions without one wait.
     """
 
     role: str
@@ -60,7 +60,7 @@ class SessionSpec:
 class TransactionalSession:
     """See `libs.common.kafka.records.Session`. Nothing happens before `open`.
 
-    `limits` are kept up to date here; who makes outputs asks them how large these may be.
+    `limits` are kept up to date here; producers of outputs consult them for maximum sizes.
     """
 
     def __init__(self, kafka: KafkaSettings, spec: SessionSpec, listener: Listener, limits: TopicLimits | None = None) -> None:
@@ -75,8 +75,8 @@ class TransactionalSession:
         """Connect, fence older instances of the same transactional id, subscribe.
 
         Raises:
-            ServerUnreachable: Kafka or its transaction coordinator does not answer.
-            ConfigError: a topic does not exist, or takes too little.
+            ServerUnreachable: Kafka or its transaction coordinator does not respond.
+            ConfigError: a topic does not exist, or its size limit is too small.
         """
         check_reachable(self._kafka, self._spec.topics)
         self._limits.read()
@@ -90,20 +90,20 @@ class TransactionalSession:
         self._consumer.open()
 
     def poll(self, max_records: int, seconds: float) -> list[Inbound]:
-        """Return what arrives within `seconds`, at most `max_records`; call listeners before."""
+        """Return what arrives within `seconds`, at most `max_records`; listeners are called first."""
         ready = self._producer.prepare(max(0.1, min(seconds, PREPARE_SECONDS)))
         return self._consumer.poll(max_records, seconds, place=ready)
 
     def commit(self, outputs: list[Outbound], offsets: NextOffsets) -> CommitResult:
         """Write `outputs` and `offsets` in one transaction, within eight seconds.
 
-        Of a dead letter that its topic does not take as a whole, the beginning is written.
+        A dead letter that is too large for its topic is truncated.
 
         Raises:
             OutputRefused: an output can never be written; work was rewound as after ABORTED. One that is only too large for
                 its topic ends as ABORTED, and the limit is then smaller.
-            ConfigError: a topic takes too little to be of use.
-            BlobtideError: another process has this transactional id, or Kafka denies this user a part of the work.
+            ConfigError: the size limit of a topic is too small.
+            BlobtideError: another process uses this transactional id, or Kafka denies this user part of the work.
         """
         transaction = self._transaction(outputs, offsets)
         if transaction is None:
@@ -126,11 +126,11 @@ class TransactionalSession:
         return CommitResult.ABORTED
 
     def trouble(self) -> str:
-        """Return why partitions wait that could otherwise be read; empty if none does."""
+        """Return why partitions wait that could otherwise be read; empty if none do."""
         return self._consumer.trouble()
 
     def owned(self) -> frozenset[TopicPartition]:
-        """Return the partitions that the listener was told of and that were not revoked."""
+        """Return the partitions announced to the listener and not revoked."""
         return self._consumer.owned()
 
     def pause(self) -> None:
@@ -138,11 +138,11 @@ class TransactionalSession:
         self._consumer.pause()
 
     def resume(self) -> None:
-        """Deliver again."""
+        """Resume delivery."""
         self._consumer.resume()
 
     def close(self) -> None:
-        """Leave the group, drop the producer. Idempotent; never waits for a broker."""
+        """Leave the group and drop the producer. Idempotent; never waits for a broker."""
         if self._producer.state is ProducerState.READY:
             self._consumer.close()
         else:
@@ -150,7 +150,7 @@ class TransactionalSession:
         self._producer.close()
 
     def _transaction(self, outputs: list[Outbound], offsets: NextOffsets) -> Transaction | None:
-        """Freeze what is committed together; None if it must not be: not ours any more, or nothing proves that it is."""
+        """Freeze what is committed together; None if it must not be committed: no longer ours, or not provably so."""
         readable = self._consumer.readable()
         frozen = dict(offsets) or self._consumer.unmoved()
         if not frozen or not frozen.keys() <= readable or not self._producer.prepare(PREPARE_SECONDS):

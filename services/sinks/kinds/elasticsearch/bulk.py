@@ -120,12 +120,12 @@ class BulkWriter:
                 self._sleep(pause)
                 pause *= 2
         first = results[again[0]]
-        raise Retry(f"{len(rows)} documents not taken: {first.reason}", after=_FIRST_PAUSE * 10, kind=first.kind)
+        raise Retry(f"{len(rows)} documents not accepted: {first.reason}", after=_FIRST_PAUSE * 10, kind=first.kind)
 
     def _halved(self, operations: pa.ChunkedArray, rows: _Rows) -> Delivered:
         """Write a body that was too large in two; a single document that is too large is refused, unless all are."""
         if len(rows) == 1:
-            reason = "the cluster, or what stands before it, takes no request of this size"
+            reason = "the cluster, or a proxy in front of it, does not accept requests of this size"
             return Delivered(unclear=[RefusedDocument(int(rows[0]), ErrorCode.TOO_LARGE, reason, "status_413")])
         middle = len(rows) // 2
         delivered = self._write(operations, rows[:middle])
@@ -158,10 +158,10 @@ def _results(answer: Answer, documents: int) -> list[ItemResult]:
         except CodecError as error:
             raise Retry(str(error), kind="no_answer_of_bulk") from error
     if status == HTTPStatus.UNAUTHORIZED or (status == HTTPStatus.FORBIDDEN and denies_rights(answer.body)):
-        raise ConfigError(f"the cluster answers {status} to _bulk: it does not accept our sign-in or our right to write")
+        raise ConfigError(f"the cluster answered {status} to _bulk: it denies the sign-in or the right to write")
     # Whatever else it is, no document is at fault: a block, a restart, a gateway with nothing behind it, a wrong address.
-    said = describe_failure(answer.body) or "not in the words of Elasticsearch or OpenSearch; is it their address?"
-    raise Retry(f"the cluster answers {status} to _bulk: {said}", after=answer.retry_after or 1.0, kind=f"status_{status}")
+    said = describe_failure(answer.body) or "not a response of Elasticsearch or OpenSearch; is the URL correct?"
+    raise Retry(f"the cluster answered {status} to _bulk: {said}", after=answer.retry_after or 1.0, kind=f"status_{status}")
 
 
 def _count(results: list[ItemResult], rows: _Rows, delivered: Delivered) -> None:

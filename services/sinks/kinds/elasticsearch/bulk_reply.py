@@ -96,9 +96,9 @@ def read_reply(body: bytes, documents: int) -> list[ItemResult]:
     try:
         reply = _decoder.decode(body)
     except msgspec.MsgspecError as error:
-        raise CodecError(f"not an answer of _bulk: {type(error).__name__}") from error
+        raise CodecError(f"not a response to _bulk: {type(error).__name__}") from error
     if len(reply.items) != documents:
-        raise CodecError(f"an answer of _bulk for {len(reply.items)} documents instead of {documents}")
+        raise CodecError(f"a response to _bulk for {len(reply.items)} documents instead of {documents}")
     if not reply.errors:
         return [_WRITTEN] * documents
     return [_result(item.create) for item in reply.items]

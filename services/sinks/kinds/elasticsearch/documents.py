@@ -28,7 +28,7 @@ class DocumentMaker:
         """`schema` is that of the rows that come. Raises `ConfigError` for what does not fit together."""
         chosen = form or (RowFormat.ECS if row_type is FLOWS else RowFormat.JSON)
         if chosen not in (RowFormat.ECS, RowFormat.JSON):
-            raise ConfigError(f"format: an index takes ecs or json, not {chosen.value}")
+            raise ConfigError(f"format: an index supports ecs or json, not {chosen.value}")
         self._ecs = documents_for(chosen, row_type, shape) if chosen is RowFormat.ECS else None
         self._shape = _with_timestamp(shape, row_type)
         if self._ecs is None:

@@ -3,10 +3,10 @@
 Flows become documents of the Elastic Common Schema; rows of other types have their columns as fields, with the time as
 ``@timestamp``.
 
-Documents are created by ``_bulk`` with the row's identity as their id; one that exists is left as it is. A row goes to the
-index of its own day, so a replay meets it there. A cluster that cannot take documents now delays the sink; a document that it
-refuses for good (it does not fit the mapping, it is too large, its day is out of all bounds) is named in the outcome. Promise:
-effectively once with daily indexes; with a data stream, within each of its backing indexes.
+Documents are created by ``_bulk`` with the row's identity as their id; existing ones are left unchanged. A row goes to the
+index of its own day, so a replay finds it there. A cluster that cannot accept documents now delays the sink; a document that
+it refuses for good (it does not fit the mapping, is too large, or its day is out of range) is reported in the outcome.
+Promise: effectively once with daily indexes; with a data stream, within each of its backing indexes.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ log = structlog.get_logger(__name__)
 
 KIND: Final = "elasticsearch"
 _SLICES: Final = 4  # of text, some 6 MB of documents: bounds the memory of a write
-_OUTSIDE: Final = "the day of this row is outside the days that indexes are made for (past_days)"
+_OUTSIDE: Final = "the day of this row is outside the range for which indexes are created (past_days)"
 _BEAT_SECONDS: Final = 1.0
 _JSON: Final = {"Content-Type": "application/json"}
 _ADDRESS = re.compile(r"https?://[A-Za-z0-9.\[\]:_-]+(?:/[A-Za-z0-9._~/-]*)?")
@@ -69,25 +69,27 @@ class ElasticsearchSettings(SinkSettings, LoginSettings, TlsSettings):
 
     batch: DocumentBatchSettings = DocumentBatchSettings()
     hosts: tuple[str, ...] = Field(
-        default=("http://127.0.0.1:9200",), min_length=1, description="Addresses, asked in turn; a list or comma-separated."
+        default=("http://127.0.0.1:9200",), min_length=1, description="URLs, used in rotation; a list or comma-separated."
     )
-    api_key: SecretStr | None = Field(default=None, description="API key: id:key, or that in base64.")
+    api_key: SecretStr | None = Field(default=None, description="API key as id:key, or the same in base64.")
     api_key_file: Path | None = Field(default=None, description="File that holds the API key.")
     bearer_token: SecretStr | None = Field(default=None, description="Token of a service account or a JWT.")
     bearer_token_file: Path | None = Field(default=None, description="File that holds the bearer token.")
-    timeout_seconds: float = Field(default=30.0, gt=0, le=300, description="Longest wait for an answer.")
+    timeout_seconds: float = Field(default=30.0, gt=0, le=300, description="Maximum seconds to wait for a response.")
     format: RowFormat | None = Field(
-        default=None, description="Form of a document: ecs or json. Default: ecs for flows, json for other rows."
+        default=None, description="Format of documents: ecs or json. Default: ecs for flows, json for other rows."
     )
     index_prefix: IndexName | None = Field(
         default=None,
-        description="Indexes are <prefix>-YYYY.MM.DD by the row's day. Default: blobtide-flows, with the row type for flows.",
+        description="Indexes are <prefix>-YYYY.MM.DD by the row's day. Default: blobtide-flows; other rows: their type.",
     )
     data_stream: IndexName | None = Field(default=None, description="Write to this data stream instead of daily indexes.")
-    past_days: int = Field(default=3_650, ge=1, le=20_000, description="Rows of older days are refused.")
-    body_bytes: int = Field(default=8_000_000, ge=100_000, le=90_000_000, description="Largest request before compression.")
-    in_flight: int = Field(default=2, ge=1, le=16, description="Requests at the same time.")
-    require_template: bool = Field(default=True, description="Do not start without the template of sink-setup.")
+    past_days: int = Field(default=3_650, ge=1, le=20_000, description="Days into the past; older rows are refused.")
+    body_bytes: int = Field(
+        default=8_000_000, ge=100_000, le=90_000_000, description="Maximum size of a request, uncompressed."
+    )
+    in_flight: int = Field(default=2, ge=1, le=16, description="Concurrent requests.")
+    require_template: bool = Field(default=True, description="Refuse to start without the index template from sink-setup.")
 
     @field_validator("hosts", mode="before")
     @classmethod
@@ -99,16 +101,16 @@ class ElasticsearchSettings(SinkSettings, LoginSettings, TlsSettings):
     def _addresses(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
         for host in hosts:
             if not _ADDRESS.fullmatch(host):
-                raise ValueError("give addresses as http(s)://host:port, without user or password")
+                raise ValueError("give URLs as http(s)://host:port, without user or password")
         return hosts
 
     @model_validator(mode="after")
     def _one_way_in(self) -> Self:
         given = {name for name in ("password", "api_key", "bearer_token") if self._is_given(name)}
         if len(given) > 1:
-            raise ValueError(f"give one way to sign in, not {' and '.join(sorted(given))}")
+            raise ValueError(f"give only one way to sign in, not {' and '.join(sorted(given))}")
         if ("password" in given) != (self.username is not None):
-            raise ValueError("username goes with password or password_file")
+            raise ValueError("username and password (or password_file) must be given together")
         return self
 
     def _is_given(self, name: str) -> bool:
@@ -170,7 +172,7 @@ class ElasticsearchSink(Sink):
         finally:
             client.close()
         if answer.status != HTTPStatus.OK:
-            raise ConfigError(f"the cluster answers {answer.status} to the index template: {excerpt(answer.body)}")
+            raise ConfigError(f"the cluster answered {answer.status} to the index template: {excerpt(answer.body)}")
         return f"index template {self._template_name} for {self._target.pattern()} installed"
 
     def write(self, parts: Sequence[Part]) -> Outcome:
@@ -263,21 +265,21 @@ class ElasticsearchSink(Sink):
         match answer.status:
             case HTTPStatus.NOT_FOUND if not answer.body.lstrip().startswith(b"{"):
                 raise ServerUnreachable(
-                    f"{asked} answers 404, and not as Elasticsearch or OpenSearch does; is a gateway in between?"
+                    f"{asked} answered 404, but not in the way of Elasticsearch or OpenSearch; is there a gateway in between?"
                 )
             case HTTPStatus.NOT_FOUND if self._settings.require_template:
                 raise ConfigError(
-                    f"there is no index template {self._template_name}: run `blobtide sink-setup NAME` with the name of this"
+                    f"missing index template {self._template_name}: run `blobtide sink-setup NAME` with the name of this"
                     " sink once, or set require_template: false if the mappings come from elsewhere"
                 )
             case HTTPStatus.FORBIDDEN:  # the right to write documents need not come with the right to look at templates
-                log.warning("may not look whether the index template is there", template=self._template_name)
+                log.warning("no permission to check whether the index template exists", template=self._template_name)
             case HTTPStatus.OK | HTTPStatus.NOT_FOUND:
                 pass
             case status if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS:
-                raise ServerUnreachable(f"{asked} answers {status}; the cluster is not ready")
+                raise ServerUnreachable(f"{asked} answered {status}; the cluster is not ready")
             case status:
-                raise ConfigError(f"{asked} answers {status}: is this Elasticsearch or OpenSearch?")
+                raise ConfigError(f"{asked} answered {status}: is this Elasticsearch or OpenSearch?")
 
 
 def _refuse_to_judge(delivered: Delivered) -> None:
@@ -285,8 +287,8 @@ def _refuse_to_judge(delivered: Delivered) -> None:
     if delivered.unclear and not (delivered.written or delivered.already_there or delivered.refused):
         first = delivered.unclear[0]
         raise Retry(
-            f"every document is refused, so it is taken for the cluster's fault: {first.reason}; dead_letter_limit: 1 would"
-            " make dead letters of them",
+            f"every document is refused, so the cluster is assumed to be at fault: {first.reason}; dead_letter_limit: 1 would"
+            " dead-letter them",
             kind=first.kind,
         )
 
@@ -296,9 +298,9 @@ def _ask(client: HttpClient, request: Request) -> Answer:
     try:
         answer = client.send(request)
     except Retry as error:
-        raise ServerUnreachable(f"{error}; is the cluster running, and are the sink's hosts right?") from error
+        raise ServerUnreachable(f"{error}; is the cluster running, and are the sink's hosts correct?") from error
     if answer.status == HTTPStatus.UNAUTHORIZED:
-        raise ConfigError("the cluster does not accept our sign-in; check username and password, api_key or bearer_token")
+        raise ConfigError("the cluster denies the sign-in; check username and password, api_key or bearer_token")
     return answer
 
 

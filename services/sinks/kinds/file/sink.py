@@ -5,6 +5,10 @@ under a final name. State is hidden in ``.blobtide`` beside them: rows that are 
 generation has been written, so that rows which come again, in whatever batches, add nothing. Rows are durable when a write
 returns, files follow by rows, bytes or time. See `services.sinks.local_state.shard_store` for the steps.
 
+In layout ``hive`` files are in folders named after the time of their rows, ``day=2026-05-01/hour=04``, so that query engines
+read only the folders a query needs. Rows that arrive late get a new file in their old folder. See
+`services.sinks.local_state.layout` for how rows are divided.
+
 Several workers may share a directory; each shard belongs to one of them at a time. The positions are kept per shard: a topic
 with another number of partitions needs a directory of its own.
 """
@@ -23,9 +27,12 @@ from pydantic import Field, field_validator, model_validator
 from libs.common.rows.files import Encoding, FileCompression, FileFormat
 from libs.common.rows.row_type import RowType
 from libs.common.rows.types.flows import FLOWS
+from libs.common.settings.base import listed
 from services.sinks.frame.contract import Outcome, Part, Sink
 from services.sinks.frame.kind import Promise
 from services.sinks.frame.settings import SinkSettings
+from services.sinks.kinds.file.layout import DEFAULT_PERIODS, LayoutChoice, checked_periods, chosen_layout
+from services.sinks.local_state.layout import ELSEWHERE, ByTime, FileLayout, Period
 from services.sinks.local_state.positions import Positions
 from services.sinks.local_state.shard_store import FileLimits, FileOutlet
 from services.sinks.local_state.shards import Shards, ShardsSpec
@@ -36,26 +43,55 @@ _LENGTHS: Final = (1, 11, 111, 1_111)  # alike but for their lengths: if names c
 class FileSettings(SinkSettings):
     """Options of the file sink."""
 
-    directory: Path = Field(description="Where the files go; made if missing. The hidden .blobtide in it is the sink's memory.")
+    directory: Path = Field(
+        description="Directory for the files, created if missing. Its hidden .blobtide holds the sink's state."
+    )
     format: FileFormat = Field(default=FileFormat.PARQUET, description="parquet, ndjson or csv (with a header line).")
     compression: FileCompression | None = Field(
         default=None, description="none, gzip, zstd, or snappy (Parquet only). Default: zstd for Parquet, none for text."
     )
-    formula_safe: bool = Field(default=False, description="CSV: defuse text that a spreadsheet would run as a formula.")
+    formula_safe: bool = Field(default=False, description="CSV: escape text that a spreadsheet would run as a formula.")
     template: str | None = Field(
         default=None,
-        description="Name of a file without its extension; {shard} and {sequence}. Default: flows-p{shard:03}-{sequence:08}, "
-        "with the row type for flows.",
+        description="File name without extension, with {shard} and {sequence}. Default: flows-p{shard:03}-{sequence:08}; for "
+        "other rows, the row type replaces flows.",
     )
-    rotate_rows: int = Field(default=1_000_000, ge=1, description="A file is complete at so many rows.")
-    rotate_bytes: int = Field(
-        default=134_217_728, ge=1, description="A file is complete at so many bytes of waiting rows, uncompressed."
+    layout: LayoutChoice = Field(
+        default=LayoutChoice.FLAT,
+        description="flat: all files in the directory itself. hive: in folders named after the time of their rows, such as "
+        "day=2026-05-01/hour=04 (UTC), so that query engines can skip folders.",
     )
-    rotate_seconds: float = Field(default=60.0, gt=0, description="A file is complete so long after its first row came.")
-    flush_on_close: bool = Field(default=True, description="Complete the files at a stop; else rows wait for the next start.")
+    partition_by: tuple[Period, ...] = Field(
+        default=DEFAULT_PERIODS, description="Layout hive: divide files by day, or by day and hour."
+    )
+    max_partitions: int = Field(
+        default=1_000,
+        ge=1,
+        le=5_000,
+        description="Layout hive: maximum number of folders that one rotation writes to. If its rows need more, those of the "
+        f"smallest folders go to {ELSEWHERE}.",
+    )
+    rotate_rows: int = Field(default=1_000_000, ge=1, description="Maximum rows of a file.")
+    rotate_bytes: int = Field(default=134_217_728, ge=1, description="Maximum bytes of a file's rows, uncompressed.")
+    rotate_seconds: float = Field(
+        default=60.0, gt=0, description="Maximum age of a file in seconds, counted from its first row."
+    )
+    flush_on_close: bool = Field(
+        default=True, description="Complete the files when stopping; otherwise rows wait for the next start."
+    )
     remember_days: int = Field(
-        default=400, ge=1, description="A blob that nothing came from for so long is forgotten: replayed, it is written again."
+        default=400, ge=1, description="Days without rows after which a blob is forgotten; a replay then writes it again."
     )
+
+    @field_validator("partition_by", mode="before")
+    @classmethod
+    def _periods_listed(cls, periods: object) -> object:
+        return listed(periods)
+
+    @field_validator("partition_by")
+    @classmethod
+    def _periods(cls, periods: tuple[Period, ...]) -> tuple[Period, ...]:
+        return checked_periods(periods)
 
     @field_validator("template")
     @classmethod
@@ -66,20 +102,20 @@ class FileSettings(SinkSettings):
             fields = {field for _, field, _, _ in string.Formatter().parse(template) if field is not None}
             name = template.format(shard=1, sequence=1)
         except (ValueError, KeyError, IndexError, AttributeError) as error:
-            raise ValueError("only {shard} and {sequence} can stand in a file name, for example {shard:03}") from error
+            raise ValueError("only {shard} and {sequence} are allowed in a file name, for example {shard:03}") from error
         if fields != {"shard", "sequence"}:
             raise ValueError("a file name needs {shard} and {sequence}, or files would overwrite each other")
         places = [(shard, sequence) for shard in _LENGTHS for sequence in _LENGTHS]
         if len({template.format(shard=shard, sequence=sequence) for shard, sequence in places}) < len(places):
-            raise ValueError("names would be mixed up: put something between {shard} and {sequence}, or fix their widths")
+            raise ValueError("names would be ambiguous: separate {shard} and {sequence}, or fix their widths")
         if "/" in name or "\0" in name or name.startswith("."):
-            raise ValueError("a file name has no / and does not begin with a dot")
+            raise ValueError("a file name must not contain / or begin with a dot")
         return template
 
     @model_validator(mode="after")
     def _snappy_is_for_parquet(self) -> Self:
         if self.compression is FileCompression.SNAPPY and self.format is not FileFormat.PARQUET:
-            raise ValueError("compression: snappy is for Parquet; text files take none, gzip or zstd")
+            raise ValueError("compression: snappy is for Parquet only; for text files use none, gzip or zstd")
         return self
 
     @property
@@ -93,6 +129,11 @@ class FileSettings(SinkSettings):
         shape = self.shape(row_type)
         chosen = shape.columns if self.columns is not None else None
         return Encoding(self.format, self.compression or usual, chosen, self.formula_safe, self.rename)
+
+    def file_layout(self, row_type: RowType) -> FileLayout:
+        """Return how rows are divided into files. Raises `ConfigError`."""
+        by_time = ByTime(row_type.time, self.partition_by, self.max_partitions)
+        return chosen_layout(self.layout, by_time, self.shape(row_type).names)
 
     def limits(self) -> FileLimits:
         """Return when a file is complete."""
@@ -109,7 +150,15 @@ class FileSink(Sink):
         encoding = settings.encoding(row_type)
         template = settings.template or f"{row_type.name}-p{{shard:03}}-{{sequence:08}}"
         schema = settings.rows_schema(row_type)
-        outlet = FileOutlet(settings.directory, schema, template, encoding.extension, encoding.write, settings.limits())
+        outlet = FileOutlet(
+            settings.directory,
+            schema,
+            template,
+            encoding.extension,
+            encoding.write,
+            settings.limits(),
+            settings.file_layout(row_type),
+        )
         # Positions of other rows would be taken for those of flows.
         kind = "file" if row_type is FLOWS else f"file of {row_type.name}"
         self._shards = Shards(ShardsSpec(kind, outlet, self._prepare, settings.flush_on_close), clock)

@@ -95,18 +95,18 @@ class RedisSettings(SinkSettings, LoginSettings, TlsSettings):
     """sinks.redis."""
 
     batch: DocumentBatchSettings = DocumentBatchSettings()
-    url: str = Field(default="redis://127.0.0.1:6379/0", description="redis(s)://host[:port][/database]; rediss is TLS.")
-    cluster: bool = Field(default=False, description="The server is a Redis Cluster; it has database 0 only.")
-    timeout_seconds: float = Field(default=10.0, gt=0, le=50, description="Longest wait for an answer.")
-    mode: Mode = Field(default=Mode.STREAMS, description="streams: entries of a stream a shard. keys: one key a row.")
-    format: RowFormat = Field(default=RowFormat.JSON, description="Form of a row: json, ecs (flows) or otel.")
+    url: str = Field(default="redis://127.0.0.1:6379/0", description="redis(s)://host[:port][/database]; rediss uses TLS.")
+    cluster: bool = Field(default=False, description="Whether the server is a Redis Cluster, which only has database 0.")
+    timeout_seconds: float = Field(default=10.0, gt=0, le=50, description="Maximum seconds to wait for a response.")
+    mode: Mode = Field(default=Mode.STREAMS, description="streams: one stream per shard. keys: one key per row.")
+    format: RowFormat = Field(default=RowFormat.JSON, description="Format of a row: json, ecs (flows only) or otel.")
     prefix: Prefix | None = Field(
-        default=None, description="What names of keys begin with. Default: blobtide:flows, with the row type for flows."
+        default=None, description="Prefix of key names. Default: blobtide:flows; for other rows, the row type replaces flows."
     )
-    ttl_seconds: int = Field(default=604_800, ge=0, description="How long rows are kept; 0: for ever.")
-    max_entries: int = Field(default=0, ge=0, description="streams: about so many entries are kept a shard; 0: all.")
+    ttl_seconds: int = Field(default=604_800, ge=0, description="Seconds for which rows are kept; 0: for ever.")
+    max_entries: int = Field(default=0, ge=0, description="streams: approximate maximum of entries per shard; 0: no limit.")
     remember_days: int = Field(
-        default=30, ge=1, le=3_650, description="streams: a blob that nothing came from for so long is forgotten."
+        default=30, ge=1, le=3_650, description="streams: days without rows after which a blob is forgotten."
     )
 
     @field_validator("url")
@@ -114,19 +114,19 @@ class RedisSettings(SinkSettings, LoginSettings, TlsSettings):
     def _address(cls, url: str) -> str:
         parts = urlsplit(url)
         if parts.scheme not in {"redis", "rediss"} or not parts.hostname or parts.query or parts.fragment:
-            raise ValueError("give redis://host:port/database, or rediss:// for TLS")
+            raise ValueError("use redis://host:port/database, or rediss:// for TLS")
         try:
             _ = parts.port
         except ValueError:  # whose text may quote a password that stands there
-            raise ValueError("the port is a number, at most 65535") from None
+            raise ValueError("the port must be a number up to 65535") from None
         if "@" in parts.netloc:
-            raise ValueError("give user and password as username and password (or password_file), not in the address")
+            raise ValueError("give user and password as username and password (or password_file), not in the URL")
         return url
 
     @model_validator(mode="after")
     def _cluster_has_one_database(self) -> Self:
         if self.cluster and urlsplit(self.url).path.strip("/") not in {"", "0"}:
-            raise ValueError("a cluster has database 0 only")
+            raise ValueError("a cluster only has database 0")
         return self
 
 
@@ -158,7 +158,7 @@ class RedisSink(Sink):
             failure = _translated(error)
             if isinstance(failure, Retry):
                 raise ServerUnreachable(
-                    f"{self._settings.url}: {failure}; is Redis running, and is the sink's url right?"
+                    f"{self._settings.url}: {failure}; is Redis running, and is the sink's url correct?"
                 ) from error
             raise failure from error
         self._client = client
@@ -277,7 +277,7 @@ def _warn_of_forgetting(client: Any) -> None:
     except ResponseError:
         return
     if not persistence.get("aof_enabled"):
-        log.warning("redis keeps no append-only file: what it has acknowledged is lost when it crashes; set appendonly yes")
+        log.warning("redis has no append-only file: a crash loses acknowledged data; set appendonly yes")
     if memory.get("maxmemory_policy", "noeviction") != "noeviction":
         log.warning("redis may evict flows and positions when memory is short; set maxmemory-policy noeviction")
 
@@ -286,9 +286,9 @@ def _translated(error: Exception) -> BlobtideError:
     """Say whether it is the world's fault (Retry) or the operator's; anything else is a bug and is raised as it is."""
     text = str(error).rpartition(_OF_PIPELINE)[2]
     if isinstance(error, _REFUSED) or isinstance(error.__cause__, _REFUSED):  # a cluster's client hides it
-        return ConfigError(f"redis does not accept our sign-in or our right to write: {type(error).__name__}")
+        return ConfigError(f"redis denies the sign-in or the right to write: {type(error).__name__}")
     if isinstance(error, _PASSING) or text.startswith(_PASSING_WORDS):
         return Retry(f"redis: {type(error).__name__}: {excerpt(text, 200)}")
     if text.startswith("WRONGTYPE"):
-        return ConfigError("a key under the sink's prefix is of another type: give the sink a prefix of its own")
+        return ConfigError("a key with the sink's prefix has another type: give the sink its own prefix")
     raise error

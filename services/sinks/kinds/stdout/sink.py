@@ -1,8 +1,8 @@
-"""The ``stdout`` sink: one line a row on standard output. Promise: at least once. Stable.
+"""The ``stdout`` sink: one line per row on standard output. Promise: at least once. Stable.
 
-A line that was printed cannot be taken back, so after a failure rows may be printed again; ``json`` and ``csv`` carry the
-identity of the row by which a reader can tell. A reader that goes away ends the process
-quietly. Lines are made column by column.
+A printed line cannot be taken back, so rows may be printed again after a failure; ``json`` and ``csv`` include the identity of
+the row, by which a reader can recognise duplicates. If the reader closes the pipe, the process ends quietly. Lines are built
+column by column.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class LineFormat(StrEnum):
 class StdoutSettings(SinkSettings):
     """Options of the stdout sink."""
 
-    format: LineFormat = Field(default=LineFormat.TEXT, description="text (for people), json (one object a line) or csv.")
-    formula_safe: bool = Field(default=False, description="csv: defuse text that a spreadsheet would run as a formula.")
+    format: LineFormat = Field(default=LineFormat.TEXT, description="text (for people), json (one object per line) or csv.")
+    formula_safe: bool = Field(default=False, description="csv: escape text that a spreadsheet would run as a formula.")
 
 
 class StdoutSink(Sink):

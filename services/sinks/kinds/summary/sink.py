@@ -1,12 +1,12 @@
 """The ``summary`` sink: traffic per socket and minute. Promise: effectively once. Stable.
 
 It prints a growing table of the sockets with the most bytes, and writes the sums of closed minutes to files, each row once.
-What a socket is, what is folded and what a session is stands in `services.sinks.kinds.summary.fold`; when minutes close and
-what becomes of late flows in `services.sinks.kinds.summary.state`. Files work as those of the ``file`` sink do, and the sums,
-the sessions and the positions of the blobs move in one transaction, so a replay counts nothing twice. When nothing comes for
-the lateness, all open minutes close.
+`services.sinks.kinds.summary.fold` defines sockets, folding and sessions; `services.sinks.kinds.summary.state` defines when
+minutes close and what happens to late flows. Files work like those of the ``file`` sink. Sums, sessions and the positions of
+blobs are committed in one transaction, so a replay counts nothing twice. If nothing arrives for `lateness_seconds`, all open
+minutes close.
 
-Sums are kept per Kafka partition. Add up the rows of one (minute, socket), of whatever kind and file, to get its total.
+Sums are kept per Kafka partition. To get the total of a (minute, socket), add up its rows of any kind in all files.
 """
 
 from __future__ import annotations
@@ -49,19 +49,35 @@ _TOP_PER_SHARD: Final = 10
 class SummarySettings(SinkSettings):
     """Options of the summary sink."""
 
-    directory: Path = Field(description="Where the files go; made if missing. The hidden .blobtide in it is the sink's memory.")
+    directory: Path = Field(
+        description="Directory for the files, created if missing. Its hidden .blobtide holds the sink's state."
+    )
     format: FileFormat = Field(default=FileFormat.NDJSON, description="ndjson, csv or parquet.")
-    lateness_seconds: float = Field(default=300.0, ge=0, description="A minute is closed so long after its end, by event time.")
-    udp_timeout_seconds: float = Field(default=120.0, gt=0, description="Silence that ends a session without TCP.")
-    forget_minutes: float = Field(default=60.0, gt=0, description="A socket without flows for so long leaves the table.")
-    max_sockets: int = Field(default=100_000, ge=1, description="Sockets remembered a partition; the most silent leave first.")
-    max_open_rows: int = Field(default=200_000, ge=1, description="Open sums a partition; at more all minutes close early.")
-    print_seconds: float = Field(default=10.0, ge=0, description="Time between two tables on standard output; 0: none.")
-    top: int = Field(default=20, ge=1, le=1_000, description="Lines of the table.")
-    rotate_seconds: float = Field(default=60.0, gt=0, description="A file is complete so long after its first row came.")
-    flush_on_close: bool = Field(default=True, description="Complete the files at a stop; else rows wait for the next start.")
+    lateness_seconds: float = Field(
+        default=300.0, ge=0, description="Seconds after its end, in event time, at which a minute is closed."
+    )
+    udp_timeout_seconds: float = Field(
+        default=120.0, gt=0, description="Seconds of silence after which a session without TCP ends."
+    )
+    forget_minutes: float = Field(
+        default=60.0, gt=0, description="Minutes without flows after which a socket leaves the table."
+    )
+    max_sockets: int = Field(
+        default=100_000, ge=1, description="Maximum sockets per partition; the longest silent leave first."
+    )
+    max_open_rows: int = Field(
+        default=200_000, ge=1, description="Maximum open sums per partition; beyond it, all minutes close early."
+    )
+    print_seconds: float = Field(default=10.0, ge=0, description="Seconds between tables on standard output; 0: none.")
+    top: int = Field(default=20, ge=1, le=1_000, description="Number of lines in the table.")
+    rotate_seconds: float = Field(
+        default=60.0, gt=0, description="Maximum age of a file in seconds, counted from its first row."
+    )
+    flush_on_close: bool = Field(
+        default=True, description="Complete the files when stopping; otherwise rows wait for the next start."
+    )
     remember_days: int = Field(
-        default=400, ge=1, description="A blob that nothing came from for so long is forgotten: replayed, it counts again."
+        default=400, ge=1, description="Days without rows after which a blob is forgotten; a replay then counts it again."
     )
 
     @model_validator(mode="after")
@@ -73,7 +89,7 @@ class SummarySettings(SinkSettings):
     @model_validator(mode="after")
     def _sums_are_of_whole_flows(self) -> Self:
         if given := [name for name in ("columns", "rename", "sample") if name in self.model_fields_set]:
-            raise ValueError(f"{given[0]} has no meaning for sums; the summary takes where")
+            raise ValueError(f"{given[0]} has no effect on sums; the summary supports where")
         return self
 
     @property
