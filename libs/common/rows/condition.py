@@ -45,6 +45,15 @@ _SET: Final = (
     "SET max_expression_depth = 400",
     "SET lock_configuration = true",
 )
+_SMALL: Final = ("BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "UTINYINT", "USMALLINT", "UINTEGER")
+_NEVER_FAILING: Final = frozenset(
+    {(given, wanted) for given in (*_SMALL, "BIGINT") for wanted in ("BIGINT", "HUGEINT", "DOUBLE")}
+    | {(given, "DOUBLE") for given in ("UBIGINT", "HUGEINT", "DECIMAL", "FLOAT")}
+    | {("TINYINT", "SMALLINT"), ("TINYINT", "INTEGER"), ("SMALLINT", "INTEGER"), ("UBIGINT", "HUGEINT")}
+)
+"""Pairs of types where the second holds whatever is of the first."""
+_MICROSECONDS: Final[Mapping[str, int]] = {"s": 1_000_000, "ms": 1_000}
+_LAST_MICROSECOND: Final = (1 << 63) - 2  # the one after it stands for infinity
 _AGAIN_SECONDS: Final = 0.1
 _SHOWN: Final = 60  # characters of a condition in a message
 
@@ -75,7 +84,8 @@ class Condition:
             root = _tree(engine, text, columns)
             written = syntax.write(root, columns, Failing.IS_NULL)
             strict = syntax.write(root, columns, Failing.RAISES)
-            _check(engine, written, strict.sql, row_type.schema)
+            if _check(engine, written, strict.sql, row_type.schema):
+                written = syntax.write(root, columns, Failing.IS_NULL_IN_CASTS)
             return cls(text, written, engine, row_type.position.offset)
         except BadCondition as reason:
             has = f"; {row_type.name} has {', '.join(columns)}" if str(reason).startswith("unknown column") else ""
@@ -90,11 +100,11 @@ class Condition:
         """Return by row whether the condition holds; never null: what is unknown does not hold.
 
         Raises:
-            ConfigError: if it needs more time or memory than it may have.
+            ConfigError: if it needs more time or memory than it may have, or a text is not UTF-8.
         """
         if not rows.num_rows:
             return pa.array([], pa.bool_())
-        seen = {name: rows.column(name) for name in self._written.read} | dict(_subnet_results(self._written, rows))
+        seen = {name: _readable(rows.column(name)) for name in self._written.read} | dict(_subnet_results(self._written, rows))
         table = pa.table(seen or {self._always: rows.column(self._always)})
         with self._bounded(rows.num_rows):
             found = self._engine.from_arrow(table).project(self._written.sql).to_arrow_table()
@@ -113,6 +123,8 @@ class Condition:
             raise ConfigError(f"condition {_short(self.text)}: it took longer than {SECONDS:.0f} s for {rows} rows") from error
         except duckdb.OutOfMemoryException as error:
             raise ConfigError(f"condition {_short(self.text)}: it needs more than {MEMORY} for {rows} rows") from error
+        except duckdb.Error as error:
+            raise ConfigError(f"condition {_short(self.text)}: {visible_line(_first_line(str(error)))}") from error
         finally:
             done.set()
             watch.join()
@@ -145,14 +157,20 @@ def _tree(engine: Any, text: str, columns: Container[str]) -> syntax.Node:
 
 def _described(engine: Any, function: str, query: str) -> Any:
     """Return what `function` of the engine tells about a query, without running it."""
-    return json.loads(engine.execute(f"SELECT {function}(?)", [query]).fetchall()[0][0])
+    answer: str = engine.execute(f"SELECT {function}(?)", [query]).fetchall()[0][0]
+    try:
+        return json.loads(answer)
+    except ValueError:  # there is no JSON for a number that is infinite
+        raise BadCondition("it has a number that is too large") from None
 
 
-def _check(engine: Any, written: Written, strict: str, schema: pa.Schema) -> None:
+def _check(engine: Any, written: Written, strict: str, schema: pa.Schema) -> bool:
     """Let the engine bind the condition, and run its strict form for a row of nulls, where only wrong constants can fail.
 
+    Return whether the engine casts values by itself in ways that fail for some.
+
     Raises:
-        Refused: if types do not fit.
+        BadCondition: if types do not fit.
     """
     import duckdb
 
@@ -163,40 +181,45 @@ def _check(engine: Any, written: Written, strict: str, schema: pa.Schema) -> Non
     query, strict_query = (f"SELECT {sql} FROM rows" for sql in (written.sql, strict))  # noqa: S608 - of condition_syntax
     try:
         engine.from_arrow(nulls).create("rows")
-        _check_types(_described(engine, "json_serialize_plan", query))
+        fails = _check_types(_described(engine, "json_serialize_plan", query))
         engine.execute(strict_query).fetchall()
     except duckdb.Error as error:
         raise BadCondition(_first_line(str(error))) from error
     finally:
         engine.execute("DROP TABLE IF EXISTS rows")
+    return fails
 
 
-def _check_types(answer: Mapping[str, Any]) -> None:
+def _check_types(answer: Mapping[str, Any]) -> bool:
+    """Refuse what is no condition; return whether it has casts of the engine's own that may fail."""
     if answer["error"]:
         raise BadCondition(_first_line(answer["error_message"]))
     root = answer["plans"][0]["expressions"][0]
     if _type_of(root) != "BOOLEAN":
         raise BadCondition(f"it is not true or false but a value of type {_type_of(root)}; compare it with something")
-    _check_casts(root)
+    casts = list(_casts(root))
+    for cast in casts:
+        _check_cast(cast)
+    return any(_may_fail(cast) for cast in casts)
 
 
-def _check_casts(node: Any) -> None:
-    """Refuse the casts that the engine adds by itself where they would hide a mistake."""
+def _casts(node: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield the casts of what is no constant, as far as they raise where they fail."""
     if isinstance(node, list):
         for each in node:
-            _check_casts(each)
+            yield from _casts(each)
     if not isinstance(node, dict):
         return
-    if node.get("type") == "OPERATOR_CAST" and not node["function_data"]["try_cast"]:
-        _check_cast(node)
+    is_cast = node.get("type") == "OPERATOR_CAST" and not node["function_data"]["try_cast"]
+    if is_cast and node["children"][0]["expression_class"] != "BOUND_CONSTANT":
+        yield node
     for part in node.values():
-        _check_casts(part)
+        yield from _casts(part)
 
 
 def _check_cast(node: Mapping[str, Any]) -> None:
+    """Refuse a cast that the engine adds by itself where it would hide a mistake."""
     value, wanted = node["children"][0], _type_of(node)
-    if value["expression_class"] == "BOUND_CONSTANT":
-        return
     given = _type_of(value)
     if given == "VARCHAR" != wanted:
         raise BadCondition(
@@ -204,6 +227,11 @@ def _check_cast(node: Mapping[str, Any]) -> None:
         )
     if wanted == "BOOLEAN" != given:
         raise BadCondition(f"{_named(value)} is not true or false but of type {given}; compare it with something")
+
+
+def _may_fail(node: Mapping[str, Any]) -> bool:
+    given, wanted = _type_of(node["children"][0]), _type_of(node)
+    return wanted not in (given, "VARCHAR") and (given, wanted) not in _NEVER_FAILING
 
 
 def _named(value: Mapping[str, Any]) -> str:
@@ -223,6 +251,18 @@ def _first_line(message: str) -> str:
     """Return what the engine says without its class of error, its picture of the place and its candidates."""
     line = message.strip().split("\n", maxsplit=1)[0]
     return line.partition("Error: ")[2] or line
+
+
+def _readable(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column with null for times that the engine cannot take: it counts microseconds, in 64 bits."""
+    a_unit = _MICROSECONDS.get(column.type.unit) if pa.types.is_timestamp(column.type) else None
+    if a_unit is None:
+        return column
+    counts, last = column.cast(pa.int64()), _LAST_MICROSECOND // a_unit
+    ends = pc.min_max(counts)
+    if -last <= (ends["min"].as_py() or 0) and (ends["max"].as_py() or 0) <= last:
+        return column
+    return pc.if_else(pc.and_(pc.greater_equal(counts, -last), pc.less_equal(counts, last)), column, None)
 
 
 def _subnet_results(written: Written, rows: pa.Table) -> Iterator[tuple[str, pa.Array]]:

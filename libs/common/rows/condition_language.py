@@ -69,6 +69,9 @@ FUNCTIONS: Final[Mapping[str, Failure]] = MappingProxyType(
     | dict.fromkeys(TIME_PART_FUNCTIONS | INTERVAL_FUNCTIONS, Failure.POSSIBLE)
 )
 
+SEEING_NULLS: Final = ANY_FUNCTIONS | {"concat"}
+"""Functions that may have a value where an argument is null; all others are null there."""
+
 CALLED: Final[Mapping[str, str]] = MappingProxyType({"position": "strpos"})
 """Functions with a syntax of their own (``position('a' in rule)``), and the same with a plain one."""
 

@@ -21,9 +21,10 @@ from libs.common.rows.subnets import Networks
 from libs.common.suggestions import did_you_mean
 
 LONGEST: Final = 65_536  # characters: some thousand networks
-MOST_OPERATIONS: Final = 500  # bounds the time per row
+MOST_OPERATIONS: Final = 1_000  # with their operands; bounds the time per row
 MOST_PATTERNS: Final = 20  # each may hold some MB of automaton, beside the engine's memory
 DEEPEST: Final = 64
+DEEPEST_GUARDS: Final = 4  # each may double the time for a row
 
 IN_SUBNET: Final = "in_subnet"
 
@@ -35,9 +36,10 @@ class BadCondition(Exception):
 
 
 class Failing(Enum):
-    """What becomes of a row for which a value cannot be computed."""
+    """What becomes of a value that cannot be computed for a row."""
 
     IS_NULL = "is null"
+    IS_NULL_IN_CASTS = "is null, also where the engine casts by itself, as when it compares a date with a time"
     RAISES = "raises"
 
 
@@ -65,6 +67,25 @@ class Written:
     columns: list[str] = field(default_factory=list)
     read: list[str] = field(default_factory=list)
     subnets: list[SubnetTest] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sql:
+    """A part of a condition as SQL.
+
+    The engine's TRY makes null what cannot be computed, and computes it once more to find out for which rows: of such parts
+    within one another, the innermost would be computed twice for each that is around it. So they are few: what is null anyway
+    where an operand is leaves its operands as they are, for whatever is around it to guard.
+
+    Attributes:
+        text: one expression.
+        fails: whether it may fail for some rows.
+        guards: how many TRY are within one another.
+    """
+
+    text: str
+    fails: bool = False
+    guards: int = 0
 
 
 _TOKEN: Final = re.compile(
@@ -117,6 +138,9 @@ def _brackets(still_open: str, bracket: str) -> str:
     return still_open[:-1]
 
 
+_TOO_MANY_GUARDS: Final = (
+    f"values that may not be computable stand within one another through more than {DEEPEST_GUARDS} coalesce, case and the like"
+)
 _TOO_DEEP: Final = f"it is nested too deeply; at most {DEEPEST} levels are allowed"
 
 
@@ -154,10 +178,10 @@ def write(root: Node, columns: Mapping[str, pa.DataType], failing: Failing) -> W
     """Write the condition with the tree `root` as SQL over `columns`.
 
     Raises:
-        Refused: for anything that is no part of the language of conditions.
+        BadCondition: for anything that is no part of the language of conditions.
     """
     writer = _Writer({name.lower(): (name, kind) for name, kind in columns.items()}, failing)
-    writer.written.sql = writer.expression(root)
+    writer.written.sql = writer.safe(root)
     return writer.written
 
 
@@ -171,9 +195,9 @@ class _Writer:
         self._depth = 0
         self._operations = 0
         self._patterns = 0
-        self._writers: Mapping[str, Callable[[Node], str]] = {
-            "CONSTANT": _constant,
-            "COLUMN_REF": self._column,
+        self._writers: Mapping[str, Callable[[Node], _Sql]] = {
+            "CONSTANT": lambda node: _Sql(_constant(node)),
+            "COLUMN_REF": lambda node: _Sql(self._column(node)),
             "COMPARISON": self._comparison,
             "CONJUNCTION": self._conjunction,
             "OPERATOR": self._operator,
@@ -183,14 +207,18 @@ class _Writer:
             "CAST": self._cast,
         }
 
-    def expression(self, node: Node) -> str:
+    def safe(self, node: Node) -> str:
+        """Write an expression that never fails, where its being null makes a difference."""
+        return self._guarded(self._expression(node)).text
+
+    def _expression(self, node: Node) -> _Sql:
         """Write any expression."""
         write = self._writers.get(node["class"])
         if write is None:
             raise BadCondition(language.refusal(node["class"]))
         if node["alias"]:
             raise BadCondition(f"nothing can be named in a condition: leave out AS {node['alias']}")
-        self._count(node)
+        self._count()
         self._depth += 1
         if self._depth > DEEPEST:
             raise BadCondition(_TOO_DEEP)
@@ -198,13 +226,36 @@ class _Writer:
         self._depth -= 1
         return written
 
-    def _count(self, node: Node) -> None:
-        self._operations += node["class"] not in ("CONSTANT", "COLUMN_REF")
+    def _guarded(self, sql: _Sql) -> _Sql:
+        if not sql.fails or self._failing is Failing.RAISES:
+            return sql
+        if sql.guards == DEEPEST_GUARDS:
+            raise BadCondition(_TOO_MANY_GUARDS)
+        return _Sql(f"TRY({sql.text})", guards=sql.guards + 1)
+
+    def _strict(self, form: str, nodes: Iterable[Node], failure: Failure) -> _Sql:
+        """Write what is null where one of its operands is, with the operands at the {} of `form`."""
+        parts = [self._expression(node) for node in nodes]
+        return self._combined(form.format(*(part.text for part in parts)), parts, failure)
+
+    def _seeing(self, form: str, nodes: Iterable[Node], failure: Failure) -> _Sql:
+        """Write what may have a value where an operand is null, with the operands at the {} of `form`."""
+        parts = [self._guarded(self._expression(node)) for node in nodes]
+        return self._combined(form.format(*(part.text for part in parts)), parts, failure)
+
+    def _combined(self, text: str, parts: Sequence[_Sql], failure: Failure) -> _Sql:
+        fails = failure is Failure.POSSIBLE or any(part.fails for part in parts)
+        return _Sql(text, fails, max((part.guards for part in parts), default=0))
+
+    @property
+    def _casting(self) -> Failure:
+        """Whether values of different types may fail to become one type."""
+        return Failure.POSSIBLE if self._failing is Failing.IS_NULL_IN_CASTS else Failure.NEVER
+
+    def _count(self) -> None:
+        self._operations += 1
         if self._operations > MOST_OPERATIONS:
             raise BadCondition(f"it has too many operations; at most {MOST_OPERATIONS} are allowed")
-
-    def _listed(self, nodes: Iterable[Node], separator: str = ", ") -> str:
-        return separator.join(map(self.expression, nodes))
 
     def _column(self, node: Node) -> str:
         name, kind = self._named(node)
@@ -225,72 +276,74 @@ class _Writer:
         _note(name, self.written.columns)
         return name, kind
 
-    def _comparison(self, node: Node) -> str:
+    def _comparison(self, node: Node) -> _Sql:
         operator = language.COMPARISONS.get(node["type"])
         if operator is None:
             raise BadCondition(language.refusal(node["type"]))
-        return f"({self.expression(node['left'])} {operator} {self.expression(node['right'])})"
+        # With its operands guarded, the engine does not make big * 4 = 0 a big = 0, which has a value where big * 4 has none.
+        return self._seeing(f"({{}} {operator} {{}})", (node["left"], node["right"]), self._casting)
 
-    def _conjunction(self, node: Node) -> str:
-        return f"({self._listed(node['children'], ' AND ' if node['type'] == 'CONJUNCTION_AND' else ' OR ')})"
+    def _conjunction(self, node: Node) -> _Sql:
+        operator = " AND " if node["type"] == "CONJUNCTION_AND" else " OR "
+        return self._seeing(f"({_places(node['children'], operator)})", node["children"], Failure.NEVER)
 
-    def _operator(self, node: Node) -> str:
-        first, *others = node["children"]
+    def _operator(self, node: Node) -> _Sql:
+        operands: Sequence[Node] = node["children"]
         match node["type"]:
+            case "OPERATOR_COALESCE" if not operands:
+                raise BadCondition("coalesce() needs at least one value")
             case "OPERATOR_NOT":
-                return f"(NOT {self.expression(first)})"
+                return self._strict("(NOT {})", operands, Failure.NEVER)
             case "OPERATOR_IS_NULL":
-                return f"({self.expression(first)} IS NULL)"
+                return self._seeing("({} IS NULL)", operands, Failure.NEVER)
             case "OPERATOR_IS_NOT_NULL":
-                return f"({self.expression(first)} IS NOT NULL)"
-            case "COMPARE_IN" if others:
-                return f"({self.expression(first)} IN ({self._listed(others)}))"
+                return self._seeing("({} IS NOT NULL)", operands, Failure.NEVER)
+            case "COMPARE_IN" if len(operands) > 1:
+                self._operations -= sum(each["class"] == "CONSTANT" for each in operands[1:])
+                return self._seeing(f"({{}} IN ({_places(operands[1:])}))", operands, self._casting)
             case "OPERATOR_COALESCE":
-                return f"coalesce({self._listed(node['children'])})"
+                return self._seeing(f"coalesce({_places(operands)})", operands, self._casting)
             case "OPERATOR_TRY":
-                return self.expression(first)  # what cannot be computed is null anyhow
+                return self._expression(operands[0])  # what cannot be computed is null anyhow
             case other:
                 raise BadCondition(language.refusal(other.removeprefix("OPERATOR_").removeprefix("COMPARE_")))
 
-    def _between(self, node: Node) -> str:
-        value, lower, upper = (self.expression(node[part]) for part in ("input", "lower", "upper"))
-        return f"({value} BETWEEN {lower} AND {upper})"
+    def _between(self, node: Node) -> _Sql:
+        return self._seeing("({} BETWEEN {} AND {})", (node["input"], node["lower"], node["upper"]), self._casting)
 
-    def _case(self, node: Node) -> str:
-        branches = [
-            f"WHEN {self.expression(c['when_expr'])} THEN {self.expression(c['then_expr'])}" for c in node["case_checks"]
-        ]
-        return f"(CASE {' '.join(branches)} ELSE {self.expression(node['else_expr'])} END)"
+    def _case(self, node: Node) -> _Sql:
+        checks = node["case_checks"]
+        parts = [part for check in checks for part in (check["when_expr"], check["then_expr"])]
+        form = f"(CASE {' '.join(['WHEN {} THEN {}'] * len(checks))} ELSE {{}} END)"
+        return self._seeing(form, (*parts, node["else_expr"]), self._casting)
 
-    def _cast(self, node: Node) -> str:
+    def _cast(self, node: Node) -> _Sql:
         kind = node["type_expr"]
         name = language.TYPES.get(kind.get("type_name", "").upper())
         if name is None or kind["children"]:
             raise BadCondition(f"cannot cast to {kind.get('type_name', 'this type')}; there are {', '.join(language.TYPES)}")
-        cast = "TRY_CAST" if self._failing is Failing.IS_NULL else "CAST"
-        return f"{cast}({self.expression(node['child'])} AS {name})"
+        cast = "CAST" if self._failing is Failing.RAISES else "TRY_CAST"
+        return self._strict(f"{cast}({{}} AS {name})", [node["child"]], Failure.NEVER)
 
-    def _function(self, node: Node) -> str:
+    def _function(self, node: Node) -> _Sql:
         name = node["function_name"].lower()
         arguments = _arguments(node)
         if name == IN_SUBNET:
-            return self._in_subnet(arguments)
+            return _Sql(self._in_subnet(arguments))
         if not any(name in known for known in (language.FUNCTIONS, language.OPERATORS, language.ESCAPES)):
             raise BadCondition(f"{language.function_refusal(name)}{did_you_mean(name, (*language.FUNCTIONS, IN_SUBNET))}")
         self._check_constants(name, arguments)
-        return self._call(name, [self.expression(argument) for argument in arguments])
+        return self._call(name, arguments)
 
-    def _call(self, name: str, written: Sequence[str]) -> str:
+    def _call(self, name: str, arguments: Sequence[Node]) -> _Sql:
         if name in language.ESCAPES:
-            return self._guarded(f"({written[0]} {language.ESCAPES[name]} {written[1]} ESCAPE {written[2]})", Failure.POSSIBLE)
+            return self._strict(f"({{}} {language.ESCAPES[name]} {{}} ESCAPE {{}})", arguments, Failure.POSSIBLE)
         if name in language.OPERATORS:
-            sql = f" {name} ".join(written) if len(written) > 1 else f"{name} {written[0]}"
-            return self._guarded(f"({sql})", language.OPERATORS[name])
-        called = language.CALLED.get(name, name)
-        return self._guarded(f"{called}({', '.join(written)})", language.FUNCTIONS[name])
-
-    def _guarded(self, sql: str, failure: Failure) -> str:
-        return f"TRY({sql})" if failure is Failure.POSSIBLE and self._failing is Failing.IS_NULL else sql
+            form = _places(arguments, f" {name} ") if len(arguments) > 1 else f"{name} {{}}"
+            return self._strict(f"({form})", arguments, language.OPERATORS[name])
+        failure = Failure.POSSIBLE if language.FUNCTIONS[name] is Failure.POSSIBLE else self._casting
+        write = self._seeing if name in language.SEEING_NULLS else self._strict
+        return write(f"{language.CALLED.get(name, name)}({_places(arguments)})", arguments, failure)
 
     def _check_constants(self, name: str, arguments: Sequence[Node]) -> None:
         for number in language.CONSTANT_ARGUMENTS.get(name, ()):
@@ -326,6 +379,10 @@ def _check_escape(constants: Sequence[str]) -> None:
     pattern, escape = constants
     if escape in re.sub(re.escape(escape) + ".", "", pattern, flags=re.DOTALL):
         raise BadCondition(f"the pattern {pattern!r} ends with its escape character")
+
+
+def _places(nodes: Sequence[Node], separator: str = ", ") -> str:
+    return separator.join(["{}"] * len(nodes))
 
 
 def _note(name: str, names: list[str]) -> None:

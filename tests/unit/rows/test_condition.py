@@ -193,6 +193,13 @@ def test_what_cannot_be_computed_is_null(text: str, value: dict[str, Any]) -> No
         ("not " * 70 + "flag", "nested too deeply"),
         ("(" * 100 + "flag" + ")" * 100, "nested too deeply"),
         (" or ".join(["flag is true"] * 600), "too many operations"),
+        (f"1 in ({'small, ' * 2_000}1)", "too many operations"),
+        (f"concat({chr(39)}a{chr(39)}{', word' * 2_000}) = 'a'", "too many operations"),
+        (f"coalesce({'null, ' * 2_000}small) = 1", "too many operations"),
+        (f"{'coalesce(' * 5}big{' * big, 1)' * 5} = 1", "more than 4 coalesce"),
+        (f"{'coalesce(' * 30}big{' * big, 1)' * 30} = 1", "more than 4 coalesce"),
+        ("big = " + "9" * 400, "a number that is too large"),
+        ("grouping() = 1", "cannot stand in a condition"),
         (" or ".join(["text ~ 'a'"] * 21), "too many regular expressions"),
         ("flag" + " " * 70_000, "at most 65536"),
     ],
@@ -286,6 +293,58 @@ def test_slow_conditions_are_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
         slow.mask(rows)
     monkeypatch.undo()
     assert slow.mask(things([{"text": "b"}])).to_pylist() == [False]
+
+
+FURTHEST = {"big": (1 << 63) - 1, "text": "5877642-01-01", "word": "9" * 38, "time": 0}
+"""A row with values that are too large for most types."""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "big = 0.00000000000000000000000001",
+        "big in (0.00000000000000000000000001, 2)",
+        "coalesce(big, 0.00000000000000000000000001) > 1",
+        "least(big, 0.00000000000000000000000001) > 1",
+        "cast(word as hugeint) > 1.5",
+        "cast(word as hugeint) between 0.5 and 1",
+        "nullif(cast(word as hugeint), 0.5) > 1",
+        "(case when flag is null then cast(word as hugeint) else 0.5 end) > 1",
+        "cast(text as date) < time",
+        "cast(text as date) is distinct from time",
+        "time in (cast(text as date))",
+        "greatest(cast(text as date), time) > time",
+        "case time when cast(text as date) then true else false end",
+        "cast(text as timestamp) > cast(text as date)",
+    ],
+)
+def test_what_the_engine_cannot_make_one_type_is_null(text: str) -> None:
+    """Values of different types that do not become one type for some row are unknown there, and stop no other row."""
+    other = {"flag": True}
+    assert kept(f"({text}) or flag", FURTHEST, other) == [False, True]
+
+
+@pytest.mark.parametrize("time", [-(1 << 63), -(1 << 62), 1 << 62, (1 << 63) - 1, 9_223_372_036_854_776])
+def test_times_that_the_engine_cannot_count_are_null(time: int) -> None:
+    """A time beyond what the engine can count is unknown, and stops no other row."""
+    assert kept("time is null", {"time": time}, {}) == [True, False]
+    assert kept("time > '2020-01-01'", {"time": time}, {}) == [False, True]
+
+
+def test_failing_values_within_one_another() -> None:
+    """Values that cannot be computed may stand within one another; a sum is guarded as a whole, not each part of it again."""
+    row = {"big": (1 << 63) - 1}
+    assert kept(f"{'coalesce(' * 4}big{' * 4, big)' * 4} > 1", row, {"big": 1}) == [True, True]
+    assert Condition.parse(f"{' + '.join(['big'] * 50)} > 1", THINGS)._written.sql.count("TRY") == 1
+
+
+def test_invalid_text_is_named() -> None:
+    """Rows with text that is not UTF-8, which no reader gives, are refused as any other failure of the engine is."""
+    text = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\4\0\0\0"), pa.py_buffer(b"\xff\xfe\xc3(")])
+    rows = things([{}])
+    rows = rows.set_column(rows.schema.get_field_index("text"), "text", text)
+    with pytest.raises(ConfigError, match="invalid UTF-8"):
+        Condition.parse("lower(text) = 'a'", THINGS).mask(rows)
 
 
 def test_columns() -> None:
