@@ -91,6 +91,16 @@ def test_a_batch_with_other_bytes_is_refused_or_whole(kind: RowType) -> None:
     assert read
 
 
+@any_row_type
+def test_nulls_among_words_are_refused(kind: RowType) -> None:
+    """Where every row needs a word, an index that leads to a null among the words is refused as a null is."""
+    batch, name = kind.example_table.to_batches()[0], kind.position.source
+    words = pa.DictionaryArray.from_arrays(pa.array([1], pa.int32()), pa.array(["word", None]))
+    hollow = batch.set_column(batch.schema.get_field_index(name), kind.schema.field(name), words)
+    with pytest.raises(CodecError, match=f"nulls in {name}"):
+        decode_rows(kind, encode_rows(kind, hollow))
+
+
 @given(
     value=st.none() | st.binary(max_size=200),
     headers=st.lists(st.tuples(st.text(max_size=9), st.binary(max_size=9)), max_size=3),
