@@ -19,6 +19,9 @@ _Hashes: TypeAlias = "np.ndarray[Any, np.dtype[np.uint64]]"
 _Bools: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
 
 _ALL: Final = 1 << 64
+SMALLEST_SHARE: Final = 1 / _ALL
+"""Of a smaller share there are no rows."""
+
 _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1: Final = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2: Final = np.uint64(0x94D049BB133111EB)

@@ -11,7 +11,7 @@ import pyarrow as pa
 from libs.common.errors import ConfigError
 from libs.common.rows.condition import Condition
 from libs.common.rows.row_type import RowType
-from libs.common.rows.sampling import sampled
+from libs.common.rows.sampling import SMALLEST_SHARE, sampled
 
 SAMPLE_WEIGHT: Final = "sample_weight"
 """The column of sampled rows that says how many rows each stands for (float64)."""
@@ -57,6 +57,8 @@ class Selection:
         share = 1.0 if sample is None else sample
         if not 0 < share <= 1:
             raise ConfigError(f"sample: {share} is not a share of the rows; give more than 0 and at most 1")
+        if share < SMALLEST_SHARE:
+            raise ConfigError(f"sample: {share} is so small that no row is of the sample")
         return cls(row_type, None if where is None else Condition.parse(where, row_type), share)
 
     @property

@@ -83,6 +83,13 @@ def test_ends(messages: list[list[bool]]) -> None:
 _FLAGGED = Selection.of(THINGS, "flag")
 
 
+@pytest.mark.parametrize("sample", [5e-324, 1e-20])
+def test_shares_of_nothing(sample: float) -> None:
+    """A share so small that no row would ever be of the sample is refused, before a row would stand for infinitely many."""
+    with pytest.raises(ConfigError, match="so small that no row"):
+        Selection.of(THINGS, sample=sample)
+
+
 @pytest.mark.parametrize("sample", [0, -0.1, 1.1, float("nan")])
 def test_wrong_shares(sample: float) -> None:
     """A share must be more than nothing and at most everything."""
