@@ -159,3 +159,11 @@ def test_another_cluster_is_the_settings_own() -> None:
         configured_sink(options, "kafka", Settings(kafka=KafkaSettings())).sink.open()
     with pytest.raises(ConfigError, match=r"sinks\.kafka\.cluster\.bootstrap_server: unknown setting"):
         configured_sink({"kafka": {"topic": "rows", "cluster": {"bootstrap_server": "x"}}}, "kafka", Settings())
+
+
+def test_secrets_of_the_other_cluster_are_read_by_the_check(tmp_path: Path) -> None:
+    """A password file that is missing is said without connecting."""
+    cluster = {"security_protocol": "SASL_SSL", "sasl_username": "u", "sasl_password_file": str(tmp_path / "none")}
+    sink = configured_sink({"kafka": {"topic": "rows", "cluster": cluster}}, "kafka", Settings()).sink
+    with pytest.raises(ConfigError, match="sasl_password_file"):
+        sink.read_files()

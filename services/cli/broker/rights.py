@@ -12,6 +12,8 @@ from typing import Final
 from libs.common.errors import ConfigError
 from libs.common.kafka.client.configs import reader_group
 from libs.common.kafka.topics.acls import On, Operation, Right
+from libs.common.rows.types import row_type
+from libs.common.rows.types.flows import FLOWS
 from libs.common.settings import Settings
 from libs.common.settings.kafka import TopicSettings
 
@@ -67,12 +69,18 @@ def _rights(settings: Settings, name: str, principal: str) -> Iterator[Right]:
 def _uses(settings: Settings, name: str) -> _Uses:
     topics = settings.topics
     if name.startswith(SINK):
-        return _Uses((topics.flows,), (topics.errors,), f"sink.{name.removeprefix(SINK)}", looks_up=False)
+        return _uses_of_sink(settings, name.removeprefix(SINK))
     fixed = _fixed(topics)
     fixed["blob-monitor"] = _uses_of_monitor(settings)
     if name not in fixed:
         raise ConfigError(f"unknown service or command {name}: give one of {', '.join(known(settings))}, or {SINK}NAME")
     return fixed[name]
+
+
+def _uses_of_sink(settings: Settings, name: str) -> _Uses:
+    """Return what a sink uses of the pipeline; what its destination is, is no matter of it."""
+    rows = row_type(str(settings.sinks.get(name, {}).get("rows", FLOWS.name)))
+    return _Uses((getattr(settings.topics, rows.topic),), (settings.topics.errors,), f"sink.{name}", looks_up=False)
 
 
 def _uses_of_monitor(settings: Settings) -> _Uses:

@@ -18,3 +18,13 @@ def test_a_monitor_writes_to_errors_only_where_a_queue_of_events_is_read(events:
     settings = Settings.model_validate({"subscriptions": {"sub": {"environments": {"dev": environment}}}})
     right = Right("User:blob-monitor", Operation.WRITE, On.TOPIC, settings.topics.errors)
     assert (right in rights_of(settings, ["blob-monitor"], {})) is writes
+
+
+@pytest.mark.parametrize(("options", "topic"), [({}, "Extracted.Flows"), ({"rows": "dead_letters"}, "Errors")])
+def test_a_sink_reads_the_topic_of_its_rows(options: dict[str, Any], topic: str) -> None:
+    """A sink may read what it writes down, and nothing else."""
+    settings = Settings.model_validate({"sinks": {"one": {"kind": "stdout", **options}}})
+    rights = [
+        right for right in rights_of(settings, ["sink-one"], {}) if (right.operation, right.on) == (Operation.READ, On.TOPIC)
+    ]
+    assert rights == [Right("User:sink-one", Operation.READ, On.TOPIC, topic)]

@@ -16,8 +16,10 @@ import zstandard
 from pydantic import ValidationError
 
 from libs.common.errors import CodecError, ConfigError, Retry
+from libs.common.rows.types.dead_letters import DEAD_LETTERS
 from libs.common.rows.types.flows import FLOWS
 from services.sinks.frame.contract import Outcome, Part
+from services.sinks.frame.registry import configured_sink
 from services.sinks.kinds.file.sink import FileSettings, FileSink
 from services.sinks.kinds.summary.sink import SummarySettings, SummarySink
 from services.sinks.local_state.shard_store import ShardStore
@@ -284,3 +286,39 @@ def test_wrong_options_are_refused(tmp_path: Path, wrong: dict[str, Any], messag
 def test_a_template_whose_names_differ_is_taken(tmp_path: Path, template: str) -> None:
     """Numbers of a fixed width, or with something between them, cannot be mixed up."""
     assert FileSettings(directory=tmp_path, template=template).template == template
+
+
+@pytest.mark.parametrize("form", ["parquet", "ndjson", "csv"])
+def test_rows_of_a_sample_keep_their_weight_and_new_names(tmp_path: Path, form: str) -> None:
+    """What a selection adds to rows stands in the files, and columns have the names that they were given."""
+    configured = configured_sink(
+        {"file": {"directory": str(tmp_path), "format": form, "sample": 0.5, "rename": {"src_ip": "source.ip"}}}, "file"
+    )
+    whole = part()[0]
+    rows_ = configured.selection.select(whole.rows).rows
+    sink = configured.sink
+    sink.open()
+    sink.write([Part(whole.shard, FLOWS, rows_, (rows_.num_rows,))])
+    sink.close()
+    (file,) = (one for one in tmp_path.iterdir() if one.name != ".blobtide")
+    if form == "parquet":
+        written = pq.read_table(file)
+        assert set(written.column("sample_weight").to_pylist()) == {2.0}
+        assert written.column("source.ip").to_pylist() == rows_.column("src_ip").to_pylist()
+    elif form == "ndjson":
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        assert [line["source"]["ip"] for line in lines] == rows_.column("src_ip").to_pylist()
+        assert {line["sample_weight"] for line in lines} == {2.0}
+    else:
+        header, *lines = file.read_text().splitlines()
+        assert header.split(",")[1] == "source.ip"
+        assert header.endswith(",sample_weight")
+    assert 0 < rows_.num_rows < whole.rows.num_rows
+
+
+def test_a_directory_is_of_one_row_type(tmp_path: Path) -> None:
+    """Positions of dead letters and of flows are kept apart: a directory that has the one is refused to the other."""
+    make(tmp_path).close()
+    other = FileSink(FileSettings(directory=tmp_path), DEAD_LETTERS)
+    with pytest.raises(ConfigError, match="belongs to a file sink: give the file of dead_letters sink a directory of its own"):
+        other.open()

@@ -30,7 +30,7 @@ import numpy as np
 from pydantic import Field
 
 from libs.common.errors import BlobtideError, ConfigError, Retry
-from libs.common.kafka.client.configs import check_reachable
+from libs.common.kafka.client.configs import check_clients, check_reachable
 from libs.common.kafka.publisher import Publisher, PublisherSpec
 from libs.common.kafka.records import Outbound
 from libs.common.kafka.topics.making import make_topic
@@ -123,6 +123,10 @@ class KafkaSink(MessageSink):
         if topic.startswith("__") or topic in self._reserved:
             return f"{topic} is not for rows: Kafka or the pipeline uses it"
         return None
+
+    def read_files(self) -> None:
+        """Make a client of each kind, which reads secrets and certificates."""
+        check_clients(self._cluster)
 
     def while_waiting(self, beat: Callable[[], None]) -> None:
         """Call `beat` between transactions and while a shard is taken over."""
