@@ -1,9 +1,8 @@
-"""Segments to flow batches: the transform that runs between reading and committing.
+"""Turn segments into flow batches: the transform that runs between reading and committing.
 
-The segments of one poll are parsed together, whatever partition they came from, because each parse has a fixed price; the rows
-of each partition leave as one batch, on that partition, or as few as their topic takes if there are many. A portion beyond
-`PARSE_BYTES` costs memory and gains nothing, so a poll may be several; a partition is in two only if it alone is larger than a
-portion.
+The segments of one poll are parsed together, whatever their partitions, because each parse has a fixed cost; the rows of each
+partition leave as one batch, on that partition, or as few batches as its topic allows. A portion beyond `PARSE_BYTES` costs
+memory without any gain, so a poll may be split into several; a partition is split only if it alone is larger than a portion.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ log = structlog.get_logger(__name__)
 PARSE_BYTES: Final = 4_194_304
 
 MOST_LETTERS: Final = 100_000
-"""Of one poll, unless everything may be one: what is held of them must stay small beside a worker's memory."""
+"""Per poll, unless everything may be a dead letter: they must stay small relative to a worker's memory."""
 
 
 _HEADERS: Final = row_headers(FLOWS)
@@ -56,13 +55,13 @@ def _whatever(_topic: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class ResultTopics:
-    """Where results go.
+    """Destinations of results.
 
     Attributes:
-        flows_topic, errors_topic: their names.
-        batch_bytes: the largest flow batch.
-        dead_letter_limit: the share of dead letters that stops the service.
-        room: tells how many bytes a value for a topic may have now.
+        flows_topic, errors_topic: names of the topics.
+        batch_bytes: maximum size of a flow batch.
+        dead_letter_limit: share of dead letters above which the service stops.
+        room: returns the current maximum size of a value for a topic.
     """
 
     flows_topic: str
@@ -87,27 +86,27 @@ class FlowParser(Transform):
         """Parse one poll.
 
         Raises:
-            DeadLetterLimit: if too much of the latest input cannot be parsed.
+            DeadLetterLimit: too much of the latest input cannot be parsed.
         """
         self._triage.begin()
         poll = _Poll()
-        messages = sorted(batch, key=attrgetter("partition"))  # those of each together, in order
+        messages = sorted(batch, key=attrgetter("partition"))  # grouped by partition, in order
         for portion in portions([(message.partition, len(message.value or b"")) for message in messages]):
             for reading in self._readings(messages[portion], poll):
                 self._take(reading, poll)
         self._judge(poll)
-        # A message takes several times the memory of a dead letter: made only of those that will be written.
+        # A message takes several times the memory of a dead letter: create messages only for those that will be written.
         poll.outputs += [Outbound(self._outlet.errors_topic, one.data, one.key, one.headers()) for one in poll.letters]
         return poll.outputs + self._triage.outputs()
 
     def committed(self) -> None:
-        """Let the last batch count; one that comes again after an aborted transaction counts once."""
+        """Count the last batch; a batch repeated after an aborted transaction counts once."""
         self._limit.count(*self._uncommitted.judged)
         self._uncommitted.count(self._clock())
         self._triage.committed()
 
     def assigned(self, partitions: Collection[TopicPartition], between: Callable[[], None]) -> None:
-        """Load which blobs are in quarantine."""
+        """Load the quarantine of new partitions."""
         self._triage.assigned([source.partition for source in partitions], between)
 
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
@@ -115,11 +114,11 @@ class FlowParser(Transform):
         self._triage.revoked([source.partition for source in partitions])
 
     def tick(self, health: Health) -> None:
-        """See what was released from quarantine."""
+        """Check for releases from quarantine."""
         self._triage.tick(health)
 
     def _readings(self, messages: list[Inbound], poll: _Poll) -> Iterator[ParserReading]:
-        """Parse messages together, or one by one if there is too much rubbish among them to know whose it is."""
+        """Parse messages together, or one by one if they contain too much garbage to attribute."""
         try:
             reading = self._parse(messages, self._most_letters - len(poll.letters))
         except TooManyLetters as error:
@@ -179,7 +178,7 @@ class FlowParser(Transform):
             raise
 
     def _flows(self, result: ParserReading, poll: _Poll) -> Iterator[Outbound]:
-        """Yield the flow batches; a row that no message takes becomes a dead letter."""
+        """Yield the flow batches; a row too large for any message becomes a dead letter."""
         room = self._outlet.room(self._outlet.flows_topic)
         partitions = [message.partition for message in result.carriers]
         for partition, part in encoded(result.parsed, partitions, min(self._outlet.batch_bytes, room)):
@@ -194,7 +193,7 @@ class FlowParser(Transform):
 
 @dataclass(slots=True)
 class _Poll:
-    """What became of a poll so far."""
+    """The results of a poll so far."""
 
     outputs: list[Outbound] = field(default_factory=list)
     letters: list[DeadLetter] = field(default_factory=list)
@@ -207,7 +206,7 @@ def _too_many(letters: Sequence[DeadLetter]) -> DeadLetterLimit:
 
 
 def _show(letters: Sequence[DeadLetter]) -> None:
-    """Say what a dead letter looks like that is not written, because there are too many."""
+    """Log one of the dead letters that are not written because there are too many."""
     for letter in letters[-1:]:
         log.error(
             "too much input cannot be parsed",
@@ -219,9 +218,9 @@ def _show(letters: Sequence[DeadLetter]) -> None:
 
 
 def portions(messages: Sequence[tuple[int, int]]) -> Iterator[slice]:
-    """Cut messages, given as (partition, bytes) with those of a partition together, into stretches of some `PARSE_BYTES`.
+    """Split messages, given as (partition, bytes) and grouped by partition, into portions of about `PARSE_BYTES`.
 
-    A partition is cut only if it alone is larger: otherwise its rows would leave as two batches for nothing.
+    A partition is split only if it alone is larger: otherwise its rows would needlessly leave as two batches.
     """
     start = end = size = 0
     for _, group in groupby(messages, key=itemgetter(0)):
@@ -245,7 +244,7 @@ def _segment(message: Inbound) -> Segment:
 
 
 def _too_large(part: Encoded, messages: Sequence[Inbound], room: int) -> DeadLetter:
-    """Return the dead letter of the one row in `part`: by reference, since what makes it large is not the tuple's own."""
+    """Return the dead letter for the one row in `part`, by reference, because the tuple itself is not what makes it large."""
     identity = decode_rows(FLOWS, part.data).select(list(FLOWS.position.names)).to_pylist()[0]
     reason = f"a row of {len(part.data)} bytes does not fit in a message of {room} bytes: raise the topic's max.message.bytes"
     return DeadLetter(
@@ -260,7 +259,7 @@ def _too_large(part: Encoded, messages: Sequence[Inbound], room: int) -> DeadLet
 
 
 def _holds(message: Inbound, identity: Mapping[str, Any]) -> bool:
-    """Tell whether the row came in this message; of the pieces of a record the last one that begins before it."""
+    """Return whether the row came in this message; for pieces of a record, the last one that begins before the row counts."""
     try:
         segment = _segment(message)
     except CodecError:
@@ -272,14 +271,14 @@ def _holds(message: Inbound, identity: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A flow batch as bytes, and its rows."""
+    """An encoded flow batch, with its number of rows."""
 
     rows: int
     data: pa.Buffer
 
 
 def encoded(parsed: Parsed, partitions: Sequence[int], limit: int) -> Iterator[tuple[int, Encoded]]:
-    """Encode rows as flow batches of at most `limit` bytes, each with its partition; `partitions` is that of each segment."""
+    """Encode rows as flow batches of at most `limit` bytes, each with its partition, given the `partitions` of the segments."""
     start = 0
     for partition, segments in groupby(zip(partitions, parsed.segment_rows.tolist(), strict=True), key=itemgetter(0)):
         rows = sum(count for _, count in segments)
@@ -289,7 +288,7 @@ def encoded(parsed: Parsed, partitions: Sequence[int], limit: int) -> Iterator[t
 
 
 def slices(batch: pa.RecordBatch, limit: int) -> Iterator[Encoded]:
-    """Encode `batch` as one or more flow batches of at most `limit` bytes (a single row may be larger); none if it is empty."""
+    """Encode `batch` as flow batches of at most `limit` bytes (a single row may be larger); none if it is empty."""
     rows = batch.num_rows
     step = max(1, rows * max(limit - _SCHEMA_BYTES, limit // 2) // max(batch.nbytes, 1))
     for start in range(0, rows, step):

@@ -1,4 +1,4 @@
-"""Put a parser process together."""
+"""Build the parser from the settings."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _triage(settings: Settings) -> Triage:
 
 
 def _check_topics(settings: Settings) -> None:
-    """Raise ConfigError if there is a partition of segments whose rows or quarantine have no partition of the same number."""
+    """Raise ConfigError if the topics of flows or quarantine have fewer partitions than that of segments."""
     topics = settings.topics
     counts = {name: partition_count(settings.kafka, name) for name in (topics.raw_flow_logs, topics.flows, topics.quarantine)}
     if counts[topics.raw_flow_logs] > min(counts.values()):

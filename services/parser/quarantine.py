@@ -1,10 +1,10 @@
-"""The blobs whose segments are not parsed any more: which they are, who says so, and until when.
+"""The quarantine: the blobs whose segments are no longer parsed.
 
-A record of the compacted topic ``Ingestion.Quarantine`` puts a generation of a blob in quarantine; it is written in the
-transaction that carries the first dead letter by reference, on the partition that the blob's segments come from. So whoever
-owns that partition next knows it, whatever happened. A record without a value, which `blobtide quarantine release` writes,
-ends it. To see that, the topic is read anew every few seconds while anything is in quarantine, and before new segments are
-passed over: what a release has read once more comes at once.
+A record in the compacted topic ``Ingestion.Quarantine`` quarantines a generation of a blob. It is written in the transaction
+with the first dead letter by reference, on the partition of the blob's segments, so the next owner of that partition knows it,
+whatever happens. A tombstone, written by `blobtide quarantine release`, ends it. To notice that, the topic is read again every
+few seconds while anything is quarantined, and before new segments are skipped, because after a release with replay they follow
+at once.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from services.parser.suspicion import Source, Tally
 
 log = structlog.get_logger(__name__)
 
-LOOK_SECONDS: Final = 10.0  # between two looks for releases
+LOOK_SECONDS: Final = 10.0  # between checks for releases
 LOOK_PATIENCE_SECONDS: Final = 3.0
-CLOCKS_DIFFER_SECONDS: Final = 60.0  # at most: who writes segments has another clock than who reads them
+CLOCKS_DIFFER_SECONDS: Final = 60.0  # at most: writers and readers of segments have different clocks
 NOTE: Final = "quarantine"
 
 
 class QuarantineTable(Protocol):
-    """Partitions of a compacted topic; `libs.common.kafka.readers.compacted.CompactedTable`."""
+    """Partitions of a compacted topic; see `libs.common.kafka.readers.compacted.CompactedTable`."""
 
     def open(self, partitions: Collection[int]) -> None:
-        """Begin at the beginning."""
+        """Start at the beginning."""
 
     def catch_up(self, timeout: float, between: Callable[[], None]) -> None:
-        """Apply everything up to the present end."""
+        """Apply everything up to the current end."""
 
     def close(self) -> None:
         """Disconnect."""
@@ -54,7 +54,7 @@ Held = dict[str, BlobQuarantined]
 
 @dataclass(frozen=True, slots=True)
 class Register:
-    """The topic: what it is called, how it is read, and for how many seconds it may give nothing at an assignment."""
+    """The quarantine topic: its name, how to read it, and how many seconds without data to tolerate at an assignment."""
 
     topic: str
     make_table: MakeTable
@@ -62,24 +62,24 @@ class Register:
 
 
 class Quarantine:
-    """What is in quarantine on the owned partitions."""
+    """The quarantined blobs of the owned partitions."""
 
     def __init__(self, register: Register, clock: Callable[[], float] = time.time) -> None:
         self._register = register
         self._clock = clock
-        self._held: dict[int, Held] = {}  # only partitions where something is
+        self._held: dict[int, Held] = {}  # only partitions with quarantined blobs
         self._new: dict[int, Held] = {}  # since `begin`, not committed
         self._looked_at = 0.0
         self._has_looked = False  # since `begin`
         self._beat: Callable[[], None] = lambda: None
 
     def begin(self) -> None:
-        """Forget what was put in and not committed."""
+        """Forget uncommitted additions."""
         self._new = {}
         self._has_looked = False
 
     def holds(self, message: Inbound, segment: Segment) -> bool:
-        """Tell whether the generation of its blob that a segment, which came in `message`, is of is in quarantine."""
+        """Return whether the blob generation of a segment, received in `message`, is quarantined."""
         partition = message.partition
         if not self._new and not self._held:
             return False
@@ -92,20 +92,20 @@ class Quarantine:
         return _has(self._held, partition, segment)
 
     def put(self, partition: int, source: Source, offset: int, tally: Tally) -> None:
-        """Put a blob generation in; it counts when it is committed."""
+        """Quarantine a blob generation, effective when committed."""
         blob, generation = source
         now = datetime.fromtimestamp(self._clock(), UTC)
         event = BlobQuarantined(blob, generation, offset, tally.records, tally.bad, now)
         self._new.setdefault(partition, {})[blob] = event
 
     def outputs(self) -> Iterator[Outbound]:
-        """Yield the records that must be committed with what was put in."""
+        """Yield the records to commit for the additions."""
         for partition, held in self._new.items():
             for blob, event in held.items():
                 yield Outbound(self._register.topic, encode_event(event), blob.encode(), event_headers(event), partition)
 
     def committed(self) -> None:
-        """Keep what was put in since `begin`."""
+        """Keep the additions since `begin`."""
         for partition, held in self._new.items():
             self._held.setdefault(partition, {}).update(held)
             for event in held.values():
@@ -120,10 +120,10 @@ class Quarantine:
         self._count()
 
     def assigned(self, partitions: Collection[int], between: Callable[[], None]) -> None:
-        """Load partitions that arrived; `between` is called all the while.
+        """Load new partitions, calling `between` throughout.
 
         Raises:
-            ServerUnreachable: Kafka is away, or what `between` raises; the partitions have to be loaded again.
+            ServerUnreachable: Kafka is down; exceptions of `between` propagate too. The partitions must then be loaded again.
         """
         if partitions:
             self._replace(self._load(partitions, self._register.patience, between))
@@ -138,7 +138,7 @@ class Quarantine:
         self._count()
 
     def tick(self, health: Health) -> None:
-        """See once in a while what was released, and say how many are left."""
+        """Check periodically for releases, and report how many blobs are quarantined."""
         self._beat = health.beat
         if self._held and self._clock() - self._looked_at >= LOOK_SECONDS:
             self._look()
@@ -147,7 +147,7 @@ class Quarantine:
         health.note(NOTE, f"{blobs} in quarantine: see `blobtide quarantine list`" if count else "")
 
     def _look(self) -> None:
-        """See what was released."""
+        """Check for releases."""
         partitions = list(self._held)
         try:
             found = self._load(partitions, LOOK_PATIENCE_SECONDS, self._beat)

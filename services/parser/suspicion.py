@@ -1,9 +1,9 @@
-"""Which blobs are more bad than good, as far as they have been read. Pure.
+"""Judge which blobs are mostly bad, as far as they have been read. Pure.
 
-Only blobs of which something was bad are counted, from then on; the newest `WINDOW_RECORDS` of each weigh most. One blob alone
-must not use up the limit on dead letters, which protects against what is wrong with all of them: of a blob whose bad share is
-above the rule, only the first few dead letters count there. So that limit is reached when several blobs are rubbish and
-little else comes, and never by one.
+A blob is counted from its first bad record on; the newest `WINDOW_RECORDS` weigh most. A single blob must not use up the limit
+on dead letters, which guards against problems that affect all of them: if a blob's bad share is above the threshold, only its
+first few dead letters count for that limit. So the limit is reached when several blobs are garbage and little else arrives, but
+never by one blob.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 WINDOW_RECORDS: Final = 10_000
-MOST_COUNTED: Final = 20  # dead letters of a blob that count for the limit, once its share is above the rule
+MOST_COUNTED: Final = 20  # dead letters of a blob that count for the limit once its share is above the threshold
 MOST_BLOBS: Final = 10_000
 
 Source = tuple[str, str]
@@ -22,20 +22,20 @@ Source = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """A blob is condemned if more than `share` of at least `records` are bad; with a share of 1 none is."""
+    """Condemns a blob if more than `share` of at least `records` are bad; with a share of 1, none is condemned."""
 
     share: float
     records: int
 
     @property
     def in_force(self) -> bool:
-        """Tell whether any blob can be condemned."""
+        """Whether blobs can be condemned at all."""
         return self.share < 1
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What was found in a blob since the first bad record: good ones, bad ones, and how many of these the limit knows."""
+    """Counts for a blob since its first bad record: good, bad, and the bad ones counted for the limit."""
 
     good: int = 0
     bad: int = 0
@@ -43,11 +43,11 @@ class Tally:
 
     @property
     def records(self) -> int:
-        """Return how many there were."""
+        """Total number of records."""
         return self.good + self.bad
 
     def plus(self, good: int, bad: int) -> Tally:
-        """Return the tally with more records; it forgets half of what it knows when that is much."""
+        """Return the tally with more records; once it is large, it is halved first."""
         halved = self.records >= WINDOW_RECORDS
         known = replace(self, good=self.good // 2, bad=self.bad // 2) if halved else self
         return replace(known, good=known.good + good, bad=known.bad + bad)
@@ -55,14 +55,14 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What a look comes to: the blobs that are to be left alone from now on, and the dead letters that count for the limit."""
+    """The result of a look: the blobs to quarantine, and the number of dead letters that count for the limit."""
 
     condemned: Mapping[Source, Tally]
     counted: int
 
 
 class Suspicion:
-    """Counts by blob generation. What was looked at counts when it is committed, as what comes again is looked at again."""
+    """Counts by blob generation. Counts take effect when committed, because repeated work is counted again."""
 
     def __init__(self, rule: Threshold) -> None:
         self.rule = rule
@@ -70,17 +70,17 @@ class Suspicion:
         self._draft: dict[Source, Tally] = {}
 
     def begin(self) -> None:
-        """Forget what was looked at and not committed."""
+        """Forget uncommitted counts."""
         self._draft = dict(self._tallies)
 
     def committed(self) -> None:
-        """Keep what was looked at since `begin`."""
-        for source in list(self._draft)[:-MOST_BLOBS]:  # those that were looked at longest ago
+        """Keep the counts since `begin`."""
+        for source in list(self._draft)[:-MOST_BLOBS]:  # least recently counted
             del self._draft[source]
         self._tallies = dict(self._draft)
 
     def knows(self, source: Source) -> bool:
-        """Tell whether a blob is counted."""
+        """Return whether a blob is being counted."""
         return source in self._draft
 
     def __bool__(self) -> bool:

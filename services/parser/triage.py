@@ -1,7 +1,8 @@
-"""What to do with blobs of which most is bad, so that one of them costs the others nothing.
+"""Deal with blobs that are mostly bad, so that they cost the others nothing.
 
-A blob is judged by what was read of it, after each portion of a poll. When it is condemned its dead letters of that portion
-become one a segment, by reference, and the rows stay rows; from then on its segments are not read but named in the same way.
+A blob is judged by what was read of it, after each portion of a poll. When it is condemned, its dead letters of that portion
+become one per segment, by reference, and its rows are kept; from then on its segments are not read but referenced in the same
+way.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from services.parser.suspicion import Source, Suspicion, Tally
 
 @dataclass(frozen=True, slots=True)
 class ParserReading:
-    """What became of some messages: `parsed` of `segments`, which came in `carriers`; `letters` are all dead letters."""
+    """Results for some messages: `parsed` from `segments`, which came in `carriers`; `letters` are all dead letters."""
 
     segments: list[Segment]
     carriers: list[Inbound]
@@ -32,35 +33,35 @@ class ParserReading:
 
 
 class Triage:
-    """Knows which blobs are in quarantine and puts others there."""
+    """Knows which blobs are quarantined, and quarantines others."""
 
     def __init__(self, suspicion: Suspicion, quarantine: Quarantine) -> None:
         self._suspicion = suspicion
         self._quarantine = quarantine
-        self.counted = 0  # of the dead letters since `begin`, for the limit
+        self.counted = 0  # dead letters since `begin` that count for the limit
 
     @property
     def in_force(self) -> bool:
-        """Tell whether any blob can be put in quarantine."""
+        """Whether blobs can be quarantined at all."""
         return self._suspicion.rule.in_force
 
     def begin(self) -> None:
-        """Forget what was seen and not committed."""
+        """Forget uncommitted observations."""
         self.counted = 0
         self._suspicion.begin()
         self._quarantine.begin()
 
     def committed(self) -> None:
-        """Keep what was seen since `begin`."""
+        """Keep observations since `begin`."""
         self._suspicion.committed()
         self._quarantine.committed()
 
     def outputs(self) -> list[Outbound]:
-        """Return the records that must be committed with what was seen since `begin`."""
+        """Return the records to commit for the observations since `begin`."""
         return list(self._quarantine.outputs())
 
     def held(self, message: Inbound, segment: Segment) -> DeadLetter | None:
-        """Return the dead letter of a segment that is not to be read, since its blob is in quarantine."""
+        """Return the dead letter of a segment that must not be read because its blob is quarantined."""
         if not self._quarantine.holds(message, segment):
             return None
         return _reference(segment, message, "not read because the blob is in quarantine")
@@ -79,7 +80,7 @@ class Triage:
         return replace(reading, letters=_collapsed(reading, condemned.keys())) if condemned else reading
 
     def rubbish(self, message: Inbound, segment: Segment, bad: list[DeadLetter]) -> DeadLetter | None:
-        """Return the dead letter of a segment with more bad records than can be held; None if that condemns no blob."""
+        """Return the dead letter of a segment with more bad records than can be held; None if its blob is not condemned."""
         source = _source(segment)
         tally = self._look({source: (0, len(bad))}).get(source)
         if tally is None:
@@ -89,7 +90,7 @@ class Triage:
         return _reference(segment, message, reason)
 
     def assigned(self, partitions: Collection[int], between: Callable[[], None]) -> None:
-        """Load what is in quarantine on partitions that arrived; raises as `Quarantine.assigned`."""
+        """Load the quarantine of new partitions; raises like `Quarantine.assigned`."""
         self._quarantine.assigned(partitions, between)
 
     def revoked(self, partitions: Collection[int]) -> None:
@@ -97,7 +98,7 @@ class Triage:
         self._quarantine.revoked(partitions)
 
     def tick(self, health: Health) -> None:
-        """See what was released, and say what is in quarantine."""
+        """Check for releases, and report the quarantine."""
         self._quarantine.tick(health)
 
     def _look(self, found: Mapping[Source, tuple[int, int]]) -> Mapping[Source, Tally]:
@@ -106,7 +107,7 @@ class Triage:
         return verdict.condemned
 
     def _good(self, reading: ParserReading, of_blob: Counter[Source]) -> Counter[Source]:
-        """Count the rows of each blob that is counted already or has to be from now on."""
+        """Count the rows of each blob that is already being counted, or must be from now on."""
         good: Counter[Source] = Counter()
         for segment, rows in zip(reading.segments, reading.parsed.segment_rows.tolist(), strict=True):
             source = _source(segment)
@@ -120,7 +121,7 @@ def _source(segment: Segment) -> Source:
 
 
 def _by_source(letters: list[DeadLetter]) -> tuple[Counter[Source], int]:
-    """Count the letters of each blob, and those that belong to none; references count nowhere."""
+    """Count the letters of each blob, and those that belong to none; references do not count."""
     found: Counter[Source] = Counter()
     others = 0
     for letter in letters:
@@ -132,7 +133,7 @@ def _by_source(letters: list[DeadLetter]) -> tuple[Counter[Source], int]:
 
 
 def _collapsed(reading: ParserReading, condemned: Collection[Source]) -> list[DeadLetter]:
-    """Make one letter a segment, by reference, of those of condemned blobs."""
+    """Replace the letters of condemned blobs with one per segment, by reference."""
     kept: list[DeadLetter] = []
     bad: dict[tuple[str, str], list[DeadLetter]] = defaultdict(list)  # by partition and offset of the segment
     for letter in reading.letters:

@@ -1,1 +1,1 @@
-"""The loops of services that read from Kafka, and what they share."""
+"""The main loops of services that read from Kafka, and their shared parts."""

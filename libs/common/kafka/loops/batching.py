@@ -1,4 +1,4 @@
-"""Collecting records into batches, bounded by time, count and bytes."""
+"""Collect records into batches, bounded by time, count and bytes."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Final
 
 from libs.common.kafka.records import Inbound, TopicPartition
 
-# The client waits a whole slice unless the count is reached, and looks at no signal meanwhile.
+# The client waits for the whole slice unless the count is reached, and handles no signals meanwhile.
 SLICE_SECONDS: Final = 0.2
-# Bytes of the first record: with a guess that is too low one slice brings many times what a batch may hold.
+# Assumed size of the first record: if it is too low, one slice brings many times what a batch may hold.
 _FIRST_GUESS: Final = 2_097_152.0
 
 
 @dataclass(frozen=True, slots=True)
 class PollPolicy:
-    """A batch is complete as soon as one limit is reached. `seconds` count from its first record."""
+    """A batch is complete as soon as it reaches one of these limits. `seconds` count from its first record."""
 
     seconds: float
     messages: int
@@ -25,7 +25,7 @@ class PollPolicy:
 
 
 class Collector:
-    """Collects one batch after the other from `poll`, which is called with (records, seconds)."""
+    """Collects batches from `poll`, which is called with (records, seconds)."""
 
     def __init__(
         self,
@@ -39,11 +39,11 @@ class Collector:
         self._held: list[Inbound] = []
         self._bytes = 0
         self._since = 0.0
-        # Mean size of a record, as seen so far: bounds what one slice can bring.
+        # Mean size of a record so far: bounds what one slice can bring.
         self._mean = _FIRST_GUESS
 
     def step(self) -> list[Inbound]:
-        """Poll one slice; return the batch if it is complete, else nothing. Blocks `SLICE_SECONDS` at most."""
+        """Poll one slice; return the batch if it is complete, otherwise nothing. Blocks for at most `SLICE_SECONDS`."""
         waited = self._clock() - self._since if self._held else 0.0
         seconds = max(0.0, min(SLICE_SECONDS, self._policy.seconds - waited))
         self.add(self._poll(self._room(), seconds))
@@ -59,15 +59,15 @@ class Collector:
         self._held += records
         self._bytes += size
         mean = size / len(records)
-        self._mean = max(1.0, mean, 0.5 * (self._mean + mean))  # up at once, down by steps
+        self._mean = max(1.0, mean, 0.5 * (self._mean + mean))  # rises at once, falls gradually
 
     def take(self) -> list[Inbound]:
-        """Return what is held and hold nothing."""
+        """Return and clear what is held."""
         batch, self._held, self._bytes = self._held, [], 0
         return batch
 
     def forget(self, partitions: Collection[TopicPartition]) -> None:
-        """Drop what is held of `partitions`: it comes again, here or elsewhere."""
+        """Drop records of `partitions`: they are delivered again, here or elsewhere."""
         self._held = [record for record in self._held if record.source not in partitions]
         self._bytes = sum(len(record.value or b"") for record in self._held)
 

@@ -1,4 +1,4 @@
-"""Writing dead letters outside a transaction: durable when `write` returns, perhaps twice after a crash, never lost."""
+"""Write dead letters outside a transaction: durable when `write` returns, possibly duplicated after a crash, never lost."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from libs.common.settings.kafka import KafkaSettings
 
 
 class DeadLetterWriter:
-    """Publishes to `topic`. Of a letter that the topic does not take as a whole, the beginning is written."""
+    """Publishes to `topic`. Letters too large for the topic are truncated."""
 
     def __init__(self, kafka: KafkaSettings, topic: str, publisher: Publisher | None = None) -> None:
         self._topic = topic
         self._publisher = publisher or Publisher(kafka, PublisherSpec("dead letters", (topic,)))
 
     def open(self) -> None:
-        """Learn how much the topic takes. Optional: otherwise refusals teach it.
+        """Read the topic's size limit. Optional: otherwise it is learned from refusals.
 
         Raises:
-            ConfigError: too little to be of use.
+            ConfigError: the limit is too small.
         """
         self._publisher.limits.read()
 
     def write(self, letters: Sequence[DeadLetter]) -> None:
-        """Write all `letters`; return when every one is acknowledged.
+        """Write all `letters`; return when all are acknowledged.
 
         Raises:
-            Retry: not all of them were; write all of them again.
-            ConfigError: the topic takes too little to be of use.
-            BlobtideError: Kafka refuses them for good, for example for want of rights.
+            Retry: not all were acknowledged; write all of them again.
+            ConfigError: the topic's size limit is too small.
+            BlobtideError: Kafka refuses them for good, for example because of missing rights.
         """
         refused = self._publisher.publish([self._message(letter) for letter in letters])
         if any(record.is_too_large for record in refused):
@@ -44,7 +44,7 @@ class DeadLetterWriter:
             metrics.DEAD_LETTERS.labels(letter.stage, letter.code.value).inc()
 
     def close(self) -> None:
-        """Drop the client; letters that were not acknowledged are the caller's to write again. Idempotent."""
+        """Drop the client; the caller must write unacknowledged letters again. Idempotent."""
         self._publisher.close()
 
     def _message(self, letter: DeadLetter) -> Outbound:

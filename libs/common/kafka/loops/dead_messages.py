@@ -1,4 +1,4 @@
-"""Dead letters of whole messages: value, key, headers and coordinates as they came."""
+"""Dead letters of whole messages: value, key, headers and coordinates, unchanged."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from libs.common.messages.dead_letters import DeadLetter, ErrorCode
 
 
 def dead_message(stage: str, code: ErrorCode, reason: str, record: Inbound) -> DeadLetter:
-    """Return the dead letter of a message as a whole."""
+    """Return the dead letter of a whole message."""
     return DeadLetter(
         stage=stage,
         code=code,
@@ -22,5 +22,5 @@ def dead_message(stage: str, code: ErrorCode, reason: str, record: Inbound) -> D
 
 
 def coordinates(record: Inbound) -> Mapping[str, str]:
-    """Return topic, partition and offset, as `DeadLetter.source` has them."""
+    """Return topic, partition and offset, in the form of `DeadLetter.source`."""
     return {"topic": record.topic, "partition": str(record.partition), "offset": str(record.offset)}

@@ -12,7 +12,7 @@ from libs.common.errors import DeadLetterLimit
 WINDOW_RECORDS: Final = 10_000
 SMALLEST_SAMPLE: Final = 100
 SMALLEST_SAMPLE_OF_SINKS: Final = 20
-"""What reaches a sink has been parsed: it refuses few rows or, when something is wrong with it, all."""
+"""Rows that reach a sink have been parsed: it refuses few of them or, if something is wrong with it, all."""
 CONSECUTIVE: Final = 1_000
 
 NOT_COMMITTED: Final = "nothing of the last batch was committed"
@@ -24,19 +24,19 @@ WAY_PAST: Final = (
 
 @dataclass(frozen=True, slots=True)
 class _Sums:
-    """What is known once a batch is counted."""
+    """Totals after counting a batch."""
 
     total: int
     rejected: int
     run: int
-    leaving: int  # the oldest batches that are then outside the window
+    leaving: int  # number of oldest batches that then leave the window
 
 
 class RejectionLimit:
-    """Judges the share of rejected records over the last `WINDOW_RECORDS`, and a run of batches without any success.
+    """Limits the share of rejected records over the last `WINDOW_RECORDS`, and runs of batches without any success.
 
-    The share is judged from `smallest` records on, in however small batches they come.
-    Without `consecutive` a share of 1 lets everything pass: then the operator wants it in the errors topic.
+    The share is judged from `smallest` records on, however small the batches are.
+    Without `consecutive`, a share of 1 lets everything pass: the operator then wants it in the errors topic.
     """
 
     def __init__(self, share: float, consecutive: int | None = None, smallest: int = SMALLEST_SAMPLE) -> None:
@@ -57,7 +57,7 @@ class RejectionLimit:
         self.count(total, rejected)
 
     def judge(self, total: int, rejected: int) -> None:
-        """Judge a batch of `total` records, `rejected` of them bad, together with those that were counted before.
+        """Judge a batch of `total` records, `rejected` of them bad, together with those counted before.
 
         Raises:
             DeadLetterLimit: too many.
@@ -72,7 +72,7 @@ class RejectionLimit:
             )
 
     def count(self, total: int, rejected: int) -> None:
-        """Count a batch, once: one that comes again counts when it was committed."""
+        """Count a batch once, when it is committed."""
         self._sums = self._sums_with(total, rejected)
         self._window.append((max(total, rejected), rejected))
         for _ in range(self._sums.leaving):

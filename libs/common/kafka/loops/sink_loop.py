@@ -1,9 +1,9 @@
-"""The loop of a service that carries records out of Kafka: at least once, in batches, offsets after the write.
+"""The loop of a service that carries records out of Kafka: at least once, in batches, with offsets committed after the write.
 
-A batch is handled until it is durable. Then its dead letters are written and acknowledged, then its next offsets are committed.
-`Retry` from the handler pauses the partitions, keeps polling so that the group membership lives, and hands over the same batch
-again. A handler that waits long for its destination beats meanwhile, which keeps the membership likewise. A commit that fails
-because partitions move is no error: the records come again, here or elsewhere.
+A batch is handled until it is durable. Then its dead letters are written and acknowledged, and then its next offsets are
+committed. On `Retry` from the handler, the loop pauses the partitions, keeps polling to stay in the group, and hands over the
+same batch again. A handler that waits long for its destination beats in the meantime, which also keeps the membership. A commit
+that fails because partitions move is not an error: the records are delivered again, here or elsewhere.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _FOR_DESTINATION: Final = Reason("a batch is waiting for its destination", Need.
 
 @dataclass(frozen=True, slots=True)
 class Handled:
-    """What became of a batch: everything is durable except what is rejected.
+    """The result of a batch: everything is durable except what is rejected.
 
     Attributes:
-        rejected: what goes to the errors topic.
-        records: how many records were tried; 0 counts the messages.
-        refused: how many of these are in `rejected`; 0 counts one a letter.
+        rejected: dead letters for the errors topic.
+        records: number of records tried; 0: the number of messages.
+        refused: number of records in `rejected`; 0: one per letter.
     """
 
     rejected: tuple[DeadLetter, ...] = ()
@@ -50,22 +50,22 @@ class Handled:
 
 
 class BatchHandler(Protocol):
-    """Who writes. Called from one thread."""
+    """Writes batches. Called from one thread."""
 
     def open(self) -> None:
         """Connect; may raise."""
 
     def while_waiting(self, beat: Callable[[], None]) -> None:
-        """Take what `handle` calls every few seconds while it waits; it may call `revoked`. Called before the first batch."""
+        """Receive the callback that `handle` must call every few seconds while it waits; it may call `revoked`."""
 
     def handle(self, batch: Sequence[Inbound]) -> Handled:
         """Make `batch` durable; it may have been handled before. Raises Retry if the world is at fault."""
 
     def tick(self) -> None:
-        """Do what is due by time. Called several times a second between batches."""
+        """Do time-based work. Called several times a second between batches."""
 
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
-        """Let go of `partitions`."""
+        """Release `partitions`."""
 
     def close(self) -> None:
         """Close connections. Idempotent."""
@@ -73,7 +73,7 @@ class BatchHandler(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SinkLoopSpec:
-    """Who reads what, and when to stop. `dead_letter_limit` is a share of records, 0 to 1."""
+    """What to read, and when to stop. `dead_letter_limit` is a share of records, 0 to 1."""
 
     group: str
     topics: tuple[str, ...]
@@ -98,10 +98,10 @@ class SinkLoop:
         self._clock = clock
 
     def run(self, stop: Stop, health: Health) -> None:
-        """Work until `stop` is set. What is held then comes again.
+        """Work until `stop` is set. What is held then is delivered again.
 
         Raises:
-            ServerUnreachable, ConfigError: Kafka, a topic or the destination is not there at the start.
+            ServerUnreachable, ConfigError: Kafka, a topic or the destination is missing at start-up.
             DeadLetterLimit: the destination refuses too much.
         """
         health.not_ready(NO_PARTITIONS)
@@ -123,21 +123,21 @@ class SinkLoop:
 
 
 class RecordSource(Pausable, Protocol):
-    """The consumer's side; `GroupConsumer`."""
+    """The consumer; see `GroupConsumer`."""
 
     def commit(self, offsets: NextOffsets) -> None:
         """Commit, without waiting."""
 
 
 class Letters(Protocol):
-    """Where dead letters go; `DeadLetterWriter`."""
+    """The destination of dead letters; see `DeadLetterWriter`."""
 
     def write(self, letters: Sequence[DeadLetter]) -> None:
         """Make them durable or raise Retry."""
 
 
 class SinkListener:
-    """The consumer's listener: what leaves is forgotten, and the handler is told."""
+    """The consumer's listener: forgets revoked partitions and tells the handler."""
 
     def __init__(self, handler: BatchHandler, held: Held, health: Health) -> None:
         self._handler = handler
@@ -145,12 +145,12 @@ class SinkListener:
         self._health = health
 
     def assigned(self, partitions: Collection[TopicPartition]) -> None:
-        """Say that work can be done."""
+        """Report ready."""
         del partitions
         self._health.ready()
 
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
-        """Forget and tell the handler; what stays is assigned anew, or Kafka is away."""
+        """Forget and tell the handler; partitions that remain are assigned anew, unless Kafka is down."""
         self._health.not_ready(NO_PARTITIONS)
         self._held.forget(partitions)
         self._handler.revoked(partitions)
@@ -162,7 +162,7 @@ class SinkListener:
 
 @dataclass(frozen=True, slots=True)
 class SinkParts:
-    """What the loop works with."""
+    """The parts that the loop uses."""
 
     handler: BatchHandler
     source: RecordSource
@@ -171,7 +171,7 @@ class SinkParts:
 
 
 class SinkWork:
-    """The loop itself, over parts that are open."""
+    """The loop itself, over open parts."""
 
     def __init__(self, parts: SinkParts, spec: SinkLoopSpec, clock: Callable[[], float]) -> None:
         self._parts = parts
@@ -180,7 +180,7 @@ class SinkWork:
         self._collector = parts.held.collector = Collector(parts.source.poll, spec.policy, clock)
 
     def run(self, stop: Stop, health: Health) -> None:
-        """Collect, settle, until `stop` is set."""
+        """Collect and settle batches until `stop` is set."""
         waiting = Waiting(self._parts.source, self._collector, _FOR_DESTINATION, Watch(stop, health), self._clock)
         self._parts.handler.while_waiting(waiting.stay)
         while not stop.is_set():
@@ -190,7 +190,7 @@ class SinkWork:
                 self._settle(batch, waiting)
 
     def _settle(self, batch: list[Inbound], waiting: Waiting) -> None:
-        """Make `batch` durable, then its dead letters, then commit what is still ours."""
+        """Make `batch` durable, then its dead letters, then commit the offsets that are still ours."""
         held = self._parts.held
         held.batch = batch
         handled = waiting.until_done(lambda: self._parts.handler.handle(held.batch), lambda: held.batch)

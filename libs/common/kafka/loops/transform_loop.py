@@ -1,11 +1,11 @@
 """The loop of a service that turns records into records, exactly once.
 
-Collect a batch, call `Transform.handle`, commit its outputs with the next offsets in one transaction. A record on which
-`handle` raises, or whose output Kafka refuses, is found by halving the batch; it alone goes to the errors topic, with its
-original bytes, in the transaction that moves past it. Too many of them in a row stop the service.
+The loop collects a batch, calls `Transform.handle`, and commits its outputs with the next offsets in one transaction. A record
+on which `handle` raises, or whose output Kafka refuses, is found by halving the batch; it alone goes to the errors topic, with
+its original bytes, in the transaction that moves past it. Too many of them in a row stop the service.
 
-`Retry` from the transform blames no record: the world is at fault. The loop waits in the group, with nothing open in Kafka, and
-tries the same again.
+A `Retry` from the transform blames no record: the world is at fault. The loop stays in the group, without an open transaction,
+and then tries the same again.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = ["PollPolicy", "Transform", "TransformLoop"]
 
 log = structlog.get_logger(__name__)
 
-# A bug that hits every record stops the service soon; single bad records among good ones never do.
+# A bug that affects every record soon stops the service; single bad records among good ones never do.
 CRASHES_IN_A_ROW: Final = 20
 
 _Hear = Callable[[Collection[TopicPartition], Callable[[], None]], None]
@@ -48,53 +48,53 @@ _FOR_OTHERS: Final = Reason("work waits", Need.OTHERS, metrics.WORK_RETRIES)
 
 
 class Transform(Protocol):
-    """What a service does with records. May be called twice with the same records, or with parts of a batch.
+    """A service's work on records. May be called repeatedly with the same records, or with parts of a batch.
 
-    One that derives from this class need not define what it does not care for.
+    Subclasses need not define methods that they do not need.
 
     `handle`, `assigned`, `rewound` and `tick` may raise `Retry`: they are called again after `Retry.after` seconds, and the
     process is not ready until they return. Partitions may come and go between the two calls.
     """
 
     def handle(self, batch: Sequence[Inbound]) -> list[Outbound]:
-        """Return the outputs of `batch`. To raise anything but `Retry` is a bug, which costs the record that it happens on."""
+        """Return the outputs of `batch`. Raising anything except `Retry` is a bug, and dead-letters the record at fault."""
 
     def committed(self) -> None:
-        """Take note that what `handle` returned last is committed; without this the same records come again."""
+        """Record that the last outputs of `handle` were committed; otherwise the same records are delivered again."""
 
     def assigned(self, partitions: Collection[TopicPartition], between: Callable[[], None]) -> None:
-        """Load what belongs to partitions that arrived, before any record of them comes.
+        """Load state for new partitions before any of their records are delivered.
 
-        It may block, and calls `between` many times a second meanwhile. What that raises it lets pass, and it may raise
-        `ServerUnreachable` itself: then it is asked again.
+        It may block, calling `between` many times a second and letting its exceptions propagate. It may itself raise
+        `ServerUnreachable`, and is then called again.
         """
         del partitions, between
 
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
-        """Forget what belongs to partitions that left."""
+        """Forget state of revoked partitions."""
         del partitions
 
     def rewound(self, partitions: Collection[TopicPartition], between: Callable[[], None]) -> None:
-        """Forget what of these partitions is not committed, because its records come again; load it anew, as in `assigned`.
+        """Forget uncommitted state of these partitions, whose records are delivered again, and reload it as in `assigned`.
 
-        What `handle` itself makes anew in every call needs no rewinding.
+        State that `handle` creates anew in every call needs no rewinding.
         """
         del partitions, between
 
     def tick(self, health: Health) -> None:
-        """Do what has to be done now and then; called in every round, whether records came or not."""
+        """Do periodic work; called in every round, whether or not records arrived."""
         del health
 
 
 class _TransformResult(Enum):
     DONE = auto()
-    TRY_SMALLER = auto()  # nothing has moved: the same records in smaller parts
+    TRY_SMALLER = auto()  # nothing has moved: try the same records in smaller parts
     COMES_AGAIN = auto()  # the session went back to the committed offsets
 
 
 @dataclass(slots=True)
 class _LoopRun:
-    """What exists while the loop runs."""
+    """State of a running loop."""
 
     session: Session
     held: Held
@@ -108,8 +108,8 @@ class TransformLoop:
     Args:
         make_session: called with the loop's listener.
         transform: the service's own work.
-        policy: when a batch is complete.
-        errors_topic: where single bad records go.
+        policy: limits of a batch.
+        errors_topic: destination of single bad records.
         stage: the service's name in dead letters.
         clock: seconds, for waits.
     """
@@ -135,10 +135,10 @@ class TransformLoop:
         self._throttle = Throttle()
 
     def run(self, stop: Stop, health: Health) -> None:
-        """Work until `stop` is set. What is held then was not committed and comes again.
+        """Work until `stop` is set. What is held then is uncommitted and will be delivered again.
 
         Raises:
-            ServerUnreachable: Kafka is not there at the start.
+            ServerUnreachable: Kafka is unreachable at start-up.
             DeadLetterLimit: `handle` raises on record after record.
         """
         health.not_ready(NO_PARTITIONS)
@@ -166,7 +166,7 @@ class TransformLoop:
                 return
 
     def _step(self, run: _LoopRun) -> bool:
-        """Try the next part of the batch. Always True; raises Retry if the same is to be tried later."""
+        """Try the next part of the batch. Always True; raises Retry if it should be tried again later."""
         part = self._isolation.next_part(run.held.batch)
         match self._attempt(run.session, part):
             case _TransformResult.DONE:
