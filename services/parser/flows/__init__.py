@@ -1,1 +1,1 @@
-"""Segments of flow logs to flow batches: the kernel and its formats. Pure."""
+"""Turn segments of flow logs into flow batches: the kernel and its formats. Pure."""

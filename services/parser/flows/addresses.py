@@ -1,4 +1,4 @@
-"""IP addresses of whole columns: each different one is looked at once, rewritten only where it is IPv6. Pure."""
+"""Normalise IP addresses of whole columns: each distinct one is examined once, and rewritten only if it is IPv6. Pure."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 _OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
-_LONGEST = 64  # no address is; what is remembered must not grow with what somebody writes into a log
+_LONGEST = 64  # no address is longer; the cache must not grow with whatever is written into a log
 _IPV4 = rf"^(?:{_OCTET}\.){{3}}{_OCTET}$"
 
 
 def normalised(columns: Sequence[pa.Array]) -> list[pa.Array]:
-    """Return the strings of `columns` in canonical form; what is no IP address becomes null.
+    """Return the strings of `columns` in canonical form; anything that is not an IP address becomes null.
 
     IPv4 is dotted decimal without leading zeros. IPv6 may stand in brackets; zones are refused.
     """
-    # Addresses come again and again, as source and as destination: finding the different ones costs less than matching all.
+    # Addresses recur, as source and as destination: finding the distinct ones costs less than matching all of them.
     encoded = pa.chunked_array(columns).dictionary_encode().chunks
-    addresses = encoded[-1].dictionary  # that of all chunks
+    addresses = encoded[-1].dictionary  # shared by all chunks
     unusual = pc.invert(pc.match_substring_regex(addresses, _IPV4))
     found = addresses.filter(unusual).to_pylist()
     canonical = [_canonical(text) if len(text) <= _LONGEST else None for text in found]

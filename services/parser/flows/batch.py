@@ -1,4 +1,4 @@
-"""Put the columns of tuples and the facts of their records together to one flow batch. Pure."""
+"""Combine the columns of tuples and the values of their records into one flow batch. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _STRING = pa.string()
 
 
 def flow_batch(columns: dict[str, pa.Array], origin: Origin, gathered: Gathered) -> pa.RecordBatch:
-    """Return rows whose tuple columns are `columns`."""
+    """Return rows with the tuple columns `columns`."""
     by_name = columns | _array_columns(origin, gathered) | _record_columns(origin, gathered) | _identity(origin, gathered)
     return pa.RecordBatch.from_arrays([by_name[name] for name in FLOW_SCHEMA.names], schema=FLOW_SCHEMA)
 
@@ -32,7 +32,7 @@ def _array_columns(origin: Origin, gathered: Gathered) -> dict[str, pa.Array]:
 
 
 def _macs(texts: list[str | None]) -> pa.Array:
-    """Return hardware addresses as words of twelve hex digits, without the separators that some logs write."""
+    """Return MAC addresses as twelve hex digits, without the separators that some logs use."""
     encoded = pa.array(texts, _STRING).dictionary_encode()
     digits = pc.utf8_upper(pc.replace_substring(pc.replace_substring(encoded.dictionary, "-", ""), ":", ""))
     return encoded if digits.equals(encoded.dictionary) else mapped(encoded, digits.to_pylist())
@@ -69,7 +69,7 @@ def _identity(origin: Origin, gathered: Gathered) -> dict[str, pa.Array]:
 
 
 def record_times(texts: list[str | None]) -> pa.Array:
-    """Read the times of records; what is no RFC 3339 time between 1678 and 2262 becomes null."""
+    """Parse the times of records; anything other than an RFC 3339 time between 1678 and 2262 becomes null."""
     values = pa.array(texts, _STRING)
     try:
         return values.cast(_RECORD_TIME)

@@ -1,6 +1,6 @@
-"""Lines of tuples to flow columns: one CSV pass for all tuples of a format. Pure.
+"""Turn lines of tuples into flow columns, in one CSV pass for all tuples of a format. Pure.
 
-The pass takes all or nothing: if one tuple is not as it should be it returns None, and `examine` finds out which.
+The pass is all or nothing: if one tuple is invalid it returns None, and `examine` finds out which.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from services.parser.flows.addresses import normalised
 from services.parser.flows.formats.layout import PROTOCOL_LETTERS, FieldKind, TupleLayout
 
 FIRST_MILLISECOND: Final = 100_000_000_000
-"""Times below this are seconds; as milliseconds it is in 1973, as seconds in 5138."""
+"""Times below this are seconds: it is in 1973 as milliseconds, and in 5138 as seconds."""
 MAX_TIME: Final = 253_402_300_799_999  # the end of the year 9999
 MAX_COUNTER: Final = 2**63 - 1
 
@@ -43,17 +43,17 @@ _ZERO, _UPPER_X = ord("0"), ord("X")
 
 
 def is_strict(text: bytearray) -> bool:
-    """Tell whether the CSV reader cannot be more generous than the format: it takes ``0x50`` and blanks around numbers."""
+    """Return whether `text` contains nothing for which the CSV reader is too lenient: ``0x50``, or blanks around numbers."""
     if b" " in text or b"x" in text:
         return False
     data = np.frombuffer(text, np.uint8)
-    # Block by block, so that it happens in the processor's cache; blocks overlap by one.
+    # Block by block, to stay in the processor's cache; blocks overlap by one.
     blocks = (data[start : start + _BLOCK + 1] for start in range(0, len(data), _BLOCK))
     return not any(((block[:-1] == _ZERO) & (block[1:] == _UPPER_X)).any() for block in blocks)
 
 
 def split(text: bytearray | pa.Buffer, types: dict[str, pa.DataType]) -> dict[str, pa.Array] | None:
-    """Read lines as columns of these names and types; None if they have other numbers of fields or other values."""
+    """Parse lines into columns of these names and types; None if the number of fields or a value does not match."""
     reading = pa.csv.ReadOptions(use_threads=False, column_names=list(types), block_size=len(memoryview(text)) + 1)
     converting = pa.csv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=False, check_utf8=False)
     try:
@@ -64,9 +64,9 @@ def split(text: bytearray | pa.Buffer, types: dict[str, pa.DataType]) -> dict[st
 
 
 def flow_columns(text: bytearray | pa.Buffer, rows: int, layout: TupleLayout) -> dict[str, pa.Array] | None:
-    """Return the columns of `FLOW_SCHEMA` that come from tuples, of `rows` > 0 lines of valid UTF-8; None if one is bad."""
+    """Return the tuple columns of `FLOW_SCHEMA` for `rows` > 0 lines of valid UTF-8; None if a line is bad."""
     fields = split(text, {name: _TYPES[kind] for name, kind in layout.fields})
-    # The reader skips empty lines, that is empty tuples: then there are fewer rows.
+    # The reader skips empty lines (empty tuples), which results in fewer rows.
     if fields is None or len(fields["time"]) != rows:
         return None
     if any(fields[name].null_count for name in layout.of_kind(*_MANDATORY_NUMBERS)):
@@ -85,7 +85,7 @@ def flow_columns(text: bytearray | pa.Buffer, rows: int, layout: TupleLayout) ->
 
 
 def protocol_number(text: str) -> int | None:
-    """Return the IANA number that a letter or number stands for; None if none."""
+    """Return the IANA protocol number for a letter or number; None if there is none."""
     if text in PROTOCOL_LETTERS:
         return PROTOCOL_LETTERS[text]
     number = int(text) if _NUMBER.fullmatch(text) else _UINT8_MAX + 1

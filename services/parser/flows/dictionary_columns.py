@@ -1,4 +1,4 @@
-"""Columns of repeating strings (dictionary-encoded), without a Python object a row. Pure."""
+"""Dictionary-encoded columns of repeating strings, without a Python object per row. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Rows = npt.NDArray[np.int64]
 
 
 def recoded(column: pa.DictionaryArray, codes: Mapping[str, str]) -> pa.DictionaryArray:
-    """Return `column` with codes replaced by their words; other values stay, the empty string and null become null."""
+    """Return `column` with codes replaced by their words; other values are kept, empty strings become null."""
     return mapped(column, [codes.get(value, value) or None for value in column.dictionary.to_pylist()])
 
 
@@ -31,7 +31,7 @@ def mapped(column: pa.DictionaryArray, targets: Sequence[str | None]) -> pa.Dict
 
 
 def spread(values: pa.Array, rows: Rows) -> pa.Array:
-    """Return a word column that has at row i the string ``values[rows[i]]``."""
+    """Return a dictionary column with the string ``values[rows[i]]`` in row i."""
     if values.null_count == len(values):
         return pa.nulls(len(rows), WORD)
     encoded = values if pa.types.is_dictionary(values.type) else values.dictionary_encode()
@@ -43,12 +43,12 @@ def spread(values: pa.Array, rows: Rows) -> pa.Array:
 
 
 def _words(indices: pa.Array, dictionary: pa.Array) -> pa.DictionaryArray:
-    # Indices that come out of a dictionary need not be compared with its size, which costs as much as making them.
+    # Indices taken from a dictionary need no bounds check, which would cost as much as creating them.
     return pa.DictionaryArray.from_arrays(indices, dictionary, safe=False)
 
 
 def trimmed(column: pa.Array) -> pa.Array:
-    """Return a slice of a word column with only the stretch of the dictionary that it uses."""
+    """Return a slice of a dictionary column with only the range of the dictionary that it uses."""
     if not pa.types.is_dictionary(column.type) or not len(column.dictionary):
         return column
     if column.null_count == len(column):

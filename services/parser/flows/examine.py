@@ -1,6 +1,6 @@
-"""Find the bad tuples among many, column by column, when the one CSV pass over all of them has failed. Pure.
+"""Find the bad tuples among many, column by column, after the single CSV pass over all of them has failed. Pure.
 
-Its cost is linear in the text, so hostile input is slow by a constant factor only. What it leaves as good always passes
+Its cost is linear in the text, so hostile input is only slower by a constant factor. Tuples that it finds good always pass
 `columns.flow_columns`.
 """
 
@@ -23,7 +23,7 @@ from services.parser.flows.tuples import TupleText
 
 Mask = npt.NDArray[np.bool_]
 
-# Nineteen digits fit 64 bits; leading zeros do not count.
+# Nineteen digits fit in 64 bits; leading zeros do not count.
 _DIGITS = r"^0*[0-9]{1,19}$"
 _LIMITS = {FieldKind.TIME: MAX_TIME, FieldKind.PORT: 65_535, FieldKind.PROTOCOL: 255, FieldKind.COUNTER: MAX_COUNTER}
 
@@ -40,7 +40,7 @@ class BadTuple:
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """The numbers of the good tuples, their lines with all fields, and the bad ones."""
+    """The numbers of the good tuples, their lines padded to all fields, and the bad tuples."""
 
     good: Rows
     text: pa.Buffer
@@ -49,7 +49,7 @@ class Examined:
 
 @dataclass(frozen=True, slots=True)
 class BadTuples:
-    """Bad tuples, of which nothing but numbers is held."""
+    """Bad tuples, stored by number only."""
 
     rows: Rows
     verdicts: _Verdicts
@@ -57,7 +57,7 @@ class BadTuples:
     tuples: TupleText
 
     def slices(self, size: int) -> Iterator[BadTuples]:
-        """Yield them in parts."""
+        """Yield the bad tuples in parts."""
         for start in range(0, len(self.rows), size):
             yield BadTuples(self.rows[start : start + size], self.verdicts, self.lines, self.tuples)
 
@@ -77,26 +77,26 @@ class _Verdicts:
         self._cause_of = np.full(rows, -1, np.int32)
 
     def condemn(self, rows: Rows, code: ErrorCode, reason: str) -> None:
-        """Blame rows that nothing was wrong with before."""
+        """Mark rows as bad, unless they already are."""
         fresh = rows[self._cause_of[rows] < 0]
         self._cause_of[fresh] = len(self._causes)
         self._causes.append((code, reason))
 
     def good(self) -> Rows:
-        """Number the rows that nothing is wrong with."""
+        """Return the numbers of the good rows."""
         return np.flatnonzero(self._cause_of < 0)
 
     def bad(self) -> Rows:
-        """Number the others."""
+        """Return the numbers of the bad rows."""
         return np.flatnonzero(self._cause_of >= 0)
 
     def cause(self, row: int) -> tuple[ErrorCode, str]:
-        """Tell what is wrong with a bad one."""
+        """Return what is wrong with a bad row."""
         return self._causes[int(self._cause_of[row])]
 
 
 def examine(tuples: TupleText, layout: TupleLayout) -> Examined:
-    """Sort the tuples into good and bad ones."""
+    """Separate good and bad tuples."""
     lines = tuples.lines().cast(pa.string())
     verdicts = _Verdicts(len(lines))
     for reason in sorted({spoiled.reason for spoiled in tuples.spoiled.values()}):
@@ -121,12 +121,12 @@ def _padded(lines: pa.Array, missing: Rows) -> pa.Array:
 
 
 def _text(lines: pa.Array) -> pa.Buffer:
-    """Return lines as one text; each ends in a line feed."""
+    """Return lines as one text, each terminated by a line feed."""
     return pc.binary_join_element_wise(lines, "", "\n").buffers()[2] or pa.py_buffer(b"")
 
 
 def _wrong_fields(lines: pa.Array, layout: TupleLayout) -> Iterator[tuple[ErrorCode, str, Mask]]:
-    """Yield, field by field, which lines are wrong in it."""
+    """Yield, field by field, the lines with an invalid value."""
     if not len(lines):
         return
     kinds = dict(layout.fields)

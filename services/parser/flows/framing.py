@@ -1,9 +1,9 @@
-"""Find the records in the bytes of a segment, and where each of them stands. Pure; never raises on any bytes.
+"""Find the records in the bytes of a segment, with their offsets. Pure; no bytes make it raise.
 
-A segment of documents may begin with the tail of the one before, a byte order mark, the head ``{"records":[`` and separators,
-and a whole document also has the tail ``]}``. Which of these are there is decided by what makes the bytes valid JSON, not by
-their looks. Several documents, and records without separators, are found value by value. Bytes that are no JSON are cut at the
-commas between the outermost values, so that a broken record costs only itself.
+A segment of documents may begin with the tail of the previous one, a byte order mark, the head ``{"records":[`` and separators,
+and a complete document also has the tail ``]}``. Which of these are present is decided by what makes the bytes valid JSON, not
+by appearance. Several documents, and records without separators, are found value by value. Bytes that are not JSON are cut at
+the commas between the outermost values, so that a broken record costs only itself.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SPACE = b" \t\r\n"
 _BRACE = ord("{")
 
 _NO_RECORDS = re.compile(rb"(?:\xef\xbb\xbf)?\s*+\[\s*+\]\s*+")
-_BEGINNINGS = b"{[,]\xef"  # of a line that may hold values, but is none
+_BEGINNINGS = b"{[,]\xef"  # of a line that may contain values without being one
 _UNREAD = frozenset({Rest.PARTIAL, Rest.BROKEN})
 _TAIL = re.compile(rb"\s*+(?:\]\s*+\}?+\s*+)?+")
 _MOST_PIECES = 100_000
@@ -40,7 +40,7 @@ NOT_JSON = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 
 @dataclass(slots=True)
 class FramedValues:
-    """The outermost values of a segment, in order, with their offsets in its bytes; and the byte ranges that are no JSON."""
+    """The outermost values of a segment, in order, with their offsets in its bytes; and the byte ranges that are not JSON."""
 
     values: list[msgspec.Raw] = field(default_factory=list)
     offsets: list[int] = field(default_factory=list)
@@ -66,7 +66,7 @@ def children(value: msgspec.Raw) -> FramedValues:
     """Split a JSON array into its values, with offsets relative to `value`.
 
     Raises:
-        DecodeError, RecursionError: if it is no array.
+        DecodeError, RecursionError: it is not an array.
     """
     values = _elements.decode(value)
     return FramedValues(values, _offsets(bytes(value), values, 1))
@@ -83,7 +83,7 @@ def _is_utf8(data: bytes) -> bool:
 
 
 def _bodies(data: bytes) -> Iterator[tuple[int, int]]:
-    """Yield the ranges that may be a comma-separated list of values, the likeliest first."""
+    """Yield the ranges that may be a comma-separated list of values, most likely first."""
     start = _start(data)
     end = max(start, len(data.rstrip(_SPACE + b",")))
     head = _HEAD.match(data, start)
@@ -98,7 +98,7 @@ def _bodies(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def first_record(data: bytes) -> int:
-    """Return where the first record likely begins: after the document's head, if there is one, and separators."""
+    """Return the likely beginning of the first record: after the document's head, if there is one, and separators."""
     start = _start(data)
     head = _HEAD.match(data, start)
     return head.end() if head else start
@@ -146,13 +146,13 @@ def _lines(data: bytes) -> FramedValues:
         position = end + 1
     if not framed.broken:
         return framed
-    # A line that is broken may be part of a value that takes more lines.
+    # A broken line may be part of a value that spans lines.
     walked = _walk(data)
     return framed if walked.rest in _UNREAD else walked.framed
 
 
 def _take_line(data: bytes, start: int, end: int, framed: FramedValues) -> None:
-    """Add the value of a line, or its values, or the line as broken."""
+    """Add the value or values of a line, or the whole line as broken."""
     before = len(framed.broken)
     _take(data, start, end, framed)
     if len(framed.broken) > before and data[framed.broken[-1][0]] in _BEGINNINGS:
@@ -165,7 +165,7 @@ def _take_line(data: bytes, start: int, end: int, framed: FramedValues) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Walked:
-    """The values that were found one after the other, and what is behind `end`."""
+    """Consecutive values, and what follows `end`."""
 
     framed: FramedValues
     end: int
@@ -185,7 +185,7 @@ def _walk(data: bytes) -> _Walked:
 
 
 def _walked(data: bytes) -> FramedValues:
-    """Take value by value as far as that goes; of what is behind, whatever stands between commas."""
+    """Take values one by one as far as possible, and after that whatever is between commas."""
     walked = _walk(data)
     framed = walked.framed
     if walked.rest in _UNREAD:
@@ -196,7 +196,7 @@ def _walked(data: bytes) -> FramedValues:
 
 
 def _take(data: bytes, start: int, end: int, framed: FramedValues) -> None:
-    """Add the range to `framed` as a value if it is JSON, else as broken; nothing if it is blank."""
+    """Add the range to `framed` as a value if it is JSON, otherwise as broken; add nothing if it is blank."""
     text = data[start:end]
     blank = len(text) - len(text.lstrip(_SPACE))
     text = text.strip(_SPACE)
@@ -213,9 +213,9 @@ def _take(data: bytes, start: int, end: int, framed: FramedValues) -> None:
 
 
 def _stretches(data: bytes, start: int) -> Iterator[tuple[int, int]]:
-    """Yield ranges between the outermost commas; what follows a closing bracket too many is a last stretch, unless a tail.
+    """Yield ranges between the outermost commas; anything after an unmatched closing bracket is a last range, unless a tail.
 
-    There are at most so many: the last of them holds all the rest.
+    Their number is limited: the last one contains all the rest.
     """
     end = closing(data, start)
     places = (place for block in commas(data, start, len(data) if end is None else end) for place in block.tolist())

@@ -1,4 +1,4 @@
-"""Walk the records of many segments and gather what columns are made of: one list entry a record or tuple array. Pure."""
+"""Walk the records of many segments and gather the inputs of columns: one list entry per record or tuple array. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from services.parser.flows.records import BadRecord, LogRecord, collect, decode
 
 STAGE: Final = "parser"
 MAX_ENVELOPES: Final = 16
-"""Envelopes inside each other; Azure's own printed sample has two."""
+"""Maximum nesting of envelopes; Azure's own published sample has two."""
 
 LONE_FORMATS: Final = frozenset({SegmentFormat.VNET, SegmentFormat.NSG, SegmentFormat.RECORDS})
 _WHOLE = RecordPiece(0, 1, 0)
@@ -32,7 +32,7 @@ _ARRAY: Final = re.compile(rb"\[\s*+\{")
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why something becomes a dead letter, its bytes, and for a tuple its index in the record."""
+    """Why something becomes a dead letter, its bytes, and, for a tuple, its index in the record."""
 
     code: ErrorCode
     reason: str
@@ -41,7 +41,7 @@ class Refusal:
 
 
 class TooManyLetters(Exception):
-    """More dead letters than the caller wants to hold in memory: `letters` are the first of them."""
+    """There are more dead letters than the caller wants in memory; `letters` are the first of them."""
 
     def __init__(self, letters: list[DeadLetter]) -> None:
         super().__init__(f"more than {len(letters)} dead letters")
@@ -58,7 +58,7 @@ SourceOf = Callable[[int], Mapping[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """How many dead letters are held at once, and what is done before there are more; it may take them away."""
+    """Maximum number of dead letters held at once, and a callback for when it is reached, which may remove them."""
 
     letters: float = math.inf
     reached: Callable[[Gathered], None] = give_up
@@ -71,8 +71,8 @@ NO_BOUND: Final = Bound()
 class Gathered:
     """Records and tuple arrays in order of segments, and the dead letters so far.
 
-    `segment_of`, `offsets`, `layouts`, `first_tuples` and `array_ends` have one entry a record; the last is how many tuple
-    arrays there are up to and with that record.
+    `segment_of`, `offsets`, `layouts`, `first_tuples` and `array_ends` have one entry per record; the last is the number of
+    tuple arrays up to and including that record.
     """
 
     segments: Sequence[Segment]
@@ -99,14 +99,14 @@ class Gathered:
         for start, end in framed.broken:
             self.refuse(number, segment.start + start, Refusal(ErrorCode.BAD_JSON, "not JSON", segment.data[start:end]))
         for value, offset in zip(framed.values, framed.offsets, strict=True):
-            # All pieces of a record begin with the same separators, so that its offset comes out the same in each of them.
+            # All pieces of a record begin with the same separators, so its offset is the same in each of them.
             self._add_value(number, segment.start + offset, value, MAX_ENVELOPES)
 
     def _add_lone_record(self, number: int, segment: Segment) -> bool:
-        """Add the one record of a quiet interface's segment in one pass over its bytes; tell whether it was one.
+        """Add the single record of a quiet interface's segment in one pass over its bytes; return whether there was one.
 
-        The general way looks at the bytes twice, to find the records and to read them, which such segments would feel most. It
-        also knows what to do with anything unusual, so here it is enough to say no.
+        The general path scans the bytes twice, to find the records and to decode them, which matters most for such segments. It
+        also handles everything unusual, so here it is enough to return False.
         """
         data = segment.data
         if segment.format not in LONE_FORMATS or _has_several(data) or not data.isascii():
@@ -125,7 +125,7 @@ class Gathered:
         """Add a dead letter for something at `offset` in the blob of segment `number`.
 
         Raises:
-            TooManyLetters: if there are as many as the bound allows, and nobody takes them away.
+            TooManyLetters: the bound is reached, and its callback does not remove any.
         """
         if len(self.letters) >= self.bound.letters:
             self.bound.reached(self)
@@ -158,7 +158,7 @@ class Gathered:
         self._append(number, offset, record, layout)
 
     def _add_array(self, number: int, offset: int, value: msgspec.Raw, envelopes: int, error: BadRecord) -> None:
-        """Add what is no record as an array of records, or refuse it for `error`."""
+        """Add something that is not a record as an array of records, or refuse it because of `error`."""
         if _ARRAY.match(value):
             try:
                 self._add_envelope(number, offset, value, value, envelopes)
@@ -192,7 +192,7 @@ def gather(segments: Sequence[Segment], source_of: SourceOf, bound: Bound = NO_B
     """Gather the records of `segments`.
 
     Raises:
-        TooManyLetters: if more would become dead letters than `bound` allows.
+        TooManyLetters: there are more dead letters than `bound` allows.
     """
     result = Gathered(segments, source_of, bound=bound)
     for number in range(len(segments)):
@@ -201,11 +201,11 @@ def gather(segments: Sequence[Segment], source_of: SourceOf, bound: Bound = NO_B
 
 
 def _has_several(data: bytes) -> bool:
-    """Tell whether there seem to be several records, looking no further than to the second."""
+    """Return whether there seem to be several records, without looking beyond the second."""
     return data.find(_CATEGORY, data.find(_CATEGORY) + 1) >= 0
 
 
 def _address(value: msgspec.Raw) -> int:
-    """Return where in memory `value` lies: a raw value is a view of the text that it was decoded from."""
+    """Return the memory address of `value`: a raw value is a view of the text from which it was decoded."""
     address: int = np.frombuffer(value, np.uint8).__array_interface__["data"][0]
     return address

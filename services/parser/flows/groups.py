@@ -1,4 +1,4 @@
-"""What is known of each tuple array, as parallel lists: one entry an array, none a tuple."""
+"""Data about tuple arrays, as parallel lists with one entry per array, not per tuple."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Annotated, Final
 import msgspec
 
 MAX_NAME: Final = 1_024
-"""Characters; ids of Azure resources stay below 400. What a record says once stands in each of its rows, as text too."""
+"""In characters; ids of Azure resources stay below 400. Names are repeated in each row of a record, in text formats too."""
 
 Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME)]
 
 
 @dataclass(slots=True)
 class TupleArrays:
-    """Tuple arrays in the order of their tuples, with what their surroundings say about them."""
+    """Tuple arrays in the order of their tuples, with the values that surround them in the record."""
 
     rules: list[str | None] = field(default_factory=list)
     acls: list[str | None] = field(default_factory=list)

@@ -1,8 +1,8 @@
 """The parser's kernel: segments in, one record batch and dead letters out. Pure; no bytes make it raise.
 
-All segments that one poll returned are one call, because the price of a call is fixed and most segments are small. Python
-touches records and tuple arrays; tuples exist only as text and as columns. A native kernel can take the place of `parse`
-without anyone noticing.
+All segments of one poll are parsed in one call, because a call has a fixed cost and most segments are small. Python touches
+records and tuple arrays; tuples exist only as text and as columns. A native kernel could replace `parse` without any change
+elsewhere.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from services.parser.flows.gathering import Bound, Gathered, Refusal, SourceOf, 
 from services.parser.flows.positions import TupleNumbers, record_of_array
 from services.parser.flows.tuples import TupleText, tuple_text
 
-_BAD_AT_ONCE = 10_000  # Python objects are made of so many
+_BAD_AT_ONCE = 10_000  # number of bad tuples turned into Python objects at a time
 
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """What became of segments.
+    """The result of parsing segments.
 
     Attributes:
-        batch: rows of schema `FLOW_SCHEMA`; within a blob in order of record and tuple if the segments are.
-        dead_letters: what could not become rows: tuples, records, or bytes that are no JSON.
-        records: how many records were read (those in `dead_letters` not counted).
+        batch: rows of schema `FLOW_SCHEMA`; within a blob in order of record and tuple, if the segments are in order.
+        dead_letters: tuples, records, and bytes that are not JSON, which could not become rows.
+        records: number of records read (without those in `dead_letters`).
         segment_rows: for each segment, in order, how many rows of the batch come from it.
     """
 
@@ -48,7 +48,7 @@ class Parsed:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """The tuples of one layout: their arrays and the counts of these, columns and numbers of good tuples, and the bad ones."""
+    """The tuples of one layout: arrays with their counts, columns and numbers of good tuples, and the bad tuples."""
 
     arrays: Rows
     counts: Rows
@@ -58,7 +58,7 @@ class _Part:
 
 
 def no_source(_: int) -> Mapping[str, str]:
-    """Say of no segment in which message it came."""
+    """Give no source message for any segment."""
     return {}
 
 
@@ -68,16 +68,16 @@ def parse(segments: Sequence[Segment], source_of: SourceOf = no_source, most_let
     `source_of` tells for the number of a segment the Kafka coordinates that its dead letters carry.
 
     Raises:
-        TooManyLetters: if there would be more than `most_letters`.
+        TooManyLetters: there would be more than `most_letters`.
     """
     return parse_gathered(gather(segments, source_of, Bound(most_letters)))
 
 
 def parse_gathered(gathered: Gathered) -> Parsed:
-    """Turn the records of segments into rows, and into dead letters beside those that `gathered` holds.
+    """Turn gathered records into rows, and into dead letters in addition to those in `gathered`.
 
     Raises:
-        TooManyLetters: if there would be more than `gathered` allows.
+        TooManyLetters: there would be more than `gathered` allows.
     """
     parts = _parts(gathered)
     counts = np.zeros(len(gathered.groups.tuples), np.int64)
@@ -123,7 +123,7 @@ def _part(arrays: Rows, tuples: TupleText, layout: TupleLayout) -> _Part:
 
 
 def _refuse(part: _Part, positions: TupleNumbers, gathered: Gathered) -> None:
-    """Write dead letters for the bad tuples of `part`."""
+    """Add dead letters for the bad tuples of `part`."""
     if part.bad is None:
         return
     numbers = positions.of_arrays(part.arrays)
@@ -141,7 +141,7 @@ def _in_order(parts: list[_Part], positions: TupleNumbers) -> tuple[Rows, dict[s
     numbers = np.concatenate([positions.of_arrays(part.arrays)[part.good] for part in parts])
     if len(parts) == 1:
         return numbers, parts[0].columns
-    # Records of several formats take turns: bring their rows back into the order of the text.
+    # Records of several formats may alternate: restore the order of the text.
     order = np.argsort(numbers)
     return numbers[order], _concatenated([part.columns for part in parts], order)
 

@@ -1,4 +1,4 @@
-"""Typed records: one decode a record, tuple arrays kept as raw bytes, fields that nobody needs skipped. Pure."""
+"""Typed records: one decode per record, with tuple arrays kept as raw bytes and unneeded fields skipped. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from services.parser.flows.groups import Name, TupleArrays
 class LogRecord(msgspec.Struct, gc=False):
     """A record of any known category, or a nested envelope (`records`)."""
 
-    # Names are the log's own.
+    # Field names are those of the log.
     category: str | None = None
     time: str | None = None
     macAddress: Name | None = None  # noqa: N815
@@ -32,25 +32,25 @@ class LogRecord(msgspec.Struct, gc=False):
 
     @property
     def is_envelope(self) -> bool:
-        """Tell whether this is no record but an object that holds some."""
+        """Whether this is not a record but an object that contains records."""
         return self.category is None and len(self.records) > 0 and self.properties is None and self.flowRecords is None
 
     @property
     def version(self) -> int | None:
-        """The version that the record declares."""
+        """The version declared by the record."""
         if self.category != nsg.CATEGORY:
             return self.flowLogVersion
         return None if self.properties is None else self.properties.Version
 
 
 class _VnetRecord(LogRecord, gc=False):
-    """One in which anything may stand where an NSG record has its body."""
+    """A VNet record, in which the body of an NSG record may be anything."""
 
     properties: msgspec.Raw = msgspec.Raw()  # type: ignore[assignment]
 
 
 class _NsgRecord(LogRecord, gc=False):
-    """One in which anything may stand where a VNet record has its body."""
+    """An NSG record, in which the body of a VNet record may be anything."""
 
     flowRecords: msgspec.Raw = msgspec.Raw()  # type: ignore[assignment]  # noqa: N815
 
@@ -81,10 +81,10 @@ _category = msgspec.json.Decoder(_Category)
 
 
 def decode(value: msgspec.Raw | memoryview) -> LogRecord:
-    """Read one record.
+    """Decode one record.
 
     Raises:
-        BadRecord: if it has the wrong shape or belongs to a category that no format knows.
+        BadRecord: it has the wrong shape or an unsupported category.
     """
     try:
         return _record.decode(value)
@@ -96,7 +96,7 @@ def collect(record: LogRecord, groups: TupleArrays) -> TupleLayout:
     """Add the tuple arrays of `record` to `groups` and return their columns.
 
     Raises:
-        BadRecord: if the record's category or version is unknown, its body is missing, or it holds records beside a body;
+        BadRecord: the record's category or version is unsupported, its body is missing, or it has records besides a body;
             nothing is added then.
     """
     if len(record.records) and bytes(record.records) not in _NO_RECORDS and record.category in CATEGORIES:
@@ -121,7 +121,7 @@ def _known(layout: TupleLayout | None, record: LogRecord) -> TupleLayout:
 
 
 def _decoded(value: msgspec.Raw | memoryview, error: Exception) -> LogRecord:
-    """Read by its category what is of the wrong shape: fields that this does not have, and other logs, may be anything."""
+    """Decode a record of the wrong shape again by its category: fields of other categories may be anything."""
     wrong_shape = BadRecord(ErrorCode.BAD_RECORD, f"record of the wrong shape: {error}")
     try:
         found = _category.decode(value)

@@ -1,8 +1,9 @@
-"""Tuple arrays (JSON arrays of strings) of many records as one text with one tuple a line. Pure.
+"""Turn the tuple arrays (JSON arrays of strings) of many records into one text with one tuple per line. Pure.
 
 The arrays are joined, and everything between the strings is overwritten with line feeds, in place and for all at once; the CSV
-reader skips empty lines. JSON strings hold no control characters, so a line feed inside a tuple is impossible. If an array is
-not plain (white space between the strings, escapes, other values), all are rewritten one by one first; that is rare and slower.
+reader skips empty lines. JSON strings contain no control characters, so a line feed inside a tuple is impossible. If any array
+is not plain (white space between the strings, escapes, other values), all are first rewritten one by one, which is rare and
+slower.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _string = msgspec.json.Decoder(str)
 
 @dataclass(frozen=True, slots=True)
 class Spoiled:
-    """An element of a tuple array that cannot be a line of text: its JSON and why."""
+    """An element of a tuple array that cannot become a line of text: its JSON, and why."""
 
     json: bytes
     reason: str
@@ -41,7 +42,7 @@ class TupleText:
         text: the lines, with empty lines between them.
         bounds: positions in `text` of the character before the first of each tuple and of the one after its last.
         counts: tuples of each array.
-        spoiled: by tuple number, elements that are no text; their lines are empty.
+        spoiled: elements that are not text, by tuple number; their lines are empty.
     """
 
     text: bytearray
@@ -51,12 +52,12 @@ class TupleText:
 
     @property
     def rows(self) -> int:
-        """How many tuples there are."""
+        """Number of tuples."""
         return len(self.bounds) // 2
 
     def lines(self) -> pa.BinaryArray:
         """Return the tuples as an array."""
-        # The text falls into stretches: gap, tuple, gap, tuple, ...
+        # The text alternates between gaps and tuples.
         edges = np.zeros(2 * self.rows + 1, np.int32)
         edges[1::2] = self.bounds[0::2] + 1
         edges[2::2] = self.bounds[1::2]
@@ -73,7 +74,7 @@ def tuple_text(arrays: list[msgspec.Raw]) -> TupleText:
 
 
 def _plain(joined: bytearray, lengths: Rows, spoiled: dict[int, Spoiled] | None = None) -> TupleText | None:
-    """Turn plain arrays into lines; None if one of them is not plain."""
+    """Turn plain arrays into lines; None if any is not plain."""
     text = np.frombuffer(joined, np.uint8)
     ends = np.cumsum(lengths)
     starts = ends - lengths

@@ -1,4 +1,4 @@
-"""What a tuple format is: the kind of every field, and how coded fields become flow columns."""
+"""Definition of a tuple format: the kind of each field, and how coded fields become flow columns."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Final
 import pyarrow as pa
 
 MANDATORY_FIELDS: Final = 8
-"""Later fields are optional from the right."""
+"""Fields after these may be omitted from the right."""
 
 PROTOCOL_LETTERS: Final = {"T": 6, "U": 17}
 DIRECTIONS: Final = {"I": "inbound", "O": "outbound"}
 
 
 class FieldKind(Enum):
-    """What a field may hold."""
+    """Kind of value of a field."""
 
     TIME = auto()  # seconds or milliseconds since 1970
     ADDRESS = auto()  # IPv4, IPv6
@@ -38,7 +38,7 @@ class TupleLayout:
     Attributes:
         name: for messages.
         fields: name and kind of each column, in order.
-        coded: makes ``direction``, ``action``, ``state`` and ``encryption`` from the word fields.
+        coded: derives ``direction``, ``action``, ``state`` and ``encryption`` from the word fields.
     """
 
     name: str
@@ -46,7 +46,7 @@ class TupleLayout:
     coded: Callable[[Columns], dict[str, pa.Array]]
 
     def of_kind(self, *kinds: FieldKind) -> list[str]:
-        """Name the fields of these kinds, in order."""
+        """Return the names of the fields of these kinds, in order."""
         return [name for name, kind in self.fields if kind in kinds]
 
 

@@ -1,4 +1,4 @@
-"""NSG flow logs, version 1 (8 columns) and 2 (13 columns): decision and, in version 2, state are separate columns."""
+"""NSG flow logs, version 1 (8 columns) and 2 (13 columns): the decision and, in version 2, the state are separate columns."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DECISIONS = {"A": "allow", "D": "deny"}
 _STATES = {"B": "begin", "C": "continuing", "E": "end"}
 
 
-# What leads to tuples has no default: where such a key is missing, tuples may stand under another one.
+# Keys on the path to tuples have no default: if one is missing, the tuples may be under a different key.
 
 
 class InnerFlow(msgspec.Struct, gc=False, kw_only=True):
@@ -43,7 +43,7 @@ class Properties(msgspec.Struct, gc=False, kw_only=True):
 
 
 def collect(body: Properties, record_mac: str | None, group_id: str | None, groups: TupleArrays) -> None:
-    """Add the tuple arrays of a record to `groups`, in order. The access control list is the group that logs."""
+    """Add the tuple arrays of a record to `groups`, in order. The access control list is the logging security group."""
     for rule_flow in body.flows or ():
         for flow in rule_flow.flows or ():
             groups.rules.append(rule_flow.rule)

@@ -1,7 +1,7 @@
-"""Virtual network flow logs, version 4 (13 columns): one state column says allowed or denied as well, and encryption follows.
+"""Virtual network flow logs, version 4 (13 columns): one state column also says allowed or denied, followed by encryption.
 
-Records nested like this one but of version 1 or 2 occur with NSG columns; the protocol (letter or number) of their first tuple
-tells which columns they have.
+Records with this nesting but of version 1 or 2 may have NSG columns; the protocol (letter or number) of their first tuple
+determines which columns they have.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ CATEGORY: Final = "FlowLogFlowEvent"
 VERSION: Final = 4
 
 _STATES = {"B": "begin", "C": "continuing", "E": "end", "D": "deny"}
-# Whatever is not denied was allowed; of a state that the format does not have, nobody knows.
+# Whatever is not denied was allowed; for a state outside the format it is unknown.
 _ACTIONS = {"B": "allow", "C": "allow", "E": "allow", "D": "deny"}
 _NO_TUPLES = frozenset({b"[]", b"null"})
 _LETTER_PROTOCOL = re.compile(rb'\[\s*"(?:[^",]*,){5}[A-Za-z]')
 
 
-# What leads to tuples has no default: where such a key is missing, tuples may stand under another one.
+# Keys on the path to tuples have no default: if one is missing, the tuples may be under a different key.
 
 
 class FlowGroup(msgspec.Struct, gc=False, kw_only=True):
@@ -61,7 +61,7 @@ def collect(body: FlowRecords, record_mac: str | None, groups: TupleArrays) -> N
 
 
 def layout_of(body: FlowRecords, version: int | None) -> TupleLayout | None:
-    """Return the columns of a record of this version; None if nobody knows it."""
+    """Return the layout for a record of this version; None if it is unsupported."""
     if version == VERSION:
         return V4
     layout = nsg.LAYOUTS.get(version or 0)
