@@ -1,1 +1,1 @@
-"""HTTP to servers that hold rows: hosts in turn, sign-in, TLS, Retry-After."""
+"""HTTP to clusters of servers: host rotation, sign-in, TLS, Retry-After."""

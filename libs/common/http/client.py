@@ -1,7 +1,7 @@
-"""HTTP to a cluster of servers that are equal: several hosts in turn, one way to sign in, no surprises.
+"""HTTP to a cluster of equivalent servers: several hosts in rotation, one way to sign in, no surprises.
 
-A host that does not answer, or answers 502, 503 or 504, is left alone for a while and the next one is asked, so a request may
-be made twice: callers make only requests that may be repeated. Redirects are not followed: no answer chooses a host.
+A host that does not respond, or responds with 502, 503 or 504, is avoided for a while and the next one is tried, so a request
+may be sent twice: callers only make repeatable requests. Redirects are not followed: no response may choose a host.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from libs.common.errors import ConfigError, Retry
 _SICK: Final = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 60.0
-_MOST_DOUBLINGS: Final = 6  # then the longest pause is reached; after days a larger number would be no float any more
+_MOST_DOUBLINGS: Final = 6  # reaches the longest pause; unlimited doubling would overflow a float after days
 
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """How servers are checked."""
+    """How servers are verified."""
 
     verify: bool = True
     ca_file: Path | None = None
@@ -38,7 +38,7 @@ class Tls:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request that may be repeated."""
+    """A repeatable request."""
 
     method: str
     path: str  # begins with a slash; already quoted
@@ -48,17 +48,17 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a server said."""
+    """A server's response."""
 
     status: int
     body: bytes
-    retry_after: float | None = None  # seconds, if it said so
+    retry_after: float | None = None  # seconds, if given
 
 
 def authorization(
     *, basic: tuple[str, str] | None = None, api_key: str | None = None, bearer: str | None = None
 ) -> dict[str, str]:
-    """Return the header for one of the ways to sign in, or none. An API key is ``id:key`` or that in base64."""
+    """Return the header for one of the ways to sign in, or none. An API key is ``id:key``, or the same in base64."""
     if basic is not None:
         return {"Authorization": f"Basic {_base64(':'.join(basic))}"}
     if api_key is not None:
@@ -67,7 +67,7 @@ def authorization(
 
 
 class Hosts:
-    """Whose turn it is. A host that failed is out for a second, then two, and so on up to a minute."""
+    """Rotates hosts. A host that failed is avoided for a second, then two, and so on up to a minute."""
 
     def __init__(self, addresses: tuple[str, ...], clock: Callable[[], float] = time.monotonic) -> None:
         self._addresses = addresses
@@ -78,7 +78,7 @@ class Hosts:
         self._lock = threading.Lock()
 
     def candidates(self) -> list[str]:
-        """Return the hosts to try, in order; if all are out, the one that is back first."""
+        """Return the hosts to try, in order; if all are avoided, the one that returns first."""
         with self._lock:
             turn, self._turn = self._turn, (self._turn + 1) % len(self._addresses)
             ordered = self._addresses[turn:] + self._addresses[:turn]
@@ -86,27 +86,27 @@ class Hosts:
             return [a for a in ordered if self._back_at[a] <= now] or [min(ordered, key=self._back_at.__getitem__)]
 
     def failed(self, address: str) -> None:
-        """Leave a host alone for a while."""
+        """Avoid a host for a while."""
         with self._lock:
             pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(self._failures[address], _MOST_DOUBLINGS))
             self._failures[address] += 1
             self._back_at[address] = self._clock() + pause
 
     def worked(self, address: str) -> None:
-        """Take a host as well again."""
+        """Consider a host healthy again."""
         with self._lock:
             self._failures[address] = 0
             self._back_at[address] = 0.0
 
     def pause(self) -> float:
-        """Return after how many seconds it makes sense to ask again."""
+        """Return the number of seconds until a retry makes sense."""
         with self._lock:
             return max(_FIRST_PAUSE, min(self._back_at.values()) - self._clock())
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Where a cluster is and how to talk to it. Addresses are ``http(s)://host[:port][/path]``."""
+    """The addresses of a cluster (``http(s)://host[:port][/path]``), and how to connect."""
 
     addresses: tuple[str, ...]
     headers: Mapping[str, str]  # secret
@@ -116,12 +116,12 @@ class Cluster:
 
 
 class HttpClient:
-    """Requests to a cluster; safe to use from several threads."""
+    """Sends requests to a cluster. Thread-safe."""
 
     def __init__(self, cluster: Cluster, clock: Callable[[], float] = time.monotonic) -> None:
         self._cluster = cluster
         self._hosts = Hosts(cluster.addresses, clock)
-        if not cluster.tls.verify:  # said once at the start, not in a form of its own at every request
+        if not cluster.tls.verify:  # we warn once at start-up instead of at every request
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         self._pool = urllib3.PoolManager(
             maxsize=cluster.connections,

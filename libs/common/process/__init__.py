@@ -1,1 +1,1 @@
-"""What every process has: a frame, signals, probes, logs, crash points."""
+"""The frame of every process: signals, probes, logs, crash points."""

@@ -1,8 +1,8 @@
-"""Crash points: named places where a test ends the process the hard way, to prove that a kill there loses or doubles nothing.
+"""Crash points: named places at which a test kills the process, to prove that a kill there neither loses nor duplicates rows.
 
-``BLOBTIDE_CRASH_POINT=sink.committed`` kills the process (SIGKILL) when it comes to that place, ``sink.committed@3`` when it
-comes there the third time. ``ingest.reading:NAME`` kills it when it comes there with the subject NAME. Without the variable a
-crash point does nothing.
+``BLOBTIDE_CRASH_POINT=sink.committed`` kills the process (SIGKILL) when it reaches that point, ``sink.committed@3`` when it
+reaches it for the third time, and ``ingest.reading:NAME`` when it reaches it with the subject NAME. Without the variable, crash
+points do nothing.
 """
 
 from __future__ import annotations
@@ -28,6 +28,6 @@ _countdown = _Countdown(os.environ[CRASH_VARIABLE]) if os.environ.get(CRASH_VARI
 
 
 def crash_point(name: str, subject: str = "") -> None:
-    """Kill this process if it was asked to end here, or here with this subject."""
+    """Kill this process if it was told to end at this point, or at this point with this subject."""
     if _countdown is not None and _countdown.reached(name, subject):
         os.kill(os.getpid(), signal.SIGKILL)

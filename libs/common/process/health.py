@@ -1,4 +1,4 @@
-"""Whether a process is well: what it says of itself, and how probes ask: ``/metrics``, ``/livez`` and ``/readyz``."""
+"""The health of a process, and the endpoints for probes: ``/metrics``, ``/livez`` and ``/readyz``."""
 
 from __future__ import annotations
 
@@ -20,67 +20,67 @@ from libs.common.settings.process import HttpSettings
 log = structlog.get_logger(__name__)
 
 STALE_AFTER_SECONDS = 60.0
-IDLE_SECONDS = 10.0  # a probe asks at once; a connection that does not would keep its thread
+IDLE_SECONDS = 10.0  # probes send their request at once; an idle connection would occupy a thread
 
 NO_PARTITIONS = "waiting for partitions"
 DRAINING = "draining: told to stop"
 
 
 class Need(StrEnum):
-    """What a process cannot work without."""
+    """Something a process cannot work without."""
 
     PARTITIONS = "partitions"
     TOPICS = "topics"
     STORAGE = "storage"
     DESTINATION = "destination"
-    OTHERS = "others"  # what the work itself asks of the world, such as an answer that it looks up
+    OTHERS = "others"  # external dependencies of the work itself, such as a lookup
 
 
 class Health:
-    """Liveness (the loop's heartbeat is young) and readiness (everything it needs is there, and it goes on), for probes."""
+    """Liveness (a recent heartbeat of the loop) and readiness (everything needed is there, and not draining), for probes."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._last_beat = clock()
-        # By what is missing. Replaced as a whole: a probe's thread reads it.
+        # By missing need. Replaced as a whole, because probe threads read it.
         self._reasons: Mapping[Need, str] = {Need.PARTITIONS: "starting"}
         self._notes: Mapping[str, str] = {}
         self._is_draining = False
 
     def beat(self) -> None:
-        """Say that the main loop is going round; call it at least every few seconds, also while waiting."""
+        """Record a heartbeat of the main loop; call it at least every few seconds, even while waiting."""
         self._last_beat = self._clock()
 
     def ready(self, need: Need = Need.PARTITIONS) -> None:
-        """Say that `need` is there."""
+        """Record that `need` is available."""
         self._reasons = {other: reason for other, reason in self._reasons.items() if other is not need}
 
     def not_ready(self, reason: str, need: Need = Need.PARTITIONS) -> None:
-        """Say why work cannot be done now: `need` is missing."""
+        """Record that `need` is missing, and why."""
         self._reasons = {**self._reasons, need: reason}
 
     def tell(self, trouble: str, need: Need) -> None:
-        """Say that `need` is missing for the reason in `trouble`; empty: it is there."""
+        """Record that `need` is missing because of `trouble`, or available if that is empty."""
         if trouble:
             self.not_ready(trouble, need)
         else:
             self.ready(need)
 
     def note(self, subject: str, text: str) -> None:
-        """Say what a probe should show although it keeps nothing from working; empty: there is nothing to say any more."""
+        """Set a note that probes show although it does not affect readiness; an empty text removes it."""
         others = {other: said for other, said in self._notes.items() if other != subject}
         self._notes = {**others, subject: text} if text else others
 
     def notes(self) -> list[str]:
-        """Return what was noted."""
+        """Return all notes."""
         return list(self._notes.values())
 
     def drain(self) -> None:
-        """Say that the process was told to end: it takes nothing new, whatever it has."""
+        """Record that the process was told to stop: it is not ready any more, whatever is available."""
         self._is_draining = True
 
     def alive(self) -> bool:
-        """Tell whether the heartbeat is young enough."""
+        """Return whether the last heartbeat is recent enough."""
         return self._clock() - self._last_beat < STALE_AFTER_SECONDS
 
     def why_not_ready(self) -> str | None:
@@ -94,7 +94,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, _request: object, client_address: object) -> None:
-        """Log what is ours; a probe that goes away before its answer is no news."""
+        """Log our own errors; ignore probes that disconnect before the response."""
         error = sys.exception()
         if not isinstance(error, ConnectionError | TimeoutError):
             log.error("cannot answer a probe", client=str(client_address), exc_info=error)
@@ -111,7 +111,7 @@ class HealthServer:
 
     @property
     def port(self) -> int:
-        """The port that is listened on; 0 before `start`."""
+        """The port it listens on; 0 before `start`."""
         return int(self._server.server_address[1]) if self._server else 0
 
     def start(self) -> None:
@@ -132,7 +132,7 @@ class HealthServer:
                 self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
-                """Probes are no news."""
+                """Do not log probes."""
 
         self._server = _Server((self._settings.host, self._settings.port), ProbeHandler)
         threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()

@@ -1,8 +1,8 @@
-"""Structured logging to standard error, with secrets taken out of every line, also of those that libraries log or warn of.
+"""Structured logging to standard error, with secrets removed from every line, including log lines and warnings of libraries.
 
-In lines for people, what a terminal would obey is shown as escapes, and a value begins no line of its own.
+In lines for people, control characters are escaped, and values cannot start new lines.
 
-Libraries that print requests (the Azure SDK, urllib3) are kept at WARNING: their DEBUG lines hold signatures.
+Libraries that log requests (the Azure SDK, urllib3) are kept at WARNING, because their DEBUG lines contain signatures.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TRACEBACK: Final = "exception"
 
 
 def configure_logging(settings: LogSettings, *, service: str) -> None:
-    """Send log lines of `service` to standard error, as JSON or for a console."""
+    """Configure logging of `service` to standard error, as JSON or for a console."""
     level = getattr(logging, settings.level.upper())
     of_libraries = logging.StreamHandler(sys.stderr)
     of_libraries.setFormatter(_Redacting("%(message)s"))
@@ -45,7 +45,7 @@ def configure_logging(settings: LogSettings, *, service: str) -> None:
             *rendering,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # as it is then: a test may have replaced it
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # looked up each time, because tests may replace it
         cache_logger_on_first_use=False,
     )
     structlog.contextvars.bind_contextvars(service=service)
@@ -62,7 +62,7 @@ class _Redacting(logging.Formatter):
 
 
 def _log_uncaught(kind: type[BaseException], error: BaseException | None, where: TracebackType | None) -> None:
-    """Log what nobody caught: as a line like any other, without secrets."""
+    """Log an uncaught exception as a normal line, without secrets."""
     if not issubclass(kind, Exception):
         sys.__excepthook__(kind, error or kind(), where)
         return

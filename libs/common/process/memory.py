@@ -1,13 +1,13 @@
-"""Keep freed memory from staying with the process, and the search for cycles from costing a fifth of the work.
+"""Return freed memory to the system, and keep the cycle collector from costing a fifth of the CPU.
 
-glibc gives every thread its own arena, raises the size from which it maps memory directly with every large block that is freed,
-and so keeps megabytes that nobody uses; Arrow's own allocator keeps them as well. With two arenas, a fixed threshold and Arrow
-on the C library's allocator, the parser's peak on a backlog was 203 MiB instead of 279, the file sink's 186 instead of 273 and
-ingest's 175 instead of 310. The thresholds lie above most blocks of a batch: given back and mapped again each time, their page
-faults cost the parser a tenth of its CPU at a quarter of these thresholds, and the peak was the same.
+glibc gives every thread its own arena and raises its mmap threshold with every large block that is freed, and so retains
+megabytes that nothing uses; Arrow's own allocator retains them as well. With two arenas, a fixed threshold and Arrow on the C
+library's allocator, the parser's peak on a backlog was 203 MiB instead of 279, the file sink's 186 instead of 273 and ingest's
+175 instead of 310. The thresholds are above most blocks of a batch: at a quarter of these thresholds, returning and remapping
+blocks each time cost the parser a tenth of its CPU in page faults, with the same peak.
 
-Python looks for cycles after every 700 new containers. A batch has tens of thousands of them, none in a cycle, and they go when
-the batch goes.
+Python runs the cycle collector after every 700 new containers. A batch has tens of thousands of them, none in a cycle, and they
+are freed with the batch.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _ARROW_POOL: Final = "ARROW_DEFAULT_MEMORY_POOL"
 
 
 def return_freed_memory() -> None:
-    """Set allocators up; call before threads start and before pyarrow is imported. Without glibc only Arrow's is set."""
+    """Configure allocators; call before threads start and before pyarrow is imported. Without glibc, only Arrow's is set."""
     os.environ.setdefault(_ARROW_POOL, "system")
     try:
         set_option = ctypes.CDLL(None).mallopt
@@ -41,7 +41,7 @@ def return_freed_memory() -> None:
 
 
 def collect_cycles_seldom() -> None:
-    """Look for cycles seldom, and not in what exists now; call once all that stays has been built."""
+    """Collect cycles rarely, and not among existing objects; call once everything permanent has been built."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(_NEW_CONTAINERS, _YOUNG_COLLECTIONS, _OLD_COLLECTIONS)

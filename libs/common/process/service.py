@@ -1,6 +1,6 @@
-"""What every service process has: signals, a heartbeat, ``/metrics``, ``/livez`` and ``/readyz``, and one way to end.
+"""The frame of a service process: signals, a heartbeat, ``/metrics``, ``/livez`` and ``/readyz``, and one way to end.
 
-`run_service` turns every outcome into an exit code and one log line: SIGTERM ends the main loop within its next step, and the
+`run_service` turns every outcome into an exit code and one log line. SIGTERM ends the main loop after its current step, and the
 process in any case within ten seconds.
 """
 
@@ -24,21 +24,21 @@ log = structlog.get_logger(__name__)
 
 
 class Stop:
-    """Set once, by a signal or by a test; loops look at it and waits end early."""
+    """A flag set once, by a signal or a test; loops check it, and waits end early."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
 
     def set(self) -> None:
-        """Ask for the end."""
+        """Request the stop."""
         self._event.set()
 
     def is_set(self) -> bool:
-        """Tell whether the end was asked for."""
+        """Return whether a stop was requested."""
         return self._event.is_set()
 
     def wait(self, seconds: float) -> bool:
-        """Wait up to `seconds`; return whether the end was asked for."""
+        """Wait up to `seconds`; return whether a stop was requested."""
         return self._event.wait(seconds)
 
 
@@ -46,7 +46,7 @@ class Service(Protocol):
     """The main loop of a process. Built with its parts; nothing happens before `run`."""
 
     def run(self, stop: Stop, health: Health) -> None:
-        """Work until `stop` is set; finish or abort what is open; return."""
+        """Work until `stop` is set, then finish or abort open work and return."""
 
 
 def run_service(name: str, settings: Settings, build: Callable[[Settings], Service]) -> int:

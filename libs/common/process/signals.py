@@ -1,7 +1,7 @@
-"""How a process ends when it is told to: asked once, given `GRACE_SECONDS`, then ended.
+"""End a process on a signal: ask once, allow `GRACE_SECONDS`, then exit.
 
-A thread of its own waits for signals, because Python calls its handlers between two instructions of the main thread, and that
-may be inside a client library's call for long. Ending a process in the middle is safe: all of them are made to survive a crash.
+A dedicated thread waits for signals, because Python runs handlers between instructions of the main thread, which may be inside
+a client library's call for long. Ending a process in the middle of work is safe: all of them are built to survive a crash.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ import structlog
 
 log = structlog.get_logger(__name__)
 
-# Orchestrators kill after ten seconds, without a word about what happened.
+# Orchestrators kill after ten seconds, without any message.
 GRACE_SECONDS: Final = 9.0
-_SIGNALLED: Final = 128  # a shell's exit code for a process that signal N ended is 128 + N
+_SIGNALLED: Final = 128  # the shell's exit code for a process ended by signal N is 128 + N
 
 
 def stop_on_signals(stop: Callable[[], None]) -> None:
-    """Call `stop` at SIGTERM or SIGINT, from a thread; end the process at the next one, or when the grace is over.
+    """Call `stop` from a thread on SIGTERM or SIGINT; exit on the next signal, or when the grace period is over.
 
-    Call it from the main thread, once a process.
+    Call it from the main thread, once per process.
     """
     reading, writing = socket.socketpair()
     writing.settimeout(0)
@@ -37,7 +37,7 @@ def stop_on_signals(stop: Callable[[], None]) -> None:
 
 
 def _leave_it_to_the_thread(number: int, frame: FrameType | None) -> None:
-    """A handler must be there, so that the number is written to the descriptor."""
+    """Do nothing: a handler must exist for the number to be written to the descriptor."""
 
 
 def _watch(reading: socket.socket, stop: Callable[[], None]) -> None:

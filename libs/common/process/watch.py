@@ -1,4 +1,4 @@
-"""A process's stop and health together, for what may take long."""
+"""A process's stop flag and health together, for long operations."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from libs.common.process.service import Stop
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Who may end what takes long, and who is told that it goes on."""
+    """Lets a long operation be stopped, and keeps the process alive meanwhile."""
 
     stop: Stop
     health: Health
 
     def keep_alive(self) -> None:
-        """Stay alive while something takes long. Call it many times a second.
+        """Stay alive during a long operation. Call it many times a second.
 
         Raises:
-            Retry: the process is to end; leave it.
+            Retry: the process should stop; abandon the operation.
         """
         if self.stop.is_set():
             raise Retry("the process is stopping")

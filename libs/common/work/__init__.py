@@ -1,1 +1,1 @@
-"""Work in parallel: what is begun next, and the threads that do it."""
+"""Parallel work: fair scheduling, and the threads that do the work."""

@@ -1,8 +1,8 @@
-"""Which blob is next: one queue an account, round robin between queues and within each, so that nobody waits for ever. Pure.
+"""Choose the next blob: one queue per account, round robin between queues and within each, so that none starves. Pure.
 
 An account that fails is tried with one blob at a time; after three failures in a row it rests, longer each time. Several
-accounts share the slots so that one that hangs leaves some to the others. What an account refuses is no failure of it: only
-that blob waits.
+accounts share the slots in such a way that a hanging account leaves some to the others. A refusal is not a failure of the
+account: only that blob waits.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Final
 
 FAILURES_BEFORE_REST: Final = 3
 LONGEST_REST_SECONDS: Final = 60.0  # unless storage asks for more
-REFUSALS_EVERY_SECONDS: Final = 60.0  # are they told
+REFUSALS_EVERY_SECONDS: Final = 60.0  # minimum interval between reports of refusals
 
 
 class Answering(StrEnum):
-    """Whether an account answers."""
+    """Whether an account responds."""
 
     YES = "yes"
     AGAIN = "again"  # for the first time after a rest
@@ -37,8 +37,8 @@ class _AccountQueue:
     running: int = 0
     failures: int = 0  # in a row
     rests_until: float = 0.0
-    quiet_until: float = 0.0  # refusals are not told again
-    refuses: bool = False  # the last blob
+    quiet_until: float = 0.0  # refusals are not reported again before
+    refuses: bool = False  # whether the last blob was refused
 
     def wake(self, now: float) -> None:
         while self.later and self.later[0][0] <= now:
@@ -46,7 +46,7 @@ class _AccountQueue:
 
 
 class FairQueues:
-    """Queues of keys. Every key that was taken must be given back with `succeeded`, `failed` or `release`, once."""
+    """Queues of keys. Every key taken must be returned exactly once, with `succeeded`, `refused`, `failed` or `release`."""
 
     def __init__(self, concurrency: int) -> None:
         self._concurrency = concurrency
@@ -58,11 +58,11 @@ class FairQueues:
         self._queue_of(account).ready.append(key)
 
     def put_later(self, account: str, key: bytes, due: float) -> None:
-        """Append `key` when the time `due` has come."""
+        """Append `key` at the time `due`."""
         heappush(self._queue_of(account).later, (due, key))
 
     def take(self, now: float, admits: Callable[[str], bool] = lambda _: True) -> bytes | None:
-        """Return the next key that may be worked on now, of an account that `admits` lets begin another."""
+        """Return the next key that may be worked on now, from an account that `admits` allows to start another."""
         if sum(queue.running for queue in self._queues.values()) >= 2 * self._concurrency:
             return None
         for _ in range(len(self._turns)):
@@ -76,7 +76,7 @@ class FairQueues:
         return None
 
     def succeeded(self, account: str) -> Answering:
-        """Give back a key of `account` for which storage answered."""
+        """Return a key of `account` for which storage responded."""
         rested = self.resting(account)
         queue = self._queue_of(account)
         queue.running -= 1
@@ -86,7 +86,7 @@ class FairQueues:
         return Answering.AGAIN if rested else Answering.YES
 
     def refused(self, account: str, now: float) -> Answering:
-        """Give back a key of `account` for which storage answered that it will not."""
+        """Return a key of `account` that storage refused."""
         self.succeeded(account)
         queue = self._queue_of(account)
         queue.refuses = True
@@ -96,11 +96,11 @@ class FairQueues:
         return Answering.REFUSES
 
     def release(self, account: str) -> None:
-        """Give back a key of `account` that nothing was done with."""
+        """Return a key of `account` that was not used."""
         self._queue_of(account).running -= 1
 
     def failed(self, account: str, now: float, after: float) -> float:
-        """Give back a key of `account` that storage did not answer for; return the seconds after which to try it again."""
+        """Return a key of `account` for which storage did not respond; return the seconds until its next attempt."""
         queue = self._queue_of(account)
         queue.running -= 1
         queue.failures += 1
@@ -110,26 +110,26 @@ class FairQueues:
         return seconds
 
     def forget(self, keys: AbstractSet[bytes]) -> None:
-        """Drop keys that wait."""
+        """Drop waiting keys."""
         for queue in self._queues.values():
             queue.ready = deque(key for key in queue.ready if key not in keys)
             queue.later = [entry for entry in queue.later if entry[1] not in keys]
             heapify(queue.later)
 
     def waiting(self, account: str) -> int:
-        """Return how many keys of the account wait for a time to come."""
+        """Return the number of the account's keys that wait for a later time."""
         return len(self._queue_of(account).later)
 
     def doubtful(self, account: str) -> bool:
-        """Tell whether the account did not answer the last time."""
+        """Return whether the account failed to respond last time."""
         return self._queue_of(account).failures > 0
 
     def resting(self, account: str) -> bool:
-        """Tell whether the account has failed so often that nothing is expected of it."""
+        """Return whether the account has failed so often that it is resting."""
         return self._queue_of(account).failures >= FAILURES_BEFORE_REST
 
     def gives_nothing(self, account: str) -> bool:
-        """Tell whether there is nothing to try: the account rests, or it refused the last blob and all others wait."""
+        """Return whether there is nothing to try: the account rests, or it refused the last blob and all others wait."""
         queue = self._queue_of(account)
         return self.resting(account) or (queue.refuses and not queue.ready)
 
@@ -137,7 +137,7 @@ class FairQueues:
         if queue.failures:
             return 1
         busy = sum(1 for other in self._queues.values() if other.ready or other.running)
-        # Twice the threads keeps them busy while the main thread commits; with others around, leave them some threads.
+        # Twice the threads keeps them busy while the main thread commits; with other accounts, leave them some threads.
         return 2 * self._concurrency if busy <= 1 else max(1, self._concurrency * 3 // 4)
 
     def _queue_of(self, account: str) -> _AccountQueue:

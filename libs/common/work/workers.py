@@ -1,4 +1,4 @@
-"""Threads that do reading tasks. They are daemons: a request that hangs must not keep the process from ending."""
+"""Threads that run tasks. They are daemons: a hanging request must not keep the process from ending."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ Result = TypeVar("Result")
 
 
 class Workers(Generic[Job, Result]):
-    """Runs `work` on jobs in `count` threads and hands results, or what was raised, back in the order they are ready."""
+    """Runs `work` on jobs in `count` threads and returns results, or exceptions, in the order they are ready."""
 
     def __init__(self, count: int, work: Callable[[Job], Result]) -> None:
         self._count = count
         self._work = work
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[tuple[Job, Result | BaseException]] = queue.SimpleQueue()
-        self.running = 0  # submitted and not collected
+        self.running = 0  # submitted but not collected
 
     def start(self) -> None:
         """Start the threads."""
@@ -32,7 +32,7 @@ class Workers(Generic[Job, Result]):
         self._jobs.put(job)
 
     def collect(self, seconds: float) -> list[tuple[Job, Result | BaseException]]:
-        """Return what is ready; wait up to `seconds` if nothing is."""
+        """Return finished jobs; wait up to `seconds` if there are none."""
         results = []
         try:
             results.append(self._done.get(timeout=seconds) if seconds > 0 else self._done.get_nowait())
@@ -44,7 +44,7 @@ class Workers(Generic[Job, Result]):
         return results
 
     def stop(self) -> None:
-        """Let the threads end when they have nothing to do; jobs in hand are not waited for."""
+        """Let the threads end once they are idle, without waiting for running jobs."""
         for _ in range(self._count):
             self._jobs.put(None)
 
@@ -53,6 +53,6 @@ class Workers(Generic[Job, Result]):
             result: Result | BaseException
             try:
                 result = self._work(job)
-            except BaseException as error:  # noqa: BLE001 - handed to the main thread, which raises it
+            except BaseException as error:  # noqa: BLE001 - passed to the main thread, which raises it
                 result = error
             self._done.put((job, result))
