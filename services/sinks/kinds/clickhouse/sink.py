@@ -1,10 +1,10 @@
 """The ``clickhouse`` sink: rows as columns of a ClickHouse table, effectively once.
 
-Arrow is inserted as it is, so the sink costs about 0.3 µs of CPU a row. Rows that the table may hold already (after a start, a
-takeover, a failure, a reset of offsets) are looked up before they are inserted; a repeated insert of the same messages has the
-same token, and the server drops it; what slips through both becomes one row when parts are merged, since the table is a
-ReplacingMergeTree by position. ``blobtide sink-setup`` creates the table and later adds new columns. A row that the server
-refuses is named in the outcome; a server that cannot take rows now delays the sink.
+Arrow batches are inserted unchanged, so the sink costs about 0.3 µs of CPU per row. Rows that the table may already contain
+(after a start, a takeover, a failure, a reset of offsets) are looked up before they are inserted; a repeated insert of the same
+messages has the same token, and the server drops it; duplicates that slip through both are merged with their parts, since the
+table is a ReplacingMergeTree by position. ``blobtide sink-setup`` creates the table and later adds new columns. A row that the
+server refuses is reported in the outcome; a server that cannot accept rows now delays the sink.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0
 class ClickHouseBatchSettings(BatchSettings):
     """Larger: each insert makes a part that is merged later."""
 
-    seconds: float = Field(default=5.0, gt=0, le=5, description="How long one poll collects.")
+    seconds: float = Field(default=5.0, gt=0, le=5, description="Seconds for which one poll collects messages.")
     bytes: int = Field(default=16_777_216, ge=100_000, description="Bytes after which a poll ends early.")
 
 
@@ -56,9 +56,9 @@ class ClickHouseSettings(SinkSettings, LoginSettings, TlsSettings):
     hosts: tuple[str, ...] = Field(
         default=("http://127.0.0.1:8123",),
         min_length=1,
-        description="Addresses of the HTTP interface, tried in turn: a list, or comma-separated.",
+        description="URLs of the HTTP interface, used in rotation: a list, or comma-separated.",
     )
-    timeout_seconds: float = Field(default=30.0, gt=0, le=50, description="Maximum wait for a response.")
+    timeout_seconds: float = Field(default=30.0, gt=0, le=50, description="Maximum seconds to wait for a response.")
     database: Identifier = Field(default="default", description="Database of the table.")
     table: Identifier | None = Field(default=None, description="Name of the table. Default: the row type.")
     ttl_days: int = Field(

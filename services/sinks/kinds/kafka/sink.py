@@ -1,22 +1,22 @@
-"""The ``kafka`` sink: one record a row in topics of the same or another Kafka. Promise: effectively once, or at least once.
+"""The ``kafka`` sink: one record per row in topics of the same or another Kafka. Promise: effectively once, or at least once.
 
 ``transactional`` (effectively once for readers with ``read_committed``): rows, and how far each source has been written, are
-committed in one transaction of the target cluster; the latter to `positions_topic`, which `blobtide sink-setup` makes. Why a
-row is there once, whatever happens:
+committed in one transaction of the target cluster; the positions go to `positions_topic`, which `blobtide sink-setup` creates.
+Why a row is there once, whatever happens:
 
 - *Replays.* A row at or below the committed position of its source is not written again, however rows are cut into batches.
-- *Rebalances.* Each shard has a transactional id of its own. Who gets a shard takes the id over, which ends what the holder
-  before left open, and only then reads the positions: nothing can be added to them behind its back.
-- *Zombies.* A process that was thought dead, or does not know yet that a shard has left it, is fenced by that and commits
-  nothing. If it takes the id back, it reads the positions anew, too. A commit whose answer was lost is found out the same way.
-- *A topic that was made anew, or another cluster.* Positions are of sources, not of Kafka offsets.
+- *Rebalances.* Each shard has its own transactional id. The new owner of a shard takes over the id, which ends whatever the
+  previous owner left open, and only then reads the positions: nothing can be added to them behind its back.
+- *Zombies.* A process that was presumed dead, or does not know yet that it has lost a shard, is fenced by that and commits
+  nothing. If it takes the id back, it reads the positions again. A commit whose response was lost is resolved in the same way.
+- *A recreated topic, or another cluster.* Positions belong to sources, not to Kafka offsets.
 
-Positions stay as long as their topic keeps them (`remember_days`); what is replayed after that is written again.
+Positions are kept for as long as their topic retains them (`remember_days`); rows replayed after that are written again.
 
-``idempotent`` (at least once): for clusters without transactions. After a failure rows may come again, with the same id.
+``idempotent`` (at least once): for clusters without transactions. After a failure, rows may be written again, with the same id.
 
-Every record has the headers ``id`` (the same in every replay), ``row-type``, ``schema-version`` and ``content-type``. No row
-reaches a topic of the pipeline itself, or one whose name begins with two underscores.
+Every record has the headers ``id`` (the same in every replay), ``row-type``, ``schema-version`` and ``content-type``. Topics of
+the pipeline itself, and topics whose names begin with two underscores, are refused.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class KafkaSinkSettings(MessageSettings):
     """Options of the kafka sink."""
 
     topic: str = Field(
-        min_length=1, description="Topic of each record. {column} stands for the value of a column, made safe for a name."
+        min_length=1, description="Topic of each record. {column} inserts a column's value, made safe for a name."
     )
     cluster: KafkaSettings | None = Field(
         default=None, description="The target cluster, with the settings of `kafka`. Default: the pipeline's own."

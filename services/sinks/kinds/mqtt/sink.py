@@ -1,9 +1,9 @@
-"""The ``mqtt`` sink: one message a row over MQTT 5 or 3.1.1 with QoS 1, at least once.
+"""The ``mqtt`` sink: one message per row over MQTT 5 or 3.1.1 with QoS 1, at least once.
 
-A row is written when the server has acknowledged its message. When a connection breaks, or the process ends, messages that were
-sent come again. With MQTT 5 a message has the user property ``id``, the identity of its row, by which a consumer recognises a
-message that it has had, and the content type of its format; MQTT 3.1.1 has neither. A message that is too large for the server,
-or that it refuses for itself, is named in the outcome.
+A row is written when the server has acknowledged its message. After a connection breaks or the process ends, messages may be
+sent again. With MQTT 5 a message has the user property ``id``, the identity of its row, by which a consumer recognises
+duplicates, and the content type of its format; MQTT 3.1.1 has neither. A message that is too large for the server, or that the
+server itself refuses, is reported in the outcome.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ ClientId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,100}$")]
 class MqttSettings(MessageSettings, LoginSettings, TlsSettings):
     """sinks.mqtt."""
 
-    url: str = Field(default="mqtt://127.0.0.1:1883", description="mqtt(s)://host[:port]; mqtts is TLS.")
+    url: str = Field(default="mqtt://127.0.0.1:1883", description="mqtt(s)://host[:port]; mqtts uses TLS.")
     version: MqttVersion = Field(
-        default=MqttVersion.V5, description="MqttVersion of MQTT: 5, or 3.1.1, which cannot carry a row's identity."
+        default=MqttVersion.V5, description="MQTT version: 5, or 3.1.1, which cannot carry a row's identity."
     )
     client_id: ClientId = Field(default="blobtide", description="First part of the client id; a random suffix makes it unique.")
-    timeout_seconds: float = Field(default=30.0, gt=0, le=50, description="Maximum wait for a response.")
+    timeout_seconds: float = Field(default=30.0, gt=0, le=50, description="Maximum seconds to wait for a response.")
     in_flight: int = Field(
         default=1_000, ge=1, le=65_535, description="Maximum number of unacknowledged messages; the server may ask for fewer."
     )
