@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from libs.common.errors import BlobtideError, ConfigError
@@ -74,7 +73,7 @@ def builds(settings: Settings) -> Iterator[Check]:
         yield Check(name, partial(_build, name, settings))
     for name in settings.sinks:
         yield Check(_sink(name), partial(_build_sink, settings, name))
-    yield Check("directories of sinks", partial(_check_directories, settings))
+    yield Check("sinks share nothing", partial(_check_memories, settings))
 
 
 def connections(settings: Settings) -> Iterator[Check]:
@@ -160,13 +159,13 @@ def _build_sink(settings: Settings, name: str) -> None:
     configured_sink(settings.sinks, name, settings).sink.read_files()
 
 
-def _check_directories(settings: Settings) -> None:
-    """Refuse a state directory shared by two sinks: each would take the other's files for its own."""
-    used: dict[Path, str] = {}
+def _check_memories(settings: Settings) -> None:
+    """Refuse two sinks with one memory: each would take the other's rows for its own, and write too little."""
+    used: dict[str, str] = {}
     for sink in _sinks(settings):
-        directory = sink.settings.state_directory
-        if directory is not None and (other := used.setdefault(directory.resolve(), sink.name)) != sink.name:
-            raise ConfigError(f"sinks.{other} and sinks.{sink.name} share the directory {directory}: give each its own")
+        memory = sink.settings.memory(sink.row_type)
+        if memory is not None and (other := used.setdefault(memory, sink.name)) != sink.name:
+            raise ConfigError(f"sinks.{other} and sinks.{sink.name} share {memory}: give each its own")
 
 
 def _sinks(settings: Settings) -> Iterator[ConfiguredSink]:

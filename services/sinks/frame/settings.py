@@ -60,6 +60,14 @@ class SinkSettings(Group):
         """The directory in which the sink keeps what it has to remember; None if it keeps nothing on a disk."""
         return None
 
+    def memory(self, row_type: RowType) -> str | None:
+        """Return, in words, where the sink remembers which rows it has written; None if it does not, or remembers each row.
+
+        Of two sinks with the same memory each would take the other's rows for its own.
+        """
+        del row_type
+        return None if self.state_directory is None else f"the directory {self.state_directory.resolve()}"
+
     def selection(self, row_type: RowType) -> Selection:
         """Return which rows are written. Raises `ConfigError`."""
         try:

@@ -145,6 +145,18 @@ def test_two_sinks_with_one_directory_are_refused(tmp_path: Path) -> None:
     assert "sinks.file and sinks.cold share the directory" in done.stderr
 
 
+def test_two_streams_with_one_prefix_are_refused(tmp_path: Path) -> None:
+    """Instances of redis need prefixes of their own; those of other rows have them, and keys need none."""
+    file = tmp_path / "c.yaml"
+    redis = {"kind": "redis"}
+    sinks = {"hot": redis, "letters": redis | {"rows": "dead_letters"}, "keys": redis | {"mode": "keys"}}
+    file.write_text(json.dumps({"sinks": sinks}))
+    assert "share the prefix" not in run("config", "check", "--config", str(file)).stderr
+    file.write_text(json.dumps({"sinks": sinks | {"denied": redis | {"where": "action = 'deny'"}}}))
+    done = run("config", "check", "--config", str(file))
+    assert "sinks.hot and sinks.denied share the prefix blobtide:flows at redis://127.0.0.1:6379/0: give each" in done.stderr
+
+
 def test_an_unreadable_file_is_one_line_and_an_exit_code(tmp_path: Path) -> None:
     """A YAML error names file, line and column."""
     file = tmp_path / "c.yaml"

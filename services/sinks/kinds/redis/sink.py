@@ -129,6 +129,14 @@ class RedisSettings(SinkSettings, LoginSettings, TlsSettings):
             raise ValueError("a cluster only has database 0")
         return self
 
+    def key_prefix(self, row_type: RowType) -> str:
+        """Return what names of keys begin with."""
+        return self.prefix or f"blobtide:{row_type.name}"
+
+    def memory(self, row_type: RowType) -> str | None:
+        """Return where positions are; keys each stand for themselves."""
+        return f"the prefix {self.key_prefix(row_type)} at {self.url}" if self.mode is Mode.STREAMS else None
+
 
 class RedisSink(Sink):
     """Rows as entries or keys."""
@@ -136,7 +144,7 @@ class RedisSink(Sink):
     def __init__(self, settings: RedisSettings, row_type: RowType) -> None:
         self._settings = settings
         self._json = documents_for(settings.format, row_type, settings.shape(row_type))
-        self._prefix = settings.prefix or f"blobtide:{row_type.name}"
+        self._prefix = settings.key_prefix(row_type)
         self._script = append_once("flow" if row_type is FLOWS else "row")
         self._client: Any = None
         self._beat: Callable[[], None] = lambda: None
