@@ -6,6 +6,7 @@ Tests verify the table by running each service with exactly these rights (`tests
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +17,8 @@ from libs.common.rows.types import row_type
 from libs.common.rows.types.flows import FLOWS
 from libs.common.settings import Settings
 from libs.common.settings.kafka import TopicSettings
+from services.sinks.frame.contract import KafkaUse
+from services.sinks.frame.registry import configured_sink
 
 SINK: Final = "sink-"
 
@@ -78,9 +81,26 @@ def _uses(settings: Settings, name: str) -> _Uses:
 
 
 def _uses_of_sink(settings: Settings, name: str) -> _Uses:
-    """Return what a sink uses of the pipeline; what its destination is, is no matter of it."""
-    rows = row_type(str(settings.sinks.get(name, {}).get("rows", FLOWS.name)))
-    return _Uses((getattr(settings.topics, rows.topic),), (settings.topics.errors,), f"sink.{name}", looks_up=False)
+    """Return what a sink uses: it reads the topic of its rows, of flows if it is not configured, and may refuse any of them.
+
+    Raises:
+        ConfigError: if there are no such rows.
+    """
+    topics = settings.topics
+    try:
+        rows = row_type(str(settings.sinks.get(name, {}).get("rows", FLOWS.name)))
+    except ConfigError as error:
+        raise ConfigError(f"sinks.{name}.rows: {error}") from error
+    own = _own_use(settings, name)
+    reads, writes = (getattr(topics, rows.topic), *own.reads), (topics.errors, *own.writes)
+    return _Uses(reads, writes, f"sink.{name}", own.is_transactional, looks_up=bool(own.reads))
+
+
+def _own_use(settings: Settings, name: str) -> KafkaUse:
+    if name in settings.sinks:
+        with suppress(ConfigError):  # `config check` says what is wrong with it; here its library may be missing, too
+            return configured_sink(settings.sinks, name, settings).sink.kafka_use()
+    return KafkaUse()
 
 
 def _uses_of_monitor(settings: Settings) -> _Uses:

@@ -73,6 +73,20 @@ class Outcome:
     rejected: tuple[RejectedRow, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class KafkaUse:
+    """What a destination uses of the pipeline's own cluster, beside the topic of the rows and that of dead letters.
+
+    Attributes:
+        reads, writes: topics.
+        is_transactional: has transactional ids that begin with the name of the sink's consumer group and a dot.
+    """
+
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    is_transactional: bool = False
+
+
 class Sink(ABC):
     """One destination. A subclass is constructed as ``Own(settings, row_type)``; further parameters have defaults."""
 
@@ -90,6 +104,10 @@ class Sink(ABC):
         Raises:
             ConfigError: if the destination would be a part of the pipeline itself.
         """
+
+    def kafka_use(self) -> KafkaUse:
+        """Return what it uses of the pipeline's own Kafka, for the rights of its user. Called after `join`."""
+        return KafkaUse()
 
     def read_files(self) -> None:
         """Read the files that settings name and `open` needs, such as secrets, and keep nothing. Raises `ConfigError`."""

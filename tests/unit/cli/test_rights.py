@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from libs.common.errors import ConfigError
 from libs.common.kafka.topics.acls import On, Operation, Right
 from libs.common.settings import Settings
 from services.cli.broker.rights import rights_of
@@ -20,11 +21,47 @@ def test_a_monitor_writes_to_errors_only_where_a_queue_of_events_is_read(events:
     assert (right in rights_of(settings, ["blob-monitor"], {})) is writes
 
 
-@pytest.mark.parametrize(("options", "topic"), [({}, "Extracted.Flows"), ({"rows": "dead_letters"}, "Errors")])
-def test_a_sink_reads_the_topic_of_its_rows(options: dict[str, Any], topic: str) -> None:
-    """A sink may read what it writes down, and nothing else."""
-    settings = Settings.model_validate({"sinks": {"one": {"kind": "stdout", **options}}})
-    rights = [
-        right for right in rights_of(settings, ["sink-one"], {}) if (right.operation, right.on) == (Operation.READ, On.TOPIC)
-    ]
-    assert rights == [Right("User:sink-one", Operation.READ, On.TOPIC, topic)]
+def test_a_sink_reads_the_topic_of_its_rows_and_writes_dead_letters() -> None:
+    """A sink of dead letters reads Errors instead of the flows; its group is that of its name, not of its kind."""
+    sinks = {"cold": {"kind": "file"}, "letters": {"kind": "file", "rows": "dead_letters"}}
+    settings = Settings.model_validate({"sinks": sinks})
+    flows, errors = settings.topics.flows, settings.topics.errors
+    for name, topic in (("cold", flows), ("letters", errors), ("not-configured", flows)):
+        user = f"User:sink-{name}"
+        assert set(rights_of(settings, [f"sink-{name}"], {})) == {
+            Right(user, Operation.READ, On.TOPIC, topic),
+            Right(user, Operation.WRITE, On.TOPIC, errors),
+            Right(user, Operation.DESCRIBE_CONFIGS, On.TOPIC, errors),
+            Right(user, Operation.READ, On.GROUP, f"blobtide.sink.{name}"),
+        }
+
+
+def test_a_sink_that_writes_to_the_pipelines_own_kafka_may_do_so() -> None:
+    """Its topics, its positions and its transactional ids; in another cluster, or idempotent, it needs less here."""
+    row = {"kind": "kafka", "topic": "rows.flows"}
+    sinks = {
+        "once": row,
+        "named": row | {"topic": "rows.{action}"},
+        "plain": row | {"delivery": "idempotent"},
+        "away": row | {"cluster": {"bootstrap_servers": "far:9092"}},
+    }
+    settings = Settings.model_validate({"sinks": sinks})
+    positions = {"Read topic Sinks.Positions", "Write topic Sinks.Positions", "DescribeConfigs topic Sinks.Positions"}
+    target = {"Write topic rows.flows", "DescribeConfigs topic rows.flows"}
+    for name, more in (
+        ("once", {*positions, *target, "Describe group blobtide.reader", "Write transactional ids from blobtide.sink.once."}),
+        ("named", {*positions, "Describe group blobtide.reader", "Write transactional ids from blobtide.sink.named."}),
+        ("plain", target),
+        ("away", set()),
+    ):
+        rights = rights_of(settings, [f"sink-{name}"], {})
+        usual = {"Read topic Extracted.Flows", "Write topic Errors", "DescribeConfigs topic Errors"}
+        found = {f"{right.operation} {right.on} {right.name}" for right in rights}
+        assert found == usual | {f"Read group blobtide.sink.{name}"} | more
+
+
+def test_rows_that_do_not_exist_have_no_rights() -> None:
+    """A misspelt row type is named with its setting."""
+    settings = Settings.model_validate({"sinks": {"cold": {"kind": "file", "rows": "flow"}}})
+    with pytest.raises(ConfigError, match=r"sinks\.cold\.rows: .*did you mean flows"):
+        rights_of(settings, ["sink-cold"], {})

@@ -42,7 +42,7 @@ from libs.common.rows.identity import Identities
 from libs.common.rows.row_type import RowType
 from libs.common.settings import Settings
 from libs.common.settings.kafka import KafkaSettings
-from services.sinks.frame.contract import Outcome, Part, RejectedRow
+from services.sinks.frame.contract import KafkaUse, Outcome, Part, RejectedRow
 from services.sinks.frame.kind import Promise
 from services.sinks.frame.message_sink import Messages, MessageSettings, MessageSink, RefusedMessage
 from services.sinks.kinds.kafka.written import Place, WrittenRows
@@ -123,6 +123,16 @@ class KafkaSink(MessageSink):
         if topic.startswith("__") or topic in self._reserved:
             return f"{topic} is not for rows: Kafka or the pipeline uses it"
         return None
+
+    def kafka_use(self) -> KafkaUse:
+        """Return topics of the pipeline's cluster, if that is the target; those that come from values are not known."""
+        if self._settings.cluster is not None:
+            return KafkaUse()
+        topics = () if self.topic_name is None else (self.topic_name,)
+        if self._settings.delivery is Delivery.IDEMPOTENT:
+            return KafkaUse(writes=topics)
+        positions = self._settings.positions_topic
+        return KafkaUse((positions,), (*topics, positions), is_transactional=True)
 
     def read_files(self) -> None:
         """Make a client of each kind, which reads secrets and certificates."""
