@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TextIO
@@ -45,7 +45,8 @@ _STYLES: Final[Mapping[ProgramState, str]] = {
 }
 _TROUBLE: Final = "yellow"
 _INDENT: Final = 2
-_WRITTEN: Final = "blobtide_sink_rows_total"
+_NAME_WIDTH: Final = 9
+_ROWS: Final = "blobtide_sink_rows_total"
 
 
 def fitted(line: str, width: int | None) -> str:
@@ -87,6 +88,11 @@ def _look(child: Child, port: int) -> Look:
     return Look(child, metrics_of(port), why_not_ready(port))
 
 
+def _add(count: Count, look: Look, metric: str, wanted: Mapping[str, str]) -> None:
+    if look.families:  # keep the count of a process that does not respond right now
+        count.seen(total(look.families, metric, wanted), look.child.restarts)
+
+
 @dataclass(slots=True)
 class View:
     """Writes to `out`."""
@@ -99,6 +105,8 @@ class View:
     _relayed: dict[Path, int] = field(default_factory=dict)
     _results: dict[str, str] = field(default_factory=dict)
     _counts: dict[str, dict[str, Count]] = field(default_factory=dict)  # by label, by program
+    _filtered: dict[str, Count] = field(default_factory=dict)  # rows left out on purpose, by sink
+    _speaker: Path | None = None  # whose output was passed on last
     _storage: str | None = None
     _troubles: Troubles = field(default_factory=Troubles)
 
@@ -121,8 +129,7 @@ class View:
     def started(self, results: Mapping[str, str]) -> None:
         """Report where sinks write their results."""
         self._results = dict(results)
-        for name, place in results.items():
-            self._say(f"sink {name:9} writes to {place}")
+        self._say_results("writes to")
         self._last = self.clock()
 
     def changed(self, change: StateChange) -> None:
@@ -149,9 +156,13 @@ class View:
 
     def stopped(self, data_dir: Path) -> None:
         """Report what is kept."""
-        for name, place in self._results.items():
-            self._say(f"sink {name:9} wrote to {place}")
+        self._say_results("wrote to")
         self._say(f"stopped; data is kept in {data_dir.absolute()} for the next run; --fresh deletes it")
+
+    def _say_results(self, verb: str) -> None:
+        width = max((_NAME_WIDTH, *map(len, self._results)))
+        for name, place in self._results.items():
+            self._say(f"sink {name:{width}} {verb} {place}")
 
     def _status(self, looks: Iterable[Look]) -> str:
         for label, *_ in COUNTS:
@@ -162,18 +173,21 @@ class View:
                 if service in {"", name}:
                     self._count(label, look, metric, wanted)
             if name.startswith("sink-"):
-                self._count(name.removeprefix("sink-"), look, _WRITTEN, {"outcome": "written"})
-        counted = {label for label, *_ in COUNTS}
-        words = [
-            f"{label} {sum(count.total for count in counts.values()):,.0f}{'' if label in counted else ' rows'}"
-            for label, counts in self._counts.items()
-        ]
-        return f"{time.strftime('%H:%M:%S')}  " + "   ".join(words)
+                sink = name.removeprefix("sink-")
+                self._count(sink, look, _ROWS, {"outcome": "written"})
+                _add(self._filtered.setdefault(sink, Count()), look, _ROWS, {"outcome": "filtered"})
+        return f"{time.strftime('%H:%M:%S')}  " + "   ".join(self._counted())
+
+    def _counted(self) -> Iterator[str]:
+        fixed = {label for label, *_ in COUNTS}
+        for label, counts in self._counts.items():
+            rows = "" if label in fixed else " rows"
+            filtered = self._filtered[label].total if label in self._filtered else 0
+            left_out = f" ({filtered:,.0f} filtered)" if filtered else ""
+            yield f"{label} {sum(count.total for count in counts.values()):,.0f}{rows}{left_out}"
 
     def _count(self, label: str, look: Look, metric: str, wanted: Mapping[str, str]) -> None:
-        count = self._counts.setdefault(label, {}).setdefault(look.child.program.name, Count())
-        if look.families:  # keep the count of a process that does not respond right now
-            count.seen(total(look.families, metric, wanted), look.child.restarts)
+        _add(self._counts.setdefault(label, {}).setdefault(look.child.program.name, Count()), look, metric, wanted)
 
     def _relay(self, supervisor: Supervisor) -> None:
         """Pass on what children have written to standard output since the last call."""
@@ -186,6 +200,9 @@ class View:
                 text = file.read()
                 self._relayed[path] = file.tell()
             if text:
+                if self._speaker not in {None, path}:
+                    self._say(f"{child.program.name}:", "dim")
+                self._speaker = path
                 self.out.write(visible(text.decode(errors="replace")))
                 self.out.flush()
 

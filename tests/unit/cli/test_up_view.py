@@ -53,6 +53,39 @@ def test_the_counts_of_all_programs_are_shown_whatever_they_wait_for(tmp_path: P
     assert "dead letters 23   a 2,000 rows" in lines[-1]
 
 
+def test_rows_that_a_sink_leaves_out_are_shown_beside_those_it_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who sets a condition sees how many rows it left out; a sink that leaves nothing out has no such number."""
+    shown: dict[int, Families] = {
+        1: {"blobtide_sink_rows_total": [({"outcome": "written"}, 26.0), ({"outcome": "filtered"}, 2_500.0)]},
+        2: {"blobtide_sink_rows_total": [({"outcome": "written"}, 2_526.0), ({"outcome": "filtered"}, 0.0)]},
+    }
+    children = [
+        Child(Program(f"sink-{name}", (), {}, tmp_path / name, health_port=port), state=ProgramState.READY)
+        for name, port in (("denied", 1), ("all", 2))
+    ]
+    monkeypatch.setattr(up_view, "metrics_of", shown.get)
+    monkeypatch.setattr(up_view, "why_not_ready", lambda _: None)
+    out = StringIO()
+    View(out, clock=lambda: REFRESH_SECONDS).refresh(Supervisor([], children=children))
+    assert out.getvalue().rstrip().endswith("denied 26 rows (2,500 filtered)   all 2,526 rows")
+
+
+def test_output_of_several_sinks_says_whose_it_is(tmp_path: Path) -> None:
+    """The output of one sink stands alone; where another one's follows, its name stands before it."""
+    children = [
+        Child(Program(f"sink-{name}", (), {}, tmp_path / "log", relay=tmp_path / name), state=ProgramState.READY)
+        for name in ("one", "two")
+    ]
+    one, two = (tmp_path / name for name in ("one", "two"))
+    out, supervisor = StringIO(), Supervisor([], children=children)
+    view = View(out, clock=lambda: 0.0)
+    for file, text in ((one, "1\n"), (one, "2\n"), (two, "3\n"), (two, "4\n"), (one, "5\n")):
+        with file.open("a") as stream:
+            stream.write(text)
+        view.refresh(supervisor)
+    assert out.getvalue().splitlines() == ["1", "2", "sink-two:", "3", "4", "sink-one:", "5"]
+
+
 def test_why_partitions_are_missing_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a server is away the line about it is enough; what waits for something else is shown beside it."""
     reasons = {1: NO_PARTITIONS, 2: "a batch is waiting for its destination: 404"}
@@ -114,6 +147,13 @@ def test_the_end_says_where_the_results_are(tmp_path: Path) -> None:
         "sink file      wrote to /data/flows",
         f"stopped; data is kept in {tmp_path} for the next run; --fresh deletes it",
     ]
+
+
+def test_places_of_results_stand_below_each_other() -> None:
+    """However long a sink's name is, the places form a column."""
+    out = StringIO()
+    View(out).started({"file": "/data/flows", "refused-connections": "/data/denied"})
+    assert [line.index("writes to") for line in out.getvalue().splitlines()] == [25, 25]
 
 
 @pytest.mark.parametrize(
