@@ -50,9 +50,9 @@ for _name, _module in SERVICES.items():
 
 @command.command(
     "sink",
-    help="Write flows to the destination NAME: either a kind listed by `blobtide sinks`, with its options under sinks.NAME in "
+    help="Write rows to the destination NAME: either a kind listed by `blobtide sinks`, with its options under sinks.NAME in "
     "the settings, or any other name whose sinks.NAME sets `kind`.",
-    short_help="Write flows to a destination.",
+    short_help="Write rows to a destination.",
     epilog=examples("blobtide run sink file", "BLOBTIDE_SINKS__FILE__DIRECTORY=/data blobtide run sink file"),
 )
 @click.argument("name")
