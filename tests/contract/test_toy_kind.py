@@ -22,7 +22,7 @@ import json, sqlite3
 from pathlib import Path
 
 from libs.common.errors import Retry
-from libs.common.rows.formats.encoders import Format, encoder_for
+from libs.common.rows.formats.encoders import RowFormat, encoder_for
 from libs.common.rows.identity import Identities
 from services.sinks.frame.contract import Outcome, Sink
 from services.sinks.frame.kind import Promise
@@ -37,7 +37,7 @@ class ToySink(Sink):
     promise = Promise.EFFECTIVELY_ONCE
 
     def __init__(self, settings, row_type):
-        self.path, self.encoder = settings.path, encoder_for(Format.JSON, row_type, settings.shape(row_type))
+        self.path, self.encoder = settings.path, encoder_for(RowFormat.JSON, row_type, settings.shape(row_type))
 
     def write(self, parts):
         database = sqlite3.connect(self.path)

@@ -320,5 +320,5 @@ def test_a_directory_is_of_one_row_type(tmp_path: Path) -> None:
     """Positions of dead letters and of flows are kept apart: a directory that has the one is refused to the other."""
     make(tmp_path).close()
     other = FileSink(FileSettings(directory=tmp_path), DEAD_LETTERS)
-    with pytest.raises(ConfigError, match="belongs to a file sink: give the file of dead_letters sink a directory of its own"):
+    with pytest.raises(ConfigError, match="belongs to a file sink: give the file of dead_letters sink its own directory"):
         other.open()

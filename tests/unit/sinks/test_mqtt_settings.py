@@ -54,7 +54,7 @@ def test_a_password_goes_with_a_user_and_only_over_tls(tmp_path: Path) -> None:
     """Credentials for another machine need TLS, unless that is waived; a password alone is a mistake."""
     with pytest.raises(ValidationError, match="password goes with username"):
         settings(password="secret")  # noqa: S106
-    with pytest.raises(ValidationError, match="username goes with password"):
+    with pytest.raises(ValidationError, match="must be given together"):
         settings(username="u")
     login = {"username": "u", "password": "secret"}
     with pytest.raises(ConfigError, match="unencrypted"):
