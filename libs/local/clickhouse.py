@@ -54,7 +54,7 @@ class LocalClickHouse(LocalServer):
         return Launch(argv, self._answers, {clickhouse_http.USER: user, clickhouse_http.PASSWORD: password})
 
     def _answers(self) -> bool:
-        """Tell whether it answers; what it shows for a certificate is its clients' business."""
+        """Return whether it answers; what it shows for a certificate is its clients' business."""
         address = (LOOPBACK, self.port)
         context = ssl._create_unverified_context()  # noqa: S323, SLF001
         connection = (

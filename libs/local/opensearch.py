@@ -76,7 +76,7 @@ class LocalOpenSearch(LocalServer):
         return Launch((*jvm, "org.opensearch.bootstrap.OpenSearch", *options), ready=self._healthy)
 
     def _healthy(self) -> bool:
-        """Tell whether the node answers and has recovered its indices."""
+        """Return whether the node answers and has recovered its indices."""
         try:
             with closing(http.client.HTTPConnection(LOOPBACK, self.port, timeout=5)) as connection:
                 connection.request("GET", "/_cluster/health?wait_for_status=yellow&timeout=1s")

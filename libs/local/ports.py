@@ -39,14 +39,14 @@ def free_port() -> int:
 
 
 def accepts(port: int) -> bool:
-    """Tell whether somebody accepts connections on a loopback port."""
+    """Return whether somebody accepts connections on a loopback port."""
     with closing(socket.socket()) as probe:
         probe.settimeout(1.0)
         return probe.connect_ex((LOOPBACK, port)) == 0
 
 
 def is_free(port: int) -> bool:
-    """Tell whether a server of ours could listen on a loopback port."""
+    """Return whether a server of ours could listen on a loopback port."""
     with closing(socket.socket()) as probe:
         # As servers do: connections that are just over do not keep a new server from their port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -117,7 +117,7 @@ class LocalServer(ABC):
             )
 
     def is_up(self) -> bool:
-        """Tell whether the server that was begun answers.
+        """Return whether the server that was begun answers.
 
         Raises:
             ServerFailed: it ended or did not answer in time.

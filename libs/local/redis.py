@@ -35,7 +35,7 @@ class LocalRedis(LocalServer):
         return Launch((find_redis(), *where, *keep), ready=self._answers)
 
     def _answers(self) -> bool:
-        """Tell whether PING gets PONG; while it loads its data it gets an error."""
+        """Return whether PING gets PONG; while it loads its data it gets an error."""
         try:
             with closing(socket.create_connection((LOOPBACK, self.port), timeout=1.0)) as connection:
                 connection.sendall(b"PING\r\n")

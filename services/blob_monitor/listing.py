@@ -201,7 +201,7 @@ class Work:
             thread.start()
 
     def is_over(self) -> bool:
-        """Tell whether all threads have ended."""
+        """Return whether all threads have ended."""
         return not any(thread.is_alive() for thread in self._threads)
 
     def _loop(self) -> None:

@@ -91,7 +91,7 @@ def frame(data: bytes, begin: int = 0) -> FramedRecords:
 
 
 def ends_document(data: bytes, begin: int) -> bool:
-    """Tell whether nothing but separators and ends of documents stands from `begin` on."""
+    """Return whether nothing but separators and ends of documents stands from `begin` on."""
     return skip_lead(data, begin).next in {Next.NOTHING, Next.TAIL}
 
 
@@ -119,7 +119,7 @@ def resync(data: bytes, begin: int, block_starts: Sequence[int]) -> int | None:
 
 
 def is_json(data: bytes | memoryview) -> bool:
-    """Tell whether `data` is one JSON value, white space around it allowed; nothing is built of it."""
+    """Return whether `data` is one JSON value, white space around it allowed; nothing is built of it."""
     try:
         _RAW.decode(data)
     except (*_NO_JSON, RecursionError):
@@ -262,7 +262,7 @@ class _Walk:
 
 
 def unfinished(data: bytes, start: int) -> Rest:
-    """Tell whether the value that begins at `start` and has no end here can still become one."""
+    """Return whether the value that begins at `start` and has no end here can still become one."""
     if BOM.startswith(data[start : start + len(BOM)]):
         return Rest.PARTIAL
     try:
@@ -275,7 +275,7 @@ def unfinished(data: bytes, start: int) -> Rest:
 
 
 def _is_record(data: bytes, *, anything: bool) -> bool:
-    """Tell whether an object looks like a record; `anything`: whether it is an object at all."""
+    """Return whether an object looks like a record; `anything`: whether it is an object at all."""
     try:
         sign = _SIGN.decode(data)
     except (*_NO_JSON, RecursionError):

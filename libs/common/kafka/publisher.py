@@ -42,7 +42,7 @@ _ROOM_SECONDS: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class PublisherSpec:
-    """What is published, and how much of it is under way at once.
+    """What is published, and how much of it may be in flight.
 
     Attributes:
         what: the records in plural, such as "dead letters"; for messages and metrics.
@@ -61,7 +61,7 @@ class PublisherSpec:
 
 @dataclass(frozen=True, slots=True)
 class RefusedRecord:
-    """A record that Kafka will never take as it is, by its place in what was to be published; all others were written."""
+    """A record that Kafka will never accept as it is, by its index in the published records; all others were written."""
 
     index: int
     reason: str
@@ -89,11 +89,11 @@ class Publisher:
         self._reports: list[Callable[[KafkaError | None, Any], None]] = []
 
     def open(self) -> None:
-        """See that the topics of the spec are there, and learn how much they take. Optional: otherwise refusals teach it.
+        """Check that the topics of the spec exist, and read their size limits. Optional: otherwise refusals reveal them.
 
         Raises:
-            ServerUnreachable: Kafka does not answer.
-            ConfigError: a topic does not exist, or takes too little to be of use.
+            ServerUnreachable: Kafka does not respond.
+            ConfigError: a topic does not exist, or its size limit is too small.
         """
         check_reachable(self._kafka, self._spec.topics)
         self.limits.read()
@@ -104,7 +104,7 @@ class Publisher:
         `between` is called at least twice a second while this waits; what it raises it lets pass.
 
         Raises:
-            Retry: not all of them were written; publish all of them again.
+            Retry: not all were written; publish all of them again.
             ConfigError: a topic takes too little to be of use.
             BlobtideError: Kafka takes none of them for good, for example for want of rights.
         """
@@ -124,7 +124,7 @@ class Publisher:
         return refused
 
     def close(self) -> None:
-        """Drop the client; what was not acknowledged is the caller's to publish again. Idempotent; waits for nothing."""
+        """Drop the client without waiting; the caller must publish unacknowledged records again. Idempotent."""
         self._client = None
 
     def _window(self, window: Sequence[Outbound], between: Callable[[], None]) -> list[RefusedRecord]:
@@ -152,7 +152,7 @@ class Publisher:
                 self._progress(client, partial(client.poll, _ROOM_SECONDS), between)
 
     def _enqueue(self, client: ProducerClient, record: Outbound, report: Callable[[KafkaError | None, Any], None]) -> bool:
-        """Hand `record` to the client; False if it holds as much as it may."""
+        """Pass `record` to the client; False if its bounds are reached."""
         number = -1 if record.partition is None else record.partition
         try:
             client.produce(record.topic, record.value, record.key, number, report, headers=list(record.headers))
@@ -168,7 +168,7 @@ class Publisher:
             self._failures[index] = error
 
     def _settle(self, between: Callable[[], None]) -> None:
-        """Wait until every record was acknowledged or failed."""
+        """Wait until every record is acknowledged or has failed."""
         client = self._open_client()
         while len(client):
             self._progress(client, partial(client.flush, _SLICE_SECONDS), between)
@@ -186,7 +186,7 @@ class Publisher:
                 raise Retry(f"Kafka acknowledged none of the pending {what} within {seconds:g} s")
 
     def _judge(self, window: Sequence[Outbound]) -> tuple[list[RefusedRecord], list[int]]:
-        """Return what is refused for good, and what has to be sent again because of its neighbours."""
+        """Return records refused for good, and records to send again because of their neighbours."""
         failures = self._failures
         if world := {index: error for index, error in failures.items() if not (is_refusal(error) or is_other_record(error))}:
             raise self._problem(_worst(world.values()), {window[index].topic for index in world})
@@ -199,7 +199,7 @@ class Publisher:
         return [_refusal(index, error) for index, error in failures.items() if index not in again], list(again)
 
     def _is_for_others(self, record: Outbound, error: KafkaError) -> bool:
-        """Tell whether `record` may be taken without those that were sent with it."""
+        """Return whether `record` may be taken without those that were sent with it."""
         return is_other_record(error) or (is_too_large(error) and self.limits.takes(record))
 
     def _problem(self, error: KafkaError, topics: Iterable[str]) -> Exception:
@@ -233,7 +233,7 @@ def _make(config: Config, log: ClientLog) -> ProducerClient:
 
 
 def _worst(errors: Iterable[KafkaError]) -> KafkaError:
-    """Return the error that waiting helps least against."""
+    """Return the error for which waiting helps least."""
     return min(errors, key=lambda error: (not is_denied(error), is_passing(error)))
 
 

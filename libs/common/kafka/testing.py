@@ -1,4 +1,4 @@
-"""Kafka's side without Kafka, for unit tests: a session, a listener that does nothing, and a producer's client.
+"""Stand-ins for Kafka in unit tests: a session, a listener that does nothing, and a producer's client.
 
 The session keeps the contract, rewinds included.
 """
@@ -70,7 +70,7 @@ class FakeSession:
         return [output for commit in self.committed for output in commit.outputs if output.topic == topic]
 
     def open(self) -> None:
-        """Do what `Session.open` says."""
+        """Behave like `Session.open`."""
         self.is_open = True
 
     def poll(self, max_records: int, seconds: float) -> list[Inbound]:
@@ -107,7 +107,7 @@ class FakeSession:
         self.is_paused = True
 
     def resume(self) -> None:
-        """Deliver again."""
+        """Resume delivery."""
         self.is_paused = False
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Writing a few records outside a transaction, for commands that a person calls: durable when `write` returns."""
+"""Write a few records outside a transaction, for commands that people run: durable when `write` returns."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WRITE_SECONDS: Final = 10.0
 
 
 def write(kafka: KafkaSettings, records: Sequence[Outbound]) -> None:
-    """Write `records`; return when every one is acknowledged.
+    """Write `records`; return when all are acknowledged.
 
     Raises:
         ServerUnreachable: not all of them were in time; write all of them again.

@@ -15,7 +15,7 @@ _U16, _U32, _I32 = struct.Struct("<H"), struct.Struct("<I"), struct.Struct("<i")
 
 
 def is_compressed(metadata: memoryview) -> bool:
-    """Tell whether the buffers of a message are compressed.
+    """Return whether the buffers of a message are compressed.
 
     Raises:
         struct.error, IndexError: if the metadata is cut.

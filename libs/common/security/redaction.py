@@ -140,7 +140,7 @@ def redact_value(value: Any, depth: int = 0) -> Any:
 
 
 def is_secret_name(name: str) -> bool:
-    """Tell whether what has this name is a secret."""
+    """Return whether what has this name is a secret."""
     return _SECRET_NAME.search(name) is not None
 
 

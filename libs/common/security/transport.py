@@ -67,13 +67,13 @@ def note(to: str, lack: Lack) -> None:
 
 
 def is_plain(url: str, encrypted: str) -> bool:
-    """Tell whether what is sent to `url` can be read on a network: its scheme is not `encrypted`, its host not this machine."""
+    """Return whether traffic to `url` is readable on a network: its scheme is not `encrypted` and its host not this machine."""
     parts = urlsplit(url)
     return parts.scheme != encrypted and not is_loopback(parts.hostname or "")
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host, a name or an address, is this machine."""
+    """Return whether a host, a name or an address, is this machine."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -168,7 +168,7 @@ class Endpoint:
 
     @property
     def is_loopback(self) -> bool:
-        """Tell whether it is on this machine, where a proxy would look on its own."""
+        """Return whether it is on this machine, where a proxy would look on its own."""
         return is_loopback(self.host)
 
 
@@ -235,7 +235,7 @@ def _queue_endpoint(account: StorageAccount, blobs: Endpoint, service_url: str |
 
 
 def _is_public(authoriser: Authoriser) -> bool:
-    """Tell whether these are the credentials of the emulator, which everybody knows."""
+    """Return whether these are the credentials of the emulator, which everybody knows."""
     return isinstance(authoriser, SharedKey) and authoriser.key == base64.b64decode(_EMULATOR_KEY)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 
 class CallHangs(Exception):
-    """The call did not return; it may still take effect."""
+    """The call did not return, but may still take effect."""
 
 
 _Answers = queue.SimpleQueue[BaseException | None]
@@ -21,17 +21,17 @@ _Job = tuple[Callable[[], object], _Answers]
 
 
 class BoundedCalls:
-    """Makes one call at a time; each may take `grace` seconds longer than it promised. The first one starts the thread."""
+    """Makes one call at a time; each may exceed its timeout by `grace` seconds. The first one starts the thread."""
 
     def __init__(self, grace: float) -> None:
         self._grace = grace
         self._jobs: queue.SimpleQueue[_Job | None] | None = None
 
     def run(self, call: Callable[[], object], seconds: float) -> None:
-        """Make `call`, which has promised to return within `seconds`; raise what it raises.
+        """Make `call`, which should return within `seconds`; its exceptions propagate.
 
         Raises:
-            CallHangs: if it did not return.
+            CallHangs: it did not return.
         """
         if self._jobs is None:
             self._jobs = queue.SimpleQueue()
@@ -47,7 +47,7 @@ class BoundedCalls:
             raise raised
 
     def close(self) -> None:
-        """Let the thread end when it comes back. Idempotent; a later call starts another."""
+        """Let the thread end when its call returns. Idempotent; a later call starts another."""
         if self._jobs is not None:
             self._jobs.put(None)
             self._jobs = None

@@ -1,4 +1,4 @@
-"""Whom this machine trusts, and why the certificate of a broker is not trusted: the Kafka client says only that it is not."""
+"""The CAs that this machine trusts, and why a broker's certificate is not trusted, which the Kafka client does not say."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ _MEANINGS: Final = {
 
 
 def authorities_here() -> str | None:
-    """Return the file or directory with the CA certificates of this machine, if it has any."""
+    """Return the file or directory with this machine's CA certificates, if it has any."""
     paths = ssl.get_default_verify_paths()
     return paths.cafile or paths.capath
 
 
 def why_not_trusted(kafka: KafkaSettings) -> str:
-    """Connect to each bootstrap server until one shows a certificate that is not trusted; return why, empty if none does."""
+    """Connect to bootstrap servers until one presents an untrusted certificate; return why, or an empty string if none does."""
     try:
         context = _context(kafka)
     except OSError:
-        return ""  # the Kafka client has said so
+        return ""  # the Kafka client has reported it
     for address in kafka.bootstrap_servers.split(","):
         host, _, port = address.strip().rpartition("://")[2].rpartition(":")
         name = (host or port).strip("[]")

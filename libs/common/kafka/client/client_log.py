@@ -1,4 +1,4 @@
-"""Lines that librdkafka logs: one a minute reaches our log, and the ones that say a transaction is in doubt are noticed."""
+"""librdkafka's log lines: one a minute is passed on to our log, and lines that cast doubt on a transaction are noticed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NOISE = re.compile(r"\s*\(after \d+ms in state [A-Z_]+(?:, \d+ identical error\
 class ClientLog:
     """The `logger` of one client. The client calls `log` from its `poll`, `consume` and `flush`.
 
-    While a broker is away librdkafka logs several lines a second; one a minute is passed on with the count of the others.
+    While a broker is down, librdkafka logs several lines a second; one a minute is passed on, with the count of the others.
     """
 
     def __init__(self, client: str, clock: Callable[[], float] = time.monotonic) -> None:
@@ -31,7 +31,7 @@ class ClientLog:
         self.coordinator_timed_out = False
 
     def log(self, level: int, form: str, *parts: object) -> None:
-        """Take one line of the client: facility, client name, text."""
+        """Handle one line of the client: facility, client name, text."""
         del form  # always "%s [%s] %s"
         facility, text = str(parts[0]), str(parts[-1])
         if facility == "REQTMOUT" and "TxnCoordinator" in text:

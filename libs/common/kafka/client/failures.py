@@ -1,4 +1,4 @@
-"""What a client error means: one classification for everything that calls the Kafka client.
+"""The meaning of client errors: one classification for everything that calls the Kafka client.
 
 librdkafka answers with about 250 codes; what to do about them are three things, tested in this order: a *fatal* error ends the
 client, an *abort* error ends the transaction, a *retriable* one asks for the same call with the same arguments.
@@ -17,7 +17,7 @@ from libs.common.errors import BlobtideError, ServerUnreachable
 class Remedy(StrEnum):
     """What to do after a client error."""
 
-    RETRIABLE = "retriable"  # the same call again
+    RETRIABLE = "retriable"  # repeat the call
     ABORT = "abort"  # abort, rewind, use a new producer
     FATAL = "fatal"  # drop the client without another call
 
@@ -27,7 +27,7 @@ class OutputRefused(BlobtideError):
 
 
 class OutputTooLarge(OutputRefused):
-    """Records for `topics` are larger than these take; the same in smaller records can be written."""
+    """Records for `topics` exceed their size limits; the same data in smaller records can be written."""
 
     def __init__(self, reason: str, topics: frozenset[str]) -> None:
         super().__init__(reason)
@@ -46,8 +46,8 @@ _DENIED = frozenset(
         KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     }
 )
-# Errors of brokers that move, start or have too much to do: what Kafka's protocol guide calls retriable (without the corrupt
-# message, which a read from a damaged disk would repeat for ever). The client hands some of them on without its own flag.
+# Errors of brokers that move, start or are overloaded: those that Kafka's protocol guide calls retriable (except the corrupt
+# message, which a read from a damaged disk would repeat for ever). The client passes some of them on without its own flag.
 _RETRIABLE_FOR_THE_PROTOCOL = frozenset(
     {
         KafkaError.UNKNOWN_TOPIC_OR_PART,  # after a broker's start the metadata may be incomplete; start-up checks topics
@@ -103,12 +103,12 @@ _PASSING = _RETRIABLE_FOR_THE_PROTOCOL | {
     KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
     KafkaError._NOENT,  # noqa: SLF001 - no partition that was asked for has a leader now
 }
-# A commit outside a transaction that meets these was not made; the records come again, perhaps to another process.
+# A commit outside a transaction that fails with these was not made; the records are redelivered, perhaps to another process.
 _MOVED = _NOT_IN_GROUP | {KafkaError.REBALANCE_IN_PROGRESS, KafkaError._STATE, KafkaError._ASSIGNMENT_LOST}  # noqa: SLF001
 
 
-# What a call raises that serves callbacks. A fatal error that comes together with an acknowledgement makes the client raise
-# SystemError, with the KafkaException as its cause.
+# Raised by calls that serve callbacks. A fatal error together with an acknowledgement makes the client raise SystemError, with
+# the KafkaException as its cause.
 RAISED_WHILE_SERVING: Final = (KafkaException, SystemError)
 
 
@@ -134,7 +134,7 @@ def raise_for(answer: PartitionAnswer) -> None:
 
 
 def classify(error: KafkaError) -> Remedy:
-    """Tell what to do after a transactional call failed with `error`; what is not known is fatal."""
+    """Return what to do after a transactional call failed with `error`; unknown errors are fatal."""
     if error.fatal():
         return Remedy.FATAL
     if error.txn_requires_abort():
@@ -145,52 +145,52 @@ def classify(error: KafkaError) -> Remedy:
 
 
 def is_fenced(error: KafkaError) -> bool:
-    """Tell whether another producer has taken over the transactional id (or ours outlived its transaction timeout)."""
+    """Return whether another producer has taken over the transactional id (or ours outlived its transaction timeout)."""
     return error.code() in _FENCED
 
 
 def is_out_of_group(error: KafkaError) -> bool:
-    """Tell whether the consumer is no longer the member it thinks it is."""
+    """Return whether the consumer is no longer the member it thinks it is."""
     return error.code() in _NOT_IN_GROUP
 
 
 def is_refusal(error: KafkaError) -> bool:
-    """Tell whether one record, not the world, is at fault: repeating cannot help."""
+    """Return whether one record, not the world, is at fault: repeating cannot help."""
     return error.code() in _REFUSED
 
 
 def is_too_large(error: KafkaError) -> bool:
-    """Tell whether a record, or several that were sent as one, are larger than the topic takes."""
+    """Return whether a record, or several that were sent as one, are larger than the topic takes."""
     return error.code() in _TOO_LARGE
 
 
 def is_other_record(error: KafkaError) -> bool:
-    """Tell whether a record was refused only because one that was sent with it was."""
+    """Return whether a record was refused only because one that was sent with it was."""
     return error.code() == KafkaError._INVALID_DIFFERENT_RECORD  # noqa: SLF001
 
 
 def is_passing(error: KafkaError) -> bool:
-    """Tell whether a consumer goes on by itself after `error`."""
+    """Return whether a consumer goes on by itself after `error`."""
     return not error.fatal() and (error.code() in _PASSING or error.retriable())
 
 
 def is_moved(error: KafkaError) -> bool:
-    """Tell whether a plain commit failed because its partitions are moving: they will be redelivered."""
+    """Return whether a plain commit failed because its partitions are moving: they will be redelivered."""
     return error.code() in _MOVED
 
 
 def is_denied(error: KafkaError) -> bool:
-    """Tell whether the broker answered, but does not let this user do what was asked."""
+    """Return whether the broker answered, but does not let this user do what was asked."""
     return error.code() in _DENIED
 
 
 def is_end(error: KafkaError) -> bool:
-    """Tell whether this is no error but the news that a partition was read to its end."""
+    """Return whether this is no error but the news that a partition was read to its end."""
     return error.code() == KafkaError._PARTITION_EOF  # noqa: SLF001
 
 
 def is_out_of_range(error: KafkaError) -> bool:
-    """Tell whether the position asked for does not exist on the broker, or not with what it held."""
+    """Return whether the position asked for does not exist on the broker, or not with what it held."""
     gone = (KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001
     return error.code() in gone
 

@@ -1,9 +1,9 @@
-"""The SASL password, and clients that take up another one while they run.
+"""The SASL password, and clients that pick up a new one while running.
 
 A password file may be changed under a running process. A new client reads it; a client that runs goes on with the password it
 was made with, and when the brokers refuse that one, with what the file says by then. What is connected stays so.
 
-While the file is away or empty, as when it is replaced in two steps, the password read last is used.
+While the file is missing or empty, as when it is replaced in two steps, the last password read is used.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from libs.common.errors import ConfigError
 from libs.common.settings.kafka import KafkaSettings
 from libs.common.settings.secrets import read_secret
 
-# By file: what was read last in this process.
+# By file: the last password read in this process.
 _LAST_READ: dict[Path, str] = {}
 
 
@@ -61,7 +61,7 @@ class PasswordFileLogin:
             self._refused = True
 
     def renew(self, client: LoginClient) -> None:
-        """Give `client` the password that the file has now, if another one has been refused."""
+        """Give `client` the current password of the file, if a different one was refused."""
         if not self._refused:
             return
         self._refused = False

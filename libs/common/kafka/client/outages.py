@@ -1,4 +1,4 @@
-"""What passes by itself: said once a minute, not raised."""
+"""Temporary errors: logged once a minute, not raised."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ log = structlog.get_logger(__name__)
 
 
 class Outages:
-    """The errors of one client that tell of a broker that is away."""
+    """The errors of one client that indicate a broker outage."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._throttle = Throttle(clock)
 
     def tolerate(self, error: KafkaError, doing: str) -> None:
-        """Say once a minute what passes by itself; raise what does not."""
+        """Log temporary errors once a minute; raise others."""
         if not is_passing(error):
             raise translated(error, doing)
         self.say(doing, error.str())
 
     def say(self, doing: str, error: str) -> None:
-        """Log that Kafka does not respond, unless that was said a short while ago."""
+        """Log that Kafka does not respond, unless that was logged recently."""
         if self._throttle.admits():
             log.warning("Kafka does not respond; retrying", doing=doing, error=error)

@@ -1,4 +1,4 @@
-"""The parts of the Kafka client's classes that are used, so that tests can put a fake in their place."""
+"""The parts of the Kafka client's classes that we use, so that tests can substitute a fake."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TransactionalClient(Protocol):
     """Of `confluent_kafka.Producer`, with transactions."""
 
     def init_transactions(self, timeout: float, /) -> None:
-        """Get a producer id, end what an older producer of the transactional id left open."""
+        """Get a producer id, and end what an older producer with the transactional id left open."""
 
     def begin_transaction(self) -> None:
         """Begin; local."""
@@ -50,7 +50,7 @@ class TransactionalClient(Protocol):
         """End the transaction."""
 
     def abort_transaction(self, timeout: float, /) -> None:
-        """Throw the transaction away."""
+        """Abort the transaction."""
 
     def __len__(self) -> int: ...
 

@@ -1,4 +1,4 @@
-"""One line a minute for what happens again and again, such as a broker that is away."""
+"""Limit repeated log lines, such as those about a broker outage, to one a minute."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SECONDS_BETWEEN_LINES = 60.0
 
 
 class Throttle:
-    """Says when the next line may be written, and how many were swallowed since the last."""
+    """Decides when the next line may be written, and counts the lines swallowed since the last one."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

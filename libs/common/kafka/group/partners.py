@@ -1,4 +1,4 @@
-"""Topics that belong together by position: a partition is worked on only if every partner has one of the same number.
+"""Co-partitioned topics: a partition is processed only if every partner topic has one of the same number.
 
 Somebody may add partitions to a topic while services run. What comes of the new ones has no place to go until the partners have
 as many, so they wait and nothing of them is read; all others go on. Kafka is asked every `ASK_SECONDS`, nobody waits for the
@@ -27,7 +27,7 @@ TOGETHER: Final = "these topics must have the same number of partitions"
 
 
 class Partners:
-    """Of one consumer. Used from its thread; nothing happens before the first `look`."""
+    """The partner topics of one consumer. Used from its thread; nothing happens before the first `look`."""
 
     def __init__(
         self, kafka: KafkaSettings, topics: Collection[str], partners: Collection[str], clock: Callable[[], float]
@@ -41,7 +41,7 @@ class Partners:
         self._trouble = ""
 
     def look(self) -> None:
-        """Take up what was answered and ask anew when it is time to; never blocks."""
+        """Apply responses, and query again when it is time; never blocks."""
         if not self._partners:
             return
         if answers := self._asker.answers():
@@ -52,19 +52,19 @@ class Partners:
             self._ask_at = self._clock() + ASK_SECONDS
 
     def has(self, partition: TopicPartition) -> bool:
-        """Tell whether every partner has a partition of this number, as far as is known."""
+        """Return whether every partner has a partition of this number, as far as is known."""
         return all(partition.partition < self._counts.get(name, partition.partition + 1) for name in self._partners)
 
     def trouble(self) -> str:
-        """Return which topics do not fit together, and their counts; empty if they do."""
+        """Return the topics with different partition counts; empty if they match."""
         return self._trouble
 
     def close(self) -> None:
-        """Drop the client. Idempotent; a later `look` makes another."""
+        """Drop the client. Idempotent; a later `look` creates another."""
         self._asker.close()
 
     def _tell(self) -> None:
-        """Find out whether the topics fit together, and say so when that has changed."""
+        """Check whether the partition counts match, and log changes."""
         most = max((self._counts.get(topic, 0) for topic in self._topics), default=0)
         known = [self._counts[name] for name in self._partners if name in self._counts]
         least = min(known, default=most)
@@ -79,7 +79,7 @@ class Partners:
 
 
 class _Asker:
-    """Asks for numbers of partitions, one question at a time."""
+    """Queries partition counts, one query at a time."""
 
     def __init__(self, kafka: KafkaSettings) -> None:
         self._kafka = kafka
@@ -87,16 +87,16 @@ class _Asker:
         self._asked: Mapping[str, Future[Any]] = {}
 
     def ask(self, topics: list[str]) -> None:
-        """Ask, unless an answer is being waited for."""
+        """Send a query, unless one is pending."""
         if self._asked:
             return
         if self._client is None:
             self._client = make_client(AdminClient, admin_config(self._kafka), SilentLog("partners"))
-        self._client.poll(0)  # takes the log lines that have gathered
+        self._client.poll(0)  # drains accumulated log lines
         self._asked = self._client.describe_topics(TopicCollection(topics), request_timeout=_ANSWER_SECONDS)
 
     def answers(self) -> dict[str, int]:
-        """Return what was answered, once, when all of it is there; what Kafka does not tell now is left out."""
+        """Return the responses once, when all have arrived; topics that Kafka cannot answer for now are left out."""
         if not self._asked or not all(future.done() for future in self._asked.values()):
             return {}
         asked, self._asked = self._asked, {}
@@ -105,9 +105,9 @@ class _Asker:
             try:
                 counts[topic] = len(future.result().partitions)
             except KafkaException:
-                continue  # not now, or no right: the consumer and the producer say so
+                continue  # unavailable or not permitted: the consumer and the producer report that
         if not counts:
-            self._client = None  # the next one signs in with what the password file says by then
+            self._client = None  # the next one signs in with the current contents of the password file
         return counts
 
     def close(self) -> None:

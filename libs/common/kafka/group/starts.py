@@ -1,4 +1,4 @@
-"""Where to begin to read: at the committed offset, else at the earliest record there is."""
+"""Where to start reading: at the committed offset, otherwise at the earliest record."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ANSWER_SECONDS = 2.0
 
 
 class Starts:
-    """Asks for the offsets at which partitions of `group` begin; it is waited for once."""
+    """Queries the offsets at which partitions of `group` start; waits for a response only once."""
 
     def __init__(self, group: str, outages: Outages) -> None:
         self._group = group
@@ -29,7 +29,7 @@ class Starts:
     def find(
         self, client: ConsumerClient, partitions: Collection[TopicPartition]
     ) -> tuple[dict[TopicPartition, int], TopicPartition | None]:
-        """Return the offsets as far as Kafka tells them now, and the partition for which it does not."""
+        """Return the offsets that Kafka provides now, and the partition for which it does not."""
         starts: dict[TopicPartition, int] = {}
         asked = [ClientPartition(p.topic, p.partition) for p in partitions]
         try:

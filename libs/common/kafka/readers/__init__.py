@@ -1,1 +1,1 @@
-"""Reading topics without a group."""
+"""Read topics without a group."""

@@ -1,4 +1,4 @@
-"""Reading compacted topics without a group: to the end as of now, committed records only.
+"""Read compacted topics without a group, up to their current ends, committed records only.
 
 "The end" is the high watermark taken at the start, not the last stable offset: the readers wait until transactions that were
 open then have ended. So what a killed predecessor committed last is seen, and what it did not commit is gone for good.
@@ -28,9 +28,9 @@ from libs.common.settings.kafka import KafkaSettings
 CLEAN_UP_SECONDS: Final = 15.0
 _SLICE_SECONDS = 0.1
 _SLICE_RECORDS = 1_000
-# Small records, much alike: unpacked they are ten times what was fetched, each costs the client some 400 bytes more, and all
-# that comes is kept, however little is wanted. With the client's 100,000 records and the 256 KiB of a partition that others
-# fetch, a monitor took 209 MiB to read a million; so it takes 123.
+# Records are small and similar: decompressed they are ten times what was fetched, each costs the client some 400 bytes more,
+# and everything that arrives is kept, however little is wanted. With the client's 100,000 records and the usual 256 KiB per
+# partition, a monitor took 209 MiB to read a million records; with these limits it takes 123.
 _SMALL_FETCHES: Final[Mapping[str, int]] = {
     "queued.max.messages.kbytes": 4_096,
     "queued.min.messages": 10_000,
@@ -40,12 +40,12 @@ _WHOLE_FETCH: Final = 1024 * 1024
 
 
 def patience_for(kafka: KafkaSettings) -> float:
-    """Return for how many seconds a topic may give nothing because a transaction that was abandoned is still open."""
+    """Return the seconds for which a topic may deliver nothing because an abandoned transaction is still open."""
     return kafka.transaction_timeout_ms / 1000 + CLEAN_UP_SECONDS
 
 
 class CompactedTable:
-    """Follows a compacted topic and hands every committed record to `apply`, once, in order per partition."""
+    """Follows a compacted topic and passes every committed record to `apply`, once, in order per partition."""
 
     def __init__(self, kafka: KafkaSettings, topic: str, apply: Callable[[Inbound], None]) -> None:
         self._kafka = kafka
@@ -69,18 +69,18 @@ class CompactedTable:
         What `between` raises is raised; the next call goes on from there.
 
         Raises:
-            ServerUnreachable: nothing came for `timeout` seconds although the end is not reached.
+            ServerUnreachable: nothing arrived for `timeout` seconds although the end is not reached.
         """
         for record in self._follower.read_to(self._follower.ends(between), timeout, between):
             self._apply(record)
 
     def read_to(self, last: int, timeout: float, between: Callable[[], None]) -> None:
-        """Apply everything up to the offset `last` of each partition, or to its end, and some of what is behind.
+        """Apply everything up to the offset `last` of each partition, or to its end, and possibly some records after that.
 
         What `between` raises is raised; the next call goes on from there.
 
         Raises:
-            ServerUnreachable: nothing came for `timeout` seconds although that is not reached.
+            ServerUnreachable: nothing arrived for `timeout` seconds although that is not reached.
         """
         for record in self._follower.read_to(self._follower.ends(between, last + 1), timeout, between):
             self._apply(record)
@@ -91,7 +91,7 @@ class CompactedTable:
 
 
 class _Follower:
-    """A consumer without a group. Knows how far each partition has been read, also past records that were aborted."""
+    """A consumer without a group. Tracks how far each partition has been read, including past aborted records."""
 
     def __init__(self, kafka: KafkaSettings, topic: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._kafka = kafka
@@ -106,7 +106,7 @@ class _Follower:
             **common,
             "enable.partition.eof": True,
             "fetch.wait.max.ms": 100,
-            # What stood before the beginning of the partition is gone: what remains is read.
+            # Records before the beginning of the partition are gone: read what remains.
             **({"auto.offset.reset": "earliest"} if first else {}),
             **_SMALL_FETCHES,
             # The client refuses less than the largest message of which it was told.
@@ -138,7 +138,7 @@ class _Follower:
         return ends if most is None else {number: min(end, most) for number, end in ends.items()}
 
     def read_to(self, ends: Mapping[int, int], patience: float, between: Callable[[], None]) -> Iterator[Inbound]:
-        """Yield records until `ends` are reached; they are reached past aborted and removed records, too."""
+        """Yield records until `ends` are reached, counting aborted and removed records."""
         if self._consumer is None:
             raise RuntimeError("the reader is not open")
         deadline = self._clock() + patience

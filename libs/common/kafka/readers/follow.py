@@ -1,4 +1,4 @@
-"""Read topics without a group: nothing is committed, nobody is disturbed. For people who look, not for services that work.
+"""Read topics without a group: nothing is committed, and nothing is disturbed. For people inspecting topics, not for services.
 
 Reading starts at the beginning, at the newest records, or at a time; it may stop where the topics ended or go on. Only
 committed records are seen.
@@ -31,7 +31,7 @@ _BATCH: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class Newest:
-    """Start so that the last `count` records of all partitions read, together, come first; 0: only what comes from now on."""
+    """Start with the last `count` records of all partitions together; 0: only records written from now on."""
 
     count: int
 
@@ -66,7 +66,7 @@ class Follower:
         """Connect and go to the start.
 
         Raises:
-            ServerUnreachable, ConfigError: Kafka, a topic or the partition is not there.
+            ServerUnreachable, ConfigError: Kafka, a topic or the partition is missing.
         """
         check_reachable(self._kafka, self._topics)
         config = {
@@ -80,10 +80,10 @@ class Follower:
         self._consumer.assign(start)
 
     def backlog(self) -> Iterator[Inbound]:
-        """Yield what is there now, up to the ends of the topics; the newest `count` in order of time, if so asked.
+        """Yield what exists now, up to the ends of the topics; if started with `Newest`, the newest records in order of time.
 
         Raises:
-            ServerUnreachable: for long nothing comes from a partition that has not been read to its end.
+            ServerUnreachable: a partition that has not been read to its end delivers nothing for long.
             BlobtideError: Kafka refuses.
         """
         records = self._to_the_ends()
@@ -175,7 +175,7 @@ class Follower:
         assert self._consumer is not None, "open first"  # noqa: S101
         partition = ClientPartition(topic, number)
         low, high = self._consumer.get_watermark_offsets(partition, timeout=_SECONDS)
-        # Transaction markers take offsets too: look further back than the count, the surplus is cut after sorting.
+        # Transaction markers occupy offsets too: look further back than the count; the surplus is cut after sorting.
         return _at(partition, max(low, high - 2 * count) if count else high)
 
 

@@ -1,4 +1,4 @@
-"""Single records of a topic by partition and offset, which compaction leaves where they are.
+"""Look up single records of a topic by partition and offset, which compaction does not change.
 
 Who remembers the offset of a committed record need not remember the record. Uncommitted records are not hidden, so that a
 record is found right after its commit, before the broker has marked it.
@@ -21,7 +21,7 @@ from libs.common.kafka.client.inbound import inbound
 from libs.common.kafka.records import Inbound
 from libs.common.settings.kafka import KafkaSettings
 
-# One record is wanted: what the client takes beyond it, it throws away.
+# Only one record is wanted: anything else the client fetches is discarded.
 _FETCH_BYTES: Final = 16_384
 _SLICE_SECONDS: Final = 0.1
 
@@ -36,10 +36,10 @@ class Lookup:
         self._consumer: Consumer | None = None
 
     def read(self, partition: int, offset: int, seconds: float) -> Inbound | None:
-        """Return the record at `offset`; None if there is none any more.
+        """Return the record at `offset`; None if it no longer exists.
 
         Raises:
-            ServerUnreachable: if Kafka does not answer within `seconds`.
+            ServerUnreachable: Kafka does not respond within `seconds`.
         """
         consumer = self._consumer or self._connect()
         consumer.assign([ClientPartition(self._topic, partition, offset)])
@@ -62,7 +62,7 @@ class Lookup:
             self._consumer = None
 
     def _is_answer(self, message: Message) -> bool:
-        """Tell whether this is the record, or the news that there is none."""
+        """Return whether this is the record, or the news that there is none."""
         error = message.error()
         if error is None or is_end(error) or is_out_of_range(error):
             return True
@@ -77,7 +77,7 @@ class Lookup:
             "enable.partition.eof": True,
             "fetch.message.max.bytes": _FETCH_BYTES,
             "queued.min.messages": 1,
-            # Between a partition that was asked for and the next one the client waits as long as one of these.
+            # Between one requested partition and the next, the client waits as long as one of these.
             "fetch.queue.backoff.ms": 1,
             "fetch.wait.max.ms": 10,
         }

@@ -204,7 +204,7 @@ def _make_so(admin: AdminClient, change: TopicChange) -> None:
 
 
 def is_there_already(cause: BaseException | None) -> bool:
-    """Tell whether somebody else, who applies at the same time, was first."""
+    """Return whether somebody else, who applies at the same time, was first."""
     return isinstance(cause, KafkaException) and error_of(cause).code() == KafkaError.TOPIC_ALREADY_EXISTS
 
 

@@ -104,7 +104,7 @@ class TopicLimits:
             )
 
     def takes(self, record: Outbound) -> bool:
-        """Tell whether `record` by itself is small enough, as far as is known."""
+        """Return whether `record` by itself is small enough, as far as is known."""
         return _weight(record) <= self._limit(record.topic) - _RECORD_BYTES
 
     def fitted(self, record: Outbound) -> Outbound:

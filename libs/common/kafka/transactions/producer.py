@@ -57,7 +57,7 @@ log = structlog.get_logger(__name__)
 
 
 class ProducerState(StrEnum):
-    """Where the producer is between and within transactions."""
+    """State of the producer between and within transactions."""
 
     COLD = "cold"
     READY = "ready"
@@ -74,7 +74,7 @@ class TransactionEnd(StrEnum):
 
     COMMITTED = "committed"
     ABORTED = "aborted"  # or in doubt: go back to the committed offsets
-    LEFT_GROUP = "left_group"  # the same, and the consumer's membership is not to be trusted: join again
+    LEFT_GROUP = "left_group"  # the same, and the consumer's membership cannot be trusted: rejoin
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +82,10 @@ class TransactionTimes:
     """Seconds. Commit and abort together stay below the ten that a process has after SIGTERM."""
 
     call: float = 3.0  # one client call; longer waits repeat the call
-    commit: float = 6.0  # from begin to the end of the commit
+    commit: float = 6.0  # from the beginning of the transaction to the end of the commit
     abort: float = 1.0
-    grace: float = 2.0  # a call that takes so much longer than it promised hangs
-    # A commit that took longer may have sent a second EndTxn, which could hit the next transaction.
+    grace: float = 2.0  # a call that exceeds its timeout by this much counts as hanging
+    # A commit that took longer may have sent a second EndTxn, which could affect the next transaction.
     slow_commit: float = 3.0
     fence_window: float = 60.0
 
@@ -137,7 +137,7 @@ class TransactionalProducer:
         self.state = ProducerState.COLD
 
     def prepare(self, seconds: float) -> bool:
-        """Make the producer ready; return False if Kafka did not answer within `seconds`: call again.
+        """Make the producer ready; return False if Kafka did not respond within `seconds`: call again.
 
         Raises:
             BlobtideError: Kafka denies it, or another process keeps taking over the transactional id.
@@ -175,7 +175,7 @@ class TransactionalProducer:
         """Write `work` as one transaction; return within the limits. `prepare` must have returned True.
 
         Raises:
-            OutputTooLarge: a topic does not take a record of this size; the transaction was aborted.
+            OutputTooLarge: a topic does not accept a record of this size; the transaction was aborted.
             OutputRefused: a record can never be written; the transaction was aborted.
             BlobtideError: another process keeps taking over the transactional id, or Kafka denies this user a part of the work.
         """
@@ -195,7 +195,7 @@ class TransactionalProducer:
         return TransactionEnd.COMMITTED
 
     def close(self) -> None:
-        """Drop the client. What is open is ended by the next producer of this id, or by its timeout."""
+        """Drop the client. An open transaction is ended by the next producer with this id, or by its timeout."""
         self._calls.close()
         self._client = None
         self.state = ProducerState.EXIT
@@ -261,7 +261,7 @@ class TransactionalProducer:
             self._note(error, message.topic() or "")
 
     def _delivered(self, placed: Callable[[int], None], error: KafkaError | None, message: Message) -> None:
-        """Tell where a record stands."""
+        """Report a record's offset."""
         self._on_delivery(error, message)
         offset = message.offset()
         if error is None and offset is not None and offset >= 0:
@@ -286,7 +286,7 @@ class TransactionalProducer:
                 raise _Failed(KafkaError(KafkaError._TIMED_OUT, f"{left} records unacknowledged"), Remedy.ABORT)  # noqa: SLF001
 
     def _settle_success(self, client: TransactionalClient, committing: float) -> None:
-        _serve(client, 0)  # the log lines that are looked at next
+        _serve(client, 0)  # fetches the log lines examined next
         if committing > self._limits.slow_commit:
             self._recycle("slow_commit")
         elif self._log.coordinator_timed_out:
@@ -295,7 +295,7 @@ class TransactionalProducer:
             self.state = ProducerState.READY
 
     def _end(self, client: TransactionalClient, failed: _Failed, work: Transaction) -> TransactionEnd:
-        """Leave a failed transaction: abort if that is allowed, replace the producer."""
+        """Leave a failed transaction: abort if allowed, and replace the producer."""
         outcome = self._outcome(failed)
         if is_refusal(failed.error) or is_denied(failed.error):
             _serve(client, 0)  # reports that say of which topic
@@ -355,7 +355,7 @@ class TransactionalProducer:
         self._drop()
 
     def _drop(self) -> None:
-        """Let go of the client without `close`, which would wait for an abort as long as the coordinator is away."""
+        """Drop the client without `close`, which would wait for an abort for as long as the coordinator is down."""
         self._client = None
         self.state = ProducerState.RECYCLE
 
@@ -395,7 +395,7 @@ def _serve(client: TransactionalClient, seconds: float) -> None:
 
 
 def _count(outputs: Sequence[Outbound]) -> None:
-    """Count what was committed; dead letters here, so that each one counts once and every service's do."""
+    """Count what was committed, including dead letters, so that those of every service count exactly once."""
     for topic, count in Counter(output.topic for output in outputs).items():
         metrics.RECORDS_WRITTEN.labels(topic).inc(count)
     for letter, count in Counter(stage_and_code(output.headers) for output in outputs).items():

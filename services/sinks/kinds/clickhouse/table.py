@@ -192,7 +192,7 @@ def _plain(kind: pa.DataType) -> str | None:
 
 
 def fits(wanted: str, existing: str) -> bool:
-    """Tell whether rows of a type may be put into a column of another.
+    """Return whether rows of a type may be put into a column of another.
 
     Whether text is of low cardinality and how a time is shown are the operator's business, and a column may take null where
     there is none.

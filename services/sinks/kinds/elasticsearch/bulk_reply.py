@@ -111,7 +111,7 @@ def describe_failure(body: bytes) -> str:
 
 
 def denies_rights(body: bytes) -> bool:
-    """Tell whether a cluster says that who asks may not do it; a gateway that says so only may have lost the way."""
+    """Return whether a cluster says that who asks may not do it; a gateway that says so only may have lost the way."""
     failure = _failure(body)
     return failure is not None and failure.type == "security_exception"
 

@@ -140,7 +140,7 @@ class SummaryState:
             yield from self._take(closed_to, replace(clock, closed_before_ms=closed_before))
 
     def is_quiet(self, now: float) -> bool:
-        """Tell whether minutes are open and nothing has come for the lateness."""
+        """Return whether minutes are open and nothing has come for the lateness."""
         waited_ms = (now - self.clock().written_at) * 1_000
         # A clock set back must not keep minutes open.
         return not 0 <= waited_ms < self._bounds.lateness_ms and bool(self._sums.kinds())
