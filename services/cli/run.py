@@ -10,7 +10,7 @@ from typing import Final
 
 import click
 
-from libs.common.process.memory import return_freed_memory
+from libs.common.process.memory import hide_pandas, return_freed_memory
 from libs.common.process.service import Service, run_service
 from libs.common.settings import Settings, load_settings
 from services.cli.help_text import examples
@@ -34,6 +34,7 @@ _HELP: Final[dict[str, str]] = {
 def command() -> None:
     """Run one service in the foreground until SIGTERM or Ctrl-C. It logs to standard error."""
     return_freed_memory()
+    hide_pandas()
 
 
 def _add(name: str, module: str) -> None:
