@@ -27,7 +27,7 @@ def build(settings: Settings, name: str) -> Service:
         group=f"{settings.kafka.group_prefix}.sink.{name}",
         topics=(getattr(settings.topics, configured.row_type.topic),),
         errors_topic=settings.topics.errors,
-        policy=PollPolicy(seconds=batch.seconds, messages=batch.messages, bytes=batch.bytes),
+        policy=PollPolicy(seconds=batch.seconds, messages=batch.messages, bytes=configured.settings.poll_bytes),
         dead_letter_limit=configured.settings.dead_letter_limit,
     )
     return SinkLoop(settings.kafka, spec, RowHandler(configured.sink, _feed(settings, configured)))

@@ -165,3 +165,17 @@ def test_the_command_lists_sinks_and_says_what_needs_no_setup() -> None:
     listed = CliRunner().invoke(blobtide, ["sinks"]).output
     assert all(name in listed and " or ".join(kind.promises) in listed for name, kind in all_kinds().items())
     assert CliRunner().invoke(blobtide, ["sink-setup", "stdout"]).output == "stdout: needs no set-up\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [
+        ({}, 8_388_608),
+        ({"where": "dst_port = 22"}, 2_097_152),
+        ({"where": "dst_port = 22", "batch": {"bytes": 4_000_000}}, 4_000_000),
+        ({"sample": 0.5}, 8_388_608),
+    ],
+)
+def test_a_sink_with_a_condition_takes_smaller_batches(options: dict[str, Any], size: int, tmp_path: Path) -> None:
+    """The engine of a condition has its share of the memory, unless a size is given."""
+    assert configured_sink({"file": {"directory": str(tmp_path), **options}}, "file").settings.poll_bytes == size
