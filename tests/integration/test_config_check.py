@@ -70,7 +70,7 @@ def test_missing_topics_are_named(environ: dict[str, str], topics: TopicSettings
     absent = topics.model_copy(update={"errors": "Not.There", "flows": "Nor.This"})
     done = check(environ | {"BLOBTIDE_TOPICS": absent.model_dump_json()})
     assert done.returncode == 2
-    assert done.stderr.endswith("there is no topic Nor.This, Not.There; run `blobtide topics apply`\n")
+    assert done.stderr.endswith("missing topics: Nor.This, Not.There; run `blobtide topics apply`\n")
 
 
 def test_topics_that_do_not_fit_together_are_named(
