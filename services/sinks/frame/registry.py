@@ -91,11 +91,17 @@ def _kind_of(options: SinkOptions, name: str) -> tuple[str, Kind]:
     if kind is None:
         known = kind_names()
         meant = did_you_mean(kind_name, [*known, *(other for other in options if other != kind_name)])
-        add = "" if name in options else f"; to use this name, add sinks.{name} with its kind to the settings"
+        add = _how_to_name(options, name)
         raise ConfigError(f"sinks.{name}: unknown sink {given!r}{meant} (known sinks are {', '.join(known)}){add}")
     if not _NAME.fullmatch(name):
         raise ConfigError(f"sinks.{name}: a sink's name consists of at most 63 letters, digits, - and _")
     return kind_name, kind
+
+
+def _how_to_name(options: SinkOptions, name: str) -> str:
+    if name not in options:
+        return f"; to use this name, add sinks.{name} with its kind to the settings"
+    return "" if "kind" in options[name] else f"; to use this name, set sinks.{name}.kind to one of them"
 
 
 def _loaded(name: str, kind: Kind, place: str) -> Any:

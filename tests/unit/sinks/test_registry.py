@@ -58,6 +58,7 @@ def test_every_kind_is_where_it_says(name: str) -> None:
         ({"cold": {"kind": "file"}}, "colt", "did you mean cold?"),
         ({"a": {"kind": "kafkaesque"}}, "a", "sinks.a: unknown sink 'kafkaesque'; did you mean kafka?"),
         ({"a": {"kind": ["file"]}}, "a", "sinks.a: unknown sink ['file']"),
+        ({"denied": {"where": "dst_port = 22"}}, "denied", "; to use this name, set sinks.denied.kind to one of them"),
         ({"a b": {"kind": "stdout"}}, "a b", "letters, digits"),
         ({}, "file", "sinks.file.directory: missing"),
         ({"stdout": {"fromat": "csv"}}, "stdout", "sinks.stdout.fromat: unknown setting; did you mean format?"),
