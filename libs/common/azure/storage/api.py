@@ -15,23 +15,23 @@ from libs.common.errors import BlobtideError
 
 
 class StorageError(BlobtideError):
-    """Storage did not do what was asked, after all retries. Carries no secret."""
+    """A storage request failed, after all retries. Contains no secret."""
 
 
 class BlobGone(StorageError):
-    """404: the blob is not there, or the container that was to be listed."""
+    """404: the blob, or the container to list, does not exist."""
 
 
 class BlobChanged(StorageError):
-    """412: the blob is no longer the one that the ETag names. Look again."""
+    """412: the blob no longer matches the ETag. Look again."""
 
 
 class BlobUnreadable(StorageError):
-    """The blob is there but cannot be read: archived, encrypted with a customer key, or access is denied for it."""
+    """The blob exists but cannot be read: archived, encrypted with a customer-provided key, or access is denied."""
 
 
 class MessageGone(StorageError):
-    """The message of a queue has been deleted, or was given to another reader meanwhile."""
+    """The queue message was deleted, or delivered to another reader meanwhile."""
 
 
 class StorageUnavailable(StorageError):
@@ -43,11 +43,11 @@ class StorageUnavailable(StorageError):
 
 
 class StorageRefused(StorageUnavailable):
-    """Storage answered that it will not do this: access is denied, or something is wrong with it. Others may fare better."""
+    """Storage refused this request: access is denied, or the request is invalid. Other requests may succeed."""
 
 
 class ListedBlob(Protocol):
-    """One blob as a listing shows it. All but name and ETag may cost a little each time that it is asked for."""
+    """One blob in a listing. Every access to a property other than name and ETag may cost a little."""
 
     @property
     def name(self) -> str:
@@ -71,7 +71,7 @@ class ListedBlob(Protocol):
 
     @property
     def creation_time(self) -> datetime | None:
-        """Time of creation, if storage tells it."""
+        """Time of creation, if storage reports it."""
 
     @property
     def archived(self) -> bool:
@@ -93,7 +93,7 @@ class BlobInfo:
     last_modified: datetime
     creation_time: datetime | None
     archived: bool = False
-    as_of: datetime | None = field(default=None, compare=False)  # when storage said so, by its own clock
+    as_of: datetime | None = field(default=None, compare=False)  # time of the response, by storage's own clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ class Container(Protocol):
     """One container of one account."""
 
     def probe(self) -> datetime | None:
-        """See that the container can be listed; return the time by storage's own clock, None if the answer has none."""
+        """Check that the container can be listed; return the time by storage's own clock, None if the response has none."""
 
     def list_blobs(self, prefix: str) -> Iterator[ListedBlob]:
         """Yield the blobs under `prefix` in name order, page by page."""
@@ -146,7 +146,7 @@ class Container(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What deletes a message, until it is given to another reader."""
+    """Handle for deleting a message, valid until it is delivered to another reader."""
 
     message: str
     pop: str
@@ -154,21 +154,21 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class QueueMessage:
-    """A message that nobody else sees for a while."""
+    """A message that is hidden from other readers for a while."""
 
     receipt: Receipt
     text: str
-    deliveries: int  # this one too
+    deliveries: int  # including this one
 
 
 class Queue(Protocol):
     """One queue of one account."""
 
     def receive(self, most: int, hidden_seconds: int) -> list[QueueMessage]:
-        """Return up to `most` messages, the oldest ones; others do not see them for so long."""
+        """Return up to `most` messages, oldest first, and hide them from other readers for some time."""
 
     def delete(self, receipt: Receipt) -> None:
-        """Delete a message. Raises `MessageGone` if it is not ours any more."""
+        """Delete a message. Raises `MessageGone` if it is no longer ours."""
 
     def close(self) -> None:
         """Close connections."""

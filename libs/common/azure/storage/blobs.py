@@ -50,7 +50,7 @@ def open_container(account: StorageAccount, alias: str, container: str) -> Conta
 
 
 def check_container(account: StorageAccount, alias: str, container: str) -> None:
-    """Ask for one name of a container, to see that address, credentials and container are right.
+    """Request one name from a container, to check URL, credentials and container.
 
     Raises:
         ConfigError: if the settings cannot work or the container is not there.
@@ -83,7 +83,7 @@ class AzureContainer:
         self._path = f"/{quote(name, safe='$')}"
 
     def probe(self) -> datetime | None:
-        """Ask for one name; return when storage answered, by its own clock."""
+        """Request one name; return the time of the response, by storage's own clock."""
 
         def made_at(response: Response) -> datetime | None:
             read_page(response.body, None)
@@ -115,7 +115,7 @@ class AzureContainer:
             found = None
         if found is not None:
             return found
-        info = self.info(name)  # an empty list carries no ETag
+        info = self.info(name)  # an empty list has no ETag
         return BlockList(info.etag, info.size, info.last_modified, ())
 
     def read(self, name: str, start: int, end: int, etag: str) -> bytes:
@@ -166,7 +166,7 @@ def _directories(response: Response) -> tuple[list[str], str]:
 
 
 def _block_list(response: Response) -> BlockList | None:
-    """Read a block list; None if there are no blocks."""
+    """Parse a block list; None if there are no blocks."""
     blocks = tuple(
         Block(element.findtext("Name", ""), int(element.findtext("Size", "0")))
         for element in parse_xml(response.body, "BlockList").iterfind("CommittedBlocks/Block")

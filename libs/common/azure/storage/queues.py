@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from libs.common.azure.storage.rest import QueueService, Response
 
-MOST_MESSAGES: Final = 32  # of one request; storage gives no more
+MOST_MESSAGES: Final = 32  # per request; the maximum that storage allows
 _CHECK_SECONDS: Final = 3.0
 
 
@@ -33,7 +33,7 @@ def open_queue(account: StorageAccount, alias: str, events: EventQueue) -> Queue
 
 
 def check_queue(account: StorageAccount, alias: str, events: EventQueue) -> None:
-    """Look at one message without taking it, to see that address, credentials and queue are right.
+    """Peek at one message, to check URL, credentials and queue.
 
     Raises:
         ConfigError: if the settings cannot work or the queue is not there.
@@ -53,13 +53,13 @@ def check_queue(account: StorageAccount, alias: str, events: EventQueue) -> None
 
 
 def queue_address(account: StorageAccount, alias: str, events: EventQueue) -> str:
-    """Return the URL of the queue, by which two settings that mean the same one are seen. Raises `ConfigError`."""
+    """Return the URL of the queue, which identifies settings for the same queue. Raises `ConfigError`."""
     endpoint = resolve_queues(account, alias, events.service_url).endpoint
     return f"{endpoint.origin}{endpoint.path}/{events.queue}"
 
 
 def account_name(account: StorageAccount, alias: str) -> str | None:
-    """Return the name by which events call the storage account; None if the settings do not tell it. Raises `ConfigError`."""
+    """Return the name of the storage account in events; None if the settings do not reveal it. Raises `ConfigError`."""
     return resolve(account, alias).account
 
 
@@ -79,16 +79,16 @@ class AzureQueue:
         self._path = f"/{name}/messages"
 
     def receive(self, most: int, hidden_seconds: int) -> list[QueueMessage]:
-        """Return up to `most` messages, the oldest ones; others do not see them for so long."""
+        """Return up to `most` messages, oldest first, and hide them from other readers for some time."""
         query = {"numofmessages": str(min(most, MOST_MESSAGES)), "visibilitytimeout": str(hidden_seconds)}
         return self._service.send(StorageRequest("GET", self._path, query), _messages)
 
     def peek(self) -> None:
-        """Look at the first message without taking it."""
+        """Peek at the first message."""
         self._service.send(StorageRequest("GET", self._path, {"peekonly": "true", "numofmessages": "1"}), _elements)
 
     def delete(self, receipt: Receipt) -> None:
-        """Delete a message. Raises `MessageGone` if it is not ours any more."""
+        """Delete a message. Raises `MessageGone` if it is no longer ours."""
         path = f"{self._path}/{quote(receipt.message, safe='')}"
         self._service.send(StorageRequest("DELETE", path, {"popreceipt": receipt.pop}), lambda _: None)
 

@@ -51,14 +51,14 @@ _MOST_OF_AN_ERROR = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What came back with a 2xx status."""
+    """A response with a 2xx status."""
 
     headers: Mapping[str, str]
     body: bytes
 
 
 class StorageService:
-    """A service of one account. Safe to share between threads; opens connections when first used."""
+    """A service of one account. Thread-safe; opens connections when first used."""
 
     _failure = staticmethod(failure)
 
@@ -74,14 +74,14 @@ class StorageService:
         self._clock = clock
         self._login = sign_in()
         self._pool = _connection_pool(self._login.endpoint)
-        # A proxy is told in the request where a plain request goes; for TLS it only opens the tunnel.
+        # For plain requests, a proxy needs the destination in the request; for TLS it only opens the tunnel.
         self._origin = self._login.endpoint.origin if self._pool.proxy and self._pool.scheme == "http" else ""
         self._closing = threading.Event()
         self._retrier = Retrier(policy or RetryPolicy(), self._closing.wait, metrics.RETRIES.labels(alias).inc)
         self._requests = metrics.REQUESTS.labels(alias)
 
     def send(self, request: StorageRequest, decode: Callable[[Response], T]) -> T:
-        """Return what `decode` makes of the answer to `request`, whose path begins below the account.
+        """Return the result of `decode` for the response to `request`, whose path begins below the account.
 
         `decode` is part of the attempt: it raises `Transient`, or what missing and broken values raise, for an answer that
         was damaged on its way.
@@ -103,12 +103,12 @@ class StorageService:
         self._pool.close()
 
     def _renew(self, refused: StorageLogin) -> bool:
-        """Read secrets again; tell whether there are others than those that were refused."""
+        """Read secrets again; return whether they differ from those that were refused."""
         if self._login is not refused:  # another thread was first
             return True
         try:
             fresh = self._sign_in()
-        except ConfigError:  # a file that is just being replaced; the refusal is the better report
+        except ConfigError:  # a file is just being replaced; the refusal is the better report
             return False
         if fresh.endpoint != refused.endpoint or fresh.authoriser == refused.authoriser:
             return False
@@ -161,7 +161,7 @@ class StorageService:
             raise Transient(f"{self._alias}: {self._pool.host}:{self._pool.port} does not respond: {_short(error)}") from error
 
     def _body(self, response: urllib3.BaseHTTPResponse, most: int) -> bytes:
-        """Read the body as it comes, each chunk with one receive, so that the clock is looked at between any two."""
+        """Read the body as it arrives, one receive per chunk, checking the clock in between."""
         begun, received, chunks = self._clock(), 0, []
         while chunk := response.read1(_CHUNK_BYTES):
             chunks.append(chunk)
@@ -196,14 +196,14 @@ class QueueService(StorageService):
 
 
 def _short(error: Exception) -> str:
-    """Return what went wrong, without the objects that urllib3 prints before it."""
+    """Return the error text, without the objects that urllib3 prints before it."""
     text = str(error.args[-1] if error.args else error)
     return excerpt(_PRINTED_OBJECT.sub("", text), 200)
 
 
 def _connection_pool(endpoint: Endpoint) -> urllib3.HTTPConnectionPool:
-    """Return a pool for this one host, through the proxy of the environment if there is one and it is not on this machine."""
-    # Their DEBUG lines show signatures.
+    """Return a pool for this host, through the environment's proxy if there is one, unless the host is on this machine."""
+    # Their DEBUG lines contain signatures.
     for name in ("urllib3", "azure", "msal"):
         logger = logging.getLogger(name)
         logger.setLevel(max(logger.level, logging.WARNING))
@@ -234,7 +234,7 @@ def _proxy_manager(proxy: str, scheme: str, options: Mapping[str, Any]) -> urlli
 
 
 def _trust() -> ssl.SSLContext:
-    """Trust what the machine trusts, and the public authorities also where the image has none installed."""
+    """Trust the CAs of the machine, and the public ones even if the image has none installed."""
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())
     return context

@@ -20,7 +20,7 @@ _PAUSE_SECONDS = 5.0
 
 
 class Transient(Exception):
-    """One attempt failed as another may not; `after` is what the server asked for, in seconds. Never leaves `Retrier.call`."""
+    """An attempt failed, but a retry may succeed; `after` is the server's delay in seconds. Never leaves `Retrier.call`."""
 
     def __init__(self, reason: str, *, after: float | None = None) -> None:
         super().__init__(reason)
@@ -29,14 +29,14 @@ class Transient(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How long and how often to try. All times in seconds."""
+    """How long and how often to retry. All times in seconds."""
 
-    deadline: float = 30.0  # no attempt begins later than this after the first
+    deadline: float = 30.0  # latest beginning of an attempt, after the first one
     first_wait: float = 0.2
     longest_wait: float = 8.0
 
     def wait_after(self, failures: int, asked_for: float | None) -> float:
-        """Return how long to wait after the given number of failures: half to all of the exponential step, at random."""
+        """Return the wait after the given number of failures: a random half to all of the exponential step."""
         step = min(self.longest_wait, self.first_wait * 2.0 ** (failures - 1))
         return max(step * random.uniform(0.5, 1.0), asked_for or 0.0)  # noqa: S311 - spreads load, keeps no secret
 
@@ -46,7 +46,7 @@ class Retrier:
     """Call something until it succeeds, fails for good, or the policy's deadline is near."""
 
     policy: RetryPolicy
-    # Waits so many seconds; True means that waiting is over because the client closes.
+    # Waits for the given seconds; returns True if the client is closing.
     wait: Callable[[float], bool]
     on_retry: Callable[[], None] = lambda: None
     clock: Callable[[], float] = time.monotonic
