@@ -42,7 +42,7 @@ def test_apply_creates_alters_and_grows_and_diff_says_so(kafka_settings: KafkaSe
         assert topics("apply", small).exit_code == 0
         assert topics("diff", small).exit_code == 0
         joined = topics("apply", {"partitions": 3}, joined_by_position=[["blobs", "checkpoints"]])
-        assert "declare 2, or begin anew" in joined.output
+        assert "declare 2, or start over" in joined.output
         assert joined.exit_code == 1
         assert partition_count(kafka_settings, name) == 2
         grown = topics("apply", large)

@@ -17,7 +17,7 @@ _UNKNOWN: Final = "is not signed by a trusted CA: check kafka.ssl_ca_location"
 _MEANINGS: Final = {
     7: _UNKNOWN,
     9: "is not valid yet: check this machine's clock",
-    10: "or that of its CA has expired: renew it (or check this machine's clock)",
+    10: "has expired, or its CA's has: renew it (or check this machine's clock)",
     18: _UNKNOWN,
     19: _UNKNOWN,
     20: _UNKNOWN,
