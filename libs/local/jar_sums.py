@@ -3,21 +3,18 @@
 A line of ``deploy/local/<server>/jars.sha256`` is ``<sum>  <group>:<artifact>:<version>[:<classifier>]``. Jars that differ from
 what is recorded, that are not recorded, or that are recorded and is missing, are not run.
 
-``python -m libs.local.jar_sums`` writes the lines anew after a change of a POM; look through what changed before you commit it.
+`libs.local.record_jars` writes the lines.
 """
 
 from __future__ import annotations
 
 import hashlib
-import sys
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from libs.local.errors import ArtifactsDiffer
-from libs.local.resources import resource
 
 FILE: Final = "jars.sha256"
 SERVERS: Final = ("kafka", "opensearch")
@@ -94,27 +91,3 @@ def artifacts_in(repository: Path) -> list[Artifact]:
         classifier = name.removeprefix(f"{artifact}-{version}").removesuffix(".jar").removeprefix("-")
         found.append(Artifact(".".join(group), artifact, version, classifier, sha256(jar)))
     return sorted(found, key=lambda one: one.coordinates)
-
-
-def record(server: str) -> Path:
-    """Write down the sums of what Maven fetches now for `server`, and return the file."""
-    from libs.local.maven import copy_dependencies
-
-    pom = resource(f"{server}/pom.xml")
-    with tempfile.TemporaryDirectory(prefix="blobtide-jars-") as target:
-        copy_dependencies(pom, Path(target), ("-Dmdep.useRepositoryLayout=true",))
-        lines = [f"{one.sha256}  {one.coordinates}\n" for one in artifacts_in(Path(target))]
-    file = pom.with_name(FILE)
-    file.write_text("".join(lines), encoding="utf-8")
-    return file
-
-
-def main(servers: Sequence[str]) -> int:
-    """Record the sums for some servers, or all."""
-    for server in servers or SERVERS:
-        record(server)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
