@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import StrEnum
 from ipaddress import ip_address
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 import structlog
 from prometheus_client import Gauge
 
 from libs.common.errors import ConfigError
-from libs.common.settings.transport import PlaintextSettings
 
 log = structlog.get_logger(__name__)
 
@@ -25,6 +24,14 @@ UNPROTECTED: Final = Gauge(
     "1 while a setting gives up protection: `lacks` is encryption (of credentials) or verification (of certificates).",
     ["to", "lacks"],
 )
+
+
+class Permission(Protocol):
+    """Settings that say whether credentials may go unencrypted."""
+
+    @property
+    def allow_plaintext_credentials(self) -> bool:
+        """Whether they may."""
 
 
 class Lack(StrEnum):
@@ -41,7 +48,7 @@ _SAID: Final = {
 _NOTED: Final[set[tuple[str, Lack]]] = set()
 
 
-def guard_credentials(to: str, plain: Iterable[str], settings: PlaintextSettings) -> None:
+def guard_credentials(to: str, plain: Iterable[str], settings: Permission) -> None:
     """Let credentials go to the addresses `plain`, which are without TLS, if the settings allow it.
 
     Raises:
