@@ -21,6 +21,7 @@ LIBRARIES = "local servers and demo data stand above what services share"
 KINDS = "kinds of sinks never import each other"
 TEXTS = "row types and formats do no I/O"
 FORMATS = "format modules of the parser do no I/O"
+CIRCLES = "imports go in no circle"
 
 
 @pytest.fixture
@@ -63,6 +64,8 @@ def broken(checkout: Path) -> set[str]:
         ("libs/common/rows/formats/csv.py", "import pathlib", TEXTS),
         ("libs/common/process/signals.py", "import libs.local.ports", LIBRARIES),
         ("libs/demo/spec.py", "import libs.local.ports", LIBRARIES),
+        ("libs/local/ports.py", "import libs.local.kafka", CIRCLES),
+        ("libs/common/security/visible.py", "import libs.common.settings.base", CIRCLES),
         ("services/sinks/kinds/stdout/sink.py", "from services.sinks.kinds.summary.table import Totals", KINDS),
     ],
 )
@@ -70,7 +73,9 @@ def test_an_import_out_of_place_breaks_its_contract(checkout: Path, file: str, l
     """Each service and library has its place; a module anywhere else that imports it is found, for formats also over others."""
     with (checkout / file).open("a") as source:
         source.write(f"\n{line}\n")
-    assert broken(checkout) == {contract}
+    found = broken(checkout)
+    assert contract in found
+    assert found <= {contract, CIRCLES}  # what comes from above closes a circle too
 
 
 def test_shared_code_that_imports_a_service_is_found(checkout: Path) -> None:
@@ -104,4 +109,6 @@ def test_a_new_service_is_covered(checkout: Path, file: str, line: str) -> None:
     assert broken(checkout) == set()
     with (checkout / file).open("a") as source:
         source.write(f"\n{line}\n")
-    assert broken(checkout) == {SERVICES}
+    found = broken(checkout)
+    assert SERVICES in found
+    assert found <= {SERVICES, CIRCLES}
