@@ -46,11 +46,16 @@ KAFKA = Peer("kafka", lambda options: producer_config(KafkaSettings(**options)))
 STORAGE = Peer("storage of environment s.e", lambda options: resolve(StorageAccount(**options), "s.e"))
 SEARCH = Peer("elasticsearch", _sink("elasticsearch"))
 REDIS = Peer("redis", _sink("redis"))
+CLICKHOUSE = Peer("clickhouse", _sink("clickhouse"))
+MQTT = Peer("mqtt", _sink("mqtt"))
+LOGIN = {"username": "u", "password": "p"}
 
 # Of every sink that takes secrets: a login without TLS. A sink that is new needs its line here.
 PLAIN_SINKS: dict[str, dict[str, Any]] = {
     "elasticsearch": {"hosts": ["https://a:9200", "http://b:9200"], "api_key": "k"},
     "redis": {"url": "redis://cache:6379", "password": "p"},
+    "clickhouse": {"hosts": ["https://a:8443", "http://b:8123"], **LOGIN},
+    "mqtt": {"url": "mqtt://broker", **LOGIN},
 }
 PLAIN: list[tuple[Peer, dict[str, Any]]] = [
     (KAFKA, {"security_protocol": "SASL_PLAINTEXT", **SASL, "bootstrap_servers": "broker:9092"}),
@@ -65,6 +70,8 @@ PLAIN: list[tuple[Peer, dict[str, Any]]] = [
     (SEARCH, {"hosts": ["http://10.0.0.1"], "bearer_token": "t"}),
     (REDIS, PLAIN_SINKS["redis"]),
     (REDIS, {"url": "redis://127.0.0.1:6379", "password": "p", "cluster": True}),
+    (CLICKHOUSE, PLAIN_SINKS["clickhouse"]),
+    (MQTT, PLAIN_SINKS["mqtt"]),
 ]
 HARMLESS: list[tuple[Peer, dict[str, Any]]] = [
     (KAFKA, {"security_protocol": "SASL_SSL", **SASL}),
@@ -78,6 +85,11 @@ HARMLESS: list[tuple[Peer, dict[str, Any]]] = [
     (REDIS, {"url": "redis://cache:6379"}),
     (REDIS, {"url": "redis://localhost:6379", "password": "p"}),
     (REDIS, {"url": "rediss://cache:6379", "password": "p"}),
+    (CLICKHOUSE, {"hosts": ["http://clickhouse:8123"]}),
+    (CLICKHOUSE, {"hosts": ["http://localhost:8123", "https://clickhouse"], **LOGIN}),
+    (MQTT, {"url": "mqtt://broker"}),
+    (MQTT, {"url": "mqtts://broker", **LOGIN}),
+    (MQTT, {"url": "mqtt://[::1]", **LOGIN}),
 ]
 UNVERIFIED: list[tuple[Peer, dict[str, Any]]] = [
     (KAFKA, {"security_protocol": "SSL", "verify": False}),
@@ -85,6 +97,8 @@ UNVERIFIED: list[tuple[Peer, dict[str, Any]]] = [
     (KAFKA, {"security_protocol": "SSL", "librdkafka": {"ssl.endpoint.identification.algorithm": "none"}}),
     (SEARCH, {"hosts": ["https://search"], "verify": False}),
     (REDIS, {"url": "rediss://cache", "verify": False}),
+    (CLICKHOUSE, {"hosts": ["https://clickhouse"], "verify": False}),
+    (MQTT, {"url": "mqtts://broker", "verify": False}),
 ]
 
 
