@@ -52,7 +52,7 @@ def test_apply_creates_alters_and_grows_and_diff_says_so(kafka_settings: KafkaSe
         assert partition_count(kafka_settings, name) == 3
         shrunk = topics("apply", small)
         assert "Kafka cannot remove partitions" in shrunk.output
-        assert "1 left to you; nothing was deleted or shrunk" in shrunk.output
+        assert "1 left for you to resolve; nothing was deleted or shrunk" in shrunk.output
         assert shrunk.exit_code == 1
         assert topics("apply", small, options=["--lenient"]).exit_code == 0
         assert partition_count(kafka_settings, name) == 3
