@@ -1,1 +1,1 @@
-"""Rows on their way: their wire form, their identity, and text made of their columns."""
+"""Rows: their wire form, their identity, and the text made from their columns."""

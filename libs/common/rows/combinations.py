@@ -1,4 +1,4 @@
-"""The distinct combinations of the values of columns, numbered, so that what follows from a combination is found once. Pure."""
+"""Number the distinct combinations of column values, so that anything derived from one is computed only once. Pure."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import pyarrow as pa
 _Ints: TypeAlias = "np.ndarray[Any, np.dtype[np.int64]]"
 
 _LARGEST: Final = 2**63 - 1
-_ROWS_A_RUN: Final = 16  # with fewer, to find the runs costs more than it saves
+_ROWS_A_RUN: Final = 16  # with fewer, finding the runs costs more than it saves
 
 
 @dataclass(frozen=True, slots=True)
 class Combinations:
-    """Combinations are numbered from 0, in the order in which they first come."""
+    """Combinations, numbered from 0 in the order in which they first appear."""
 
-    of_row: _Ints  # by row: the number of its combination
-    row: _Ints  # by number: a row that has the combination
+    of_row: _Ints  # for each row: the number of its combination
+    row: _Ints  # for each number: a row that has the combination
 
     @classmethod
     def of(cls, columns: Sequence[_Ints]) -> Combinations:
-        """Number the combinations of columns of one length. If they are several, they hold numbers from 0 to 2**31 only."""
+        """Number the combinations of columns of equal length. Several columns may hold only numbers from 0 to 2**31."""
         codes = columns[0]
         for column in columns[1:]:
             span = int(column.max(initial=0)) + 1
@@ -41,7 +41,7 @@ class Combinations:
 
 
 def _numbered(codes: _Ints) -> tuple[_Ints, int]:
-    """Return the number of each row's code, and how many codes there are."""
+    """Return the number of each row's code and the count of distinct codes."""
     starts = np.concatenate(([0], np.flatnonzero(codes[1:] != codes[:-1]) + 1))[: len(codes)]
     in_runs = len(starts) * _ROWS_A_RUN <= len(codes)
     encoded = pa.array(codes[starts] if in_runs else codes, pa.int64()).dictionary_encode()

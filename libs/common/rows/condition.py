@@ -1,9 +1,9 @@
-"""A condition over rows, in SQL, run by an embedded engine (DuckDB) on the columns that it names.
+"""A SQL condition over rows, run by an embedded engine (DuckDB) on the columns that it names.
 
-The engine is closed: it reads no file, variable, setting or network, loads no extension, has one thread and bounded memory,
-and its configuration is locked. All that it runs is SQL which `condition_syntax` wrote. What is wrong with a condition shows
-when it is parsed. A value that cannot be computed for some row, such as a cast of text that is no number, is null there, so
-that no row can stop the others.
+The engine is sealed off: it has no access to files, variables, settings or the network, loads no extensions, has one thread and
+bounded memory, and its configuration is locked. It runs only SQL written by `condition_syntax`. Mistakes in a condition are
+found when it is parsed. A value that cannot be computed for a row, such as a number from text that is not one, is null for that
+row, so that no row can stop the others.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from libs.common.security.visible import visible_line
 
 MEMORY: Final = "64MB"
 SECONDS: Final = 60.0
-"""Longest run over one batch. A condition is bounded, so only one with hundreds of costly operations can reach it."""
+"""Time limit for one batch. Conditions are bounded, so only one with hundreds of costly operations can reach it."""
 
 _OPENED: Final[dict[str, str | bool | int | float | list[str]]] = {
     "enable_external_access": "false",
@@ -40,7 +40,7 @@ _OPENED: Final[dict[str, str | bool | int | float | list[str]]] = {
 }
 _SET: Final = (
     "SET TimeZone = 'UTC'",
-    "SET ieee_floating_point_ops = false",  # x / 0 is null, as elsewhere in SQL, not infinite
+    "SET ieee_floating_point_ops = false",  # x / 0 is null, as in other SQL engines, not infinity
     "SET error_on_division_by_zero = false",
     "SET max_expression_depth = 400",
     "SET lock_configuration = true",
@@ -51,31 +51,31 @@ _NEVER_FAILING: Final = frozenset(
     | {(given, "DOUBLE") for given in ("UBIGINT", "HUGEINT", "DECIMAL", "FLOAT")}
     | {("TINYINT", "SMALLINT"), ("TINYINT", "INTEGER"), ("SMALLINT", "INTEGER"), ("UBIGINT", "HUGEINT")}
 )
-"""Pairs of types where the second holds whatever is of the first."""
+"""Pairs of types in which the second can hold every value of the first."""
 _MICROSECONDS: Final[Mapping[str, int]] = {"s": 1_000_000, "ms": 1_000}
-_LAST_MICROSECOND: Final = (1 << 63) - 2  # the one after it stands for infinity
+_LAST_MICROSECOND: Final = (1 << 63) - 2  # the next value stands for infinity
 _AGAIN_SECONDS: Final = 0.1
-_SHOWN: Final = 60  # characters of a condition in a message
+_SHOWN: Final = 60  # characters of a condition quoted in a message
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Condition:
-    """A checked condition over the rows of one type. It belongs to one thread at a time.
+    """A checked condition over the rows of one type. Only one thread may use it at a time.
 
-    A batch costs about a millisecond beside what its rows cost, so give it thousands of rows at once where there are so many.
+    Each batch costs about a millisecond in addition to the cost of its rows, so pass thousands of rows at once if you can.
     """
 
     text: str
     _written: Written
     _engine: Any  # the engine's connection; its types are loaded with it
-    _always: str  # a column for conditions that name none: the engine must see how many rows there are
+    _always: str  # a column for conditions that name none, so that the engine knows the number of rows
 
     @classmethod
     def parse(cls, text: str, row_type: RowType) -> Condition:
         """Check `text` and prepare it for rows of `row_type`.
 
         Raises:
-            ConfigError: if it is no condition over the columns of the row type; says in one line what is wrong.
+            ConfigError: if it is not a condition over the columns of the row type; the message explains why in one line.
         """
         columns = {column.name: column.type for column in row_type.columns}
         try:
@@ -93,14 +93,14 @@ class Condition:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of the columns that the condition looks at."""
+        """Names of the columns that the condition uses."""
         return tuple(self._written.columns)
 
     def mask(self, rows: pa.Table) -> pa.Array:
-        """Return by row whether the condition holds; never null: what is unknown does not hold.
+        """Return for each row whether the condition holds; never null, since an unknown result counts as false.
 
         Raises:
-            ConfigError: if it needs more time or memory than it may have, or a text is not UTF-8.
+            ConfigError: if it exceeds its limit of time or memory, or a text is not UTF-8.
         """
         if not rows.num_rows:
             return pa.array([], pa.bool_())
@@ -133,7 +133,7 @@ class Condition:
 def _stop_after(seconds: float, done: threading.Event, stop: Callable[[], None]) -> None:
     if not done.wait(seconds):
         stop()
-        while not done.wait(_AGAIN_SECONDS):  # it is lost on an engine that is just about to begin
+        while not done.wait(_AGAIN_SECONDS):  # a single stop is lost if the engine is just about to begin
             stop()
 
 
@@ -147,7 +147,7 @@ def _open() -> Any:
 
 
 def _tree(engine: Any, text: str, columns: Container[str]) -> syntax.Node:
-    # Parsed, never run. Brackets in the text are balanced, so the one behind it closes the one before it.
+    # Parsed, never run. Brackets in the text are balanced, so the closing one here matches the opening one.
     query = f"SELECT ({text}\n) FROM rows"  # noqa: S608
     try:
         return syntax.root_of(_described(engine, "json_serialize_sql", query), columns)
@@ -156,21 +156,21 @@ def _tree(engine: Any, text: str, columns: Container[str]) -> syntax.Node:
 
 
 def _described(engine: Any, function: str, query: str) -> Any:
-    """Return what `function` of the engine tells about a query, without running it."""
+    """Return what the engine's `function` says about a query, without running the query."""
     answer: str = engine.execute(f"SELECT {function}(?)", [query]).fetchall()[0][0]
     try:
         return json.loads(answer)
-    except ValueError:  # there is no JSON for a number that is infinite
+    except ValueError:  # JSON cannot express an infinite number
         raise BadCondition("it has a number that is too large") from None
 
 
 def _check(engine: Any, written: Written, strict: str, schema: pa.Schema) -> bool:
-    """Let the engine bind the condition, and run its strict form for a row of nulls, where only wrong constants can fail.
+    """Let the engine bind the condition and run its strict form on a row of nulls, where only invalid constants can fail.
 
-    Return whether the engine casts values by itself in ways that fail for some.
+    Return whether the engine adds casts of its own that fail for some values.
 
     Raises:
-        BadCondition: if types do not fit.
+        BadCondition: if types do not match.
     """
     import duckdb
 
@@ -191,7 +191,7 @@ def _check(engine: Any, written: Written, strict: str, schema: pa.Schema) -> boo
 
 
 def _check_types(answer: Mapping[str, Any]) -> bool:
-    """Refuse what is no condition; return whether it has casts of the engine's own that may fail."""
+    """Refuse anything that is not a condition; return whether the engine added casts that may fail."""
     if answer["error"]:
         raise BadCondition(_first_line(answer["error_message"]))
     root = answer["plans"][0]["expressions"][0]
@@ -204,7 +204,7 @@ def _check_types(answer: Mapping[str, Any]) -> bool:
 
 
 def _casts(node: Any) -> Iterator[Mapping[str, Any]]:
-    """Yield the casts of what is no constant, as far as they raise where they fail."""
+    """Yield the casts of non-constants that raise an error if they fail."""
     if isinstance(node, list):
         for each in node:
             yield from _casts(each)
@@ -218,7 +218,7 @@ def _casts(node: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def _check_cast(node: Mapping[str, Any]) -> None:
-    """Refuse a cast that the engine adds by itself where it would hide a mistake."""
+    """Refuse a cast added by the engine that would hide a mistake."""
     value, wanted = node["children"][0], _type_of(node)
     given = _type_of(value)
     if given == "VARCHAR" != wanted:
@@ -248,13 +248,13 @@ def _type_of(node: Mapping[str, Any]) -> str:
 
 
 def _first_line(message: str) -> str:
-    """Return what the engine says without its class of error, its picture of the place and its candidates."""
+    """Return the engine's message without the error class, the excerpt that marks the place, and the candidates."""
     line = message.strip().split("\n", maxsplit=1)[0]
     return line.partition("Error: ")[2] or line
 
 
 def _readable(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return a column with null for times that the engine cannot take: it counts microseconds, in 64 bits."""
+    """Return a column with nulls for times that the engine cannot represent: it counts microseconds in 64 bits."""
     a_unit = _MICROSECONDS.get(column.type.unit) if pa.types.is_timestamp(column.type) else None
     if a_unit is None:
         return column

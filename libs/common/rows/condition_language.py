@@ -1,8 +1,8 @@
-"""What may stand in a condition: functions, types, comparisons. What is not here is refused by name.
+"""What a condition may contain: functions, types, comparisons. Anything not listed here is refused by name.
 
-The list holds what depends on nothing but its arguments, needs time and memory in proportion to them, and gives the same result
-whenever a row comes again. So there is no clock, no chance, no setting, no file, no aggregate, and nothing that builds long
-texts from short ones.
+Everything listed depends only on its arguments, needs time and memory in proportion to them, and gives the same result whenever
+a row is seen again. So there are no clocks, random numbers, settings, files or aggregates, and nothing that builds long texts
+from short ones.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 
 
 class Failure(Enum):
-    """Whether a function can fail for some values; where it does, its result is null."""
+    """Whether a function can fail for some values; if it does, its result is null."""
 
     NEVER = "never"
     POSSIBLE = "possible"
@@ -70,21 +70,21 @@ FUNCTIONS: Final[Mapping[str, Failure]] = MappingProxyType(
 )
 
 SEEING_NULLS: Final = ANY_FUNCTIONS | {"concat"}
-"""Functions that may have a value where an argument is null; all others are null there."""
+"""Functions that may return a value even if an argument is null; all others return null then."""
 
 CALLED: Final[Mapping[str, str]] = MappingProxyType({"position": "strpos"})
-"""Functions with a syntax of their own (``position('a' in rule)``), and the same with a plain one."""
+"""Functions with special syntax (``position('a' in rule)``), and their equivalents with plain syntax."""
 
 OPERATORS: Final[Mapping[str, Failure]] = MappingProxyType(
     dict.fromkeys(("~~", "!~~", "~~*", "!~~*", "||"), Failure.NEVER)
     | dict.fromkeys(("+", "-", "*", "/", "//", "%", "&", "|"), Failure.POSSIBLE)
 )
-"""Operators as the parser calls them; ``~~`` is LIKE, ``~~*`` ILIKE."""
+"""Operators by the parser's names; ``~~`` is LIKE, ``~~*`` is ILIKE."""
 
 ESCAPES: Final[Mapping[str, str]] = MappingProxyType(
     {"like_escape": "LIKE", "not_like_escape": "NOT LIKE", "ilike_escape": "ILIKE", "not_ilike_escape": "NOT ILIKE"}
 )
-"""LIKE with ESCAPE, as the parser calls it."""
+"""LIKE with ESCAPE, by the parser's names."""
 
 COMPARISONS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -107,21 +107,21 @@ CONSTANT_ARGUMENTS: Final[Mapping[str, frozenset[int]]] = MappingProxyType(
         **dict.fromkeys(TIME_PART_FUNCTIONS, frozenset({0})),
     }
 )
-"""Arguments that must be written out, so that a pattern is compiled once and what is wrong with it shows at the start."""
+"""Arguments that must be constants, so that a pattern is compiled once and a mistake in it is found at the start."""
 
-# A time without a zone is UTC, as all times in rows are; the engine's own TIMESTAMP would drop a zone that is given.
+# A time without a zone is UTC, like all times in rows; the engine's own TIMESTAMP would drop a given zone.
 _TIME: Final = "TIMESTAMP WITH TIME ZONE"
 TYPES: Final[Mapping[str, str]] = MappingProxyType(
     {name: name for name in ("BOOLEAN", "INTEGER", "BIGINT", "HUGEINT", "DOUBLE", "VARCHAR", "DATE", "INTERVAL")}
     | {"BOOL": "BOOLEAN", "INT": "INTEGER", "FLOAT": "DOUBLE", "TEXT": "VARCHAR", "STRING": "VARCHAR"}
     | dict.fromkeys(("TIMESTAMP", "DATETIME", "TIMESTAMPTZ", _TIME), _TIME)
 )
-"""Types to cast to, and how the engine calls them."""
+"""Types that a condition may cast to, and the engine's names for them."""
 
 NUMBERS: Final[Mapping[str, re.Pattern[str]]] = MappingProxyType(
     {"INTEGER": re.compile(r"-?\d[\d_]*"), "NUMERIC": re.compile(r"-?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)([eE][+-]?\d+)?")}
 )
-"""Kinds of numeric literals, and how they are written."""
+"""Types of numeric literals, and how they are written."""
 
 _AGGREGATES: Final = frozenset({"any_value", "avg", "count", "count_star", "first", "last", "max", "median", "min", "sum"})
 _CHANGING: Final = frozenset(
@@ -141,12 +141,12 @@ _REFUSED: Final[Mapping[str, str]] = MappingProxyType(
 
 
 def refusal(node_class: str) -> str:
-    """Return why this class of syntax cannot stand in a condition."""
+    """Return why a condition cannot contain this class of syntax."""
     return _REFUSED.get(node_class, f"{node_class.lower().replace('_', ' ')} cannot stand in a condition")
 
 
 def is_changing(name: str) -> bool:
-    """Return whether this stands for something that changes by itself, such as the current time."""
+    """Return whether this name refers to something that changes by itself, such as the current time."""
     return name in _CHANGING
 
 

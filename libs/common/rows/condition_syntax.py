@@ -1,8 +1,8 @@
-"""From the text of a condition to the SQL that the engine runs, so that nothing runs but what was understood.
+"""Turn the text of a condition into the SQL that the engine runs, so that only understood syntax is ever run.
 
-The engine's own parser makes a tree of the text and runs nothing. The tree is walked, anything that is not in
-`condition_language` is refused, and the SQL is written anew from it: names and texts are quoted here, and the text itself never
-reaches the engine as a query. Before that, a scan of the text refuses what could make the parser slow or lead it astray.
+The engine's own parser turns the text into a tree without running anything. This module walks the tree, refuses anything that
+is not in `condition_language`, and writes new SQL from it: names and texts are quoted here, and the text itself never reaches
+the engine as a query. Before parsing, a scan of the text refuses anything that could slow the parser down or mislead it.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from libs.common.rows.condition_language import Failure
 from libs.common.rows.subnets import Networks
 from libs.common.suggestions import did_you_mean
 
-LONGEST: Final = 65_536  # characters: some thousand networks
-MOST_OPERATIONS: Final = 1_000  # with their operands; bounds the time per row
-MOST_PATTERNS: Final = 20  # each may hold some MB of automaton, beside the engine's memory
+LONGEST: Final = 65_536  # characters: a few thousand networks
+MOST_OPERATIONS: Final = 1_000  # including operands; bounds the time per row
+MOST_PATTERNS: Final = 20  # each may need an automaton of several MB, beyond the engine's memory limit
 DEEPEST: Final = 64
 DEEPEST_GUARDS: Final = 4  # each may double the time for a row
 
@@ -32,11 +32,11 @@ Node: TypeAlias = Mapping[str, Any]
 
 
 class BadCondition(Exception):
-    """What is wrong with a condition, in a few words; made a `ConfigError` where the condition is known."""
+    """What is wrong with a condition, in a few words; turned into a `ConfigError` where the condition is known."""
 
 
 class Failing(Enum):
-    """What becomes of a value that cannot be computed for a row."""
+    """What happens to a value that cannot be computed for a row."""
 
     IS_NULL = "is null"
     IS_NULL_IN_CASTS = "is null, also where the engine casts by itself, as when it compares a date with a time"
@@ -45,7 +45,7 @@ class Failing(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SubnetTest:
-    """An ``in_subnet`` of a condition: the engine sees a column of its results."""
+    """An ``in_subnet`` in a condition: the engine sees a column with its results."""
 
     result: str
     column: str
@@ -58,9 +58,9 @@ class Written:
 
     Attributes:
         sql: one expression.
-        columns: of the row type that it names.
+        columns: columns of the row type that the condition names.
         read: those of them that the SQL names.
-        subnets: columns of results that the SQL names besides.
+        subnets: additional columns, of ``in_subnet`` results, that the SQL names.
     """
 
     sql: str = ""
@@ -73,14 +73,14 @@ class Written:
 class _Sql:
     """A part of a condition as SQL.
 
-    The engine's TRY makes null what cannot be computed, and computes it once more to find out for which rows: of such parts
-    within one another, the innermost would be computed twice for each that is around it. So they are few: what is null anyway
-    where an operand is leaves its operands as they are, for whatever is around it to guard.
+    The engine's TRY returns null for what cannot be computed, and evaluates an expression again to find the failing rows. If
+    TRYs are nested, the work doubles with each level. So there are few of them: an expression that is null whenever an operand
+    is null does not guard its operands but leaves that to the expression around it.
 
     Attributes:
         text: one expression.
         fails: whether it may fail for some rows.
-        guards: how many TRY are within one another.
+        guards: how many levels of TRY are nested in it.
     """
 
     text: str
@@ -103,10 +103,10 @@ _ESCAPING: Final = ("e", "b", "x")
 
 
 def scan(text: str) -> None:
-    """Refuse what need not be parsed to be refused.
+    """Refuse what can be refused without parsing.
 
-    What passes has balanced brackets, few of them in one another, ends with what it began with, and holds texts only where the
-    engine's parser sees them too.
+    Text that passes has balanced brackets with limited nesting, has no comments or unfinished string literals, and has its
+    literals exactly where the engine's parser sees them.
     """
     if len(text) > LONGEST:
         raise BadCondition(f"it has {len(text)} characters; at most {LONGEST} are allowed")
@@ -148,7 +148,7 @@ def _strange(text: str, place: int) -> str:
     found = text[place]
     if found in "\"'":
         return f"a {found} is never closed"
-    if found in "‘’‚‛“”„`´":  # noqa: RUF001 - what word processors make of quotes
+    if found in "‘’‚‛“”„`´":  # noqa: RUF001 - what word processors turn quotes into
         return f"text stands between straight single quotes ('deny'), not between {found}"
     if found == ";":
         return "there must be one condition, without a semicolon"
@@ -158,7 +158,7 @@ def _strange(text: str, place: int) -> str:
 
 
 def root_of(answer: Mapping[str, Any], columns: Container[str]) -> Node:
-    """Return the tree of the one expression in what the engine's parser answered about ``SELECT (<text>) FROM rows``."""
+    """Return the tree of the expression from the engine parser's answer for ``SELECT (<text>) FROM rows``."""
     if answer["error"]:
         said = answer["error_message"]
         near = said.rpartition("near ")[2].strip('"')
@@ -178,7 +178,7 @@ def write(root: Node, columns: Mapping[str, pa.DataType], failing: Failing) -> W
     """Write the condition with the tree `root` as SQL over `columns`.
 
     Raises:
-        BadCondition: for anything that is no part of the language of conditions.
+        BadCondition: for anything that is not part of the condition language.
     """
     writer = _Writer({name.lower(): (name, kind) for name, kind in columns.items()}, failing)
     writer.written.sql = writer.safe(root)
@@ -208,7 +208,7 @@ class _Writer:
         }
 
     def safe(self, node: Node) -> str:
-        """Write an expression that never fails, where its being null makes a difference."""
+        """Write an expression that never fails, for places where a null makes a difference."""
         return self._guarded(self._expression(node)).text
 
     def _expression(self, node: Node) -> _Sql:
@@ -234,12 +234,12 @@ class _Writer:
         return _Sql(f"TRY({sql.text})", guards=sql.guards + 1)
 
     def _strict(self, form: str, nodes: Iterable[Node], failure: Failure) -> _Sql:
-        """Write what is null where one of its operands is, with the operands at the {} of `form`."""
+        """Write an expression that is null if one of its operands is; `form` has a {} for each operand."""
         parts = [self._expression(node) for node in nodes]
         return self._combined(form.format(*(part.text for part in parts)), parts, failure)
 
     def _seeing(self, form: str, nodes: Iterable[Node], failure: Failure) -> _Sql:
-        """Write what may have a value where an operand is null, with the operands at the {} of `form`."""
+        """Write an expression that may have a value even if an operand is null; `form` has a {} for each operand."""
         parts = [self._guarded(self._expression(node)) for node in nodes]
         return self._combined(form.format(*(part.text for part in parts)), parts, failure)
 
@@ -249,7 +249,7 @@ class _Writer:
 
     @property
     def _casting(self) -> Failure:
-        """Whether values of different types may fail to become one type."""
+        """Whether converting values of different types to one type may fail."""
         return Failure.POSSIBLE if self._failing is Failing.IS_NULL_IN_CASTS else Failure.NEVER
 
     def _count(self) -> None:
@@ -280,7 +280,7 @@ class _Writer:
         operator = language.COMPARISONS.get(node["type"])
         if operator is None:
             raise BadCondition(language.refusal(node["type"]))
-        # With its operands guarded, the engine does not make big * 4 = 0 a big = 0, which has a value where big * 4 has none.
+        # Guarded operands keep the engine from turning big * 4 = 0 into big = 0, which has a value where big * 4 has none.
         return self._seeing(f"({{}} {operator} {{}})", (node["left"], node["right"]), self._casting)
 
     def _conjunction(self, node: Node) -> _Sql:
@@ -304,7 +304,7 @@ class _Writer:
             case "OPERATOR_COALESCE":
                 return self._seeing(f"coalesce({_places(operands)})", operands, self._casting)
             case "OPERATOR_TRY":
-                return self._expression(operands[0])  # what cannot be computed is null anyhow
+                return self._expression(operands[0])  # what cannot be computed is null anyway
             case other:
                 raise BadCondition(language.refusal(other.removeprefix("OPERATOR_").removeprefix("COMPARE_")))
 
@@ -373,7 +373,7 @@ class _Writer:
 
 
 def _check_escape(constants: Sequence[str]) -> None:
-    """Refuse LIKE with a wrong ESCAPE, which the engine finds only when it meets a text."""
+    """Refuse LIKE with an invalid ESCAPE, which the engine notices only when it evaluates a text."""
     if len(constants) != 2 or len(constants[1]) != 1:  # noqa: PLR2004 - pattern and escape
         raise BadCondition("ESCAPE takes one character: text LIKE 'pattern' ESCAPE '!'")
     pattern, escape = constants
@@ -391,7 +391,7 @@ def _note(name: str, names: list[str]) -> None:
 
 
 def _arguments(node: Node) -> list[Node]:
-    """Return the arguments of a function, if it is called in the plain way."""
+    """Return the arguments of a function call, provided that it is a plain call."""
     plain = not node["filter"] and not node["distinct"] and not node["order_bys"]["orders"]
     if not plain or len(node["qualified_name"]["path"]) != 1 or any(argument["name"] for argument in node["arguments"]):
         raise BadCondition(f"{node['function_name']}: call functions as name(argument, ...)")
@@ -399,7 +399,7 @@ def _arguments(node: Node) -> list[Node]:
 
 
 def _texts(nodes: Iterable[Node]) -> list[str]:
-    """Return constant texts, given one by one or as lists."""
+    """Return constant texts, given individually or as lists."""
     found: list[str] = []
     for node in nodes:
         if node["class"] == "FUNCTION" and node["function_name"] == "list_value":

@@ -1,4 +1,4 @@
-"""How complete files are written: Parquet, NDJSON or CSV, compressed or not. The same tables always give the same bytes."""
+"""Write complete files: Parquet, NDJSON or CSV, compressed or not. The same tables always give the same bytes."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from libs.common.rows.formats.csv import csv_header, csv_lines
 from libs.common.rows.formats.json import json_lines
 
 _ROW_GROUP_ROWS: Final = 122_880
-_TEXT_ROWS: Final = 65_536  # text made at once, which bounds memory
-_GZIP_WINDOW: Final = 31  # 32 KB window, gzip header without a time
+_TEXT_ROWS: Final = 65_536  # rows turned into text at once, which bounds memory
+_GZIP_WINDOW: Final = 31  # 32 KB window, gzip header without a timestamp
 _ZSTD_LEVEL: Final = 3
 
 
 class FileFormat(StrEnum):
-    """What a file is."""
+    """The format of a file."""
 
     PARQUET = "parquet"
     NDJSON = "ndjson"
@@ -33,7 +33,7 @@ class FileFormat(StrEnum):
 
 
 class FileCompression(StrEnum):
-    """How a file is compressed: inside a Parquet file, around a text file."""
+    """How a file is compressed: inside for Parquet, as a whole for text."""
 
     NONE = "none"
     GZIP = "gzip"
@@ -46,24 +46,24 @@ _SUFFIX: Final = {FileCompression.NONE: "", FileCompression.GZIP: ".gz", FileCom
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """A format with its options."""
+    """A file format with its options."""
 
     format: FileFormat
     compression: FileCompression
     columns: tuple[str, ...] | None = None  # None: all
     formula_safe: bool = False
-    rename: Mapping[str, str] = field(default_factory=dict)  # old names of columns to new ones; in NDJSON a dot nests
+    rename: Mapping[str, str] = field(default_factory=dict)  # old column names to new ones; in NDJSON, dots nest
 
     @property
     def extension(self) -> str:
-        """The end of a file's name."""
+        """The file name extension."""
         return ".parquet" if self.format is FileFormat.PARQUET else f".{self.format}{_SUFFIX[self.compression]}"
 
     def write(self, path: Path, tables: Iterable[pa.Table]) -> None:
-        """Write `tables` (at least one, one schema) to `path`, over what is there, and wait until they are on the disk.
+        """Write `tables` (at least one, of one schema) to `path`, replacing any file there, and wait until they are on disk.
 
         Raises:
-            OSError: if the disk does not take it.
+            OSError: if the file cannot be written.
         """
         selected = map(self._selected, tables)
         with path.open("wb") as file:
@@ -76,12 +76,12 @@ class Encoding:
 
     def _selected(self, table: pa.Table) -> pa.Table:
         if self.columns is not None:
-            # Rows that an older version spooled may lack a column.
+            # Rows spooled by an older version may lack a column.
             table = table.select([name for name in self.columns if name in table.column_names])
         return table.rename_columns([self.rename.get(name, name) for name in table.column_names]) if self.rename else table
 
     def _write_parquet(self, file: BinaryIO, tables: Iterable[pa.Table]) -> None:
-        # One dictionary a row group: a column whose dictionary changes inside one falls back to plain text.
+        # One dictionary per row group: a column whose dictionary changes within a group falls back to plain text.
         groups = (group.unify_dictionaries() for group in _groups(tables, _ROW_GROUP_ROWS))
         first = next(groups)
         with pq.ParquetWriter(file, first.schema, compression=self.compression.value) as writer:
@@ -138,7 +138,7 @@ class _Plain:
         self._file.write(data)
 
     def close(self) -> None:
-        """The file's owner closes it."""
+        """Do nothing: the owner of the file closes it."""
 
 
 class _Compressed:

@@ -1,13 +1,13 @@
 """The identity of rows as text: document ids, key names, message ids.
 
-A row stands in its source at (source, generation, offset, index), the position columns of its row type, and that is its
-identity. Its id is a 128-bit hash of source and generation, computed once a generation, and the two numbers as they are:
+The identity of a row is its position in its source: (source, generation, offset, index), the position columns of its row type.
+Its id consists of a 128-bit hash of source and generation, computed once per generation, and the two numbers as they are:
 
     5f0c3a8e9d1b4c62a7f4e0d9c8b7a695-40960-17
 
-No hash a row: it would cost as much as the rest of the document, and the numbers are already unique within a generation. Ids of
-one generation share their beginning, which keeps id indexes compact. An id has at most 32 + 1 + 19 + 1 + 10 characters of
-``[0-9a-f-]``, so it may stand in URLs and in any store's key.
+Rows are not hashed one by one: that would cost as much as the rest of the document, and the numbers are already unique within a
+generation. Ids of one generation share a prefix, which keeps id indexes compact. An id has at most 32 + 1 + 19 + 1 + 10
+characters of ``[0-9a-f-]``, so it is safe in URLs and in the keys of any store.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from libs.common.rows.row_type import PositionColumns
 
 @dataclass(frozen=True, slots=True)
 class Identities:
-    """The identities of the rows of a table, in columns."""
+    """The identities of the rows of a table, as columns."""
 
     generations: pa.Array  # the distinct generations of sources: 32 hex digits each
-    generation: Ints  # by row: index into `generations`
+    generation: Ints  # for each row: index into `generations`
     offset: Ints
     index: Ints
 
@@ -46,7 +46,7 @@ class Identities:
         )
 
     def text_columns(self) -> list[TextColumn]:
-        """Return the columns of the rows' ids, to be put into a longer text a row."""
+        """Return the rows' ids as text columns, to embed in a longer text per row."""
         all_rows = np.ones(len(self.generation), np.bool_)
         sources = CodedTexts(
             [f"{generation}-" for generation in self.generations.to_pylist()], self.generation.astype(np.uint32)

@@ -1,11 +1,11 @@
-"""What the metadata of an Arrow IPC message says, read from its flatbuffer: pyarrow does not tell before it unpacks. Pure."""
+"""Read the metadata of an Arrow IPC message from its flatbuffer, since pyarrow shows it only after unpacking. Pure."""
 
 from __future__ import annotations
 
 import struct
 from typing import Final
 
-# Places of fields in their tables, and kinds of messages: Arrow's format/Message.fbs.
+# Field numbers within their tables, and message types: see Arrow's format/Message.fbs.
 _HEADER_TYPE, _HEADER = 1, 2
 _DICTIONARY_BATCH, _RECORD_BATCH = 2, 3
 _DATA: Final = 1  # in a dictionary batch: the record batch in it
@@ -18,7 +18,7 @@ def is_compressed(metadata: memoryview) -> bool:
     """Return whether the buffers of a message are compressed.
 
     Raises:
-        struct.error, IndexError: if the metadata is cut.
+        struct.error, IndexError: if the metadata is truncated.
     """
     message = _U32.unpack_from(metadata, 0)[0]
     kind = _field(metadata, message, _HEADER_TYPE)
@@ -33,7 +33,7 @@ def is_compressed(metadata: memoryview) -> bool:
 
 
 def _field(metadata: memoryview, table: int, number: int) -> int | None:
-    """Return where a field of a table stands; None if it is not there."""
+    """Return the position of a field of a table; None if it is absent."""
     fields = table - _I32.unpack_from(metadata, table)[0]
     place = 4 + 2 * number
     if place >= _U16.unpack_from(metadata, fields)[0]:

@@ -1,4 +1,4 @@
-"""Dead letters and rows: rows that are given up as dead letters, and dead letters as rows. Pure."""
+"""Convert between rows and dead letters: rejected rows become dead letters, and dead letters become rows. Pure."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from libs.common.rows.row_type import RowType
 from libs.common.rows.types.dead_letters import DEAD_LETTERS
 
 TopicIds = Callable[[str], str]
-"""Gives the id that Kafka gave a topic of that name when it was created; given by whoever can ask Kafka."""
+"""Returns the id that Kafka assigned to the topic of that name when it was created; supplied by a caller that can ask Kafka."""
 
 _COORDINATES: Final = ("topic", "partition", "offset")
 _INT32: Final = 2**31
 _INT64: Final = 2**63
 _INTEGER: Final = re.compile(rb"-?[0-9]{1,19}")
-_LAST_MS: Final = 253_402_300_799_999  # of the year 9999: what is later has no text
+_LAST_MS: Final = 253_402_300_799_999  # the end of the year 9999: later times have no text form
 
 
 @dataclass(frozen=True, slots=True)
 class RefusedRow:
-    """Why a row is given up, and the Kafka coordinates of the message it came in."""
+    """Why a row was rejected, and the Kafka coordinates of the message it came in."""
 
     code: ErrorCode
     reason: str
@@ -39,7 +39,7 @@ class RefusedRow:
 
 
 def refused_rows(row_type: RowType, stage: str, rows: pa.Table, refused: Sequence[RefusedRow]) -> Iterator[DeadLetter]:
-    """Yield a dead letter for each of `rows`, with the row as JSON and its position; `refused` says why, row by row."""
+    """Yield a dead letter for each of `rows`, with the row as JSON and its position; `refused` gives the reason for each."""
     documents = json_lines(rows).splitlines()
     position = row_type.position
     columns = [rows.column(name).to_pylist() for name in position.names]
@@ -59,13 +59,12 @@ def refused_rows(row_type: RowType, stage: str, rows: pa.Table, refused: Sequenc
 
 
 def letter_rows(message: Message, topic_id: TopicIds) -> pa.Table:
-    """Return a message of ``Errors`` as a table of one row of `DEAD_LETTERS`.
+    """Return a message of ``Errors`` as a table with one row of type `DEAD_LETTERS`.
 
-    A header that is missing, or that is no number where there should be one, is a null: the rest of the letter is still worth
-    having.
+    A header that is missing, or that should be a number but is not, becomes a null: the rest of the letter is still useful.
 
     Raises:
-        CodecError: if the message is no dead letter.
+        CodecError: if the message is not a dead letter.
     """
     if not is_dead_letter(message.headers):
         raise CodecError("not a dead letter: no header type says so")
@@ -77,7 +76,7 @@ def letter_rows(message: Message, topic_id: TopicIds) -> pa.Table:
 
 
 def _told(headers: Headers) -> dict[str, bytes]:
-    """Return the headers that the letter has itself; of several with one name the first counts."""
+    """Return the dead letter's own headers; if a name repeats, the first one counts."""
     told: dict[str, bytes] = {}
     for name, value in headers:
         if not name.startswith("original-"):
@@ -132,7 +131,7 @@ def _text(told: Mapping[str, bytes], name: str) -> str | None:
 
 
 def _number(told: Mapping[str, bytes], name: str, limit: int) -> int | None:
-    """Return a whole number between ``-limit`` and `limit`; None if the header is missing or anything else."""
+    """Return the header as an integer between ``-limit`` and `limit`; None if it is missing or is not one."""
     text = told.get(name, b"")
     number = int(text) if _INTEGER.fullmatch(text) else limit
     return number if -limit <= number < limit else None
@@ -150,7 +149,7 @@ def _shown(data: bytes) -> str:
 
 
 def _json_object(pairs: Iterable[tuple[str, bytes]]) -> str | None:
-    """Return a JSON object; a name that repeats has a list of values. None if there are no pairs."""
+    """Return a JSON object in which a repeated name has a list of values, or None if there are no pairs."""
     members: dict[str, list[Any]] = {}
     for name, value in pairs:
         text = _utf8(value)

@@ -1,4 +1,4 @@
-"""A Kafka message as far as rows are read from it, so that nothing here depends on a Kafka client."""
+"""The parts of a Kafka message that reading rows needs, so that nothing here depends on a Kafka client."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from libs.common.messages.headers import Headers
 
 
 class Message(Protocol):
-    """What `libs.common.rows.reading` needs of a message."""
+    """What `libs.common.rows.reading` needs from a message."""
 
     @property
     def topic(self) -> str:
@@ -24,7 +24,7 @@ class Message(Protocol):
 
     @property
     def timestamp_ms(self) -> int:
-        """Milliseconds since 1970; what the topic's timestamp type says: when it was created, or appended."""
+        """Milliseconds since 1970: when it was created or appended, depending on the topic's timestamp type."""
 
     @property
     def key(self) -> bytes | None:

@@ -1,4 +1,4 @@
-"""Names for numbers, for people: IANA protocols by column."""
+"""Readable names for IANA protocol numbers, column by column."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ _NAMES: Final = pa.array([_PROTOCOLS.get(number, str(number)) for number in rang
 
 
 def protocol_names(numbers: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-    """Return the name of each protocol number (uint8), or the number as text where it has no well-known name."""
+    """Return the name of each protocol number (uint8), or the number as text if it has no well-known name."""
     return _NAMES.take(numbers)

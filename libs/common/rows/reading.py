@@ -1,4 +1,4 @@
-"""Rows from Kafka messages: how a message of each row type becomes a table."""
+"""Read rows from Kafka messages: how a message of each row type becomes a table."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from libs.common.rows.types.flows import FLOWS
 from libs.common.rows.wire import TYPE_HEADER, decode_rows
 
 Reader = Callable[[Message], pa.Table]
-"""Returns the rows of a message, in the schema of one row type; raises `CodecError` if the message holds no such rows."""
+"""Returns the rows of a message in the schema of one row type; raises `CodecError` if it does not hold such rows."""
 
 _EARLIER_TYPES: Final = {"flow-batch": FLOWS.name}
-"""Header ``type`` of messages that do not say their row type, as all did before there was a second one."""
+"""Header ``type`` of messages that do not state their row type: all messages from before there was a second row type."""
 
 
 def reader_of(row_type: RowType, topic_id: TopicIds) -> Reader:
-    """Return what reads messages of that row type's topic.
+    """Return a reader for messages of that row type's topic.
 
-    `topic_id` is asked once a message, and only for row types whose position needs it (`DEAD_LETTERS`); what it raises, the
-    reader raises.
+    `topic_id` is called once per message, and only for row types whose position needs it (`DEAD_LETTERS`). Its exceptions pass
+    through the reader.
     """
     if row_type is DEAD_LETTERS:
         return partial(letter_rows, topic_id=topic_id)
@@ -36,12 +36,12 @@ def reader_of(row_type: RowType, topic_id: TopicIds) -> Reader:
 
 
 def batch_reader(row_type: RowType) -> Reader:
-    """Return what reads messages whose value is a batch of that row type, wherever they come from."""
+    """Return a reader for messages whose value is a batch of that row type, wherever they come from."""
     return partial(_batch, row_type)
 
 
 def stated_row_type(headers: Headers) -> str | None:
-    """Return the name of the row type that a message says it holds a batch of; None if it is no such message."""
+    """Return the row type that a message states for its batch; None if the message does not hold a batch."""
     told = {name: value.decode(errors="replace") for name, value in headers if name in {"type", "row-type"}}
     if told.get("type") == TYPE_HEADER:
         return told.get("row-type", "")
@@ -49,7 +49,7 @@ def stated_row_type(headers: Headers) -> str | None:
 
 
 def _batch(row_type: RowType, message: Message) -> pa.Table:
-    """Read a batch. The schema in the value decides; the header is looked at to refuse what is something else at once."""
+    """Read a batch. The schema in the value decides; the header serves only to refuse other messages early."""
     stated = stated_row_type(message.headers)
     if stated not in (None, row_type.name):
         raise CodecError(f"not a batch of {row_type.name}: its header says {stated[:100]!r}")

@@ -1,13 +1,13 @@
-"""One text a row, put together from columns without a Python object a row.
+"""Build one text per row from columns, without a Python object per row.
 
-A row's text is a sequence of fragments, and most fragments are those of many rows: what stands between two values, words of a
-dictionary, all that a record says of its tuples. So each distinct fragment is made once, a row becomes a line of fragment
-numbers, and one `take` of all numbers, row by row, is the text of all rows: its buffer is their concatenation, and the offset
-behind each row's last fragment is where the row ends. Each byte is copied once, and what an Arrow call costs besides is paid a
-few times a slice instead of once a column.
+A row's text is a sequence of fragments, most of which many rows share: the text between two values, words of a dictionary,
+everything that a record says about all its tuples. Each distinct fragment is therefore made once, a row becomes a sequence of
+fragment numbers, and a single `take` of all numbers, row by row, gives the text of all rows: its buffer is their concatenation,
+and a row ends at the offset after its last fragment. Each byte is copied once, and the fixed cost of an Arrow call is paid a
+few times per slice instead of once per column.
 
-Fewer fragments a row are less work, so adjacent columns become one where that is cheap: what seldom changes from row to row is
-joined once for each run of rows, and words of few values are joined once for each combination.
+Fewer fragments per row mean less work, so adjacent columns are merged where that is cheap: columns that seldom change from row
+to row are joined once for each run of rows, and columns with few distinct words are joined once for each combination.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 SLICE_ROWS: Final = 1_024
-"""Bounds the working memory. A slice's text is some 1.5 MB: much more is memory that is mapped anew each time, and its page
-faults cost as much as the text. Rows with seven names of the greatest length, all escaped, stay far below Arrow's 2 GiB."""
+"""Bounds the working memory. The text of a slice is about 1.5 MB; with much more, memory would be mapped anew each time, and
+the page faults would cost as much as the text. Even rows with seven names of maximum length, all escaped, stay far below
+Arrow's limit of 2 GiB."""
 
-_ROWS_A_RUN: Final = 16  # with fewer, a text for each run costs more than it saves
+_ROWS_A_RUN: Final = 16  # with fewer rows, a text for each run costs more than it saves
 _ROWS_A_JOINED_RUN: Final = 8
 _MOST_COMBINATIONS: Final = 256
 _NO_TEXT: Final = 0  # the fragment that every slice begins with
@@ -45,18 +46,18 @@ class CodedTexts:
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """Integers in decimal; nothing where one is not valid."""
+    """Integers in decimal; empty where a value is not valid."""
 
     values: Ints
     valid: Bools
 
 
 TextColumn: TypeAlias = "str | CodedTexts | Numbers | pa.Array"
-"""The same text in all rows, a word, a number, or text by row (strings; nothing where one is null)."""
+"""The same text in all rows, a word, a number, or a separate text for each row (strings; empty where one is null)."""
 
 
 def numbers(prefix: str, values: Ints, valid: Bools) -> list[TextColumn]:
-    """Return a column of integers as text, each behind `prefix`; nothing, and no prefix, where one is not valid."""
+    """Return a column of integers as text, each after `prefix`; empty, without the prefix, where a value is not valid."""
     starts = _run_starts(values)
     if not _is_slow(starts, len(values)):
         return [when(prefix, valid), Numbers(values, valid)]
@@ -64,19 +65,19 @@ def numbers(prefix: str, values: Ints, valid: Bools) -> list[TextColumn]:
 
 
 def when(text: str, present: Bools) -> TextColumn:
-    """Return `text` for the rows in which it is present."""
+    """Return `text` in the rows in which it is present, and nothing in the others."""
     return text if present.all() else CodedTexts(("", text), present.astype(np.uint32))
 
 
 def where(present: Bools, words: CodedTexts) -> CodedTexts:
-    """Return the words in the rows in which they are present, nothing in the others."""
+    """Return the words in the rows in which they are present, and nothing in the others."""
     if present.all():
         return words
     return CodedTexts([*words.texts, ""], np.where(present, words.codes, np.uint32(len(words.texts))))
 
 
 def distinct(values: Ints) -> tuple[Ints, Codes]:
-    """Return the distinct values, perhaps some of them more than once, and which of them each row has."""
+    """Return the distinct values, some perhaps more than once, and the index of each row's value."""
     starts = _run_starts(values)
     if _is_slow(starts, len(values)):
         return values[starts], _spread(starts, len(values))
@@ -85,7 +86,7 @@ def distinct(values: Ints) -> tuple[Ints, Codes]:
 
 
 def _run_starts(values: np.ndarray[Any, Any]) -> Ints:
-    """Return the rows that differ from the row before, and the first."""
+    """Return the first row, and each row that differs from the one before it."""
     return np.concatenate(([0], np.flatnonzero(values[1:] != values[:-1]) + 1))[: len(values)]
 
 
@@ -99,7 +100,7 @@ def _spread(starts: Ints, rows: int) -> Codes:
 
 
 class RowText:
-    """The texts of `rows` rows. What many have in common is made once, here."""
+    """The texts of `rows` rows. Fragments that many rows share are made once, here."""
 
     def __init__(self, columns: Sequence[TextColumn], rows: int) -> None:
         joined, self._run = _by_run(columns, rows)
@@ -112,7 +113,7 @@ class RowText:
         self._values = np.stack(values) if values else np.empty((0, rows), np.int64)
 
     def slices(self) -> Iterator[pa.Array]:
-        """Yield the texts as arrays of strings, a bounded number at a time."""
+        """Yield the texts as arrays of strings, a bounded number of rows at a time."""
         for start in range(0, self._rows, SLICE_ROWS):
             yield self._slice(slice(start, min(start + SLICE_ROWS, self._rows)))
 
@@ -143,24 +144,24 @@ class RowText:
 
 @dataclass(slots=True)
 class _Fragments:
-    """The fragments of a slice, and how many there are."""
+    """The fragments of a slice and their number."""
 
     arrays: list[pa.Array]
     count: int
 
     def add(self, texts: pa.Array) -> int:
-        """Add fragments; return the number of the first."""
+        """Add fragments and return the number of the first."""
         self.arrays.append(texts)
         first, self.count = self.count, self.count + len(texts)
         return first
 
     def all(self) -> pa.Array:
-        """Return them by number."""
+        """Return all fragments, in the order of their numbers."""
         return pa.concat_arrays(self.arrays)
 
 
 def _taken(fragments: pa.Array, line: Codes) -> pa.Array:
-    """Return the text of each row: its fragments one after the other."""
+    """Return the text of each row: its fragments, concatenated."""
     rows, columns = line.shape
     if not columns:
         return pa.repeat(pa.scalar(""), rows)
@@ -175,12 +176,12 @@ def _taken(fragments: pa.Array, line: Codes) -> pa.Array:
 
 @dataclass(frozen=True, slots=True)
 class _JoinedRun:
-    """Adjacent words that seldom change, with codes by run, and what stands between them."""
+    """Adjacent word columns that seldom change, with codes per run, and the text between them."""
 
     parts: tuple[str | CodedTexts, ...]
 
     def texts(self, run: Codes) -> pa.Array:
-        """Return the text of each of the runs that `run`, by row, goes through."""
+        """Return the text of each run in `run`, which holds the number of each row's run."""
         runs = slice(int(run[0]), int(run[-1]) + 1)
         columns = [
             [part] * (runs.stop - runs.start)
@@ -195,7 +196,7 @@ _Joined: TypeAlias = "str | CodedTexts | Numbers | pa.Array | _JoinedRun"
 
 
 def _by_run(columns: Sequence[TextColumn], rows: int) -> tuple[list[_Joined], Codes]:
-    """Make adjacent words that seldom change one column; return the number of each row's run as well."""
+    """Merge adjacent word columns that seldom change; also return the number of each row's run."""
     plain = [column.texts[0] if isinstance(column, CodedTexts) and len(column.texts) == 1 else column for column in columns]
     slow = {
         id(column): starts
@@ -220,7 +221,7 @@ def _at(column: str | CodedTexts, rows: Ints) -> str | CodedTexts:
 
 
 def _combined(columns: Sequence[_Joined], most: int) -> list[_Joined]:
-    """Make adjacent words of few values, and what stands between them, one column of all their combinations."""
+    """Merge adjacent columns with few words, and the text between them, into one column of all their combinations."""
     combined: list[_Joined] = []
     for column in columns:
         last = combined[-1] if combined else None
@@ -249,7 +250,7 @@ def _count(column: str | CodedTexts) -> int:
 
 
 def _add_texts(texts: list[str], column: _Joined) -> int:
-    """Add the texts of a column that are the same in all slices; return the number of the first."""
+    """Add those texts of a column that all slices share; return the number of the first."""
     first = len(texts)
     if isinstance(column, str):
         texts.append(column)

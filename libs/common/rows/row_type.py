@@ -1,7 +1,7 @@
-"""What a kind of rows is: a name, a version, columns, the topic that carries it, and what identifies a row.
+"""The definition of a row type: a name, a version, columns, the topic that carries it, and what identifies a row.
 
-Everything behind the producers of rows (wire form, sinks, formats, conditions, dead letters, reference pages) takes a `RowType`
-and knows no column by name. A row type is declared in a module of its own under `libs.common.rows.types`.
+Everything downstream of the producers of rows (wire form, sinks, formats, conditions, dead letters, reference pages) takes a
+`RowType` and knows no column by name. Each row type is declared in its own module under `libs.common.rows.types`.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from typing import Final
 import pyarrow as pa
 
 WORD: Final = pa.dictionary(pa.int32(), pa.string())
-"""The type of text that repeats from row to row."""
+"""The Arrow type for text that repeats from row to row."""
 
 NAME_KEY: Final = "blobtide.schema"
 VERSION_KEY: Final = "blobtide.version"
-"""Keys of the schema's metadata, by which a batch says what it is."""
+"""Keys of the schema metadata that identify the row type and version of a batch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column, with what its reference page says.
+    """One column, with the text for its reference page.
 
     Attributes:
-        name: as in Arrow, in settings and in conditions.
+        name: as used in Arrow, settings and conditions.
         type: Arrow type.
-        description: a phrase: what the value is.
-        nullable: whether a row may lack it.
-        unit: of a number or a time, such as ``bytes``; empty where there is none.
-        null_means: what it means that a row lacks it; empty if it never does.
+        description: a phrase that says what the value is.
+        nullable: whether it may be null.
+        unit: the unit of a number or a time, such as ``bytes``; empty if there is none.
+        null_means: what a null means; empty if the column is never null.
     """
 
     name: str
@@ -44,14 +44,14 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class PositionColumns:
-    """The names of the columns that say where a row stands in its source.
+    """The names of the columns that locate a row in its source.
 
-    Together they identify the row: a replay assigns the same values, and they ascend within one generation of a source.
+    Together they identify the row: a replay assigns the same values, and these ascend within one generation of a source.
 
     Attributes:
         source: what the row was read from, such as a blob; text.
-        generation: another one when the source was replaced by another of the same name; text.
-        offset: where the record with the row stands in the source; an integer.
+        generation: changes when the source is replaced by another of the same name; text.
+        offset: where the record that contains the row starts in the source; an integer.
         index: number of the row within its record; an integer.
     """
 
@@ -62,24 +62,24 @@ class PositionColumns:
 
     @property
     def names(self) -> tuple[str, str, str, str]:
-        """The four names, in the order of identity."""
+        """The four names, in the order above."""
         return self.source, self.generation, self.offset, self.index
 
 
 @dataclass(frozen=True, eq=False)
 class RowType:
-    """One kind of rows. There is one instance for each; they are compared by identity.
+    """A type of rows. There is exactly one instance of each; they are compared by identity.
 
     Attributes:
-        name: as in settings (``rows: flows``) and in message headers.
-        version: of the schema; another one whenever a reader of the old schema would misunderstand the new.
-        description: what one row is, in a few sentences.
+        name: as used in settings (``rows: flows``) and in message headers.
+        version: of the schema; changes whenever a reader of the old schema would misread the new one.
+        description: what a row is, in a few sentences.
         columns: in order.
-        topic: the field of `TopicSettings` that names the topic which carries these rows.
+        topic: the field of `TopicSettings` that names the topic of these rows.
         time: name of the column with the time by which rows are laid out, expired and plotted; never null.
         position: names of the columns that identify a row.
-        keys: names of the columns by which rows belong together of which only the newest counts; empty where every row counts.
-        example: one row, as Python values, for the reference page; columns that it leaves out are null.
+        keys: names of the columns that form a key if only the newest row of each key counts; empty if every row counts.
+        example: a row as Python values, for the reference page; columns left out are null.
 
     Raises:
         ValueError: at construction, if two columns share a name, or a column that is referred to is missing or may be null.
@@ -96,7 +96,7 @@ class RowType:
     example: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse a declaration that contradicts itself."""
+        """Refuse an inconsistent declaration."""
         by_name = {column.name: column for column in self.columns}
         if len(by_name) < len(self.columns):
             raise ValueError(f"row type {self.name}: duplicate column")
@@ -115,16 +115,16 @@ class RowType:
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """The Arrow schema; its metadata say the name and the version."""
+        """The Arrow schema; its metadata holds the name and the version."""
         fields = [pa.field(column.name, column.type, nullable=column.nullable) for column in self.columns]
         return pa.schema(fields, metadata={NAME_KEY: self.name, VERSION_KEY: str(self.version)})
 
     @property
     def example_table(self) -> pa.Table:
-        """The example as a table of one row."""
+        """The example as a table with one row."""
         return pa.Table.from_pylist([dict(self.example)], schema=self.schema)
 
     @cached_property
     def never_null(self) -> tuple[str, ...]:
-        """The names of the columns that every row has."""
+        """The names of the columns that are never null."""
         return tuple(column.name for column in self.columns if not column.nullable)

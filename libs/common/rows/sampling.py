@@ -1,8 +1,8 @@
-"""A sample of rows by their position: the same rows whenever and in whatever batches they come.
+"""Sampling by position: the same rows are chosen whenever they arrive and however they are batched.
 
-Each row has a number below 2**64, a hash of its position, and is kept if that number is below the share of 2**64. So a replay
-keeps the rows it kept before, and the rows of a smaller share are among those of a larger one, also of another instance.
-The numbers must not change from version to version; a test holds some of them.
+The position of each row is hashed to a number below 2**64, and the row is kept if that number is below the given share of
+2**64. A replay therefore keeps the same rows, and the rows of a smaller share are a subset of those of a larger one, even
+across instances. The hashes must not change between versions; a test pins some of them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _Bools: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
 
 _ALL: Final = 1 << 64
 SMALLEST_SHARE: Final = 1 / _ALL
-"""Of a smaller share there are no rows."""
+"""A smaller share selects no rows."""
 
 _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1: Final = np.uint64(0xBF58476D1CE4E5B9)
@@ -28,13 +28,13 @@ _MIX_2: Final = np.uint64(0x94D049BB133111EB)
 
 
 def sampled(rows: pa.Table, position: PositionColumns, share: float) -> _Bools:
-    """Return by row whether it is of the sample that holds about `share` of all rows, at least 0 and less than 1."""
+    """Return for each row whether it belongs to the sample of about `share` of all rows (at least 0 and less than 1)."""
     below: _Bools = position_hashes(rows, position) < np.uint64(int(share * _ALL))
     return below
 
 
 def position_hashes(rows: pa.Table, position: PositionColumns) -> _Hashes:
-    """Return a hash of the position of each row; of texts, only the distinct ones are hashed."""
+    """Return a hash of each row's position; only distinct texts are hashed."""
     hashes = np.zeros(rows.num_rows, np.uint64)
     for name in (position.source, position.generation):
         hashes = _mixed(hashes + _text_hashes(rows.column(name)))

@@ -1,4 +1,4 @@
-"""Which rows a destination gets: those that meet a condition, and of these a sample."""
+"""Select the rows that a destination gets: those that meet a condition, or a sample of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from libs.common.rows.row_type import RowType
 from libs.common.rows.sampling import SMALLEST_SHARE, sampled
 
 SAMPLE_WEIGHT: Final = "sample_weight"
-"""The column of sampled rows that says how many rows each stands for (float64)."""
+"""The column of sampled rows that says how many rows each represents (float64)."""
 
 _Bools: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
 _Places: TypeAlias = "np.ndarray[Any, np.dtype[np.int64]]"
@@ -22,12 +22,12 @@ _Places: TypeAlias = "np.ndarray[Any, np.dtype[np.int64]]"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Selected:
-    """What was selected of rows.
+    """The result of a selection.
 
     Attributes:
-        rows: in their order, with a column `SAMPLE_WEIGHT` if they are a sample.
-        filtered: number of rows that were left out on purpose.
-        kept: places of the selected rows among the given ones, ascending; None if all were selected.
+        rows: the selected rows in their original order, with a column `SAMPLE_WEIGHT` if they are a sample.
+        filtered: number of rows that were intentionally left out.
+        kept: ascending indexes of the selected rows among the given ones; None if all were selected.
     """
 
     rows: pa.Table
@@ -35,13 +35,13 @@ class Selected:
     kept: _Places | None = None
 
     def ends(self, ends: tuple[int, ...]) -> tuple[int, ...]:
-        """Return where groups of rows that ended at `ends` (ascending) end among the selected rows."""
+        """Return where groups of rows that end at `ends` (ascending) end among the selected rows."""
         return ends if self.kept is None else tuple(np.searchsorted(self.kept, ends).tolist())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Selection:
-    """A condition and a share of the rows that meet it."""
+    """A condition, and the share to keep of the rows that meet it."""
 
     row_type: RowType
     condition: Condition | None = None
@@ -49,10 +49,10 @@ class Selection:
 
     @classmethod
     def of(cls, row_type: RowType, where: str | None = None, sample: float | None = None) -> Self:
-        """Check a condition and a share, as they stand in settings; None: all rows.
+        """Check a condition and a share as given in settings; None selects all rows.
 
         Raises:
-            ConfigError: if the condition is wrong, or the share is not above 0 and at most 1.
+            ConfigError: if the condition is invalid, or the share is not above 0 and at most 1.
         """
         share = 1.0 if sample is None else sample
         if not 0 < share <= 1:
@@ -63,20 +63,20 @@ class Selection:
 
     @property
     def added(self) -> tuple[str, ...]:
-        """Names of the columns that selected rows have beyond those of their type."""
+        """Names of the columns that selected rows have in addition to those of their type."""
         return (SAMPLE_WEIGHT,) if self.share < 1 else ()
 
     def select(self, rows: pa.Table) -> Selected:
-        """Return the rows that meet the condition and are of the sample.
+        """Return the rows that meet the condition and belong to the sample.
 
         Raises:
-            ConfigError: if the condition needs more time or memory than it may have.
+            ConfigError: if the condition exceeds its limit of time or memory.
         """
         chosen = self._chosen(rows)
         if chosen is None or chosen.all():
             return Selected(self._weighted(rows))
         kept = np.flatnonzero(chosen)
-        # One take copies what is selected, once; many more rows are filtered out than selected as a rule.
+        # One take copies the selected rows once; usually far more rows are filtered out than selected.
         return Selected(self._weighted(rows.take(kept)), rows.num_rows - len(kept), kept)
 
     def _chosen(self, rows: pa.Table) -> _Bools | None:

@@ -31,11 +31,11 @@ class Shape:
     ) -> Self:
         """Choose `columns` (None: all), and rename those in `rename` from old to new names.
 
-        `added` are columns that rows have beyond those of their type, such as ``sample_weight``: they come last unless
-        `columns` says where.
+        `added` are columns that rows have in addition to those of their type, such as ``sample_weight``. They come last unless
+        `columns` places them elsewhere.
 
         Raises:
-            ConfigError: for an unknown or duplicate column, or names that are empty, duplicate or within one another.
+            ConfigError: for an unknown or duplicate column, or for names that are empty, duplicate or nested in one another.
         """
         known = (*row_type.names, *added)
         chosen = known if columns is None else (*columns, *(name for name in added if name not in columns))
@@ -48,7 +48,7 @@ class Shape:
         return cls(chosen, names)
 
     def apply(self, rows: pa.Table) -> pa.Table:
-        """Return the chosen columns of `rows` under their names; copies nothing."""
+        """Return the chosen columns of `rows` under their new names, without copying."""
         return rows.select(self.columns).rename_columns(self.names)
 
 
@@ -86,5 +86,5 @@ def _check_names(names: Sequence[str]) -> None:
 
 
 def unknown_column(name: str, known: Sequence[str], row_type: RowType) -> str:
-    """Return what is wrong with a column that does not exist, and which ones do."""
+    """Return the message for a column that does not exist; it lists those that do."""
     return f"unknown column {name}{did_you_mean(name, known)}; {row_type.name} has {', '.join(known)}"

@@ -1,7 +1,7 @@
 """Which addresses of a column lie in given networks, for columns of text, IPv4 and IPv6.
 
-Only the distinct addresses of a column are looked at, those of IPv4 all at once. Networks are ranges of addresses, sorted and
-merged, so that a search finds the one range that may hold an address, however many networks there are.
+Only the distinct addresses of a column are tested, all IPv4 addresses at once. Networks are stored as sorted, merged ranges of
+addresses, so that one search finds the only range that may contain an address, however many networks there are.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _Network: TypeAlias = "ipaddress.IPv4Network | ipaddress.IPv6Network"
 
 _OCTET: Final = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 _IPV4: Final = rf"^(?:{_OCTET}\.){{3}}{_OCTET}$"
-_MAPPED: Final = bytes(10) + b"\xff\xff"  # an IPv4 address within IPv6 begins so
+_MAPPED: Final = bytes(10) + b"\xff\xff"  # the prefix of an IPv4-mapped IPv6 address
 _MAPPED_BITS: Final = 96
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Ranges:
-    """Ranges of addresses of one family that do not overlap, ascending; both ends belong to them."""
+    """Address ranges of one family, ascending and without overlap; both ends are included."""
 
     first: _Addresses
     last: _Addresses
@@ -52,7 +52,7 @@ class _Ranges:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Networks:
-    """A set of networks. An IPv6 address that stands for an IPv4 address (``::ffff:10.0.0.1``) counts as that one."""
+    """A set of networks. An IPv4-mapped IPv6 address (``::ffff:10.0.0.1``) counts as the IPv4 address."""
 
     ipv4: _Ranges
     ipv6: _Ranges
@@ -62,7 +62,7 @@ class Networks:
         """Read networks such as ``10.0.0.0/8``, ``2001:db8::/32`` or ``10.1.2.3``.
 
         Raises:
-            ValueError: if a text is no network or has bits set behind its prefix; names it.
+            ValueError: if a text is not a network or has host bits set; the message names it.
         """
         ipv4, ipv6 = [], []
         for network in map(_network, texts):
@@ -73,7 +73,7 @@ class Networks:
         return cls(_Ranges.of(ipv4, "uint32"), _Ranges.of(ipv6, "S16"))
 
     def contain(self, addresses: pa.DictionaryArray) -> pa.BooleanArray:
-        """Return by row whether the address is in one of the networks; null where there is none or the text is none."""
+        """Return for each row whether its address is in one of the networks; null for a missing or invalid address."""
         texts = addresses.dictionary
         plain = pc.fill_null(pc.match_substring_regex(texts, _IPV4), fill_value=False)
         is_plain = plain.to_numpy(zero_copy_only=False)
@@ -85,7 +85,7 @@ class Networks:
         return pa.array(inside, pa.bool_(), mask=~known).take(addresses.indices)
 
     def _contain_others(self, texts: Sequence[str | None]) -> tuple[_Bools, _Bools]:
-        """Return which texts that are not IPv4 are in one of the networks, and which of them are addresses at all."""
+        """Return which texts, none of them IPv4, are in one of the networks, and which are addresses at all."""
         packed = [_packed(text) for text in texts]
         inside = self.ipv6.contain(np.array([address or b"" for address in packed], "S16"))
         for place, address in enumerate(packed):
@@ -111,7 +111,7 @@ def _network(text: str) -> _Network:
 
 
 def _ipv4_numbers(texts: pa.StringArray) -> _Addresses:
-    """Return IPv4 addresses, known to be well written, as numbers."""
+    """Return IPv4 addresses, known to be well-formed, as numbers."""
     offsets = np.frombuffer(texts.buffers()[1], np.int64 if pa.types.is_large_string(texts.type) else np.int32)
     offsets = offsets[texts.offset : texts.offset + len(texts) + 1]
     characters = np.frombuffer(texts.buffers()[2], np.uint8)[offsets[0] : offsets[-1]]

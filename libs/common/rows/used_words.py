@@ -1,7 +1,7 @@
-"""Columns of repeating text cut down to the words that their rows use.
+"""Reduce dictionary columns to the words that their rows use.
 
-Rows that were taken out of a larger table still carry the words of all of it. Files would store them all: they would be larger,
-and would hold names of things that none of their rows is about.
+Rows taken from a larger table still carry all of its words. Files would store them all, which would make them larger and put
+names into them that none of their rows refers to.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 
 def used_words_only(rows: pa.Table) -> pa.Table:
-    """Return `rows` with dictionaries that hold only words in use, in the order they stood in."""
+    """Return `rows` with dictionaries that hold only the words in use, in their original order."""
     for at, field in enumerate(rows.schema):
         if pa.types.is_dictionary(field.type):
             column = rows.column(at)

@@ -1,6 +1,6 @@
-"""A batch of rows as bytes: one Arrow IPC stream with one record batch, schema first, so that a reader needs nothing else.
+"""A batch of rows as bytes: an Arrow IPC stream of a schema and one record batch, so that a reader needs nothing else.
 
-Its buffers are not compressed, and a reader refuses compressed ones before it unpacks any: a few kilobytes could be gigabytes.
+Its buffers are not compressed, and a reader refuses compressed ones before unpacking: a few kilobytes could become gigabytes.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from libs.common.rows.ipc_message import is_compressed
 from libs.common.rows.row_type import NAME_KEY, VERSION_KEY, RowType
 
 TYPE_HEADER: Final = "row-batch"
-"""The header ``type`` of a message whose value is such a batch."""
+"""The header ``type`` of messages whose value is such a batch."""
 
-# Schema, a message a dictionary, the batch's own, and padding to eight bytes a buffer.
+# The schema, one message per dictionary, the batch's own message, and padding to eight bytes per buffer.
 _MOST_FRAMING = 65_536
 
 
 def row_headers(row_type: RowType) -> Headers:
-    """Return the headers of a message whose value is `encode_rows` of that row type."""
+    """Return the headers of a message whose value is what `encode_rows` returns for that row type."""
     return (
         ("type", TYPE_HEADER.encode()),
         ("row-type", row_type.name.encode()),
@@ -36,12 +36,12 @@ def row_headers(row_type: RowType) -> Headers:
 def encode_rows(row_type: RowType, batch: pa.RecordBatch) -> pa.Buffer:
     """Return `batch` (schema of `row_type`) as one Arrow IPC stream, uncompressed: the Kafka client compresses.
 
-    The buffer is read-only to whoever takes bytes: a copy as `bytes` would cost as much as the encoding.
+    The result is a read-only buffer, since a copy as `bytes` would cost as much as the encoding.
     """
     if not batch.num_rows:
-        # What a slice without rows writes of the buffers behind it is no matter of its size.
+        # How much an empty slice writes of its underlying buffers has nothing to do with its size.
         batch = pa.RecordBatch.from_pylist([], schema=row_type.schema)
-    # A stream that grows copies what it has again and again, into memory that is new each time.
+    # A growing stream would copy its contents into new memory again and again.
     buffer = pa.allocate_buffer(sum(map(_size, batch.columns)) + _MOST_FRAMING)
     with pa.FixedSizeBufferWriter(buffer) as out:
         with pa.ipc.new_stream(out, row_type.schema) as writer:
@@ -51,7 +51,7 @@ def encode_rows(row_type: RowType, batch: pa.RecordBatch) -> pa.Buffer:
 
 
 def _size(column: pa.Array) -> int:
-    # What an array itself states leaves out values of a dictionary that a slice does not use, but they are written.
+    # The array's own size leaves out dictionary values that a slice does not use, although they are written.
     size: int = column.nbytes
     return size + column.dictionary.nbytes if pa.types.is_dictionary(column.type) else size
 
@@ -60,15 +60,15 @@ def decode_rows(row_type: RowType, data: bytes | pa.Buffer) -> pa.Table:
     """Read one batch of rows; zero-copy on `data`.
 
     Raises:
-        CodecError: if `data` is no Arrow stream, contradicts itself, has compressed buffers, or is of another row type or
-            version.
+        CodecError: if `data` is not an Arrow stream, is inconsistent, has compressed buffers, or belongs to another row type
+            or version.
     """
     try:
         _check_plain(data)
         with pa.ipc.open_stream(pa.py_buffer(data)) as reader:
             _check_schema(row_type, reader.schema)
             table = reader.read_all()
-        # Reading believes what the bytes say about themselves: a wrong offset or index would be followed out of its buffer.
+        # Arrow trusts what it reads: without this check, a wrong offset or index would be followed out of its buffer.
         table.validate(full=True)
         _check_nulls(row_type, table)
     except (CodecError, pa.ArrowException, OSError) as error:
@@ -100,7 +100,7 @@ def _check_schema(row_type: RowType, schema: pa.Schema) -> None:
 
 
 def _check_nulls(row_type: RowType, table: pa.Table) -> None:
-    # An index may also lead to a null among the words, which the column's own count leaves out.
+    # An index may also point to a null in the dictionary, which the column's null count leaves out.
     missing = [name for name in row_type.never_null if pc.any(pc.is_null(table.column(name))).as_py()]
     if missing:
         raise CodecError(f"nulls in {', '.join(missing)}")

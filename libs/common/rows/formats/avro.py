@@ -1,8 +1,8 @@
-"""Rows as Avro: the schema follows from the row type, one row is one datum.
+"""Rows as Avro: the schema is derived from the row type, and each row is one datum.
 
-A datum says which schema it is of: by the fingerprint of that schema (Avro's single-object encoding), or by the number under
-which a registry knows it (Confluent's wire format). The fields are the columns under their names; what may be null is a union
-with null. Times are counts since 1970 in the column's unit, as Avro's logical types have them.
+A datum identifies its schema either by the schema's fingerprint (Avro's single-object encoding) or by its id in a registry
+(Confluent's wire format). Fields have the names of the columns; a nullable one is a union with null. Times are counts since
+1970 in the column's unit, as in Avro's logical types.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _SMALL_BITS: Final = 32
 
 
 def avro_schema(row_type: RowType, columns: pa.Schema) -> dict[str, Any]:
-    """Return the schema of rows of a row type that have `columns` (names and types after renaming).
+    """Return the Avro schema of rows of a row type with `columns` (names and types after renaming).
 
     Raises:
-        ConfigError: if a name cannot be that of a field, or a type has no form in Avro.
+        ConfigError: if a name is not valid for an Avro field, or Avro has no equivalent of a type.
     """
     if wrong := [name for name in columns.names if not _FIELD.fullmatch(name)]:
         raise ConfigError(f"rename: {wrong[0]} cannot name a field in Avro; use letters, digits and _")
@@ -47,7 +47,7 @@ def avro_schema(row_type: RowType, columns: pa.Schema) -> dict[str, Any]:
 
 
 class AvroRows:
-    """Encodes rows of one schema; `schema_id` is its number in a registry, if a registry knows it."""
+    """Encodes rows of one schema; `schema_id` is the id of the schema in a registry, if there is one."""
 
     def __init__(self, row_type: RowType, columns: pa.Schema, schema_id: int | None = None) -> None:
         raw = avro_schema(row_type, columns)
@@ -56,7 +56,7 @@ class AvroRows:
         self._schema = fastavro.parse_schema(raw)
 
     def encode(self, rows: pa.Table) -> Sequence[bytes]:
-        """Return one datum a row."""
+        """Return one datum per row."""
         plain = pa.table([_plain(column) for column in rows.columns], names=rows.column_names)
         return [self._datum(row) for row in plain.to_pylist()]
 
@@ -69,7 +69,7 @@ class AvroRows:
 
 @dataclass(frozen=True, slots=True)
 class _Written:
-    """What is written to, so far as the library needs a file."""
+    """The part of a file that the library needs for writing."""
 
     parts: list[bytes]
 
@@ -115,5 +115,5 @@ _PLAIN: Final = (
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return times as the integers that they are: as Python's times they would cost more and lose nanoseconds."""
+    """Return times as their underlying integers: Python's own times would cost more and lose nanoseconds."""
     return column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column

@@ -1,7 +1,7 @@
-"""Tables as CSV text (RFC 4180 quoting, UTF-8, lines end in LF), made column by column.
+"""Tables as CSV text (RFC 4180 quoting, UTF-8, lines end in LF), built column by column.
 
-A null is an empty field and an empty string is ``""``, so the two stay apart. Times are ISO 8601 with ``Z``: three digits for
-milliseconds, seven for nanoseconds. Values are quoted only where they need it.
+A null is an empty field and an empty string is ``""``, so the two can be told apart. Times are ISO 8601 with ``Z``, with three
+digits for milliseconds and seven for nanoseconds. Values are quoted only if they need it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 CHUNK_ROWS = 16_384
 _NEEDS_QUOTES = r'^$|[",\r\n]'
-# A spreadsheet takes a cell that starts like this for a formula.
+# A spreadsheet treats a cell that starts like this as a formula.
 _FORMULA_START = r"^[=+\-@\t\r]"
 
 
@@ -37,7 +37,7 @@ def csv_lines(table: pa.Table, *, header: bool = True, formula_safe: bool = Fals
 
 
 def csv_rows(table: pa.Table, *, formula_safe: bool = False) -> list[bytes]:
-    """Return each row as CSV without an end of line; for what takes one row a message. Raises as `csv_lines` does."""
+    """Return each row as CSV without a line ending, for destinations with one row per message. Raises as `csv_lines` does."""
     batches = table.to_batches(max_chunksize=CHUNK_ROWS)
     return [row for batch in batches for row in _batch_rows(batch, formula_safe).cast(pa.binary()).to_pylist()]
 
@@ -45,7 +45,7 @@ def csv_rows(table: pa.Table, *, formula_safe: bool = False) -> list[bytes]:
 def _batch_lines(batch: pa.RecordBatch, formula_safe: bool) -> bytes:  # noqa: FBT001
     if not batch.num_rows:
         return b""
-    # Joining with the empty string ends every row; the text then lies in one buffer.
+    # Joining each row with "" ends it with a line feed; all text then lies in one buffer.
     ended = pc.binary_join_element_wise(_batch_rows(batch, formula_safe), "", "\n")
     text: bytes = ended.buffers()[2].to_pybytes()
     return text
@@ -73,7 +73,7 @@ def _iso(times: pa.Array) -> pa.Array:
     text = pc.binary_replace_slice(times.cast(pa.string()), 10, 11, "T")
     if times.type.unit != "ns":
         return text
-    # Two of the nine digits are always zero: the source counts in 100 ns.
+    # The last two of the nine digits are always zero: the source counts in units of 100 ns.
     return pc.binary_join_element_wise(pc.utf8_slice_codeunits(text, 0, 27), "Z", "")
 
 

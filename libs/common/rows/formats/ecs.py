@@ -1,9 +1,9 @@
 """Flows as Elastic Common Schema documents.
 
-Fields that ECS knows have ECS's names, types and values; what it has no name for stands under ``blobtide.flow``, and where a
-row comes from under ``blobtide``. Nothing is made up: what the log does not state is absent from the document.
+Fields that ECS defines have ECS's names, types and values. Values without an ECS field are placed under ``blobtide.flow``, and
+a row's origin under ``blobtide``. Nothing is invented: what the log does not state is absent from the document.
 
-Values that follow from dictionary-encoded columns are derived once a dictionary value, never once a row.
+Values derived from dictionary-encoded columns are computed once per dictionary value, never once per row.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from libs.common.rows.row_type import WORD
 
 ECS_VERSION: Final = "8.17.0"
 
-# Names as ECS writes them (lower case, as in the transport layer's registry); other numbers have no network.transport.
+# Names as ECS spells them (lower case, as in the transport layer's registry); other numbers have no network.transport.
 _TRANSPORTS: Final = {
     1: "icmp",
     2: "igmp",
@@ -40,14 +40,14 @@ _SUBSCRIPTION = re.compile(r"/subscriptions/([^/]+)", re.IGNORECASE)
 _MAC = re.compile(r"[0-9A-F]{12}")
 _FAMILIES: Final = pa.array(["ipv4", "ipv6"])
 _LISTS: Final = pa.list_(pa.string())
-# Made once: pyarrow looks for an optional module at every scalar, which costs as much as a column of a small batch.
+# Made once: pyarrow looks for an optional module each time it makes a scalar, which costs as much as a column of a small batch.
 _ZERO: Final = pa.scalar(0, pa.int64())
 _NO_COUNT: Final = pa.scalar(None, pa.int64())
 _NO_WORD: Final = pa.scalar(None, WORD.index_type)
 
 Columns = dict[str, pa.Array]
 
-# ECS field: type in the index. Documents have their fields in this order, and the template that
+# Each ECS field and its type in the index. Documents have their fields in this order, and the template that
 # `blobtide sink-setup elasticsearch` installs is made from this table.
 FIELDS: Final[dict[str, str]] = {
     "@timestamp": "date",
@@ -93,7 +93,7 @@ FIELDS: Final[dict[str, str]] = {
 
 
 def ecs_columns(flows: pa.Table) -> Columns:
-    """Return flows as columns named by ECS, in the order of `FIELDS`, for `json_documents`; dots nest. One array a column."""
+    """Return flows as columns with ECS names in the order of `FIELDS`, for `json_documents`; dots nest. Each is one array."""
     batch = {name: flows.column(name).unify_dictionaries().combine_chunks() for name in flows.column_names}
     columns = {"@timestamp": batch["time"], **_event(batch), **_network(batch), **_ends(batch), **_rule(batch), **_own(batch)}
     return {name: columns[name] for name in FIELDS}
@@ -136,9 +136,9 @@ def _network(flows: Columns) -> Columns:
 
 
 def _sum(one: pa.Array, other: pa.Array) -> pa.Array:
-    """Add counters; null if either is, since half of a sum would look like the whole, or if the sum fits into no long."""
+    """Add counters. Null if either is null, since half a sum would look like the whole, or if the sum does not fit a long."""
     both = pc.add(one, other)
-    return pc.if_else(pc.less(both, _ZERO), _NO_COUNT, both)  # counters are not negative, so a sum that is has wrapped
+    return pc.if_else(pc.less(both, _ZERO), _NO_COUNT, both)  # counters are never negative, so a negative sum has wrapped
 
 
 def _network_type(address: pa.Array) -> pa.Array:
@@ -147,7 +147,7 @@ def _network_type(address: pa.Array) -> pa.Array:
 
 
 def _ends(flows: Columns) -> Columns:
-    """The address, port, counters and, on the side of the network interface, its MAC."""
+    """Return the address, port and counters of both ends and, for the end with the network interface, its MAC."""
     mac = _mapped(flows["mac"], _ecs_mac)
     return {
         "source.ip": flows["src_ip"],
@@ -207,7 +207,7 @@ def _constant(value: Any, rows: int, kind: pa.DataType = WORD.value_type) -> pa.
 
 
 def _mapped(column: pa.Array, function: Callable[[Any], Any], kind: pa.DataType = WORD.value_type) -> pa.Array:
-    """Apply a function to each dictionary value; null stays null."""
+    """Apply a function to each dictionary value; nulls stay null."""
     values = [function(value) for value in column.dictionary.to_pylist()]
     return pa.DictionaryArray.from_arrays(column.indices, pa.array(values, kind))
 
@@ -215,7 +215,7 @@ def _mapped(column: pa.Array, function: Callable[[Any], Any], kind: pa.DataType 
 def _mapped_pairs(
     pair: tuple[pa.Array, pa.Array], function: Callable[[Any, Any], Any], kind: pa.DataType = WORD.value_type
 ) -> pa.Array:
-    """Apply a function to each pair of two columns' dictionary values, of which null is one."""
+    """Apply a function to each pair of dictionary values of two columns; null counts as a value."""
     words = [[*column.dictionary.to_pylist(), None] for column in pair]
     first, second = (column.indices.fill_null(len(column.dictionary)) for column in pair)
     values = [function(one, other) for one in words[0] for other in words[1]]
@@ -224,7 +224,7 @@ def _mapped_pairs(
 
 
 def _where(column: pa.Array, other: pa.Array, value: str) -> pa.Array:
-    """Keep the words of a column in the rows in which another column has a value."""
+    """Keep the words of a column in rows in which another column has the given value."""
     code = other.dictionary.index(value).as_py()
     indices = pc.if_else(pc.equal(other.indices, code), column.indices, _NO_WORD)
     return pa.DictionaryArray.from_arrays(indices, column.dictionary)

@@ -1,7 +1,7 @@
-"""The forms that a row can have as a message or a document, one table for all destinations.
+"""The formats of a row as a message or a document, in one table for all destinations.
 
-An `Encoder` is made once for a row type and a `Shape`, which is when anything that does not fit together is refused, and then
-turns tables of that row type (with the columns that sampling adds, if any) into one text or datum a row.
+An `Encoder` is made once for a row type and a `Shape`; settings that do not fit together are refused at that point. It then
+turns tables of that row type (with the columns that sampling adds, if any) into one text or datum per row.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _JSON: Final = "application/json"
 
 
 class RowFormat(StrEnum):
-    """What a row becomes."""
+    """The format of a row."""
 
     JSON = "json"  # an object with the columns as members
     ECS = "ecs"  # a document of the Elastic Common Schema
@@ -41,25 +41,25 @@ class RowFormat(StrEnum):
 
 
 class Encoder(Protocol):
-    """One format for one row type."""
+    """Encodes rows of one type in one format."""
 
     @property
     def content_type(self) -> str:
         """The media type of what `encode` returns."""
 
     def encode(self, rows: pa.Table) -> Sequence[bytes]:
-        """Return what each row becomes."""
+        """Return each row in the encoder's format."""
 
 
 @dataclass(frozen=True, slots=True)
 class Documents:
-    """Rows as JSON: also as the text columns of a longer text, for destinations that take many documents at once."""
+    """Rows as JSON documents, or as text columns for destinations that put many documents into one text."""
 
     text_columns: Callable[[pa.Table], list[TextColumn]]
     content_type: str = _JSON
 
     def encode(self, rows: pa.Table) -> Sequence[bytes]:
-        """Return one document a row."""
+        """Return one document per row."""
         slices = RowText(self.text_columns(rows), rows.num_rows).slices()
         return [document for some in slices for document in some.cast(pa.binary()).to_pylist()]
 
@@ -76,15 +76,15 @@ class _Rows:
 
 
 def formats_for(row_type: RowType) -> tuple[RowFormat, ...]:
-    """Return the formats that rows of a type have."""
+    """Return the formats available for a row type."""
     return tuple(one for one in RowFormat if one is not RowFormat.ECS or row_type is FLOWS)
 
 
 def documents_for(form: RowFormat, row_type: RowType, shape: Shape) -> Documents:
-    """Return what makes JSON documents of rows, in one of the formats that are JSON.
+    """Return an encoder that makes JSON documents, in one of the JSON formats.
 
     Raises:
-        ConfigError: if the row type has no such format, it is not JSON, or it cannot have the names that `shape` gives.
+        ConfigError: if the row type lacks the format, the format is not JSON, or it does not allow the names in `shape`.
     """
     if form not in formats_for(row_type):
         allowed = ", ".join(formats_for(row_type))
@@ -101,7 +101,7 @@ def documents_for(form: RowFormat, row_type: RowType, shape: Shape) -> Documents
 
 
 def encoder_for(form: RowFormat, row_type: RowType, shape: Shape, schema_id: int | None = None) -> Encoder:
-    """Return what encodes rows; `schema_id` is the number of the Avro schema in a registry.
+    """Return an encoder for a format; `schema_id` is the id of the Avro schema in a registry.
 
     Raises:
         ConfigError: as `documents_for`.
@@ -120,7 +120,7 @@ def encoder_for(form: RowFormat, row_type: RowType, shape: Shape, schema_id: int
 
 
 def lines_for(row_type: RowType, shape: Shape) -> Callable[[pa.Table], bytes]:
-    """Return what makes lines for people: aligned ones of whole flows, names and values of anything else."""
+    """Return a function that makes lines for people: aligned for complete flows, names and values for anything else."""
     if row_type is FLOWS and shape == Shape.of(row_type, added=_added(shape.columns, row_type)):
         return FlowLines().text
     ordered, lines = time_first(shape, row_type), RowLines()
@@ -128,7 +128,7 @@ def lines_for(row_type: RowType, shape: Shape) -> Callable[[pa.Table], bytes]:
 
 
 def time_first(shape: Shape, row_type: RowType) -> Shape:
-    """Return `shape` with the time before all other columns, unless somebody has chosen an order."""
+    """Return `shape` with the time column first, unless the order of columns was chosen explicitly."""
     if shape.columns[: len(row_type.names)] != row_type.names:
         return shape
     order = sorted(range(len(shape.columns)), key=lambda at: shape.columns[at] != row_type.time)
@@ -155,7 +155,7 @@ def _kept(shape: Shape, row_type: RowType, form: RowFormat) -> frozenset[str]:
 
 
 def _without_others(rows: pa.Table, kept: frozenset[str]) -> pa.Table:
-    """Return rows in which the columns that were not chosen have no values."""
+    """Return rows in which all values of columns that were not chosen are null."""
     for at, field in enumerate(rows.schema):
         if field.name not in kept:
             rows = rows.set_column(at, pa.field(field.name, field.type), _nulls(field.type, rows.num_rows))
@@ -173,7 +173,7 @@ def _lines(text: Callable[[pa.Table], bytes], rows: pa.Table) -> Sequence[bytes]
 
 
 def _no_rows(row_type: RowType, shape: Shape) -> pa.Table:
-    """Return a table without rows that has every column of `shape`, also one that sampling adds."""
+    """Return an empty table with every column of `shape`, including any that sampling adds."""
     fields = [pa.field(name, pa.float64(), nullable=False) for name in _added(shape.columns, row_type)]
     return pa.schema([*row_type.schema, *fields]).empty_table()
 

@@ -1,13 +1,13 @@
-"""Columns to JSON text, for document stores, message stores and NDJSON files.
+"""Columns as JSON text, for document stores, message brokers and NDJSON files.
 
-One JSON object a row, put together by column (`libs.common.rows.row_text`): no Python object a row. The result reads back as
-the row's dictionary:
+Each row becomes one JSON object, built column by column (`libs.common.rows.row_text`) without a Python object per row. The
+result reads back as the row's dictionary:
 
-- Members stand in the order of the columns; this is the one place where it is decided.
-- A dotted name nests: ``source.ip`` becomes ``{"source": {"ip": ...}}``, in the place of its first member.
-- A null leaves its member out, and an object without members is left out too. A row of nulls is ``{}``. JSON has no text for
-  infinity and for what is not a number: they are left out like nulls.
-- Timestamps are UTC, ISO 8601 with ``Z``; nanoseconds are written with seven digits, the resolution of Azure's logs.
+- Members are in the order of the columns; this is the only place that decides it.
+- A dotted name nests: ``source.ip`` becomes ``{"source": {"ip": ...}}``, at the place of its first member.
+- Nulls and objects without members are left out. A row of nulls is ``{}``. JSON cannot express infinity and NaN, so these are
+  left out like nulls.
+- Timestamps are UTC, ISO 8601 with ``Z``; nanoseconds have seven digits, the resolution of Azure's logs.
 """
 
 from __future__ import annotations
@@ -26,37 +26,37 @@ from libs.common.rows.row_text import Bools, CodedTexts, Ints, RowText, TextColu
 
 _BYTE_BITS: Final = 8
 _A_SECOND: Final = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
-# What stands behind the seconds; nanoseconds with seven digits.
+# The text after the seconds; seven digits for nanoseconds.
 _FRACTION: Final[dict[str, Callable[[int], str]]] = {
     "s": lambda _: "",
     "ms": ".{:03}".format,
     "us": ".{:06}".format,
     "ns": lambda nanoseconds: f".{nanoseconds // 100:07}",
 }
-_ESCAPED: Final = '\\"' + "".join(map(chr, range(0x20)))  # the backslash first: the others bring backslashes in
+_ESCAPED: Final = '\\"' + "".join(map(chr, range(0x20)))  # the backslash first, since escaping the others adds backslashes
 
 _Tree: TypeAlias = "dict[str, pa.Array | _Tree]"
 
 
 def json_documents(columns: Mapping[str, pa.Array | pa.ChunkedArray]) -> pa.ChunkedArray:
-    """Return one JSON object a row, as strings without line ends; dots in names nest.
+    """Return one JSON object per row, as strings without line endings; dots in names nest.
 
-    Columns are strings, integers, floating-point numbers, booleans, timestamps, lists of strings, or dictionaries of these, all
-    of one length.
+    Columns are strings, integers, floating-point numbers, booleans, timestamps, lists of strings, or dictionaries of these. All
+    have the same length.
 
     Raises:
         TypeError: if a column has another type.
-        ValueError: if one name is both a value and an object (``a`` and ``a.b``).
+        ValueError: if a name is both a value and an object (``a`` and ``a.b``).
     """
     table = pa.table(list(columns.values()), names=list(columns))
     return pa.chunked_array(RowText(document_text(table), table.num_rows).slices(), type=pa.string())
 
 
 def json_lines(table: pa.Table, *, nested: bool = False) -> bytes:
-    """Return newline-delimited JSON: one object a row, each column a member under its own name; dots nest only if `nested`.
+    """Return newline-delimited JSON: one object per row, one member per column. Dots in names nest only if `nested`.
 
     Raises:
-        TypeError: if a column is of a type that `json_documents` does not take.
+        TypeError: if a column has a type that `json_documents` does not support.
     """
     columns: _Tree = {name: _combined(table, name) for name in table.column_names}
     texts = document_text(table) if nested else _object(columns, table.num_rows)
@@ -64,7 +64,7 @@ def json_lines(table: pa.Table, *, nested: bool = False) -> bytes:
 
 
 def document_text(table: pa.Table) -> list[TextColumn]:
-    """Return the texts of the documents of `json_documents`, to be put into a longer text a row. Raises as that does."""
+    """Return the documents of `json_documents` as text columns, to embed in a longer text per row. Raises as that does."""
     tree: _Tree = {}
     for name in table.column_names:
         _insert(tree, tuple(name.split(".")), _combined(table, name))
@@ -72,7 +72,7 @@ def document_text(table: pa.Table) -> list[TextColumn]:
 
 
 def escape_json(values: pa.Array) -> pa.Array:
-    """Return the strings as they stand between the quotes of a JSON string; the same array if nothing needs escaping."""
+    """Return the strings as they appear between the quotes of a JSON string; the same array if nothing needs escaping."""
     content = text_bytes(values)
     if not len(content) or not (content.min() < 0x20 or (content == ord('"')).any() or (content == ord("\\")).any()):  # noqa: PLR2004
         return values
@@ -83,7 +83,7 @@ def escape_json(values: pa.Array) -> pa.Array:
 
 
 def text_bytes(values: pa.Array) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Return the bytes of all strings of an array, one after the other, without copying them."""
+    """Return the concatenated bytes of all strings of an array, without copying."""
     _, offsets, data = values.buffers()
     if not len(values) or data is None:
         return np.empty(0, np.uint8)
@@ -110,7 +110,7 @@ def _object(tree: _Tree, rows: int) -> list[TextColumn]:
 
 
 def _members(tree: _Tree, rows: int) -> tuple[list[TextColumn], Bools]:
-    """Return the texts of what stands between the braces of an object, and the rows in which that is anything."""
+    """Return the texts between the braces of an object, and the rows in which they are not empty."""
     texts: list[TextColumn] = []
     any_before = np.zeros(rows, np.bool_)
     for name, node in tree.items():
@@ -132,10 +132,10 @@ def _members(tree: _Tree, rows: int) -> tuple[list[TextColumn], Bools]:
 
 
 def value_text(key: str, column: pa.Array) -> tuple[list[TextColumn], Bools]:
-    """Return the texts of ``key`` and JSON value, nothing where it is null, and the rows in which it is not.
+    """Return the texts of ``key`` and JSON value, empty where the value is null, and the rows in which it is not null.
 
     Raises:
-        TypeError: if the column has a type that has no JSON text here.
+        TypeError: if the column's type is not supported.
     """
     kind = column.type
     if _is_often_the_same(kind):
@@ -149,7 +149,7 @@ def value_text(key: str, column: pa.Array) -> tuple[list[TextColumn], Bools]:
         return _time(key, column, present), present
     if pa.types.is_string(kind):
         return [when(f'{key}"', present), escape_json(column), when('"', present)], present
-    # None of these is a column of many rows.
+    # Columns of these types never have many rows.
     return [when(key, present), pa.array(_texts(column), pa.string())], present
 
 
@@ -170,7 +170,7 @@ def _words(key: str, column: pa.DictionaryArray) -> tuple[list[TextColumn], Bool
 
 
 def _time(key: str, column: pa.Array, present: Bools) -> list[TextColumn]:
-    """Return seconds and what is behind them as words: a batch has few of either, though many times."""
+    """Return seconds and fractions as words: a batch has few distinct ones of either, even if it has many times."""
     unit = column.type.unit
     seconds, parts = np.divmod(_integers(column), _A_SECOND[unit])
     whole, of_second = distinct(seconds)
@@ -181,7 +181,7 @@ def _time(key: str, column: pa.Array, present: Bools) -> list[TextColumn]:
 
 
 def _texts(values: pa.Array) -> list[str | None]:
-    """Return the JSON text of each value of a dictionary; None for null."""
+    """Return the JSON text of each value; None for null."""
     kind = values.type
     if pa.types.is_timestamp(kind):
         return _time_texts(values)
@@ -226,9 +226,9 @@ def _present(column: pa.Array) -> Bools:
 
 
 def _integers(column: pa.Array) -> Ints:
-    """Return integers or times, 0 for null."""
+    """Return integers or times, with 0 for nulls."""
     kind = pa.int64() if pa.types.is_timestamp(column.type) else column.type
-    # As if all were valid: with nulls they would come as floating point.
+    # Treat all values as valid: with nulls, NumPy would return floating-point numbers.
     values = pa.Array.from_buffers(kind, len(column), [None, column.buffers()[1]], offset=column.offset).to_numpy()
     integers: Ints = values.astype(np.int64, copy=False)
     return np.where(_present(column), integers, 0) if column.null_count else integers

@@ -1,6 +1,6 @@
-"""Rows as lines for people. Flows are aligned: time, what was decided, from where to where, how much, by which rule.
+"""Rows as lines for people. Flows are aligned: time, decision, source and destination, traffic, rule.
 
-Lines are made column by column. Logs are untrusted and a terminal obeys control characters: they are shown as escapes.
+Lines are built column by column. Logs are untrusted and terminals obey control characters, so these are shown as escapes.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from libs.common.security.visible import OBEYED_RE2, visible_line
 
 
 class FlowLines:
-    """Makes aligned lines; columns widen as longer values come and never narrow, so that lines stay aligned over batches."""
+    """Makes aligned lines. Columns widen for longer values and never narrow, so that lines stay aligned across batches."""
 
     def __init__(self) -> None:
         self._widths: dict[str, int] = {}
 
     def text(self, flows: pa.Table) -> bytes:
-        """Return one line a row of `flows`."""
+        """Return one line for each row of `flows`."""
         fields = {
             "time": pc.replace_substring(flows.column("time").cast(pa.string()), " ", "T"),
             "direction": _words(flows, "direction"),
@@ -50,7 +50,7 @@ def _words(flows: pa.Table, name: str) -> pa.Array:
 
 
 def visible_words(words: pa.DictionaryArray) -> pa.Array:
-    """Return the words of a dictionary column as text that can be printed in one line."""
+    """Return the words of a dictionary column as text that can be printed on one line."""
     dictionary = words.dictionary
     if pc.any(pc.match_substring_regex(dictionary, OBEYED_RE2)).as_py():
         dictionary = pa.array([None if word is None else visible_line(word) for word in dictionary.to_pylist()], pa.string())
@@ -71,10 +71,10 @@ def _traffic(flows: pa.Table, way: str, word: str) -> pa.ChunkedArray:
 
 
 class RowLines:
-    """Makes lines of rows of any type: the columns that a row has, as ``name=value``; the first of them without its name."""
+    """Makes lines from rows of any type: non-null columns as ``name=value``, the first one without its name."""
 
     def text(self, rows: pa.Table) -> bytes:
-        """Return one line a row of `rows`."""
+        """Return one line for each row of `rows`."""
         first, *others = rows.column_names
         fields = [_shown(rows.column(first))]
         fields += [pc.binary_join_element_wise(f"{name}=", _shown(rows.column(name)), "") for name in others]
@@ -84,7 +84,7 @@ class RowLines:
 
 
 def _shown(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return values as text for one line; what has spaces or quotes in it stands in quotes."""
+    """Return values as single-line text; values that contain spaces or quotes are quoted."""
     if pa.types.is_timestamp(column.type):
         return pc.replace_substring(column.cast(pa.string()), " ", "T")
     if pa.types.is_dictionary(column.type):

@@ -1,8 +1,8 @@
-"""Rows as OpenTelemetry logs: one row is one ``ExportLogsServiceRequest`` in the JSON form of OTLP, with one log record.
+"""Rows as OpenTelemetry logs: each row is an ``ExportLogsServiceRequest`` with one log record, in the JSON form of OTLP.
 
-So a message can be handed to any receiver of OTLP as it is. Attributes of flows have the names of the semantic conventions
-where there is one; what has none, and all of other rows, stands under ``blobtide.``. What a row does not state is no attribute.
-As OTLP wants it, 64-bit integers are text.
+A message can therefore be sent to any OTLP receiver as it is. Attributes of flows use the names of the semantic conventions
+where one exists; all other attributes, and those of other row types, are named ``blobtide.…``. A null has no attribute. As
+OTLP requires, 64-bit integers are text.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _BEGIN: Final = (
     '"scopeLogs":[{"scope":{"name":"blobtide"},"logRecords":[{"timeUnixNano":"'
 )
 _END: Final = "]}]}]}]}"
-# Digits that make nanoseconds of a time in its own unit: nothing is multiplied, so nothing can overflow.
+# Digits appended to turn a time in its own unit into nanoseconds: without multiplication, nothing can overflow.
 _ZEROS: Final = {"s": "000000000", "ms": "000000", "us": "000", "ns": ""}
 
-# Attribute: field of the same value in `libs.common.rows.formats.ecs.FIELDS`.
+# Each attribute, and the field in `libs.common.rows.formats.ecs.FIELDS` that has the same value.
 _OF_ECS: Final = {
     "source.address": "source.ip",
     "source.port": "source.port",
@@ -43,14 +43,14 @@ _OF_ECS: Final = {
     "security_rule.ruleset.name": "rule.ruleset",
     "cloud.account.id": "cloud.account.id",
 }
-# Columns of flows whose value these attributes have: they are not said again.
+# Flow columns that these attributes already cover: they are not repeated.
 _SAID: Final = frozenset(
     {"time", "src_ip", "src_port", "dst_ip", "dst_port", "mac", "direction", "rule", "acl_id", "protocol", "target_id"}
 )
 
 
 def otel_text(row_type: RowType, rows: pa.Table) -> list[TextColumn]:
-    """Return the text columns of one request a row."""
+    """Return the text columns of one request per row."""
     attributes = (
         _of_flows(rows) if row_type is FLOWS else {f"blobtide.{name}": rows.column(name) for name in _own(row_type, rows)}
     )
@@ -104,7 +104,7 @@ def _attribute(name: str, column: pa.Array) -> tuple[list[TextColumn], Bools]:
 
 
 def _kind(type_: pa.DataType) -> tuple[str, bool]:
-    """Return how OTLP calls a value of that type, and whether the JSON number has to become text."""
+    """Return OTLP's name for a value of that type, and whether the JSON number has to become text."""
     if pa.types.is_dictionary(type_):
         return _kind(type_.value_type)
     if pa.types.is_integer(type_):

@@ -1,4 +1,4 @@
-"""The row types: one module each, and the table of all of them."""
+"""The row types, each in its own module, and the table that lists them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from libs.common.rows.types.flows import FLOWS
 from libs.common.suggestions import did_you_mean
 
 ROW_TYPES: Final[Mapping[str, RowType]] = MappingProxyType({kind.name: kind for kind in (FLOWS, DEAD_LETTERS)})
-"""Every row type by name. A new one is a module here and its place in this table."""
+"""Every row type by name. To add one, add a module here and an entry in this table."""
 
 
 def row_type(name: str) -> RowType:
     """Return the row type of that name.
 
     Raises:
-        ConfigError: if there is none; names the ones that exist.
+        ConfigError: if there is none; the message names those that exist.
     """
     found = ROW_TYPES.get(name)
     if found is None:

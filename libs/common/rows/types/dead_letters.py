@@ -1,4 +1,4 @@
-"""Dead letters as rows: one row is one message of ``Errors``, so that they can be stored and queried like anything else."""
+"""Dead letters as rows: each message of ``Errors`` is a row, so that dead letters can be stored and queried like other data."""
 
 from __future__ import annotations
 
