@@ -1,1 +1,1 @@
-"""Where the records of JSON text begin and end; shared by ingest, the parser and `convert`."""
+"""Find where records in JSON text begin and end; shared by ingest, the parser and `convert`."""

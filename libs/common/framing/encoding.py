@@ -1,15 +1,15 @@
-"""Text that is UTF-16, known by its first bytes. Pure."""
+"""Recognise UTF-16 text by its bytes. Pure."""
 
 from __future__ import annotations
 
 import codecs
 
-_LOOK = 64  # bytes; ASCII in UTF-16 has a zero in every second one of them
+_LOOK = 64  # bytes to look at; ASCII text in UTF-16 has a zero in every second one
 _LEAST = 4
 
 
 def utf16_of(data: bytes) -> str | None:
-    """Return the name of the UTF-16 codec that reads `data`, a stretch of text from anywhere; None if it is not UTF-16."""
+    """Return the name of the UTF-16 codec for `data`, which may come from anywhere in a text; None if it is not UTF-16."""
     if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
         return None
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):

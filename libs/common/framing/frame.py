@@ -1,10 +1,10 @@
-"""Where the records in a text begin and end. Pure: bytes in, positions out; any bytes at all, never an exception.
+"""Find where the records in a text begin and end. Pure: bytes in, positions out; no input raises an exception.
 
-The common case, whole records and perhaps the tail, is found by typed decodes that skip over the records' insides at C speed.
-Only when that fails (the bytes end inside a record, hold several documents, or are no JSON) is the end of each value found by
-brackets and strings, and each value decoded on its own; what is not a value is either "not all there yet" or "broken".
+The common case, complete records and perhaps the tail, is handled by typed decodes that skip over records' contents at C speed.
+Only if that fails (the bytes end inside a record, hold several documents, or are not JSON) is the end of each value found by
+its brackets and strings, and each value decoded separately. Anything that is not a value is either incomplete or broken.
 
-No more than `MOST_RECORDS` or so are found at once, so that millions of tiny ones take no more memory than a few large ones.
+At most about `MOST_RECORDS` are found at once, so that millions of tiny records need no more memory than a few large ones.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ MOST_RECORDS = 50_000
 
 
 class Rest(StrEnum):
-    """What stands behind the last whole record."""
+    """What follows the last complete record."""
 
-    NOTHING = "nothing"  # at most white space and a comma
-    TAIL = "tail"  # the end of a document, and nothing behind it
+    NOTHING = "nothing"  # nothing but white space and a comma
+    TAIL = "tail"  # the end of a document, and nothing after it
     PARTIAL = "partial"  # the beginning of a record
-    BROKEN = "broken"  # something that no further bytes make a record
-    MORE = "more"  # more records than are found at once
+    BROKEN = "broken"  # something that further bytes cannot turn into a record
+    MORE = "more"  # more records than one call finds
 
 
 @dataclass(frozen=True, slots=True)
 class FramedRecords:
-    """Whole records, as index ranges, and what comes behind them."""
+    """Complete records, as index ranges, and what follows them."""
 
     spans: list[Span]
     rest: Rest
@@ -56,7 +56,7 @@ _BRACKETS = b"{}[]"
 _CLOSERS = b'}]"'
 _FIRST_ENDS = 64
 _FIRST_STRETCH = 32_768
-_STRETCH = 1_048_576  # is decoded at once: so many tiny values are still small beside a worker's memory
+_STRETCH = 1_048_576  # bytes decoded at once: even if full of tiny values, they need little of a worker's memory
 
 _RAW_ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
 _RAW = msgspec.json.Decoder(msgspec.Raw)
@@ -68,7 +68,7 @@ _RESYNC_WORK = 64 * 1024 * 1024
 
 
 class _Sign(msgspec.Struct, gc=False):
-    """Keys by which a record is known."""
+    """Keys that identify a record."""
 
     category: msgspec.Raw = msgspec.Raw()
     records: msgspec.Raw = msgspec.Raw()
@@ -83,7 +83,7 @@ _SIGN = msgspec.json.Decoder(_Sign)
 
 
 def frame(data: bytes, begin: int = 0) -> FramedRecords:
-    """Find the whole records in `data` from index `begin` on, which is no place inside a record."""
+    """Find the complete records in `data` from index `begin` on, which must not be inside a record."""
     lead = skip_lead(data, begin)
     if lead.next is not Next.VALUE:
         return FramedRecords([], Rest(lead.next.value))
@@ -91,7 +91,7 @@ def frame(data: bytes, begin: int = 0) -> FramedRecords:
 
 
 def ends_document(data: bytes, begin: int) -> bool:
-    """Return whether nothing but separators and ends of documents stands from `begin` on."""
+    """Return whether only separators and ends of documents follow from `begin` on."""
     return skip_lead(data, begin).next in {Next.NOTHING, Next.TAIL}
 
 
@@ -102,10 +102,10 @@ def blank_end(data: bytes, begin: int) -> int:
 
 
 def resync(data: bytes, begin: int, block_starts: Sequence[int]) -> int | None:
-    """Return the index of the first brace behind `begin` that opens a record, or None.
+    """Return the index of the first brace after `begin` that opens a record, or None.
 
-    A candidate counts if a whole object stands there that looks like a record, or any whole object at the start of a block. The
-    search is bounded: on hostile input it gives up and returns None.
+    A candidate counts if it opens a complete object that looks like a record or, at the start of a block, any complete object.
+    The search is bounded: on hostile input it gives up and returns None.
     """
     work = 0
     for tries, (index, at_block) in enumerate(_candidates(data, begin + 1, block_starts)):
@@ -119,7 +119,7 @@ def resync(data: bytes, begin: int, block_starts: Sequence[int]) -> int | None:
 
 
 def is_json(data: bytes | memoryview) -> bool:
-    """Return whether `data` is one JSON value, white space around it allowed; nothing is built of it."""
+    """Return whether `data` is one JSON value, with optional white space around it, without building the value."""
     try:
         _RAW.decode(data)
     except (*_NO_JSON, RecursionError):
@@ -128,13 +128,13 @@ def is_json(data: bytes | memoryview) -> bool:
 
 
 def _fast(data: bytes, start: int) -> FramedRecords | None:
-    """Find all records in stretches that are nothing but records of one array; None if there is anything else."""
+    """Find all records in stretches that consist only of records of one array; None if there is anything else."""
     spans: list[Span] = []
     record = b"," + data[start : start + 8]
     stretch = _FIRST_STRETCH  # short, since the first record may be broken
     while len(data) - start > stretch:
-        # Guess where a record ends: before a comma and what the first record begins with. A guess that decodes is right,
-        # since the array then closes at depth one.
+        # Guess where a record ends: before a comma followed by the bytes that begin the first record. A guess that decodes is
+        # right, since the array then closes at depth one.
         guess = data.rfind(record, start + 1, start + stretch)
         if guess < 0 and stretch < _STRETCH:
             stretch = _STRETCH
@@ -165,9 +165,9 @@ def _last_stretch(data: bytes, start: int, record: bytes) -> FramedRecords | Non
 
 
 def _decode(data: bytes, start: int, end: int) -> list[Span] | None:
-    """Return the records in ``[start, end)`` if that is nothing but whole records."""
+    """Return the records in ``[start, end)`` if it consists only of complete records."""
     if data[end - 1 : end] not in (b"}", b"]", b'"', b"\n", b"\r", b" ", b"\t"):
-        return None  # a number or word at the end may be cut
+        return None  # a number or word at the end may be truncated
     try:
         spans = _spans(data, start, _RAW_ARRAY.decode(b"".join((b"[", memoryview(data)[start:end], b"]"))))
     except (*_NO_JSON, RecursionError):
@@ -216,7 +216,7 @@ class _Walk:
                 return FramedRecords(self._spans, rest)
 
     def _values(self) -> Rest | None:
-        """Take values up to the next end of a document; say why not, if there is no such end."""
+        """Take values up to the next end of a document; if there is none, return why."""
         most = _FIRST_ENDS  # few, since the first value may be broken
         while True:
             ends = value_ends(self._data, self._position, most).tolist()
@@ -233,7 +233,7 @@ class _Walk:
         return rest
 
     def _scalars(self) -> Rest | None:
-        """Take the values before the next bracket: they are no records, but may stand where records stand."""
+        """Take the values before the next bracket: they are not records, but may appear in their place."""
         data = self._data
         while True:
             self._position = position = gap_end(data, self._position)
@@ -253,7 +253,7 @@ class _Walk:
         try:
             _RAW.decode(memoryview(self._data)[start:end])
         except RecursionError:
-            pass  # deeper than anything that is read, but it has an end: it costs only itself
+            pass  # too deeply nested to be read, but it has an end: nothing else is lost
         except _NO_JSON:
             return Rest.BROKEN
         self._spans.append((start, end))
@@ -262,7 +262,7 @@ class _Walk:
 
 
 def unfinished(data: bytes, start: int) -> Rest:
-    """Return whether the value that begins at `start` and has no end here can still become one."""
+    """Return whether the value that begins at `start` and does not end here can still be completed."""
     if BOM.startswith(data[start : start + len(BOM)]):
         return Rest.PARTIAL
     try:
@@ -275,7 +275,7 @@ def unfinished(data: bytes, start: int) -> Rest:
 
 
 def _is_record(data: bytes, *, anything: bool) -> bool:
-    """Return whether an object looks like a record; `anything`: whether it is an object at all."""
+    """Return whether an object looks like a record or, with `anything`, whether it is an object at all."""
     try:
         sign = _SIGN.decode(data)
     except (*_NO_JSON, RecursionError):
@@ -284,7 +284,7 @@ def _is_record(data: bytes, *, anything: bool) -> bool:
 
 
 def _candidates(data: bytes, begin: int, block_starts: Sequence[int]) -> Iterator[tuple[int, bool]]:
-    """Yield the positions of opening braces that may open a record, in order, and whether a block starts there."""
+    """Yield, in order, the positions of braces that may open a record, and whether a block starts there."""
     at_blocks = ((index, True) for index in _block_braces(data, begin, block_starts))
     elsewhere = ((match.end(), False) for match in _BEFORE_OBJECT.finditer(data, begin))
     yield from merge(at_blocks, elsewhere)

@@ -1,9 +1,9 @@
-"""What stands between two records: separators, ends of documents, beginnings of others. Pure.
+"""Skip what lies between two records: separators, ends of documents, beginnings of new ones. Pure.
 
-A document is ``{"records":[...]}``, keys behind ``records`` allowed, or an array. Documents and records without one may follow
-each other with nothing, white space, commas or byte order marks between them. Where reading goes on behind a record, nobody
-knows how deep it stands; so a closing bracket is believed, and a document may begin only where no record could be one: at the
-very beginning, behind a closing bracket, or where no comma came before it.
+A document is an array or ``{"records":[...]}``, where more keys may follow ``records``. Documents, and records outside of any
+document, may follow each other directly or with white space, commas or byte order marks in between. When reading resumes after
+a record, its nesting depth is unknown. Closing brackets are therefore accepted as they come, and a document may begin only
+where it cannot be taken for a record: at the very beginning, after a closing bracket, or where no comma precedes it.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ _ARRAY = re.compile(rb"\[(?=" + _SPACE + rb"\{)")
 
 
 class Next(StrEnum):
-    """What follows."""
+    """What comes next."""
 
     NOTHING = "nothing"
-    TAIL = "tail"  # nothing, behind the end of a document
-    PARTIAL = "partial"  # keys at the end of a document that are not all there yet
+    TAIL = "tail"  # nothing, after the end of a document
+    PARTIAL = "partial"  # incomplete keys at the end of a document
     VALUE = "value"
     BROKEN = "broken"
 
 
 @dataclass(frozen=True, slots=True)
 class Lead:
-    """What was passed ends at `end`; there stands `next`."""
+    """What was skipped ends at `end`, and `next` follows."""
 
     end: int
     next: Next
 
 
 class _Keys(msgspec.Struct, gc=False):
-    """Keys behind `records` that would hold flows; all others are skipped."""
+    """Keys after `records` that would hold flows; all others are skipped."""
 
     records: msgspec.Raw = msgspec.Raw()
     properties: msgspec.Raw = msgspec.Raw()
@@ -62,7 +62,7 @@ def gap_end(data: bytes, begin: int) -> int:
 
 
 def skip_lead(data: bytes, begin: int) -> Lead:
-    """Pass what stands before the next record at or behind `begin`, which is no place inside a record."""
+    """Skip what precedes the next record at or after `begin`, which must not be inside a record."""
     position = gap_end(data, begin)
     closed, may_open = False, b"," not in data[begin:position]
     while position < len(data):
@@ -84,7 +84,10 @@ def skip_lead(data: bytes, begin: int) -> Lead:
 
 
 def _keys_end(data: bytes, begin: int) -> int | None:
-    """Return where the document ends whose last keys begin at `begin`; None if not here; -1 if they are none, or hold flows."""
+    """Return where the document ends whose last keys begin at `begin`.
+
+    Return None if it does not end in `data`, and -1 if these are not keys or they hold flows.
+    """
     end = closing(data, begin)
     if end is None:
         return None

@@ -1,7 +1,7 @@
-"""Where JSON values end, by brackets and strings alone. Pure.
+"""Find where JSON values end, by brackets and strings alone. Pure.
 
-No value is built, so hostile text costs no more memory than good text: what is held beside the text is proportional to a block.
-Brackets of the wrong kind are not noticed; whoever needs to know decodes what was found.
+No value is built, so hostile text needs no more memory than valid text: the memory used is proportional to one block.
+Mismatched kinds of brackets are not noticed; callers that need to know decode what was found.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _OPEN, _CLOSE = ord("{"), ord("}")
 
 @dataclass(slots=True)
 class Scanner:
-    """What must be known between two bytes of a text to go on there: any split of the text gives the same."""
+    """The state needed to continue between any two bytes of a text: however the text is split, the result is the same."""
 
-    depth: int = 0  # brackets that are open
+    depth: int = 0  # number of open brackets
     quoted: bool = False  # inside a string
-    escaped: bool = False  # behind a backslash that escapes the next character
+    escaped: bool = False  # after a backslash that escapes the next character
 
     def brackets(self, block: Bytes) -> tuple[Positions, Positions]:
-        """Go over `block`; return the places in it of the brackets outside strings, and the depth behind each of them."""
+        """Scan `block`; return the positions of the brackets outside strings, and the depth after each of them."""
         quotes = self._quotes(block)
         curly = block | _CURLY
         places = np.flatnonzero((curly == _OPEN) | (curly == _CLOSE))
@@ -44,7 +44,7 @@ class Scanner:
         return places, depths
 
     def commas(self, block: Bytes) -> Positions:
-        """Go over `block`; return the places in it of the commas outside strings and brackets."""
+        """Scan `block`; return the positions of the commas outside strings and brackets."""
         depth, quoted, escaped = self.depth, self.quoted, self.escaped
         brackets, depths = self.brackets(block)
         before = Scanner(depth, quoted, escaped)
@@ -58,7 +58,7 @@ class Scanner:
         return inside
 
     def _quotes(self, block: Bytes) -> Positions:
-        """Return the places of the quotes that begin or end a string."""
+        """Return the positions of the quotes that begin or end a string."""
         quotes = np.flatnonzero(block == _QUOTE)
         slashes = np.flatnonzero(block == _BACKSLASH)
         if not len(slashes) and not self.escaped:
@@ -67,7 +67,7 @@ class Scanner:
         escaped[0] = self.escaped
         if self.escaped and len(slashes) and slashes[0] == 0:
             slashes = slashes[1:]
-        # Of the backslashes in a row, every second one is escaped itself.
+        # In a run of backslashes, every second one is itself escaped.
         new_row = np.diff(slashes, prepend=-2) != 1
         row_starts = slashes[new_row][np.cumsum(new_row) - 1]
         escaped[slashes[(slashes - row_starts) & 1 == 0] + 1] = True
@@ -76,9 +76,9 @@ class Scanner:
 
 
 def value_ends(data: bytes, start: int, most: int) -> Positions:
-    """Return where the objects and arrays end that stand side by side from `start` on.
+    """Return the ends of the consecutive objects and arrays from `start` on.
 
-    The last of them is the last in `data`, the last before a bracket that closes none of them, or about the `most`-th.
+    The list stops at the last one in `data`, before a bracket that closes none of them, or after about `most` of them.
     """
     found = [np.empty(0, np.int64)]
     count = 0
@@ -93,7 +93,7 @@ def value_ends(data: bytes, start: int, most: int) -> Positions:
 
 
 def value_end(data: bytes, start: int) -> int | None:
-    """Return where the object or array ends that begins at `start`; None if that is not in `data`."""
+    """Return where the object or array that begins at `start` ends; None if it does not end in `data`."""
     for places, depths in _brackets(data, start):
         ends = np.flatnonzero(depths == 0)
         if len(ends):
@@ -102,7 +102,7 @@ def value_end(data: bytes, start: int) -> int | None:
 
 
 def closing(data: bytes, start: int) -> int | None:
-    """Return the place of the first bracket from `start` on that closes what was opened before; None if there is none."""
+    """Return the position of the first bracket that closes something opened before `start`; None if there is none."""
     for places, depths in _brackets(data, start):
         below = np.flatnonzero(depths < 0)
         if len(below):
@@ -111,7 +111,7 @@ def closing(data: bytes, start: int) -> int | None:
 
 
 def commas(data: bytes, start: int, end: int) -> Iterator[Positions]:
-    """Yield, block by block, the places of the commas in ``[start, end)`` that stand outside strings and brackets."""
+    """Yield, block by block, the positions of the commas in ``[start, end)`` outside strings and brackets."""
     scanner = Scanner()
     for place, block in _blocks(data, start, end):
         yield place + scanner.commas(block)
