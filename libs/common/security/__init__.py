@@ -1,1 +1,1 @@
-"""What keeps secrets and other people's text harmless: redaction, the guard of credentials, escapes, private files."""
+"""Protect secrets and defuse untrusted text: redaction, the guard of credentials, escapes, private files."""

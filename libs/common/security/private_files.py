@@ -1,4 +1,4 @@
-"""Files and directories that are nobody else's business: state, spools, locks, logs of what we start."""
+"""Files and directories that only their owner may access: state, spools, locks, logs of processes that we start."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ DIRECTORY_MODE: Final = 0o700
 
 
 def private(path: str, flags: int) -> int:
-    """Open a file; one that is made is readable by its owner alone. The `opener` of `open`."""
+    """Open a file; a new one is accessible only to its owner. An `opener` for `open`."""
     return os.open(path, flags, FILE_MODE)
 
 
 def private_directory(path: Path) -> None:
-    """Make a directory, unless it is there, that its owner alone can look into; those above it as usual. Raises OSError."""
+    """Make a directory that only its owner can access, if missing; its parents as usual. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.mkdir(mode=DIRECTORY_MODE, exist_ok=True)

@@ -1,8 +1,8 @@
-"""What takes credentials out of text before anybody sees it: log lines, errors, reasons of dead letters, answers of servers.
+"""Remove credentials from text before anybody sees it: log lines, errors, reasons of dead letters, server responses.
 
-Two ways, since neither is enough. `remember` is told every secret that is configured, and what it was told is found wherever it
-stands, also encoded for a URL or as base64. What looks like a credential is found too, for those that nobody configured:
-signatures that we made, tokens that we were given, what servers and libraries quote.
+This is done in two ways, since neither is enough alone. `remember` is given every configured secret, and these are found
+wherever they appear, even encoded for a URL or as base64. Text that looks like a credential is found as well, for those that
+nobody configured: signatures that we made, tokens that we received, text quoted by servers and libraries.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from urllib.parse import quote, quote_plus
 
 HIDDEN: Final = "***"
 
-_SHORTEST: Final = 4  # what is shorter stands in every second word
-_WHOLE_WORD: Final = 8  # what is shorter counts only where it stands by itself
+_SHORTEST: Final = 4  # anything shorter occurs in ordinary words
+_WHOLE_WORD: Final = 8  # anything shorter counts only as a separate word
 _DEEPEST: Final = 20
 
 _NAME = (
@@ -28,9 +28,9 @@ _NAME = (
 )
 _SECRET_NAME = re.compile(rf"(?i:(?:{_NAME}|authorization|cookie)$)")
 _NAME_WORDS = ("sig", "passw", "passphrase", "pwd", "secret", "token", "key", "string")
-# Each with words of which one must be there, since to look for a word is a hundred times as fast, and what takes its place.
+# Each with words, at least one of which must occur (searching for a word is a hundred times as fast), and the replacement.
 _LOOKS_SECRET: Final = (
-    # The value of something that is named as a secret: behind an equals sign, or quoted (perhaps inside of a quotation).
+    # The value of something named like a secret: after an equals sign, or quoted (perhaps within a quotation).
     (
         _NAME_WORDS,
         re.compile(rf"(?i)({_NAME}\s*(?:=|%3d)\s*)(?!\.\.\.)(?:(?!%26|%3b|\\+[\"'])[^&;\s\"'<>])+"),
@@ -45,7 +45,7 @@ _LOOKS_SECRET: Final = (
         ),
         r"\1\2\3\4***",
     ),
-    # Headers that prove who somebody is, and what they hold. A word in small letters is a word of a sentence.
+    # Headers that authenticate, and their values. A lower-case word is part of a sentence.
     (
         ("authorization", "api-key", "cookie"),
         re.compile(r"(?i)((?:authorization|api-key|cookie)(?:\\*[\"'])?\s*[:=]\s*(?:\\*[\"'])?)[^\"'\\\r\n,}]+"),
@@ -58,7 +58,7 @@ _LOOKS_SECRET: Final = (
         ),
         r"\1***",
     ),
-    # User and password of a URL. A password may hold a slash or an @; digits behind a colon are a port.
+    # User and password in a URL. A password may contain a slash or an @; digits after a colon are a port.
     (
         ("://",),
         re.compile(
@@ -76,13 +76,13 @@ _LOOKS_SECRET: Final = (
 )
 
 _lock = threading.Lock()
-# Longest first: one secret may be a part of another. Replaced as a whole, since every thread reads it.
+# Longest first: one secret may be part of another. Replaced as a whole, since every thread reads it.
 _known: tuple[str, ...] = ()
 
 
 def remember(secret: str) -> None:
-    """Take `secret` out of everything from now on. One of less than four characters is too common to be looked for."""
-    global _known  # noqa: PLW0603 - what a process knows to be secret is secret in all of it
+    """Redact `secret` from now on. Secrets of fewer than four characters are ignored: they would match too much."""
+    global _known  # noqa: PLW0603 - a secret is secret in the whole process
     forms = {form for form in _forms(secret.strip()) if len(form) >= _SHORTEST}
     with _lock:
         if not forms <= set(_known):
@@ -112,18 +112,18 @@ def redact(text: str) -> str:
 
 @lru_cache(256)
 def redact_reason(text: str) -> str:
-    """Return what `redact` does, for texts of which the same few come again and again."""
+    """Return the same as `redact`, for texts that repeat: results for the few distinct ones are cached."""
     return redact(text)
 
 
 def excerpt(text: str | bytes, most: int = 300) -> str:
-    """Return the beginning of what a server said, as one line without credentials; a cut through one could hide it from us."""
+    """Return the beginning of a server's response as one line, redacted before cutting, which could hide a credential."""
     shown = text.decode(errors="replace") if isinstance(text, bytes) else text
     return redact(" ".join(shown[: 16 * most].split()))[:most]
 
 
 def redact_value(value: Any, depth: int = 0) -> Any:
-    """Return plain data that says the same as `value` without credentials, also those named by their keys."""
+    """Return `value` as plain data without credentials, including those recognised by their keys."""
     match value:
         case None | bool() | int() | float():
             return value
@@ -140,7 +140,7 @@ def redact_value(value: Any, depth: int = 0) -> Any:
 
 
 def is_secret_name(name: str) -> bool:
-    """Return whether what has this name is a secret."""
+    """Return whether something with this name is a secret."""
     return _SECRET_NAME.search(name) is not None
 
 
@@ -161,7 +161,7 @@ def _without(text: str, secret: str) -> str:
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """Yield the ways in which a secret may be written."""
+    """Yield the forms in which a secret may appear."""
     yield secret
     yield json.dumps(secret)[1:-1]
     yield json.dumps(secret, ensure_ascii=False)[1:-1]
@@ -177,7 +177,7 @@ def _forms(secret: str) -> Iterator[str]:
 
 
 def _base64_forms(data: bytes) -> Iterator[str]:
-    """Yield what base64 makes of `data`, by itself and, without its edges, as a part of something (``user:password``)."""
+    """Yield `data` in base64, by itself and, without its edges, as part of something longer (``user:password``)."""
     yield base64.b64encode(data).decode()
     for before, edge in ((0, 0), (1, 2), (2, 3)):
         whole = (before + len(data)) // 3 * 4

@@ -1,7 +1,7 @@
-"""The guard of credentials: none goes over a connection that is not encrypted, unless a setting says so.
+"""Guard credentials: none is sent over an unencrypted connection unless a setting allows it.
 
-What a setting gives up is said at every start of a process and stands in a metric. Addresses of this machine are exempt where
-a server leads nowhere else: what is sent to them meets no network.
+Whatever protection a setting gives up is logged each time a process starts, and shown in a metric. Addresses of this machine
+are exempt if the server does not refer clients to other addresses: what is sent to them does not cross a network.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ UNPROTECTED: Final = Gauge(
 
 
 class Permission(Protocol):
-    """Settings that say whether credentials may go unencrypted."""
+    """Settings that say whether credentials may be sent unencrypted."""
 
     @property
     def allow_plaintext_credentials(self) -> bool:
-        """Whether they may."""
+        """Whether credentials may be sent unencrypted."""
 
 
 class Lack(StrEnum):
-    """What a connection does without."""
+    """A protection that a connection lacks."""
 
     ENCRYPTION = "encryption"
     VERIFICATION = "verification"
@@ -49,10 +49,10 @@ _NOTED: Final[set[tuple[str, Lack]]] = set()
 
 
 def guard_credentials(to: str, plain: Iterable[str], settings: Permission) -> None:
-    """Let credentials go to the addresses `plain`, which are without TLS, if the settings allow it.
+    """Check that the settings allow credentials to be sent to the addresses in `plain`, which do not use TLS.
 
     Raises:
-        ConfigError: they do not.
+        ConfigError: if they do not.
     """
     addresses = ", ".join(plain)
     if not addresses:
@@ -66,7 +66,7 @@ def guard_credentials(to: str, plain: Iterable[str], settings: Permission) -> No
 
 
 def note(to: str, lack: Lack) -> None:
-    """Say, once a process, and show in the metric that connections to `to` lack something."""
+    """Log once per process, and show in the metric, that connections to `to` lack a protection."""
     UNPROTECTED.labels(to, lack.value).set(1)
     if (to, lack) not in _NOTED:
         _NOTED.add((to, lack))
@@ -74,13 +74,13 @@ def note(to: str, lack: Lack) -> None:
 
 
 def is_plain(url: str, encrypted: str) -> bool:
-    """Return whether traffic to `url` is readable on a network: its scheme is not `encrypted` and its host not this machine."""
+    """Return whether traffic to `url` can be read on a network: its scheme is not `encrypted` and its host not this machine."""
     parts = urlsplit(url)
     return parts.scheme != encrypted and not is_loopback(parts.hostname or "")
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host, a name or an address, is this machine."""
+    """Return whether a host (name or address) is this machine."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
