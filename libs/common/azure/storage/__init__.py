@@ -1,1 +1,1 @@
-"""Blob storage: what the services need of it, and the one implementation on the Azure SDK."""
+"""Blob storage: what the services need from it, and the only implementation that uses the Azure SDK."""

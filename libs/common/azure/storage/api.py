@@ -1,4 +1,4 @@
-"""What the services need of storage: listing, block lists, pinned range reads, queues. `blobs.py` and `queues.py` implement it.
+"""What the services need from storage: listings, block lists, pinned range reads, queues. Implemented by `blobs` and `queues`.
 
 Every call retries by our own policy (429, 5xx, resets, short bodies; ``Retry-After``) and then raises one of the errors below,
 whatever the SDK raised. Ranges are half-open ``[start, end)``.

@@ -1,7 +1,7 @@
-"""`storage.api.Container` on Azure Blob Storage: what a listing, a block list and a pinned range read look like in REST.
+"""`storage.api.Container` on Azure Blob Storage: listings, block lists and pinned range reads over REST.
 
-ETags are kept without quotes (listings have none, headers have them). Listings come page by page; nothing is kept of a page
-once it has been yielded. Snapshots, old versions and soft-deleted blobs are not listed.
+ETags are kept without quotes (listings have none, headers have them). Listings arrive page by page, and a page is not kept once
+it has been yielded. Snapshots, old versions and soft-deleted blobs are not listed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from libs.common.azure.storage.rest import BlobService, Response
 
 _CHECK_SECONDS = 3.0
-# Several pages are in memory at a time; with the longest names one has a few megabytes.
+# Several pages are in memory at a time; with the longest names, each takes a few megabytes.
 _PAGE_BLOBS = "2000"
 
 T = TypeVar("T")
@@ -53,7 +53,7 @@ def check_container(account: StorageAccount, alias: str, container: str) -> None
     """Request one name from a container, to check URL, credentials and container.
 
     Raises:
-        ConfigError: if the settings cannot work or the container is not there.
+        ConfigError: if the settings cannot work or the container does not exist.
         ServerUnreachable: if storage refuses or does not answer within seconds.
     """
     opened = AzureContainer(_service(account, alias, RetryPolicy(deadline=_CHECK_SECONDS)), container)

@@ -1,7 +1,7 @@
-"""Where a storage account is and how to sign in to it: settings in, endpoint and an authoriser of requests out.
+"""Where a storage account is and how to sign in to it: turns settings into an endpoint and an authoriser of requests.
 
-Secrets come as values or from files; files are read again when the service refuses a secret, so that keys can be rotated under
-a running process. An authoriser belongs to one endpoint: nothing in a message can make a secret travel to another host.
+Secrets are given as values or in files. Files are read again if the service refuses a secret, so that keys can be rotated while
+a process is running. An authoriser belongs to one endpoint: nothing in a message can send a secret to another host.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from libs.common.settings.storage import StorageAccount
 from libs.common.settings.text_file import read_text_file
 
 _TOKEN_SCOPE = "https://storage.azure.com/.default"  # noqa: S105 - the name of a permission, not a secret
-# Published by Microsoft for the storage emulator; it opens nothing else.
+# Published by Microsoft for the storage emulator; it gives access to nothing else.
 _EMULATOR_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 _EMULATOR = f"AccountName=devstoreaccount1;AccountKey={_EMULATOR_KEY};BlobEndpoint=http://127.0.0.1:10000/devstoreaccount1"
 _BLOB_LABEL = ".blob."
 _QUEUE_EXAMPLE = "https://NAME.queue.core.windows.net"
 _REFRESH_SECONDS_BEFORE_EXPIRY = 300
-_SECONDS_BETWEEN_REFRESHES = 30  # that fail while the token still holds: an attempt may take seconds
+_SECONDS_BETWEEN_REFRESHES = 30  # between failed attempts while the token is still valid: an attempt may take seconds
 
 
 MOST_BYTES: Final = 16_777_216
-"""A page of a listing has at most 5,000 names of 1,024 characters, a block list 50,000 blocks: some 12 MB of XML."""
+"""A listing page has at most 5,000 names of 1,024 characters, and a block list 50,000 blocks: about 12 MB of XML."""
 
 
 @dataclass(slots=True)
 class StorageRequest:
     """One request without a body. `path` is percent-encoded and complete; query values are plain.
 
-    `most_bytes` is the longest answer that is taken.
+    `most_bytes` is the length of the longest response that is accepted.
     """
 
     method: str
@@ -60,7 +60,7 @@ class Authoriser(Protocol):
     """Signs requests."""
 
     def authorise(self, request: StorageRequest) -> None:
-        """Add what proves who we are to `request`; called anew for every attempt."""
+        """Add proof of identity to `request`; called again for every attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class SharedAccessSignature:
 class TokenIdentity:
     """A token of a managed identity, workload identity or service principal, renewed shortly before it expires.
 
-    While it cannot be renewed it is used until it expires.
+    If it cannot be renewed, it is used until it expires.
     """
 
     def __init__(self, credential: Any, clock: Callable[[], float] = time.time) -> None:
@@ -121,7 +121,7 @@ class TokenIdentity:
         self._renew_at = 0.0
 
     def authorise(self, request: StorageRequest) -> None:
-        """Add the bearer token. Raises `StorageUnavailable` when no identity is to be had."""
+        """Add the bearer token. Raises `StorageUnavailable` if no token can be obtained."""
         with self._lock:
             now = self._clock()
             if now >= self._renew_at or now >= self._token.expires_on:
@@ -143,7 +143,7 @@ class TokenIdentity:
 
         try:
             return self._credential.get_token(_TOKEN_SCOPE)
-        # After a first success the library hands on what it meets: a token file that is being replaced, an answer that is none.
+        # After a first success, the library passes errors on: a token file that is being replaced, an invalid response.
         except (AzureError, OSError, ValueError) as error:
             first_line = str(error).partition("\n")[0]
             raise StorageUnavailable(
@@ -153,7 +153,7 @@ class TokenIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a service of an account answers."""
+    """The address of an account's service."""
 
     scheme: str
     host: str
@@ -168,7 +168,7 @@ class Endpoint:
 
     @property
     def is_loopback(self) -> bool:
-        """Return whether it is on this machine, where a proxy would look on its own."""
+        """Return whether it is on this machine; a proxy would look for it on its own machine."""
         return is_loopback(self.host)
 
 
@@ -181,18 +181,18 @@ class StorageLogin:
 
     @property
     def account(self) -> str | None:
-        """Name of the account; None if neither key nor address tells it."""
+        """Name of the account; None if neither key nor address reveals it."""
         if isinstance(self.authoriser, SharedKey):
             return self.authoriser.account
         return _account_of(self.endpoint) if _BLOB_LABEL in self.endpoint.host else None
 
 
 def resolve(account: StorageAccount, alias: str) -> StorageLogin:
-    """Return endpoint and authoriser of the environment `alias`; reads secret files, sends nothing.
+    """Return the endpoint and authoriser of the environment `alias`. Reads secret files; sends nothing.
 
     Raises:
-        ConfigError: if a secret or address is missing or malformed, or the secret would go there unencrypted without leave;
-            names the environment and the setting, shows no secret.
+        ConfigError: if a secret or address is missing or malformed, or the secret would be sent unencrypted without permission.
+            The message names the environment and the setting, and shows no secret.
     """
     try:
         login = _resolve(account)
@@ -202,7 +202,7 @@ def resolve(account: StorageAccount, alias: str) -> StorageLogin:
 
 
 def resolve_queues(account: StorageAccount, alias: str, service_url: str | None) -> StorageLogin:
-    """Return endpoint and authoriser of the queue service; like `resolve`."""
+    """Return the endpoint and authoriser of the queue service; works like `resolve`."""
     login = resolve(account, alias)
     try:
         endpoint = _queue_endpoint(account, login.endpoint, service_url)
@@ -227,7 +227,7 @@ def _queue_endpoint(account: StorageAccount, blobs: Endpoint, service_url: str |
         return _endpoint("connection_string's QueueEndpoint", url, _QUEUE_EXAMPLE)
     if _BLOB_LABEL in blobs.host:
         return replace(blobs, host=blobs.host.replace(_BLOB_LABEL, ".queue.", 1))
-    if blobs.path and blobs.port:  # an emulator: its queues have the next port
+    if blobs.path and blobs.port:  # an emulator serves queues on the next port
         return replace(blobs, port=blobs.port + 1)
     raise ValueError(
         f"the URL of the queue service cannot be derived from that of the blobs; set service_url, {_QUEUE_EXAMPLE}"
@@ -235,7 +235,7 @@ def _queue_endpoint(account: StorageAccount, blobs: Endpoint, service_url: str |
 
 
 def _is_public(authoriser: Authoriser) -> bool:
-    """Return whether these are the credentials of the emulator, which everybody knows."""
+    """Return whether these are the emulator's published credentials."""
     return isinstance(authoriser, SharedKey) and authoriser.key == base64.b64decode(_EMULATOR_KEY)
 
 
@@ -313,7 +313,7 @@ def _endpoint(setting: str, url: str, example: str = "https://NAME.blob.core.win
 
 
 def _account_of(endpoint: Endpoint) -> str:
-    """Return the account's name: the first path segment of an emulator's URL, else the first label of the host."""
+    """Return the account's name: the first path segment of an emulator's URL, otherwise the first label of the host."""
     name = endpoint.path.strip("/") or endpoint.host.partition(".")[0]
     return name.removesuffix("-secondary")
 
@@ -337,7 +337,7 @@ def _sas(setting: str, token: str) -> SharedAccessSignature:
 
 @cache
 def _default_credential(client_id: str | None) -> Any:
-    """Return the process's one credential for `client_id`, without the slow and surprising ones of developers' machines."""
+    """Return the process's only credential for `client_id`, without the slow and surprising sources meant for developers."""
     from azure.identity import DefaultAzureCredential
 
     options: dict[str, Any] = {"managed_identity_client_id": client_id} if client_id else {}

@@ -1,4 +1,4 @@
-"""What an answer with a failure status means: where Azure's status and error codes become `storage.api` errors."""
+"""Translate Azure's failure responses: the only place where status and error codes become `storage.api` errors."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _LONGEST_RETRY_AFTER = 3600.0
 
 
 class WrongBlobType(StorageError):
-    """The operation does not exist for this type of blob."""
+    """This type of blob does not support the operation."""
 
 
 class Refused(StorageRefused):
-    """401 or 403: the secret is not accepted, or not for this."""
+    """401 or 403: the secret is not accepted, or does not permit this request."""
 
 
 _BY_STATUS: dict[int, tuple[type[StorageError], str]] = {
@@ -55,7 +55,7 @@ _OTHER_REFUSAL = "access denied; check the credentials and the account's network
 
 
 def failure(alias: str, path: str, status: int, headers: Mapping[str, str]) -> StorageError | Transient:
-    """Return the exception for an answer of `status` to a request for `path` in the environment `alias`."""
+    """Return the exception for a response with `status` to a request for `path` in the environment `alias`."""
     code = headers.get("x-ms-error-code", "")
     said = f"{status} {code}".strip()
     known = _BY_CODE.get(code) or _BY_STATUS.get(status)
@@ -75,7 +75,7 @@ def failure(alias: str, path: str, status: int, headers: Mapping[str, str]) -> S
 
 
 def queue_failure(alias: str, path: str, status: int, headers: Mapping[str, str]) -> StorageError | Transient:
-    """Return the exception for an answer of `status` to a request for `path` of the queue service."""
+    """Return the exception for a response with `status` to a request to the queue service for `path`."""
     code = headers.get("x-ms-error-code", "")
     said = f"{status} {code}".strip()
     queue = f"{alias}: queue {path[:100].split('/')[1]}"
@@ -89,7 +89,7 @@ def queue_failure(alias: str, path: str, status: int, headers: Mapping[str, str]
 
 
 def _missing(place: str, code: str, said: str, *, of_blob: bool) -> StorageError:
-    """Believe that a blob is gone only where storage says just that: a wrong address or container finds no blob either."""
+    """Treat a blob as gone only if storage says exactly that: a wrong address or container finds no blob either."""
     if of_blob and code != _BLOB_NOT_FOUND:
         return StorageRefused(f"{place}: not found, without a reason ({said}); check account_url")
     return BlobGone(f"{place} does not exist ({said})")

@@ -1,8 +1,8 @@
-"""One page of a listing, read in one pass over its text: a quarter of the price of an XML tree, and the same result.
+"""Read a page of a listing in one pass over its text, at a quarter of the cost of an XML tree and with the same result.
 
-Storage writes pages by machine: no white space, flat properties, always the same order. One expression reads a blob that is
-written so; a page that holds anything else goes through the XML parser as a whole. Times stay text until somebody asks for
-them, which for a blob with a known ETag is never.
+Pages from storage are machine-written: no white space, flat properties, always the same order. One expression matches a blob in
+this form; a page that contains anything else goes through the XML parser as a whole. Times remain text until they are needed,
+which is never the case for a blob with a known ETag.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ _ROOT: Final = "EnumerationResults"
 _OPENING, _CLOSING = "<Blobs>", "</Blobs>"
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _MONTH_NUMBERS = {name: number for number, name in enumerate(_MONTHS, 1)}
-# Any time that looks so can be told: a day too many of a month counts on into the next.
+# Any time of this form can be converted: a day past the end of its month counts into the next one.
 _TIME = (
     rf"[A-Z][a-z]{{2}}, (?:0[1-9]|[12][0-9]|3[01]) (?:{'|'.join(_MONTHS)}) [12][0-9]{{3}} "
     r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9] GMT"
 )
-# The start of a property of interest, or of what may not stand there at all.
+# The start of a property of interest, or of something that must not occur there.
 _WANTED = r"Creation-Time>|Last-Modified>|Etag>|Content-Length>|BlobType>|AccessTier>|ResourceType>(?!file<)|Name|Properties"
-# Other properties, as many as there are.
+# Any number of other properties.
 _OTHERS = rf"(?:<(?!{_WANTED})(?P<o@>[A-Za-z][\w-]*+)(?: ?/>|>[^<&]*+</(?P=o@)>))*+"
 
 
 def _blob_pattern() -> re.Pattern[str]:
-    """Return what a blob looks like; the names of `LazyBlob`'s fields are its groups."""
+    """Return the pattern of a blob; its groups are named after the fields of `LazyBlob`."""
     start = (
         r"<Blob><Name>(?P<name>[^<&>\x00-\x1f\ufffe\uffff]++)</Name><Properties>",
         rf"(?:<Creation-Time>(?P<created_text>{_TIME})</Creation-Time>)?+",
@@ -63,7 +63,7 @@ _DECLARATION = re.compile(r"""\ufeff?(?:<\?xml version=["']1\.0["'](?: encoding=
 
 
 class LazyBlob(msgspec.Struct, frozen=True, gc=False):
-    """A `ListedBlob` whose numbers and times are converted when asked for."""
+    """A `ListedBlob` whose numbers and times are converted on access."""
 
     as_of: datetime | None
     name: str
@@ -91,7 +91,7 @@ class LazyBlob(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def creation_time(self) -> datetime | None:
-        """Time of creation, if storage tells it."""
+        """Time of creation, if storage reports it."""
         return _told(self.created_text) if self.created_text else None
 
     @property
@@ -102,48 +102,48 @@ class LazyBlob(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class ListingPage:
-    """Some blobs in the order of the listing, and where the next page begins; no marker: there is none."""
+    """Some blobs in the order of the listing, and the marker of the next page; empty if there is none."""
 
     blobs: list[ListedBlob]
     marker: str
 
 
 def read_page(body: bytes, as_of: datetime | None) -> ListingPage:
-    """Read a page that storage made at `as_of`.
+    """Read a page that storage produced at `as_of`.
 
     Raises:
-        Transient, KeyError, ValueError: it is no listing, or something is missing or broken in it.
+        Transient, KeyError, ValueError: if it is not a listing, or something in it is missing or malformed.
     """
     return _read_lean(body, as_of) or _read_tree(parse_xml(body, _ROOT), as_of)
 
 
 def read_directories(body: bytes) -> tuple[list[str], str]:
-    """Read the directories of a page, and the marker of the next.
+    """Read the directories of a page, and the marker of the next one.
 
     Raises:
-        Transient: it is no listing.
+        Transient: if it is not a listing.
     """
     page = parse_xml(body, _ROOT)
     return [_name(element) for element in page.iterfind("Blobs/BlobPrefix")], page.findtext("NextMarker") or ""
 
 
 def parse_xml(body: bytes, root: str) -> ET.Element:
-    """Parse an answer whose outermost element must be `root`.
+    """Parse a response whose outermost element must be `root`.
 
     Raises:
-        Transient: it is something else.
+        Transient: if it is anything else.
     """
     try:
         element = ET.fromstring(body)  # noqa: S314 - from the account that is read anyway; expat refuses entity bombs
     except ET.ParseError as error:
         raise Transient(f"storage answered something that is not XML: {error}") from error
-    if element.tag != root:  # a page of something on the way would look like an empty list
+    if element.tag != root:  # a page from a proxy in between would look like an empty list
         raise Transient(f"storage answered {element.tag[:100]!r} instead of {root!r}")
     return element
 
 
 def _read_lean(body: bytes, as_of: datetime | None) -> ListingPage | None:
-    """Read a page as storage writes it; None if it is written in any other way."""
+    """Read a page in the form that storage writes; None if it has any other form."""
     try:
         text = body.decode()
     except UnicodeDecodeError:
@@ -191,14 +191,14 @@ def _from_tree(name: str, properties: Mapping[str, str], as_of: datetime | None)
 
 
 def _name(element: ET.Element) -> str:
-    """Read a name; one that XML cannot hold comes percent-encoded and says so."""
+    """Read a name; one that XML cannot express is percent-encoded and marked as such."""
     name = element.find("Name")
     text = "" if name is None else name.text or ""
     return unquote(text) if name is not None and name.get("Encoded") == "true" else text
 
 
 def _told(text: str) -> datetime:
-    """Read ``Fri, 01 May 2026 12:00:00 GMT``, which `_TIME` has matched."""
+    """Read a time such as ``Fri, 01 May 2026 12:00:00 GMT``, which `_TIME` has matched."""
     first = datetime(
         int(text[12:16]), _MONTH_NUMBERS[text[8:11]], 1, int(text[17:19]), int(text[20:22]), int(text[23:25]), tzinfo=UTC
     )

@@ -36,7 +36,7 @@ def check_queue(account: StorageAccount, alias: str, events: EventQueue) -> None
     """Peek at one message, to check URL, credentials and queue.
 
     Raises:
-        ConfigError: if the settings cannot work or the queue is not there.
+        ConfigError: if the settings cannot work or the queue does not exist.
         ServerUnreachable: if storage refuses or does not answer within seconds.
     """
     queue = AzureQueue(_service(account, alias, events, RetryPolicy(deadline=_CHECK_SECONDS)), events.queue)

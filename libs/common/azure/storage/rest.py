@@ -1,9 +1,9 @@
 """One exchange with the blob or queue service: signed, retried, length-checked, failures translated into `storage.api` errors.
 
-The four read operations blobtide needs are spoken directly over urllib3 rather than through the storage SDK's clients: those
-cost 2.0 ms of CPU a request against 0.55 ms here, retry 429 not at all and the first 503 after 15 s, and decode bodies unless
-told otherwise in every call. Bodies are never decoded and redirects never followed. A body that comes in drops is given up, and
-none is read beyond what was asked for.
+The four read operations blobtide needs use urllib3 directly rather than the storage SDK's clients. Those need 2.0 ms of CPU per
+request against 0.55 ms here, do not retry 429, retry the first 503 only after 15 s, and decode bodies unless told otherwise in
+every call. Bodies are never decoded and redirects never followed. A body that arrives too slowly is abandoned, and nothing is
+read beyond what was requested.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _POOL_SIZE = 256
 _PRINTED_OBJECT = re.compile(r"^(HTTPS?Connection\(.*?\)|.*object at 0x\w+>|None): ")
 _READ_SECONDS = 20.0
 _TIMEOUT = urllib3.Timeout(connect=5.0, read=_READ_SECONDS)
-# The timeout is one of silence; what comes slower than this, for longer than that, is given up as well.
+# The timeout covers silence; a body that arrives more slowly than this for longer than the timeout is abandoned as well.
 _SLOWEST_BYTES_PER_SECOND = 16_384
 _CHUNK_BYTES = 65_536
 _MOST_OF_AN_ERROR = 65_536
@@ -83,8 +83,8 @@ class StorageService:
     def send(self, request: StorageRequest, decode: Callable[[Response], T]) -> T:
         """Return the result of `decode` for the response to `request`, whose path begins below the account.
 
-        `decode` is part of the attempt: it raises `Transient`, or what missing and broken values raise, for an answer that
-        was damaged on its way.
+        `decode` is part of the attempt: for a response damaged in transit it raises `Transient`, or whatever missing and
+        malformed values raise.
 
         Raises:
             BlobGone, BlobChanged, BlobUnreadable, StorageUnavailable: see `storage.api`.
@@ -108,7 +108,7 @@ class StorageService:
             return True
         try:
             fresh = self._sign_in()
-        except ConfigError:  # a file is just being replaced; the refusal is the better report
+        except ConfigError:  # a file is just being replaced; the refusal is the more useful error
             return False
         if fresh.endpoint != refused.endpoint or fresh.authoriser == refused.authoriser:
             return False
@@ -119,7 +119,7 @@ class StorageService:
         response = self._attempt(request)
         try:
             return decode(response)
-        except (KeyError, ValueError, OverflowError) as error:  # no header, no number, no date
+        except (KeyError, ValueError, OverflowError) as error:  # a missing header, or an invalid number or date
             raise Transient(f"{self._alias}: invalid response from storage: {error!r:.200}") from error
 
     def _attempt(self, request: StorageRequest) -> Response:

@@ -1,4 +1,4 @@
-"""When a storage request is tried again: jittered exponential waits, ``Retry-After`` honoured, one deadline for everything.
+"""When to retry a storage request: jittered exponential waits, ``Retry-After`` honoured, one deadline for all attempts.
 
 Waits end early when the client closes, so that a stopping process never sits in a back-off.
 """
@@ -15,7 +15,7 @@ from libs.common.azure.storage.api import StorageUnavailable
 
 T = TypeVar("T")
 
-# How long a caller pauses after trying in vain, when storage named no time itself.
+# How long a caller pauses after all attempts failed, unless storage named a time itself.
 _PAUSE_SECONDS = 5.0
 
 
@@ -43,7 +43,7 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Retrier:
-    """Call something until it succeeds, fails for good, or the policy's deadline is near."""
+    """Call something until it succeeds, fails permanently, or the policy's deadline is near."""
 
     policy: RetryPolicy
     # Waits for the given seconds; returns True if the client is closing.
@@ -55,7 +55,7 @@ class Retrier:
         """Return what `attempt` returns.
 
         Raises:
-            StorageUnavailable: if attempts kept failing with `Transient`; says the last reason and when to come back.
+            StorageUnavailable: if attempts kept failing with `Transient`; gives the last reason and when to try again.
         """
         give_up_at = self.clock() + self.policy.deadline
         failures = 0

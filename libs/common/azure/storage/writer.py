@@ -1,7 +1,7 @@
-"""Writes blobs as Azure's log services do: staged blocks and block lists, append blobs, whole blobs. For demo data and tests.
+"""Write blobs as Azure's log services do: staged blocks and block lists, append blobs, whole blobs. For demo data and tests.
 
-Nothing in the pipeline writes to storage. Every call is retried by the policy of `retry` and then fails with an error of `api`;
-each may be repeated without doubling anything, except `append`.
+Nothing in the pipeline writes to storage. Every call is retried by the policy in `retry` and then fails with an error from
+`api`. All calls except `append` can be repeated without duplicating anything.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Retrying is ours: the SDK's own waits cannot be ended early and do not know 429. A whole blob is one request.
+# We retry ourselves: the SDK's waits cannot be cut short, and it does not retry 429. A whole blob is one request.
 _OPTIONS: Final[dict[str, Any]] = {
     "retry_total": 0,
     "connection_timeout": 5,
@@ -38,7 +38,7 @@ _JSON: Final = "application/json"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A blob of the account, there or not."""
+    """A blob of the account, which may or may not exist."""
 
     container: str
     name: str
@@ -54,7 +54,7 @@ class BlobWriter:
         self._retrier = Retrier(policy or RetryPolicy(), self._closing.wait)
 
     def create_container(self, container: str) -> None:
-        """Create a container unless it is there."""
+        """Create a container unless it exists."""
         from azure.core.exceptions import ResourceExistsError
 
         def create() -> None:
@@ -67,7 +67,7 @@ class BlobWriter:
         self._call(f"/{container}", create)
 
     def block_ids(self, target: Target) -> tuple[str, ...]:
-        """Return the plain ids of the committed blocks; none if the blob is not there."""
+        """Return the plain ids of the committed blocks; none if the blob does not exist."""
         from azure.core.exceptions import ResourceNotFoundError
 
         def read() -> tuple[str, ...]:
@@ -80,11 +80,11 @@ class BlobWriter:
         return self._call(_path(target), read)
 
     def stage_block(self, target: Target, block_id: str, data: bytes) -> None:
-        """Upload one block, which is no part of the blob before `commit_blocks` names it."""
+        """Upload one block, which becomes part of the blob only when `commit_blocks` names it."""
         self._call(_path(target), lambda: self._blob(target).stage_block(block_id, data))
 
     def commit_blocks(self, target: Target, block_ids: Sequence[str]) -> None:
-        """Make the blob consist of these blocks, staged or committed before, in this order."""
+        """Make the blob consist of these staged or committed blocks, in this order."""
         from azure.storage.blob import BlobBlock, ContentSettings
 
         blocks = [BlobBlock(block_id) for block_id in block_ids]
@@ -92,7 +92,7 @@ class BlobWriter:
         self._call(_path(target), lambda: self._blob(target).commit_block_list(blocks, content_settings=settings))
 
     def put(self, target: Target, data: bytes, content_type: str = _JSON) -> None:
-        """Write a whole block blob by one request, so that it has no block list; replaces what is there."""
+        """Write a whole block blob in one request, so that it has no block list; replaces an existing blob."""
         from azure.storage.blob import ContentSettings
 
         settings = ContentSettings(content_type=content_type)
@@ -100,15 +100,15 @@ class BlobWriter:
         self._call(_path(target), lambda: blob.upload_blob(data, overwrite=True, content_settings=settings))
 
     def create_append_blob(self, target: Target) -> None:
-        """Create an empty append blob; replaces what is there."""
+        """Create an empty append blob; replaces an existing blob."""
         self._call(_path(target), lambda: self._blob(target).create_append_blob())
 
     def append(self, target: Target, data: bytes) -> None:
-        """Add to an append blob. A retry after a lost answer adds twice: use it where a test can tell."""
+        """Append to an append blob. A retry after a lost response appends twice: use it only where a test would notice."""
         self._call(_path(target), lambda: self._blob(target).append_block(data))
 
     def set_metadata(self, target: Target, metadata: Mapping[str, str]) -> None:
-        """Change metadata only: the blob gets a new ETag and keeps its content."""
+        """Change only the metadata: the blob gets a new ETag and keeps its content."""
         self._call(_path(target), lambda: self._blob(target).set_blob_metadata(dict(metadata)))
 
     def delete(self, target: Target) -> None:
@@ -145,7 +145,7 @@ def _service(account: StorageAccount, alias: str) -> BlobServiceClient:
         from azure.storage.blob import BlobServiceClient
     except ModuleNotFoundError as error:
         raise ConfigError(f"writing blobs needs the extra 'azure' ({error.name} is missing): blobtide[azure]") from error
-    options = {**_OPTIONS, "use_env_settings": not login.endpoint.is_loopback}  # that is: the proxy of the environment
+    options = {**_OPTIONS, "use_env_settings": not login.endpoint.is_loopback}  # that is, the proxy from the environment
     return BlobServiceClient(_url(login.endpoint), _credential(login.authoriser, account), **options)
 
 
@@ -168,7 +168,7 @@ def _credential(authoriser: Authoriser, account: StorageAccount) -> Any:
 
 
 def _headers(error: Any) -> Mapping[str, str]:
-    """Return the headers of the answer that made `error`, an `HttpResponseError`."""
+    """Return the headers of the response that caused `error`, an `HttpResponseError`."""
     headers: Mapping[str, str] = error.response.headers if error.response is not None else {}
     return headers
 
@@ -178,5 +178,5 @@ def _path(target: Target) -> str:
 
 
 def _short(error: Exception) -> str:
-    """Return the first line of what the SDK says, without the addresses of its objects."""
+    """Return the first line of the SDK's message, without object addresses."""
     return excerpt(str(error).partition("\n")[0].rpartition("): ")[2], 200)
