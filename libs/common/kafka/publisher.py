@@ -1,8 +1,8 @@
-"""Records to Kafka outside of a transaction: on the log when `publish` returns, perhaps twice after a failure, never lost.
+"""Publish records to Kafka without a transaction: written when `publish` returns, perhaps twice after a failure, never lost.
 
-The client is idempotent and chooses partitions by key as all our producers do. It holds at most what its bounds say. Only a
-record that fails calls back into Python, and what it calls is made once: made anew for each record it would cost half as much
-as the record. A client of which something is unclear is dropped with what it still held, which the caller has anyway.
+The client is idempotent and chooses partitions by key like all our producers. What it holds is bounded. Only failed records
+call back into Python, and the callbacks are made once: making one for each record would cost half as much as the record itself.
+A client in an uncertain state is dropped with the records that it still holds, since the caller has them anyway.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from libs.common.kafka.records import Outbound
 from libs.common.kafka.topics.topic_limits import TopicLimits
 from libs.common.settings.kafka import KafkaSettings
 
-# Between two calls of `between`; small beside the seconds in which a process has to end.
+# Between two calls of `between`; short compared with the seconds that a process has for shutting down.
 _SLICE_SECONDS: Final = 0.5
 _ROOM_SECONDS: Final = 0.1
 
@@ -45,11 +45,11 @@ class PublisherSpec:
     """What is published, and how much of it may be in flight.
 
     Attributes:
-        what: the records in plural, such as "dead letters"; for messages and metrics.
-        topics: those that are known beforehand: `open` looks whether they exist and what they take.
-        records: how many the client holds at most.
-        bytes: how many bytes of them, and never less than two of the largest messages.
-        patience: seconds without an acknowledgement after which the records are given back.
+        what: the records in the plural, such as "dead letters"; for messages and metrics.
+        topics: topics known in advance; `open` checks that they exist and reads their size limits.
+        records: how many records the client holds at most.
+        bytes: how many bytes of records it holds at most, but never less than two of the largest messages.
+        patience: seconds without an acknowledgement after which `publish` gives up and raises `Retry`.
     """
 
     what: str
@@ -92,21 +92,21 @@ class Publisher:
         """Check that the topics of the spec exist, and read their size limits. Optional: otherwise refusals reveal them.
 
         Raises:
-            ServerUnreachable: Kafka does not respond.
-            ConfigError: a topic does not exist, or its size limit is too small.
+            ServerUnreachable: if Kafka does not respond.
+            ConfigError: if a topic does not exist, or its size limit is too small.
         """
         check_reachable(self._kafka, self._spec.topics)
         self.limits.read()
 
     def publish(self, records: Sequence[Outbound], between: Callable[[], None] = lambda: None) -> list[RefusedRecord]:
-        """Write `records`; return when each is acknowledged by all replicas or refused for good, with those that are refused.
+        """Write `records`; once each is acknowledged by all replicas or permanently refused, return the refused ones.
 
-        `between` is called at least twice a second while this waits; what it raises it lets pass.
+        While waiting, this calls `between` at least twice a second and passes its exceptions on.
 
         Raises:
-            Retry: not all were written; publish all of them again.
-            ConfigError: a topic takes too little to be of use.
-            BlobtideError: Kafka takes none of them for good, for example for want of rights.
+            Retry: if not all were written; publish all of them again.
+            ConfigError: if the size limit of a topic is too small.
+            BlobtideError: if Kafka permanently refuses all of them, for example because of missing rights.
         """
         refused: list[RefusedRecord] = []
         try:
@@ -128,7 +128,7 @@ class Publisher:
         self._client = None
 
     def _window(self, window: Sequence[Outbound], between: Callable[[], None]) -> list[RefusedRecord]:
-        """Write as many records as the client holds at once."""
+        """Write one window of records: as many as the client can hold at once."""
         refused: list[RefusedRecord] = []
         waiting: Sequence[int] = range(len(window))
         while waiting:
@@ -163,7 +163,7 @@ class Publisher:
         return True
 
     def _report(self, index: int, error: KafkaError | None, _message: object) -> None:
-        """Record a fact."""
+        """Record the error of a failed record."""
         if error is not None:
             self._failures[index] = error
 
@@ -174,7 +174,7 @@ class Publisher:
             self._progress(client, partial(client.flush, _SLICE_SECONDS), between)
 
     def _progress(self, client: ProducerClient, wait: Callable[[], object], between: Callable[[], None]) -> None:
-        """Wait until the client holds less."""
+        """Wait until the client holds fewer records."""
         held, until = len(client), self._clock() + self._spec.patience
         while True:
             wait()
@@ -186,20 +186,20 @@ class Publisher:
                 raise Retry(f"Kafka acknowledged none of the pending {what} within {seconds:g} s")
 
     def _judge(self, window: Sequence[Outbound]) -> tuple[list[RefusedRecord], list[int]]:
-        """Return records refused for good, and records to send again because of their neighbours."""
+        """Return permanently refused records, and records to send again because others in their batch were at fault."""
         failures = self._failures
         if world := {index: error for index, error in failures.items() if not (is_refusal(error) or is_other_record(error))}:
             raise self._problem(_worst(world.values()), {window[index].topic for index in world})
         again = {index: error for index, error in failures.items() if self._is_for_others(window[index], error)}
         if len(again) == len(failures) and not any(map(is_too_large, again.values())):
-            again = {}  # Kafka says of each that another one is at fault
+            again = {}  # for each of these, Kafka says that another record is at fault
         if too_large := {window[index].topic for index, error in again.items() if is_too_large(error)}:
             self.limits.refused(too_large)
             self.close()  # the next client sends smaller batches
         return [_refusal(index, error) for index, error in failures.items() if index not in again], list(again)
 
     def _is_for_others(self, record: Outbound, error: KafkaError) -> bool:
-        """Return whether `record` may be taken without those that were sent with it."""
+        """Return whether Kafka may accept `record` without those that were sent with it."""
         return is_other_record(error) or (is_too_large(error) and self.limits.takes(record))
 
     def _problem(self, error: KafkaError, topics: Iterable[str]) -> Exception:
@@ -209,7 +209,7 @@ class Publisher:
         return translated(error, f"writing {what} to {', '.join(sorted(topics))}")
 
     def _serve(self) -> None:
-        """Take what the client has logged since the last time; what is wrong with it shows when it is used."""
+        """Pass on the client's log messages since the last call; its problems show when it is used."""
         if self._client is not None:
             with suppress(*RAISED_WHILE_SERVING):
                 self._client.poll(0)
@@ -233,7 +233,7 @@ def _make(config: Config, log: ClientLog) -> ProducerClient:
 
 
 def _worst(errors: Iterable[KafkaError]) -> KafkaError:
-    """Return the error for which waiting helps least."""
+    """Return the error that waiting is least likely to resolve."""
     return min(errors, key=lambda error: (not is_denied(error), is_passing(error)))
 
 

@@ -1,1 +1,1 @@
-"""Topics as things: their declaration, their limits, the rights on them."""
+"""Topics: their declaration, their limits, and the rights on them."""

@@ -1,6 +1,6 @@
-"""Rights on a broker whose authorizer is on: what is missing of those that are wanted, and granting it.
+"""Rights on a broker with an enabled authorizer: find those that are missing, and grant them.
 
-Nothing is ever taken away: rights beyond those wanted are shown and left to the operator.
+Rights are never revoked: those beyond the wanted ones are shown and left to the operator.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from libs.common.settings.kafka import KafkaSettings
 
 
 class Operation(StrEnum):
-    """What may be done, by Kafka's names. Read, Write and Alter include Describe; AlterConfigs includes DescribeConfigs."""
+    """An operation, by Kafka's name. Read, Write and Alter include Describe; AlterConfigs includes DescribeConfigs."""
 
     READ = "Read"
     WRITE = "Write"
@@ -39,16 +39,16 @@ class Operation(StrEnum):
 
 
 class On(StrEnum):
-    """What it may be done to."""
+    """What a right applies to."""
 
     TOPIC = "topic"
     GROUP = "group"
-    TRANSACTIONAL_IDS = "transactional ids from"  # all that begin with the name
+    TRANSACTIONAL_IDS = "transactional ids from"  # all ids that begin with the name
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Right:
-    """What `principal`, such as ``User:parser``, may do, from any host."""
+    """An operation that `principal`, such as ``User:parser``, may perform from any host."""
 
     principal: str
     operation: Operation
@@ -59,7 +59,7 @@ class Right:
         return f"{self.principal} may {self.operation} {self.on} {self.name}"
 
     def command(self, bootstrap_servers: str) -> str:
-        """Return the command of Kafka's own tools that grants this."""
+        """Return the command that grants this with Kafka's own tools."""
         kind = "--transactional-id" if self.on is On.TRANSACTIONAL_IDS else f"--{self.on}"
         words = ["kafka-acls.sh", "--bootstrap-server", bootstrap_servers, "--command-config", "admin.properties", "--add"]
         words += ["--allow-principal", self.principal, "--operation", self.operation.value, kind, self.name]
@@ -69,10 +69,10 @@ class Right:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Between rights that are wanted and those that the broker has for the same principals."""
+    """The difference between the wanted rights and those that the same principals have on the broker."""
 
     missing: tuple[Right, ...]
-    beyond: tuple[str, ...]  # as lines for people: they may be of any kind
+    beyond: tuple[str, ...]  # as lines for people, since they may be of any kind
 
 
 _KINDS: Final = {
@@ -92,11 +92,11 @@ _OPERATIONS: Final = {
 
 
 def compare_rights(kafka: KafkaSettings, wanted: Collection[Right]) -> Difference:
-    """Return how the broker's rights differ from `wanted`; nothing is changed.
+    """Return how the broker's rights differ from `wanted`, without changing anything.
 
     Raises:
-        ServerUnreachable: Kafka does not answer.
-        BlobtideError: its authorizer is off, or this user may not describe rights.
+        ServerUnreachable: if Kafka does not respond.
+        BlobtideError: if its authorizer is off, or this user may not describe rights.
     """
     check_reachable(kafka)
     admin = make_admin(kafka)
@@ -110,10 +110,10 @@ def compare_rights(kafka: KafkaSettings, wanted: Collection[Right]) -> Differenc
 
 
 def grant_rights(kafka: KafkaSettings, rights: Sequence[Right]) -> None:
-    """Grant `rights`; what is there already stays.
+    """Grant `rights`; existing rights are kept.
 
     Raises:
-        BlobtideError: Kafka refuses; says which.
+        BlobtideError: if Kafka refuses; the message names the right.
     """
     if not rights:
         return
@@ -124,7 +124,7 @@ def grant_rights(kafka: KafkaSettings, rights: Sequence[Right]) -> None:
 
 
 def _refuse_the_blind(admin: AdminClient) -> None:
-    """Raise BlobtideError if this user may not know who has which rights: it would be told that there are none."""
+    """Raise BlobtideError if this user may not see rights, since Kafka would report that there are none."""
     asked = admin.describe_cluster(include_authorized_operations=True, request_timeout=ANSWER_SECONDS)
     may = answer_of(asked, "querying this user's rights").authorized_operations or ()
     if AclOperation.DESCRIBE not in may:

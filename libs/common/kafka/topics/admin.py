@@ -1,7 +1,8 @@
-"""Topics: how many partitions they have, and making them what ``deploy/topics.yaml`` declares.
+"""Inspect topics, and make them match their declaration in ``deploy/topics.yaml``.
 
-Topics are created, their configuration altered, their partitions increased unless they are joined by position with others.
-Nothing is ever deleted or shrunk, and replication is never changed: such differences are reported and left to the operator.
+Topics are created, their configuration is altered, and partitions are added unless the topic is joined with others by partition
+number. Nothing is ever deleted or shrunk, and replication is never changed: such differences are reported and left to the
+operator.
 Services never call `apply_topics`.
 """
 
@@ -45,17 +46,17 @@ __all__ = [
 
 
 class ChangeKind(StrEnum):
-    """What differs."""
+    """The kind of difference."""
 
     CREATE = "create"
     ADD_PARTITIONS = "add partitions"
     ALTER = "alter"
-    REFUSED = "refused"  # would delete data or move it: for the operator
+    REFUSED = "refused"  # would delete or move data: left to the operator
 
 
 @dataclass(frozen=True, slots=True)
 class TopicChange:
-    """One difference between what is declared and what is there."""
+    """One difference between a declared topic and the actual one."""
 
     kind: ChangeKind
     topic: str
@@ -68,8 +69,8 @@ def partition_count(kafka: KafkaSettings, topic: str) -> int:
     """Return the number of partitions of `topic`.
 
     Raises:
-        ServerUnreachable: Kafka does not answer.
-        ConfigError: the topic does not exist.
+        ServerUnreachable: if Kafka does not respond.
+        ConfigError: if the topic does not exist.
     """
     check_reachable(kafka)
     admin = make_admin(kafka)
@@ -80,11 +81,11 @@ def partition_count(kafka: KafkaSettings, topic: str) -> int:
 
 
 def check_topics(kafka: KafkaSettings, topics: TopicSettings, specs: Sequence[TopicSpec]) -> None:
-    """Return when every topic of `specs` is there, those that are joined by position with equally many partitions.
+    """Check that all topics in `specs` exist, and that joined topics have the same number of partitions.
 
     Raises:
-        ServerUnreachable: Kafka does not answer.
-        ConfigError: topics do not exist, or do not fit together.
+        ServerUnreachable: if Kafka does not respond.
+        ConfigError: if topics do not exist or do not match each other.
     """
     check_reachable(kafka)
     names = {spec.field: spec.name(topics) for spec in specs}
@@ -102,10 +103,10 @@ def check_topics(kafka: KafkaSettings, topics: TopicSettings, specs: Sequence[To
 
 
 def plan_topics(kafka: KafkaSettings, topics: TopicSettings, specs: Sequence[TopicSpec]) -> list[TopicChange]:
-    """Return what differs between `specs`, under the names in `topics`, and the broker.
+    """Return how the broker differs from `specs`, with the topic names in `topics`.
 
     Raises:
-        ServerUnreachable: Kafka does not answer.
+        ServerUnreachable: if Kafka does not respond.
     """
     check_reachable(kafka)
     admin = make_admin(kafka)
@@ -123,11 +124,11 @@ def plan_topics(kafka: KafkaSettings, topics: TopicSettings, specs: Sequence[Top
 
 
 def apply_topics(kafka: KafkaSettings, topics: TopicSettings, spec: Sequence[TopicSpec]) -> list[TopicChange]:
-    """Make the topics what `spec` declares and wait until they are; return what was different.
+    """Make the topics match `spec` and wait until they do; return the differences found.
 
     Raises:
-        ServerUnreachable: Kafka does not answer.
-        BlobtideError: Kafka refuses a change; says which.
+        ServerUnreachable: if Kafka does not respond.
+        BlobtideError: if Kafka refuses a change; the message names it.
     """
     changes = plan_topics(kafka, topics, spec)
     admin = make_admin(kafka)
@@ -204,7 +205,7 @@ def _make_so(admin: AdminClient, change: TopicChange) -> None:
 
 
 def is_there_already(cause: BaseException | None) -> bool:
-    """Return whether somebody else, who applies at the same time, was first."""
+    """Return whether another process that was applying the same change was faster."""
     return isinstance(cause, KafkaException) and error_of(cause).code() == KafkaError.TOPIC_ALREADY_EXISTS
 
 
@@ -214,7 +215,7 @@ def _alteration(change: TopicChange) -> ConfigResource:
 
 
 def wait_for(admin: AdminClient, names: Sequence[str]) -> None:
-    """Return when every partition of `names` has a leader, so that services may start."""
+    """Wait until every partition of `names` has a leader, so that services can start."""
     deadline = time.monotonic() + ANSWER_SECONDS
     missing = set(names)
     while missing:

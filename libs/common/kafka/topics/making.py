@@ -1,4 +1,4 @@
-"""Making one topic that is declared nowhere, for commands that prepare a destination."""
+"""Create a single topic that is not declared anywhere, for commands that prepare a destination."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _AS_THE_CLUSTER_DOES: Final = -1  # replication
 
 
 def make_topic(kafka: KafkaSettings, topic: str, partitions: int, config: Mapping[str, str]) -> bool:
-    """Create a topic unless it is there; return whether it was created. One that is there stays as it is.
+    """Create a topic unless it exists; return whether it was created. An existing topic is not changed.
 
     Raises:
-        ServerUnreachable: Kafka does not answer.
-        BlobtideError: Kafka refuses.
+        ServerUnreachable: if Kafka does not respond.
+        BlobtideError: if Kafka refuses.
     """
     check_reachable(kafka)
     admin = make_admin(kafka)

@@ -1,7 +1,7 @@
-"""The ids that Kafka gives to topics when they are created.
+"""The ids that Kafka assigns to topics on creation.
 
-A topic that was deleted and created again under its name has another id, and its offsets mean other records. The id makes it
-another generation of the same source.
+A topic that is deleted and created again under the same name has a new id, and its offsets refer to other records. The id
+therefore identifies the generation of the source.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from libs.common.settings.kafka import KafkaSettings
 
 
 class TopicIds:
-    """Gives the id of a topic, and asks Kafka once for each. Connects when first asked; belongs to one thread."""
+    """Returns the id of a topic, asking Kafka once for each. Connects on first use; belongs to one thread."""
 
     def __init__(self, kafka: KafkaSettings) -> None:
         self._kafka = kafka
@@ -25,18 +25,18 @@ class TopicIds:
         self._known: dict[str, str] = {}
 
     def __call__(self, topic: str) -> str:
-        """Return the id of `topic`: 22 characters of URL-safe base64. A cluster that has no ids gives all topics the same.
+        """Return the id of `topic`: 22 characters of URL-safe base64. In a cluster without ids, all topics have the same one.
 
         Raises:
-            Retry: Kafka does not answer.
-            BlobtideError: there is no such topic, or this user may not know of it.
+            Retry: if Kafka does not respond.
+            BlobtideError: if there is no such topic, or this user may not see it.
         """
         if topic not in self._known:
             self._known[topic] = self._asked(topic)
         return self._known[topic]
 
     def forget(self, topics: Iterable[str]) -> None:
-        """Ask again for the ids of `topics`: their partitions have moved, and they may have been created anew."""
+        """Ask again for the ids of `topics`: their partitions have moved, and they may have been recreated."""
         for topic in topics:
             self._known.pop(topic, None)
 

@@ -1,8 +1,8 @@
-"""How large a record for a topic may be: what the topic takes and what we may send, whichever is less.
+"""The maximum size of a record for a topic: the smaller of the topic's limit and our own.
 
-Kafka tells it at the start, and again when it refused a record for its size: somebody may have changed it. Where it does not
-tell, for want of the right to describe topics, refusals teach it: after each the limit is half of what it was. What is written
-is made to fit before it is compressed, so that it fits whatever compression makes of it.
+Kafka is asked for it at the start, and again after it refuses a record for its size, since the limit may have been changed. If
+we lack the right to describe topics, refusals are the only hint: each one halves the limit. Records are made to fit before
+compression, so that they fit however well they compress.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from libs.common.settings.kafka import KEY_AND_HEADERS_BYTES, KafkaSettings
 
 log = structlog.get_logger(__name__)
 
-# Takes every event, and beside key and headers a flow batch of one row, of which the schema alone is 7 KB.
+# Has room for every event and, besides key and headers, for a flow batch of one row, whose schema alone is 7 KB.
 SMALLEST: Final = 2 * KEY_AND_HEADERS_BYTES
 
 _ANSWER_SECONDS: Final = 5.0
-_CONFIGS: Final = ("max.message.bytes", "segment.bytes")  # a batch must also fit in a segment of the log
-_RECORD_BYTES: Final = 512  # of a record and its batch besides key, value and headers
-_HEADER_BYTES: Final = 10  # of a header besides name and value
+_CONFIGS: Final = ("max.message.bytes", "segment.bytes")  # a batch must also fit into a segment of the log
+_RECORD_BYTES: Final = 512  # overhead of a record and its batch, besides key, value and headers
+_HEADER_BYTES: Final = 10  # overhead of a header, besides name and value
 _USUAL_BATCH: Final = 1_000_000  # the client's own default
 _OMITTED: Final = f"source-{OMITTED_BYTES}"
 _OMITTED_HEADERS: Final = "source-omitted-headers"
 
 
 def told_limits(kafka: KafkaSettings, topics: Collection[str]) -> dict[str, int]:
-    """Return the largest message that each topic takes, as far as Kafka tells now."""
+    """Return the size of the largest message for each topic, as far as Kafka reports it."""
     if not topics:
         return {}
     admin = make_client(AdminClient, admin_config(kafka), SilentLog("limits"))
@@ -48,7 +48,7 @@ def told_limits(kafka: KafkaSettings, topics: Collection[str]) -> dict[str, int]
         try:
             entries = future.result(2 * _ANSWER_SECONDS)
         except (KafkaException, TimeoutError):
-            continue  # no right, no such topic, or Kafka is away: whoever needs it says so
+            continue  # no right, no such topic, or no Kafka: those who need the topic report it
         numbers = [int(entries[name].value) for name in _CONFIGS if name in entries and str(entries[name].value).isdigit()]
         if numbers:
             found[resource.name] = min(numbers)
@@ -56,9 +56,9 @@ def told_limits(kafka: KafkaSettings, topics: Collection[str]) -> dict[str, int]
 
 
 class TopicLimits:
-    """The limits of `topics`; of others they are learned by refusals. Nothing is asked before `read`.
+    """The limits of `topics`; those of other topics are learned from refusals. Kafka is not asked before `read`.
 
-    Belongs to the thread that writes; others may ask for the `room`.
+    Belongs to the thread that writes; other threads may call `room`.
     """
 
     def __init__(
@@ -72,20 +72,20 @@ class TopicLimits:
         self._limits = dict.fromkeys(topics, self._own)
 
     def room(self, topic: str) -> int:
-        """Return how large a value for `topic` may be, so that key and headers fit beside it."""
+        """Return the maximum size of a value for `topic` that leaves room for key and headers."""
         return self._limit(topic) - KEY_AND_HEADERS_BYTES
 
     def read(self) -> None:
-        """Ask Kafka. What it does not tell stays as it is.
+        """Ask Kafka for the limits. Those that it does not report stay as they are.
 
         Raises:
-            ConfigError: a topic takes too little to be of use.
+            ConfigError: if the limit of a topic is too small.
         """
         for topic, limit in self._ask(tuple(self._limits)).items():
             self._set(topic, min(self._limit(topic), limit))
 
     def refused(self, topics: Collection[str]) -> None:
-        """Take note that a record for each of `topics` was refused for its size: from now on they are smaller.
+        """Note that a record for each of `topics` was refused for its size, and lower their limits.
 
         Raises:
             ConfigError: a topic takes too little to be of use.
@@ -104,17 +104,17 @@ class TopicLimits:
             )
 
     def takes(self, record: Outbound) -> bool:
-        """Return whether `record` by itself is small enough, as far as is known."""
+        """Return whether `record` by itself is small enough, as far as the limits are known."""
         return _weight(record) <= self._limit(record.topic) - _RECORD_BYTES
 
     def fitted(self, record: Outbound) -> Outbound:
-        """Return `record`; of a dead letter that its topic does not take as a whole, what fits: position and reason always."""
+        """Return `record`; a dead letter that is too large for its topic is cut to fit, but keeps position and reason."""
         if stage_and_code(record.headers) is None or self.takes(record):
             return record
         return _cut(record, self._limit(record.topic) - _RECORD_BYTES)
 
     def config(self, config: Config) -> Config:
-        """Return a producer's `config` with batches that every topic takes: the client sends several records as one."""
+        """Return a producer's `config` with batches small enough for every topic: the client sends records in batches."""
         usual = int(config.get("batch.size", _USUAL_BATCH))
         return {**config, "batch.size": min([usual, *self._limits.values()])}
 
@@ -136,9 +136,9 @@ def _weight(record: Outbound) -> int:
 
 
 def _cut(letter: Outbound, most: int) -> Outbound:
-    """Return the beginning of `letter`, and of what belongs to it as much as leaves room for position and reason."""
+    """Return `letter` cut to fit: with the beginning of its value, and without original headers or key if they are too big."""
     bare = replace(letter, value=None)
-    if _weight(bare) > most // 2:  # the message that it was came with more than any of ours
+    if _weight(bare) > most // 2:  # the original message had larger headers than any of ours
         kept = tuple(header for header in letter.headers if not header[0].startswith("original-"))
         dropped = len(letter.headers) - len(kept)
         bare = replace(bare, headers=(*kept, (_OMITTED_HEADERS, str(dropped).encode())))
@@ -150,7 +150,7 @@ def _cut(letter: Outbound, most: int) -> Outbound:
 
 
 def _with_omitted(headers: Headers, count: int) -> Headers:
-    """Add `count` to the bytes that are said to be missing."""
+    """Add `count` to the stated number of omitted bytes."""
     before = int(dict(headers).get(_OMITTED, b"0"))
     if not before + count:
         return headers

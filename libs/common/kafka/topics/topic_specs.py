@@ -1,4 +1,4 @@
-"""The declaration of topics, ``topics.yaml``: entries are named by the field of `TopicSettings`, so renaming keeps them."""
+"""The declaration of topics, ``topics.yaml``. Entries have the names of `TopicSettings` fields, so topics can be renamed."""
 
 from __future__ import annotations
 
@@ -28,11 +28,12 @@ class TopicSpec:
     partitions: int
     replication_factor: int
     config: Mapping[str, str]
-    # By position, fields with its own: a blob must stay on its partition, so there can never be more of them.
+    # Fields of topics joined by partition number, including this one: a blob must stay on its partition, so the number of
+    # partitions can never grow.
     joined: tuple[str, ...] = ()
 
     def name(self, topics: TopicSettings) -> str:
-        """Return what the topic is called under `topics`."""
+        """Return the name of the topic in `topics`."""
         return str(getattr(topics, self.field))
 
 
@@ -50,10 +51,10 @@ class _File(Group):
 
 
 def load_topic_specs(path: Path | None = None, replication_factor: int | None = None) -> list[TopicSpec]:
-    """Read a declaration; without `path` the one that blobtide brings.
+    """Read a declaration; without `path`, the one that comes with blobtide.
 
     Raises:
-        ConfigError: unreadable, unknown names, or topics joined by position that differ in their partitions.
+        ConfigError: if it is unreadable, has unknown names, or joins topics with different numbers of partitions.
     """
     file = path or _own_file()
     declared = _read(file)
