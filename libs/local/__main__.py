@@ -1,4 +1,4 @@
-"""``python -m libs.local [NAME...]``: fetch what local servers need, before it is needed."""
+"""``python -m libs.local [NAME...]``: fetch in advance what local servers need."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SERVERS: Final[tuple[type[LocalServer], ...]] = (
 
 
 def main(names: list[str]) -> int:
-    """Install the named servers, or all; report everything that is missing and return the exit code."""
+    """Install the named servers, or all of them; report everything that is missing and return the exit code."""
     known = {server.name: server for server in SERVERS}
     if unknown := [name for name in names if name not in known]:
         print(visible(f"blobtide: unknown server: {', '.join(unknown)}; known servers are {', '.join(known)}"), file=sys.stderr)  # noqa: T201

@@ -13,7 +13,7 @@ from libs.local.process import Launch, LocalServer
 from libs.local.resources import resource
 from libs.local.tools import run_tool
 
-# The emulator's account and key are the same everywhere and documented; they protect nothing.
+# The emulator's account and key are documented and the same everywhere; they protect nothing.
 ACCOUNT: Final = "devstoreaccount1"
 ACCOUNT_KEY: Final = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 
@@ -21,15 +21,15 @@ ACCOUNT_KEY: Final = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4
 class LocalAzurite(LocalServer):
     """One storage account with blobs.
 
-    `stop` keeps everything. `kill` may lose what was written in the five seconds before, because the emulator saves its
-    metadata that often: unlike Azure, it forgets acknowledged writes.
+    `stop` keeps everything. `kill` may lose writes of the last five seconds, because the emulator saves its metadata only that
+    often: unlike Azure, it can lose acknowledged writes.
     """
 
     name = "azurite"
 
     @classmethod
     def install(cls) -> None:
-        """Fetch the npm packages and look for Node.js."""
+        """Fetch the npm packages and check that Node.js is installed."""
         _packages(find_node())
 
     @property
@@ -50,13 +50,13 @@ class LocalAzurite(LocalServer):
 
 
 class LocalAzuriteQueues(LocalServer):
-    """The queues of the same account, in a process of their own: only what needs them starts it."""
+    """The queues of the same account, in a separate process that is started only when needed."""
 
     name = "azurite-queues"
 
     @classmethod
     def install(cls) -> None:
-        """Fetch the npm packages and look for Node.js."""
+        """Fetch the npm packages and check that Node.js is installed."""
         LocalAzurite.install()
 
     @property
@@ -72,7 +72,7 @@ class LocalAzuriteQueues(LocalServer):
 def _command(service: str, where: tuple[str, ...]) -> tuple[str, ...]:
     node = find_node()
     script = _packages(node) / "node_modules" / "azurite" / "dist" / "src" / service / "main.js"
-    # API versions newer than the emulator are the rule with a current SDK; the rest keeps it quiet and to itself.
+    # A current SDK usually has a newer API version than the emulator; the other options keep it quiet and without telemetry.
     return str(node.executable), str(script), *where, "--skipApiVersionCheck", "--disableTelemetry", "--silent"
 
 

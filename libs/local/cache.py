@@ -1,6 +1,6 @@
-"""What is fetched once and kept: directories that are complete or absent, made by one process at a time.
+"""A cache of fetched directories, which are complete or absent and made by one process at a time.
 
-They are in ``$BLOBTIDE_HOME/cache``, else ``$XDG_CACHE_HOME/blobtide``, else ``~/.cache/blobtide``; delete them at any time.
+It is in ``$BLOBTIDE_HOME/cache``, else ``$XDG_CACHE_HOME/blobtide``, else ``~/.cache/blobtide``; you may delete it at any time.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from libs.common.security.visible import visible
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What to fetch: a name for people, and the files whose content decides what is fetched."""
+    """What to fetch: a readable name, and the files whose content determines what is fetched."""
 
     name: str
     sources: tuple[Path, ...]
 
     def key(self) -> str:
-        """Return the directory's name: it changes with the content of any source."""
+        """Return the directory's name, which changes with the content of any source."""
         digest = hashlib.sha256()
         for source in self.sources:
             digest.update(hashlib.sha256(source.read_bytes()).digest())
@@ -36,17 +36,17 @@ class Recipe:
 
 
 def cache_dir(environ: Mapping[str, str] = os.environ) -> Path:
-    """Return the directory that holds what was fetched."""
+    """Return the cache directory."""
     if home := environ.get("BLOBTIDE_HOME"):
         return Path(home) / "cache"
     return Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "blobtide"
 
 
 def fetched(recipe: Recipe, fetch: Callable[[Path], None]) -> Path:
-    """Return the directory of `recipe`, filled by `fetch` if it is not there yet.
+    """Return the directory of `recipe`, filled by `fetch` if it does not exist yet.
 
-    `fetch` gets an empty directory; the result appears under its final name only when `fetch` has returned. What it raises is
-    passed on, and nothing remains.
+    `fetch` gets an empty directory, which appears under its final name only after `fetch` has returned. If `fetch` raises, its
+    exception is passed on and nothing remains.
     """
     target = cache_dir() / recipe.key()
     if target.is_dir():

@@ -1,9 +1,9 @@
-"""A local ClickHouse: its engine in a process of its own, behind the part of its HTTP interface that blobtide uses.
+"""A local ClickHouse: the engine in its own process, behind the part of the HTTP interface that blobtide uses.
 
-No package registry has a server that is new enough, so this is chdb, the engine as a library (`chdb-core-lite`: 170 MB on
-disk, half a second to start, 170 MB of memory idle). Tables, formats, settings and error codes are the engine's own, and so is
-what it keeps: insert tokens are honoured, and acknowledged rows survive `kill`. Users, rights and replicas it has not: one user
-with one password is checked by the process around it (`clickhouse_http.py`).
+No package registry has a recent enough server, so this is chdb, the engine as a library (`chdb-core-lite`: 170 MB on disk, half
+a second to start, 170 MB of memory when idle). Tables, formats, settings and error codes are the engine's own, and so is its
+durability: insert tokens are honoured, and acknowledged rows survive `kill`. It has no users, rights or replicas: the process
+around it (`clickhouse_http.py`) checks a single user and password.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class LocalClickHouse(LocalServer):
         self, data_dir: Path, port: int | None = None, *, login: tuple[str, str] | None = None, tls: ServerTls | None = None
     ) -> None:
         super().__init__(data_dir, port)
-        self.login = login  # user and password; without, everybody is let in
+        self.login = login  # user and password; without them, everybody is let in
         self.tls = tls
 
     @classmethod
     def install(cls) -> None:
-        """Look for the engine; it is not fetched."""
+        """Check that the engine is installed; it is not fetched."""
         if importlib.util.find_spec("chdb") is None:
             raise ServerMissing("chdb, the engine of ClickHouse, is not installed: pip install chdb-core-lite")
 
@@ -49,12 +49,12 @@ class LocalClickHouse(LocalServer):
         self.install()
         user, password = self.login or ("", "")
         files = (str(self.tls.certificate), str(self.tls.key)) if self.tls else ()
-        # By its name of the file: as a module of ours it would need to be found from wherever it is started.
+        # Started by file name: a module would have to be importable from wherever it is started.
         argv = (sys.executable, "-I", clickhouse_http.__file__, str(self.port), str(self.data_dir.resolve() / "data"), *files)
         return Launch(argv, self._answers, {clickhouse_http.USER: user, clickhouse_http.PASSWORD: password})
 
     def _answers(self) -> bool:
-        """Return whether it answers; what it shows for a certificate is its clients' business."""
+        """Return whether it responds; checking its certificate is left to its clients."""
         address = (LOOPBACK, self.port)
         context = ssl._create_unverified_context()  # noqa: S323, SLF001
         connection = (

@@ -1,16 +1,16 @@
-"""ClickHouse's HTTP interface around its engine. Run as a script, not imported by what serves.
+"""ClickHouse's HTTP interface around its engine. Run as a script; services do not import it.
 
-The arguments are a port, a directory for data and, for TLS, files with a certificate and its key; user and password stand in
-the environment. What is spoken:
+The arguments are a port, a data directory and, for TLS, files with a certificate and its key; user and password come from the
+environment. Supported requests:
 
 - ``GET /ping``.
 - ``POST /?query=...``: the body is the data of an INSERT that ends in ``FORMAT name``, or the rest of the query.
 - ``POST /``: the body is the query.
-- ``database``, ``default_format`` and settings as further parameters; the login as ``X-ClickHouse-User`` and
+- ``database``, ``default_format`` and settings as additional parameters; the login as ``X-ClickHouse-User`` and
   ``X-ClickHouse-Key``, as basic authentication, or as parameters.
-- Errors as the server has them: status, ``X-ClickHouse-Exception-Code``, and ``Code: N. DB::Exception: ...`` for a body.
+- Errors as from the server: status, ``X-ClickHouse-Exception-Code``, and ``Code: N. DB::Exception: ...`` as the body.
 
-Each request has a connection to the engine, and so settings, of its own. Bodies come whole: no chunks, no compression.
+Each request has its own connection to the engine and hence its own settings. Chunked and compressed bodies are not supported.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _OF_HTTP: Final = frozenset({"query", "user", "password", "database", "default_f
 _SETTING: Final = re.compile(r"[a-z][a-z0-9_]*")
 _INSERT: Final = re.compile(r"(?is)\s*INSERT\s+INTO\b.*?(?P<format>\bFORMAT\s+\w+)\s*;?\s*\Z")
 _CODE: Final = re.compile(r"Code: (\d+)\.")
-# As the server's exceptionCodeToHTTPStatus has it; any other is 500.
+# As in the server's exceptionCodeToHTTPStatus; all other codes are 500.
 _STATUS: Final = {
     516: HTTPStatus.FORBIDDEN,
     497: HTTPStatus.FORBIDDEN,
@@ -57,7 +57,7 @@ class Failed(Exception):
 
 
 class Engine:
-    """The engine over one directory; a process has one."""
+    """The engine on one directory; a process has only one."""
 
     def __init__(self, directory: Path) -> None:
         from chdb.state.sqlitelike import Connection
@@ -65,7 +65,7 @@ class Engine:
         directory.mkdir(exist_ok=True)
         self._connect = Connection
         self._directory = str(directory)
-        self._open = Connection(self._directory)  # which keeps the engine while no request is under way
+        self._open = Connection(self._directory)  # keeps the engine alive between requests
 
     def run(self, sql: str, parameters: dict[str, str], data: bytes) -> bytes:
         """Run one query with its settings and return its result. Raises `Failed`."""
@@ -86,14 +86,14 @@ class Engine:
                 connection.query(statement)
             result = connection.query(sql, parameters.get("default_format", "TabSeparated"))
             return bytes(result.bytes() or b"")
-        except RuntimeError as error:  # as which the engine reports everything
+        except RuntimeError as error:  # the engine reports everything as this
             raise Failed(str(error)) from error
         finally:
             connection.close()
 
 
 def _settings(parameters: dict[str, str]) -> list[str]:
-    """Return the statements that a request's parameters stand for."""
+    """Return the statements that a request's parameters translate to."""
     statements = [f"USE `{parameters['database']}`"] if "database" in parameters else []
     for name, value in parameters.items():
         if name not in _OF_HTTP:
@@ -113,7 +113,7 @@ class Handler(BaseHTTPRequestHandler):
     login: tuple[str, str]
 
     def do_GET(self) -> None:
-        """Answer a ping, or a query that only reads."""
+        """Answer a ping or a read-only query."""
         if urlsplit(self.path).path == "/ping":
             self._answer(HTTPStatus.OK, b"Ok.\n")
         else:
@@ -159,7 +159,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Say nothing of each request."""
+        """Do not log requests."""
 
 
 def _basic(header: str) -> tuple[str, str]:
@@ -171,7 +171,7 @@ def _basic(header: str) -> tuple[str, str]:
 
 
 def main(argv: list[str]) -> None:
-    """Serve until the process is ended."""
+    """Serve until the process is terminated."""
     port, directory, *files = argv
     Handler.login = os.environ.get(USER, ""), os.environ.get(PASSWORD, "")
     Handler.engine = Engine(Path(directory))

@@ -1,7 +1,7 @@
-"""The environment of a child process, without the secrets in ours: whoever may look at the process can read it.
+"""The environment of a child process, without our secrets: anybody who can inspect the process can read its environment.
 
-Our own settings are left out as a whole, since any of them may hold a login. Of the variables of others those are left out that
-sign in to a cloud, are named like a secret, or hold a URL with a user in it.
+All of our own settings are left out, since any of them may contain a login. Other variables are left out if they sign in to a
+cloud, are named like a secret, or contain a URL with a user.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-# Not settings.
+# Ours, but not settings.
 _OWN: Final = frozenset({"BLOBTIDE_HOME", "BLOBTIDE_CRASH_POINT"})
 _SETTING: Final = re.compile(r"BLOBTIDE_", re.IGNORECASE)
 _NAMES: Final = re.compile(
@@ -18,17 +18,17 @@ _NAMES: Final = re.compile(
     re.IGNORECASE,
 )
 _USER_IN_URL: Final = re.compile(r"://[^/\s]*@")
-# What azure-identity reads: service principals, workload and managed identities, the cloud, and the way there.
+# What azure-identity reads: service principals, workload and managed identities, the cloud, and proxies.
 _IDENTITY: Final = re.compile(r"(AZURE|IDENTITY|MSI|IMDS)_|(HTTPS?|ALL|NO)_PROXY$", re.IGNORECASE)
 
 
 def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables of `environ` that any child may have."""
+    """Return the variables of `environ` that are safe for any child."""
     return {name: value for name, value in environ.items() if name in _OWN or not _is_secret(name, value)}
 
 
 def identity_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables of `environ` by which a process signs in to Azure."""
+    """Return the variables of `environ` that a process needs to sign in to Azure."""
     return {name: value for name, value in environ.items() if _IDENTITY.match(name)}
 
 

@@ -1,4 +1,4 @@
-"""What can go wrong with a local server."""
+"""Errors of local servers."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from libs.common.errors import BlobtideError, ServerUnreachable
 
 
 class ServerMissing(BlobtideError):
-    """A program or package that a local server needs is not here and cannot be fetched; says what to install."""
+    """A program or package that a local server needs is missing and cannot be fetched; the message says what to install."""
 
     exit_code = 3
 
 
 class ServerFailed(ServerUnreachable):
-    """A local server ended or did not become ready in time; shows the end of its log."""
+    """A local server ended or did not become ready in time; the message shows the end of its log."""
 
 
 class ArtifactsDiffer(BlobtideError):
-    """What was fetched is not what the repository records."""
+    """Fetched files differ from those recorded in the repository."""

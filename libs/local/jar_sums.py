@@ -1,7 +1,7 @@
-"""What the jars of local servers must be: SHA-256 sums that are recorded in the repository, one line an artifact.
+"""The expected jars of local servers: SHA-256 sums recorded in the repository, one line per artifact.
 
-A line of ``deploy/local/<server>/jars.sha256`` is ``<sum>  <group>:<artifact>:<version>[:<classifier>]``. Jars that differ from
-what is recorded, that are not recorded, or that are recorded and is missing, are not run.
+A line of ``deploy/local/<server>/jars.sha256`` is ``<sum>  <group>:<artifact>:<version>[:<classifier>]``. A server is not run
+if a jar differs from its recorded sum, is not recorded, or is recorded but missing.
 
 `libs.local.record_jars` writes the lines.
 """
@@ -23,7 +23,7 @@ _SHOWN: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A jar by its Maven coordinates, and its sum."""
+    """A jar's Maven coordinates and its sum."""
 
     group: str
     artifact: str
@@ -33,17 +33,17 @@ class Artifact:
 
     @property
     def coordinates(self) -> str:
-        """Name it as Maven does."""
+        """The name that Maven uses for it."""
         return ":".join(part for part in (self.group, self.artifact, self.version, self.classifier) if part)
 
     @property
     def file_name(self) -> str:
-        """The name under which Maven copies it."""
+        """The file name that Maven gives its copy."""
         return "-".join(part for part in (self.artifact, self.version, self.classifier) if part) + ".jar"
 
 
 def recorded(file: Path) -> dict[str, Artifact]:
-    """Return what is recorded, by the name of the jar."""
+    """Return the recorded artifacts by file name."""
     found = {}
     for line in file.read_text(encoding="utf-8").splitlines():
         digest, coordinates = line.split()
@@ -54,10 +54,10 @@ def recorded(file: Path) -> dict[str, Artifact]:
 
 
 def verify(directory: Path, file: Path) -> None:
-    """Return if the jars in `directory` are those that `file` records.
+    """Check that the jars in `directory` are those recorded in `file`.
 
     Raises:
-        ArtifactsDiffer: they are not; names each that differs.
+        ArtifactsDiffer: if they are not; the message names each one that differs.
     """
     if problems := list(_differences({jar.name: jar for jar in directory.glob("*.jar")}, recorded(file))):
         more = f" and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
@@ -78,13 +78,13 @@ def _differences(jars: dict[str, Path], wanted: dict[str, Artifact]) -> Iterator
 
 
 def sha256(file: Path) -> str:
-    """Return the sum of a file."""
+    """Return the SHA-256 sum of a file."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def artifacts_in(repository: Path) -> list[Artifact]:
-    """Return the jars of a directory that is laid out as a Maven repository."""
+    """Return the jars in a directory laid out as a Maven repository."""
     found = []
     for jar in repository.rglob("*.jar"):
         *group, artifact, version, name = jar.relative_to(repository).parts

@@ -32,7 +32,7 @@ def find_java(minimum: int, environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def major_version(text: str) -> int | None:
-    """Return the major version in the output of ``java -version``, None if there is none."""
+    """Return the major version in the output of ``java -version``; None if there is none."""
     match = _VERSION.search(text)
     return int(match[1]) if match else None
 

@@ -29,21 +29,21 @@ _POLL_SECONDS: Final = 0.1
 
 
 class Groups(Enum):
-    """Whether consumer groups can work on a broker that has started."""
+    """Whether consumer groups work on a broker that has started."""
 
     LOADING = auto()
     WORK = auto()
-    LOST = auto()  # until the broker is stopped and started
+    LOST = auto()  # until the broker is restarted
 
 
 class LocalKafka(LocalServer):
-    """One broker that is its own controller. Acknowledged records survive `kill`; `start` takes four seconds."""
+    """A single broker that is its own controller. Acknowledged records survive `kill`; `start` takes four seconds."""
 
     name = "kafka"
 
     @classmethod
     def install(cls) -> None:
-        """Fetch the jars and look for Java."""
+        """Fetch the jars and check that Java is installed."""
         find_java(JAVA_MINIMUM)
         jars("kafka")
 
@@ -52,7 +52,7 @@ class LocalKafka(LocalServer):
         return free_port()
 
     def start(self) -> None:
-        """Start as every server does, and once more if groups are lost. See `groups_in`."""
+        """Start like every server, and a second time if groups are lost. See `groups_in`."""
         if self.running:
             return
         super().start()
@@ -60,7 +60,7 @@ class LocalKafka(LocalServer):
             if self._loaded_groups() is not Groups.LOST:
                 return
             self.stop()
-        except BaseException:  # Ctrl-C too: nobody else knows of this process
+        except BaseException:  # Ctrl-C too: nobody else knows about this process
             self.kill()
             raise
         super().start()
@@ -106,10 +106,11 @@ class LocalKafka(LocalServer):
 
 
 def groups_in(log: str) -> Groups:
-    """Tell from a broker's log since its start how its groups are.
+    """Determine the state of consumer groups from a broker's log since its start.
 
-    After a power cut a broker (4.2.1) begins to load them for the epoch in which it led before, and then for its new one. If
-    the first load ends after the second was begun, it is taken for it, and no group works until the broker is started anew.
+    After a power cut, a broker (4.2.1) begins to load them for the epoch in which it was the leader, and then for the new one.
+    If the first load ends after the second began, it is mistaken for the second, and no group works until the broker is
+    restarted.
     """
     if _LOST in log:
         return Groups.LOST

@@ -1,4 +1,4 @@
-"""Jars from Maven: copy the dependencies of a POM of ``deploy/local`` into the cache, once, if they are what is recorded."""
+"""Jars from Maven: copy the dependencies of a POM in ``deploy/local`` into the cache once, if they match the recorded sums."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from libs.local.resources import resource
 from libs.local.tools import run_tool
 
 JAVA_MINIMUM: Final = 8
-# By its full name, so that a failure names the real cause; the POM says which version.
+# The full name, so that a failure names the real cause; the POM determines the version.
 _COPY: Final = "org.apache.maven.plugins:maven-dependency-plugin:copy-dependencies"
 
 
@@ -25,8 +25,8 @@ def jars(name: str) -> Path:
     """Return the directory with the jars of ``deploy/local/<name>/pom.xml``.
 
     Raises:
-        ServerMissing: they cannot be had.
-        ArtifactsDiffer: they are other ones than ``jars.sha256`` beside the POM records; nothing is kept.
+        ServerMissing: if they cannot be obtained.
+        ArtifactsDiffer: if they differ from those in ``jars.sha256`` next to the POM; nothing is kept.
     """
     pom, sums = resource(f"{name}/pom.xml"), resource(f"{name}/{FILE}")
 
@@ -46,8 +46,8 @@ def find_maven(environ: Mapping[str, str] = os.environ) -> str:
 
 
 def copy_dependencies(pom: Path, target: Path, options: Sequence[str] = ()) -> None:
-    """Let Maven copy the jars that `pom` needs at run time. Raises `ServerMissing`."""
-    # From a copy of the POM: Maven writes beside it, and an installed package may be read-only.
+    """Have Maven copy the jars that `pom` needs at run time. Raises `ServerMissing`."""
+    # From a copy of the POM: Maven writes next to it, and an installed package may be read-only.
     with tempfile.TemporaryDirectory(prefix="blobtide-maven-") as work:
         shutil.copyfile(pom, Path(work) / "pom.xml")
         goal = (_COPY, "-DincludeScope=runtime", f"-DoutputDirectory={target}", *options)
@@ -56,7 +56,7 @@ def copy_dependencies(pom: Path, target: Path, options: Sequence[str] = ()) -> N
 
 
 def _with_java(environ: Mapping[str, str]) -> dict[str, str]:
-    """Lead Maven to the Java of the wheel when it would find none itself."""
+    """Point Maven to the Java from the wheel if it would find none itself."""
     if environ.get("JAVA_HOME") or shutil.which("java", path=environ.get("PATH", "")):
         return {}
     return {"JAVA_HOME": str(find_java(JAVA_MINIMUM).parents[1])}

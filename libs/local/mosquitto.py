@@ -1,7 +1,7 @@
 """A local Mosquitto, as installed on the machine: MQTT 5 and 3.1.1 on one port, nothing kept on disk.
 
-Version 2.0.11 tells a client of MQTT 3.1.1 nothing when its rights or the size limit stand against a message: without the right
-the message is acknowledged and dropped, beyond the size the connection is closed.
+Version 2.0.11 does not tell an MQTT 3.1.1 client why it rejects a message: if the client lacks the right, the message is
+acknowledged and dropped; if the message is too large, the connection is closed.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from libs.local.ports import LOOPBACK, accepts
 from libs.local.process import Launch, LocalServer
 from libs.local.tls import ServerTls
 
-_ITERATIONS: Final = 101  # as mosquitto_passwd has it
-_PACKAGED: Final = "/usr/sbin"  # where Debian puts it; not on everybody's PATH
+_ITERATIONS: Final = 101  # as in mosquitto_passwd
+_PACKAGED: Final = "/usr/sbin"  # where Debian installs it; not on every user's PATH
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the broker asks of its clients. Without a login it lets in everybody."""
+    """What the broker requires of its clients. Without a login, it lets everybody in."""
 
     login: tuple[str, str] | None = None  # user and password
     rights: Sequence[str] = ()  # lines of an ACL file, such as ``topic write flows/#``
     tls: ServerTls | None = None
-    max_packet_bytes: int = 0  # 0: as large as MQTT has them
-    receive_maximum: int = 20  # messages in flight from a client of MQTT 5
+    max_packet_bytes: int = 0  # 0: as large as MQTT allows
+    receive_maximum: int = 20  # messages in flight from an MQTT 5 client
 
 
 class LocalMosquitto(LocalServer):
-    """One broker. It forgets everything when it ends."""
+    """A single broker. It forgets everything when it ends."""
 
     name = "mosquitto"
 
@@ -49,7 +49,7 @@ class LocalMosquitto(LocalServer):
 
     @classmethod
     def install(cls) -> None:
-        """Look for the program; it is not fetched."""
+        """Check that the program is installed; it is not fetched."""
         find_mosquitto()
 
     @property
@@ -65,11 +65,11 @@ class LocalMosquitto(LocalServer):
     def _configuration(self) -> list[str]:
         rules = self.rules
         lines = [
-            f"user {getpass.getuser()}",  # started as root it would become another, who may not read these files
+            f"user {getpass.getuser()}",  # started as root, it would switch to a user who may not read these files
             f"listener {self.port} {LOOPBACK}",
             f"allow_anonymous {'false' if rules.login else 'true'}",
             f"max_inflight_messages {rules.receive_maximum}",
-            "max_queued_messages 0",  # none is dropped because a subscriber is slow
+            "max_queued_messages 0",  # no message is dropped because a subscriber is slow
             "persistence false",
             "log_dest stdout",
         ]
@@ -99,7 +99,7 @@ def find_mosquitto(environ: Mapping[str, str] = os.environ) -> str:
 
 
 def _password_line(user: str, password: str) -> str:
-    """Return a line of a password file as mosquitto_passwd writes it; that one takes passwords from its command line."""
+    """Return a password file line like mosquitto_passwd's, which would expose the password on its command line."""
     salt = secrets.token_bytes(12)
     digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, _ITERATIONS, 64)
     return f"{user}:$7${_ITERATIONS}${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"

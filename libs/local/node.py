@@ -20,7 +20,7 @@ _VERSION = re.compile(r"v(\d+)\.")
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A Node.js and the command that runs its npm."""
+    """A Node.js executable and the command that runs its npm."""
 
     executable: Path
     npm: tuple[str, ...]
@@ -38,7 +38,7 @@ def find_node(environ: Mapping[str, str] = os.environ) -> Node:
 
 
 def major_version(text: str) -> int:
-    """Return the major version in the output of ``node --version``, 0 if there is none."""
+    """Return the major version in the output of ``node --version``; 0 if there is none."""
     match = _VERSION.match(text)
     return int(match[1]) if match else 0
 

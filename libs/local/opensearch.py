@@ -1,6 +1,6 @@
 """A local OpenSearch: one node from Maven jars, Java 21 or newer.
 
-The jars are arranged as in the product: the server on the class path, HTTP and transport as a module of its home directory.
+The jars are arranged as in the product: the server on the class path, HTTP and transport as a module in its home directory.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ _JVM: Final = (
     "-Dlog4j.shutdownHookEnabled=false",
     "-Dlog4j2.disable.jmx=true",
     "--enable-native-access=ALL-UNNAMED",
-    # Without its native helper the server starts under any user, also root in a container; it gives up only memory locking
-    # and system call filters.
+    # Without its native helper, the server starts as any user, even as root in a container; it only loses memory locking and
+    # system call filters.
     "-Djna.nosys=true",
     "-Djna.noclasspath=true",
 )
 
 
 class LocalOpenSearch(LocalServer):
-    """One node without security. Acknowledged documents survive `kill`; `start` takes about six seconds."""
+    """A single node without security. Acknowledged documents survive `kill`; `start` takes about six seconds."""
 
     name = "opensearch"
 
     @classmethod
     def install(cls) -> None:
-        """Fetch the jars and look for Java."""
+        """Fetch the jars and check that Java is installed."""
         find_java(JAVA_MINIMUM)
         jars("opensearch")
 
@@ -76,7 +76,7 @@ class LocalOpenSearch(LocalServer):
         return Launch((*jvm, "org.opensearch.bootstrap.OpenSearch", *options), ready=self._healthy)
 
     def _healthy(self) -> bool:
-        """Return whether the node answers and has recovered its indices."""
+        """Return whether the node responds and has recovered its indices."""
         try:
             with closing(http.client.HTTPConnection(LOOPBACK, self.port, timeout=5)) as connection:
                 connection.request("GET", "/_cluster/health?wait_for_status=yellow&timeout=1s")
@@ -86,7 +86,7 @@ class LocalOpenSearch(LocalServer):
 
 
 def _arrange(home: Path, module: list[Path], version: str) -> None:
-    """Make the home directory anew: configuration, and the module's jars as links with their descriptor."""
+    """Rebuild the home directory: configuration, and the module's jars as links with their descriptor."""
     shutil.rmtree(home, ignore_errors=True)
     modules, config = home / "modules" / _MODULE, home / "config"
     for directory in (modules, config):

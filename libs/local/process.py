@@ -1,6 +1,6 @@
-"""A server as a child process: start and wait until ready, stop, kill. It dies with the process that started it.
+"""A server as a child process: start it and wait until it is ready, stop it, kill it. It dies with the process that started it.
 
-Ports and data directory stay the same over stop and start. Output goes to ``<name>.log`` in the data directory.
+Ports and data directory stay the same across restarts. Output goes to ``<name>.log`` in the data directory.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from libs.local.ports import free_port
 
 STOP_SECONDS: Final = 10.0
 _LOG_LINES_SHOWN = 15
-# Java writes dozens of them behind each cause.
+# Java writes dozens of them after each cause.
 _STACK_FRAMES = ("at ", "... ")
 _POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """How to start a server and how to tell that it is ready."""
+    """How to start a server and how to tell when it is ready."""
 
     argv: tuple[str, ...]
     ready: Callable[[], bool]
@@ -42,7 +42,7 @@ class Launch:
 
 
 class LocalServer(ABC):
-    """One server. Subclasses say how it is launched; nothing happens before `start`."""
+    """One server. Subclasses define how it is launched; nothing happens before `start`."""
 
     name: str
 
@@ -56,17 +56,17 @@ class LocalServer(ABC):
 
     @cached_property
     def port(self) -> int:
-        """The port for clients: the one that was asked for, or a free one."""
+        """The port for clients: the requested one, or a free one."""
         return self._asked_port or free_port()
 
     @classmethod
     @abstractmethod
     def install(cls) -> None:
-        """Fetch what the server needs, unless it is there. Raises `ServerMissing`."""
+        """Fetch what the server needs, unless it is present. Raises `ServerMissing`."""
 
     @abstractmethod
     def _launch(self) -> Launch:
-        """Prepare the data directory and say how to start. Raises `ServerMissing`."""
+        """Prepare the data directory and return how to start. Raises `ServerMissing`."""
 
     @property
     def log_path(self) -> Path:
@@ -75,15 +75,15 @@ class LocalServer(ABC):
 
     @property
     def running(self) -> bool:
-        """Whether the process is there."""
+        """Whether the process is running."""
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Start, or start again, and return when the server answers; does nothing while it runs.
+        """Start or restart, and return when the server responds; does nothing if it is running.
 
         Raises:
-            ServerMissing: something must be installed first.
-            ServerFailed: it ended or did not answer in time.
+            ServerMissing: if something must be installed first.
+            ServerFailed: if it ended or did not respond in time.
         """
         if self.running:
             return
@@ -91,17 +91,17 @@ class LocalServer(ABC):
         try:
             while not self.is_up():
                 time.sleep(_POLL_SECONDS)
-        except BaseException:  # Ctrl-C too: nobody else knows of this process
+        except BaseException:  # Ctrl-C too: nobody else knows about this process
             self.kill()
             raise
 
     def begin(self) -> None:
-        """Start, or start again, without waiting: `is_up` tells when the server answers.
+        """Start or restart without waiting; `is_up` tells when the server responds.
 
         Raises:
-            ServerMissing: something must be installed first.
+            ServerMissing: if something must be installed first.
         """
-        self.kill()  # what is left of the last process
+        self.kill()  # whatever is left of the previous process
         private_directory(self.data_dir)
         self._launched = launch = self._launch()
         self._ready_until = time.monotonic() + launch.seconds
@@ -117,10 +117,10 @@ class LocalServer(ABC):
             )
 
     def is_up(self) -> bool:
-        """Return whether the server that was begun answers.
+        """Return whether the server started by `begin` responds.
 
         Raises:
-            ServerFailed: it ended or did not answer in time.
+            ServerFailed: if it ended or did not respond in time.
         """
         assert self._process is not None, "begin first"  # noqa: S101
         assert self._launched is not None, "begin first"  # noqa: S101
@@ -156,7 +156,7 @@ class LocalServer(ABC):
         self._process = None
 
     def output(self) -> str:
-        """Return what the server has written since it was started."""
+        """Return the server's output since it was started."""
         with self.log_path.open("rb") as log:
             log.seek(self._log_start)
             return log.read().decode(errors="replace")
@@ -168,9 +168,9 @@ class LocalServer(ABC):
 
 
 def end_guarded(process: subprocess.Popen[bytes]) -> None:
-    """End a guard and what it guards, with SIGKILL; return when both are gone. Idempotent."""
+    """End a guard and the process it guards with SIGKILL; return when both are gone. Idempotent."""
     if process.stdin is not None:
         process.stdin.close()  # the guard kills and reaps its child, then itself
     process.wait()
     with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)  # a guard that was killed has left its child behind
+        os.killpg(process.pid, signal.SIGKILL)  # a killed guard leaves its child behind

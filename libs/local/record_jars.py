@@ -1,6 +1,6 @@
-"""``python -m libs.local.record_jars [SERVER ...]``: write down the sums of the jars that Maven fetches now.
+"""``python -m libs.local.record_jars [SERVER ...]``: record the sums of the jars that Maven currently fetches.
 
-Run it after a change of a POM, and look through what changed before you commit it.
+Run it after changing a POM, and review the changes before you commit them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from libs.local.resources import resource
 
 
 def record(server: str) -> Path:
-    """Write down the sums of what Maven fetches now for `server`, and return the file."""
+    """Record the sums of the jars that Maven currently fetches for `server`, and return the file."""
     pom = resource(f"{server}/pom.xml")
     with tempfile.TemporaryDirectory(prefix="blobtide-jars-") as target:
         copy_dependencies(pom, Path(target), ("-Dmdep.useRepositoryLayout=true",))
@@ -27,7 +27,7 @@ def record(server: str) -> Path:
 
 
 def main(servers: Sequence[str]) -> int:
-    """Record the sums for some servers, or all."""
+    """Record the sums for the given servers, or for all."""
     for server in servers or SERVERS:
         record(server)
     return 0

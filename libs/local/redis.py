@@ -14,13 +14,13 @@ from libs.local.process import Launch, LocalServer
 
 
 class LocalRedis(LocalServer):
-    """One Redis. Acknowledged writes survive `kill`."""
+    """A single Redis. Acknowledged writes survive `kill`."""
 
     name = "redis"
 
     @classmethod
     def install(cls) -> None:
-        """Look for the program; it is not fetched."""
+        """Check that the program is installed; it is not fetched."""
         find_redis()
 
     @property
@@ -30,12 +30,12 @@ class LocalRedis(LocalServer):
 
     def _launch(self) -> Launch:
         where = ("--bind", LOOPBACK, "--port", str(self.port), "--dir", str(self.data_dir))
-        # The file is written before the answer; only its fsync is a second late, and a killed process loses no written bytes.
+        # The file is written before Redis replies. Only fsync is a second late, and a killed process loses no written bytes.
         keep = ("--appendonly", "yes", "--appendfsync", "everysec", "--save", "")
         return Launch((find_redis(), *where, *keep), ready=self._answers)
 
     def _answers(self) -> bool:
-        """Return whether PING gets PONG; while it loads its data it gets an error."""
+        """Return whether PING gets PONG; while Redis loads its data, the reply is an error."""
         try:
             with closing(socket.create_connection((LOOPBACK, self.port), timeout=1.0)) as connection:
                 connection.sendall(b"PING\r\n")

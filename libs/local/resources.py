@@ -1,4 +1,4 @@
-"""The files of ``deploy/local``: beside the packages in a checkout, inside `services.cli` in an installed wheel."""
+"""The files of ``deploy/local``: next to the packages in a checkout, inside `services.cli` in an installed wheel."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _PLACES = (_ROOT / "deploy" / "local", _ROOT / "services" / "cli" / "deploy" / "
 
 
 def resource(name: str) -> Path:
-    """Return the path of a file of ``deploy/local``. Raises FileNotFoundError: the installation is broken."""
+    """Return the path of a file of ``deploy/local``. Raises FileNotFoundError if the installation is broken."""
     for place in _PLACES:
         if (place / name).exists():
             return place / name

@@ -1,4 +1,4 @@
-"""What a local server shows its clients when it speaks TLS."""
+"""The TLS identity that a local server presents to its clients."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class ServerTls:
-    """Files, PEM: a server's certificate and its key."""
+    """PEM files with a server's certificate and its key."""
 
     certificate: Path
     key: Path

@@ -16,10 +16,10 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def run_tool(argv: Sequence[str], what: str, cwd: Path, environ: Mapping[str, str] = MappingProxyType({})) -> None:
-    """Run a command to its end, with `environ` added to ours.
+    """Run a command until it ends, with `environ` added to our environment.
 
     Raises:
-        ServerMissing: `what` failed; shows the tool's first words about errors, which name the cause.
+        ServerMissing: if `what` failed; the message shows the tool's first error, which names the cause.
     """
     env = {**os.environ, **environ}
     done = subprocess.run(argv, cwd=cwd, env=env, capture_output=True, text=True, errors="replace", check=False)
