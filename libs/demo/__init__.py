@@ -1,1 +1,1 @@
-"""Makes flow logs as Azure makes them, in any storage account, and tells the truth about them."""
+"""Generate flow logs like Azure's in any storage account, along with the truth about their content."""

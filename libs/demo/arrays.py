@@ -1,4 +1,4 @@
-"""Types of the columns of numbers that an estate is computed in."""
+"""Types of the number columns in which an estate is computed."""
 
 from __future__ import annotations
 

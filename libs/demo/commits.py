@@ -1,4 +1,4 @@
-"""Commits: how a blob grows, and what has become of all blobs after some commits."""
+"""Commits: how a blob grows, and the content of all blobs after some commits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from libs.demo.truth import RowRange, table_of
 
 
 class Action(Enum):
-    """What a commit does to its blob."""
+    """How a commit changes its blob."""
 
     OPEN = auto()  # the head alone: not yet JSON
     CREATE = auto()  # head and tail: no records
@@ -24,7 +24,7 @@ class Action(Enum):
 
 @dataclass(frozen=True, slots=True)
 class NewBlock:
-    """A block to upload. The id is plain; storage shows it in base64."""
+    """A block to upload. The id is plain; storage uses its base64 form."""
 
     id: str
     data: bytes
@@ -37,14 +37,14 @@ class MinuteCommit:
     nic: int  # number of the interface
     blob: BlobId
     action: Action
-    due: datetime  # when Azure would do it
+    due: datetime  # when Azure would make it
     staged: tuple[NewBlock, ...]
     block_ids: tuple[str, ...]
     rows: RowRange
 
     @property
     def truth(self) -> pa.RecordBatch:
-        """The tuples in `staged`, in `truth.TRUTH_SCHEMA`."""
+        """The tuples in `staged`, with the schema `truth.TRUTH_SCHEMA`."""
         return self.rows.read()
 
     @property
@@ -55,14 +55,14 @@ class MinuteCommit:
 
 @dataclass(frozen=True, slots=True)
 class Logs:
-    """What storage holds after some commits."""
+    """The content of storage after some commits."""
 
     blobs: dict[BlobId, bytes]
     truth: pa.Table
 
 
 def collect(commits: Iterable[MinuteCommit]) -> Logs:
-    """Return the final bytes of all blobs, and all their tuples: per blob in document order."""
+    """Return the final bytes of all blobs and all their tuples, per blob in document order."""
     uploaded: dict[BlobId, dict[str, bytes]] = {}
     order: dict[BlobId, tuple[str, ...]] = {}
     rows = []

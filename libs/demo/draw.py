@@ -1,8 +1,8 @@
-"""Draws the flow tuples of one minute for interfaces of one kind, as columns of numbers.
+"""Draw the flow tuples of one minute for interfaces of one kind, as columns of numbers.
 
-A conversation is what becomes one, two or three tuples: begin and end, a denied attempt (sometimes twice, identically), an end
-logged before its begin, begin-end-begin within one instant, an end whose beginning lies hours back. Some conversations live for
-a quarter of an hour: they are drawn again, from the same numbers, when they continue and when they end.
+A conversation becomes one, two or three tuples: begin and end, a denied attempt (sometimes twice, identically), an end logged
+before its begin, begin-end-begin within one instant, an end whose beginning was hours ago. Some conversations last for a
+quarter of an hour: they are drawn again from the same numbers when they continue and when they end.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from libs.demo.spec import LogKind
 
 
 class FlowState(IntEnum):
-    """What a tuple says of its flow."""
+    """The state of a flow according to a tuple."""
 
     BEGIN = 0
     CONTINUING = 1
@@ -30,7 +30,7 @@ class FlowState(IntEnum):
     DENY = 3
 
 
-# The last one stands in no documentation: readers must pass it through.
+# The last one is undocumented: readers must pass it through.
 ENCRYPTIONS: Final = (
     "NX",
     "X",
@@ -78,10 +78,10 @@ _LENGTHS: Final = np.array([len(pattern) for pattern in _PATTERNS])
 _FIRST_STEPS: Final = np.cumsum(_LENGTHS) - _LENGTHS
 _STEPS: Final = np.array([state for pattern in _PATTERNS for state in pattern])
 
-# Minutes since a long conversation began, and what it then says.
+# Minutes since a long conversation began, and what it logs then.
 _LONG_LIFE: Final = ((0, _BEGIN_ONLY), (5, _CONTINUING), (10, _CONTINUING), (14, _END_ONLY))
 _LONG_SHARE: Final = 0.1
-_MOST_SILENT: Final = 1 / 40  # of an interface's minutes have no flow at all; fewer of a busy one's
+_MOST_SILENT: Final = 1 / 40  # share of an interface's minutes without any flow; less for busy interfaces
 
 _LEAST_LEAD_MS: Final = 4_000
 _MOST_LEAD_MS: Final = 63_000
@@ -89,7 +89,7 @@ _MOST_LEAD_MS: Final = 63_000
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """Interfaces of one kind whose tuples are drawn together, and how busy each is."""
+    """Interfaces of one kind whose tuples are drawn together, and how busy each one is."""
 
     nics: tuple[Nic, ...]
     kind: LogKind
@@ -103,7 +103,7 @@ class Sheet:
 
 @dataclass(frozen=True, slots=True)
 class Tuples:
-    """Columns of flow tuples. `nic` is the place in the sheet; times are ms before the record's."""
+    """Columns of flow tuples. `nic` is the index in the sheet; times are in ms before the record's time."""
 
     nic: Ints
     rule: Ints
@@ -119,10 +119,10 @@ class Tuples:
     bytes_sent: Ints
     packets_received: Ints
     bytes_received: Ints
-    uncounted: Flags  # prints no counters where the format leaves the choice
+    uncounted: Flags  # prints no counters where the format leaves that open
 
     def take(self, order: Ints) -> Tuples:
-        """Return the tuples numbered `order`."""
+        """Return the tuples with the numbers in `order`."""
         return Tuples(*(getattr(self, column.name)[order] for column in fields(self)))
 
     def __len__(self) -> int:
@@ -146,7 +146,7 @@ class _Conversations:
 
 
 def draw_minute(seed: int, sheet: Sheet, minute: int) -> Tuples:
-    """Return the tuples that `sheet` logs in the wall-clock minute `minute`; interfaces come in no order."""
+    """Return the tuples that `sheet` logs in the wall-clock minute `minute`, with interfaces in no particular order."""
     rng = _rng(seed, sheet, minute, 0)
     size = len(sheet.nics)
     per_conversation = _mean_length(sheet.kind)
@@ -192,7 +192,7 @@ _SERVICE_PROTOCOL: Final = np.array([protocol for _, protocol, _ in _SERVICES])
 
 
 def _draw(rng: np.random.Generator, sheet: Sheet, counts: Ints, pattern: int | None = None) -> _Conversations:
-    """Draw `counts` conversations for each interface: of allowed rules if the `pattern` is given."""
+    """Draw `counts` conversations for each interface; if `pattern` is given, only under rules that allow."""
     nic = np.repeat(np.arange(len(sheet.nics)), counts)
     size = len(nic)
     shares = np.array(rule_shares(sheet.kind))
@@ -255,7 +255,7 @@ def _expand(sheet: Sheet, drawn: _Conversations) -> Tuples:
 
 
 def _uncounted(kind: LogKind, state: Ints, blank: Flags, stateless: Flags) -> Flags:
-    """Tell which tuples print empty counters: by state in version 2, sometimes in version 4, all in version 1."""
+    """Return which tuples print empty counters: by state in version 2, sometimes in version 4, all in version 1."""
     no_traffic_yet: Flags = (state == FlowState.BEGIN) | (state == FlowState.DENY)
     match kind:
         case LogKind.VNET:

@@ -1,9 +1,9 @@
 """An estate of network interfaces whose flow logs grow minute by minute, as Azure commits them. Pure: no I/O, no clock.
 
-One spec gives the same bytes always: the content of a minute depends on the spec and on that minute's number, not on when
-the estate began. A blob lives for an hour of *record* time: it is created as head and tail (for some interfaces the head
-comes alone first), gets one data block a minute before the tail, and ends with the last block of its hour, which is written
-after the hour is over; for some interfaces even after the next hour's blob has begun.
+A spec always gives the same bytes: the content of a minute depends on the spec and the minute's number, not on when the estate
+began. A blob covers an hour of *record* time: it is created with head and tail (for some interfaces, first with only the head),
+gets one data block per minute before the tail, and ends with the last block of its hour. That one is written after the hour is
+over, for some interfaces even after the next hour's blob has begun.
 
 ::
 
@@ -30,7 +30,7 @@ _TUPLES_AT_ONCE: Final = 250_000  # bounds memory
 
 
 class Estate:
-    """The flow logs that a spec describes."""
+    """The flow logs described by a spec."""
 
     def __init__(self, spec: EstateSpec) -> None:
         self.spec = spec
@@ -38,9 +38,9 @@ class Estate:
         self._addresses = make_addresses(spec.seed, self._nics)
 
     def commits(self) -> Iterator[MinuteCommit]:
-        """Yield all commits minute by minute, roughly as they are due, per blob as it grows; endless if the spec is.
+        """Yield all commits minute by minute, roughly in order of their due times, and per blob in order of its growth.
 
-        Every call begins anew.
+        Endless if the spec is. Every call starts from the beginning.
         """
         growth = Growth(self.spec, self._addresses)
         racks = self._racks()
@@ -50,7 +50,7 @@ class Estate:
         yield from growth.kept_back()
 
     def _racks(self) -> list[list[Sheet]]:
-        """Part the interfaces into groups that are generated together, each into one sheet for a kind."""
+        """Divide the interfaces into groups that are generated together, each with one sheet per kind."""
         size = max(1, int(_TUPLES_AT_ONCE / self.spec.tuples_per_minute))
         racks = [self._nics[at : at + size] for at in range(0, len(self._nics), size)]
         kinds = dict.fromkeys(self.spec.kinds)
@@ -60,6 +60,6 @@ class Estate:
         return Sheet(tuple(nic for nic in rack if nic.kind is kind), kind, self.spec.tuples_per_minute)
 
     def _as_of(self, index: int, sheet: Sheet) -> Sheet:
-        """Return the sheet with the kind that it has `index` minutes after the start."""
+        """Return the sheet with its kind as of `index` minutes after the start."""
         upgraded = self.spec.upgrade_after is not None and index >= self.spec.upgrade_after
         return replace(sheet, kind=LogKind.NSG2) if upgraded and sheet.kind is LogKind.NSG1 else sheet

@@ -1,4 +1,4 @@
-"""Turns pages into commits: gives every record its place in its blob, rolls blobs over at the hour, keeps late blocks back."""
+"""Turn pages into commits: place every record in its blob, start new blobs every hour, hold back late blocks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from libs.demo.records import FRAMES, Writer, WrittenRecord
 from libs.demo.spec import MINUTES_PER_HOUR, EstateSpec, Style
 from libs.demo.truth import NO_ROWS, PlacedRecords, RowRange, truth_of
 
-_WRITTEN_AFTER: Final = timedelta(seconds=31)  # a record's time
+_WRITTEN_AFTER: Final = timedelta(seconds=31)  # after a record's time
 _LATE: Final = timedelta(seconds=75)
 
 
@@ -48,11 +48,11 @@ class Growth:
         self._late: dict[int, MinuteCommit] = {}
 
     def minute(self, minute: int, sheets: Sequence[Sheet]) -> list[MinuteCommit]:
-        """Return the commits of some interfaces for one wall-clock minute, in the order in which they are due."""
+        """Return the commits of some interfaces for one wall-clock minute, in order of their due times."""
         return sorted((commit for sheet in sheets for commit in self._grow(minute, sheet)), key=lambda commit: commit.due)
 
     def kept_back(self) -> list[MinuteCommit]:
-        """Return the late blocks that are still kept back."""
+        """Return the commits of late blocks that are still held back."""
         return list(self._late.values())
 
     def _grow(self, minute: int, sheet: Sheet) -> Iterator[MinuteCommit]:
@@ -73,7 +73,7 @@ class Growth:
             yield from self._append(nic, minute, data, RowRange(truth, records[0].start, records[-1].stop))
 
     def _begin(self, nic: Nic, minute: int) -> Iterator[MinuteCommit]:
-        """Create the blob of an interface if its hour has none."""
+        """Create the blob of an interface if there is none for the hour."""
         hour = minute // MINUTES_PER_HOUR
         if nic.number in self._open and self._open[nic.number].hour == hour:
             return
@@ -128,6 +128,6 @@ def _edge_id(letter: str, style: Style) -> str:
 
 
 def _data_id(data: bytes, style: Style) -> str:
-    """Name a block by its content: the same block again is the same, another never is."""
+    """Name a block by its content: the same block always gets the same name, and a different one never does."""
     digest = xxhash.xxh3_128_hexdigest(data)
     return f"D{digest.upper()}" if style is Style.COMPACT else digest

@@ -1,4 +1,4 @@
-"""The network interfaces of an estate and the names around them: resources, paths, identifiers. All follow from the seed."""
+"""The network interfaces of an estate and related names: resources, paths, identifiers. All are derived from the seed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _CONTAINERS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What the interfaces of one flow log have in common. Fields that a kind does not have are None."""
+    """What the interfaces of one flow log have in common. Fields that a kind of log lacks are None."""
 
     folder: str
     resource_id: str
@@ -38,18 +38,18 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Nic:
-    """One network interface. `rank` counts within its kind and decides its peculiarities."""
+    """One network interface. `rank` counts within its kind and determines its peculiarities."""
 
     number: int
     rank: int
     kind: LogKind
     mac: str
-    stamp: int  # ticks into the minute at which its records are stamped
+    stamp: int  # ticks into the minute of the timestamps of its records
     site: Site
 
     @property
     def container(self) -> str:
-        """The container its blobs are in."""
+        """The container of its blobs."""
         return container_of(self.kind)
 
     @property
@@ -70,7 +70,7 @@ class Nic:
 
     @property
     def key_order(self) -> int:
-        """Which of the four orders of JSON members its records have."""
+        """Which of the four orders of JSON members its records use."""
         return self.rank % 4
 
     @property
@@ -80,7 +80,7 @@ class Nic:
 
     @property
     def hides_mac(self) -> bool:
-        """Whether its version 1 records have the MAC address only beside the tuples, as older ones do."""
+        """Whether its version 1 records have the MAC address only next to the tuples, like older ones."""
         return self.rank % 2 == 1
 
     @property
@@ -90,22 +90,22 @@ class Nic:
 
     @property
     def starts_with_head_only(self) -> bool:
-        """Whether its blobs are committed with nothing but the head first."""
+        """Whether its blobs are first committed with nothing but the head."""
         return self.rank % 4 == 2  # noqa: PLR2004 - a residue
 
     @property
     def writes_late(self) -> bool:
-        """Whether its last block of the hour comes after the next hour's blob has begun."""
+        """Whether its last block of an hour is written after the next hour's blob has begun."""
         return self.rank % 6 == 3  # noqa: PLR2004 - a residue
 
 
 def container_of(kind: LogKind) -> str:
-    """Return the container that Azure puts logs of `kind` in."""
+    """Return the container that Azure uses for logs of `kind`."""
     return _CONTAINERS[kind]
 
 
 def make_nics(spec: EstateSpec) -> tuple[Nic, ...]:
-    """Return the interfaces of `spec` in the order in which their records are stamped within a minute."""
+    """Return the interfaces of `spec` in the order of their records' timestamps within a minute."""
     rng = np.random.default_rng([spec.seed, 0])
     stamps = np.sort(rng.integers(TICKS_PER_SECOND, 60 * TICKS_PER_SECOND, spec.nics))
     first_mac = int(rng.integers(0, 1 << 23))
@@ -123,7 +123,7 @@ def make_nics(spec: EstateSpec) -> tuple[Nic, ...]:
 
 
 def _rounded(stamp: int, rank: int) -> int:
-    """Give some interfaces stamps with fewer than seven fractional digits."""
+    """Give some interfaces timestamps with fewer than seven fractional digits."""
     return stamp - stamp % (TICKS_PER_SECOND // 10) if rank % 7 == 5 else stamp  # noqa: PLR2004 - a residue
 
 

@@ -1,4 +1,4 @@
-"""One minute of the interfaces of one kind, in document order: the tuples, when they were, and as the log's text."""
+"""One minute of the interfaces of one kind, in document order: the tuples, their times, and their text in the log."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from libs.demo.rules import RULES
 from libs.demo.spec import LogKind
 
 TICKS_PER_MS: Final = TICKS_PER_SECOND // 1000
-# Put after every tuple, so that any run of tuples is one slice of the text that only lacks its last three bytes.
+# Follows every tuple, so that any run of tuples is a slice of the text, without its last three bytes.
 SEPARATOR: Final = '","'
 _MS_PER_MINUTE: Final = 60_000
-_TWO_RECORDS_SHARE: Final = 1 / 12  # of a virtual network interface's minutes are written as two records
+_TWO_RECORDS_SHARE: Final = 1 / 12  # share of a virtual network interface's minutes that are written as two records
 _SECOND_RECORD_MS: Final = 30_000  # tuples with a longer lead go to the first of two records
 
 _PROTOCOL_LETTERS: Final = {6: "T", 17: "U"}
@@ -30,7 +30,7 @@ _MOST_PROTOCOLS: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Tuples ``[start, stop)`` of a page: all of one interface, record and rule."""
+    """Tuples ``[start, stop)`` of a page, which all belong to one interface, record and rule."""
 
     nic: int
     part: int
@@ -41,19 +41,19 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """The text of all tuples of a page: tuple `i` with its separator is ``data[ends[i]:ends[i + 1]]``."""
+    """The text of all tuples of a page; tuple `i` with its separator is ``data[ends[i]:ends[i + 1]]``."""
 
     data: memoryview
     ends: Ints
 
     def tuples(self, start: int, stop: int) -> bytes:
-        """Return the text of tuples ``[start, stop)``, at least one, without the last separator."""
+        """Return the text of tuples ``[start, stop)`` (at least one) without the last separator."""
         return bytes(self.data[self.ends[start] : self.ends[stop] - len(SEPARATOR)])
 
 
 @dataclass(frozen=True, slots=True)
 class LogPage:
-    """Tuples in document order. `time` is in ms since 1970 UTC, as precise as the format is."""
+    """Tuples in document order. `time` is in ms since 1970 UTC, with the precision of the format."""
 
     sheet: Sheet
     minute: int
@@ -79,7 +79,7 @@ def make_page(seed: int, sheet: Sheet, minute: int, addresses: Addresses) -> Log
 
 
 def _parts(seed: int, sheet: Sheet, minute: int) -> Flags:
-    """Tell which interfaces write two records this minute."""
+    """Return which interfaces write two records in this minute."""
     rng = np.random.default_rng([seed, minute, sheet.nics[0].number, 2])
     chosen: Flags = rng.random(len(sheet.nics)) < _TWO_RECORDS_SHARE
     return chosen & (sheet.kind is LogKind.VNET)
@@ -130,7 +130,7 @@ _CODE_SHAPE: Final = (_MOST_PROTOCOLS, 2, 2, 4, len(ENCRYPTIONS))
 
 
 def _codes(kind: LogKind, tuples: Tuples) -> pa.Array:
-    """Return the fields between ports and counters: few distinct combinations, so each is written once."""
+    """Return the fields between ports and counters: there are few distinct combinations, so each is written once."""
     parts = (tuples.protocol, _INBOUND[tuples.rule], _ALLOWED[tuples.rule], tuples.state, tuples.encryption)
     numbers = np.ravel_multi_index(parts, _CODE_SHAPE)
     distinct, index = np.unique(numbers, return_inverse=True)
@@ -145,5 +145,5 @@ def _code(kind: LogKind, combination: Sequence[Any]) -> str:
     if kind is LogKind.VNET:
         return f"{protocol},{direction},{'BCED'[state]},{ENCRYPTIONS[encryption]}"
     decided = f"{_PROTOCOL_LETTERS[protocol]},{direction},{'A' if allowed else 'D'}"
-    # Version 2 calls a denied attempt a beginning.
+    # Version 2 logs a denied attempt as a beginning.
     return decided if kind is LogKind.NSG1 else f"{decided},{'BCEB'[state]}"

@@ -1,6 +1,6 @@
-"""The addresses that an estate's interfaces talk to, each as the log writes it and as it reads normalised.
+"""The addresses that an estate's interfaces talk to, each as written in the log and in normalised form.
 
-Public addresses are of the ranges reserved for documentation and benchmarks. IPv6 addresses are written in several ways.
+Public addresses come from the ranges reserved for documentation and benchmarks. IPv6 addresses are written in several ways.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _DOCUMENTATION_NETWORK6: Final = int(ipaddress.IPv6Address("2001:db8::"))
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """All addresses by number: IPv4 peers, IPv6 peers, then the IPv4 and IPv6 address of every interface."""
+    """All addresses by number: IPv4 peers, IPv6 peers, then the IPv4 and IPv6 addresses of every interface."""
 
     written: pa.Array
     normal: pa.Array
 
 
 def own_address(nic: Ints, is6: Flags) -> Ints:
-    """Return the address numbers of interfaces (by their number in the estate)."""
+    """Return the address numbers of interfaces, which are given by their number in the estate."""
     number: Ints = _FIRST_OF_OWN + 2 * nic + is6
     return number
 

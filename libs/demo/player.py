@@ -1,8 +1,8 @@
-"""Plays commits against storage: on time or as fast as it goes, many interfaces at once, each in order.
+"""Play commits to storage: on time or as fast as possible, many interfaces at once, each in order.
 
-A commit names all blocks of its blob, so doing it again changes nothing: a retry never doubles a block. Before its first commit
-to a blob the player asks which blocks are there and skips what an earlier run has done, so that a demo goes on where it was
-stopped. Storage that goes away is waited for as long as the writer's retry policy says.
+A commit names all blocks of its blob, so repeating it changes nothing: a retry never duplicates a block. Before its first
+commit to a blob, the player asks which blocks exist and skips commits of an earlier run, so that a demo continues where it was
+stopped. If storage becomes unavailable, the player waits for as long as the writer's retry policy allows.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _GRACE_SECONDS: Final = 5.0  # for requests in flight after a stop
 
 
 class Storage(Protocol):
-    """What the player needs of a `BlobWriter`."""
+    """The part of a `BlobWriter` that the player needs."""
 
     def block_ids(self, target: Target) -> tuple[str, ...]:
-        """Return the ids of the committed blocks, none if there is no blob."""
+        """Return the ids of the committed blocks; none if there is no blob."""
 
     def stage_block(self, target: Target, block_id: str, data: bytes) -> None:
         """Upload a block."""
 
     def commit_blocks(self, target: Target, block_ids: Sequence[str]) -> None:
-        """Make the blob of these blocks."""
+        """Make the blob consist of these blocks."""
 
     def close(self) -> None:
         """End waits between retries."""
@@ -43,7 +43,7 @@ class Storage(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PlaybackPace:
-    """When commits are done. Speed 60 makes a minute last a second; 0 waits for nothing."""
+    """When to make commits. At speed 60, a minute lasts a second; at speed 0, nothing waits."""
 
     speed: float = 60.0
     never_ahead_of_clock: bool = False
@@ -51,14 +51,14 @@ class PlaybackPace:
     sleep: Callable[[float], object] = time.sleep
 
     def moment(self, commit: MinuteCommit, first: MinuteCommit, started: float) -> float:
-        """Return the clock's time at which `commit` is to be done if `first` was at `started`."""
+        """Return the clock time at which `commit` is due if `first` was due at `started`."""
         by_speed = started + (commit.due - first.due).total_seconds() / self.speed if self.speed else started
         return max(by_speed, commit.due.timestamp()) if self.never_ahead_of_clock else by_speed
 
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What has been done so far."""
+    """The progress so far."""
 
     commits: int = 0
     already_there: int = 0  # of these
@@ -76,12 +76,12 @@ class Played:
         )
 
 
-# Called one at a time, from the player's threads, after a commit is in storage.
+# Called from the player's threads, one call at a time, once a commit is in storage.
 OnCommit = Callable[[MinuteCommit, Played], None]
 
 
 class Player:
-    """Plays commits. `on_commit` hears of each one that storage has."""
+    """Plays commits. `on_commit` is called for each one that is in storage."""
 
     def __init__(self, storage: Storage, pace: PlaybackPace, on_commit: OnCommit = lambda _commit, _played: None) -> None:
         self._storage = storage
@@ -91,10 +91,10 @@ class Player:
         self._played = Played()
 
     def play(self, commits: Iterable[MinuteCommit], stop: Stop) -> Played:
-        """Do `commits` until they end or `stop` is set; then finish those that have begun and drop the rest.
+        """Make `commits` until they end or `stop` is set; then finish those that have begun and drop the rest.
 
         Raises:
-            StorageError: what storage refused, or that it stayed away; commits of other interfaces may have followed.
+            StorageError: if storage refused one or stayed unavailable; commits of other interfaces may have followed.
         """
         halt = threading.Event()
         tracks = [_Track(self._storage, self._note, halt) for _ in range(TRACKS)]
@@ -114,7 +114,7 @@ class Player:
         return self._played
 
     def _hand_out(self, commits: Iterable[MinuteCommit], tracks: Sequence[_Track], ended: Callable[[], bool]) -> bool:
-        """Give each commit to its interface's track in time; return whether all were given."""
+        """Pass each commit to its interface's track when it is due; return whether all were passed."""
         first, started = None, self._pace.clock()
         for commit in commits:
             first = first or commit
@@ -128,7 +128,7 @@ class Player:
         return True
 
     def _wait_for(self, tracks: Sequence[_Track], stop: Stop) -> None:
-        """Let all tracks come to their end; after a stop, not longer than storage needs to answer."""
+        """Wait for all tracks to finish; after a stop, no longer than storage needs to respond."""
         for track in tracks:
             track.end()
         give_up_at = None
@@ -146,7 +146,7 @@ class Player:
 
 
 class _Track:
-    """The commits of some interfaces, done one after the other by one thread."""
+    """The commits of some interfaces, made one after the other by one thread."""
 
     def __init__(self, storage: Storage, note: Callable[..., None], halt: threading.Event) -> None:
         self.failure: Exception | None = None
@@ -154,15 +154,15 @@ class _Track:
         self._note = note
         self._halt = halt
         self._queue: queue.Queue[MinuteCommit | None] = queue.Queue(_QUEUED_PER_LANE)
-        self._present: dict[BlobId, frozenset[str]] = {}  # blocks that a blob had when it was first met
+        self._present: dict[BlobId, frozenset[str]] = {}  # blocks that a blob had when first seen
         self._thread = threading.Thread(target=self._run, name="demo", daemon=True)
 
     def start(self) -> None:
-        """Begin to work."""
+        """Start the thread."""
         self._thread.start()
 
     def offer(self, commit: MinuteCommit) -> bool:
-        """Take `commit`; return False if there is no room for a while."""
+        """Accept `commit`; return False if there is still no room after a short wait."""
         try:
             self._queue.put(commit, timeout=_LOOK_AROUND_SECONDS)
         except queue.Full:
@@ -170,18 +170,18 @@ class _Track:
         return True
 
     def end(self) -> None:
-        """Say that nothing more comes."""
+        """Signal that no more commits follow."""
         self._queue.put(None)
 
     def join(self, seconds: float) -> bool:
-        """Wait for the end; return whether it has come."""
+        """Wait for the thread to end; return whether it has."""
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
         while (commit := self._queue.get()) is not None:
             if self._halt.is_set():
-                continue  # dropped: what was given and not begun
+                continue  # dropped: accepted but not begun
             try:
                 self._do(commit)
             except Exception as error:  # noqa: BLE001 - raised again by Player.play in the caller's thread

@@ -1,7 +1,7 @@
-"""Writes the records of a page as JSON text, in the four orders of members that readers must cope with.
+"""Write the records of a page as JSON text, in the four orders of members that readers must handle.
 
-Records of security groups are cut where they would grow beyond 32,270 bytes, as Azure does; the pieces have one time. Those of
-virtual networks are not cut.
+Like Azure, this splits records of security groups that would grow beyond 32,270 bytes; the parts have the same time. Records of
+virtual networks are not split.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NSG_RECORD_LIMIT: Final = 32_270
 _TIME_MARK: Final = "\x01"
 _FLOWS_MARK: Final = "\x02"
 _UNUSED_RULE: Final = "UserRule_never-matched"
-# The first of two records of a minute is stamped half a second earlier.
+# The first of two records in a minute has a timestamp half a second earlier.
 _EARLIER: Final = TICKS_PER_SECOND // 2
 VERSIONS: Final = {LogKind.VNET: 4, LogKind.NSG2: 2, LogKind.NSG1: 1}
 
@@ -41,7 +41,7 @@ class WrittenRecord:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What stands around and between the records of a blob."""
+    """The text around and between the records of a blob."""
 
     head: bytes
     separator: bytes
@@ -56,24 +56,24 @@ FRAMES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """The text of an interface's record around its time and its flows, which come in either order."""
+    """The text of an interface's record around its time and its flows, which may come in either order."""
 
     parts: tuple[bytes, bytes, bytes]
     time_first: bool
 
     def fill(self, time: bytes, flows: bytes) -> bytes:
-        """Return the record."""
+        """Return the record with `time` and `flows` filled in."""
         first, second = (time, flows) if self.time_first else (flows, time)
         return b"".join((self.parts[0], first, self.parts[1], second, self.parts[2]))
 
     @property
     def size(self) -> int:
-        """Its own bytes."""
+        """Bytes of the envelope itself."""
         return sum(map(len, self.parts))
 
 
 def make_envelope(nic: Nic, kind: LogKind) -> Envelope:
-    """Return the envelope of an interface while it logs as `kind` says."""
+    """Return the envelope of an interface while it logs as `kind`."""
     site, version = nic.site, VERSIONS[kind]
     members: dict[str, str | int | None]
     if kind is LogKind.VNET:
@@ -116,7 +116,7 @@ def _split(text: str) -> Envelope:
 
 
 def _object(members: dict[str, str], order: int) -> str:
-    """Write an object whose values are JSON text already, with its members in one of four orders."""
+    """Write an object from values that are already JSON text, with its members in one of four orders."""
     names = list(members)
     match order:
         case 1:
@@ -129,14 +129,14 @@ def _object(members: dict[str, str], order: int) -> str:
 
 
 class Writer:
-    """Writes the records of pages; keeps the envelopes it has made."""
+    """Writes the records of pages; caches envelopes."""
 
     def __init__(self, style: Style) -> None:
         self._style = style
         self._envelopes: dict[tuple[int, LogKind], Envelope] = {}
 
     def records(self, page: LogPage) -> Iterator[tuple[Nic, list[WrittenRecord]]]:
-        """Yield every interface of the page with its records, at least one, in document order."""
+        """Yield every interface of the page with its records (at least one), in document order."""
         runs = {nic: list(of) for nic, of in groupby(page.runs, key=lambda run: run.nic)}
         at = 0
         for place, nic in enumerate(page.sheet.nics):
@@ -145,7 +145,7 @@ class Writer:
             yield nic, records
 
     def _of_nic(self, page: LogPage, nic: Nic, runs: list[Run], at: int) -> Iterator[WrittenRecord]:
-        """Yield the records of one interface, whose tuples begin at `at`."""
+        """Yield the records of an interface whose tuples begin at `at`."""
         kind = page.sheet.kind
         envelope = self._envelope(nic, kind)
         ticks = page.minute * 60 * TICKS_PER_SECOND + nic.stamp
@@ -180,7 +180,7 @@ def _mark_last(chunks: list[list[Run]]) -> Iterator[tuple[list[Run], bool]]:
 
 
 def _chunks(page: LogPage, nic: Nic, envelope: Envelope, runs: list[Run]) -> list[list[Run]]:
-    """Part the runs of an interface into records; without runs there is one record without flows."""
+    """Divide the runs of an interface into records; without runs, there is one record without flows."""
     if page.sheet.kind is LogKind.VNET:
         return [list(of) for _, of in groupby(runs, key=lambda run: run.part)] or [[]]
     room = NSG_RECORD_LIMIT - envelope.size - len(_unused(nic, LogKind.NSG2)) - len("2026-05-01T12:00:00.0000000Z,")
@@ -188,7 +188,7 @@ def _chunks(page: LogPage, nic: Nic, envelope: Envelope, runs: list[Run]) -> lis
 
 
 def _cut(nic: Nic, runs: Sequence[Run], text: Text, room: int) -> list[list[Run]]:
-    """Fill records of `room` bytes for flows with as many tuples as go in."""
+    """Fill records, which have room for `room` bytes of flows, with as many tuples as fit."""
     chunks: list[list[Run]] = [[]]
     left = room
     for run in runs:
@@ -241,7 +241,7 @@ def _vnet_acl(nic: Nic, acl: str, groups: bytes) -> bytes:
 
 
 def _unused(nic: Nic, kind: LogKind) -> bytes:
-    """Return what an interface says about a rule or list that no flow matched; empty for most."""
+    """Return what an interface logs for a rule or list that no flow matched; empty for most interfaces."""
     if not nic.names_unused_rule:
         return b""
     if kind is LogKind.VNET:

@@ -1,6 +1,6 @@
 """The security rules that an estate's flows match, and how often each does.
 
-In the order of a record. The access list of the interface comes twice with another one between, as Azure writes it.
+In the order of a record. As in Azure's logs, the access list of the interface appears twice, with another one in between.
 """
 
 from __future__ import annotations
@@ -62,6 +62,6 @@ RULES: Final = (
 
 
 def rule_shares(kind: LogKind) -> tuple[float, ...]:
-    """Return the weight of every rule in logs of `kind`: network security groups know only their own rules."""
+    """Return the weight of every rule in logs of `kind`; network security groups know only their own rules."""
     own = (Acl.NIC_GROUP, Acl.SUBNET_GROUP)
     return tuple(rule.share if kind is LogKind.VNET or rule.acl in own else 0.0 for rule in RULES)

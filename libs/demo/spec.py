@@ -1,4 +1,4 @@
-"""What an estate is made of: how many network interfaces, which kind of log, how busy, from when, for how long."""
+"""What an estate consists of: how many network interfaces, which kinds of logs, how busy, from when, for how long."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MAX_TUPLES: Final = 100_000
 
 
 class LogKind(StrEnum):
-    """Which flow log a network interface has."""
+    """The kind of flow log of a network interface."""
 
     VNET = "vnet"  # virtual network flow log, version 4
     NSG2 = "nsg2"  # network security group flow log, version 2
@@ -23,31 +23,31 @@ class LogKind(StrEnum):
 
 
 class Style(StrEnum):
-    """How the JSON of a blob is written."""
+    """How the JSON of a blob is formatted."""
 
     COMPACT = "compact"  # head 12 bytes, tail 2, as today
-    PRETTY = "pretty"  # indented, head 21 bytes, tail 9, as years ago
+    PRETTY = "pretty"  # indented, head 21 bytes, tail 9, as in earlier years
 
 
 @dataclass(frozen=True, slots=True)
 class EstateSpec:
-    """Everything that decides the bytes. Kinds take turns over the interfaces; a minute number is one of wall-clock time."""
+    """Everything that determines the bytes. Interfaces take the kinds in turn; minute numbers refer to wall-clock time."""
 
     seed: int = 1
     nics: int = 20
-    tuples_per_minute: float = 60.0  # of one interface, on average
+    tuples_per_minute: float = 60.0  # per interface, on average
     kinds: tuple[LogKind, ...] = (LogKind.VNET, LogKind.NSG2, LogKind.NSG1)
-    start: datetime = datetime(2026, 5, 1, 12, tzinfo=UTC)  # cut down to the minute
-    minutes: int | None = MINUTES_PER_HOUR  # None: without end
-    upgrade_after: int | None = None  # minutes after `start` when version 1 logs become version 2, in mid-blob
+    start: datetime = datetime(2026, 5, 1, 12, tzinfo=UTC)  # truncated to the minute
+    minutes: int | None = MINUTES_PER_HOUR  # None: endless
+    upgrade_after: int | None = None  # minutes after `start` at which version 1 logs become version 2, in mid-blob
     style: Style = Style.COMPACT
     account: str = "demo.local"  # account alias in blob ids
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be generated.
+        """Refuse an estate that cannot be generated.
 
         Raises:
-            ConfigError: names the value and its bounds.
+            ConfigError: if a value is out of bounds; the message names it and its bounds.
         """
         _within("nics", self.nics, 1, _MAX_NICS)
         _within("tuples_per_minute", self.tuples_per_minute, 1, _MAX_TUPLES)
@@ -61,7 +61,7 @@ class EstateSpec:
 
     @property
     def first_minute(self) -> int:
-        """Number of the first minute since 1970-01-01T00:00Z."""
+        """Number of the first minute, counted from 1970-01-01T00:00Z."""
         return int(self.start.timestamp()) // 60
 
 

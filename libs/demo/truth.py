@@ -1,6 +1,6 @@
-"""What a reader must find: every tuple that was written, with its position, as columns of the flow schema.
+"""What a reader must find: every written tuple with its position, as columns of the flow schema.
 
-Made from the numbers that the text was made from; no parser has a part in it. The generation is left out: storage decides it.
+Made from the same numbers as the text, without any parser. The generation is left out, since storage determines it.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ _STATES: Final = {LogKind.VNET: ("begin", "continuing", "end", "deny"), LogKind.
 
 @dataclass(frozen=True, slots=True)
 class RowRange:
-    """Rows ``[start, stop)`` of a batch that others share."""
+    """Rows ``[start, stop)`` of a batch shared with other ranges."""
 
     batch: pa.RecordBatch
     start: int
     stop: int
 
     def read(self) -> pa.RecordBatch:
-        """Return these rows alone, without copying them."""
+        """Return only these rows, without copying them."""
         return self.batch.slice(self.start, len(self))
 
     def __len__(self) -> int:
@@ -56,12 +56,12 @@ NO_ROWS: Final = RowRange(pa.RecordBatch.from_pylist([], TRUTH_SCHEMA), 0, 0)
 
 
 def table_of(parts: Iterable[RowRange]) -> pa.Table:
-    """Return many rows as one table: batch by batch, in each batch in its order."""
+    """Return many ranges as one table, batch by batch, in the order of each batch."""
     by_batch: dict[int, list[RowRange]] = {}
     for part in parts:
         by_batch.setdefault(id(part.batch), []).append(part)
     batches = []
-    for of_batch in by_batch.values():  # slices would each drag the dictionaries along
+    for of_batch in by_batch.values():  # each slice would carry the dictionaries along
         numbers = np.concatenate([np.arange(part.start, part.stop) for part in of_batch])
         batches.append(of_batch[0].batch.take(pa.array(np.sort(numbers))))
     return pa.Table.from_batches(batches, TRUTH_SCHEMA).unify_dictionaries().combine_chunks()
@@ -69,11 +69,11 @@ def table_of(parts: Iterable[RowRange]) -> pa.Table:
 
 @dataclass(frozen=True, slots=True)
 class PlacedRecords:
-    """Where the records of a page went: each with its offset in its blob, in document order."""
+    """The positions of the records of a page: each record's offset in its blob, in document order."""
 
     records: Sequence[WrittenRecord]
     offsets: Sequence[int]
-    blobs: Sequence[str]  # blob id by place of the interface in the sheet
+    blobs: Sequence[str]  # blob id by index of the interface in the sheet
 
 
 def truth_of(page: LogPage, placed: PlacedRecords, addresses: Addresses) -> pa.RecordBatch:
@@ -105,7 +105,7 @@ def _words_by_nic(page: LogPage, blobs: Sequence[str]) -> dict[str, pa.Array]:
 
 
 def _acls(page: LogPage) -> pa.Array:
-    """Return the access list of a rule; a security group's log does not name one, so there it is the group itself."""
+    """Return the access list of each rule; a security group's log does not name one, so there it is the group itself."""
     nics, nic = page.sheet.nics, page.tuples.nic
     if page.sheet.kind is not LogKind.VNET:
         return pa.array([one.site.resource_id for one in nics], WORD).take(pa.array(nic))

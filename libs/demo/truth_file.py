@@ -1,4 +1,4 @@
-"""Writes the truth of commits to a Parquet or NDJSON file, some hundred thousand rows at a time."""
+"""Write the truth of commits to a Parquet or NDJSON file, a few hundred thousand rows at a time."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _NDJSON: Final = (".ndjson", ".jsonl", ".json")
 
 
 class TruthFile:
-    """A file of truth; a Parquet file can be read once it is closed. Use as a context manager.
+    """A truth file. A Parquet file is readable only once it is closed. Use as a context manager.
 
     Raises:
-        ConfigError: when opened, if the suffix says neither format or the file cannot be written.
+        ConfigError: on opening, if the suffix belongs to neither format or the file cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -41,7 +41,7 @@ class TruthFile:
         return self
 
     def add(self, rows: RowRange) -> None:
-        """Add rows. Not for several threads at once."""
+        """Add rows. Not thread-safe."""
         self._waiting.append(rows)
         self._count += len(rows)
         if self._count >= _ROWS_AT_ONCE:
