@@ -1,1 +1,1 @@
-"""Delivers flow batches; each of `kinds/` is a destination, and `frame/` is what all of them stand in."""
+"""Deliver rows to destinations: each package in `kinds/` is a kind of destination, and `frame/` is their common framework."""

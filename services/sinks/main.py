@@ -1,4 +1,4 @@
-"""Put a sink process together: one consumer group a sink, so that a dead destination delays only itself."""
+"""Assemble a sink process: each sink has its own consumer group, so that a dead destination delays only itself."""
 
 from __future__ import annotations
 

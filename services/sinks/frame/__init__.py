@@ -1,1 +1,1 @@
-"""What every sink stands in: the contract, the handler of batches, the table of kinds, settings, metrics."""
+"""The framework of all sinks: the contract, the batch handler, the registry of kinds, settings, metrics."""

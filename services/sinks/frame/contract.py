@@ -4,18 +4,19 @@
    `ServerUnreachable` or `ConfigError`. `close` is idempotent.
 2. `write` blocks until every row of every part is durable at the destination or named in the outcome, or raises `Retry`.
    After `Retry` the same rows come again, possibly cut into other batches and after a restart in another process.
-3. Writing the same rows twice, in the same or other batches, leaves one copy, if `promise` is `EFFECTIVELY_ONCE`. A row is
+3. Writing the same rows twice, in the same or other batches, leaves one copy if `promise` is `EFFECTIVELY_ONCE`. A row is
    identified by the position columns of its row type (source, generation, offset, index) and by nothing else.
 4. Rows of one part come from one Kafka partition, `shard`. A source is always on the same shard, and within a shard the rows
    of one source come in ascending (offset, index), except when an earlier range is replayed.
 5. A sink never commits, never writes dead letters, never retries without bound: the loop does. It knows nothing of offsets.
-6. `release` is called when shards move to another process: forget all about them, give up their locks, start no more writes.
-7. Partial success is normal: `Outcome.rejected` names rows that the destination refuses for good; all others are durable.
+6. `release` is called when shards move to another process: forget everything about them, release their locks, start no more
+   writes.
+7. Partial success is normal: `Outcome.rejected` names rows that the destination permanently refuses; all others are durable.
 8. Memory is bounded by the batch.
-9. What a kind need not do has a default in `Sink` that does nothing: nobody asks whether a method is there.
+9. Every optional method has a default in `Sink` that does nothing: callers never check whether a method exists.
 10. All calls come from one thread.
 """
-# ruff: noqa: B027 - most methods are there to do nothing unless a kind has something to do
+# ruff: noqa: B027 - most methods do nothing unless a kind overrides them
 
 from __future__ import annotations
 
@@ -41,7 +42,7 @@ class Part:
     """Rows of one shard, in order.
 
     Attributes:
-        shard: the Kafka partition that they came from.
+        shard: the Kafka partition of the rows.
         row_type: their type.
         rows: all columns of the row type in its order, each in one chunk.
         ends: where each message ends, ascending: ``rows[:ends[0]]`` came in the first message, and so on; the last is the
@@ -56,7 +57,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class RejectedRow:
-    """A row that the destination refuses for good: its part, its index in the part, and why."""
+    """A row that the destination permanently refuses: its part, its index in the part, and why."""
 
     part: int
     row: int
@@ -66,7 +67,7 @@ class RejectedRow:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a write. Rows that are not rejected are durable."""
+    """The result of a write. Rows that are not rejected are durable."""
 
     written: int  # rows newly written
     already_there: int = 0  # rows recognised as written before
@@ -75,11 +76,11 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class KafkaUse:
-    """What a destination uses of the pipeline's own cluster, beside the topic of the rows and that of dead letters.
+    """What a destination uses on the pipeline's own cluster, besides the topic of the rows and the topic of dead letters.
 
     Attributes:
         reads, writes: topics.
-        is_transactional: has transactional ids that begin with the name of the sink's consumer group and a dot.
+        is_transactional: whether it uses transactional ids that begin with the sink's consumer group and a dot.
     """
 
     reads: tuple[str, ...] = ()
@@ -91,53 +92,53 @@ class Sink(ABC):
     """One destination. A subclass is constructed as ``Own(settings, row_type)``; further parameters have defaults."""
 
     row_types: ClassVar[tuple[str, ...]] = ALL
-    """The names of the row types that it takes; others are refused at the start."""
+    """The names of the row types that it accepts; others are refused at the start."""
 
     @property
     def promise(self) -> Promise:
-        """What the destination gets when something fails, with the settings that this sink has."""
+        """What this sink, with its settings, guarantees when something fails."""
         return Promise.AT_LEAST_ONCE
 
     def join(self, name: str, pipeline: Settings) -> None:
-        """Learn the sink's configured name, and what the destination needs of the pipeline's settings. Called before all else.
+        """Take the sink's configured name, and whatever it needs from the pipeline's settings. Called before anything else.
 
         Raises:
-            ConfigError: if the destination would be a part of the pipeline itself.
+            ConfigError: if the destination would be part of the pipeline itself.
         """
 
     def kafka_use(self) -> KafkaUse:
-        """Return what it uses of the pipeline's own Kafka, for the rights of its user. Called after `join`."""
+        """Return what it uses on the pipeline's own Kafka, to determine its user's rights. Called after `join`."""
         return KafkaUse()
 
     def read_files(self) -> None:
-        """Read the files that settings name and `open` needs, such as secrets, and keep nothing. Raises `ConfigError`."""
+        """Read the files named in settings that `open` needs, such as secrets, and keep nothing. Raises `ConfigError`."""
 
     def setup(self) -> str | None:
-        """Prepare the destination, idempotently, and return a line that says what was done; None if it needs nothing.
+        """Prepare the destination and return a line that says what was done; None if nothing is needed. Idempotent.
 
         Raises:
-            ServerUnreachable, ConfigError: the destination is not there, or does not allow it.
+            ServerUnreachable, ConfigError: if the destination cannot be reached, or does not allow it.
         """
         return None
 
     def while_waiting(self, beat: Callable[[], None]) -> None:
-        """Take what a `write` that may wait for long calls every few seconds, so that its process counts as alive.
+        """Take a callback that a long `write` calls every few seconds, so that its process counts as alive.
 
-        `beat` may call `release`: then the write goes on, and what it writes may be written by another process too.
+        `beat` may call `release`. The write then continues, and another process may write the same rows as well.
         """
 
     def open(self) -> None:
-        """Connect, check, recover what a crash left."""
+        """Connect, check, and recover from a crash."""
 
     @abstractmethod
     def write(self, parts: Sequence[Part]) -> Outcome:
         """Make all rows durable; see rules 2 to 4 and 7."""
 
     def tick(self) -> None:
-        """Do what is due by time. Called between polls, also when nothing arrives; never raises for the world's faults."""
+        """Do time-based work. Called between polls, even if nothing arrives; never raises for faults from outside."""
 
     def release(self, shards: Collection[int]) -> None:
-        """Let go of shards; see rule 6."""
+        """Give up shards; see rule 6."""
 
     def close(self) -> None:
-        """Flush nothing (writes were durable), close connections and files."""
+        """Close connections and files; there is nothing to flush, since writes are durable."""

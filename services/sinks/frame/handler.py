@@ -1,4 +1,4 @@
-"""What every sink process does with a batch of messages: decode, group by partition, select, write, say what was refused."""
+"""What every sink process does with a batch of messages: decode, group by partition, select, write, report refusals."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from libs.common.rows.select import Selected
 from services.sinks.frame.contract import Part, RejectedRow, Sink
 from services.sinks.frame.metrics import BAD_MESSAGES, BATCH_ROWS, LATENCY_SECONDS, RETRIES, ROWS, WRITE_SECONDS
 
-_ROWS_DIGITS: Final = 6  # more rows than these can count fit into no message
+_ROWS_DIGITS: Final = 6  # no message holds more rows than these digits can count
 
 
 @dataclass(frozen=True, slots=True)
 class SinkFeed:
-    """What a sink is fed with.
+    """The input of a sink.
 
     Attributes:
         name: the configured name of the sink.
         row_type: the type of its rows.
-        read: makes rows of a message.
-        select: what leaves out rows on purpose, one after the other.
-        moved: told when partitions leave.
+        read: makes rows from a message.
+        select: steps that intentionally leave out rows, applied in order.
+        moved: called when partitions are revoked.
     """
 
     name: str
@@ -49,7 +49,7 @@ class SinkFeed:
 
 @dataclass(frozen=True, slots=True)
 class _Batches:
-    """The batches of one partition, in order, each with the message it came in."""
+    """The batches of one partition, in order, each with its message."""
 
     messages: list[Inbound]
     tables: list[pa.Table]
@@ -57,13 +57,13 @@ class _Batches:
 
 @dataclass(frozen=True, slots=True)
 class _Portion:
-    """A part and the messages that brought its rows, one an end."""
+    """A part and the messages that its rows came in, one for each of its ends."""
 
     part: Part
     messages: tuple[Inbound, ...]
 
     def message_of(self, row: int) -> Inbound:
-        """Return the message that brought a row."""
+        """Return the message that a row came in."""
         return self.messages[bisect_right(self.part.ends, row)]
 
 
@@ -80,28 +80,28 @@ class RowHandler:
         self._sink.open()
 
     def while_waiting(self, beat: Callable[[], None]) -> None:
-        """Give `beat` to the sink."""
+        """Pass `beat` to the sink."""
         self._sink.while_waiting(beat)
 
     def handle(self, batch: Sequence[Inbound]) -> Handled:
-        """Write the rows of `batch` and return what cannot be written. Raises Retry: same batch again."""
+        """Write the rows of `batch` and return those that cannot be written. Raises Retry to get the same batch again."""
         batches, bad = self._decoded(batch)
         portions, filtered = self._selected(batches)
         rejected = self._written([portion.part for portion in portions]) if portions else ()
         ROWS.labels(self._feed.name, "filtered").inc(filtered)
         BAD_MESSAGES.labels(self._feed.name).inc(len(bad))
         letters = (*bad, *self._refused(rejected, portions))
-        # A message that cannot be read weighs as many rows as it says it has: one among many rows would count for nothing.
+        # An unreadable message counts as the number of rows that it states: as a single row, it would hardly count at all.
         lost = sum(_stated_rows(letter.original) for letter in bad)
         tried = sum(portion.part.rows.num_rows for portion in portions)
         return Handled(letters, tried + lost, len(letters) - len(bad) + lost)
 
     def tick(self) -> None:
-        """Let the sink do what it does by time."""
+        """Let the sink do its time-based work."""
         self._sink.tick()
 
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
-        """Let go of partitions."""
+        """Give up partitions."""
         self._feed.moved()
         self._sink.release({source.partition for source in partitions})
 
@@ -125,7 +125,7 @@ class RowHandler:
         return batches, bad
 
     def _selected(self, batches: Mapping[TopicPartition, _Batches]) -> tuple[list[_Portion], int]:
-        """Join the batches of each partition, leave out what is not wanted, and count that."""
+        """Join the batches of each partition, and leave out and count the rows that are not selected."""
         portions, filtered = [], 0
         for source, by_partition in batches.items():
             rows = pa.concat_tables(by_partition.tables).unify_dictionaries().combine_chunks()
@@ -170,7 +170,7 @@ class RowHandler:
 
 
 def _portion(part: Part, messages: Sequence[Inbound]) -> _Portion:
-    """Leave out messages of which no row is left."""
+    """Return a part with its messages, leaving out those without any rows left."""
     begins = (0, *part.ends)
     kept = [at for at, end in enumerate(part.ends) if end > begins[at]]
     if len(kept) == len(part.ends):
@@ -180,7 +180,7 @@ def _portion(part: Part, messages: Sequence[Inbound]) -> _Portion:
 
 
 def _stated_rows(headers: Headers) -> int:
-    """Return the rows that the headers of a message state, at least one."""
+    """Return the number of rows stated in the headers of a message, at least one."""
     stated = dict(headers).get("rows", b"")
     return max(1, int(stated)) if stated.isdigit() and len(stated) <= _ROWS_DIGITS else 1
 

@@ -1,7 +1,7 @@
-"""The kinds of destinations, found by being there: adding one edits no table.
+"""The kinds of destinations, which are discovered: adding one does not require editing a table.
 
-Ours are the packages of `services.sinks.kinds`; others come from installed distributions, by the entry-point group
-``blobtide.sinks``. Either way the name leads to a `Kind`, and looking at kinds imports no driver.
+Ours are the packages in `services.sinks.kinds`; others come from installed distributions through the entry-point group
+``blobtide.sinks``. Either way, a name resolves to a `Kind`, and looking up kinds imports no drivers.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ class Promise(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of destination: where its code is, and what `blobtide sinks` says of it.
+    """One kind of destination: where its code is, and what `blobtide sinks` says about it.
 
     Attributes:
-        description: what it writes, in a phrase.
+        description: a phrase that says what it writes.
         sink: its class, as ``module:Class``.
         settings: the class of its settings, as ``module:Class``.
-        promises: what its sinks promise: one thing, or one of several, by their settings.
-        extra: the extra of our distribution that brings its library; None if it needs none.
-        library: the module that the extra brings, by which one sees whether it is installed.
+        promises: the promises that its sinks can make, depending on their settings.
+        extra: the extra of our distribution that installs its library; None if it needs none.
+        library: a module from the extra, which shows whether the extra is installed.
     """
 
     description: str
@@ -51,14 +51,14 @@ class Kind:
 
     @property
     def is_installed(self) -> bool:
-        """Whether its library is there."""
+        """Whether its library is installed."""
         return self.library is None or importlib.util.find_spec(self.library) is not None
 
     def load(self, place: str) -> Any:
-        """Return what stands at `place` (``module:Class``).
+        """Return the object at `place` (``module:Class``).
 
         Raises:
-            ConfigError: if the library is not installed; names the extra that brings it.
+            ConfigError: if the library is not installed; the message names the extra that installs it.
         """
         module, _, name = place.partition(":")
         try:
@@ -78,7 +78,7 @@ def find_kind(name: str) -> Kind | None:
     """Return the kind of that name, or None.
 
     Raises:
-        ConfigError: if another distribution has a kind of the same name as one of ours, or what it gives is no kind.
+        ConfigError: if another distribution has a kind with the name of one of ours, or provides something that is not a kind.
     """
     finder = _finders().get(name)
     return None if finder is None else finder()
@@ -90,7 +90,7 @@ def all_kinds() -> Mapping[str, Kind]:
 
 
 def _finders() -> dict[str, partial[Kind]]:
-    """Say how to get each kind; nothing is imported yet."""
+    """Return how to load each kind; nothing is imported yet."""
     ours = pkgutil.iter_modules(importlib.import_module(_OURS).__path__)
     finders = {found.name: partial(_own, found.name) for found in ours if found.ispkg}
     for point in entry_points(group=GROUP):

@@ -1,4 +1,4 @@
-"""Which dead letters a sink of dead letters passes over, so that one that its destination refuses cannot go round for ever."""
+"""Which dead letters a dead-letters sink skips, so that a letter refused by its destination cannot circulate forever."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from libs.common.rows.select import Selected
 
 
 class OtherLetters:
-    """Leaves out the letters that this sink has caused itself, and those about dead letters, which others of its kind cause.
+    """Leaves out the letters that this sink itself has caused, and those about dead letters, which other such sinks cause.
 
-    Two sinks whose destinations refuse the same letter would otherwise write letters about each other's without an end.
+    Otherwise, two sinks whose destinations refuse the same letter would write letters about each other's letters forever.
     """
 
     def __init__(self, name: str, errors_topic: str) -> None:

@@ -1,4 +1,4 @@
-"""Signing in by user and password: one group of settings for every kind that does."""
+"""Sign-in with user and password: one group of settings for all kinds that need it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from libs.common.settings.secrets import read_secret
 
 
 class LoginSettings(Group):
-    """A user with a password, or nobody."""
+    """A user with a password, or neither."""
 
     username: str | None = Field(default=None, description="User name; requires a password.")
     password: SecretStr | None = Field(default=None, description="Password.")

@@ -1,4 +1,4 @@
-"""What destinations have in common that take one message a row: format, topic and key come from settings.
+"""The common part of destinations that take one message per row: format, topic and key come from settings.
 
 A kind derives its settings from `MessageSettings` and its sink from `MessageSink`, and implements `send`.
 """
@@ -23,11 +23,11 @@ from services.sinks.frame.settings import DocumentBatchSettings, SinkSettings
 from services.sinks.frame.template import Template, Topics
 
 MESSAGES_AT_ONCE: Final = 4_096
-"""Bounds the memory of a write beside its batch."""
+"""Bounds the memory that a write needs in addition to its batch."""
 
 
 class MessageSettings(SinkSettings):
-    """What every sink has that writes messages."""
+    """Settings of every sink that writes messages."""
 
     batch: DocumentBatchSettings = DocumentBatchSettings()
     format: RowFormat = Field(
@@ -58,7 +58,7 @@ class MessageSettings(SinkSettings):
 
 @dataclass(frozen=True, slots=True)
 class RefusedMessage:
-    """A message that the destination refuses for good: its place among those of a `send`, and why."""
+    """A message that the destination permanently refuses: its index in the call of `send`, and why."""
 
     message: int
     code: ErrorCode
@@ -72,8 +72,8 @@ class Messages:
     Attributes:
         rows: the row of each message, as an index in its part.
         ids: the identity of each row as text, the same in every replay.
-        keys, topics, payloads: as the settings want them.
-        refused: rows of the same stretch that can be no message; they have no place in the lists above.
+        keys, topics, payloads: as required by the settings.
+        refused: rows from the same range that cannot become messages; they are not in the lists above.
     """
 
     rows: Sequence[int]
@@ -85,10 +85,10 @@ class Messages:
 
 
 class MessageSink(Sink):
-    """Rows as messages. Promise: at least once, unless a kind knows better; a message carries the identity of its row."""
+    """Rows as messages, which carry the identity of their row. Promise: at least once, unless a kind promises more."""
 
     def __init__(self, settings: MessageSettings, row_type: RowType) -> None:
-        """Refuse what does not fit together. Raises `ConfigError`."""
+        """Check the settings against the row type. Raises `ConfigError`."""
         self._row_type = row_type
         self._encoder = encoder_for(settings.format, row_type, settings.shape(row_type), settings.schema_id)
         self._topic = Template.parse("topic", settings.topic.replace("{rows}", row_type.name), row_type)
@@ -102,7 +102,7 @@ class MessageSink(Sink):
         return None if self._topic.columns else self._topic.texts[0]
 
     def check_topic(self) -> None:
-        """See that the template makes names that nothing speaks against. Raises `ConfigError`."""
+        """Check that the template makes acceptable names. Raises `ConfigError`."""
         if objection := self.objection_to(self._topic.example()):
             raise ConfigError(f"topic: {objection}")
 
@@ -112,7 +112,7 @@ class MessageSink(Sink):
         return self._encoder.content_type
 
     def objection_to(self, topic: str) -> str | None:
-        """Return what speaks against a topic of that name; None if nothing does. Asked once a name."""
+        """Return why a topic of that name cannot be used; None if it can. Called once per name."""
         del topic
         return None
 
@@ -120,10 +120,10 @@ class MessageSink(Sink):
     def send(
         self, ids: Sequence[str], keys: Sequence[bytes | None], topics: Sequence[str], payloads: Sequence[bytes]
     ) -> Iterable[RefusedMessage]:
-        """Send messages in their order and return when all are acknowledged that are not refused.
+        """Send messages in order and return those refused, once all others are acknowledged.
 
         Raises:
-            Retry: if not all of them were; all come again.
+            Retry: if not all of them were; all will be sent again.
         """
 
     def write(self, parts: Sequence[Part]) -> Outcome:
@@ -136,13 +136,13 @@ class MessageSink(Sink):
         return Outcome(sum(part.rows.num_rows for part in parts) - len(rejected), 0, tuple(rejected))
 
     def messages(self, part: Part) -> Iterator[Messages]:
-        """Make messages of the rows of a part, a bounded number at a time."""
+        """Make messages from the rows of a part, a bounded number at a time."""
         for start in range(0, part.rows.num_rows, MESSAGES_AT_ONCE):
             yield self._messages(part.rows.slice(start, MESSAGES_AT_ONCE), start)
 
     @staticmethod
     def rejected(part: int, messages: Messages, refused: Iterable[RefusedMessage]) -> Iterator[RejectedRow]:
-        """Name the rows that were refused, by `send` or before."""
+        """Yield the rows that were refused, by `send` or before."""
         for refusal in refused:
             yield RejectedRow(part, messages.rows[refusal.message], refusal.code, refusal.reason)
         for row, reason in messages.refused:

@@ -1,4 +1,4 @@
-"""Metrics of the sinks. `sink` is the configured name, so its values are as many as the operator has sinks."""
+"""Metrics of the sinks. The label `sink` is the configured name, so it has as many values as there are sinks."""
 
 from __future__ import annotations
 

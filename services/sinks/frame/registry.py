@@ -1,8 +1,8 @@
-"""From settings to sinks. A sink's module is imported when the sink is used, so that one needs only its own libraries.
+"""Make sinks from settings. A sink's module is imported only when used, so that a sink needs only its own libraries.
 
-Options stand under ``sinks.<name>`` and are checked by the sink's settings class. The name is the kind, unless ``kind`` says
-otherwise; so one kind can run twice, as ``sinks: {hot: {kind: redis, ...}, cold: {kind: redis, ...}}``. The name is part of
-the consumer group: renaming a sink makes it read everything again.
+Options are under ``sinks.<name>`` and are checked by the sink's settings class. The name is the kind unless ``kind`` says
+otherwise, so a kind can run twice: ``sinks: {hot: {kind: redis, ...}, cold: {kind: redis, ...}}``. The name is part of the
+consumer group: a renamed sink reads everything again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from services.sinks.frame.contract import Sink
 from services.sinks.frame.kind import Kind, find_kind, kind_names
 from services.sinks.frame.settings import SinkSettings
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")  # goes into a consumer group's name and into metric labels
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")  # becomes part of a consumer group's name and of metric labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class ConfiguredSink:
 def configured_sink(options: SinkOptions, name: str, pipeline: Settings | None = None) -> ConfiguredSink:
     """Build the sink `name` from ``sinks.<name>``; a name without options is a kind with its defaults.
 
-    It joins the `pipeline`, if one is given, which it must have before it is opened.
+    It joins the `pipeline` if one is given; it must do so before it is opened.
 
     Raises:
         ConfigError: if the kind is unknown, its library is not installed, or an option is wrong.
@@ -59,7 +59,7 @@ def configured_sink(options: SinkOptions, name: str, pipeline: Settings | None =
         selection = settings.selection(kind_of_rows)
         if pipeline is not None:
             sink.join(name, pipeline)
-    except ConfigError as error:  # which begins with the name of the option
+    except ConfigError as error:  # its text begins with the name of the option
         raise ConfigError(f"sinks.{name}.{error}") from error
     return ConfiguredSink(name, settings, kind_of_rows, selection, sink)
 
@@ -75,7 +75,7 @@ def _rows_for(sink: type[Sink], settings: SinkSettings, kind_name: str) -> RowTy
 
 
 def sink_class(options: SinkOptions, name: str) -> type[Sink]:
-    """Return the class of the sink `name`; its options are not looked at.
+    """Return the class of the sink `name`, without checking its options.
 
     Raises:
         ConfigError: if the kind is unknown or its library is not installed.

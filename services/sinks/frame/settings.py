@@ -1,4 +1,4 @@
-"""Settings that every sink has; a sink's own group derives from `SinkSettings`."""
+"""Settings common to all sinks; each sink's own group derives from `SinkSettings`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SMALLER_WITH_WHERE: Final = 4
 
 
 class BatchSettings(Group):
-    """How much one write takes. A larger batch costs memory and latency and saves round trips and fsyncs."""
+    """The size of a write. Larger batches need more memory and add latency, but save round trips and fsyncs."""
 
     seconds: float = Field(default=1.0, gt=0, le=5, description="Seconds for which one poll collects messages.")
     messages: int = Field(default=1_000, ge=1, description="Messages after which a poll ends early.")
@@ -30,7 +30,7 @@ class BatchSettings(Group):
 
 
 class DocumentBatchSettings(BatchSettings):
-    """Smaller: columns become ten times as many bytes of JSON, and a write should take seconds, not minutes."""
+    """Smaller batches: columns take ten times as many bytes as JSON, and a write should take seconds, not minutes."""
 
     bytes: int = Field(
         default=4_194_304,
@@ -40,7 +40,7 @@ class DocumentBatchSettings(BatchSettings):
 
 
 class SinkSettings(Group):
-    """What every sink has."""
+    """Settings of every sink."""
 
     rows: str = Field(default="flows", description="Row type: flows or dead_letters.")
     where: str | None = Field(
@@ -68,19 +68,19 @@ class SinkSettings(Group):
 
     @property
     def poll_bytes(self) -> int:
-        """Bytes after which a poll ends early: fewer with a condition, whose engine takes some 50 MB of the sink's memory."""
+        """Bytes after which a poll ends early: fewer with a condition, whose engine needs about 50 MB of memory."""
         is_chosen = self.where is None or "bytes" in self.batch.model_fields_set
         return self.batch.bytes if is_chosen else self.batch.bytes // _SMALLER_WITH_WHERE
 
     @property
     def state_directory(self) -> Path | None:
-        """The directory in which the sink keeps what it has to remember; None if it keeps nothing on a disk."""
+        """The directory of the sink's state; None if it keeps no state on disk."""
         return None
 
     def memory(self, row_type: RowType) -> str | None:
-        """Return, in words, where the sink remembers which rows it has written; None if it does not, or remembers each row.
+        """Return, in words, where the sink records how far it has written; None if it does not, or if it records each row.
 
-        Of two sinks with the same memory each would take the other's rows for its own.
+        Two sinks with the same memory would mistake each other's rows for their own.
         """
         del row_type
         return None if self.state_directory is None else f"the directory {self.state_directory.resolve()}"
@@ -89,7 +89,7 @@ class SinkSettings(Group):
         """Return which rows are written. Raises `ConfigError`."""
         try:
             return Selection.of(row_type, self.where, self.sample)
-        except ConfigError as error:  # the share has been checked
+        except ConfigError as error:  # the share has already been checked
             raise ConfigError(f"where: {error}") from error
 
     def shape(self, row_type: RowType) -> Shape:
@@ -97,7 +97,7 @@ class SinkSettings(Group):
         return Shape.of(row_type, self.columns, self.rename, added=self._added(row_type))
 
     def rows_schema(self, row_type: RowType) -> pa.Schema:
-        """Return the schema of the rows that come: that of their type, and the weight of a sample."""
+        """Return the schema of the incoming rows: that of their type, plus the weight if they are sampled."""
         schema = row_type.schema
         for name in self._added(row_type):
             schema = schema.append(pa.field(name, pa.float64(), nullable=False))

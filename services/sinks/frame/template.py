@@ -1,7 +1,7 @@
 """Names made from columns: ``flows/{action}`` becomes a topic or a key for each row, column by column.
 
-Text of rows is untrusted. In a name of a topic a value gives only letters, digits, dot, hyphen and underscore, anything else
-becomes an underscore, so that no row adds a level or a wildcard; and at most so many different topics are made.
+Text in rows is untrusted. In topic names, values contribute only letters, digits, dots, hyphens and underscores; anything else
+becomes an underscore, so that no row can add a level or a wildcard. The number of different topics is limited.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ _LONGEST: Final = 100  # characters of a value in a topic
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """Fixed text and columns in turn: ``texts[0] + columns[0] + texts[1] + ...``; there is one text more than columns."""
+    """Fixed texts alternating with columns: ``texts[0] + columns[0] + texts[1] + ...``; there is one more text than columns."""
 
     texts: tuple[str, ...]
     columns: tuple[str, ...]
 
     @classmethod
     def parse(cls, setting: str, text: str, row_type: RowType) -> Self:
-        """Read the value of a setting. ``{{`` and ``}}`` are braces.
+        """Parse the value of a setting. ``{{`` and ``}}`` stand for literal braces.
 
         Raises:
-            ConfigError: if it names a column that the row type has not, or is more than text and columns.
+            ConfigError: if it names a column that the row type lacks, or contains anything but text and columns.
         """
         texts, columns = [""], []
         try:
@@ -59,7 +59,7 @@ class Template:
         return self._joined(self.columns)
 
     def keys(self, rows: pa.Table) -> list[bytes | None]:
-        """Return the text of each row as bytes, values as they are; None where every column is null."""
+        """Return the text of each row as bytes, with unchanged values; None if all columns are null."""
         if not self.columns:
             return [self.texts[0].encode()] * rows.num_rows
         values = [_text(rows.column(name)) for name in self.columns]
@@ -72,7 +72,7 @@ class Template:
         return keys
 
     def topics(self, rows: pa.Table) -> pa.DictionaryArray:
-        """Return the text of each row, with values that are harmless in a name."""
+        """Return the text of each row, with values made safe for a topic name."""
         if not self.columns:
             return pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), rows.num_rows), pa.array([self.texts[0]]))
         values = [pc.fill_null(_by_word(rows.column(name), _harmless), _NOTHING) for name in self.columns]
@@ -80,7 +80,7 @@ class Template:
         return text.combine_chunks().dictionary_encode()
 
     def _between(self, values: Sequence[pa.ChunkedArray]) -> list[pa.ChunkedArray | str]:
-        """Return texts and values in turn."""
+        """Return texts and values alternately."""
         parts: list[pa.ChunkedArray | str] = []
         for text, value in zip(self.texts, values, strict=False):
             parts += [text, value]
@@ -91,16 +91,16 @@ class Template:
 
 
 class Topics:
-    """Which topics rows may go to: those that nothing speaks against, and no more than so many."""
+    """Which topics rows may be sent to: a limited number of acceptable ones."""
 
     def __init__(self, template: Template, most: int, objection: Callable[[str], str | None]) -> None:
         self._template = template
         self._most = most
         self._objection = objection
-        self._judged: dict[str, str | None] = {}  # what speaks against a name; None: nothing
+        self._judged: dict[str, str | None] = {}  # why a name cannot be used; None: it can
 
     def of(self, rows: pa.Table) -> tuple[list[str], list[str | None]]:
-        """Return the topic of each row, and what speaks against it."""
+        """Return the topic of each row, and why it cannot be used (None if it can)."""
         words = self._template.topics(rows)
         names = words.dictionary.to_pylist()
         objections = [self._judge(name) for name in names]
@@ -120,7 +120,7 @@ def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _by_word(column: pa.ChunkedArray, change: Callable[[pa.Array], pa.Array]) -> pa.ChunkedArray:
-    """Return a column as text, changed; of a dictionary each word once."""
+    """Return a column as text, changed by `change`; in a dictionary column, each word is changed only once."""
     chunks = [
         change(chunk.dictionary.cast(pa.string())).take(chunk.indices)
         if pa.types.is_dictionary(chunk.type)

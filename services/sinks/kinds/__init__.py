@@ -1,1 +1,1 @@
-"""The destinations: a module each, a package where one has several."""
+"""The kinds of destinations, each in a package of its own."""

@@ -1,1 +1,1 @@
-"""State on a local disk, for destinations that have no memory of their own: spools, shards, positions."""
+"""State on a local disk, for destinations that cannot keep it themselves: spools, shards, positions."""

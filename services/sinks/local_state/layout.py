@@ -1,11 +1,11 @@
-"""How the rows that wait for files are divided into files: all into one, or by the days and hours of their time.
+"""How waiting rows are divided into files: all into one, or by the days and hours of their time.
 
-When rows arrive they are sorted by partition and spooled in frames that hold one partition, or several small ones. When files
-are made, the frames are read partition by partition; those without rows of it are passed over. This works for any frames, so
-rows that were spooled under another layout get their files under the present one.
+Arriving rows are sorted by partition and spooled in frames that hold one partition or several small ones. When files are made,
+the frames are read partition by partition, skipping those without rows of it. This works for any frames, so rows spooled under
+another layout get their files under the current one.
 
-Memory holds one frame and the rows of one *group*: a partition, which streams through, or several small ones that follow each
-other and are sorted together. One file is written at a time.
+Memory holds one frame and the rows of one *group*: a single partition, which is streamed, or several small consecutive ones,
+which are sorted together. One file is written at a time.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from services.sinks.local_state.partitions import NO_KEY, FrameCount, Ints, Part
 log = structlog.get_logger(__name__)
 
 ELSEWHERE: Final = "__HIVE_DEFAULT_PARTITION__"
-"""What readers of such directories take for null: the partition of rows that get none of their own."""
+"""The name that readers of such directories treat as null: the partition of rows without one of their own."""
 
-_FRAME_ROWS: Final = 2_048  # a frame costs some kilobytes besides its rows
+_FRAME_ROWS: Final = 2_048  # each frame costs a few kilobytes in addition to its rows
 _PER_SECOND: Final = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 
 class Frames(Protocol):
-    """Tables in order, each of which is read whenever it is asked for."""
+    """Tables in order; each is read on every access."""
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -48,7 +48,7 @@ class Frames(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FileRows:
-    """One file to be made: its folder, relative to the directory of all files, and its rows, which can be read once."""
+    """A file to be made: its folder, relative to the directory of all files, and its rows, which can be read only once."""
 
     folder: str
     tables: Iterable[pa.Table]
@@ -58,10 +58,10 @@ class FileLayout(Protocol):
     """A way to divide rows into files."""
 
     def frames(self, rows: pa.Table) -> Iterable[pa.Table]:
-        """Cut `rows`, at least one, into frames for the spool."""
+        """Divide `rows` (at least one) into frames for the spool."""
 
     def files(self, frames: Frames) -> Iterator[FileRows]:
-        """Return the files that `frames`, which hold rows, make. Each must be written before the next is asked for."""
+        """Return the files for `frames`, which must not be empty. Each must be written before the next is requested."""
 
 
 class _Flat:
@@ -77,7 +77,7 @@ FLAT: Final[FileLayout] = _Flat()
 
 
 class Period(StrEnum):
-    """What times are divided by. The value is the name of the column that a reader sees."""
+    """A unit by which times are divided. The value is the column name that readers see."""
 
     DAY = "day"
     HOUR = "hour"
@@ -91,15 +91,15 @@ _LAST: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(seconds=
 
 @dataclass(frozen=True, slots=True)
 class ByTime:
-    """A file for each day or hour, in UTC, in folders like ``day=2026-05-01/hour=04``.
+    """A file for each UTC day or hour, in folders like ``day=2026-05-01/hour=04``.
 
-    The times of years 1 to 9999 have folders. Rows of other times go to the partition `ELSEWHERE`, and so do those of the
-    smallest partitions if there are more than `most`: a log with nonsense for times must not make a million files.
+    Times in the years 1 to 9999 have folders. Rows with other times go to the partition `ELSEWHERE`, and so do those of the
+    smallest partitions if there are more than `most`: a log with nonsensical times must not create a million files.
 
     Attributes:
         column: name of the time column, a timestamp.
         periods: `DAY`, or `DAY` and `HOUR`.
-        most: partitions of which one rotation makes files, besides `ELSEWHERE`.
+        most: the maximum number of partitions for which one rotation makes files, besides `ELSEWHERE`.
     """
 
     column: str
@@ -107,7 +107,7 @@ class ByTime:
     most: int = 1_000
 
     def frames(self, rows: pa.Table) -> Iterable[pa.Table]:
-        """Sort by time, as far as it decides about files."""
+        """Sort by time, as far as it determines the file."""
         keys = self._keys(rows)
         if (keys == keys[0]).all():
             return (rows,)
@@ -116,7 +116,7 @@ class ByTime:
         return (used_words_only(rows.slice(start, end - start)) for start, end in pairwise(cuts))
 
     def files(self, frames: Frames) -> Iterator[FileRows]:
-        """Divide by time; in every file but that of `ELSEWHERE` rows stay in order."""
+        """Divide by time; rows stay in order in every file except that of `ELSEWHERE`."""
         partitions = Partitions.of([FrameCount.of(self._keys(frame), frame.nbytes) for frame in frames], self.most)
         self._warn(partitions)
         for group in partitions.groups():
@@ -148,7 +148,7 @@ class ByTime:
         return "/".join(f"{period}={value}" for period, value in named)
 
     def _tables(self, frames: Frames, partitions: Partitions, group: PartitionGroup) -> Iterator[tuple[pa.Table, Ints]]:
-        """Read the rows of a group, each frame's with the numbers of their partitions."""
+        """Read the rows of a group, frame by frame, with the numbers of their partitions."""
         for at in group.frames:
             frame = frames[at]
             numbers = partitions.numbers(self._keys(frame))
@@ -177,7 +177,7 @@ def _joined(tables: Iterable[tuple[pa.Table, Ints]]) -> tuple[pa.Table, Ints]:
 
 
 def _sorted(rows: pa.Table, numbers: Ints) -> tuple[pa.Table, Ints]:
-    """Sort rows by their numbers; those with the same stay in order."""
+    """Sort rows by their numbers; rows with equal numbers stay in order."""
     if (numbers[1:] >= numbers[:-1]).all():
         return rows, numbers
     order = np.argsort(numbers, kind="stable")
@@ -185,7 +185,7 @@ def _sorted(rows: pa.Table, numbers: Ints) -> tuple[pa.Table, Ints]:
 
 
 def _cuts(keys: Ints) -> Iterator[int]:
-    """Return where frames end in rows that are sorted by `keys`: around every large partition, and between many small ones."""
+    """Return where frames end in rows sorted by `keys`: around every large partition, and between groups of small ones."""
     starts = np.flatnonzero(keys[1:] != keys[:-1]) + 1
     begin = before = 0
     for start, end in pairwise([*starts.tolist(), len(keys)]):

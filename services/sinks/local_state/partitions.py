@@ -1,6 +1,6 @@
 """The partitions of the rows in many frames: which of them get files, and which are read and written together.
 
-A partition has a *key*, an integer that ascends with time, and a *number*, its place among those that get a file.
+A partition has a *key*, an integer that ascends with time, and a *number*, its index among those that get a file.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final, Self
 import numpy as np
 
 NO_KEY: Final = int(np.iinfo(np.int64).min)
-"""The key of rows that have no partition of their own."""
+"""The key of rows without a partition of their own."""
 
 _GROUP_ROWS: Final = 65_536
 _GROUP_BYTES: Final = 8_388_608
@@ -22,7 +22,7 @@ Ints = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 @dataclass(frozen=True, slots=True)
 class FrameCount:
-    """The keys in a frame, ascending, with the rows of each, and the bytes of an average row."""
+    """The keys in a frame, ascending, with the number of rows of each, and the average size of a row in bytes."""
 
     keys: Ints
     rows: Ints
@@ -30,14 +30,14 @@ class FrameCount:
 
     @classmethod
     def of(cls, keys: Ints, size: int) -> Self:
-        """Count the key of each row of a frame of `size` bytes."""
+        """Count the keys of the rows of a frame of `size` bytes."""
         distinct, rows = np.unique(keys, return_counts=True)
         return cls(distinct, rows, size / max(len(keys), 1))
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionGroup:
-    """Partitions that are made together, `size` of them from number `first`, and the frames that hold rows of them."""
+    """Partitions written together: `size` of them from number `first`, with the frames that contain their rows."""
 
     first: int
     size: int
@@ -46,7 +46,7 @@ class PartitionGroup:
 
 @dataclass(frozen=True, slots=True)
 class Partitions:
-    """The partitions of a rotation, numbered by time; the last number is that of `NO_KEY`, often without rows."""
+    """The partitions of a rotation, numbered by time; the last number belongs to `NO_KEY`, often without rows."""
 
     keys: Ints
     rows: Ints
@@ -55,7 +55,7 @@ class Partitions:
 
     @classmethod
     def of(cls, counted: Sequence[FrameCount], most: int) -> Self:
-        """Number the `most` partitions with the most rows; the rows of all others count as rows of `NO_KEY`."""
+        """Number the `most` partitions with the most rows; rows of all others count as rows of `NO_KEY`."""
         keys = _largest(counted, most)
         frames = [_numbers(keys, frame.keys) for frame in counted]
         rows = np.zeros(len(keys) + 1, np.int64)
@@ -70,7 +70,7 @@ class Partitions:
         return _numbers(self.keys, keys)
 
     def groups(self) -> Iterator[PartitionGroup]:
-        """Join neighbours as long as they are small together."""
+        """Group neighbours as long as their total size is small."""
         first, rows, size = 0, 0, 0.0
         for number in range(len(self.rows)):
             rows += int(self.rows[number])
@@ -99,7 +99,7 @@ def _largest(counted: Sequence[FrameCount], most: int) -> Ints:
 
 
 def _numbers(kept: Ints, keys: Ints) -> Ints:
-    """Return where each of `keys` stands in `kept`; their number if it does not."""
+    """Return the index of each of `keys` in `kept`; the length of `kept` if it is not there."""
     if not len(kept):
         return np.zeros(len(keys), np.int64)
     at = np.minimum(np.searchsorted(kept, keys), len(kept) - 1)

@@ -1,11 +1,11 @@
-"""How far each generation of a source has been written: what makes replays harmless at destinations without a memory.
+"""How far each generation of a source has been written, which makes replays harmless at destinations without a memory.
 
-Order per source holds (rule 4 of the contract), so one position a generation is enough: the highest (offset, index) written. A
-row at or below it was written before. The positions live in the SQLite database of one shard and move in the caller's
-transaction, together with whatever makes the rows durable.
+Rows of a source are in order (rule 4 of the contract), so one position per generation is enough: the highest (offset, index)
+written. A row at or below it was written before. The positions are in the SQLite database of one shard and are updated in the
+caller's transaction, together with whatever makes the rows durable.
 
-A generation is known by a hash of its source and name, because names of blobs are long and there are many: about 50 bytes a
-generation. Work is done on columns; Python touches generations, never rows.
+A generation is identified by a hash of its source and name, because blob names are long and numerous: it takes about 50 bytes.
+The work is done on columns; Python handles generations one by one, never rows.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _Reached = np.ndarray[tuple[int, int], np.dtype[np.int64]]
 
 @dataclass(frozen=True, slots=True)
 class Fresh:
-    """The rows of a table that were not written before, and the positions once they are."""
+    """The rows of a table that have not been written before, and the positions after writing them."""
 
     rows: pa.Table
     known: int  # rows written before
@@ -48,14 +48,14 @@ class Positions:
         self._clock = clock
 
     def create(self) -> None:
-        """Create the table unless it is there."""
+        """Create the table unless it exists."""
         self._database.execute(
             "CREATE TABLE IF NOT EXISTS position (generation BLOB PRIMARY KEY, record_offset INTEGER NOT NULL,"
             " tuple_index INTEGER NOT NULL, touched_day INTEGER NOT NULL) WITHOUT ROWID"
         )
 
     def fresh(self, rows: pa.Table, position: PositionColumns) -> Fresh:
-        """Return those of `rows` that are above their generation's position, each once; the order is kept."""
+        """Return those of `rows` that are above their generation's position, each once and in order."""
         if not rows.num_rows:
             return Fresh(rows, 0, ())
         identity = rows.select(list(position.names)).unify_dictionaries().combine_chunks()
@@ -77,7 +77,7 @@ class Positions:
         )
 
     def prune(self, remember_days: int) -> int:
-        """Forget generations that nothing came from for `remember_days`; return how many."""
+        """Forget generations without rows for `remember_days`; return how many."""
         return self._database.execute("DELETE FROM position WHERE touched_day < ?", (self._today() - remember_days,)).rowcount
 
     def _reached(self, key: bytes) -> _Position:
@@ -90,7 +90,7 @@ class Positions:
 
 @dataclass(frozen=True, slots=True)
 class _Generations:
-    """The generations of a table: their keys, and which of them each row is of."""
+    """The generations of a table: their keys, and the generation of each row."""
 
     keys: list[bytes]
     of_row: _Ints
@@ -123,12 +123,12 @@ def _integers(table: pa.Table, name: str) -> _Ints:
 
 
 def fresh_rows(group: _Ints, offsets: _Ints, indexes: _Ints, reached: _Reached) -> _Bools:
-    """Tell which rows are above what their group has reached (by group: offset, index; -1 for nothing), each once.
+    """Return which rows are above their group's position in `reached` (offset, index; -1 for none), each once.
 
-    `reached` is moved on to after these rows.
+    Advances `reached` past these rows.
     """
     mask = _above(offsets, indexes, reached[group]) & _first_time(group, offsets, indexes)
-    # Fresh rows of a group ascend, so the last of them is the highest.
+    # Fresh rows of a group ascend, so the last one is the highest.
     reached[group[mask], 0], reached[group[mask], 1] = offsets[mask], indexes[mask]
     return mask
 
@@ -139,7 +139,7 @@ def _above(offsets: _Ints, indexes: _Ints, reached: _Reached) -> _Bools:
 
 
 def _first_time(group: _Ints, offsets: _Ints, indexes: _Ints) -> _Bools:
-    """Tell which rows are above all rows of their generation before them: a batch may hold the same range twice."""
+    """Return which rows are above all earlier rows of their generation: a batch may contain the same range twice."""
     order = np.argsort(group, kind="stable")
     g, o, i = group[order], offsets[order], indexes[order]
     rises = (g[1:] > g[:-1]) | (o[1:] > o[:-1]) | ((o[1:] == o[:-1]) & (i[1:] > i[:-1]))
@@ -151,7 +151,7 @@ def _first_time(group: _Ints, offsets: _Ints, indexes: _Ints) -> _Bools:
 
 
 def _rank(group: _Ints, offsets: _Ints, indexes: _Ints) -> _Ints:
-    """Number the rows by (group, offset, index), equal rows alike."""
+    """Number the rows by (group, offset, index); equal rows get the same number."""
     order = np.lexsort((indexes, offsets, group))
     changes = [np.diff(values[order]) != 0 for values in (group, offsets, indexes)]
     rank = np.empty(len(order), np.int64)

@@ -1,21 +1,21 @@
-"""The durable home of one shard on a local disk, and the complete files that come out of it.
+"""The durable state of one shard on a local disk, and the complete files made from it.
 
-A shard's home is ``<directory>/.blobtide/p<shard>/``. It holds a lock (one process a shard, also against one that was thought
-dead), an SQLite database, a spool, and at times ``next.part``. Rows become durable in two steps, files in four, and a crash
-after any of them is recovered when the shard is opened:
+A shard's home is ``<directory>/.blobtide/p<shard>/``. It contains a lock (one process per shard, even if one was wrongly
+presumed dead), an SQLite database, a spool, and sometimes ``next.part``. Rows become durable in two steps and files in four,
+and a crash after any step is recovered when the shard is opened:
 
 1. rows are appended to the spool and synced;
 2. one transaction commits the spool's length together with all other state (positions, sums): **the rows are durable**;
-3. to make files, the whole spool is written to ``next.part`` and synced; where the layout makes several files of it, to
+3. to make files, the whole spool is written to ``next.part`` and synced; if the layout divides it into several files, to
    ``next.part``, ``next.part.1`` and so on;
 4. a transaction records the final names of all of them;
-5. each part is renamed to its final name, so that a reader sees a whole file or none;
-6. a transaction empties the spool and counts the sequence up.
+5. each part is renamed to its final name, so that a reader sees a complete file or none;
+6. a transaction empties the spool and advances the sequence.
 
-A crash before 2 leaves bytes beyond the committed length: they are cut off. A crash before 4 leaves parts that are written
-again. After 4, a part that is still there is renamed, and one that is gone *was* renamed, even if a reader has taken the file
-away meanwhile. A final name that exists although it was never recorded is somebody else's file: the sequence steps over it.
-Each file has a sequence number of its own, whatever folder it is in.
+A crash before step 2 leaves bytes beyond the committed length, which are cut off. A crash before step 4 leaves parts that will
+be written again. After step 4, a part that still exists is renamed, and one that is gone *was* renamed, even if a reader has
+removed the file in the meantime. If a final name exists that was never recorded, it is somebody else's file, and the sequence
+skips it. Each file has its own sequence number, whatever folder it is in.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ from services.sinks.local_state.spool import Spool
 HIDDEN: Final = ".blobtide"
 LOCKED_RETRY_SECONDS: Final = 1.0
 _PART: Final = "next.part"
-_BETWEEN: Final = "\0"  # stands in no name; one name alone is stored as versions before several names stored it
+_BETWEEN: Final = "\0"  # never part of a name; a single name is stored as in versions that had only one
 
 
 @dataclass(frozen=True, slots=True)
 class FileLimits:
-    """When files are complete: at so many rows of a shard, so many spooled bytes, or so many seconds after its first row."""
+    """When a file is complete: at so many rows of a shard, so many spooled bytes, or so many seconds after its first row."""
 
     rows: int
     bytes: int
@@ -55,7 +55,7 @@ class FileLimits:
 
 @dataclass(frozen=True, slots=True)
 class FileOutlet:
-    """Where complete files go and how they are made. All tables of one file have one schema."""
+    """Where complete files go and how they are made. All tables of a file have the same schema."""
 
     directory: Path
     schema: pa.Schema
@@ -66,7 +66,7 @@ class FileOutlet:
     layout: FileLayout = FLAT
 
     def home(self, shard: int) -> Path:
-        """Where the state of `shard` is."""
+        """The directory with the state of `shard`."""
         return self.directory / HIDDEN / f"p{shard:03}"
 
     def file_name(self, shard: int, sequence: int) -> str:
@@ -76,17 +76,17 @@ class FileOutlet:
 
 @dataclass(frozen=True, slots=True)
 class _Journal:
-    """What is committed: the next file's sequence, and what the spool holds for it."""
+    """The committed state: the next file's sequence number, and what the spool holds for it."""
 
     sequence: int = 1
     spool_bytes: int = 0
     spool_rows: int = 0
     first_row_at: float = 0.0
-    finals: tuple[str, ...] = ()  # of the parts, in their order; recorded in step 4, gone in step 6
+    finals: tuple[str, ...] = ()  # of the parts, in order; recorded in step 4, removed in step 6
 
 
 class ShardStore:
-    """One open shard. After an exception in a transaction or in `roll` it must be closed and opened anew."""
+    """An open shard. After an exception in a transaction or in `roll`, it must be closed and reopened."""
 
     def __init__(self, shard: int, outlet: FileOutlet, clock: Callable[[], float] = time.time) -> None:
         self._shard = shard
@@ -99,18 +99,18 @@ class ShardStore:
         self._database: sqlite3.Connection | None = None
 
     def open(self) -> None:
-        """Lock the shard, open its state and recover what a crash left.
+        """Lock the shard, open its state and recover from a crash.
 
         Raises:
-            Retry: if another process has the shard.
-            OSError, sqlite3.Error: if the disk does not do it.
+            Retry: if another process holds the shard.
+            OSError, sqlite3.Error: if the disk fails.
             CodecError: if committed rows are damaged.
         """
         private_directory(self._home)
         self._lock = _locked(self._home / "lock")
         self._spool = Spool(self._home / "spool")
         self._database = _connected(self._home / "state.db")
-        # What is in a directory survives a power failure only if the directory does.
+        # The content of a directory survives a power failure only if the directory itself does.
         for directory in (self._home, self._home.parent, self._outlet.directory):
             _sync_directory(directory)
         self._journal = self._load()
@@ -118,14 +118,14 @@ class ShardStore:
 
     @property
     def database(self) -> sqlite3.Connection:
-        """The shard's database, for state that moves with the rows."""
+        """The shard's database, for state that is committed with the rows."""
         if self._database is None:
             raise RuntimeError("the shard is not open")
         return self._database
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Commit everything done inside in one go, or nothing."""
+        """Commit everything done inside, or nothing."""
         self.database.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -138,7 +138,7 @@ class ShardStore:
         crash_point("sink.committed")
 
     def append(self, rows: pa.Table) -> None:
-        """Add `rows` to the next file; inside a transaction, whose commit makes them durable."""
+        """Add `rows` to the next file; call inside a transaction, whose commit makes them durable."""
         if not rows.num_rows:
             return
         old = self._journal
@@ -152,17 +152,17 @@ class ShardStore:
         )
 
     def roll_if_due(self) -> None:
-        """Make files if the rows that wait are enough, or wait long enough."""
+        """Make files if there are enough rows waiting, or they have waited long enough."""
         limits, journal = self._outlet.limits, self._journal
         if not journal.spool_rows:
             return
         age = self._clock() - journal.first_row_at
-        young = 0 <= age < limits.seconds  # a clock set back must not keep rows for ever
+        young = 0 <= age < limits.seconds  # a clock that was set back must not hold rows forever
         if journal.spool_rows >= limits.rows or journal.spool_bytes >= limits.bytes or not young:
             self.roll()
 
     def roll(self) -> None:
-        """Make files of all rows that are in none yet."""
+        """Make files from all waiting rows."""
         if not self._journal.spool_rows:
             return
         folders: list[str] = []
@@ -176,13 +176,13 @@ class ShardStore:
         self._publish()
 
     def close(self) -> None:
-        """Give up the shard; what was committed stays. Idempotent."""
+        """Give up the shard; committed state is kept. Idempotent."""
         if self._database is not None:
             with suppress(sqlite3.Error):
                 self._database.close()
             self._database = None
         if self._spool is not None:
-            # Not cut: a commit that failed may have succeeded, and only the database knows when it is opened again.
+            # Do not truncate: a commit that failed may have succeeded, which only the database knows when it is reopened.
             self._spool.close()
             self._spool = None
         if self._lock >= 0:
@@ -215,19 +215,19 @@ class ShardStore:
         finals = [self._outlet.directory / final for final in self._journal.finals]
         for number, final in enumerate(finals):
             part = self._part(number)
-            if part.exists():  # else it was renamed before a crash
+            if part.exists():  # otherwise it was renamed before a crash
                 final.parent.mkdir(parents=True, exist_ok=True)
                 part.rename(final)
             crash_point("sink.part-renamed")
         for directory in self._directories_of(finals):
-            with suppress(FileNotFoundError):  # a reader took all its files away, and it too
+            with suppress(FileNotFoundError):  # a reader removed all its files and the directory itself
                 _sync_directory(directory)
         self._save(_Journal(self._journal.sequence + 1))
         crash_point("sink.rolled")
         self._open_spool.cut(0)
 
     def _directories_of(self, files: Iterable[Path]) -> Iterable[Path]:
-        """Return every directory on the way to `files`, each once."""
+        """Return every directory on the path to `files`, each once."""
         root = self._outlet.directory
         return dict.fromkeys(up for file in files for up in file.parents if up == root or root in up.parents)
 
@@ -238,7 +238,7 @@ class ShardStore:
             part.unlink()
         self._open_spool.cut(self._journal.spool_bytes)
         if self._journal.spool_rows and not self._spooled_schema().equals(self._outlet.schema):
-            self.roll()  # an older version wrote these rows; a file has one schema
+            self.roll()  # an older version wrote these rows, and a file has only one schema
 
     def _spooled_schema(self) -> pa.Schema:
         return self._open_spool.frames(self._journal.spool_bytes)[0].schema
@@ -256,7 +256,7 @@ class ShardStore:
         return _Journal(sequence, spool_bytes, spool_rows, first_row_at, tuple(final.split(_BETWEEN)) if final else ())
 
     def _save(self, journal: _Journal) -> None:
-        """Store `journal`; alone in its own transaction unless one is open."""
+        """Store `journal`, in a transaction of its own unless one is open."""
         final = _BETWEEN.join(journal.finals) or None
         values = (journal.sequence, journal.spool_bytes, journal.spool_rows, journal.first_row_at, final)
         self.database.execute("INSERT OR REPLACE INTO journal VALUES (1, ?, ?, ?, ?, ?)", values)
@@ -277,10 +277,10 @@ def _locked(path: Path) -> int:
 
 
 def _connected(path: Path) -> sqlite3.Connection:
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE))  # SQLite gives the files beside it the same mode
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE))  # SQLite gives its other files the same mode
     database = sqlite3.connect(path, isolation_level=None)
     try:
-        # The lock file keeps others out; without shared memory WAL also works on network file systems.
+        # The lock file keeps other processes out; without shared memory, WAL also works on network file systems.
         database.execute("PRAGMA locking_mode = EXCLUSIVE")
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")

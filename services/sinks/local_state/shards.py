@@ -1,13 +1,13 @@
-"""The shards of a sink that keeps them on a local disk: opened when touched, given up when released or after any failure.
+"""The shards of a sink with state on a local disk: opened on first use, given up on release or after any failure.
 
-Crash-only: whatever goes wrong with a shard, it is closed, `Retry` says why, and the next touch opens and recovers it. So a
-full or broken disk stops the sink until it is repaired and loses nothing.
+The design is crash-only: whatever goes wrong with a shard, it is closed, `Retry` says why, and the next use opens and recovers
+it. A full or broken disk therefore stops the sink until it is repaired, and nothing is lost.
 
-A shard that nobody touches may still hold rows for a file, after a restart with other partitions for instance. They are swept
-up by time like all others, by any process that uses the directory.
+A shard that nobody uses may still hold rows for a file, for instance after a restart with other partitions. Like all others,
+these rows go into a file when their time is up, made by any process that uses the directory.
 
-Sinks of different kinds would take each other's positions for their own, so a directory belongs to the kind that opened it
-first, whose name stands in ``.blobtide/kind``.
+Sinks of different kinds would mistake each other's positions for their own. A directory therefore belongs to the kind that
+opened it first, whose name is in ``.blobtide/kind``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-FLUSH_SECONDS: Final = 4.0  # of the ten that a stop may take
+FLUSH_SECONDS: Final = 4.0  # of the ten seconds that a stop may take
 _DISK_RETRY_SECONDS: Final = 5.0
 _SWEEP_SECONDS: Final = 30.0
 _MAINTAIN_SECONDS: Final = 86_400.0
@@ -47,13 +47,13 @@ class ShardsSpec:
 
     kind: str
     outlet: FileOutlet
-    prepare: Callable[[sqlite3.Connection], None]  # creates tables, forgets what is old; at opening and once a day
+    prepare: Callable[[sqlite3.Connection], None]  # creates tables and removes old entries; on opening and once a day
     flush_on_close: bool = True
-    settle: Callable[[ShardStore], None] | None = None  # does what is due by time, before files are made; in no transaction
+    settle: Callable[[ShardStore], None] | None = None  # does time-based work before files are made; not in a transaction
 
 
 class Shards:
-    """All shards this process has open."""
+    """All shards that this process has open."""
 
     def __init__(self, spec: ShardsSpec, clock: Callable[[], float] = time.time) -> None:
         self._spec = spec
@@ -62,10 +62,10 @@ class Shards:
         self._swept_at = self._maintained_at = clock()
 
     def open(self) -> None:
-        """Recover what is there.
+        """Recover the existing state.
 
         Raises:
-            ConfigError: if the directory cannot be written to, or is a sink's of another kind.
+            ConfigError: if the directory is not writable, or belongs to a sink of another kind.
         """
         directory = self._spec.outlet.directory
         try:
@@ -81,10 +81,10 @@ class Shards:
 
     @contextmanager
     def writing(self, shard: int) -> Iterator[ShardStore]:
-        """Open a transaction of `shard`; after its end everything done in it is durable, and complete files are made.
+        """Open a transaction on `shard`; after it ends, everything done in it is durable, and complete files are made.
 
         Raises:
-            Retry: if another process has the shard or the disk fails; nothing is lost.
+            Retry: if another process holds the shard or the disk fails; nothing is lost.
         """
         with self._guarded(shard):
             store = self._opened(shard)
@@ -93,7 +93,7 @@ class Shards:
             store.roll_if_due()
 
     def tick(self) -> None:
-        """Make the files that are complete by time."""
+        """Make the files that are due."""
         for shard in list(self._open):
             self._try(shard, partial(self._settle, shard))
         now = self._clock()
@@ -106,7 +106,7 @@ class Shards:
                 self._try(shard, partial(self._maintain, shard))
 
     def release(self, shards: Collection[int]) -> None:
-        """Give up `shards`, making files of what they hold as far as the time allows."""
+        """Give up `shards`, making files from their rows as far as time allows."""
         give_up_at = time.monotonic() + FLUSH_SECONDS
         for shard in sorted(shards):
             store = self._open.get(shard)
@@ -119,9 +119,9 @@ class Shards:
         self.release(list(self._open))
 
     def look(self, at: Callable[[ShardStore], T]) -> list[T]:
-        """Return what `at` reads in each shard that no other process has; those whose disk fails are left out.
+        """Return what `at` reads in each shard that no other process holds; those whose disk fails are left out.
 
-        Not only in open ones: after a restart, or when partitions move, most are closed until something comes for them.
+        This includes closed shards: after a restart, or when partitions move, most are closed until rows arrive for them.
         """
         found = [self._seen(shard, at) for shard in self._known()]
         return [value for value in found if value is not None]
@@ -139,19 +139,19 @@ class Shards:
         return self._open[shard]
 
     def _sweep(self) -> None:
-        """Make due files of shards that nobody has open."""
+        """Make due files for shards that no process has open."""
         for shard in self._known():
             if shard not in self._open:
                 self._try(shard, partial(self._settle, shard))
                 self._drop(shard)
 
     def _known(self) -> list[int]:
-        """Return the shards that the directory holds anything of; none while it cannot be read, which a write will tell."""
+        """Return the shards with state in the directory; none if it cannot be read, which a write will report."""
         try:
             homes = [_HOME.fullmatch(home.name) for home in (self._spec.outlet.directory / HIDDEN).iterdir()]
         except OSError:
             return []
-        return sorted(int(name[1]) for name in homes if name)  # what else is there, a copy of a home for instance, is not ours
+        return sorted(int(name[1]) for name in homes if name)  # anything else, such as a copy of a home, is not ours
 
     def _seen(self, shard: int, at: Callable[[ShardStore], T]) -> T | None:
         was_open = shard in self._open
@@ -174,13 +174,13 @@ class Shards:
             with self._guarded(shard):
                 return act()
         except Retry as error:
-            if not isinstance(error.__cause__, BlockingIOError):  # that another process has the shard is no news
+            if not isinstance(error.__cause__, BlockingIOError):  # it is normal that another process holds the shard
                 log.warning("a file will be completed later", shard=shard, reason=str(error))
             return None
 
     @contextmanager
     def _guarded(self, shard: int) -> Iterator[None]:
-        """Drop the shard after any exception; translate those of the disk."""
+        """Drop the shard after any exception; translate disk errors."""
         try:
             yield
         except (OSError, sqlite3.OperationalError) as error:
@@ -191,7 +191,7 @@ class Shards:
         except sqlite3.DatabaseError as error:
             self._drop(shard)
             if type(error) is not sqlite3.DatabaseError:
-                raise  # a constraint or a statement: our fault, not the file's
+                raise  # a constraint or a statement: a bug, not a damaged file
             raise CodecError(f"{self._spec.outlet.home(shard) / 'state.db'} is damaged: {error}") from error
         except BaseException:
             self._drop(shard)
@@ -204,9 +204,9 @@ class Shards:
 
 
 def _owner(path: Path, kind: str) -> str:
-    """Return the kind whose name stands in `path`; if none does, write `kind` there, durably."""
+    """Return the kind named in `path`; if there is none, write `kind` there durably."""
     with open(path, "a+", encoding="utf-8", opener=private) as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # of two that start at the same time one is the first
+        fcntl.flock(file, fcntl.LOCK_EX)  # if two processes start at the same time, one is first
         file.seek(0)
         if found := file.read():
             return found

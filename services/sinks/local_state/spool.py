@@ -1,7 +1,7 @@
-"""A durable spool: rows appended as checksummed Arrow frames to one file, until a complete file is made from them.
+"""A durable spool: rows are appended to one file as checksummed Arrow frames, until a complete file is made from them.
 
-The spool does not know how much of it counts: its owner keeps the committed length and gives it to every call. What lies
-beyond that length is the leftover of a crash and is overwritten.
+The spool does not know how much of it is committed: its owner keeps the committed length and passes it to every call. Anything
+beyond that length is left over from a crash and will be overwritten.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _FRAME = struct.Struct("<QI")  # length and CRC-32 of the Arrow stream that foll
 
 @dataclass(frozen=True, slots=True)
 class _FramePlace:
-    """Where the body of a frame stands."""
+    """The location of a frame's body."""
 
     at: int
     length: int
@@ -33,7 +33,7 @@ class _FramePlace:
 
 @dataclass(frozen=True, slots=True)
 class SpooledFrames:
-    """The frames of a spool, in order. Each is read from the disk when it is asked for, every time."""
+    """The frames of a spool, in order. Each access reads from the disk."""
 
     _read: Callable[[_FramePlace], pa.Table]
     _places: tuple[_FramePlace, ...]
@@ -43,7 +43,7 @@ class SpooledFrames:
         return len(self._places)
 
     def __getitem__(self, number: int) -> pa.Table:
-        """Read one. Raises CodecError if it is not what was written, and OSError."""
+        """Read one. Raises OSError, and CodecError if it is damaged."""
         return self._read(self._places[number])
 
     def __iter__(self) -> Iterator[pa.Table]:
@@ -52,14 +52,14 @@ class SpooledFrames:
 
 
 class Spool:
-    """One spool file, open for the life of this object."""
+    """A spool file, open during the lifetime of this object."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
 
     def append(self, frames: Iterable[pa.Table], end: int) -> int:
-        """Write `frames` at `end`, wait until they are on the disk, and return the new end. Raises OSError."""
+        """Write `frames` at `end`, wait until they are on disk, and return the new end. Raises OSError."""
         for frame in frames:
             body = _encoded(frame)
             header = _FRAME.pack(len(body), zlib.crc32(body))
@@ -73,7 +73,7 @@ class Spool:
         """Find the frames before `end`.
 
         Raises:
-            CodecError: if they are not what was written.
+            CodecError: if they are damaged.
         """
         places: list[_FramePlace] = []
         at = 0
@@ -87,10 +87,10 @@ class Spool:
         return SpooledFrames(self._frame, tuple(places))
 
     def cut(self, end: int) -> None:
-        """Throw away what lies beyond `end`.
+        """Discard everything beyond `end`.
 
         Raises:
-            CodecError: if the file is shorter than that: committed rows are missing.
+            CodecError: if the file is shorter, which means that committed rows are missing.
         """
         size = os.fstat(self._file).st_size
         if size < end:
@@ -99,7 +99,7 @@ class Spool:
             os.ftruncate(self._file, end)
 
     def close(self) -> None:
-        """Close the file; what was appended stays."""
+        """Close the file and keep its content."""
         os.close(self._file)
 
     def _frame(self, place: _FramePlace) -> pa.Table:

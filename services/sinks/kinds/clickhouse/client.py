@@ -1,8 +1,8 @@
-"""ClickHouse over HTTP: queries that return rows as JSON, and inserts of Arrow as it is.
+"""ClickHouse over HTTP: queries that return rows as JSON, and inserts of unchanged Arrow data.
 
-Settings travel with every request, so that what an insert means does not hang on a server's defaults or on the user's profile.
-Nothing is compressed: Arrow's columns go to the server as they are in memory. Any request may be repeated: an insert carries a
-token.
+Settings are sent with every request, so that the meaning of an insert does not depend on the server's defaults or the user's
+profile. Nothing is compressed: Arrow's columns are sent as they are in memory. Any request may be repeated, since inserts carry
+a token.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ import pyarrow as pa
 from libs.common.http.client import Answer, HttpClient, Request
 from services.sinks.kinds.clickhouse.faults import ClickHouseFault, ServerError
 
-_ALWAYS: Final = {"wait_end_of_query": "1"}  # an error that comes late still has its status
+_ALWAYS: Final = {"wait_end_of_query": "1"}  # a late error still sets the status
 _INSERT: Final = {
-    "async_insert": "0",  # an answer means that the rows are there; newer servers have other defaults
+    "async_insert": "0",  # a response means that the rows are stored; newer servers have other defaults
     "insert_deduplicate": "1",
     "deduplicate_blocks_in_dependent_materialized_views": "1",  # a repeated insert reaches views that the first did not reach
-    "input_format_null_as_default": "0",  # null is no value of a column that has none
+    "input_format_null_as_default": "0",  # do not replace nulls by defaults in columns that are not nullable
     "input_format_arrow_allow_missing_columns": "0",
-    "max_partitions_per_insert_block": "0",  # a batch of old rows may be of any number of days
-    # One block, and so one part a day, whatever the server's defaults are: a day's rows are there as a whole or not at all.
+    "max_partitions_per_insert_block": "0",  # a batch of old rows may cover any number of days
+    # One block, and thus one part per day, whatever the server's defaults: a day's rows are stored completely or not at all.
     "max_insert_block_size": "1048449",
     "min_insert_block_size_rows": "1048449",
     "min_insert_block_size_bytes": "0",
@@ -38,11 +38,11 @@ _QUERY: Final = {
     "max_query_size": "16777216",
 }
 MOST_ROWS: Final = 1_000_000
-"""Rows that an insert may have, so that it is one block."""
+"""Maximum number of rows in an insert, so that it is one block."""
 
 
 class InsertRefused(Exception):
-    """The server refused an insert because of its rows, without saying which."""
+    """The server refused an insert because of its rows, without saying which ones."""
 
     def __init__(self, error: ServerError) -> None:
         super().__init__(error.refusal[1])
@@ -50,13 +50,13 @@ class InsertRefused(Exception):
 
 
 class ClickHouse:
-    """A client of one server or of equal ones; `login` are headers, and secret."""
+    """A client of one server, or of several equivalent ones."""
 
     def __init__(self, http: HttpClient) -> None:
         self._http = http
 
     def query(self, sql: str) -> list[dict[str, Any]]:
-        """Run a query that returns rows, few of them; a row is a mapping by column.
+        """Run a query that returns few rows; each is a mapping by column.
 
         Raises:
             Retry, ConfigError: as `execute`.
@@ -74,19 +74,19 @@ class ClickHouse:
         """Run a statement that returns nothing.
 
         Raises:
-            Retry: the server does not answer or cannot do it now.
-            ConfigError: names, rights or settings are wrong.
+            Retry: if the server does not respond or cannot do it now.
+            ConfigError: if names, rights or settings are wrong.
         """
         self._send({}, sql.encode())
 
     def insert(self, table: str, rows: pa.Table, token: str) -> None:
-        """Insert rows, at most `MOST_ROWS`, into the columns of their names; returns when they are durable.
+        """Insert at most `MOST_ROWS` rows into the columns with the same names; returns when they are durable.
 
-        `table` is quoted. An insert with a token that the table has seen lately changes nothing.
+        `table` must be quoted. An insert with a token that the table has seen recently changes nothing.
 
         Raises:
-            InsertRefused: the server does not take all of the rows: none of them is there, or those of some days.
-            Retry, ConfigError: as `execute`. After `Retry` the rows may be there.
+            InsertRefused: if the server does not accept all of the rows; none of them is stored, or only those of some days.
+            Retry, ConfigError: as `execute`. After `Retry`, the rows may be stored.
         """
         names = ", ".join(map(quoted, rows.column_names))
         sql = f"INSERT INTO {table} ({names}) FORMAT ArrowStream"
@@ -108,17 +108,17 @@ class ClickHouse:
 
 
 def quoted(name: str) -> str:
-    """Return a name as an identifier."""
+    """Return a name as a SQL identifier."""
     return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
 
 
 def text(value: str) -> str:
-    """Return a text as a literal."""
+    """Return a text as a SQL literal."""
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _stream(rows: pa.Table) -> bytes:
-    """Return rows as an Arrow stream of one batch."""
+    """Return rows as an Arrow stream with one batch."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, rows.schema.remove_metadata()) as stream:
         stream.write_table(rows.unify_dictionaries().combine_chunks())

@@ -1,7 +1,7 @@
 """What ClickHouse's exception codes mean for a write: whose fault it is.
 
-The server answers an error with ``Code: N. DB::Exception: text (NAME)``. The numbers never change their meaning; the engine
-lists them by `errorCodeToName`, with which a test compares this table.
+The server reports an error as ``Code: N. DB::Exception: text (NAME)``. The numbers never change their meaning; a test compares
+this table with the engine's own list, `errorCodeToName`.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ _ERROR: Final = re.compile(r"Code: (\d+)\. DB::Exception: (?:Code: \d+\. DB::Exc
 _NAMED: Final = re.compile(r"\b(column|constraint) `([^`]{1,100})`", re.IGNORECASE)
 _TEXT_LIMIT: Final = 300
 _PAUSE: Final = 1.0
-_LONGER_PAUSE: Final = 5.0  # for what the server gets over only by work of its own, such as merges
+_LONGER_PAUSE: Final = 5.0  # for conditions that end only through work of the server's own, such as merges
 
 
 class ClickHouseFault(Enum):
     """Whose fault an error is."""
 
-    ROWS = auto()  # a value that the server does not take
+    ROWS = auto()  # a value that the server does not accept
     OPERATOR = auto()  # rights, names, settings, types
-    WORLD = auto()  # it passes
+    WORLD = auto()  # passes by itself
 
 
-# Values, as far as Arrow's types let them through: the table may have narrower types, constraints and views of its own.
+# Values that Arrow's types allow: the table may have narrower types, constraints and views.
 _OF_ROWS: Final = {
     6: "CANNOT_PARSE_TEXT",
     27: "CANNOT_PARSE_INPUT_ASSERTION_FAILED",
@@ -98,7 +98,7 @@ _ADVICE: Final = (
     (_TABLE, "has another table than this sink writes to: run `blobtide sink-setup`"),
     (_SERVER, "does not know what this sink asks for: use ClickHouse 23.8 or newer"),
 )
-# Anything else passes, too: a row is never given up for a reason that is not its own.
+# All other codes count as passing, too: a row is never given up for a reason that is not its own.
 _PASSING: Final = {
     159: "timeout",  # TIMEOUT_EXCEEDED
     209: "timeout",  # SOCKET_TIMEOUT
@@ -123,7 +123,7 @@ _OTHER: Final = "server"
 _SLOW: Final = frozenset({"memory", "disk", "busy"})
 
 
-# What stands before the server, such as a proxy, answers without a code.
+# Whatever is in front of the server, such as a proxy, responds without a code.
 _UNCODED: Final[Mapping[int, str]] = {
     HTTPStatus.UNAUTHORIZED: _ADVICE[0][1],
     HTTPStatus.FORBIDDEN: _ADVICE[0][1],
@@ -134,7 +134,7 @@ _UNCODED: Final[Mapping[int, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class ServerError:
-    """An error of the server: its code (0 if it gave none) and its text, which may quote values of rows."""
+    """A server error: its code (0 if it gave none) and its text, which may quote values of rows."""
 
     status: int
     code: int
@@ -142,7 +142,7 @@ class ServerError:
 
     @classmethod
     def of(cls, answer: Answer) -> ServerError:
-        """Read an answer that is no success."""
+        """Read an unsuccessful response."""
         body = answer.body.decode(errors="replace").strip()
         match = _ERROR.search(body)
         code, text = (int(match[1]), match[2]) if match else (0, body)
@@ -150,21 +150,21 @@ class ServerError:
 
     @property
     def fault(self) -> ClickHouseFault:
-        """Whose fault it is; where a body is too large, that of the rows, as fewer may pass."""
+        """Whose fault it is; a body that is too large is the rows' fault, since fewer of them may fit."""
         if self.code in _OF_ROWS or self._too_large:
             return ClickHouseFault.ROWS
         return ClickHouseFault.OPERATOR if self._advice() is not None else ClickHouseFault.WORLD
 
     @property
     def refusal(self) -> tuple[ErrorCode, str]:
-        """What the dead letter of a row says that the server refuses. Its values stand in the letter, not in the reason."""
+        """The code and reason for the dead letter of a refused row. Values of the row are in the letter, not in the reason."""
         if self._too_large:
             return ErrorCode.TOO_LARGE, "the row is larger than what stands before clickhouse lets through"
         where = f", {match[1].lower()} {match[2]}" if (match := _NAMED.search(self.text)) else ""
         return ErrorCode.REFUSED, f"clickhouse refuses the row: {_OF_ROWS[self.code]} (code {self.code}){where}"
 
     def exception(self) -> Retry | ConfigError:
-        """Return what to raise: for rows it says that there are too many of them."""
+        """Return the exception to raise; for an error of rows, it says that there are too many of them."""
         advice = self._advice()
         if advice is not None:
             return ConfigError(f"clickhouse {advice} ({self._said})")

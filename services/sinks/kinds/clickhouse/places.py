@@ -1,4 +1,4 @@
-"""Where the rows of a batch stand in their sources, in columns: what a row is recognised by."""
+"""The positions of a batch's rows in their sources, as columns: they identify the rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from libs.common.rows.row_type import PositionColumns
 
 Ints: TypeAlias = "np.ndarray[Any, np.dtype[np.int64]]"
 Bools: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
-Source = tuple[str, str]  # with its generation
+Source = tuple[str, str]  # source and generation
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,8 +24,8 @@ class RowPlaces:
 
     Attributes:
         sources: the distinct (source, generation).
-        source: by row, an index into `sources`.
-        offset, index: by row.
+        source: for each row, an index into `sources`.
+        offset, index: for each row.
     """
 
     sources: list[Source]
@@ -46,21 +46,21 @@ class RowPlaces:
         return len(self.source)
 
     def first_times(self) -> Bools:
-        """Tell which rows have no row of the same position before them."""
+        """Return which rows are the first with their position."""
         order = np.argsort(self.source, kind="stable")
         source, offset, index = self.source[order], self.offset[order], self.index[order]
         rises = (
             (source[1:] > source[:-1]) | (offset[1:] > offset[:-1]) | ((offset[1:] == offset[:-1]) & (index[1:] > index[:-1]))
         )
         first = np.ones(len(self), np.bool_)
-        if not rises.all():  # of a source rows ascend, unless an earlier range comes again
-            order = np.lexsort((self.index, self.offset, self.source))  # stable: of equal ones the first stays the first
+        if not rises.all():  # rows of a source ascend, unless an earlier range is repeated
+            order = np.lexsort((self.index, self.offset, self.source))  # stable: the first of equal ones stays first
             columns = (self.source[order], self.offset[order], self.index[order])
             first[order[1:]] = np.logical_or.reduce([values[1:] != values[:-1] for values in columns])
         return first
 
     def above(self, reached: Sequence[tuple[int, int]]) -> Bools:
-        """Tell which rows stand behind the position that is given for each of `sources`."""
+        """Return which rows are above the position given for their source; `reached` has one for each of `sources`."""
         limits = np.array(reached, np.int64).reshape(-1, 2)[self.source]
         above: Bools = (self.offset > limits[:, 0]) | ((self.offset == limits[:, 0]) & (self.index > limits[:, 1]))
         return above
@@ -73,7 +73,7 @@ class RowPlaces:
         yield from zip((self.sources[number] for number in self.source[last].tolist()), positions, strict=True)
 
     def take(self, rows: Ints) -> pa.Table:
-        """Return the positions of some rows as text and numbers: s, g, o, i."""
+        """Return the positions of some rows as columns s, g (text) and o, i (numbers)."""
         names = (
             pa.array([name for name, _ in self.sources], pa.string()),
             pa.array([name for _, name in self.sources], pa.string()),
@@ -83,7 +83,7 @@ class RowPlaces:
         return pa.table({"s": names[0].take(source), "g": names[1].take(source), "o": numbers[0], "i": numbers[1]})
 
     def token(self, rows: Ints, salt: str) -> str:
-        """Return a name for these rows: the same for the same positions in the same order, whatever batch they are in."""
+        """Return a name for these rows, which depends on their positions and order but not on the batch they are in."""
         digest = xxhash.xxh3_128(salt.encode())
         names = np.array([xxhash.xxh3_64_intdigest("\0".join(source).encode()) for source in self.sources], np.uint64)
         for column in (names[self.source[rows]], self.offset[rows], self.index[rows]):

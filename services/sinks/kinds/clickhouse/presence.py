@@ -1,12 +1,12 @@
-"""Which rows are in the table already.
+"""Determine which rows the table already contains.
 
-The table is the only memory. Of each source this process knows how far the table has come: what the table said when the source
-was first met, and what this process has written since. A row behind that is new, because a source has one writer at a time. Of
-a row that is not behind it, such as one that comes again after a crash or a reset of offsets, the table is asked. So in normal
-operation a query is made for sources that are new, which blobs are once an hour, and none for anything else.
+The table is the only memory. For each source, this process knows the last position in the table: the one found when the source
+was first seen, advanced by what this process has written since. A row after it is new, because a source has only one writer at
+a time. For other rows, such as rows that come again after a crash or a reset of offsets, the table is queried. In normal
+operation, queries are therefore made only for new sources, and blobs are new once an hour.
 
-A writer that is thought dead may still be at work: then a row may be inserted by both. That is what insert tokens are for where
-both cut alike, and merges where they do not.
+A writer presumed dead may still be running, so that both insert the same row. Insert tokens handle this if both cut their
+inserts alike, and merges if they do not.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from services.sinks.kinds.clickhouse.places import Bools, Ints, RowPlaces, Sourc
 from services.sinks.kinds.clickhouse.table import Names, TableName
 
 _SOURCES_A_QUERY: Final = 500
-_MOST_SOURCES: Final = 100_000  # a shard; some 300 bytes each. One that is forgotten costs a query.
+_MOST_SOURCES: Final = 100_000  # per shard; about 300 bytes each. A forgotten source costs a query.
 _NOTHING: Final = (-1, -1)
 _FROM_UNIX: Final = {
     "s": "fromUnixTimestamp64Second",
@@ -32,24 +32,24 @@ _FROM_UNIX: Final = {
     "us": "fromUnixTimestamp64Micro",
     "ns": "fromUnixTimestamp64Nano",
 }
-# Rows of a source come roughly by time: one that is behind others has no time so long before theirs.
+# Rows of a source are roughly in order of time: a row after others is never earlier than them by this much.
 _SLACK: Final = "toIntervalHour(1)"
 
 
 class Presence:
-    """What is known of one table."""
+    """What is known about a table."""
 
     def __init__(self, client: ClickHouse, table: TableName, names: Names) -> None:
         self._client = client
         self._table = table
         self._names = names
-        self._reached: dict[int, dict[Source, tuple[int, int]]] = {}  # by shard; the least recently met first
+        self._reached: dict[int, dict[Source, tuple[int, int]]] = {}  # by shard; the least recently seen first
 
     def absent(self, shard: int, places: RowPlaces, times: pa.ChunkedArray) -> Ints:
         """Return the numbers of the rows that are not in the table, ascending, each position once.
 
         Raises:
-            Retry, ConfigError: the table cannot be asked.
+            Retry, ConfigError: if the table cannot be queried.
         """
         known = self._reached.setdefault(shard, {})
         self._learn(known, places, times)
@@ -60,13 +60,13 @@ class Presence:
         return np.flatnonzero(first)
 
     def missing(self, places: RowPlaces, rows: Ints, times: pa.ChunkedArray) -> Ints:
-        """Return which of some rows are not in the table, by asking it. Raises as `absent` does."""
+        """Query the table, and return which of the given rows it lacks. Raises as `absent` does."""
         return rows[~self._present(places, rows, times)]
 
     def wrote(self, shard: int, places: RowPlaces) -> None:
-        """Take note that all rows are in the table, or never will be."""
+        """Note that all rows are in the table or never will be."""
         known = self._reached.get(shard)
-        if known is None:  # forgotten while they were written
+        if known is None:  # forgotten during the write
             return
         for source, position in places.highest():
             known[source] = max(known.pop(source, _NOTHING), position)
@@ -74,12 +74,12 @@ class Presence:
             del known[source]
 
     def forget(self, shards: Collection[int]) -> None:
-        """Know nothing of shards any more: another process writes them, or what became of a write is not clear."""
+        """Forget shards, because another process writes them now or the result of a write is unknown."""
         for shard in shards:
             self._reached.pop(shard, None)
 
     def _learn(self, known: dict[Source, tuple[int, int]], places: RowPlaces, times: pa.ChunkedArray) -> None:
-        """Ask how far the table has come with sources that are new."""
+        """Query the last positions of sources that are new."""
         new = [source for source in places.sources if source not in known]
         if not new:
             return
@@ -92,7 +92,7 @@ class Presence:
             known.update({source: found.get(source, _NOTHING) for source in some})
 
     def _present(self, places: RowPlaces, doubtful: Ints, times: pa.ChunkedArray) -> Bools:
-        """Tell which of the doubtful rows are in the table."""
+        """Return which of the doubtful rows are in the table."""
         asked, when = places.take(doubtful), times.take(pa.array(doubtful))
         found = [self._found(some, asked, when) for some in _some(_distinct(places, doubtful))]
         numbered = asked.append_column("n", pa.array(np.arange(len(doubtful))))

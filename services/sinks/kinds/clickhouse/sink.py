@@ -99,7 +99,7 @@ class ClickHouseSink(Sink):
         return Promise.EFFECTIVELY_ONCE
 
     def read_files(self) -> None:
-        """Read the password and look for the authorities."""
+        """Read the password and check the TLS files."""
         _cluster(self._settings)
 
     def setup(self) -> str:
@@ -122,7 +122,7 @@ class ClickHouseSink(Sink):
         return f"added to the table {wanted.name}: {added}" if added else f"the table {wanted.name} has all columns"
 
     def open(self) -> None:
-        """Sign in and look whether the table fits."""
+        """Sign in and check that the table matches."""
         self.close()
         client = self._connected()
         try:
@@ -156,7 +156,7 @@ class ClickHouseSink(Sink):
             self._writer.beat = beat
 
     def release(self, shards: Collection[int]) -> None:
-        """Forget what the table has of these shards: others write them now."""
+        """Forget what the table contains of these shards: other processes write them now."""
         if self._presence is not None:
             self._presence.forget(shards)
 
@@ -174,7 +174,7 @@ class ClickHouseSink(Sink):
         return ClickHouse(HttpClient(_cluster(self._settings)))
 
     def _columns(self, client: ClickHouse) -> dict[str, str]:
-        """Return the types of the table's columns by name; nothing if there is no table that we may see."""
+        """Return the types of the table's columns by name; empty if there is no table that we may see."""
         where = f"database = {text(self._layout.name.database)} AND table = {text(self._layout.name.table)}"
         return {row["name"]: row["type"] for row in client.query(f"SELECT name, type FROM system.columns WHERE {where}")}  # noqa: S608
 
@@ -193,7 +193,7 @@ class ClickHouseSink(Sink):
         where = f"database = {text(name.database)} AND name = {text(name.table)}"
         for row in client.query(f"SELECT engine, engine_full FROM system.tables WHERE {where}"):  # noqa: S608
             engine = row["engine"]
-            if not engine.endswith("MergeTree"):  # such as Distributed: what is behind it is not ours to see
+            if not engine.endswith("MergeTree"):  # such as Distributed, whose underlying tables we cannot see
                 return
             if "Replacing" not in engine:
                 log.warning(
@@ -207,10 +207,10 @@ class ClickHouseSink(Sink):
 
 
 def whole(row_type: RowType, settings: SinkSettings) -> Shape:
-    """Return the chosen columns, and behind them those that a table needs to tell rows apart.
+    """Return the chosen columns, followed by those that a table needs to tell rows apart.
 
     Raises:
-        ConfigError: if `columns` or `rename` do not fit the row type, or take the name of a column that is needed.
+        ConfigError: if `columns` or `rename` do not match the row type, or take the name of a required column.
     """
     chosen = settings.shape(row_type)
     needed = [name for name in (row_type.time, *row_type.position.names, *row_type.keys) if name not in chosen.columns]
@@ -235,7 +235,7 @@ def _unreachable(error: Retry) -> ServerUnreachable:
 
 
 def _cluster(settings: ClickHouseSettings) -> Cluster:
-    """Read the password and say how to connect. Raises `ConfigError`."""
+    """Read the password and return the connection parameters. Raises `ConfigError`."""
     password = settings.read_password()
     settings.check_files()
     headers: dict[str, str] = {}

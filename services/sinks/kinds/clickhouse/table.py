@@ -1,14 +1,15 @@
-"""The table of a row type: made from its Arrow schema, and brought up to date when the schema grows.
+"""The table of a row type: created from its Arrow schema, and extended when the schema grows.
 
 ::
 
     ReplacingMergeTree  PARTITION BY day  ORDER BY (hour, source, generation, offset, index)
 
-Rows of an hour stand by source and in the order in which they were read, so columns compress well, a time range is read alone,
-and a row is found by its position. The position is the end of the sorting key: two rows of one position are one row after a
-merge, which is the net behind the insert tokens. Rows of which the newest wins are ordered by their keys instead.
+The rows of an hour are ordered by source and then as they were read, so columns compress well, a query for a time range reads
+only that range, and a row is found by its position. The position is the end of the sorting key: two rows with the same position
+become one when parts are merged, which is the safety net behind the insert tokens. If only the newest row of each key counts,
+rows are ordered by their keys instead.
 
-An operator's table of any other engine, order or partition will do, too, as long as its columns fit.
+A table that the operator has created with any other engine, order or partitioning works, too, as long as its columns match.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from libs.common.rows.row_type import RowType
 from services.sinks.kinds.clickhouse.client import quoted, text
 
 DEDUPLICATION_WINDOW: Final = 1_000
-"""Inserts whose tokens a table remembers."""
+"""The number of inserts whose tokens a table remembers."""
 
 _NUMBERS: Final[Mapping[pa.DataType, str]] = {
     pa.bool_(): "Bool",
@@ -53,12 +54,12 @@ class TableName:
 
     @property
     def sql(self) -> str:
-        """The name as it stands in a statement."""
+        """The name as written in a statement."""
         return f"{quoted(self.database)}.{quoted(self.table)}"
 
     @property
     def create_database(self) -> str:
-        """The statement that makes the database, unless there is one."""
+        """The statement that creates the database if it does not exist."""
         return f"CREATE DATABASE IF NOT EXISTS {quoted(self.database)}"
 
     def __str__(self) -> str:
@@ -75,14 +76,14 @@ class TableColumn:
 
     @property
     def sql(self) -> str:
-        """The column as it stands in a statement."""
+        """The column as written in a statement."""
         comment = f" COMMENT {text(self.comment)}" if self.comment else ""
         return f"{quoted(self.name)} {self.type}{comment}"
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What the columns are called, in the table, that its layout and the identity of rows need."""
+    """The names, in the table, of the columns needed for its layout and for the identity of rows."""
 
     time: str
     source: str
@@ -93,7 +94,7 @@ class Names:
 
     @classmethod
     def of(cls, row_type: RowType, renamed: Mapping[str, str]) -> Names:
-        """Return them for a row type, of which columns may be renamed (old to new name)."""
+        """Return the names for a row type, some of whose columns may be renamed (old to new name)."""
         source, generation, offset, index = (renamed.get(name, name) for name in row_type.position.names)
         keys = tuple(renamed.get(name, name) for name in row_type.keys)
         return cls(renamed.get(row_type.time, row_type.time), source, generation, offset, index, keys)
@@ -106,22 +107,22 @@ class Names:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A table as it should be."""
+    """The desired form of a table."""
 
     name: TableName
     columns: tuple[TableColumn, ...]
     names: Names
-    ttl_days: int = 0  # 0: rows are kept for ever
+    ttl_days: int = 0  # 0: rows are kept forever
 
     @property
     def create(self) -> str:
-        """The statement that makes the table, unless there is one."""
+        """The statement that creates the table if it does not exist."""
         columns = ",\n    ".join(column.sql for column in self.columns)
         return "\n".join((f"CREATE TABLE IF NOT EXISTS {self.name.sql} (\n    {columns}\n)", *self._storage()))
 
     def _storage(self) -> list[str]:
         time, keys = quoted(self.names.time), self.names.keys
-        # Whatever the keys are of, their newest row must meet the older ones: no partitions, and nothing else in the order.
+        # With keys, the newest row must be merged with the older ones: no partitions, and nothing but the keys in the order.
         order = keys or self.names.position
         lines = [f"ENGINE = ReplacingMergeTree({time})" if keys else "ENGINE = ReplacingMergeTree"]
         lines += [] if keys else [f"PARTITION BY toYYYYMMDD({time})"]
@@ -133,10 +134,10 @@ class Layout:
         return lines
 
     def missing(self, existing: Mapping[str, str]) -> tuple[TableColumn, ...]:
-        """Return the columns that an existing table (type by name) lacks.
+        """Return the columns that an existing table (types by name) lacks.
 
         Raises:
-            ConfigError: if it has a column of another type, or lacks one that it is ordered by.
+            ConfigError: if a column has the wrong type, or a column of the sorting key is missing.
         """
         lacking = tuple(column for column in self.columns if column.name not in existing)
         identity = {self.names.time, *self.names.position, *self.names.keys}
@@ -158,10 +159,10 @@ class Layout:
 
 
 def layout(name: TableName, schema: pa.Schema, names: Names, comments: Mapping[str, str], ttl_days: int = 0) -> Layout:
-    """Return the table for rows of a schema, as they are written: with the columns of `names` and their final names.
+    """Return the table for rows with a schema as written: with final names, and including the columns in `names`.
 
     Raises:
-        ConfigError: for a column of a type that has no counterpart.
+        ConfigError: if a column's type has no counterpart.
     """
     columns = tuple(TableColumn(field.name, column_type(field), comments.get(field.name, "")) for field in schema)
     return Layout(name, columns, names, ttl_days)
@@ -192,10 +193,10 @@ def _plain(kind: pa.DataType) -> str | None:
 
 
 def fits(wanted: str, existing: str) -> bool:
-    """Return whether rows of a type may be put into a column of another.
+    """Return whether values of one type may be inserted into a column of another.
 
-    Whether text is of low cardinality and how a time is shown are the operator's business, and a column may take null where
-    there is none.
+    Low cardinality of text and the display of times are left to the operator, and a column may be nullable even if the values
+    never are.
     """
     wanted_value, wanted_null = _unwrapped(wanted)
     existing_value, existing_null = _unwrapped(existing)
@@ -203,7 +204,7 @@ def fits(wanted: str, existing: str) -> bool:
 
 
 def _unwrapped(kind: str) -> tuple[str, bool]:
-    """Return a type without its wrappings, and whether it takes null."""
+    """Return a type without its wrappers, and whether it is nullable."""
     kind = _ZONE.sub("", kind).replace(" ", "")
     if match := re.fullmatch(r"LowCardinality\((.*)\)", kind):
         kind = match[1]

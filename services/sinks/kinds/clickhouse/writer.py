@@ -1,13 +1,13 @@
-"""Write rows to a table: what is not there yet, in inserts that are cut where messages end, without the rows that are refused.
+"""Write new rows to a table, in inserts that end where messages end, and without the rows that the server refuses.
 
-Three nets, each behind the one before it:
+Three safety nets prevent duplicates, each behind the previous one:
 
-1. `presence`: rows that the table has are not inserted again.
-2. Tokens: an insert is a run of whole messages, and its token is made of the positions of its rows. Batches begin where the
-   last committed one ended, so a repeated insert has the same token, except for the last one of a batch that is cut elsewhere.
-   The server drops an insert whose token it knows, also when the first one is still under way.
-3. Merges: what slips through both, such as rows of two processes that believe to own a shard, becomes one row when parts are
-   merged, since the position is part of the sorting key.
+1. `presence`: rows that the table contains are not inserted again.
+2. Tokens: an insert is a run of complete messages, and its token is made from the positions of its rows. Batches begin where
+   the last committed one ended, so a repeated insert has the same token, except for the last one of a batch that ends
+   elsewhere. The server drops an insert with a known token, even if the first insert is still in progress.
+3. Merges: duplicates that slip through both, such as rows of two processes that both believe they own a shard, become one row
+   when parts are merged, since the position is part of the sorting key.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from services.sinks.kinds.clickhouse.places import Ints, RowPlaces
 from services.sinks.kinds.clickhouse.presence import Presence
 
 MOST_REFUSED: Final = 100
-"""Rows of a batch that the server may refuse: each is found by some twenty requests, and leaves as many small parts behind."""
+"""How many rows of a batch the server may refuse: finding each takes about twenty requests and leaves as many small parts."""
 
-# What DateTime64 has, in seconds: 1900 to 2299, of nanoseconds as far as their number goes.
+# The range of DateTime64 in seconds: 1900 to 2299; for nanoseconds, as far as 64 bits reach.
 _FIRST: Final = -2_208_988_800
 _END: Final = 10_413_792_000
 _LARGEST: Final = 2**63 - 1
@@ -40,10 +40,10 @@ class TableBatch:
     """Rows of one shard.
 
     Attributes:
-        shard: whose they are.
-        places: where each row stands in its source.
+        shard: the shard of the rows.
+        places: the position of each row in its source.
         times: of each row, for the table's partitions.
-        values: what is written of each row; columns by the table's names.
+        values: the values to write; columns have the table's names.
         ends: where messages end.
     """
 
@@ -56,7 +56,7 @@ class TableBatch:
 
 @dataclass(frozen=True, slots=True)
 class UnfitRow:
-    """A row, by its number in the batch, that the server does not take."""
+    """A row that the server does not accept, by its number in the batch."""
 
     row: int
     code: ErrorCode
@@ -65,7 +65,7 @@ class UnfitRow:
 
 @dataclass(frozen=True, slots=True)
 class TableOutcome:
-    """What became of a batch."""
+    """The result of writing a batch."""
 
     written: int
     already_there: int
@@ -83,15 +83,15 @@ class TableWriter:
         self.beat: Callable[[], None] = lambda: None
 
     def write(self, batch: TableBatch) -> TableOutcome:
-        """Write the rows that are not there.
+        """Write the rows that the table does not contain yet.
 
         Raises:
-            Retry: the server does not answer or cannot do it now; some rows may be there.
-            ConfigError: it will not do it before something else is changed.
+            Retry: if the server does not respond or cannot do it now; some rows may have been stored.
+            ConfigError: if it will not do it until something is reconfigured.
         """
         try:
             return self._write(batch)
-        except BaseException:  # what became of the last insert is not known, so the table must be asked
+        except BaseException:  # the result of the last insert is unknown, so the table must be queried
             self._presence.forget({batch.shard})
             raise
 
@@ -110,7 +110,7 @@ class TableWriter:
         return TableOutcome(written, len(batch.places) - written - len(refused), sorted(refused, key=lambda bad: bad.row))
 
     def _insert(self, batch: TableBatch, rows: Ints, most_refused: int) -> list[UnfitRow]:
-        """Insert rows; where the server refuses some, find them by halving."""
+        """Insert rows; if the server refuses some, find them by halving."""
         refused: list[UnfitRow] = []
         left = [rows]
         while left:
@@ -121,7 +121,7 @@ class TableWriter:
             except InsertRefused as error:
                 if len(refused) >= most_refused:
                     raise error.error.exception() from error
-                # A view may have refused what the table has taken.
+                # A view may have refused rows that the table has accepted.
                 some = self._presence.missing(batch.places, some, batch.times)
                 if len(some) == 1:
                     refused.append(UnfitRow(int(some[0]), *error.error.refusal))
@@ -132,17 +132,17 @@ class TableWriter:
 
 
 def _taken(values: pa.Table, rows: Ints) -> pa.Table:
-    """Return some rows of a table, at least one, without a copy where they stand together."""
+    """Return some rows of a table (at least one), without copying if they are consecutive."""
     first, last = int(rows[0]), int(rows[-1])
     together = last - first + 1 == len(rows)
     return values.slice(first, len(rows)) if together else values.take(pa.array(rows))
 
 
 def cut(ends: Sequence[int], rows: Ints, most: int) -> Iterator[Ints]:
-    """Cut ascending row numbers where messages end: whole messages until they have `most` rows, of which some may not be given.
+    """Divide ascending row numbers where messages end, into runs of complete messages with up to `most` rows.
 
-    Where it is cut depends on the messages alone, not on which of their rows are given. A message that is larger than `most` is
-    cut after every `most` rows.
+    The divisions depend only on the messages, not on which of their rows are given. A message larger than `most` is divided
+    after every `most` rows.
     """
     start = 0
     for end in _boundaries(ends, most):
@@ -164,7 +164,7 @@ def _boundaries(ends: Sequence[int], most: int) -> Iterator[int]:
 
 
 def untimely(values: pa.Table) -> list[UnfitRow]:
-    """Return the rows with a time that the table's types do not have, and would take for their first or last."""
+    """Return the rows with a time outside the range of the table's types, which would be clamped to their first or last."""
     refused: dict[int, UnfitRow] = {}
     for field in values.schema:
         if (per_second := _PER_SECOND.get(field.type.unit if pa.types.is_timestamp(field.type) else "")) is None:

@@ -1,6 +1,6 @@
-"""Bulk writing of documents that carry their own ids: cut by size, repeat what may be repeated, tell what cannot be written.
+"""Write documents with given ids in bulk: split them by size, retry where possible, and report those that cannot be written.
 
-Every operation is a ``create`` with an id, so anything may be sent again: after a lost answer, what was written answers 409.
+Every operation is a ``create`` with an id, so anything may be sent again: documents written before a lost response return 409.
 """
 
 from __future__ import annotations
@@ -45,14 +45,15 @@ class RefusedDocument:
     row: int
     code: ErrorCode
     reason: str
-    kind: str = ""  # the error's type, of a bounded set
+    kind: str = ""  # the error's type, from a bounded set
 
 
 @dataclass(slots=True)
 class Delivered:
-    """What became of documents; those not named are written.
+    """The result of writing documents; those not listed are written.
 
-    `refused` are those whose own fault it is. Of those in `unclear` it is not known: if others were taken, it is theirs.
+    `refused` lists those that are at fault themselves. For those in `unclear`, it is not known who is: if others were accepted,
+    these are.
     """
 
     written: int = 0
@@ -61,7 +62,7 @@ class Delivered:
     unclear: list[RefusedDocument] = field(default_factory=list)
 
     def add(self, other: Delivered) -> None:
-        """Add what became of others."""
+        """Add the results of other documents."""
         self.written += other.written
         self.already_there += other.already_there
         self.refused += other.refused
@@ -70,20 +71,20 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class BulkLimits:
-    """How much goes into a request, before compression, and how often single documents are sent again."""
+    """The maximum size of a request before compression, and how often single documents are sent again."""
 
     body_bytes: int
     attempts: int = 4
 
 
 def operation_text(index: pa.DictionaryArray, ids: Sequence[TextColumn], documents: Sequence[TextColumn]) -> list[TextColumn]:
-    """Return the text columns of one ``_bulk`` operation a document: action line and document line."""
+    """Return the text columns of one ``_bulk`` operation per document: action line and document line."""
     names = CodedTexts(index.dictionary.to_pylist(), index.indices.to_numpy().astype(np.uint32))
     return ['{"create":{"_index":"', names, '","_id":"', *ids, '"}}\n', *documents, "\n"]
 
 
 class BulkWriter:
-    """Writes operations to a cluster; safe to use from several threads."""
+    """Writes operations to a cluster. Thread-safe."""
 
     def __init__(self, client: HttpClient, limits: BulkLimits, sleep: Callable[[float], None] = time.sleep) -> None:
         self._client = client
@@ -94,7 +95,7 @@ class BulkWriter:
         """Write all operations (strings); rows in the result count from 0.
 
         Raises:
-            Retry: if the cluster cannot take all of them now.
+            Retry: if the cluster cannot accept all of them now.
             ConfigError: if it does not let us write at all.
         """
         delivered = Delivered()
@@ -123,7 +124,7 @@ class BulkWriter:
         raise Retry(f"{len(rows)} documents not accepted: {first.reason}", after=_FIRST_PAUSE * 10, kind=first.kind)
 
     def _halved(self, operations: pa.ChunkedArray, rows: _Rows) -> Delivered:
-        """Write a body that was too large in two; a single document that is too large is refused, unless all are."""
+        """Write a body that was too large in two halves; a single document that is too large is refused, unless all are."""
         if len(rows) == 1:
             reason = "the cluster, or a proxy in front of it, does not accept requests of this size"
             return Delivered(unclear=[RefusedDocument(int(rows[0]), ErrorCode.TOO_LARGE, reason, "status_413")])
@@ -134,7 +135,7 @@ class BulkWriter:
 
 
 def _cut(operations: pa.ChunkedArray, limit: int) -> Iterator[_Rows]:
-    """Yield consecutive rows whose operations fit a body; a single larger one goes alone."""
+    """Yield runs of rows whose operations fit into a request body; a larger one is sent alone."""
     ends = np.cumsum(pc.binary_length(operations).to_numpy().astype(np.int64))
     start, sent = 0, 0
     while start < len(ends):
@@ -159,7 +160,7 @@ def _results(answer: Answer, documents: int) -> list[ItemResult]:
             raise Retry(str(error), kind="no_answer_of_bulk") from error
     if status == HTTPStatus.UNAUTHORIZED or (status == HTTPStatus.FORBIDDEN and denies_rights(answer.body)):
         raise ConfigError(f"the cluster answered {status} to _bulk: it denies the sign-in or the right to write")
-    # Whatever else it is, no document is at fault: a block, a restart, a gateway with nothing behind it, a wrong address.
+    # Whatever it is, no document is at fault: a block, a restart, a gateway without a backend, a wrong address.
     said = describe_failure(answer.body) or "not a response of Elasticsearch or OpenSearch; is the URL correct?"
     raise Retry(f"the cluster answered {status} to _bulk: {said}", after=answer.retry_after or 1.0, kind=f"status_{status}")
 

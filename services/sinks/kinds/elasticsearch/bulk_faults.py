@@ -1,8 +1,8 @@
-"""Whose fault an error of Elasticsearch or OpenSearch is: the document's, or the cluster's and its operator's.
+"""Whose fault an error from Elasticsearch or OpenSearch is: the document's, or that of the cluster and its operator.
 
-Status 400 says nothing about it: a field that does not parse has it, and so have a pipeline that does not exist, an alias
-without a write index and a shard that is full. The types are those of ``ElasticsearchException`` and its subclasses in both
-products; `illegal_argument_exception` stands for anything, so its text decides.
+Status 400 does not tell: it is used for a field that cannot be parsed, but also for a missing pipeline, an alias without a
+write index and a full shard. The types are those of ``ElasticsearchException`` and its subclasses in both products;
+`illegal_argument_exception` can mean anything, so its text decides.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _CLUSTER: Final = frozenset(
         "illegal_state_exception",
     }
 )
-# An ingest pipeline of the operator fails; the text may quote the document.
+# One of the operator's ingest pipelines fails; the text may quote the document.
 _PIPELINE: Final = frozenset(
     {
         "script_exception",
@@ -88,7 +88,7 @@ class Fault(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ClusterError:
-    """An error that a cluster reports: whose fault, its type for a metric (of a bounded set), and what may be shown of it."""
+    """An error reported by a cluster: whose fault it is, its type for a metric (from a bounded set), and the text to show."""
 
     fault: Fault
     kind: str
@@ -111,7 +111,7 @@ def _fault(type_: str, reason: str) -> Fault:
     if type_ in _CLUSTER or type_ in _PIPELINE:
         return Fault.CLUSTER
     if type_ == _AMBIGUOUS:
-        # The document's first: its text may quote a field that is named like a word of the other.
+        # The document's errors first: their text may quote a field named like a word of the others.
         if _OF_THE_DOCUMENT.search(reason):
             return Fault.DOCUMENT
         if _OF_THE_CLUSTER.search(reason):
@@ -120,7 +120,7 @@ def _fault(type_: str, reason: str) -> Fault:
 
 
 def _shown(fault: Fault, type_: str, reason: str) -> str:
-    """Return what of the full text may be shown: of the document's errors only the field, since the rest may quote content."""
+    """Return the part of the text that may be shown: for a document's errors only the field, as the rest may quote content."""
     if fault is Fault.CLUSTER and type_ not in _PIPELINE and reason:
         text = "".join(c if c.isprintable() else " " for c in reason)
         return f": {text[:_TEXT_CHARACTERS]}" + ("..." if len(text) > _TEXT_CHARACTERS else "")

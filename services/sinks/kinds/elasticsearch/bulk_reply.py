@@ -1,14 +1,14 @@
-"""What a cluster's answer to ``_bulk`` with ``create`` means, item by item.
+"""What a cluster's response to ``_bulk`` with ``create`` means, item by item.
 
 ===========================  =======================================================================
 status of an item            meaning
 ===========================  =======================================================================
 2xx                          written
 409                          a document with this id exists: written before
-413                          the document is over a limit: refused for good
-400                          refused, if the error is the document's own (`bulk_faults`); again, if it
-                             is the cluster's or the operator's; unclear, if its kind is not known
-429, 5xx and all else        the cluster cannot take it now: again
+413                          the document exceeds a limit: permanently refused
+400                          refused if the error is the document's own (`bulk_faults`); retried if it is
+                             the cluster's or the operator's; unclear if its kind is unknown
+429, 5xx and all others      the cluster cannot accept it now: retried
 ===========================  =======================================================================
 """
 
@@ -25,17 +25,17 @@ from libs.common.errors import CodecError
 from libs.common.messages.dead_letters import ErrorCode
 from services.sinks.kinds.elasticsearch.bulk_faults import ClusterError, Fault
 
-# Keeps an answer at some 30 bytes a document instead of 250.
+# Reduces a response to about 30 bytes per document instead of 250.
 FILTER_PATH: Final = "errors,items.*.status,items.*.error.type,items.*.error.reason"
 
 
 class DocumentResult(Enum):
-    """What became of one document."""
+    """The result of writing one document."""
 
     WRITTEN = "written"
     ALREADY_THERE = "already there"
     REFUSED = "refused"
-    UNCLEAR = "unclear"  # refused, and only its neighbours tell whether that is the document's fault
+    UNCLEAR = "unclear"  # refused; only the results of other documents show whether it is the document's fault
     AGAIN = "again"
 
 
@@ -43,8 +43,8 @@ class DocumentResult(Enum):
 class ItemResult:
     """The verdict on one document.
 
-    `reason` tells why it was refused, or must come again, without any of its content; `kind` is the error's type, of a bounded
-    set.
+    `reason` says why it was refused or must be sent again, without quoting its content; `kind` is the error's type, from a
+    bounded set.
     """
 
     verdict: DocumentResult
@@ -91,7 +91,7 @@ def read_reply(body: bytes, documents: int) -> list[ItemResult]:
     """Return the result of each of `documents` documents, in order.
 
     Raises:
-        CodecError: if the answer is cut off, is not of ``_bulk``, or has another number of items.
+        CodecError: if the response is truncated, is not from ``_bulk``, or has the wrong number of items.
     """
     try:
         reply = _decoder.decode(body)
@@ -105,13 +105,13 @@ def read_reply(body: bytes, documents: int) -> list[ItemResult]:
 
 
 def describe_failure(body: bytes) -> str:
-    """Say what a cluster answers to a request as a whole, in short; nothing if it is not a cluster that answers."""
+    """Summarise a cluster's response to a request as a whole; empty if the response is not from a cluster."""
     failure = _failure(body)
     return ClusterError.of(failure.type, failure.reason or "").text if failure else ""
 
 
 def denies_rights(body: bytes) -> bool:
-    """Return whether a cluster says that who asks may not do it; a gateway that says so only may have lost the way."""
+    """Return whether a cluster, rather than a gateway that may be misrouting, says that we lack the right."""
     failure = _failure(body)
     return failure is not None and failure.type == "security_exception"
 

@@ -1,6 +1,6 @@
-"""What a row becomes as a document, and the fields that the index template declares for it.
+"""Turn rows into documents, and declare their fields for the index template.
 
-Whatever the format, a document has the row's time as ``@timestamp``: data streams, and most that reads logs, want it there.
+Whatever the format, a document has the row's time as ``@timestamp``: data streams and most log tools expect it there.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _TIMESTAMP: Final = "@timestamp"
 
 
 class DocumentMaker:
-    """Makes documents of rows of one type."""
+    """Makes documents from rows of one type."""
 
     def __init__(self, form: RowFormat | None, row_type: RowType, shape: Shape, schema: pa.Schema) -> None:
-        """`schema` is that of the rows that come. Raises `ConfigError` for what does not fit together."""
+        """`schema` is that of the incoming rows. Raises `ConfigError` if the arguments do not match."""
         chosen = form or (RowFormat.ECS if row_type is FLOWS else RowFormat.JSON)
         if chosen not in (RowFormat.ECS, RowFormat.JSON):
             raise ConfigError(f"format: an index supports ecs or json, not {chosen.value}")
@@ -39,16 +39,16 @@ class DocumentMaker:
 
     @property
     def fields(self) -> Fields:
-        """What the index template declares."""
+        """The fields for the index template."""
         return self._fields
 
     def text_columns(self, rows: pa.Table) -> list[TextColumn]:
-        """Return the text columns of one document a row."""
+        """Return the text columns of one document per row."""
         return document_text(self._shape.apply(rows)) if self._ecs is None else self._ecs.text_columns(rows)
 
 
 def _with_timestamp(shape: Shape, row_type: RowType) -> Shape:
-    """Return `shape` with the time as the first field, under the name that it has everywhere."""
+    """Return `shape` with the time as the first field, named ``@timestamp``."""
     others = [at for at, name in enumerate(shape.columns) if name != row_type.time]
     if _TIMESTAMP in (shape.names[at] for at in others):
         raise ConfigError(f"rename: {_TIMESTAMP} is the row's time in every document")

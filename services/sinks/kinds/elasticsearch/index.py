@@ -1,8 +1,9 @@
-"""Which index a row goes to, and the template that gives those indexes their mappings.
+"""Choose the index for each row, and build the template that gives those indexes their mappings.
 
-An index is chosen by configuration and the row's own day, by nothing else: the name's beginning is literal, the day's digits
-are all that data adds, and days outside a window are refused, so that broken times cannot open thousands of indexes. The
-day is the row's and not today's because an id is unique within one index only: a replayed row must meet its older self.
+Only the configuration and the row's own day determine the index: the prefix is literal, data contributes nothing but the
+digits of the day, and days outside a window are refused, so that invalid times cannot create thousands of indexes. The day is
+the row's rather than the current one because ids are unique only within an index: a replayed row must go to the same index as
+before.
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ from libs.common.rows.formats.ecs import ECS_VERSION, FIELDS
 _A_SECOND: Final = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _DAY_SECONDS: Final = 86_400
 _FUTURE_DAYS: Final = 2
-_PRIORITY: Final = 200  # above the templates that servers bring for logs-*-*
-_LONGEST_WORD: Final = 8_191  # characters: 32,764 bytes at the most, and an index takes no longer terms
+_PRIORITY: Final = 200  # above the servers' built-in templates for logs-*-*
+_LONGEST_WORD: Final = 8_191  # characters: at most 32,764 bytes, and an index accepts no longer terms
 _LONGEST_KEYWORD: Final = 1_024
 
 Field = dict[str, Any]
-Fields = dict[str, Field]  # by the name of the field, in which a dot nests
+Fields = dict[str, Field]  # by field name, in which a dot nests
 
 
 @dataclass(frozen=True, slots=True)
 class DailyIndexes:
-    """One index a UTC day: ``<prefix>-2026.05.01``, for days up to `past_days` ago and two ahead."""
+    """One index per UTC day: ``<prefix>-2026.05.01``, for days up to `past_days` ago and two ahead."""
 
     prefix: str
     past_days: int
@@ -58,7 +59,7 @@ class DailyIndexes:
 
 @dataclass(frozen=True, slots=True)
 class DataStream:
-    """One data stream for all rows. Its ids are unique within a backing index, not over a rollover."""
+    """One data stream for all rows. Its ids are unique within a backing index, not across a rollover."""
 
     name: str
 
@@ -72,12 +73,12 @@ class DataStream:
 
 
 def template(target: DailyIndexes | DataStream, fields: Fields, description: str) -> dict[str, Any]:
-    """Return the composable index template for a target, for Elasticsearch from 7.9 and OpenSearch."""
+    """Return the composable index template for a target, for Elasticsearch 7.9 or newer and OpenSearch."""
     body: dict[str, Any] = {
         "index_patterns": [target.pattern()],
         "priority": _PRIORITY,
         "template": {
-            # Unknown fields stay in the document and out of the mappings: data cannot grow those.
+            # Unknown fields stay in the document but are not mapped, so that data cannot extend the mappings.
             "mappings": {"dynamic": False, "properties": _properties(fields)},
             "settings": {"index": {"codec": "best_compression", "refresh_interval": "5s"}},
         },
@@ -87,17 +88,17 @@ def template(target: DailyIndexes | DataStream, fields: Fields, description: str
 
 
 def ecs_fields() -> Fields:
-    """Return the fields of the documents of flows in ECS."""
+    """Return the fields of flow documents in ECS."""
     return {name: {"type": kind} for name, kind in FIELDS.items()}
 
 
 def plain_fields(columns: pa.Schema) -> Fields:
-    """Return the fields of documents that have columns of a row type as they are."""
+    """Return the fields of documents with the columns of a row type as they are."""
     return {field.name: _field(field.type) for field in columns}
 
 
 def _field(kind: pa.DataType) -> Field:
-    """Words are keywords; other text is text with a keyword beside it, as the servers themselves map it."""
+    """Map words to keywords, and other text to text with a keyword subfield, as the servers do by default."""
     if pa.types.is_dictionary(kind):
         return {"type": "keyword", "ignore_above": _LONGEST_WORD}
     if pa.types.is_string(kind):

@@ -51,7 +51,7 @@ from services.sinks.kinds.elasticsearch.index import DailyIndexes, DataStream, t
 log = structlog.get_logger(__name__)
 
 KIND: Final = "elasticsearch"
-_SLICES: Final = 4  # of text, some 6 MB of documents: bounds the memory of a write
+_SLICES: Final = 4  # of text, about 6 MB of documents: bounds the memory of a write
 _OUTSIDE: Final = "the day of this row is outside the range for which indexes are created (past_days)"
 _BEAT_SECONDS: Final = 1.0
 _JSON: Final = {"Content-Type": "application/json"}
@@ -60,12 +60,12 @@ _ADDRESS = re.compile(r"https?://[A-Za-z0-9.\[\]:_-]+(?:/[A-Za-z0-9._~/-]*)?")
 _Rows = np.ndarray[Any, np.dtype[np.int64]]
 _NO_OPERATIONS: Final = pa.chunked_array([], pa.string())
 
-# What a server takes as the name of an index, short enough for a date behind it.
+# A valid index name, short enough to append a date.
 IndexName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,199}$")]
 
 
 class ElasticsearchSettings(SinkSettings, LoginSettings, TlsSettings):
-    """sinks.elasticsearch. Sign in by at most one of username with password, api_key, bearer_token."""
+    """sinks.elasticsearch. Sign in with at most one of: username and password, api_key, bearer_token."""
 
     batch: DocumentBatchSettings = DocumentBatchSettings()
     hosts: tuple[str, ...] = Field(
@@ -119,7 +119,7 @@ class ElasticsearchSettings(SinkSettings, LoginSettings, TlsSettings):
 
 @dataclass(frozen=True, slots=True)
 class _Operations:
-    """Rows of a part with their operations: the operation at `i` is of row `rows[i]`. Rows outside all bounds have none."""
+    """Rows of a part with their operations: operation `i` belongs to row `rows[i]`. Rows outside all bounds have none."""
 
     part: int
     rows: _Rows
@@ -147,11 +147,11 @@ class ElasticsearchSink(Sink):
 
     @property
     def promise(self) -> Promise:
-        """Ids are unique within an index, and only daily indexes are chosen by the row."""
+        """Ids are unique only within an index, and only with daily indexes does the row determine the index."""
         return Promise.EFFECTIVELY_ONCE if self._settings.data_stream is None else Promise.AT_LEAST_ONCE
 
     def open(self) -> None:
-        """Sign in and check that the template is there."""
+        """Sign in and check that the template exists."""
         self.close()
         client = HttpClient(_cluster(self._settings))
         self._check_template(client)
@@ -159,11 +159,11 @@ class ElasticsearchSink(Sink):
         self._threads = ThreadPoolExecutor(self._settings.in_flight, thread_name_prefix="bulk")
 
     def read_files(self) -> None:
-        """Read the secrets and look for the authorities."""
+        """Read the secrets and check the TLS files."""
         _cluster(self._settings)
 
     def setup(self) -> str:
-        """Install or renew the index template; indexes that exist keep their mappings."""
+        """Install or update the index template; existing indexes keep their mappings."""
         client = HttpClient(_cluster(self._settings))
         try:
             description = f"{self._row_type.name.capitalize().replace('_', ' ')} written by blobtide"
@@ -176,7 +176,7 @@ class ElasticsearchSink(Sink):
         return f"index template {self._template_name} for {self._target.pattern()} installed"
 
     def write(self, parts: Sequence[Part]) -> Outcome:
-        """Create the documents that are not there yet."""
+        """Create the documents that do not exist yet."""
         delivered = Delivered()
         rejected: list[RejectedRow] = []
         portions = (portion for number, part in enumerate(parts) for portion in self._portions(number, part.rows))
@@ -190,7 +190,7 @@ class ElasticsearchSink(Sink):
         return Outcome(delivered.written, delivered.already_there, tuple(rejected))
 
     def while_waiting(self, beat: Callable[[], None]) -> None:
-        """Call `beat` while requests have no answer."""
+        """Call `beat` while waiting for responses."""
         self._beat = beat
 
     def close(self) -> None:
@@ -203,7 +203,7 @@ class ElasticsearchSink(Sink):
             self._client = None
 
     def _portions(self, number: int, table: pa.Table) -> Iterator[_Operations]:
-        """Make operations, a bounded number at a time; what can be derived once a part is."""
+        """Make operations, a bounded number at a time; whatever can be derived once per part is."""
         index = self._target.names(table.column(self._row_type.time).combine_chunks())
         inside = index.is_valid()
         rows = np.flatnonzero(inside.to_numpy(zero_copy_only=False))
@@ -221,7 +221,7 @@ class ElasticsearchSink(Sink):
             start = stop
 
     def _in_flight(self, portions: Iterator[_Operations]) -> Iterator[tuple[_Operations, Delivered]]:
-        """Write portions, a few at the same time; when one fails, wait for the others and raise."""
+        """Write portions, a few at the same time; if one fails, wait for the others and raise."""
         writer, threads = self._opened()
         waiting: deque[tuple[_Operations, Future[Delivered]]] = deque()
         try:
@@ -241,7 +241,7 @@ class ElasticsearchSink(Sink):
         return future.result()
 
     def _wait(self, futures: list[Future[Delivered]]) -> None:
-        """Wait for all; that ends, since every request has its longest time."""
+        """Wait for all of them; this ends, since every request has a time limit."""
         self._beat()
         while wait(futures, _BEAT_SECONDS).not_done:
             self._beat()
@@ -272,7 +272,7 @@ class ElasticsearchSink(Sink):
                     f"missing index template {self._template_name}: run `blobtide sink-setup NAME` with the name of this"
                     " sink once, or set require_template: false if the mappings come from elsewhere"
                 )
-            case HTTPStatus.FORBIDDEN:  # the right to write documents need not come with the right to look at templates
+            case HTTPStatus.FORBIDDEN:  # the right to write documents does not imply the right to read templates
                 log.warning("no permission to check whether the index template exists", template=self._template_name)
             case HTTPStatus.OK | HTTPStatus.NOT_FOUND:
                 pass
@@ -283,7 +283,7 @@ class ElasticsearchSink(Sink):
 
 
 def _refuse_to_judge(delivered: Delivered) -> None:
-    """Take what is refused without a known fault for the cluster's, unless other documents were taken. Raises `Retry`."""
+    """Blame the cluster for refusals of unknown fault, unless it accepted other documents. Raises `Retry`."""
     if delivered.unclear and not (delivered.written or delivered.already_there or delivered.refused):
         first = delivered.unclear[0]
         raise Retry(
@@ -294,7 +294,7 @@ def _refuse_to_judge(delivered: Delivered) -> None:
 
 
 def _ask(client: HttpClient, request: Request) -> Answer:
-    """Send a request outside of writing. Raises `ServerUnreachable` or `ConfigError`."""
+    """Send a request that does not write documents. Raises `ServerUnreachable` or `ConfigError`."""
     try:
         answer = client.send(request)
     except Retry as error:
@@ -305,7 +305,7 @@ def _ask(client: HttpClient, request: Request) -> Answer:
 
 
 def _cluster(settings: ElasticsearchSettings) -> Cluster:
-    """Read the secrets and say how to talk to the cluster. Raises `ConfigError`."""
+    """Read the secrets and return the connection parameters. Raises `ConfigError`."""
     password = settings.read_password()
     signed = authorization(
         basic=(settings.username, password) if settings.username is not None and password is not None else None,

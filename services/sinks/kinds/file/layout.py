@@ -1,4 +1,4 @@
-"""Which folders the files of the file sink are in, by its settings."""
+"""Choose the folders of the file sink's files from its settings."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ _CHOICES: Final = ((Period.DAY,), DEFAULT_PERIODS)
 
 
 class LayoutChoice(StrEnum):
-    """Where files are."""
+    """Where files are placed."""
 
     FLAT = "flat"
     HIVE = "hive"
 
 
 def checked_periods(periods: tuple[Period, ...]) -> tuple[Period, ...]:
-    """Return `periods`. Raises ValueError unless they are a day, or a day and an hour."""
+    """Return `periods`. Raises ValueError unless they are a day or a day and an hour."""
     if periods not in _CHOICES:
         raise ValueError("files are divided by day, or by day and hour")
     return periods
 
 
 def chosen_layout(choice: LayoutChoice, by_time: ByTime, names: Iterable[str]) -> FileLayout:
-    """Return the layout of files whose columns have `names`.
+    """Return the layout of files with columns named `names`.
 
     Raises:
-        ConfigError: if a column has the name of a folder's, since a reader sees only one of them.
+        ConfigError: if a column has the same name as a folder level, since a reader sees only one of them.
     """
     if choice is LayoutChoice.FLAT:
         return FLAT

@@ -37,7 +37,7 @@ from services.sinks.local_state.positions import Positions
 from services.sinks.local_state.shard_store import FileLimits, FileOutlet
 from services.sinks.local_state.shards import Shards, ShardsSpec
 
-_LENGTHS: Final = (1, 11, 111, 1_111)  # alike but for their lengths: if names can be mixed up, then those of these numbers
+_LENGTHS: Final = (1, 11, 111, 1_111)  # equal except for their length: if names can collide, these numbers collide
 
 
 class FileSettings(SinkSettings):
@@ -120,7 +120,7 @@ class FileSettings(SinkSettings):
 
     @property
     def state_directory(self) -> Path:
-        """The files' own directory: state is hidden in it."""
+        """The directory of the files, which contains the hidden state."""
         return self.directory
 
     def encoding(self, row_type: RowType) -> Encoding:
@@ -159,7 +159,7 @@ class FileSink(Sink):
             settings.limits(),
             settings.file_layout(row_type),
         )
-        # Positions of other rows would be taken for those of flows.
+        # Positions of other rows would be mistaken for those of flows.
         kind = "file" if row_type is FLOWS else f"file of {row_type.name}"
         self._shards = Shards(ShardsSpec(kind, outlet, self._prepare, settings.flush_on_close), clock)
 
@@ -169,11 +169,11 @@ class FileSink(Sink):
         return Promise.EFFECTIVELY_ONCE
 
     def open(self) -> None:
-        """Recover what a crash left. Raises ConfigError if the directory cannot be written to."""
+        """Recover from a crash. Raises ConfigError if the directory is not writable."""
         self._shards.open()
 
     def write(self, parts: Sequence[Part]) -> Outcome:
-        """Make all rows durable, each once. Raises Retry if the disk fails or another process has a shard."""
+        """Make all rows durable, each once. Raises Retry if the disk fails or another process holds a shard."""
         written = known = 0
         for part in parts:
             with self._shards.writing(part.shard) as store:
@@ -185,15 +185,15 @@ class FileSink(Sink):
         return Outcome(written, known)
 
     def tick(self) -> None:
-        """Complete files by time."""
+        """Complete files that are due."""
         self._shards.tick()
 
     def release(self, shards: Collection[int]) -> None:
-        """Let others have `shards`."""
+        """Give up `shards`, so that other processes can take them."""
         self._shards.release(shards)
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Give up all shards."""
         self._shards.close()
 
     def _prepare(self, database: sqlite3.Connection) -> None:

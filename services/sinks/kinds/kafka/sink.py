@@ -105,19 +105,19 @@ class KafkaSink(MessageSink):
 
     @property
     def promise(self) -> Promise:
-        """Only transactions tell what has been written."""
+        """Only transactions record what has been written."""
         is_once = self._settings.delivery is Delivery.TRANSACTIONAL
         return Promise.EFFECTIVELY_ONCE if is_once else Promise.AT_LEAST_ONCE
 
     def join(self, name: str, pipeline: Settings) -> None:
-        """Take the pipeline's cluster unless there is another one, and keep away from its topics."""
+        """Use the pipeline's cluster unless another one is set, and note the topics to avoid there."""
         self._cluster = self._settings.cluster or pipeline.kafka
         self._owner = f"{self._cluster.group_prefix}.sink.{name}"
         self._reserved |= frozenset(pipeline.topics.model_dump().values())
         self.check_topic()
 
     def objection_to(self, topic: str) -> str | None:
-        """Refuse what is no topic, what Kafka keeps for itself, and what would lead rows back into the pipeline."""
+        """Refuse invalid topic names, Kafka's internal topics, and topics that would feed rows back into the pipeline."""
         if not _NAME.fullmatch(topic) or topic in {".", ".."}:
             return f"{topic[:100]} cannot name a topic"
         if topic.startswith("__") or topic in self._reserved:
@@ -125,7 +125,7 @@ class KafkaSink(MessageSink):
         return None
 
     def kafka_use(self) -> KafkaUse:
-        """Return topics of the pipeline's cluster, if that is the target; those that come from values are not known."""
+        """Return topics on the pipeline's cluster if it is the target; topics made from values are not known."""
         if self._settings.cluster is not None:
             return KafkaUse()
         topics = () if self.topic_name is None else (self.topic_name,)
@@ -135,15 +135,15 @@ class KafkaSink(MessageSink):
         return KafkaUse((positions,), (*topics, positions), is_transactional=True)
 
     def read_files(self) -> None:
-        """Make a client of each kind, which reads secrets and certificates."""
+        """Make one client of each kind, which reads secrets and certificates."""
         check_clients(self._cluster)
 
     def while_waiting(self, beat: Callable[[], None]) -> None:
-        """Call `beat` between transactions and while a shard is taken over."""
+        """Call `beat` between transactions and while taking over a shard."""
         self._beat = beat
 
     def setup(self) -> str | None:
-        """Make the topic of positions."""
+        """Create the topic of positions."""
         if self._settings.delivery is Delivery.IDEMPOTENT:
             return None
         kept = {"cleanup.policy": "compact,delete", "retention.ms": str(self._settings.remember_days * _DAY_MS)}
@@ -151,7 +151,7 @@ class KafkaSink(MessageSink):
         return f"topic {self._settings.positions_topic} {'created' if made else 'is there'}"
 
     def open(self) -> None:
-        """Look whether the cluster and the topics that are known are there."""
+        """Check that the cluster and the known topics exist."""
         if not self._owner:
             raise RuntimeError("open before join")
         self.close()
@@ -172,7 +172,7 @@ class KafkaSink(MessageSink):
             ) from error
 
     def write(self, parts: Sequence[Part]) -> Outcome:
-        """Write the rows that are not there yet."""
+        """Write the rows that have not been written yet."""
         if self._settings.delivery is Delivery.IDEMPOTENT:
             return super().write(parts)
         written = known = 0
@@ -181,7 +181,7 @@ class KafkaSink(MessageSink):
             try:
                 fresh, refused = self._write_part(number, part)
             except BlobtideError:
-                self._drop(part.shard)  # whatever it is, what is known of the shard is not to be trusted
+                self._drop(part.shard)  # whatever went wrong, our knowledge of the shard may be outdated
                 raise
             written, known = written + fresh - len(refused), known + part.rows.num_rows - fresh
             rejected += refused
@@ -190,7 +190,7 @@ class KafkaSink(MessageSink):
     def send(
         self, ids: Sequence[str], keys: Sequence[bytes | None], topics: Sequence[str], payloads: Sequence[bytes]
     ) -> Iterable[RefusedMessage]:
-        """Write records outside of transactions."""
+        """Write records without transactions."""
         if self._publisher is None:
             raise RuntimeError("write before open")
         records = list(self._records(ids, keys, topics, payloads))
@@ -199,7 +199,7 @@ class KafkaSink(MessageSink):
             yield RefusedMessage(refused.index, code, refused.reason)
 
     def release(self, shards: Collection[int]) -> None:
-        """Give up the ids of shards, and forget how far they are."""
+        """Give up the transactional ids of shards, and forget their positions."""
         for shard in shards:
             self._drop(shard)
 
@@ -211,7 +211,7 @@ class KafkaSink(MessageSink):
             self._publisher = None
 
     def _write_part(self, number: int, part: Part) -> tuple[int, list[RejectedRow]]:
-        """Write a part, a bounded number of rows in a transaction; return how many were new, and which are refused."""
+        """Write a part in transactions of bounded size; return the number of new rows, and the refused ones."""
         shard = self._taken_over(part.shard)
         identities = Identities.of(part.rows, part.row_type.position)
         fresh = shard.written.fresh(identities)
@@ -231,7 +231,7 @@ class KafkaSink(MessageSink):
         return len(fresh), rejected
 
     def _fitting(self, messages: Messages) -> tuple[list[Outbound], list[RefusedMessage]]:
-        """Return the records that their topics take, and refuse the others."""
+        """Return the records that fit their topics, and refuse the others."""
         fitting, refused = [], []
         records = self._records(messages.ids, messages.keys, messages.topics, messages.payloads)
         for at, record in enumerate(records):
@@ -248,7 +248,7 @@ class KafkaSink(MessageSink):
             yield Outbound(topic, payload, key, (("id", row.encode()), *self._headers))
 
     def _taken_over(self, shard: int) -> _Shard:
-        """Return a shard that nobody else can write now, with what has been written of it."""
+        """Return a shard, now fenced off from other writers, with the positions written so far."""
         if shard not in self._held:
             owner = f"{self._owner}.{shard}"
             place = Place(self._settings.positions_topic, shard % _POSITION_PARTITIONS, owner)
@@ -269,7 +269,7 @@ class KafkaSink(MessageSink):
 
 
 class _Shard:
-    """What this process holds of a shard."""
+    """What this process holds for a shard."""
 
     def __init__(self, writer: FencedWriter, written: WrittenRows) -> None:
         self.writer = writer

@@ -1,7 +1,7 @@
-"""How far each generation of a source has been written: records of a compacted topic, in the same transactions as the rows.
+"""How far each generation of a source has been written: records in a compacted topic, in the same transactions as the rows.
 
-A record's key is the sink, the shard and the generation; its value is the highest offset and index written. All of a shard are
-in one partition, and who has taken a shard over reads that partition to its end: nobody else can add to it any more.
+A record's key is the sink, the shard and the generation; its value is the highest offset and index written. All records of a
+shard are in one partition. Whoever takes over a shard reads that partition to its end: from then on, nobody else can add to it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Place:
 
 
 class WrittenRows:
-    """The positions of one shard, as one holder of it knows them."""
+    """The positions of one shard, as known to its current holder."""
 
     def __init__(self, place: Place) -> None:
         self._place = place
@@ -52,10 +52,10 @@ class WrittenRows:
         self._known = PackedTable(_ROW)
 
     def load(self, kafka: KafkaSettings, between: Callable[[], None]) -> None:
-        """Read what is committed.
+        """Read the committed positions.
 
         Raises:
-            Retry: Kafka does not answer, or a transaction in the partition does not end.
+            Retry: if Kafka does not respond, or a transaction in the partition does not end.
         """
         table = CompactedTable(kafka, self._place.topic, self._apply)
         try:
@@ -67,15 +67,15 @@ class WrittenRows:
             table.close()
 
     def fresh(self, identities: Identities) -> _Ints:
-        """Return the rows that were not written before, each once."""
+        """Return the rows that have not been written before, each once."""
         reached = np.array([self._reached(name) for name in identities.generations.to_pylist()], np.int64)
         return np.flatnonzero(fresh_rows(identities.generation, identities.offset, identities.index, reached))
 
     def advanced(self, identities: Identities, rows: _Ints) -> Iterator[Outbound]:
-        """Yield the records that say that `rows` are written; rows of a generation ascend."""
+        """Yield the records stating that `rows` are written; rows of a generation must ascend."""
         names = identities.generations
         of_row = identities.generation[rows]
-        # The last row of each generation: the first in the other direction.
+        # The last row of each generation is the first one in reverse order.
         groups, at = np.unique(of_row[::-1], return_index=True)
         last = rows[len(rows) - 1 - at]
         for name, row in zip(names.take(pa.array(groups)).to_pylist(), last.tolist(), strict=True):
@@ -83,7 +83,7 @@ class WrittenRows:
             yield Outbound(self._place.topic, position, self._place.key(name), _NO_HEADERS, self._place.partition)
 
     def remember(self, records: list[Outbound]) -> None:
-        """Take note that those records of `advanced` are committed."""
+        """Note that these records from `advanced` are committed."""
         for record in records:
             self._known.put(record.key or b"", bytes(record.value or b""))
 

@@ -1,7 +1,7 @@
-"""What the reason codes of MQTT mean for a message: whose fault it is.
+"""What MQTT reason codes mean for a message: whose fault it is.
 
-MQTT 3.1.1 has codes only in answer to a connect; they are given here as those of MQTT 5 (4 "bad user name or password" is 134).
-An acknowledgement of 3.1.1 says nothing but that it is one.
+MQTT 3.1.1 has codes only in the response to a connect; here they appear as their MQTT 5 equivalents (4 "bad user name or
+password" is 134). An acknowledgement in 3.1.1 carries no code.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from libs.common.errors import ConfigError, Retry
 _PAUSE: Final = 1.0
 _LONGER_PAUSE: Final = 5.0
 
-# In answer to one message.
+# In response to a single message.
 _OF_MESSAGE: Final = {
     0x90: "the server does not accept the topic",
     0x99: "the server does not accept the payload in this format",
@@ -52,23 +52,23 @@ class MqttFault(Enum):
 
     MESSAGE = auto()
     OPERATOR = auto()
-    WORLD = auto()  # it passes
+    WORLD = auto()  # passes by itself
 
 
 def fault_of(code: int) -> MqttFault:
-    """Return whose fault a reason code (0x80 and above) is; what is not known passes."""
+    """Return whose fault a reason code (0x80 and above) is; unknown codes count as passing."""
     if code in _OF_MESSAGE:
         return MqttFault.MESSAGE
     return MqttFault.OPERATOR if code in _OF_OPERATOR else MqttFault.WORLD
 
 
 def refusal(code: int) -> str:
-    """Return why a message is refused."""
+    """Return the reason for refusing a message."""
     return _OF_MESSAGE[code]
 
 
 def failure(server: str, code: int, name: str) -> Retry | ConfigError:
-    """Return what to raise for a code of the server that is no message's."""
+    """Return the exception for a server's code that does not concern a single message."""
     if fault_of(code) is MqttFault.OPERATOR:
         return ConfigError(f"{server} {_OF_OPERATOR[code]} (reason code {code}, {name})")
     kind = _PASSING.get(code, "server")

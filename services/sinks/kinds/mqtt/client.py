@@ -1,11 +1,11 @@
-"""Publish many messages over MQTT 5 or 3.1.1 with QoS 1 and wait until the server has acknowledged each.
+"""Publish many messages over MQTT 5 or 3.1.1 with QoS 1, and wait until the server has acknowledged each one.
 
-The library is paho-mqtt: pure Python, both versions of MQTT, maintained by Eclipse, and it can be driven from one thread, as
-sinks are. aiomqtt is built on it and needs an event loop, gmqtt has one of its own. What paho leaves open is done here: it
-knows no receive maximum and no maximum packet size, and its own queue of messages is searched at each acknowledgement.
+The library is paho-mqtt: pure Python, both versions of MQTT, maintained by Eclipse, and it can be driven from a single thread
+like sinks. aiomqtt is built on it and needs an event loop; gmqtt has an event loop of its own. This module adds what paho
+lacks: paho ignores receive maximum and maximum packet size, and searches its own message queue at each acknowledgement.
 
-A message that was sent on a connection that broke may have arrived: after `Retry` all messages are sent again. Nothing is kept
-of a connection that is gone: each begins with a clean session.
+A message sent on a connection that broke may have arrived: after `Retry`, all messages are sent again. Nothing is kept from a
+lost connection: each one begins with a clean session.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _FAILED: Final = 0x80  # reason codes from here on
 _LARGEST_PACKET: Final = 268_435_455
 _LARGEST_TEXT: Final = 65_535
 _MOST_IN_FLIGHT: Final = 65_535
-# No name of a topic: wildcards, and what servers break a connection for.
+# Not allowed in topic names: wildcards, and characters for which servers close the connection.
 _UNFIT: Final = re.compile("[+#\x00-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff]")
 
 
@@ -48,7 +48,7 @@ class MqttVersion(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MqttTls:
-    """How the server is checked, and who we are."""
+    """How the server is verified, and our own certificate."""
 
     verify: bool = True
     ca_file: Path | None = None
@@ -58,7 +58,7 @@ class MqttTls:
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """Where a server is and how to talk to it."""
+    """Where a server is and how to connect to it."""
 
     host: str
     port: int
@@ -67,8 +67,8 @@ class Broker:
     login: tuple[str, str] | None = None  # user and password: secret
     tls: MqttTls | None = None
     timeout_seconds: float = 30.0
-    in_flight: int = 1_000  # messages; the server may want fewer
-    max_packet_bytes: int = 0  # 0: what the server says, which one of 3.1.1 does not
+    in_flight: int = 1_000  # messages; the server may allow fewer
+    max_packet_bytes: int = 0  # 0: the server's own limit, which MQTT 3.1.1 servers do not state
     retain: bool = False
 
     def __str__(self) -> str:
@@ -77,7 +77,7 @@ class Broker:
 
 @dataclass(frozen=True, slots=True)
 class MqttMessage:
-    """A message, and who it is: a property for those who want each once."""
+    """A message; its properties may carry an identity for consumers that remove duplicates."""
 
     topic: str
     payload: bytes
@@ -86,7 +86,7 @@ class MqttMessage:
 
 
 def objection_to_topic(topic: str) -> str | None:
-    """Return what speaks against a name of a topic; None if nothing does."""
+    """Return why a topic name cannot be used; None if it can."""
     if not topic:
         return "a topic has a name"
     if _UNFIT.search(topic):
@@ -95,7 +95,7 @@ def objection_to_topic(topic: str) -> str | None:
 
 
 class MqttClient:
-    """A connection that is made again when it is needed. All calls come from one thread."""
+    """A connection that is re-established when needed. All calls come from one thread."""
 
     def __init__(self, broker: Broker, clock: Callable[[], float] = time.monotonic) -> None:
         self._broker = broker
@@ -104,22 +104,22 @@ class MqttClient:
         self.beat: Callable[[], None] = lambda: None
 
     def open(self) -> None:
-        """Connect and sign in, unless it is done.
+        """Connect and sign in, unless already connected.
 
         Raises:
-            Retry: the server does not answer or has no room now.
-            ConfigError: it does not let us in.
+            Retry: if the server does not respond or is too busy now.
+            ConfigError: if it does not let us in.
         """
         if self._connection is None or not self._connection.alive():
             self.close()
             self._connection = _Connection.made(self._broker, self._clock)
 
     def publish(self, messages: Sequence[MqttMessage]) -> list[RefusedMessage]:
-        """Send all messages and return those that are refused for good; the server has all others.
+        """Send all messages and return those permanently refused; the server has all others.
 
         Raises:
-            Retry: some may not have arrived: send all again.
-            ConfigError: the server will not take them before something else is changed.
+            Retry: if some may not have arrived; send all of them again.
+            ConfigError: if the server will not accept them until something is reconfigured.
         """
         self.open()
         assert self._connection is not None  # noqa: S101
@@ -131,20 +131,20 @@ class MqttClient:
             raise
 
     def keep_alive(self) -> None:
-        """Exchange with the server what keeps a connection open; to be called every few seconds. Never raises for the world."""
+        """Exchange keep-alive packets with the server; call every few seconds. Never raises for faults from outside."""
         if self._connection is not None and not self._connection.alive():
             self._connection.drop()
             self._connection = None
 
     def close(self) -> None:
-        """Say goodbye; idempotent."""
+        """Disconnect; idempotent."""
         if self._connection is not None:
             self._connection.end()
             self._connection = None
 
 
 class _Connection:
-    """One connection."""
+    """A single connection."""
 
     def __init__(self, broker: Broker, clock: Callable[[], float]) -> None:
         self._broker = broker
@@ -162,7 +162,7 @@ class _Connection:
 
     @classmethod
     def made(cls, broker: Broker, clock: Callable[[], float]) -> _Connection:
-        """Connect and wait for the server's answer. Raises `Retry`, `ConfigError`."""
+        """Connect and wait for the server's response. Raises `Retry`, `ConfigError`."""
         connection = cls(broker, clock)
         try:
             connection._connect()
@@ -177,14 +177,14 @@ class _Connection:
             self._client.connect(broker.host, broker.port, _KEEPALIVE)
         except ssl.SSLCertVerificationError as error:
             raise ConfigError(f"{broker}: its certificate is not trusted: {error.verify_message}; set ca_file") from error
-        except (OSError, ValueError) as error:  # ValueError: a host name that is none
+        except (OSError, ValueError) as error:  # ValueError: an invalid host name
             raise Retry(f"{broker} does not answer: {type(error).__name__}") from error
         deadline = self._clock() + broker.timeout_seconds
         while True:
             status = self._client.loop(_LOOP_SECONDS)
-            if self._welcome is not None:  # a server that refuses closes the connection behind its answer
+            if self._welcome is not None:  # a server that refuses closes the connection after its response
                 break
-            if status == MQTTErrorCode.MQTT_ERR_PROTOCOL:  # as which the library reports that 3.1.1 is refused
+            if status == MQTTErrorCode.MQTT_ERR_PROTOCOL:  # how the library reports that 3.1.1 is refused
                 raise failure(str(broker), 0x84, "Unsupported protocol version")
             self._check(status)
             if self._clock() > deadline:
@@ -202,9 +202,9 @@ class _Connection:
         self._largest = min(self._largest, getattr(terms, "MaximumPacketSize", _LARGEST_PACKET))
 
     def publish(self, messages: Sequence[MqttMessage], beat: Callable[[], None]) -> list[RefusedMessage]:
-        """Send messages, so many at a time as the server wants, until each is acknowledged."""
+        """Send messages, as many at a time as the server allows, until each is acknowledged."""
         refused: list[RefusedMessage] = []
-        waiting: dict[int, int] = {}  # message id at the server -> number of the message
+        waiting: dict[int, int] = {}  # MQTT packet id -> number of the message
         left = self._sendable(messages, refused)
         deadline = self._clock() + self._broker.timeout_seconds
         more = True
@@ -222,7 +222,7 @@ class _Connection:
     def _sendable(
         self, messages: Sequence[MqttMessage], refused: list[RefusedMessage]
     ) -> Iterator[tuple[int, MqttMessage, Properties | None]]:
-        """Yield the messages that MQTT can carry, and note the others."""
+        """Yield the messages that MQTT can carry, and record the others as refused."""
         for number, message in enumerate(messages):
             properties = _properties(message) if self._broker.version is MqttVersion.V5 else None
             topic = message.topic.encode()
@@ -235,7 +235,7 @@ class _Connection:
                 yield number, message, properties
 
     def _send_some(self, left: Iterator[tuple[int, MqttMessage, Properties | None]], waiting: dict[int, int]) -> bool:
-        """Send while the server wants more; tell whether there may be more."""
+        """Send while the server accepts more; return whether more messages may be left."""
         while len(waiting) < self._window:
             if (found := next(left, None)) is None:
                 return False
@@ -246,7 +246,7 @@ class _Connection:
         return True
 
     def _take_acknowledgements(self, waiting: dict[int, int], refused: list[RefusedMessage]) -> bool:
-        """Settle what was acknowledged; tell whether anything was."""
+        """Settle acknowledged messages; return whether there were any."""
         settled, self._acknowledged = self._acknowledged, []
         for message_id, answer in settled:
             number = waiting.pop(message_id)
@@ -258,23 +258,23 @@ class _Connection:
         return bool(settled)
 
     def _check(self, status: MQTTErrorCode) -> None:
-        """Raise if the connection is gone: what the server said of it, or that it is."""
+        """Raise if the connection is gone, with the server's reason if it gave one."""
         if self._goodbye is not None and self._goodbye.value >= _FAILED:
             raise failure(str(self._broker), self._goodbye.value, self._goodbye.getName())
         if status != MQTTErrorCode.MQTT_ERR_SUCCESS or self._closed:
             raise Retry(f"{self._broker} has closed the connection")
 
     def alive(self) -> bool:
-        """Exchange what is due without waiting, and tell whether the connection is there."""
+        """Exchange due packets without waiting, and return whether the connection is still there."""
         return not self._closed and self._client.loop(0.0) == MQTTErrorCode.MQTT_ERR_SUCCESS and not self._closed
 
     def end(self) -> None:
-        """Say goodbye and close."""
+        """Disconnect and close."""
         self._client.disconnect()
         self.drop()
 
     def drop(self) -> None:
-        """Close without a word."""
+        """Close without a DISCONNECT packet."""
         if (socket := self._client.socket()) is not None:
             socket.close()
 
@@ -302,7 +302,7 @@ def _paho(broker: Broker) -> Client:
         protocol=MQTTProtocolVersion.MQTTv5 if v5 else MQTTProtocolVersion.MQTTv311,
         reconnect_on_failure=False,
     )
-    client.max_inflight_messages_set(0)  # ours is the window
+    client.max_inflight_messages_set(0)  # we limit the window ourselves
     client.connect_timeout = min(5.0, broker.timeout_seconds)
     if broker.login is not None:
         client.username_pw_set(*broker.login)
@@ -312,7 +312,7 @@ def _paho(broker: Broker) -> Client:
 
 
 def _context(tls: MqttTls) -> ssl.SSLContext:
-    """Raises `ConfigError` for files that are not right."""
+    """Return the TLS context. Raises `ConfigError` for invalid files."""
     try:
         context = ssl.create_default_context(cafile=tls.ca_file)
         if tls.cert_file is not None:
@@ -326,7 +326,7 @@ def _context(tls: MqttTls) -> ssl.SSLContext:
 
 
 def _properties(message: MqttMessage) -> Properties:
-    """Return the properties of a message. The library's own way to make them costs five times as much as the message itself."""
+    """Return the properties of a message. The library's own way of making them costs five times as much as the message."""
     parts = [b"\x26" + _text(name) + _text(value) for name, value in message.properties]
     if message.content_type:
         parts.append(b"\x03" + _text(message.content_type))
@@ -336,17 +336,17 @@ def _properties(message: MqttMessage) -> Properties:
 
 @dataclass(frozen=True, slots=True)
 class _PackedProperties:
-    """Properties as they are sent, which is all that is asked of them."""
+    """Properties in the form in which they are sent, which is all that the library asks for."""
 
     data: bytes
 
     def pack(self) -> bytes:
-        """Return them."""
+        """Return the packed properties."""
         return self.data
 
 
 def _size(topic: bytes, payload: bytes, properties: Properties | None) -> int:
-    """Return the size of a message's packet in bytes."""
+    """Return the size of a message's packet, in bytes."""
     rest = 2 + len(topic) + 2 + len(payload) + (0 if properties is None else len(cast("_PackedProperties", properties).data))
     return 1 + len(_length(rest)) + rest
 
@@ -357,7 +357,7 @@ def _text(text: str) -> bytes:
 
 
 def _length(number: int) -> bytes:
-    """Return a length in seven bits a byte, the lowest first."""
+    """Return a length as MQTT encodes it: seven bits per byte, lowest first."""
     data = bytearray()
     while number >> 7:
         data.append(number & 0x7F | 0x80)

@@ -59,7 +59,7 @@ class MqttSettings(MessageSettings, LoginSettings, TlsSettings):
             raise ValueError("give mqtt://host:port, or mqtts:// for TLS")
         try:
             _ = parts.port
-        except ValueError:  # whose text may quote a password that stands there
+        except ValueError:  # its text may quote a password from the URL
             raise ValueError("the port is a number, at most 65535") from None
         if "@" in parts.netloc:
             raise ValueError("give user and password as username and password (or password_file), not in the address")
@@ -80,7 +80,7 @@ class MqttSettings(MessageSettings, LoginSettings, TlsSettings):
 
 
 class MqttSink(MessageSink):
-    """Rows as messages of one connection."""
+    """Rows as messages over one connection."""
 
     def __init__(self, settings: MqttSettings, row_type: RowType) -> None:
         self._settings = settings
@@ -89,11 +89,11 @@ class MqttSink(MessageSink):
         super().__init__(settings, row_type)
 
     def read_files(self) -> None:
-        """Read the password and look for certificates."""
+        """Read the password and check the TLS files."""
         _broker(self._settings)
 
     def objection_to(self, topic: str) -> str | None:
-        """Return what speaks against a topic."""
+        """Return why a topic cannot be used; None if it can."""
         return objection_to_topic(topic)
 
     def open(self) -> None:
@@ -110,8 +110,8 @@ class MqttSink(MessageSink):
     def send(
         self, ids: Sequence[str], keys: Sequence[bytes | None], topics: Sequence[str], payloads: Sequence[bytes]
     ) -> Iterable[RefusedMessage]:
-        """Publish, and wait until everything is acknowledged."""
-        del keys  # which MQTT has not
+        """Publish, and wait until all messages are acknowledged."""
+        del keys  # MQTT has no keys
         assert self._client is not None, "open first"  # noqa: S101
         kind = self.content_type
         rows = zip(ids, topics, payloads, strict=True)
@@ -119,25 +119,25 @@ class MqttSink(MessageSink):
         return self._client.publish(messages)
 
     def while_waiting(self, beat: Callable[[], None]) -> None:
-        """Call `beat` while acknowledgements are awaited."""
+        """Call `beat` while waiting for acknowledgements."""
         self._beat = beat
         if self._client is not None:
             self._client.beat = beat
 
     def tick(self) -> None:
-        """Keep the connection open while nothing is to be sent."""
+        """Keep the connection open while there is nothing to send."""
         if self._client is not None:
             self._client.keep_alive()
 
     def close(self) -> None:
-        """Say goodbye; idempotent."""
+        """Disconnect; idempotent."""
         if self._client is not None:
             self._client.close()
             self._client = None
 
 
 def _broker(settings: MqttSettings) -> Broker:
-    """Read the password and say how to connect. Raises `ConfigError`."""
+    """Read the password and return the connection parameters. Raises `ConfigError`."""
     parts, password = urlsplit(settings.url), settings.read_password()
     login = None if settings.username is None or password is None else (settings.username, password)
     if login is not None and is_plain(settings.url, "mqtts"):

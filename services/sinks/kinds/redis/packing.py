@@ -1,7 +1,7 @@
-"""How commands become bytes for Redis: what a command refers to as memory is sent from where it lies.
+"""Pack commands for Redis: arguments that are memory views are sent without copying.
 
-The client's own way copies every argument twice. Documents are megabytes, and copies of such a size are memory that is mapped
-anew each time.
+The client itself copies every argument twice. Documents take megabytes, and copies of that size use memory that is mapped anew
+each time.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import hiredis
 
 
 class Packer:
-    """What the client's connections pack commands with."""
+    """The command packer of the client's connections."""
 
     def pack(self, *words: str | bytes | float | memoryview) -> list[bytes | memoryview]:
-        """Return a command in the protocol's form, as buffers that go one after the other."""
+        """Return a command in protocol form, as buffers to be sent one after the other."""
         name, *arguments = words
-        # The client gives commands of two words, such as CONFIG GET, as one.
+        # The client passes two-word commands such as CONFIG GET as one word.
         command = [*str(name).split(), *arguments] if isinstance(name, str) else list(words)
         if not any(isinstance(word, memoryview) for word in command):
-            # Its stub knows commands of one word only.
+            # Its type stub allows only commands of one word.
             return [hiredis.pack_command(tuple(command))]  # type: ignore[arg-type]
         buffers: list[bytes | memoryview] = []
         between = [b"*%d\r\n" % len(command)]

@@ -1,18 +1,19 @@
-"""The Lua script that writes to a stream each row once, however often and in whatever batches it comes.
+"""The Lua script that writes each row to a stream once, however often it arrives and however it is batched.
 
-A stream has no ids of ours to recognise rows by, so the script keeps how far each blob generation is written beside the stream:
-one key a generation with its highest (record_offset, tuple_index). Order per blob holds, so a row at or below it was written
-before. Rows and positions move in one script, which Redis runs whole or not at all, also into its append-only file.
+A stream has no ids of our own to recognise rows by, so the script records next to the stream how far each blob generation has
+been written: one key per generation with the highest (record_offset, tuple_index). Rows of a blob arrive in order, so a row at
+or below it was written before. Rows and positions are written by one script, which Redis runs completely or not at all, and the
+same holds for its append-only file.
 
-Calls are sent without waiting for the answers of those before. If one of those failed, one behind it would raise the position
-above rows that are not there; so a call says how far its generations must have come, and fails if they have not.
+Calls are sent without waiting for earlier replies. If an earlier call failed, a later one would raise the position above rows
+that are missing. A call therefore states the positions that its generations must have reached, and fails if they have not.
 
 KEYS  1: the stream; 2...: the position keys of the generations in this call, all in the stream's slot
 ARGV  1: seconds to remember a position; 2: entries to keep, 0 for all; 3: seconds to keep entries, 0 for ever
-      4: the rows, 24 bytes each: number of its position key, length of its document (uint32), offset, index (doubles)
-      5: the documents, one after the other; one argument costs both sides less than one a row
-      6: how far each position key's generation must have come, 16 bytes each: offset, index (doubles), -1 for nowhere
-Returns how many entries were added, or the error BEHIND.
+      4: the rows, 24 bytes each: number of the position key, length of the document (uint32), offset, index (doubles)
+      5: the documents, concatenated: a single argument costs both sides less than one per row
+      6: the position that each generation must have reached, 16 bytes each: offset, index (doubles), -1 for none
+Returns the number of added entries, or the error BEHIND.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ from libs.common.rows.formats.json import text_bytes
 from libs.common.rows.identity import Identities
 from libs.common.rows.row_text import Ints
 
-# Doubles, because that is what Lua counts in; offsets are exact up to 2^53.
+# Doubles, because Lua's numbers are doubles; offsets are exact up to 2^53.
 _ROW: Final = np.dtype([("key", "<u4"), ("length", "<u4"), ("offset", "<f8"), ("index", "<f8")])
 
-Positions = np.ndarray[tuple[int, int], np.dtype[np.int64]]  # a row each: record_offset, tuple_index
+Positions = np.ndarray[tuple[int, int], np.dtype[np.int64]]  # one row each: record_offset, tuple_index
 
 _APPEND_ONCE: Final = """
 local stream, rows, documents, befores = KEYS[1], ARGV[4], ARGV[5], ARGV[6]
@@ -81,7 +82,7 @@ return added
 
 
 def append_once(field: str) -> str:
-    """Return the script for entries whose only field is named `field` (letters)."""
+    """Return the script for entries with a single field named `field` (letters only)."""
     return _APPEND_ONCE.replace("<field>", field)
 
 
@@ -90,17 +91,17 @@ class StreamRows:
     """Some rows of one stream."""
 
     generations: pa.Array  # distinct, 32 hex digits each
-    generation: Ints  # by row: index into `generations`
+    generation: Ints  # for each row: index into `generations`
     record_offset: Ints
     tuple_index: Ints
     documents: pa.Array  # strings
-    before: Positions  # by generation: how far it must have come
+    before: Positions  # for each generation: the position that it must have reached
 
     @classmethod
     def of(cls, identities: Identities, documents: pa.Array, chosen: slice, reached: Positions) -> StreamRows:
-        """Return the `chosen` rows with their documents; only their generations are named.
+        """Return the `chosen` rows with their documents and only their own generations.
 
-        `reached` says how far each generation of `identities` is after the calls before; it moves on to after this one.
+        `reached` holds the position of each generation of `identities` after the earlier calls, and is advanced past this one.
         """
         generation = identities.generation[chosen]
         offset, index = identities.offset[chosen], identities.index[chosen]
@@ -110,7 +111,7 @@ class StreamRows:
         return cls(identities.generations.take(pa.array(used)), local, offset, index, documents, before)
 
     def arguments(self) -> tuple[bytes, memoryview, bytes]:
-        """Return ``ARGV[4]`` to ``ARGV[6]``; the documents are those of `documents`, not a copy."""
+        """Return ``ARGV[4]`` to ``ARGV[6]``, with the memory of `documents` rather than a copy."""
         rows = np.empty(len(self.documents), _ROW)
         rows["key"] = self.generation + 1
         rows["length"] = pc.binary_length(self.documents).to_numpy()
@@ -120,12 +121,12 @@ class StreamRows:
 
 
 def nowhere(identities: Identities) -> Positions:
-    """Return the positions of generations of which nothing is written yet."""
+    """Return the positions of generations if nothing is written yet."""
     return np.full((len(identities.generations), 2), -1, np.int64)
 
 
 def _advance(reached: Positions, generation: Ints, places: Positions) -> None:
-    """Raise `reached` to the highest place of each generation."""
+    """Raise `reached` to the highest position of each generation."""
     order = np.lexsort((places[:, 1], places[:, 0], generation))
     highest = order[np.flatnonzero(np.diff(generation[order], append=-1))]
     own, new = generation[highest], places[highest]

@@ -64,8 +64,8 @@ from services.sinks.kinds.redis.script import StreamRows, append_once, nowhere
 log = structlog.get_logger(__name__)
 
 KIND: Final = "redis"
-_SLICES: Final = 8  # of text, some 10 MB: bounds the memory of a write
-_CALL_ROWS: Final = 512  # a script runs a few milliseconds, in which Redis does nothing else
+_SLICES: Final = 8  # of text, about 10 MB: bounds the memory of a write
+_CALL_ROWS: Final = 512  # a script runs for a few milliseconds, during which Redis does nothing else
 _DAY_SECONDS: Final = 86_400
 _REFUSED: Final = (AuthenticationError, AuthorizationError, NoPermissionError)
 _PASSING: Final = (
@@ -79,13 +79,13 @@ _PASSING: Final = (
     RedisClusterException,
 )
 _PASSING_WORDS: Final = ("MISCONF", "NOREPLICAS", "BUSY", "UNBLOCKED", "BEHIND")
-_OF_PIPELINE: Final = " of pipeline caused error: "  # what the client puts before it quotes the command, and so a flow
+_OF_PIPELINE: Final = " of pipeline caused error: "  # the client's text before it quotes the command, and thus a flow
 
 Prefix = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9:_.-]{0,99}$")]
 
 
 class Mode(StrEnum):
-    """What a row becomes."""
+    """How rows are stored."""
 
     STREAMS = "streams"
     KEYS = "keys"
@@ -117,7 +117,7 @@ class RedisSettings(SinkSettings, LoginSettings, TlsSettings):
             raise ValueError("use redis://host:port/database, or rediss:// for TLS")
         try:
             _ = parts.port
-        except ValueError:  # whose text may quote a password that stands there
+        except ValueError:  # its text may quote a password from the URL
             raise ValueError("the port must be a number up to 65535") from None
         if "@" in parts.netloc:
             raise ValueError("give user and password as username and password (or password_file), not in the URL")
@@ -130,11 +130,11 @@ class RedisSettings(SinkSettings, LoginSettings, TlsSettings):
         return self
 
     def key_prefix(self, row_type: RowType) -> str:
-        """Return what names of keys begin with."""
+        """Return the prefix of key names."""
         return self.prefix or f"blobtide:{row_type.name}"
 
     def memory(self, row_type: RowType) -> str | None:
-        """Return where positions are; keys each stand for themselves."""
+        """Return where positions are kept; in mode ``keys``, each key is its own record."""
         return f"the prefix {self.key_prefix(row_type)} at {self.url}" if self.mode is Mode.STREAMS else None
 
 
@@ -151,12 +151,12 @@ class RedisSink(Sink):
 
     @property
     def promise(self) -> Promise:
-        """What Redis still has is not written again; a key that has expired is."""
+        """Rows that Redis still has are not written again; rows whose keys have expired are."""
         expires = self._settings.mode is Mode.KEYS and self._settings.ttl_seconds
         return Promise.AT_LEAST_ONCE if expires else Promise.EFFECTIVELY_ONCE
 
     def open(self) -> None:
-        """Connect, and warn of a server that forgets."""
+        """Connect, and warn if the server may lose data."""
         self.close()
         try:
             client = _client(self._settings)
@@ -172,11 +172,11 @@ class RedisSink(Sink):
         self._client = client
 
     def read_files(self) -> None:
-        """Read the password and look for the authorities."""
+        """Read the password and check the TLS files."""
         _options(self._settings)
 
     def write(self, parts: Sequence[Part]) -> Outcome:
-        """Add the rows that are not there yet."""
+        """Add the rows that are not in Redis yet."""
         write = self._write_stream if self._settings.mode is Mode.STREAMS else self._write_keys
         rows = sum(part.rows.num_rows for part in parts)
         try:
@@ -204,7 +204,7 @@ class RedisSink(Sink):
             pipeline = self._client.pipeline(transaction=False)
             for rows in calls:
                 keys = [stream, *(f"{stream}:{generation}" for generation in rows.generations.to_pylist())]
-                # With its text: in a pipeline it is too late to learn that the server does not know the script.
+                # Send the text: in a pipeline, it would be too late to learn that the server does not know the script.
                 pipeline.execute_command("EVAL", self._script, len(keys), *keys, *limits, *rows.arguments())
             added += sum(pipeline.execute())
             self._beat()
@@ -225,11 +225,11 @@ class RedisSink(Sink):
         return added
 
     def _documents(self, rows: pa.Table) -> Iterator[pa.Array]:
-        """Make JSON of the rows, a bounded number at a time."""
+        """Convert the rows to JSON, a bounded number at a time."""
         return RowText(self._json.text_columns(rows), rows.num_rows).slices()
 
     def _calls(self, part: Part) -> Iterator[list[StreamRows]]:
-        """Cut the rows into calls of the script, a bounded number at a time."""
+        """Divide the rows into calls of the script, a bounded number at a time."""
         identities = Identities.of(part.rows, part.row_type.position)
         reached = nowhere(identities)
         documents = self._documents(part.rows)
@@ -248,16 +248,16 @@ def _client(settings: RedisSettings) -> Any:
 
 
 def _options(settings: RedisSettings) -> dict[str, Any]:
-    """Read the password and say how the client is to connect. Raises `ConfigError`."""
+    """Read the password and return the client's connection options. Raises `ConfigError`."""
     options: dict[str, Any] = {
         "username": settings.username,
         "password": settings.read_password(),
         "socket_timeout": settings.timeout_seconds,
         "socket_connect_timeout": min(5.0, settings.timeout_seconds),
-        # The loop repeats; only a cluster's client needs a second try, after it has learnt where a slot has moved.
+        # The loop retries. Only a cluster's client needs more attempts, after it has learned where a slot has moved.
         "retry": ClientRetry(NoBackoff(), 3 if settings.cluster else 0),
     }
-    if not settings.cluster:  # whose client makes its connections without it
+    if not settings.cluster:  # a cluster's client makes its connections without it
         options["command_packer"] = Packer()
     _guard(settings, signs_in=bool(options["password"]))
     if urlsplit(settings.url).scheme == "rediss":
@@ -269,9 +269,9 @@ def _options(settings: RedisSettings) -> dict[str, Any]:
 
 
 def _guard(settings: RedisSettings, *, signs_in: bool) -> None:
-    """Refuse to sign in unencrypted unless it is allowed, and say what is given up. Raises `ConfigError`."""
+    """Refuse to sign in unencrypted unless it is allowed, and log any protection given up. Raises `ConfigError`."""
     encrypted = urlsplit(settings.url).scheme == "rediss"
-    # A cluster leads clients on to its other nodes, wherever they are.
+    # A cluster refers clients to its other nodes, wherever they are.
     if signs_in and not encrypted and (settings.cluster or is_plain(settings.url, "rediss")):
         guard_credentials(KIND, [settings.url], settings)
     if encrypted and not settings.verify:
@@ -279,7 +279,7 @@ def _guard(settings: RedisSettings, *, signs_in: bool) -> None:
 
 
 def _warn_of_forgetting(client: Any) -> None:
-    """Warn if the server loses acknowledged writes by design; servers that do not let us look are trusted."""
+    """Warn if the server's configuration lets it lose acknowledged writes; one that we may not inspect is trusted."""
     try:
         persistence, memory = client.info("persistence"), client.info("memory")
     except ResponseError:
@@ -291,7 +291,7 @@ def _warn_of_forgetting(client: Any) -> None:
 
 
 def _translated(error: Exception) -> BlobtideError:
-    """Say whether it is the world's fault (Retry) or the operator's; anything else is a bug and is raised as it is."""
+    """Return `Retry` for faults that pass and `ConfigError` for the operator's; anything else is a bug and raised as it is."""
     text = str(error).rpartition(_OF_PIPELINE)[2]
     if isinstance(error, _REFUSED) or isinstance(error.__cause__, _REFUSED):  # a cluster's client hides it
         return ConfigError(f"redis denies the sign-in or the right to write: {type(error).__name__}")

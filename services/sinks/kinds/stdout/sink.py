@@ -31,7 +31,7 @@ _WAIT_SECONDS: Final = 1.0
 
 
 class LineFormat(StrEnum):
-    """What a line is."""
+    """The format of a line."""
 
     TEXT = "text"  # aligned, for people
     JSON = "json"
@@ -54,18 +54,18 @@ class StdoutSink(Sink):
         shape = settings.shape(row_type)
         self._shape = time_first(shape, row_type)
         self._text_of = lines_for(row_type, shape)
-        self._unsent = b""  # the rest of a text that was cut by a failure; goes first, so that no line is ever broken
+        self._unsent = b""  # the rest of a text interrupted by a failure; sent first, so that lines stay whole
         self._header_due = True
         self._beat: Callable[[], None] = lambda: None
 
     def open(self) -> None:
-        """Find standard output."""
+        """Open standard output."""
         if self._out is None:
             sys.stdout.flush()
             self._out = FileIO(sys.stdout.fileno(), "wb", closefd=False)
 
     def write(self, parts: Sequence[Part]) -> Outcome:
-        """Print all rows. Raises BrokenPipeError when the reader is gone, Retry if the output fails otherwise."""
+        """Print all rows. Raises BrokenPipeError if the reader is gone, and Retry if the output fails in another way."""
         try:
             self._send(self._unsent)
             for part in parts:
@@ -77,7 +77,7 @@ class StdoutSink(Sink):
         return Outcome(sum(part.rows.num_rows for part in parts))
 
     def while_waiting(self, beat: Callable[[], None]) -> None:
-        """Call `beat` while an output that does not block is full."""
+        """Call `beat` while a non-blocking output is full."""
         self._beat = beat
 
     def _send(self, text: bytes) -> None:
@@ -87,7 +87,7 @@ class StdoutSink(Sink):
         try:
             while sent < len(text):
                 taken = self._out.write(memoryview(text)[sent:])
-                if taken is None:  # somebody made it non-blocking, and the reader is slow
+                if taken is None:  # the output is non-blocking, and the reader is slow
                     select.select([], [self._out], [], _WAIT_SECONDS)
                     self._beat()
                 else:
@@ -99,7 +99,7 @@ class StdoutSink(Sink):
 
     def _lines(self, rows: pa.Table) -> bytes:
         text = self._formatted(rows)
-        # A terminal obeys what logs may hold; a program gets it as it is.
+        # Terminals obey control characters, which logs may contain; programs get the text unchanged.
         return visible(text.decode()).encode() if self._out is not None and self._out.isatty() else text
 
     def _formatted(self, rows: pa.Table) -> bytes:

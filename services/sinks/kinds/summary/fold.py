@@ -1,16 +1,16 @@
-"""From flows to traffic per socket: fold the two directions of a conversation, add up by minute, find sessions. Pure.
+"""Turn flows into traffic per socket: fold the two directions of a conversation, add up by minute, find sessions. Pure.
 
 A *socket* is (protocol, local address, remote address, service port, direction). Local is the side whose network interface
-logged the flow: the destination of an inbound flow, else the source. The source of a flow is who opened it, so the service
-port is the destination's port, whoever listens: ``inbound`` says that the service is local, ``outbound`` that it is remote.
-Both ways of a conversation stand in one row: *in* came to the local side, *out* left it. The client's port is folded away.
-When both ends log, each end has its own socket, so nothing counts double within one.
+logged the flow: the destination of an inbound flow, otherwise the source. The source of a flow is the side that opened it, so
+the service port is the destination's port, whichever side that is: ``inbound`` means that the service is local, ``outbound``
+that it is remote. A row has both directions of a conversation: *in* arrived at the local side, *out* left it. The client's port
+is dropped. If both ends log, each end has its own socket, so nothing is counted twice within a socket.
 
-Sums are additive: any number of partial sums of one (minute, socket) may be added in any order. A counter that the log did
-not state adds nothing; one that no network could reach in a minute counts as `MOST`, so that sums cannot overflow.
+Sums are additive: any number of partial sums of one (minute, socket) may be added in any order. A counter missing from the log
+adds nothing; one that no network could reach in a minute counts as `MOST`, so that sums cannot overflow.
 
-A *session* is what a socket did lately: it starts anew at an allowed TCP tuple with state begin, and for all other protocols
-when nothing came for the timeout.
+A *session* is a socket's recent activity: it restarts at an allowed TCP tuple with state begin and, for all other protocols,
+when nothing has arrived for the timeout.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _SOCKET_FIELDS: Final = (
 SUMS: Final = pa.schema([*_SOCKET_FIELDS, *(pa.field(name, pa.int64()) for name in COUNTS)])
 """The sums of one minute, by socket."""
 SESSIONS: Final = pa.schema([*_SOCKET_FIELDS, *(pa.field(name, pa.int64()) for name in (*SESSION, *TOTALS))])
-"""What a socket did lately, and altogether."""
+"""A socket's recent and total activity."""
 
 _Ints: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 _Bools: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
@@ -53,28 +53,28 @@ _Bools: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """What a table of flows adds up to."""
+    """The sums of a table of flows."""
 
-    minutes: tuple[tuple[int, pa.Table], ...]  # minute (ms, ascending) and its `SUMS`, one row a socket
-    sessions: pa.Table  # `SESSIONS`, one row a socket
+    minutes: tuple[tuple[int, pa.Table], ...]  # minute (ms, ascending) and its `SUMS`, one row per socket
+    sessions: pa.Table  # `SESSIONS`, one row per socket
 
 
 def fold(flows: pa.Table, timeout_ms: int) -> Folded:
-    """Add up `flows`, at least one, in order; `timeout_ms` ends a session without TCP."""
+    """Add up `flows` (at least one) in order; `timeout_ms` ends sessions of protocols other than TCP."""
     rows = _FlowRows.of(flows)
     groups = _Groups.of(rows.sockets.number)
     return Folded(tuple(_minutes(rows, groups)), _sessions(rows, groups, timeout_ms))
 
 
 def merge_sums(sums: pa.Table) -> pa.Table:
-    """Add up partial sums of one minute (`SUMS`, at least one): one row a socket."""
+    """Add up partial sums of one minute (`SUMS`, at least one) to one row per socket."""
     sockets = _Sockets.of_table(sums)
     groups = _Groups.of(sockets.number)
     return _table(SUMS, sockets.of(groups.group), {name: groups.sum(_integers(sums, name)) for name in COUNTS})
 
 
 def merge_sessions(sessions: pa.Table, timeout_ms: int) -> pa.Table:
-    """Put together what was learnt of sockets (`SESSIONS`, at least one), in the order in which it was: one row a socket."""
+    """Merge partial `SESSIONS` (at least one), given in chronological order, to one row per socket."""
     sockets = _Sockets.of_table(sessions)
     groups = _Groups.of(sockets.number)
     column = {name: _integers(sessions, name)[groups.order] for name in (*SESSION, *TOTALS)}
@@ -95,7 +95,7 @@ def merge_sessions(sessions: pa.Table, timeout_ms: int) -> pa.Table:
 
 @dataclass(frozen=True, slots=True)
 class _Sockets:
-    """The number of each row's socket, and the columns of sockets by number."""
+    """The number of each row's socket, and the columns of the sockets by number."""
 
     number: _Ints
     columns: list[pa.Array]  # as in SOCKET
@@ -117,7 +117,7 @@ class _Sockets:
         service: tuple[_Ints, _Ints],
         direction: pa.ChunkedArray,
     ) -> _Sockets:
-        """Number sockets by ends (local and remote, the other way round where `swapped`), protocol and port, direction."""
+        """Number sockets by ends (local and remote, reversed where `swapped`), protocol and port, and direction."""
         rows = len(swapped)
         addresses = pa.concat_arrays([chunk for end in ends for chunk in end.chunks]).dictionary_encode()
         codes = addresses.indices.to_numpy().astype(np.int64)
@@ -137,24 +137,24 @@ class _Sockets:
         return cls(sockets.of_row, columns)
 
     def of(self, numbers: _Ints) -> list[pa.Array]:
-        """Return the columns of some sockets."""
+        """Return the columns of the sockets with these numbers."""
         chosen = pa.array(numbers)
         return [column.take(chosen) for column in self.columns]
 
 
 @dataclass(frozen=True, slots=True)
 class _Groups:
-    """Rows in the order of their groups; within a group as they came."""
+    """Rows in the order of their groups, and in their original order within each group."""
 
     order: _Ints
-    starts: _Ints  # in `order`, where a group begins
+    starts: _Ints  # where each group begins in `order`
     group: _Ints  # the number of each group, ascending
 
     @classmethod
     def of(cls, number: _Ints) -> _Groups:
         """Sort rows by a small number."""
         bits = len(number).bit_length()
-        keyed = np.sort((number << bits) | np.arange(len(number)))  # some times faster than a stable sort
+        keyed = np.sort((number << bits) | np.arange(len(number)))  # several times faster than a stable sort
         order, sorted_number = keyed & ((1 << bits) - 1), keyed >> bits
         starts = np.flatnonzero(np.diff(sorted_number, prepend=-1))
         return cls(order, starts, sorted_number[starts])
@@ -166,17 +166,17 @@ class _Groups:
 
     @property
     def is_first(self) -> _Bools:
-        """Tell which rows begin a group."""
+        """Return which rows begin a group."""
         first = np.zeros(len(self.order), np.bool_)
         first[self.starts] = True
         return first
 
     def sum(self, values: _Ints) -> _Ints:
-        """Add up values by row."""
+        """Add up values that are in the order of the rows."""
         return self.sum_sorted(values[self.order])
 
     def sum_sorted(self, values: _Ints) -> _Ints:
-        """Add up values that are in order, as far as an integer goes."""
+        """Add up values that are in the order of the groups, up to the limit for sums."""
         total: _Ints = np.add.reduceat(values, self.starts)
         if values.max() > _LARGEST // len(values):
             roughly = np.add.reduceat(values.astype(np.float64), self.starts)
@@ -184,17 +184,17 @@ class _Groups:
         return total
 
     def last_of(self, mask: _Bools) -> _Ints:
-        """Return the place of the last row of each group for which `mask`, in order, is true; -1 if there is none."""
+        """Return the place of each group's last row for which `mask` (in group order) is true; -1 if there is none."""
         last: _Ints = np.maximum.reduceat(np.where(mask, np.arange(len(mask)), -1), self.starts)
         return last
 
     def from_rows(self, places: _Ints) -> _Bools:
-        """Tell which rows stand at or behind the place of their group."""
+        """Return which rows are at or after the place of their group."""
         behind: _Bools = np.arange(len(self.order)) >= np.repeat(places, self.ends - self.starts)
         return behind
 
     def highest_before(self, values: _Ints) -> _Ints:
-        """Return the highest of the values, which are in order, before each row in its group; of a first row its own."""
+        """Return the highest value (in group order) before each row in its group; for a first row, its own."""
         by_value = np.argsort(values, kind="stable")
         rank = np.empty(len(values), np.int64)
         rank[by_value] = np.arange(len(values))
@@ -210,7 +210,7 @@ class _FlowRows:
     sockets: _Sockets
     time: _Ints
     tcp: _Bools
-    counts: dict[str, _Ints]  # COUNTS by row
+    counts: dict[str, _Ints]  # COUNTS for each row
 
     @classmethod
     def of(cls, flows: pa.Table) -> _FlowRows:
@@ -252,7 +252,7 @@ def _minutes(rows: _FlowRows, by_socket: _Groups) -> list[tuple[int, pa.Table]]:
 
 
 def _sessions(rows: _FlowRows, groups: _Groups, timeout_ms: int) -> pa.Table:
-    """Add up what comes after each socket's last restart, and everything beside it."""
+    """Add up the rows after each socket's last restart and, separately, all rows."""
     time, tcp = rows.time[groups.order], rows.tcp[groups.order]
     begins = rows.counts["begins"][groups.order] > 0
     silent = ~tcp & ~groups.is_first & (np.diff(time, prepend=time[0]) > timeout_ms)
@@ -275,27 +275,27 @@ def _table(schema: pa.Schema, socket: Sequence[pa.Array], values: dict[str, _Int
 
 
 def _integers(table: pa.Table, name: str) -> _Ints:
-    """Return integers or times, 0 for null."""
+    """Return integers or times, with 0 for nulls."""
     column = table.column(name).combine_chunks()
     kind = pa.int64() if pa.types.is_timestamp(column.type) else column.type
-    # As if all were valid: with nulls they would come as floating point.
+    # Treat all values as valid: with nulls, NumPy would return floating-point numbers.
     values: _Ints = pa.Array.from_buffers(kind, len(column), [None, column.buffers()[1]], offset=column.offset).to_numpy()
     values = values.astype(np.int64, copy=False)
     return np.where(column.is_valid().to_numpy(zero_copy_only=False), values, 0) if column.null_count else values
 
 
 def _words(column: pa.ChunkedArray) -> tuple[pa.Array, _Ints]:
-    """Return the distinct words of a column, "unknown" for null, and which of them each row has."""
+    """Return the distinct words of a column ("unknown" for null) and the index of each row's word."""
     array = column.unify_dictionaries().combine_chunks()
     encoded = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
     codes = encoded.indices.fill_null(len(encoded.dictionary)).to_numpy()
-    # Encoded again: a dictionary may hold a word twice, or the one for null.
+    # Encoded again: a dictionary may hold a word twice, or already hold "unknown".
     words = pc.fill_null(pa.concat_arrays([encoded.dictionary, pa.array([None], pa.string())]), "unknown").dictionary_encode()
     return words.dictionary, words.indices.to_numpy().astype(np.int64)[codes]
 
 
 def _is_word(table: pa.Table, name: str, word: str) -> _Bools:
-    """Tell in which rows a dictionary column has a word."""
+    """Return in which rows a dictionary column has a word."""
     array = table.column(name).unify_dictionaries().combine_chunks()
     has_it = np.array([*(value == word for value in array.dictionary.to_pylist()), False], np.bool_)
     is_word: _Bools = has_it[array.indices.fill_null(len(array.dictionary)).to_numpy()]

@@ -1,7 +1,7 @@
-"""Tables in an SQLite database, put down in parts: as they come, and later merged. One row of the database is one part.
+"""Tables in an SQLite database, stored in parts: as they arrive, to be merged later. Each database row is one part.
 
-A part is an Arrow stream, compressed: SQLite writes it twice, which would cost more than compression does.
-Parts of a *kind* (a minute, for instance) are read in the order in which they came.
+A part is a compressed Arrow stream: SQLite writes it twice, which without compression would cost more than compressing.
+Parts of a *kind* (for instance, a minute) are read in the order in which they were added.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _COMPRESSED: Final = pa.ipc.IpcWriteOptions(compression="lz4")
 
 @dataclass(frozen=True, slots=True)
 class PartialTable:
-    """One table in parts. Calls never commit; the caller's transaction does."""
+    """A table stored in parts. Calls never commit; the caller's transaction does."""
 
     database: sqlite3.Connection
     name: str
     schema: pa.Schema
 
     def create(self) -> None:
-        """Create the table unless it is there."""
+        """Create the table unless it exists."""
         self.database.execute(
             f"CREATE TABLE IF NOT EXISTS {self.name} (number INTEGER PRIMARY KEY, kind INTEGER NOT NULL,"
             " merged INTEGER NOT NULL, rows INTEGER NOT NULL, body BLOB NOT NULL)"
@@ -36,11 +36,11 @@ class PartialTable:
         self.database.execute(f"CREATE INDEX IF NOT EXISTS {self.name}_of ON {self.name} (kind, merged, rows)")
 
     def add(self, kind: int, table: pa.Table) -> None:
-        """Put down what is new of a kind."""
+        """Add a part to a kind."""
         self._insert(kind, table, merged=False)
 
     def replace(self, kind: int, table: pa.Table) -> None:
-        """Let `table` stand for all parts of a kind."""
+        """Replace all parts of a kind by `table`."""
         self.remove(kind)
         self._insert(kind, table, merged=True)
 
@@ -49,17 +49,17 @@ class PartialTable:
         self.database.execute(f"DELETE FROM {self.name} WHERE kind = ?", (kind,))  # noqa: S608 - the name is ours
 
     def kinds(self) -> list[int]:
-        """Return the kinds that there are, ascending."""
+        """Return the existing kinds, ascending."""
         return [kind for (kind,) in self.database.execute(f"SELECT DISTINCT kind FROM {self.name} ORDER BY kind")]  # noqa: S608
 
     def rows(self, *, merged: bool) -> int:
-        """Count the rows of all parts that were, or were not, put down by `replace`."""
+        """Count the rows of all parts written by `replace` or, if not `merged`, by `add`."""
         counted = self.database.execute(f"SELECT sum(rows) FROM {self.name} WHERE merged = ?", (merged,))  # noqa: S608
         count: int | None = counted.fetchone()[0]
         return count or 0
 
     def read(self, kind: int) -> pa.Table:
-        """Return all rows of a kind. Raises CodecError if a part is not what was put down."""
+        """Return all rows of a kind. Raises CodecError if a part is damaged."""
         bodies = self.database.execute(f"SELECT body FROM {self.name} WHERE kind = ? ORDER BY number", (kind,))  # noqa: S608
         try:
             parts = [_decoded(body) for (body,) in bodies]
@@ -89,9 +89,9 @@ def _decoded(body: bytes) -> pa.Table:
 
 
 def take_over(database: sqlite3.Connection, sums: PartialTable, sockets: PartialTable) -> None:
-    """Move what version 0.1.0 of the state held, a row a socket in ``open_minute`` and ``socket``, to parts.
+    """Move the state of version 0.1.0, which had one row per socket in ``open_minute`` and ``socket``, to parts.
 
-    It is added to the parts that are there: somebody may have gone back to that version for a while.
+    It is added to existing parts, since somebody may have gone back to that version for a while.
     """
     if _exists(database, "open_minute"):
         for (minute,) in database.execute("SELECT DISTINCT minute FROM open_minute").fetchall():

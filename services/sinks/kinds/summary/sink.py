@@ -42,7 +42,7 @@ _MINUTE_MS: Final = 60_000
 _TERMINAL: Final = (120, 24)
 _FILE_ROWS: Final = 1_000_000
 _FILE_BYTES: Final = 134_217_728
-# A shard's own top is longer than the common one, since a socket may have a part of its traffic in each.
+# A shard's own top list is longer than the combined one, since a socket may have some of its traffic in each shard.
 _TOP_PER_SHARD: Final = 10
 
 
@@ -94,11 +94,11 @@ class SummarySettings(SinkSettings):
 
     @property
     def state_directory(self) -> Path:
-        """The files' own directory: state is hidden in it."""
+        """The directory of the files, which contains the hidden state."""
         return self.directory
 
     def bounds(self) -> Bounds:
-        """Return how much is remembered."""
+        """Return the bounds of what is remembered."""
         return Bounds(
             lateness_ms=int(self.lateness_seconds * _SECOND_MS),
             session_timeout_ms=int(self.udp_timeout_seconds * _SECOND_MS),
@@ -120,7 +120,7 @@ class SummarySink(Sink):
         out: TextIO | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        del row_type  # there is but one
+        del row_type  # there is only one
         self._settings = settings
         self._bounds = settings.bounds()
         self._out = out
@@ -143,11 +143,11 @@ class SummarySink(Sink):
         return Promise.EFFECTIVELY_ONCE
 
     def open(self) -> None:
-        """Recover what a crash left. Raises ConfigError if the directory cannot be written to."""
+        """Recover from a crash. Raises ConfigError if the directory is not writable."""
         self._shards.open()
 
     def write(self, parts: Sequence[Part]) -> Outcome:
-        """Count all rows, each once. Raises Retry if the disk fails or another process has a shard."""
+        """Count all rows, each once. Raises Retry if the disk fails or another process holds a shard."""
         written = known = 0
         for part in parts:
             with self._shards.writing(part.shard) as store:
@@ -163,7 +163,7 @@ class SummarySink(Sink):
         return Outcome(written, known)
 
     def tick(self) -> None:
-        """Close minutes that nothing comes for any more, complete files, print the table."""
+        """Close minutes that get no more flows, complete files, and print the table."""
         self._shards.tick()
         if (
             self._settings.print_seconds
@@ -173,11 +173,11 @@ class SummarySink(Sink):
             self._print()
 
     def release(self, shards: Collection[int]) -> None:
-        """Let others have `shards`."""
+        """Give up `shards`, so that other processes can take them."""
         self._shards.release(shards)
 
     def close(self) -> None:
-        """Print the table a last time and let go of everything."""
+        """Print the table one last time and give up all shards."""
         if self._settings.print_seconds and self._news:
             self._print()
         self._shards.close()
@@ -218,7 +218,7 @@ class SummarySink(Sink):
 
 
 def _top(talkers: pa.Table, count: int) -> list[dict[str, int | str]]:
-    """Join the shards' talkers by socket and return the first `count` by bytes."""
+    """Combine the shards' talkers by socket and return the top `count` by bytes."""
     sums = (*TRAFFIC, *TOTALS)
     joined = talkers.group_by(list(SOCKET), use_threads=False).aggregate(
         [("since", "min"), ("last", "max"), *((name, "sum") for name in sums)]
@@ -226,7 +226,7 @@ def _top(talkers: pa.Table, count: int) -> list[dict[str, int | str]]:
     renamed = joined.rename_columns(
         [name.removesuffix("_sum").removesuffix("_min").removesuffix("_max") for name in joined.column_names]
     )
-    # In floating point, where two sums at the end of the integers do not wrap.
+    # In floating point, so that two sums near the integer limit do not wrap.
     octets = pc.add(*(renamed.column(f"total_bytes_{way}").cast(pa.float64()) for way in ("in", "out")))
     ordered = renamed.append_column("octets", octets).sort_by([("octets", "descending"), ("last", "descending")])
     top: list[dict[str, int | str]] = ordered.slice(0, count).to_pylist()

@@ -1,13 +1,13 @@
-"""The summary's memory of one shard, in its SQLite database: sums of open minutes, sockets with their sessions, and the clock.
+"""The summary's state for one shard, in its SQLite database: sums of open minutes, sockets with their sessions, and the clock.
 
-What a write adds up is put down as it is, one part a minute and one of sockets, in the transaction of the write: no row of
-the database is a socket's. Pieces are merged when somebody wants to know: a minute when it closes, sockets when the table is
-printed, and both when there are so many rows that merging is worth while.
+The sums of a write are stored as they are, one part per minute and one part of sockets, in the transaction of the write: there
+are no database rows for single sockets. Parts are merged when their content is needed: those of a minute when it closes, those
+of sockets when the table is printed, and both when there are enough rows to make merging worthwhile.
 
-Minutes close by event time: a minute is due when a flow `lateness` later than its end has been seen (a flow from the future
-does not count as seen). Due sums leave as rows of kind ``minute``. What comes for a minute that is closed is added up like the
-rest and leaves with the next due minutes as a ``correction``, and so does what silence or want of room takes out of minutes in
-the future: the sum of all rows of a (minute, socket) is always the truth.
+Minutes close by event time: a minute is due once a flow has been seen that is `lateness` later than the minute's end (a flow
+from the future does not count). Due sums are emitted as rows of kind ``minute``. Flows that arrive for a closed minute are
+added up like all others and emitted with the next due minutes as a ``correction``, and so are sums of minutes in the future
+that are emitted early because of silence or lack of room. So the sum of all rows of a (minute, socket) is always correct.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from services.sinks.kinds.summary.partial_tables import PartialTable, take_over
 
 _ROWS_AT_ONCE: Final = 20_000
 _FUTURE_MS: Final = 300_000
-# New rows among which sockets stay unmerged, whatever is known already: fewer are quickly merged when somebody wants to know.
+# Up to this many new rows, sockets stay unmerged, however many are known already: so few are quickly merged when needed.
 _FEW_SOCKETS: Final = 20_000
 _SHARE_OF_NEW: Final = 4
 _ALL_TIME: Final = 0
@@ -47,28 +47,28 @@ SUMMARY_SCHEMA: Final = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How long and how much is remembered."""
+    """How long and how much to remember."""
 
     lateness_ms: int
-    session_timeout_ms: int  # without TCP
-    forget_ms: int  # a socket without flows for so long
+    session_timeout_ms: int  # for protocols other than TCP
+    forget_ms: int  # a socket without flows for this long is forgotten
     sockets: int
     open_rows: int
 
 
 @dataclass(frozen=True, slots=True)
 class EventClock:
-    """How far a shard has come, by event time, and what it has counted."""
+    """How far a shard has advanced in event time, and what it has counted."""
 
     newest_ms: int = 0
     closed_before_ms: int = 0
     flows: int = 0
     late_flows: int = 0
-    written_at: float = 0.0  # by the wall clock, when flows came last
+    written_at: float = 0.0  # wall-clock time of the last flows
 
 
 class SummaryState:
-    """Sums of one shard. Calls never commit; the caller's transaction does."""
+    """The sums of one shard. Calls never commit; the caller's transaction does."""
 
     def __init__(self, database: sqlite3.Connection, bounds: Bounds) -> None:
         self._database = database
@@ -77,7 +77,7 @@ class SummaryState:
         self._sockets = PartialTable(database, "socket_sums", SESSIONS)
 
     def create(self) -> None:
-        """Create the tables unless they are there; take over what an older version left. The one call that commits."""
+        """Create the tables if missing, and migrate the state of an older version. The only call that commits."""
         self._database.execute("BEGIN IMMEDIATE")
         try:
             self._database.execute(
@@ -93,12 +93,12 @@ class SummaryState:
         self._database.execute("COMMIT")
 
     def clock(self) -> EventClock:
-        """Return how far the shard has come."""
+        """Return how far the shard has advanced."""
         row = self._database.execute("SELECT newest_ms, closed_before_ms, flows, late_flows, written_at FROM clock").fetchone()
         return EventClock(*row) if row else EventClock()
 
     def add(self, folded: Folded, now: float) -> None:
-        """Add sums and sessions, and let event time go on, at most to a little after `now` (seconds since 1970)."""
+        """Add sums and sessions, and advance event time, at most to slightly after `now` (seconds since 1970)."""
         clock = self.clock()
         flows = {minute: int(pc.sum(sums.column("flows")).as_py()) for minute, sums in folded.minutes}
         last = folded.sessions.column("last").to_numpy()
@@ -120,7 +120,7 @@ class SummaryState:
             self._sockets.replace(_ALL_TIME, self._merged_sockets())
 
     def take_due(self) -> Iterator[pa.Table]:
-        """Remove the sums of minutes that are due and return them; all sums if there are too many."""
+        """Remove and return the sums of due minutes; all sums if there are too many."""
         clock = self.clock()
         due_before = (clock.newest_ms - self._bounds.lateness_ms) // MINUTE_MS * MINUTE_MS
         if due_before > clock.closed_before_ms:
@@ -129,24 +129,24 @@ class SummaryState:
             yield from self.take_all()
 
     def take_all(self) -> Iterator[pa.Table]:
-        """Remove all sums and return them, and close all minutes that event time has come to."""
+        """Remove and return all sums, and close all minutes that event time has reached."""
         minutes = self._sums.kinds()
         if minutes:
             clock = self.clock()
             closed_to = minutes[-1] + MINUTE_MS
-            # Not those of flows from the future: all that comes until then would be late.
+            # Not minutes of flows from the future: all flows until then would be late.
             come_to = clock.newest_ms // MINUTE_MS * MINUTE_MS + MINUTE_MS
             closed_before = min(max(clock.closed_before_ms, closed_to), come_to)
             yield from self._take(closed_to, replace(clock, closed_before_ms=closed_before))
 
     def is_quiet(self, now: float) -> bool:
-        """Return whether minutes are open and nothing has come for the lateness."""
+        """Return whether minutes are open and no flows have arrived for the duration of the lateness."""
         waited_ms = (now - self.clock().written_at) * 1_000
-        # A clock set back must not keep minutes open.
+        # A clock that was set back must not keep minutes open.
         return not 0 <= waited_ms < self._bounds.lateness_ms and bool(self._sums.kinds())
 
     def talkers(self, count: int) -> pa.Table:
-        """Return the sockets with the most bytes: `SESSIONS`."""
+        """Return the sockets with the most bytes, with the schema `SESSIONS`."""
         sockets = self._merged_sockets()
         octets = pc.add(*(sockets.column(f"total_bytes_{way}").cast(pa.float64()) for way in ("in", "out")))
         by_bytes = pc.sort_indices(
@@ -156,7 +156,7 @@ class SummaryState:
         return sockets.take(by_bytes[:count])
 
     def _has_too_many_sums(self) -> bool:
-        """Count open sums, merged if they may be too many; again not before a quarter as many are new."""
+        """Return whether there are too many open sums, merging first; merges again only once a quarter as many are new."""
         most = self._bounds.open_rows
         merged, new = self._sums.rows(merged=True), self._sums.rows(merged=False)
         if merged + new > most and new > most // _SHARE_OF_NEW:
@@ -166,7 +166,7 @@ class SummaryState:
         return merged > most
 
     def _take(self, before_ms: int, after: EventClock) -> Iterator[pa.Table]:
-        """Remove the sums before a minute and return them, and let the clock be `after`."""
+        """Remove and return the sums before a minute, and set the clock to `after`."""
         closed_before = self.clock().closed_before_ms
         waiting: list[pa.Table] = []
         for minute in [one for one in self._sums.kinds() if one < before_ms]:
@@ -181,7 +181,7 @@ class SummaryState:
         self._set(after)
 
     def _merged_sockets(self) -> pa.Table:
-        """Return what is known of sockets, without those that were silent for too long, and the most silent of too many."""
+        """Return the known sockets, without those silent for too long or, if there are too many, those silent the longest."""
         sockets = self._sockets.read(_ALL_TIME)
         if not len(sockets):
             return sockets

@@ -22,7 +22,7 @@ Talker = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What stands above the table."""
+    """The figures above the table."""
 
     flows: int
     late_flows: int
@@ -37,7 +37,7 @@ class _Column:
 
 
 def size_text(count: int) -> str:
-    """Return a number of bytes with three digits or so: ``1.2 MB``."""
+    """Return a number of bytes with about three digits: ``1.2 MB``."""
     value, unit = float(count), 0
     while value >= _THOUSAND and unit < len(_UNITS) - 1:
         value, unit = value / _THOUSAND, unit + 1
@@ -54,7 +54,7 @@ def _service(talker: Talker) -> str:
     return f"{names[0]}/{talker['service_port']}"
 
 
-# In the order of their worth: a narrow terminal loses the last ones.
+# In order of importance: a narrow terminal drops the last ones.
 _COLUMNS: Final = (
     _Column("SERVICE", _service, right=False),
     _Column("LOCAL", lambda t: t["local_ip"], right=False),
@@ -72,7 +72,7 @@ _ADDRESSES: Final = (1, 3)
 
 
 def summary_table(totals: Totals, talkers: Sequence[Talker], width: int) -> str:
-    """Return the table of top talkers, no line longer than `width` as far as one can read it then."""
+    """Return the table of top talkers, with no line longer than `width` as long as it remains readable."""
     late = f", {totals.late_flows:,} late" if totals.late_flows else ""
     newest = datetime.fromtimestamp(totals.newest_ms / _THOUSAND, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     head = f"{totals.flows:,} flows until {newest}{late}; top {len(talkers)} by bytes"
