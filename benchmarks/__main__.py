@@ -24,7 +24,7 @@ _REPORT: Final = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.m
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What is to be measured."""
+    """What to measure."""
 
     quick: bool
     names: tuple[str, ...]
@@ -33,7 +33,7 @@ class Run:
 
 @dataclass(slots=True)
 class Found:
-    """What was measured; `before` is what each (stage, estate) costs in the other checkout, None if there is none."""
+    """What was measured; `before` is the cost of each (stage, estate) in the other checkout, None if there is none."""
 
     rows: list[Measured] = field(default_factory=list)
     before: dict[tuple[str, str], float] | None = None
@@ -54,9 +54,9 @@ class Found:
 )
 @click.option("--write", is_flag=True, help="Keep table and machine in docs/benchmarks.md.")
 def main(*, quick: bool, names: tuple[str, ...], long: bool, peer: bool, against: Path | None, write: bool) -> None:
-    """Measure what every stage costs on this machine, and print one table.
+    """Measure the cost of every stage on this machine, and print a table.
 
-    It takes half an hour, and twice as long with --against or --long.
+    This takes half an hour, and twice as long with --against or --long.
     """
     chosen = (*(names or STAGES), *(LONG if long else ()), *(PEERS if peer else ()))
     try:
@@ -78,7 +78,7 @@ def main(*, quick: bool, names: tuple[str, ...], long: bool, peer: bool, against
 
 
 def run(what: Run) -> tuple[Found, str]:
-    """Run stages; return what was found, and how busy the machine was before and after them."""
+    """Run stages; return the results, and how busy the machine was before and after."""
     before = load()
     size = QUICK if what.quick else FULL
     _say("generating logs")

@@ -1,6 +1,6 @@
-"""The same stages in another checkout, by its own code and its own command line, for a column of what things cost before.
+"""The same stages in another checkout, with its own code and command line, for a column of previous costs.
 
-Its stages run in turn with ours, so that both meet the same machine. The table that it prints is what is read.
+Its stages alternate with ours, so that both run under the same conditions. The results are read from the table that it prints.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from benchmarks.errors import BenchmarkFailed
 from benchmarks.measured import Measured
 
 COST: Final = "CPU µs a tuple"
-_UNKNOWN_STAGE: Final = 2  # how click ends when it does not know an option or its value
+_UNKNOWN_STAGE: Final = 2  # click's exit code for an unknown option or value
 
 Costs = Mapping[tuple[str, str], float]
 
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
-    """A checkout of another revision, with the environment that it needs in ``.venv``."""
+    """A checkout of another revision, with its environment in ``.venv``."""
 
     directory: Path
 
     def measure(self, stage: str, *, quick: bool) -> Costs:
-        """Return what each (stage, estate) costs there, in microseconds of CPU a tuple; nothing for a stage that it lacks.
+        """Return the cost of each (stage, estate) there, in CPU microseconds per tuple; empty for a stage that it lacks.
 
         Raises:
             BenchmarkFailed: if its benchmarks end with an error.
@@ -55,14 +55,14 @@ class Checkout:
         return costs_of(done.stdout)
 
     def revision(self) -> str:
-        """Return its commit, shortened."""
+        """Return its abbreviated commit hash."""
         argv = ("git", "-C", str(self.directory), "rev-parse", "--short", "HEAD")
         found = subprocess.run(argv, capture_output=True, text=True, check=False)
         return found.stdout.strip() or str(self.directory)
 
 
 def costs_of(table: str) -> Costs:
-    """Read the costs in a table as `benchmarks.table` renders it."""
+    """Read the costs from a table rendered by `benchmarks.table`."""
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line.startswith("| ")]
     if not lines:
         return {}
@@ -71,5 +71,5 @@ def costs_of(table: str) -> Costs:
 
 
 def cost(row: Measured) -> float:
-    """Return the microseconds of CPU a tuple."""
+    """Return the CPU microseconds per tuple."""
     return 1_000_000 * row.cpu / row.work.tuples

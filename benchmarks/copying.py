@@ -1,4 +1,4 @@
-"""The limit of what stands between two topics: the parser's own loop with a transform that does nothing. A child process.
+"""The limit of anything between two topics: the parser's own loop with a transform that does nothing. A child process.
 
 It reads ``Raw.FlowLogs`` and writes the same records to ``Raw.ApplicationLogs``, exactly once.
 """
@@ -27,7 +27,7 @@ class _Copy(Transform):
     topic: str
 
     def handle(self, batch: Sequence[Inbound]) -> list[Outbound]:
-        """Return the records as they came, for the same partitions."""
+        """Return the records unchanged, for the same partitions."""
         return [Outbound(self.topic, one.value, one.key, one.headers, one.partition) for one in batch]
 
     def committed(self) -> None:
@@ -35,7 +35,7 @@ class _Copy(Transform):
 
 
 def build(settings: Settings) -> Service:
-    """Build the copier with the parser's own batches."""
+    """Build the copier with the parser's batch sizes."""
     topics, parser = settings.topics, settings.parser
     spec = SessionSpec(ROLE, settings.instance.ordinal, (topics.raw_flow_logs,))
 

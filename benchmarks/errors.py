@@ -1,4 +1,4 @@
-"""The one error that ends a run."""
+"""The error that ends a run."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from libs.common.errors import BlobtideError
 
 
 class BenchmarkFailed(BlobtideError):
-    """Something ended, took too long, or did not arrive: there is no figure to report."""
+    """A process ended, took too long, or lost something: there is no figure to report."""

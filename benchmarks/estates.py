@@ -1,6 +1,6 @@
-"""The two estates: many tuples from few interfaces, few tuples from many; their blobs and the segments ingest makes of them.
+"""The two estates: many tuples from few interfaces, and few tuples from many; with their blobs and ingest's segments of them.
 
-Segments are cut by ingest's own code, one read a minute and blob, as it happens when blobs are followed while they grow.
+Segments are cut by ingest's own code, with one read per minute and blob, as when following blobs while they grow.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _QUIET_TUPLES: Final = 28
 
 @dataclass(frozen=True, slots=True)
 class FlowBlob:
-    """One blob as it is in the end: its blocks in order."""
+    """One blob in its final state: its blocks in order."""
 
     id: BlobId
     blocks: tuple[NewBlock, ...]
@@ -44,7 +44,7 @@ class FlowBlob:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Segments that are parsed together, and the partition of each."""
+    """Segments that are parsed together, with the partition of each."""
 
     segments: tuple[Segment, ...]
     partitions: tuple[int, ...]
@@ -57,7 +57,7 @@ class Data:
     Attributes:
         name: ``busy`` or ``quiet``.
         segments: in the order in which ingest writes them.
-        tuples: how many there are.
+        tuples: number of tuples.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Data:
         return sum(blob.size for blob in self.blobs)
 
     def portions(self) -> Iterator[Piece]:
-        """Yield what the parser parses as one piece while it catches up: a poll's segments, by partition, some megabytes."""
+        """Yield the pieces parsed at once while the parser catches up: a poll's segments by partition, a few megabytes."""
         limits = ParserSettings()
         poll: list[Segment] = []
         size = 0
@@ -90,12 +90,12 @@ class Data:
 
 
 def busy(minutes: int) -> Data:
-    """Return 20 interfaces that log 8,000 tuples a minute each."""
+    """Return the logs of 20 interfaces with 8,000 tuples per minute each."""
     return _data("busy", EstateSpec(seed=1, nics=20, tuples_per_minute=_BUSY_TUPLES, minutes=minutes))
 
 
 def quiet(minutes: int, nics: int = 5_000) -> Data:
-    """Return interfaces that log 28 tuples a minute each."""
+    """Return the logs of many interfaces with 28 tuples per minute each."""
     return _data("quiet", EstateSpec(seed=2, nics=nics, tuples_per_minute=_QUIET_TUPLES, minutes=minutes))
 
 
@@ -123,7 +123,7 @@ _LIMITS = SizeLimits(IngestSettings().segment_bytes, IngestSettings().max_line_b
 
 
 class _Growing:
-    """A blob and how far it has been cut."""
+    """A blob, and how far it has been cut into segments."""
 
     def __init__(self, blob: BlobId) -> None:
         self._blob = blob
@@ -133,7 +133,7 @@ class _Growing:
         self._ordinal = 0
 
     def grow(self, commit: MinuteCommit) -> Iterator[Segment]:
-        """Take in a commit; yield the segments that a read after it makes."""
+        """Apply a commit; yield the segments of a read after it."""
         self._blocks.update((block.id, block) for block in commit.staged)
         self._order = commit.block_ids
         if commit.action not in {Action.APPEND, Action.FINISH}:
@@ -149,5 +149,5 @@ class _Growing:
         self._offset = progress.next_offset
 
     def done(self) -> FlowBlob:
-        """Return what the blob has become."""
+        """Return the blob in its final state."""
         return FlowBlob(self._blob, tuple(self._blocks[block_id] for block_id in self._order))

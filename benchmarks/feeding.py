@@ -1,4 +1,4 @@
-"""Input that does not end before the time is over, however fast a process is: written round by round, a few rounds ahead."""
+"""Input that lasts until the time is up, however fast a process is: written round by round, a few rounds ahead."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 AHEAD: Final = 3
-"""Rounds that wait for the process: it must not find its input empty while the next one is being written."""
+"""Rounds waiting for the process, so that its input does not run dry while the next one is being written."""
 
 _LOOK_SECONDS: Final = 0.1
 
@@ -18,9 +18,9 @@ class Feed:
     """The input of one process.
 
     Attributes:
-        write: write the round of this number; return when it is there.
-        waiting: count the records that the process has not dealt with; None if that is not known just now.
-        records: how many records one round has.
+        write: writes the round with this number and returns when it is stored.
+        waiting: counts the records that the process has not handled yet; None if that is unknown just now.
+        records: the number of records in a round.
     """
 
     write: Callable[[int], None]
@@ -28,7 +28,7 @@ class Feed:
     records: int
 
     def prepare(self) -> None:
-        """Write what waits for the process when it starts."""
+        """Write the rounds that are waiting when the process starts."""
         for number in range(AHEAD):
             self.write(number)
 
@@ -39,7 +39,7 @@ class Feed:
         sleep: Callable[[float], None] = time.sleep,
         number: int = AHEAD,
     ) -> int:
-        """Write the next rounds in time, for so long, from the one of this number on; return how many there are together."""
+        """Keep writing rounds in time, from this number on and for the given time; return how many there are in total."""
         began = clock()
         while clock() - began < seconds:
             waiting = self.waiting()

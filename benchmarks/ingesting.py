@@ -1,7 +1,7 @@
-"""Ingest as a process: announced blobs of a real Azurite to segments in Kafka, exactly once.
+"""Ingest as a process, from announced blobs in a real Azurite to segments in Kafka, exactly once.
 
-Blobs are announced when the process has had its partitions for a while: what it reads in the first seconds it writes down
-beforehand, so that a blob by which it dies is found, and that is not what a blob costs.
+Blobs are announced once the process has had its partitions for a while. During the first seconds, ingest records each blob
+before reading it, so that a blob that crashes it can be identified; that is not part of a blob's normal cost.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SETTLED_SECONDS: Final = CAREFUL_SECONDS + 2.0
 
 
 def measure(kafka: LocalKafka, azurite: LocalAzurite, data: Data, repeats: int) -> Measured:
-    """Start ingest, announce all blobs and wait until all of it is committed; topics are new each time."""
+    """Start ingest, announce all blobs and wait until everything is committed; topics are new each time."""
     results = []
     for _ in range(repeats):
         site = Site.make(kafka, storage_settings(azurite, container_of(data)))
@@ -63,7 +63,7 @@ def _check(site: Site, data: Data) -> None:
 
 
 def rounds(site: Site, azurite: LocalAzurite, data: Data) -> Iterator[int]:
-    """Announce all blobs again each time the last announcements have been dealt with; endless."""
+    """Announce all blobs again whenever the previous announcements have been processed; endless."""
     number = 0
     while True:
         site.write(announcements(azurite, data, site.topics.blobs, replay_id=f"round-{number}"))

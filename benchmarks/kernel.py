@@ -1,4 +1,4 @@
-"""The parser's kernel in this process: segments to encoded flow batches, phase by phase, and plain peers on the same bytes."""
+"""The parser's kernel in this process, from segments to encoded flow batches by phase, and plain peers on the same bytes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PEER_TUPLES: Final = 100_000  # the peers are slow
 
 @dataclass(frozen=True, slots=True)
 class _Phases:
-    """CPU seconds of one pass."""
+    """The CPU seconds of one pass."""
 
     decode: float
     columns: float
@@ -50,7 +50,7 @@ def measure(data: Data, repeats: int) -> Iterator[Measured]:
 
 
 def _pass(pieces: list[Piece], tuples: int) -> _Phases:
-    """Go through all pieces once; decoding is measured on its own, since parsing is one call."""
+    """Process all pieces once; decoding is measured separately, since parsing is a single call."""
     decode = parsing = encode = 0.0
     rows = 0
     limit = ParserSettings().batch_bytes
@@ -86,7 +86,7 @@ def _cpu(parser: Callable[[Segment], Any], segments: Iterable[Segment]) -> float
 
 
 def _first(segments: Iterable[Segment], size: int) -> Iterator[Segment]:
-    """Yield segments up to about `size` bytes, one at least."""
+    """Yield segments of about `size` bytes in total, at least one."""
     for segment in segments:
         yield segment
         size -= len(segment.data)

@@ -1,6 +1,6 @@
-"""Longer runs that show whether memory and cost stay flat: a process that works without a pause, sampled all the time.
+"""Longer runs that show whether memory and cost stay flat: a process that works without pause and is sampled continuously.
 
-Input is written while the process works, so that it lasts for as long as is asked on a machine of any speed.
+Input is written while the process works, so that it lasts for as long as requested on a machine of any speed.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from services.parser.flows.kernel import Parsed, parse
 _ROWS: Final = "blobtide_sink_rows_total"
 _TUPLES: Final = "blobtide_parser_tuples_total"
 _LASTING: Final = ", lasting"
-_PARTS: Final = 5  # of a long run, whose costs are compared
+_PARTS: Final = 5  # parts of a long run, whose costs are compared
 
-Round = Callable[[int], Iterable[Outbound]]  # its records, by number
+Round = Callable[[int], Iterable[Outbound]]  # returns the records of a round by its number
 
 
 def ingest(kafka: LocalKafka, azurite: LocalAzurite, data: Data, seconds: float) -> Measured:
@@ -56,7 +56,7 @@ def ingest(kafka: LocalKafka, azurite: LocalAzurite, data: Data, seconds: float)
 
 
 def parser(kafka: LocalKafka, data: Data, seconds: float) -> Measured:
-    """Let the parser work for so long."""
+    """Let the parser work for the given time."""
     site = Site.make(kafka)
     worker = Worker((*SERVICE, "parser"), site)
     feed = _feed(worker, (site, "parser", site.topics.raw_flow_logs), partial(_segments, data, site.topics.raw_flow_logs))
@@ -64,7 +64,7 @@ def parser(kafka: LocalKafka, data: Data, seconds: float) -> Measured:
 
 
 def sink(kafka: LocalKafka, name: str, options: dict[str, Any], data: Data, seconds: float) -> Measured:
-    """Let one sink write for so long what the parser makes of `data`."""
+    """Let one sink write the parser's output for `data` for the given time."""
     site = Site.make(kafka)
     worker = sink_worker(site, name, options)
     feed = _feed(worker, (site, f"sink.{name}", site.topics.flows), FlowRounds(data, site.topics.flows))
@@ -73,7 +73,7 @@ def sink(kafka: LocalKafka, name: str, options: dict[str, Any], data: Data, seco
 
 @dataclass(frozen=True, slots=True)
 class Long:
-    """A process that is fed, the metric that tells how many tuples it has dealt with, and what is durable then."""
+    """A process that is fed, the metric that counts its processed tuples, and what is durable by then."""
 
     stage: str
     worker: Worker
@@ -106,7 +106,7 @@ def _segments(data: Data, topic: str, number: int) -> Iterable[Outbound]:
 
 
 class FlowRounds:
-    """The flow batches of a round: parsed once, given the name of another generation for each round."""
+    """The flow batches of a round: parsed once, and given another generation's name for each round."""
 
     def __init__(self, data: Data, topic: str) -> None:
         self._parsed = [(parse(piece.segments), piece.partitions) for piece in data.portions()]
@@ -127,7 +127,7 @@ def _renamed(parsed: Parsed, number: int) -> Parsed:
 
 
 def _feed(worker: Worker, reading: tuple[Site, str, str], of_round: Round) -> Feed:
-    """Return the feed of a process that reads, as (site, role, topic) say."""
+    """Return the feed of a process that reads the given (site, role, topic)."""
     site, role, topic = reading
 
     def waiting() -> int | None:

@@ -1,7 +1,7 @@
-"""A server that answers listings as blob storage does and does nothing else: ``python -m benchmarks.lister PORT FORM COUNT``.
+"""A server that answers listings like blob storage, and nothing else: ``python -m benchmarks.lister PORT FORM COUNT``.
 
-It runs as a process of its own, so that its work is not counted. In form *hourly* COUNT resources have one blob of the current
-hour each, which changes every minute; in form *flat* COUNT blobs never change.
+It runs in a separate process, so that its work is not counted. In form *hourly*, COUNT resources have one blob each for the
+current hour, which changes every minute; in form *flat*, there are COUNT blobs that never change.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 from xml.sax.saxutils import escape
 
 _PAGE: Final = 2_000
-_WRITTEN: Final = datetime.now(UTC).replace(microsecond=0) - timedelta(days=1)  # so long ago that a monitor closes it
+_WRITTEN: Final = datetime.now(UTC).replace(microsecond=0) - timedelta(days=1)  # long enough ago for a monitor to close it
 _BLOB: Final = (
     "<Blob><Name>{}</Name><Properties><Creation-Time>{}</Creation-Time><Last-Modified>{}</Last-Modified><Etag>0x8DE{:012X}</Etag>"
     "<Content-Length>{}</Content-Length><Content-Type>application/octet-stream</Content-Type><Content-Encoding />"
@@ -33,7 +33,7 @@ def resource(number: int) -> str:
 
 
 def blob_name(number: int, hour: datetime) -> str:
-    """Return the name of a resource's blob of an hour."""
+    """Return the name of a resource's blob for an hour."""
     return f"{resource(number)}{hour:y=%Y/m=%m/d=%d/h=%H}/m=00/macAddress=000D3A{number:06X}/PT1H.json"
 
 
@@ -87,7 +87,7 @@ class _Lister(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Do not log requests."""
 
 
 def main() -> None:

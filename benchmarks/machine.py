@@ -1,4 +1,4 @@
-"""What the figures were measured on."""
+"""The machine on which the figures were measured."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def describe() -> str:
 
 
 def load() -> str:
-    """Return how busy the machine is, whoever is at fault."""
+    """Return how busy the machine is, whatever the cause."""
     return f"{os.getloadavg()[0]:.1f}"
 
 

@@ -1,4 +1,4 @@
-"""What was measured: samples of one stage on one estate, and the figures that follow from them."""
+"""Measurements: samples of one stage on one estate, and the figures derived from them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What one repetition has done. `bytes` are those of the logs, before parsing."""
+    """The work done in one repetition. `bytes` are those of the logs before parsing."""
 
     tuples: int
     bytes: int
@@ -21,9 +21,9 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One repetition: seconds of CPU in the measured processes, seconds on the clock; None where waiting is not the matter.
+    """One repetition: CPU seconds of the measured processes, and wall-clock seconds (None where waiting does not matter).
 
-    `share` is the part of the row's work that was done in it: 1, unless one long run was looked at in parts.
+    `share` is the part of the row's work done in it: 1, unless one long run was divided into parts.
     """
 
     cpu: float
@@ -33,7 +33,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """How far a long run had come at a moment: seconds of CPU, seconds on the clock, and how much was done, in any unit."""
+    """The progress of a long run at one moment: CPU seconds, wall-clock seconds, and the work done in any unit."""
 
     cpu: float
     at: float
@@ -41,7 +41,7 @@ class Mark:
 
 
 def parts_of(marks: Sequence[Mark]) -> tuple[Sample, ...]:
-    """Return what each part of a long run has cost; parts in which nothing was done are left out."""
+    """Return the cost of each part of a long run; parts in which nothing was done are left out."""
     whole = marks[-1].done - marks[0].done
     return tuple(
         Sample(new.cpu - old.cpu, new.at - old.at, (new.done - old.done) / whole)
@@ -52,7 +52,7 @@ def parts_of(marks: Sequence[Mark]) -> tuple[Sample, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Resident memory of the largest process, in bytes, and its growth in bytes a minute; None if the run was too short."""
+    """Resident memory of the largest process in bytes, and its growth in bytes per minute (None if the run was too short)."""
 
     peak: int
     growth: float | None
@@ -63,7 +63,7 @@ class Measured:
     """One row of the table.
 
     Attributes:
-        against: stage on the same estate that the speed is compared with.
+        against: the stage on the same estate with which the speed is compared.
         ends: what is durable when the clock stops.
     """
 
@@ -77,26 +77,26 @@ class Measured:
 
     @property
     def cpu(self) -> float:
-        """Median seconds of CPU for all of the work."""
+        """Median CPU seconds for all of the work."""
         return median(sample.cpu / sample.share for sample in self.samples)
 
     @property
     def wall(self) -> float | None:
-        """Median seconds on the clock for all of the work."""
+        """Median wall-clock seconds for all of the work."""
         walls = [sample.wall / sample.share for sample in self.samples if sample.wall is not None]
         return median(walls) if walls else None
 
     @property
     def spread(self) -> float | None:
-        """Distance between the cheapest and the dearest repetition, or part of a long one, as a share of the median."""
+        """Difference between the cheapest and the most expensive repetition (or part of a long one), relative to the median."""
         costs = [sample.cpu / sample.share for sample in self.samples]
         return (max(costs) - min(costs)) / self.cpu if len(costs) > 1 else None
 
 
 def memory_of(samples: Sequence[tuple[float, int]], peak: int) -> Memory:
-    """Return the peak and, from samples (seconds, bytes) over minutes, the slope behind their first third.
+    """Return the peak and, from samples (seconds, bytes) over several minutes, the slope after their first third.
 
-    A slope over less says nothing: one of 40 seconds was +8.7 to +29 MiB a minute where 200 seconds showed +1.5 to +2.4.
+    A slope over a shorter time means nothing: 40 seconds showed +8.7 to +29 MiB a minute where 200 seconds showed +1.5 to +2.4.
     """
     later = samples[len(samples) // 3 :]
     long_enough = bool(samples) and samples[-1][0] - samples[0][0] >= SECONDS_FOR_GROWTH

@@ -1,6 +1,6 @@
-"""The monitor as a process: what listing costs a scope and a blob.
+"""The monitor as a process: the cost of listing per scope and per blob.
 
-Storage is a server of our own that answers listings only: an emulator would take most of the machine.
+Storage is a server of our own that answers only listings: an emulator would use most of the machine.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CONTAINER: Final = "logs"
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How much is measured."""
+    """How much to measure."""
 
     scopes: int
     flat_blobs: int
@@ -35,7 +35,7 @@ class Extent:
 
 
 def measure(kafka: LocalKafka, extent: Extent) -> Iterator[Measured]:
-    """Measure scopes that grow, and a flat prefix that does not."""
+    """Measure growing scopes, and a flat prefix that does not grow."""
     with storage("hourly", extent.scopes) as address:
         yield _scopes(Site.make(kafka, settings(address, "hourly")), extent)
     with storage("flat", extent.flat_blobs) as address:
@@ -68,7 +68,7 @@ def _flat(site: Site, extent: Extent) -> Measured:
 
 
 def _watched(worker: Worker, seconds: float) -> tuple[Sample, int, int]:
-    """Return the cost of so many seconds of work, listings and requests in it."""
+    """Return the cost of so many seconds of work, and the number of listings and requests made."""
 
     def counts() -> tuple[float, ...]:
         return (
@@ -87,7 +87,7 @@ def _watched(worker: Worker, seconds: float) -> tuple[Sample, int, int]:
 
 
 def each(sample: Sample, count: int) -> str:
-    """Say what one of `count` has cost."""
+    """Return the cost of each of `count` as text."""
     return f"{1_000_000 * sample.cpu / count:,.1f} µs" if count else "nothing"
 
 

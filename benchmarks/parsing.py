@@ -1,4 +1,4 @@
-"""The parser as a process, from Kafka to Kafka, exactly once; and a copier in its place as the limit."""
+"""The parser as a process, from Kafka to Kafka, exactly once, and a copier in its place as the limit."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ ROWS_COMMITTED: Final = "rows and offsets committed"
 
 @dataclass(frozen=True, slots=True)
 class Repeated:
-    """Preloaded segments: `data`, `times` over, each time as another generation of the same blobs."""
+    """Preloaded segments: `data` repeated `times` times, each time as another generation of the same blobs."""
 
     data: Data
     times: int
 
     @property
     def work(self) -> Work:
-        """What one repetition processes."""
+        """The work of one repetition."""
         return Work(self.times * self.data.tuples, self.times * self.data.segment_bytes)
 
     def again(self) -> Iterator[Data]:
-        """Yield the data as often, each time as another generation."""
+        """Yield the data once per repetition, each time as another generation."""
         for number in range(self.times):
             yield another(self.data, number)
 
@@ -59,7 +59,7 @@ def raw_records(data: Data, topic: str) -> Iterator[Outbound]:
 
 
 def measure(kafka: LocalKafka, load: Repeated, repeats: int) -> Iterator[Measured]:
-    """Preload the raw topic, then let parser and copier work it off."""
+    """Preload the raw topic, then let the parser and the copier process it."""
     site = Site.make(kafka)
     site.write(load.records(site.topics.raw_flow_logs))
     copied = [worked_off(site.again(), COPY, ("-m", "benchmarks.copying")) for _ in range(repeats)]
@@ -73,7 +73,7 @@ def measure(kafka: LocalKafka, load: Repeated, repeats: int) -> Iterator[Measure
 
 
 def worked_off(site: Site, role: str, words: tuple[str, ...]) -> tuple[Sample, Memory]:
-    """Let a process read all of the raw topic; return what that took."""
+    """Let a process read the whole raw topic; return the cost."""
     worker = Worker(words, site)
     with running(worker):
         before, began = worker.cpu(), time.monotonic()

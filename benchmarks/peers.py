@@ -1,7 +1,7 @@
-"""Peers that are not Python, on the kernel's own segments: Go with nothing but its standard library, and DuckDB.
+"""Peers that are not Python, on the kernel's own segments: Go with only its standard library, and DuckDB.
 
-Both parse records to columns in memory, which is what the kernel does before it encodes. Neither gives identities or dead
-letters, or checks what it reads.
+Both parse records to columns in memory, like the kernel before it encodes. Neither produces identities or dead letters, or
+validates its input.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DUCKDB: Final = "DuckDB, read_json"
 _SOURCE: Final = Path(__file__).resolve().parent / "peer" / "main.go"
 _ENDS: Final = "in memory"
 
-# One thread, since what is compared is CPU. The text of a record is read as it is typed here: nothing is guessed.
+# One thread, since CPU is compared. Records are read with the types given here, without detection.
 _QUERY: Final = """
 create or replace temp table flows as
 with records as (
@@ -49,7 +49,7 @@ from tuples
 
 
 def measure(data: Data, directory: Path, repeats: int) -> Iterator[Measured]:
-    """Measure the peers that are there; of one that is not, say so."""
+    """Measure the installed peers, and report those that are missing."""
     work = Work(data.tuples, data.segment_bytes)
     texts = [records_text(segment) for segment in data.segments]
     arrays, objects = directory / f"{data.name}.arrays", directory / f"{data.name}.objects"

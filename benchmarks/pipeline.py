@@ -1,4 +1,4 @@
-"""All processes together: blobs that lie in Azurite to rows in Parquet files."""
+"""All processes together, from blobs in Azurite to rows in Parquet files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _arrived(kafka: LocalKafka, azurite: LocalAzurite, data: Data) -> tuple[Samp
     site.extra["sinks"] = {"file": {"directory": str(files), "rotate_seconds": 1}}
     workers = [Worker((*SERVICE, *words.split()), site) for words in ("ingest", "parser", "sink file", "blob-monitor")]
     with running(*workers):
-        # What the monitor did before it was ready is start-up and, at most, its first request.
+        # Before it was ready, the monitor did nothing but start up and, at most, send its first request.
         before = sum(worker.cpu() for worker in workers)
 
         def done() -> bool:

@@ -1,4 +1,4 @@
-"""The peer: a parser as one writes it first, one dictionary a tuple, nothing but the standard library."""
+"""The peer: a naive parser with one dictionary per tuple and only the standard library."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def records_text(segment: Segment) -> bytes:
 
 
 def documents(segment: Segment) -> list[Any]:
-    """Return the records of a segment by `json.loads` alone."""
+    """Return the records of a segment, using only `json.loads`."""
     records: list[Any] = json.loads(records_text(segment))
     return records
 
 
 def rows(segment: Segment) -> list[dict[str, Any]]:
-    """Return one dictionary a tuple, with the record's facts."""
+    """Return one dictionary per tuple, including the facts from its record."""
     return [
         _row(text, record, flow["aclID"], group["rule"], index)
         for record in documents(segment)

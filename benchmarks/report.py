@@ -1,4 +1,4 @@
-"""docs/benchmarks.md: the table, what it was measured on, and how to read it. Pure."""
+"""Make docs/benchmarks.md: the table, what it was measured on, and how to read it. Pure."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ travel, the ratios between rows do.
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What stands around the table; `before` is the revision that the column of that name is about."""
+    """The text around the table; `before` is the revision shown in the column of that name."""
 
     command: str
     machine: str

@@ -1,4 +1,4 @@
-"""Sinks as processes: flow batches in Kafka to rows in each destination. Those whose server is missing have no row."""
+"""Sinks as processes, from flow batches in Kafka to rows in each destination. Sinks without a server are left out."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from services.parser.flows.kernel import Parsed, parse
 from tests.contract.harness import benchmarks
 
 SINKS: Final = benchmarks()
-"""What is measured, by kind: each kind's harness says how."""
+"""What to measure, by kind: each kind's harness says how."""
 
 
 def measure(kafka: LocalKafka, directory: Path, data: Data, repeats: int) -> Iterator[Measured]:
-    """Preload flow batches, then let each sink work them off with a group and a destination of its own."""
+    """Preload flow batches, then let each sink process them with its own group and destination."""
     sites = {times: _filled(kafka, Repeated(data, times)) for times in {one.times for one in SINKS.values()}}
     for name, measured in SINKS.items():
         with destination(name, directory) as options:
@@ -53,7 +53,7 @@ def _filled(kafka: LocalKafka, load: Repeated) -> Site:
 
 @contextlib.contextmanager
 def destination(name: str, directory: Path) -> Iterator[dict[str, Any] | None]:
-    """Run what sink `name` writes to and yield its options; None, and a line that says why, if that is missing."""
+    """Run the destination of sink `name` and yield the sink's options; if it is missing, print why and yield None."""
     measured = SINKS[name]
     with contextlib.ExitStack() as stack:
         options: dict[str, Any] | None = None
@@ -66,7 +66,7 @@ def destination(name: str, directory: Path) -> Iterator[dict[str, Any] | None]:
 
 
 def sink_worker(site: Site, name: str, options: dict[str, Any]) -> Worker:
-    """Return sink `name` with a group and a place of its own at `site`, set up and not started."""
+    """Return sink `name` with its own group and destination at `site`, set up but not started."""
     measured = SINKS[name]
     place = str(site.directory / name) if measured.is_directory else site.kafka.group_prefix
     site.extra["sinks"] = {name: {**options, measured.own: place}}
@@ -103,7 +103,7 @@ def _batches(site: Site, load: Repeated) -> Iterator[Outbound]:
 
 
 def flow_batches(parsed: Parsed, partitions: Sequence[int], topic: str) -> Iterator[Outbound]:
-    """Yield what the parser writes; `partitions` is that of each segment."""
+    """Yield what the parser writes; `partitions` has the partition of each segment."""
     for partition, part in encoded(parsed, partitions, ParserSettings().batch_bytes):
         headers = (*row_headers(FLOWS), ("rows", str(part.rows).encode()))
         yield Outbound(topic, part.data, headers=headers, partition=partition)

@@ -1,4 +1,4 @@
-"""Topics, a consumer group prefix and a settings file of one measurement, and what is written to and asked of its topics."""
+"""The topics, consumer group prefix and settings file of one measurement, with writes to and queries of its topics."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _unique() -> str:
 
 @dataclass(frozen=True)
 class Site:
-    """Where one measurement takes place. Topics are as deploy/topics.yaml declares them, under names of their own."""
+    """Where one measurement takes place. Topics are as declared in deploy/topics.yaml, under unique names."""
 
     directory: Path
     topics: TopicSettings
@@ -53,7 +53,7 @@ class Site:
         return cls(directory, topics, kafka, extra or {})
 
     def again(self) -> Site:
-        """Return a site whose groups have read nothing yet of the same topics."""
+        """Return a site with the same topics, whose groups have not read anything yet."""
         suffix = _unique()
         kafka = self.kafka.model_copy(update={"group_prefix": f"bench-{suffix}"})
         home = self.directory / suffix
@@ -62,7 +62,7 @@ class Site:
 
     @cached_property
     def config(self) -> Path:
-        """The settings file: nothing but addresses and names, everything else is the default."""
+        """The settings file: only addresses and names; everything else has its default."""
         values = {
             "kafka": {"bootstrap_servers": self.kafka.bootstrap_servers, "group_prefix": self.kafka.group_prefix},
             "topics": self.topics.model_dump(),
@@ -87,9 +87,9 @@ class Site:
             raise BenchmarkFailed(f"Kafka did not take {left} records")
 
     def lag(self, role: str, topic: str) -> int | None:
-        """Return how many records of `topic` the group has not committed, None if Kafka does not tell just now.
+        """Return how many records of `topic` the group has not committed; None if Kafka cannot say just now.
 
-        The topic must not be written to in transactions, whose markers would count.
+        The topic must not be written to in transactions, whose markers would be counted.
         """
         looker = self._looker(f"{self.kafka.group_prefix}.{role}")
         try:
@@ -101,7 +101,7 @@ class Site:
         return sum(end - max(0, one.offset) for one, end in zip(committed, ends, strict=True))
 
     def total(self, topic: str, count: Callable[[bytes, dict[str, bytes]], int]) -> int:
-        """Return the sum of `count` (value, headers) over all committed records of `topic`."""
+        """Return the sum of `count(value, headers)` over all committed records of `topic`."""
         follower = Follower(self.kafka, (topic,), Since(0))
         follower.open()
         try:
@@ -119,7 +119,7 @@ class Site:
             follower.close()
 
     def _looker(self, group: str) -> Consumer:
-        """Return a consumer of `group` that looks and never joins; silent, because it may outlive its broker."""
+        """Return a consumer that observes `group` without joining; silent, because it may outlive its broker."""
         if group not in self._lookers:
             config = {"bootstrap.servers": self.kafka.bootstrap_servers, "group.id": group, "log_level": 0}
             self._lookers[group] = Consumer(config)
@@ -146,10 +146,10 @@ def storage_settings(azurite: LocalAzurite, container: str) -> dict[str, Any]:
 
 
 def wait_until(done: Callable[[], bool], what: str, seconds: float = 600.0) -> None:
-    """Look again and again.
+    """Poll until `done` returns true.
 
     Raises:
-        BenchmarkFailed: not `done` after `seconds`.
+        BenchmarkFailed: if it does not within `seconds`.
     """
     deadline = time.monotonic() + seconds
     while not done():

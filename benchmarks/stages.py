@@ -1,4 +1,4 @@
-"""The stages, by name: what each needs started, and what it measures. A new stage is a function and a line in `STAGES`."""
+"""The stages by name: what each one starts and measures. A new stage is a function and a line in `STAGES`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _Server = TypeVar("_Server", bound=LocalServer)
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is measured: minutes of logs, quiet interfaces, how often the parser's input is repeated, repetitions."""
+    """How much to measure: minutes of logs, number of quiet interfaces, copies of the parser's input, repetitions."""
 
     busy_minutes: int
     quiet_minutes: int
@@ -34,7 +34,7 @@ class Size:
 FULL: Final = Size(3, 2, 5_000, 5, 3, monitoring.Extent(5_000, 100_000, 120.0), starting.Extent(5_000, 1_000_000))
 QUICK: Final = Size(1, 1, 1_000, 4, 1, monitoring.Extent(1_000, 20_000, 60.0), starting.Extent(1_000, 100_000))
 MONTH: Final = starting.Extent(5_000, 3_600_000)
-"""What 5,000 interfaces write in thirty days, a blob an hour each."""
+"""The blobs of 5,000 interfaces in thirty days, one per hour each."""
 LASTING_SECONDS: Final = 240.0
 
 
@@ -67,7 +67,7 @@ def _parser(bench: Bench) -> Iterator[Measured]:
 
 
 def _storage(bench: Bench) -> Iterator[Measured]:
-    """Measure all that reads from storage; both estates have the same container, so each gets an Azurite."""
+    """Measure everything that reads from storage; both estates use the same container, so each gets its own Azurite."""
     for data in bench.data:
         with _running(LocalKafka, bench) as kafka, _running(LocalAzurite, bench) as azurite:
             storage.upload(azurite, data)
@@ -119,9 +119,9 @@ STAGES: Final[dict[str, Stage]] = {
     "sinks": _sinks,
 }
 PEERS: Final[dict[str, Stage]] = {"peers": _peers}
-"""Run only where they are asked for: they need what the project does not."""
+"""Run only on request: they need tools that the project does not."""
 LONG: Final[dict[str, Stage]] = {"lasting": _lasting, "month": _month}
-"""Run only where they are asked for: they take half an hour, and show whether memory grows."""
+"""Run only on request: they take half an hour, and show whether memory grows."""
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""What a start costs a known blob, most of which are closed: reading what the monitor and ingest know of it."""
+"""The cost of a start per known blob, most of them closed: reading what the monitor and ingest know about it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from libs.common.kafka.records import Outbound
 from libs.common.messages.events import BlobCheckpoint, BlobState, BlobStatus, CheckpointStatus, Stream, encode_event
 from libs.local.kafka import LocalKafka
 
-_OPEN_SHARE: Final = 50  # one of so many known blobs is open
+_OPEN_SHARE: Final = 50  # one in this many known blobs is open
 _SIZE: Final = 1_000
 _ORDINAL: Final = 12
 _LISTING_SECONDS: Final = 1_800.0
@@ -26,20 +26,20 @@ _LISTING_SECONDS: Final = 1_800.0
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How much is known."""
+    """How much is known at the start."""
 
     scopes: int
     known_blobs: int
 
     @property
     def open_blobs(self) -> int:
-        """How many of them are open."""
+        """The number of open blobs."""
         return self.known_blobs // _OPEN_SHARE
 
 
 @dataclass(frozen=True, slots=True)
 class _Blob:
-    """A blob of an hour that is over; one that is open was written just now."""
+    """A blob of a past hour; an open one was written just now."""
 
     key: str
     etag: str
@@ -49,7 +49,7 @@ class _Blob:
 
 
 def measure(kafka: LocalKafka, extent: Extent) -> Iterator[Measured]:
-    """Measure a monitor that finds nothing in storage, one that lists everything, and ingest."""
+    """Measure a monitor that finds storage empty, one that lists everything, and ingest."""
     site = Site.make(kafka)
     site.write(_state(site, blob) for blob in _blobs(extent))
     with storage("hourly", 0) as address:
@@ -89,7 +89,7 @@ def _read(worker: Worker, extent: Extent) -> Sample:
 def _ingest(site: Site, extent: Extent) -> Measured:
     worker = Worker((*SERVICE, "ingest"), site)
     began = time.monotonic()
-    with running(worker):  # which is ready when it has read its checkpoints
+    with running(worker):  # it is ready once it has read its checkpoints
         sample = Sample(worker.cpu(), time.monotonic() - began)
         wait_until(lambda: worker.metric("blobtide_ingest_checkpoints_at_hand") >= extent.open_blobs, "all is known")
     ends = f"checkpoints read, the start of the process with it; {each(sample, extent.known_blobs)} a blob"
@@ -98,7 +98,7 @@ def _ingest(site: Site, extent: Extent) -> Measured:
 
 def _row(stage: str, extent: Extent, sample: Sample, ends: str, worker: Worker) -> Measured:
     estate = f"{extent.known_blobs:,} known, {extent.open_blobs:,} open"
-    memory = replace(worker.memory(), growth=None)  # at a start there is nothing but growth
+    memory = replace(worker.memory(), growth=None)  # at a start, all memory is growth
     return Measured(stage, estate, Work(0, 0, extent.known_blobs), (sample,), ends, None, memory)
 
 

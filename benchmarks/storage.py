@@ -1,4 +1,4 @@
-"""Blobs in a local Azurite: uploading an estate, announcing it, and plain range reads of it as the limit of any reader."""
+"""Blobs in a local Azurite: upload an estate, announce it, and read plain ranges of it as the limit of any reader."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ ALIAS: Final = account_alias(SUBSCRIPTION, ENVIRONMENT)
 
 
 def container_of(data: Data) -> str:
-    """Return the one container of an estate."""
+    """Return the only container of an estate."""
     return data.blobs[0].id.container
 
 
 def upload(azurite: LocalAzurite, data: Data) -> None:
-    """Write all blobs, each by one block list."""
+    """Write all blobs, each with one block list."""
     with closing(BlobWriter(_account(azurite), ALIAS)) as writer:
         writer.create_container(container_of(data))
 
@@ -51,7 +51,7 @@ def upload(azurite: LocalAzurite, data: Data) -> None:
 
 
 def announcements(azurite: LocalAzurite, data: Data, topic: str, replay_id: str = "") -> Iterator[Outbound]:
-    """Yield what a monitor would write about the blobs as they are; another `replay_id` has them read once more."""
+    """Yield what a monitor would write about the existing blobs; a different `replay_id` causes them to be read again."""
     for info in _listed(azurite, data):
         blob = BlobId(ALIAS, container_of(data), info.name)
         event = BlobObserved(
@@ -71,7 +71,7 @@ def announcements(azurite: LocalAzurite, data: Data, topic: str, replay_id: str 
 
 
 def measure_reads(azurite: LocalAzurite, data: Data, repeats: int) -> Iterator[Measured]:
-    """Read all blobs in ranges and throw the bytes away: by Microsoft's SDK, and by the client that ingest uses."""
+    """Read all blobs in ranges and discard the bytes, with Microsoft's SDK and with the client that ingest uses."""
     infos = list(_listed(azurite, data))
     work = Work(data.tuples, data.blob_bytes, len(data.blobs))
     with (

@@ -1,4 +1,4 @@
-"""Rows to one Markdown table, readable as it is. Pure."""
+"""Render rows as one Markdown table that is readable as plain text. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Cell = Callable[[Measured], str]
 
 
 def render(rows: Sequence[Measured], before: Costs | None = None) -> str:
-    """Return the table; a figure that was not measured or makes no sense for a row is left blank."""
+    """Return the table; figures that were not measured or make no sense for a row are left blank."""
     earlier: dict[str, Cell] = {} if before is None else {"before": lambda row: _before(row, before)}
     columns: dict[str, Cell] = {
         "stage": lambda row: row.stage,
@@ -53,7 +53,7 @@ def _per(amount: float, seconds: float | None, form: Callable[[float], str]) -> 
 
 
 def _count(value: float) -> str:
-    """Round to three digits: more were not measured."""
+    """Round to three digits: measurements are not more precise."""
     digits = max(0, len(str(int(value))) - 3)
     return f"{round(value, -digits):,.0f}"
 
@@ -74,7 +74,7 @@ def _growth(row: Measured) -> str:
 
 
 def _compared(row: Measured, rows: Sequence[Measured]) -> str:
-    """Say how fast the row is, by CPU a byte, compared with the stage that it names."""
+    """Return how fast the row is, by CPU per byte, compared with the stage that it names."""
     other = next((one for one in rows if (one.stage, one.estate) == (row.against, row.estate)), None)
     if other is None:
         return _NOTHING

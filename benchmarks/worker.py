@@ -1,4 +1,4 @@
-"""Service processes under measurement: started from a settings file, watched for CPU time and resident memory, stopped."""
+"""Service processes to measure: start them from a settings file, monitor CPU time and resident memory, stop them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SERVICE: Final = ("-m", "services.cli.main", "run")
 
 
 class Worker:
-    """One process. `words` are what Python is called with before ``--config FILE``."""
+    """One process. `words` are the arguments of Python before ``--config FILE``."""
 
     def __init__(self, words: tuple[str, ...], site: Site) -> None:
         self.name = " ".join(words[len(SERVICE) :] or words)
@@ -44,10 +44,10 @@ class Worker:
         self._peak = 0
 
     def start(self) -> None:
-        """Start and return when the process is ready, that is, has its partitions.
+        """Start, and return when the process is ready, that is, has its partitions.
 
         Raises:
-            BenchmarkFailed: it ended, or is not ready after some minutes.
+            BenchmarkFailed: if it ended, or is not ready after several minutes.
         """
         argv = (sys.executable, *self._words, "--config", str(self._site.config))
         environ = {**os.environ, "BLOBTIDE_HTTP__PORT": str(self._port), "BLOBTIDE_LOG__FORMAT": "json"}
@@ -64,14 +64,14 @@ class Worker:
             raise BenchmarkFailed(f"{self.name} ended: {last_line(self._log)}")
 
     def cpu(self) -> float:
-        """Return the seconds of CPU, user and system, that the process has used so far."""
+        """Return the CPU seconds (user and system) that the process has used so far."""
         if self._process is None:
             raise BenchmarkFailed(f"{self.name} does not run")
         times = self._process.cpu_times()
         return float(times.user + times.system)
 
     def metric(self, name: str, wanted: Mapping[str, str] | None = None) -> float:
-        """Return the sum of a metric over those that have the `wanted` labels, as the process shows it now."""
+        """Return the current sum of a metric over all samples with the `wanted` labels."""
         return total(metrics_of(self._port), name, wanted)
 
     def stop(self) -> None:
@@ -82,11 +82,11 @@ class Worker:
         stop_process(self._guard)
 
     def memory(self) -> Memory:
-        """Return what the process has needed since it was started."""
+        """Return the memory that the process has used since it was started."""
         return memory_of(self._resident, self._peak)
 
     def _watch(self) -> None:
-        """Find the process that the guard has started, and begin to sample it."""
+        """Find the process that the guard has started, and start sampling it."""
         if self._guard is not None and self._process is None and (found := psutil.Process(self._guard.pid).children()):
             self._process = found[0]
             self._sampler.start()
@@ -107,7 +107,7 @@ class Worker:
 
 @contextlib.contextmanager
 def running(*workers: Worker) -> Iterator[None]:
-    """Run processes; all are ready inside, none is left afterwards."""
+    """Run processes; inside, all are ready, and afterwards, none is left."""
     try:
         for worker in workers:
             worker.start()

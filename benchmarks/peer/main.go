@@ -1,9 +1,9 @@
-// A parser of flow logs in Go, written plainly, with nothing but the standard library: the peer of the parser's kernel.
+// A plain parser of flow logs in Go that uses only the standard library: the peer of the parser's kernel.
 //
 //	peer FILE REPEATS
 //
-// FILE holds one JSON array of records a line, as it stands in a segment. Each repetition parses all lines to columns in memory and
-// prints its tuples and its seconds of CPU, user and system, of all threads.
+// FILE holds one JSON array of records per line, as in a segment. Each repetition parses all lines to columns in memory, and prints
+// the number of tuples and the CPU seconds (user and system) of all threads.
 package main
 
 import (
