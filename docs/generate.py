@@ -1,6 +1,6 @@
-"""Write the reference pages that come from definitions: settings, row types, commands, sinks, error codes.
+"""Write the reference pages that are generated from definitions: settings, row types, commands, sinks, error codes, metrics.
 
-``python docs/generate.py`` writes them; a test fails when they are stale.
+Run ``python docs/generate.py`` to write them; a test fails if they are stale.
 """
 
 from __future__ import annotations
@@ -49,9 +49,10 @@ def _settings() -> str:
     lines: list[str] = [
         "# Settings",
         "",
-        "One YAML file, and environment variables over it. The file is `--config`, else `$BLOBTIDE_CONFIG`, else `~/.blobtide/config.yaml`",
-        f"if it exists. A variable names a setting by its path: `kafka.bootstrap_servers` is `{PREFIX}KAFKA__BOOTSTRAP_SERVERS`; lists",
-        "and maps are JSON. Unknown settings and unknown variables are refused. `blobtide config show` prints what is in force.",
+        "Settings come from a YAML file and from environment variables, which take precedence. The file is `--config`, else",
+        "`$BLOBTIDE_CONFIG`, else `~/.blobtide/config.yaml` if it exists. A variable is named after the path of its setting:",
+        f"`kafka.bootstrap_servers` is `{PREFIX}KAFKA__BOOTSTRAP_SERVERS`. Lists and maps in variables are JSON. Unknown settings and",
+        "unknown variables are refused. `blobtide config show` prints the settings in effect.",
     ]
     for name, field in Settings.model_fields.items():
         lines += ["", f"## `{name}`", ""]
@@ -60,7 +61,7 @@ def _settings() -> str:
             lines.append(_free_form(name))
         else:
             lines += [_first_line(model), "", *_table(model, "")]
-    lines += ["", "# Options of the sinks", "", "Under `sinks: {NAME: {...}}`."]
+    lines += ["", "# Options of the sinks", "", "Set these under `sinks: {NAME: {...}}`."]
     for name, kind in all_kinds().items():
         lines += ["", f"## `sinks.{name}`", "", *_table(kind.load(kind.settings), "")]
     return "\n".join(lines) + "\n"
@@ -94,7 +95,7 @@ def _table(model: type[BaseModel], prefix: str) -> list[str]:
 
 
 def _model(annotation: Any) -> type[BaseModel] | None:
-    """Find the group behind an annotation such as `Group`, `Group | None` or `tuple[Group, ...]`."""
+    """Return the group in an annotation such as `Group`, `Group | None` or `tuple[Group, ...]`."""
     if inspect.isclass(annotation) and not get_args(annotation) and issubclass(annotation, BaseModel):
         return annotation
     if "dict" in str(annotation).split("[")[0]:
@@ -143,10 +144,10 @@ def _sinks() -> str:
     lines = [
         "# Sinks",
         "",
-        "`blobtide run sink NAME` runs one. Each has its own consumer group: one that is down delays only itself. Options are in",
-        "[settings](settings.md#options-of-the-sinks).",
+        "`blobtide run sink NAME` runs a sink. Each sink has its own consumer group, so one that is down does not delay the others. For",
+        "the options, see [settings](settings.md#options-of-the-sinks).",
         "",
-        "| sink | promise | extra | what |",
+        "| sink | promise | extra | description |",
         "|---|---|---|---|",
         *(
             f"| [`{name}`](#{name}) | {' or '.join(kind.promises)} | {kind.extra or ''} | {kind.description} |"
@@ -166,11 +167,11 @@ def _rows(kind: RowType) -> str:
         "",
         kind.description,
         "",
-        f"Version {kind.version}. Setting of its topic: [`topics.{kind.topic}`](../settings.md#topics). Time of a row: `{kind.time}`. Identity of a row: "
+        f"Schema version: {kind.version}. Topic setting: [`topics.{kind.topic}`](../settings.md#topics). Time of a row: `{kind.time}`. Identity of a row: "
         + ", ".join(f"`{name}`" for name in kind.position.names)
         + "."
         + (
-            f" Of rows with the same {', '.join(f'`{name}`' for name in kind.keys)} only the newest counts."
+            f" If several rows have the same {', '.join(f'`{name}`' for name in kind.keys)}, only the newest counts."
             if kind.keys
             else ""
         ),
@@ -184,7 +185,7 @@ def _rows(kind: RowType) -> str:
         "",
         "## Example",
         "",
-        "As JSON, in which a null is left out:",
+        "As JSON, without nulls:",
         "",
         "```json",
         json.dumps(example, indent=2, ensure_ascii=False),
@@ -219,7 +220,7 @@ def _error_codes() -> str:
     rows = [f"| `{code.value}` | {comments[code.value]} |" for code in ErrorCode]
     return (
         "\n".join(
-            ["# Error codes", "", "The header `code` of a message in `Errors`.", "", "| code | meaning |", "|---|---|", *rows]
+            ["# Error codes", "", "The values of the header `code` in `Errors`.", "", "| code | meaning |", "|---|---|", *rows]
         )
         + "\n"
     )
@@ -237,7 +238,7 @@ METRICS = {
 
 
 def _metrics() -> str:
-    lines = ["# Metrics", "", "Every service serves its own on `/metrics` (Prometheus). No label holds a blob name."]
+    lines = ["# Metrics", "", "Each service exposes its metrics to Prometheus at `/metrics`. No label contains a blob name."]
     for name, title in METRICS.items():
         module = importlib.import_module(name)
         lines += [
@@ -261,7 +262,7 @@ def _metric(metric: MetricWrapperBase) -> str:
 
 
 def main() -> None:
-    """Write all pages, into the directory that is named or where they belong."""
+    """Write all pages to the directory given as argument, or to their usual place."""
     target = Path(sys.argv[1]) if len(sys.argv) > 1 else REFERENCE
     for name, text in pages().items():
         page = target / name
