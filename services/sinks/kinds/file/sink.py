@@ -1,16 +1,17 @@
 """The ``file`` sink: complete Parquet, NDJSON or CSV files in a directory. Promise: effectively once. Stable.
 
-Files are named by shard and sequence, ``flows-p003-00000012.parquet``, and appear whole or not at all; nothing is ever changed
-under a final name. State is hidden in ``.blobtide`` beside them: rows that are in no file yet, and how far every blob
-generation has been written, so that rows which come again, in whatever batches, add nothing. Rows are durable when a write
-returns, files follow by rows, bytes or time. See `services.sinks.local_state.shard_store` for the steps.
+Files are named by shard and sequence, ``flows-p003-00000012.parquet``. They appear complete or not at all, and never change
+under their final name. The hidden directory ``.blobtide`` next to them holds the state: rows that are not in a file yet, and
+how far every blob generation has been written, so that rows that come again, in whatever batches, add nothing. Rows are durable
+when a write returns; files follow after a number of rows or bytes, or after some time. See
+`services.sinks.local_state.shard_store` for the steps.
 
 In layout ``hive`` files are in folders named after the time of their rows, ``day=2026-05-01/hour=04``, so that query engines
 read only the folders a query needs. Rows that arrive late get a new file in their old folder. See
 `services.sinks.local_state.layout` for how rows are divided.
 
-Several workers may share a directory; each shard belongs to one of them at a time. The positions are kept per shard: a topic
-with another number of partitions needs a directory of its own.
+Several workers may share a directory; each shard belongs to one of them at a time. Positions are kept per shard, so a topic
+with a different number of partitions needs its own directory.
 """
 
 from __future__ import annotations

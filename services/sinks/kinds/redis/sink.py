@@ -1,14 +1,14 @@
 """The ``redis`` sink: rows as JSON in Redis (or Valkey), effectively once; where keys expire, at least once.
 
-``streams``: entries of one stream a shard, ``<prefix>:{<shard>}``, each with one field: ``flow``, or ``row`` where rows are not
-flows. A script adds only rows beyond the position of their blob generation (see `script.py`); positions are remembered for
-`remember_days` after the last row, at about 150 bytes of Redis memory a generation.
+``streams``: rows become entries in one stream per shard, ``<prefix>:{<shard>}``. Each entry has one field: ``flow``, or ``row``
+for rows of other types. A script adds only rows beyond the position of their blob generation (see `script.py`). Positions are
+remembered for `remember_days` after the last row and take about 150 bytes of Redis memory per generation.
 
-``keys``: one key a row, ``<prefix>:<identity>``, set if it is not there, for `ttl_seconds`. A row that comes again after its
-key has expired is written again.
+``keys``: each row becomes a key, ``<prefix>:<identity>``, which is set unless it exists, and is kept for `ttl_seconds`. A row
+that comes again after its key has expired is written again.
 
-Durable is what Redis calls durable: use ``appendonly yes``, and ``maxmemory-policy noeviction``, or Redis drops entries and
-positions when memory is short. After a failover, writes that the replica had not received are gone.
+Rows are only as durable as Redis makes them: use ``appendonly yes``, and ``maxmemory-policy noeviction``, without which Redis
+drops entries and positions when memory is short. After a failover, writes that the replica had not received are lost.
 """
 
 from __future__ import annotations
