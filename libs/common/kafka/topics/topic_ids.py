@@ -25,7 +25,9 @@ class TopicIds:
         self._known: dict[str, str] = {}
 
     def __call__(self, topic: str) -> str:
-        """Return the id of `topic`: 22 characters of URL-safe base64. In a cluster without ids, all topics have the same one.
+        """Return the id of `topic`: 22 characters of base64 (with ``+`` and ``/``).
+
+        In a cluster without ids, all topics have the same one.
 
         Raises:
             Retry: if Kafka does not respond.
