@@ -46,7 +46,7 @@ class Site:
         """Create the topics; `extra` is added to the settings file."""
         suffix = _unique()
         topics = TopicSettings(**{field: f"{name}.{suffix}" for field, name in TopicSettings().model_dump().items()})
-        kafka = KafkaSettings(bootstrap_servers=server.bootstrap_servers, group_prefix=f"bench-{suffix}")
+        kafka = KafkaSettings(bootstrap_servers=server.bootstrap_servers, group_prefix=f"bench_{suffix}")
         apply_topics(kafka, topics, load_topic_specs())
         directory = server.data_dir.parent / suffix
         directory.mkdir()
@@ -55,7 +55,7 @@ class Site:
     def again(self) -> Site:
         """Return a site with the same topics, whose groups have not read anything yet."""
         suffix = _unique()
-        kafka = self.kafka.model_copy(update={"group_prefix": f"bench-{suffix}"})
+        kafka = self.kafka.model_copy(update={"group_prefix": f"bench_{suffix}"})
         home = self.directory / suffix
         home.mkdir()
         return Site(home, self.topics, kafka, dict(self.extra))
