@@ -85,6 +85,16 @@ class Case:
         return Part(shard, self.row_type, table, (*range(MESSAGE_ROWS, len(rows), MESSAGE_ROWS), len(rows)))
 
 
+@contextmanager
+def killed(server: LocalServer) -> Iterator[None]:
+    """Have a server killed inside, and running again afterwards."""
+    server.kill()
+    try:
+        yield
+    finally:
+        server.start()
+
+
 class Harness(ABC):
     """One fresh destination and ways to look at it."""
 

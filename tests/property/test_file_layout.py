@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from libs.common.rows.types.flows import FLOWS
 from services.sinks.kinds.file.layout import LayoutChoice
-from services.sinks.kinds.file.sink import FileSettings, FileSink
+from services.sinks.kinds.file.sink import FileSettings
+from tests.file_process import STEPS, Event, FileProcess
 from tests.flows import START_MS, by_identity, rows
 from tests.hive import HOUR_MS, files, folder_of, read_laid_out, with_times
 from tests.hive_writer import parts
@@ -27,47 +26,16 @@ FAR = st.one_of(
 TIMES = st.lists(st.one_of(NEAR, NEAR, NEAR, FAR), min_size=len(CONTENT), max_size=len(CONTENT))
 
 
-class Event(Enum):
-    """What happens after a write."""
-
-    NOTHING = 0
-    TIME = 1  # files are complete by time
-    STOP = 2  # a clean stop and a new start
-    DEATH = 3  # the process is gone without closing, and starts anew
-
-
-STEPS = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 9), st.sampled_from(Event)), max_size=10)
-
-
-class _Process:
-    """The file sink with a clock of its own, and ways to end it."""
-
-    def __init__(self, directory: Path, rotate_rows: int, most: int) -> None:
-        self._settings = FileSettings(
+def _process(directory: Path, rotate_rows: int, most: int) -> FileProcess:
+    return FileProcess(
+        FileSettings(
             directory=directory, layout=LayoutChoice.HIVE, rotate_rows=rotate_rows, rotate_seconds=60, max_partitions=most
         )
-        self._now = 1_000_000.0
-        self._start()
-
-    def _start(self) -> None:
-        self.sink = FileSink(self._settings, FLOWS, clock=lambda: self._now)
-        self.sink.open()
-
-    def happens(self, event: Event) -> None:
-        if event is Event.TIME:
-            self._now += 61
-            self.sink.tick()
-        elif event is Event.STOP:
-            self.sink.close()
-            self._start()
-        elif event is Event.DEATH:
-            for store in self.sink._shards._open.values():
-                store.close()  # what the kernel does with a dead process's locks
-            self._start()
+    )
 
 
 def _written(
-    directory: Path, content: Sequence[dict[str, Any]], steps: Sequence[tuple[int, int, Event]], process: _Process
+    directory: Path, content: Sequence[dict[str, Any]], steps: Sequence[tuple[int, int, Event]], process: FileProcess
 ) -> int:
     """Write as the steps say; return how many rows."""
     reached = 0
@@ -88,7 +56,7 @@ def test_every_row_is_once_in_the_folder_of_its_time(
     """Any rows in any batches, replays, restarts and rotations give files that hold the rows of their folder, and all rows."""
     content = with_times(CONTENT, times)
     with tempfile.TemporaryDirectory() as directory:
-        reached = _written(Path(directory), content, steps, _Process(Path(directory), rotate_rows, 1_000))
+        reached = _written(Path(directory), content, steps, _process(Path(directory), rotate_rows, 1_000))
         assert read_laid_out(Path(directory)) == by_identity(content[:reached])
 
 
@@ -98,7 +66,7 @@ def test_few_partitions_lose_no_row(steps: Sequence[tuple[int, int, Event]], tim
     """Where more hours come than have folders, all rows are there once, and one rotation makes no more files than allowed."""
     content = with_times(CONTENT, times)
     with tempfile.TemporaryDirectory() as directory:
-        reached = _written(Path(directory), content, steps, _Process(Path(directory), len(content), most))
+        reached = _written(Path(directory), content, steps, _process(Path(directory), len(content), most))
         assert read_laid_out(Path(directory), allowed_elsewhere=True) == by_identity(content[:reached])
         rotations = sum(event is not Event.NOTHING and event is not Event.DEATH for *_, event in steps) + 1
         assert len(files(Path(directory))) <= rotations * (most + 1)
@@ -109,7 +77,7 @@ def test_folders_are_named_as_python_names_times(times: list[int]) -> None:
     """The calendar of the layout is Python's, over all times that a column can hold."""
     with tempfile.TemporaryDirectory() as directory:
         content = with_times(CONTENT[: len(times)], times[: len(CONTENT)])
-        process = _Process(Path(directory), 1_000, 1_000)
+        process = _process(Path(directory), 1_000, 1_000)
         process.sink.write(parts(content) if content else [])
         process.sink.close()
         found = {file.parent.relative_to(directory).as_posix() for file in files(Path(directory))}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,7 +15,7 @@ import urllib3
 
 from libs.common.rows.row_type import RowType
 from libs.local.clickhouse import LocalClickHouse
-from tests.contract.harness import Benchmark, Case, Content, Harness, Row
+from tests.contract.harness import Benchmark, Case, Content, Harness, Row, killed
 from tests.documents import iso
 from tests.flows import Spot
 from tests.row_samples import position_of, row
@@ -57,14 +57,9 @@ class ClickHouseHarness(Harness):
         """Every row, with nulls, and with times as text."""
         return {position_of(self.case.row_type, one): _as_json(self.case.row_type, one) for one in rows}
 
-    @contextmanager
-    def outage(self) -> Iterator[None]:
+    def outage(self) -> AbstractContextManager[None]:
         """Kill the server."""
-        self.server.kill()
-        try:
-            yield
-        finally:
-            self.server.start()
+        return killed(self.server)
 
     @contextmanager
     def refusal(self) -> Iterator[None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import xxhash
 
 from libs.common.rows.types.flows import FLOWS
 from libs.local.opensearch import LocalOpenSearch
-from tests.contract.harness import Benchmark, Case, Content, Harness, Row
+from tests.contract.harness import Benchmark, Case, Content, Harness, Row, killed
 from tests.documents import ecs_document
 from tests.flows import Spot
 from tests.row_samples import document, position_of, row
@@ -61,14 +61,9 @@ class ElasticsearchHarness(Harness):
         found = {_id_of(self.case, values): self._document(values) for values in rows}
         return {key: (self._expected_place(one), one) for key, one in found.items()}
 
-    @contextmanager
-    def outage(self) -> Iterator[None]:
+    def outage(self) -> AbstractContextManager[None]:
         """Kill the server."""
-        self.server.kill()
-        try:
-            yield
-        finally:
-            self.server.start()
+        return killed(self.server)
 
     @contextmanager
     def refusal(self) -> Iterator[None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,7 +14,7 @@ from redis import Redis
 
 from libs.common.rows.types.flows import FLOWS
 from libs.local.redis import LocalRedis
-from tests.contract.harness import Benchmark, Case, Content, Harness, Row
+from tests.contract.harness import Benchmark, Case, Content, Harness, Row, killed
 from tests.row_samples import document, position_of
 
 MODES = ("streams", "keys")
@@ -54,14 +54,9 @@ class RedisHarness(Harness):
         """Every row, flat."""
         return {position_of(self.case.row_type, row): document(self.case.row_type, row) for row in rows}
 
-    @contextmanager
-    def outage(self) -> Iterator[None]:
+    def outage(self) -> AbstractContextManager[None]:
         """Kill the server."""
-        self.server.kill()
-        try:
-            yield
-        finally:
-            self.server.start()
+        return killed(self.server)
 
     @contextmanager
     def refusal(self) -> Iterator[None]:
