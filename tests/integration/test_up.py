@@ -40,7 +40,7 @@ def up(data: Path, *words: str, ends_with: int = 0) -> Iterator[subprocess.Popen
     try:
         yield process
         process.send_signal(signal.SIGINT)
-        assert process.wait(120) == ends_with
+        assert process.wait(120) == ends_with, output(data)[-3000:]
     finally:
         process.kill()
         process.wait()

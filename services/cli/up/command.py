@@ -298,8 +298,10 @@ class _Up:
 def _raise_for(failed: Sequence[Child]) -> None:
     if not failed:
         return
-    what = "; ".join(f"{child.program.name} was unable to run: {child.why}; see {child.program.log}" for child in failed)
-    kind = ConfigError if any(child.exit_code == ConfigError.exit_code for child in failed) else BlobtideError
+    what = "; ".join(
+        f"{child.program.name} was unable to run: {child.refusal or child.why}; see {child.program.log}" for child in failed
+    )
+    kind = ConfigError if any(child.refusal for child in failed) else BlobtideError
     raise kind(what)
 
 

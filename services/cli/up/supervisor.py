@@ -78,13 +78,13 @@ class Child:
     delay: float = FIRST_DELAY
     restarts: int = 0
     failures: int = 0  # consecutive ends, none after a good run
-    exit_code: int | None = None  # of the last end
     why: str = ""  # why it is not running
+    refusal: str = ""  # what it said of its settings; an end for another reason does not make them right, being ready does
 
     @property
     def cannot_run(self) -> bool:
         """Whether it is not ready and either ends repeatedly or refuses its settings."""
-        return self.state is not ProgramState.READY and (self.failures >= CRASH_LOOP or self.exit_code == ConfigError.exit_code)
+        return self.state is not ProgramState.READY and (self.failures >= CRASH_LOOP or bool(self.refusal))
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ class Supervisor:
         if self.clock() - child.started_at > GOOD_RUN_SECONDS:
             child.delay, child.failures = FIRST_DELAY, 0
         if child.state is ProgramState.STARTING and is_ready(child.program.health_port):
-            child.state = ProgramState.READY
+            child.state, child.refusal = ProgramState.READY, ""
             return [StateChange(child.program.name, ProgramState.READY)]
         return []
 
@@ -169,10 +169,12 @@ class Supervisor:
             end_guarded(child.process)
         if self.clock() - child.started_at > GOOD_RUN_SECONDS:
             child.delay, child.failures = FIRST_DELAY, 0
-        child.exit_code = code
         said = last_line(child.program.log) if 0 < code < SIGNALLED else ""  # a program ended by a signal has logged no reason
         why = f"{said} ({how_it_ended(code)})" if said else how_it_ended(code)
-        return self._put_off(child, ProgramState.FAILED if code == ConfigError.exit_code else ProgramState.WAITING, why)
+        if code != ConfigError.exit_code:
+            return self._put_off(child, ProgramState.WAITING, why)
+        child.refusal = why
+        return self._put_off(child, ProgramState.FAILED, why)
 
     def _put_off(self, child: Child, state: ProgramState, why: str) -> StateChange:
         """Schedule a restart of the child after its delay."""

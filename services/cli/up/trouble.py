@@ -54,7 +54,7 @@ class Troubles:
         """Return the line to show about a child; None if it is working or idle."""
         child, known = look.child, self._known.setdefault(look.child.program.name, _Known())
         if child.cannot_run:
-            return said(child.program.name, "failed", f"{child.why}; see {child.program.log}")
+            return said(child.program.name, "failed", f"{child.refusal or child.why}; see {child.program.log}")
         waiting = int(total(look.families, _LAG))
         self._remember(known, look, waiting)
         still = self._lasts(known.still_since, STILL_SECONDS)

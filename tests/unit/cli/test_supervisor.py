@@ -107,6 +107,24 @@ def test_a_program_that_refuses_its_settings_says_why_and_is_tried_again(supervi
     assert [child.program.name for child in supervisor.failed()] == ["p0"], "it has not run since"
 
 
+def test_a_program_that_refuses_its_settings_does_so_until_it_is_ready(tmp_path: Path) -> None:
+    """A later end for another reason, as of a Kafka that is away, does not take the place of what is to be put right."""
+    ends_with = tmp_path / "code"
+    ends_with.write_text("2")
+    code = f"print('bad setting'); raise SystemExit(int(open({str(ends_with)!r}).read()))"
+    clock = Clock()
+    program = Program("p", (sys.executable, "-c", code), {}, tmp_path / "log", health_port=free_port())
+    supervisor = Supervisor([program], clock)
+    supervisor.start()
+    changes_until(supervisor, ProgramState.FAILED)
+    ends_with.write_text("3")
+    clock.now += FIRST_DELAY
+    changes_until(supervisor, ProgramState.WAITING)
+    child = supervisor.children[0]
+    assert supervisor.failed() == [child]
+    assert (child.refusal, child.why) == ("bad setting (exit code 2)", "bad setting (exit code 3)")
+
+
 def test_one_program_that_cannot_run_leaves_the_others_alone(supervise: Callable[..., Supervisor]) -> None:
     """A program that ends again and again counts as one that cannot run; its neighbour goes on in its first process."""
     clock = Clock()

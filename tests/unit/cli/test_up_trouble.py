@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from libs.common.errors import ConfigError
 from services.cli.probe import Families
 from services.cli.up.supervisor import CRASH_LOOP, Child, Program, ProgramState
 from services.cli.up.trouble import STILL_SECONDS, UNREADY_SECONDS, Look, Troubles
@@ -106,11 +105,13 @@ def test_a_program_that_does_not_answer_is_shown(screen: _Screen) -> None:
     assert "no response on its health port 1; no progress since" in line
 
 
-@pytest.mark.parametrize(("failures", "exit_code"), [(CRASH_LOOP, 1), (1, ConfigError.exit_code)])
-def test_a_program_that_cannot_run_is_shown_with_its_reason(screen: _Screen, failures: int, exit_code: int) -> None:
+@pytest.mark.parametrize(
+    ("failures", "why", "refusal"), [(CRASH_LOOP, "no template", ""), (1, "killed by SIGKILL", "no template")]
+)
+def test_a_program_that_cannot_run_is_shown_with_its_reason(screen: _Screen, failures: int, why: str, refusal: str) -> None:
     """At every look, from the first on, for as long as it does not run."""
-    screen.child.state, screen.child.failures, screen.child.exit_code = ProgramState.WAITING, failures, exit_code
-    screen.child.why = "no template"
+    screen.child.state, screen.child.failures = ProgramState.WAITING, failures
+    screen.child.why, screen.child.refusal = why, refusal
     assert screen.look({}, screen.child.why) == "sink-x         failed    no template; see x.log"
     screen.child.state = ProgramState.READY
     assert screen.look(metrics(0, 0)) is None
