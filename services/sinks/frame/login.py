@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import Field, SecretStr, model_validator
 
@@ -14,13 +14,18 @@ from libs.common.settings.secrets import read_secret
 class LoginSettings(Group):
     """A user with a password, or neither."""
 
+    has_default_user: ClassVar[bool] = False
+    """Whether a password alone is enough, since the destination has a user that needs no name."""
+
     username: str | None = Field(default=None, description="User name; requires a password.")
     password: SecretStr | None = Field(default=None, description="Password.")
     password_file: Path | None = Field(default=None, description="File that holds the password.")
 
     @model_validator(mode="after")
-    def _user_has_password(self) -> Self:
-        if self.username is not None and self.password is None and self.password_file is None:
+    def _user_and_password(self) -> Self:
+        has_password = self.password is not None or self.password_file is not None
+        has_user = self.username is not None
+        if has_user != has_password and not (has_password and self.has_default_user):
             raise ValueError("username and password (or password_file) must be given together")
         return self
 

@@ -20,7 +20,7 @@ from services.sinks.kinds.redis.sink import RedisSettings, RedisSink
     [
         ({"url": "localhost:6379"}, "redis://"),
         ({"url": "http://localhost"}, "redis://"),
-        ({"url": "redis://:hunter2@localhost"}, "not in the URL"),
+        ({"url": "redis://:hunter2@localhost"}, "not in the address"),
         ({"url": "redis://localhost?ssl_cert_reqs=none"}, "redis://"),
         ({"url": "redis://localhost:hunter2/0"}, "port must be a number"),
         ({"url": "redis://localhost:99999/0"}, "port must be a number"),

@@ -9,23 +9,19 @@ server refuses is reported in the outcome; a server that cannot accept rows now 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Sequence
 from typing import Annotated, Final
 
 import structlog
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import Field, StringConstraints
 
 from libs.common.errors import ConfigError, Retry, ServerUnreachable
-from libs.common.http.client import Cluster, HttpClient, Tls, authorization
+from libs.common.http.client import HttpClient, authorization
 from libs.common.rows.row_type import RowType
 from libs.common.rows.shape import Shape
-from libs.common.security.transport import Lack, guard_credentials, is_plain, note
-from libs.common.settings.base import listed
-from libs.common.settings.transport import TlsSettings
 from services.sinks.frame.contract import Outcome, Part, RejectedRow, Sink
+from services.sinks.frame.http import HttpHostsSettings
 from services.sinks.frame.kind import Promise
-from services.sinks.frame.login import LoginSettings
 from services.sinks.frame.settings import BatchSettings, SinkSettings
 from services.sinks.kinds.clickhouse.client import MOST_ROWS, ClickHouse, text
 from services.sinks.kinds.clickhouse.places import RowPlaces
@@ -36,7 +32,6 @@ from services.sinks.kinds.clickhouse.writer import TableBatch, TableWriter
 log = structlog.get_logger(__name__)
 
 KIND: Final = "clickhouse"
-_ADDRESS = re.compile(r"https?://[A-Za-z0-9.\[\]:_-]+(?:/[A-Za-z0-9._~/-]*)?")
 _SETUP: Final = "run `blobtide sink-setup`"
 
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")]
@@ -49,8 +44,10 @@ class ClickHouseBatchSettings(BatchSettings):
     bytes: int = Field(default=16_777_216, ge=100_000, description="Bytes after which a poll ends early.")
 
 
-class ClickHouseSettings(SinkSettings, LoginSettings, TlsSettings):
+class ClickHouseSettings(SinkSettings, HttpHostsSettings):
     """sinks.clickhouse."""
+
+    has_default_user = True
 
     batch: ClickHouseBatchSettings = ClickHouseBatchSettings()
     hosts: tuple[str, ...] = Field(
@@ -58,7 +55,6 @@ class ClickHouseSettings(SinkSettings, LoginSettings, TlsSettings):
         min_length=1,
         description="URLs of the HTTP interface, used in rotation: a list, or comma-separated.",
     )
-    timeout_seconds: float = Field(default=30.0, gt=0, le=50, description="Maximum seconds to wait for a response.")
     database: Identifier = Field(default="default", description="Database of the table.")
     table: Identifier | None = Field(default=None, description="Name of the table. Default: the row type.")
     ttl_days: int = Field(
@@ -66,18 +62,10 @@ class ClickHouseSettings(SinkSettings, LoginSettings, TlsSettings):
     )
     insert_rows: int = Field(default=100_000, ge=1, le=MOST_ROWS, description="Maximum number of rows per insert.")
 
-    @field_validator("hosts", mode="before")
-    @classmethod
-    def _listed(cls, hosts: object) -> object:
-        return listed(hosts)
-
-    @field_validator("hosts")
-    @classmethod
-    def _addresses(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
-        for host in hosts:
-            if not _ADDRESS.fullmatch(host):
-                raise ValueError("give addresses as http(s)://host:port, without user or password")
-        return hosts
+    def sign_in(self) -> dict[str, str]:
+        """Read the password and return the header that signs in; empty without any. Raises `ConfigError`."""
+        password = self.read_password()
+        return {} if password is None else authorization(basic=(self.username or "default", password))
 
 
 class ClickHouseSink(Sink):
@@ -100,7 +88,7 @@ class ClickHouseSink(Sink):
 
     def read_files(self) -> None:
         """Read the password and check the TLS files."""
-        _cluster(self._settings)
+        self._settings.cluster(KIND)
 
     def setup(self) -> str:
         """Create the table, or add the columns that it lacks."""
@@ -171,7 +159,7 @@ class ClickHouseSink(Sink):
         return TableBatch(part.shard, places, part.rows.column(self._row_type.time), self._shape.apply(part.rows), part.ends)
 
     def _connected(self) -> ClickHouse:
-        return ClickHouse(HttpClient(_cluster(self._settings)))
+        return ClickHouse(HttpClient(self._settings.cluster(KIND)))
 
     def _columns(self, client: ClickHouse) -> dict[str, str]:
         """Return the types of the table's columns by name; empty if there is no table that we may see."""
@@ -232,17 +220,3 @@ def _layout(shape: Shape, row_type: RowType, settings: ClickHouseSettings) -> La
 
 def _unreachable(error: Retry) -> ServerUnreachable:
     return ServerUnreachable(f"{error}; is ClickHouse running, and are the sink's hosts right?")
-
-
-def _cluster(settings: ClickHouseSettings) -> Cluster:
-    """Read the password and return the connection parameters. Raises `ConfigError`."""
-    password = settings.read_password()
-    settings.check_files()
-    headers: dict[str, str] = {}
-    if password is not None:
-        guard_credentials(KIND, [host for host in settings.hosts if is_plain(host, "https")], settings)
-        headers = authorization(basic=(settings.username or "default", password))
-    if not settings.verify and any(host.startswith("https:") for host in settings.hosts):
-        note(KIND, Lack.VERIFICATION)
-    tls = Tls(settings.verify, settings.ca_file, settings.cert_file, settings.key_file)
-    return Cluster(settings.hosts, headers, tls, settings.timeout_seconds, connections=1)

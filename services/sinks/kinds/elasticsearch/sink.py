@@ -12,7 +12,6 @@ Promise: effectively once with daily indexes; with a data stream, within each of
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -21,28 +20,25 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final
 
 import numpy as np
 import pyarrow as pa
 import structlog
-from pydantic import Field, SecretStr, StringConstraints, field_validator, model_validator
+from pydantic import Field, SecretStr, StringConstraints
 
 from libs.common.errors import ConfigError, Retry, ServerUnreachable
-from libs.common.http.client import Answer, Cluster, HttpClient, Request, Tls, authorization
+from libs.common.http.client import Answer, Cluster, HttpClient, Request, authorization
 from libs.common.messages.dead_letters import ErrorCode
 from libs.common.rows.formats.encoders import RowFormat
 from libs.common.rows.identity import Identities
 from libs.common.rows.row_text import RowText
 from libs.common.rows.row_type import RowType
 from libs.common.security.redaction import excerpt
-from libs.common.security.transport import Lack, guard_credentials, is_plain, note
-from libs.common.settings.base import listed
 from libs.common.settings.secrets import read_secret
-from libs.common.settings.transport import TlsSettings
 from services.sinks.frame.contract import Outcome, Part, RejectedRow, Sink
+from services.sinks.frame.http import HttpTokenSettings
 from services.sinks.frame.kind import Promise
-from services.sinks.frame.login import LoginSettings
 from services.sinks.frame.settings import DocumentBatchSettings, SinkSettings
 from services.sinks.kinds.elasticsearch.bulk import BulkLimits, BulkWriter, Delivered, operation_text
 from services.sinks.kinds.elasticsearch.documents import DocumentMaker
@@ -55,7 +51,6 @@ _SLICES: Final = 4  # of text, about 6 MB of documents: bounds the memory of a w
 _OUTSIDE: Final = "the day of this row is outside the range for which indexes are created (past_days)"
 _BEAT_SECONDS: Final = 1.0
 _JSON: Final = {"Content-Type": "application/json"}
-_ADDRESS = re.compile(r"https?://[A-Za-z0-9.\[\]:_-]+(?:/[A-Za-z0-9._~/-]*)?")
 
 _Rows = np.ndarray[Any, np.dtype[np.int64]]
 _NO_OPERATIONS: Final = pa.chunked_array([], pa.string())
@@ -64,17 +59,18 @@ _NO_OPERATIONS: Final = pa.chunked_array([], pa.string())
 IndexName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,199}$")]
 
 
-class ElasticsearchSettings(SinkSettings, LoginSettings, TlsSettings):
+class ElasticsearchSettings(SinkSettings, HttpTokenSettings):
     """sinks.elasticsearch. Sign in with at most one of: username and password, api_key, bearer_token."""
+
+    ways_to_sign_in = ("password", "api_key", "bearer_token")
 
     batch: DocumentBatchSettings = DocumentBatchSettings()
     hosts: tuple[str, ...] = Field(
-        default=("http://127.0.0.1:9200",), min_length=1, description="URLs, used in rotation; a list or comma-separated."
+        default=("http://127.0.0.1:9200",), min_length=1, description="URLs, used in rotation: a list, or comma-separated."
     )
     api_key: SecretStr | None = Field(default=None, description="API key as id:key, or the same in base64.")
     api_key_file: Path | None = Field(default=None, description="File that holds the API key.")
     bearer_token: SecretStr | None = Field(default=None, description="Token of a service account or a JWT.")
-    bearer_token_file: Path | None = Field(default=None, description="File that holds the bearer token.")
     timeout_seconds: float = Field(default=30.0, gt=0, le=300, description="Maximum seconds to wait for a response.")
     format: RowFormat | None = Field(
         default=None, description="Format of documents: ecs or json. Default: ecs for flows, json for other rows."
@@ -91,30 +87,14 @@ class ElasticsearchSettings(SinkSettings, LoginSettings, TlsSettings):
     in_flight: int = Field(default=2, ge=1, le=16, description="Concurrent requests.")
     require_template: bool = Field(default=True, description="Refuse to start without the index template from sink-setup.")
 
-    @field_validator("hosts", mode="before")
-    @classmethod
-    def _listed(cls, hosts: object) -> object:
-        return listed(hosts)
+    def sign_in(self) -> dict[str, str]:
+        """Read the secrets and return the header that signs in; empty without any. Raises `ConfigError`."""
+        key = read_secret("api_key", self.api_key, self.api_key_file)
+        return super().sign_in() if key is None else authorization(api_key=key)
 
-    @field_validator("hosts")
-    @classmethod
-    def _addresses(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
-        for host in hosts:
-            if not _ADDRESS.fullmatch(host):
-                raise ValueError("give URLs as http(s)://host:port, without user or password")
-        return hosts
-
-    @model_validator(mode="after")
-    def _one_way_in(self) -> Self:
-        given = {name for name in ("password", "api_key", "bearer_token") if self._is_given(name)}
-        if len(given) > 1:
-            raise ValueError(f"give only one way to sign in, not {' and '.join(sorted(given))}")
-        if ("password" in given) != (self.username is not None):
-            raise ValueError("username and password (or password_file) must be given together")
-        return self
-
-    def _is_given(self, name: str) -> bool:
-        return getattr(self, name) is not None or getattr(self, f"{name}_file") is not None
+    def connection(self) -> Cluster:
+        """Read the secrets and return the connection parameters. Raises `ConfigError`."""
+        return self.cluster(KIND, self.in_flight)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,18 +133,18 @@ class ElasticsearchSink(Sink):
     def open(self) -> None:
         """Sign in and check that the template exists."""
         self.close()
-        client = HttpClient(_cluster(self._settings))
+        client = HttpClient(self._settings.connection())
         self._check_template(client)
         self._client = client
         self._threads = ThreadPoolExecutor(self._settings.in_flight, thread_name_prefix="bulk")
 
     def read_files(self) -> None:
         """Read the secrets and check the TLS files."""
-        _cluster(self._settings)
+        self._settings.connection()
 
     def setup(self) -> str:
         """Install or update the index template; existing indexes keep their mappings."""
-        client = HttpClient(_cluster(self._settings))
+        client = HttpClient(self._settings.connection())
         try:
             description = f"{self._row_type.name.capitalize().replace('_', ' ')} written by blobtide"
             body = json.dumps(template(self._target, self._documents.fields, description)).encode()
@@ -302,20 +282,3 @@ def _ask(client: HttpClient, request: Request) -> Answer:
     if answer.status == HTTPStatus.UNAUTHORIZED:
         raise ConfigError("the cluster denies the sign-in; check username and password, api_key or bearer_token")
     return answer
-
-
-def _cluster(settings: ElasticsearchSettings) -> Cluster:
-    """Read the secrets and return the connection parameters. Raises `ConfigError`."""
-    password = settings.read_password()
-    signed = authorization(
-        basic=(settings.username, password) if settings.username is not None and password is not None else None,
-        api_key=read_secret("api_key", settings.api_key, settings.api_key_file),
-        bearer=read_secret("bearer_token", settings.bearer_token, settings.bearer_token_file),
-    )
-    settings.check_files()
-    if signed:
-        guard_credentials(KIND, [host for host in settings.hosts if is_plain(host, "https")], settings)
-    if not settings.verify and any(host.startswith("https") for host in settings.hosts):
-        note(KIND, Lack.VERIFICATION)
-    tls = Tls(settings.verify, settings.ca_file, settings.cert_file, settings.key_file)
-    return Cluster(settings.hosts, signed, tls, settings.timeout_seconds, settings.in_flight)

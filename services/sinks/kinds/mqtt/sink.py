@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Sequence
-from typing import Annotated, Final, Self
+from typing import Annotated, Final
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, StringConstraints, field_validator
 
 from libs.common.errors import Retry, ServerUnreachable
 from libs.common.rows.row_type import RowType
 from libs.common.security.transport import Lack, guard_credentials, is_plain, note
 from libs.common.settings.transport import TlsSettings
+from services.sinks.frame.address import split_address
 from services.sinks.frame.login import LoginSettings
 from services.sinks.frame.message_sink import MessageSettings, MessageSink, RefusedMessage
 from services.sinks.kinds.mqtt.client import Broker, MqttClient, MqttMessage, MqttTls, MqttVersion, objection_to_topic
@@ -54,15 +55,9 @@ class MqttSettings(MessageSettings, LoginSettings, TlsSettings):
     @field_validator("url")
     @classmethod
     def _address(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in _PORTS or not parts.hostname or parts.path.strip("/") or parts.query or parts.fragment:
-            raise ValueError("give mqtt://host:port, or mqtts:// for TLS")
-        try:
-            _ = parts.port
-        except ValueError:  # its text may quote a password from the URL
-            raise ValueError("the port is a number, at most 65535") from None
-        if "@" in parts.netloc:
-            raise ValueError("give user and password as username and password (or password_file), not in the address")
+        parts = split_address(url, _PORTS, "mqtt://host[:port], or mqtts:// for TLS")
+        if parts.path.strip("/"):
+            raise ValueError("the address of an MQTT server has no path")
         return url
 
     @field_validator("key")
@@ -71,12 +66,6 @@ class MqttSettings(MessageSettings, LoginSettings, TlsSettings):
         if key is not None:
             raise ValueError("MQTT messages have no key; put the columns into the topic")
         return key
-
-    @model_validator(mode="after")
-    def _password_has_user(self) -> Self:
-        if self.username is None and (self.password is not None or self.password_file is not None):
-            raise ValueError("password goes with username")
-        return self
 
 
 class MqttSink(MessageSink):

@@ -54,6 +54,7 @@ from libs.common.rows.types.flows import FLOWS
 from libs.common.security.redaction import excerpt
 from libs.common.security.transport import Lack, guard_credentials, is_plain, note
 from libs.common.settings.transport import TlsSettings
+from services.sinks.frame.address import split_address
 from services.sinks.frame.contract import Outcome, Part, Sink
 from services.sinks.frame.kind import Promise
 from services.sinks.frame.login import LoginSettings
@@ -94,6 +95,8 @@ class Mode(StrEnum):
 class RedisSettings(SinkSettings, LoginSettings, TlsSettings):
     """sinks.redis."""
 
+    has_default_user = True
+
     batch: DocumentBatchSettings = DocumentBatchSettings()
     url: str = Field(default="redis://127.0.0.1:6379/0", description="redis(s)://host[:port][/database]; rediss uses TLS.")
     cluster: bool = Field(default=False, description="Whether the server is a Redis Cluster, which only has database 0.")
@@ -112,15 +115,7 @@ class RedisSettings(SinkSettings, LoginSettings, TlsSettings):
     @field_validator("url")
     @classmethod
     def _address(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in {"redis", "rediss"} or not parts.hostname or parts.query or parts.fragment:
-            raise ValueError("use redis://host:port/database, or rediss:// for TLS")
-        try:
-            _ = parts.port
-        except ValueError:  # its text may quote a password from the URL
-            raise ValueError("the port must be a number up to 65535") from None
-        if "@" in parts.netloc:
-            raise ValueError("give user and password as username and password (or password_file), not in the URL")
+        split_address(url, ("redis", "rediss"), "redis://host[:port][/database], or rediss:// for TLS")
         return url
 
     @model_validator(mode="after")
