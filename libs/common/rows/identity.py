@@ -1,7 +1,8 @@
-"""The identity of rows as text: document ids, key names, message ids.
+"""The identity of rows: their positions as arrays, and as text for document ids, key names and message ids.
 
 The identity of a row is its position in its source: (source, generation, offset, index), the position columns of its row type.
-Its id consists of a 128-bit hash of source and generation, computed once per generation, and the two numbers as they are:
+As text, its id consists of a 128-bit hash of source and generation, computed once per generation, and the two numbers as they
+are:
 
     5f0c3a8e9d1b4c62a7f4e0d9c8b7a695-40960-17
 
@@ -13,6 +14,7 @@ characters of ``[0-9a-f-]``, so it is safe in URLs and in the keys of any store.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -23,9 +25,37 @@ from libs.common.rows.row_text import CodedTexts, Ints, RowText, TextColumn, num
 from libs.common.rows.row_type import PositionColumns
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class RowPositions:
+    """The positions of the rows of a table, as arrays.
+
+    Attributes:
+        sources: the distinct (source, generation), in the order in which they first appear.
+        source: for each row, an index into `sources`.
+        offset, index: for each row.
+    """
+
+    sources: list[tuple[str, str]]
+    source: Ints
+    offset: Ints
+    index: Ints
+
+    @classmethod
+    def of(cls, rows: pa.Table, columns: PositionColumns) -> Self:
+        """Read the position columns of a table."""
+        source, generation = (_words(rows, name) for name in (columns.source, columns.generation))
+        pairs = Combinations.of((_integers(source.indices), _integers(generation.indices)))
+        sources = list(zip(source.take(pairs.row).to_pylist(), generation.take(pairs.row).to_pylist(), strict=True))
+        offset, index = (_integers(_combined(rows, name)) for name in (columns.offset, columns.index))
+        return cls(sources, pairs.of_row, offset, index)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+
 @dataclass(frozen=True, slots=True)
 class Identities:
-    """The identities of the rows of a table, as columns."""
+    """The identities of the rows of a table, as columns of which text is made."""
 
     generations: pa.Array  # the distinct generations of sources: 32 hex digits each
     generation: Ints  # for each row: index into `generations`
@@ -35,15 +65,9 @@ class Identities:
     @classmethod
     def of(cls, rows: pa.Table, position: PositionColumns) -> Identities:
         """Read the identity of `rows` from its position columns."""
-        source, names = (_words(rows, name) for name in (position.source, position.generation))
-        pairs = Combinations.of((_integers(source.indices), _integers(names.indices)))
-        distinct = zip(source.take(pairs.row).to_pylist(), names.take(pairs.row).to_pylist(), strict=True)
-        return cls(
-            generations=pa.array([xxhash.xxh128_hexdigest(f"{of}\0{name}".encode()) for of, name in distinct], pa.string()),
-            generation=pairs.of_row,
-            offset=_integers(_combined(rows, position.offset)),
-            index=_integers(_combined(rows, position.index)),
-        )
+        positions = RowPositions.of(rows, position)
+        generations = [xxhash.xxh128_hexdigest("\0".join(source).encode()) for source in positions.sources]
+        return cls(pa.array(generations, pa.string()), positions.source, positions.offset, positions.index)
 
     def text_columns(self) -> list[TextColumn]:
         """Return the rows' ids as text columns, to embed in a longer text per row."""

@@ -15,20 +15,20 @@ import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from libs.common.rows.combinations import Combinations
+from libs.common.rows.identity import RowPositions
+from libs.common.rows.row_text import Bools, Ints
 from libs.common.rows.row_type import PositionColumns
 
 _SECONDS_A_DAY = 86_400
 _NOTHING = (-1, -1)
 
 _Position = tuple[int, int]  # offset, index
-_Ints = np.ndarray[tuple[int], np.dtype[np.int64]]
-_Bools = np.ndarray[tuple[int], np.dtype[np.bool_]]
-_Reached = np.ndarray[tuple[int, int], np.dtype[np.int64]]
+_Reached = np.ndarray[Any, np.dtype[np.int64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +58,12 @@ class Positions:
         """Return those of `rows` that are above their generation's position, each once and in order."""
         if not rows.num_rows:
             return Fresh(rows, 0, ())
-        identity = rows.select(list(position.names)).unify_dictionaries().combine_chunks()
-        generations = _Generations.of(identity, position)
-        offsets, indexes = (_integers(identity, name) for name in (position.offset, position.index))
-        reached = np.array([self._reached(key) for key in generations.keys], np.int64)
-        group = generations.of_row
-        mask = fresh_rows(group, offsets, indexes, reached)
+        found = RowPositions.of(rows, position)
+        keys = [_key(source, generation) for source, generation in found.sources]
+        reached = np.array([self._reached(key) for key in keys], np.int64)
+        mask = fresh_rows(found.source, found.offset, found.index, reached)
         fresh = rows if mask.all() else rows.filter(pa.array(mask))
-        positions = zip(generations.keys, map(tuple, reached.tolist()), strict=True)
+        positions = zip(keys, map(tuple, reached.tolist()), strict=True)
         return Fresh(fresh, rows.num_rows - fresh.num_rows, tuple(positions))
 
     def advance(self, fresh: Fresh) -> None:
@@ -88,41 +86,11 @@ class Positions:
         return int(self._clock() // _SECONDS_A_DAY)
 
 
-@dataclass(frozen=True, slots=True)
-class _Generations:
-    """The generations of a table: their keys, and the generation of each row."""
-
-    keys: list[bytes]
-    of_row: _Ints
-
-    @classmethod
-    def of(cls, identity: pa.Table, position: PositionColumns) -> _Generations:
-        sources, names = (_words(identity, name) for name in (position.source, position.generation))
-        pairs = Combinations.of((_codes(sources), _codes(names)))
-        distinct = zip(sources.take(pairs.row).to_pylist(), names.take(pairs.row).to_pylist(), strict=True)
-        return cls([_key(source, name) for source, name in distinct], pairs.of_row)
-
-
 def _key(source: str, generation: str) -> bytes:
     return hashlib.blake2b(f"{source}\0{generation}".encode(), digest_size=16).digest()
 
 
-def _words(table: pa.Table, name: str) -> pa.DictionaryArray:
-    column = table.column(name).chunk(0)
-    return column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-
-
-def _codes(words: pa.DictionaryArray) -> _Ints:
-    codes: _Ints = words.indices.to_numpy().astype(np.int64)
-    return codes
-
-
-def _integers(table: pa.Table, name: str) -> _Ints:
-    values: _Ints = table.column(name).chunk(0).to_numpy().astype(np.int64)
-    return values
-
-
-def fresh_rows(group: _Ints, offsets: _Ints, indexes: _Ints, reached: _Reached) -> _Bools:
+def fresh_rows(group: Ints, offsets: Ints, indexes: Ints, reached: _Reached) -> Bools:
     """Return which rows are above their group's position in `reached` (offset, index; -1 for none), each once.
 
     Advances `reached` past these rows.
@@ -133,12 +101,12 @@ def fresh_rows(group: _Ints, offsets: _Ints, indexes: _Ints, reached: _Reached) 
     return mask
 
 
-def _above(offsets: _Ints, indexes: _Ints, reached: _Reached) -> _Bools:
-    above: _Bools = (offsets > reached[:, 0]) | ((offsets == reached[:, 0]) & (indexes > reached[:, 1]))
+def _above(offsets: Ints, indexes: Ints, reached: _Reached) -> Bools:
+    above: Bools = (offsets > reached[:, 0]) | ((offsets == reached[:, 0]) & (indexes > reached[:, 1]))
     return above
 
 
-def _first_time(group: _Ints, offsets: _Ints, indexes: _Ints) -> _Bools:
+def _first_time(group: Ints, offsets: Ints, indexes: Ints) -> Bools:
     """Return which rows are above all earlier rows of their generation: a batch may contain the same range twice."""
     order = np.argsort(group, kind="stable")
     g, o, i = group[order], offsets[order], indexes[order]
@@ -150,7 +118,7 @@ def _first_time(group: _Ints, offsets: _Ints, indexes: _Ints) -> _Bools:
     return first
 
 
-def _rank(group: _Ints, offsets: _Ints, indexes: _Ints) -> _Ints:
+def _rank(group: Ints, offsets: Ints, indexes: Ints) -> Ints:
     """Number the rows by (group, offset, index); equal rows get the same number."""
     order = np.lexsort((indexes, offsets, group))
     changes = [np.diff(values[order]) != 0 for values in (group, offsets, indexes)]

@@ -1,49 +1,23 @@
-"""The positions of a batch's rows in their sources, as columns: they identify the rows."""
+"""The positions of a batch's rows, compared with what a table contains: they identify the rows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import xxhash
 
-from libs.common.rows.combinations import Combinations
-from libs.common.rows.row_type import PositionColumns
+from libs.common.rows.identity import RowPositions
+from libs.common.rows.row_text import Bools, Ints
 
-Ints: TypeAlias = "np.ndarray[Any, np.dtype[np.int64]]"
-Bools: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
 Source = tuple[str, str]  # source and generation
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class RowPlaces:
-    """The positions of rows.
-
-    Attributes:
-        sources: the distinct (source, generation).
-        source: for each row, an index into `sources`.
-        offset, index: for each row.
-    """
-
-    sources: list[Source]
-    source: Ints
-    offset: Ints
-    index: Ints
-
-    @classmethod
-    def of(cls, rows: pa.Table, columns: PositionColumns) -> RowPlaces:
-        """Read the position columns of a table."""
-        source, generation = (_encoded(rows, name) for name in (columns.source, columns.generation))
-        pairs = Combinations.of((_integers(source.indices), _integers(generation.indices)))
-        sources = list(zip(*(texts.take(pa.array(pairs.row)).to_pylist() for texts in (source, generation)), strict=True))
-        offset, index = (_integers(rows.column(name).combine_chunks()) for name in (columns.offset, columns.index))
-        return cls(sources, pairs.of_row, offset, index)
-
-    def __len__(self) -> int:
-        return len(self.source)
+class RowPlaces(RowPositions):
+    """Positions that can be compared with those in a table."""
 
     def first_times(self) -> Bools:
         """Return which rows are the first with their position."""
@@ -89,15 +63,3 @@ class RowPlaces:
         for column in (names[self.source[rows]], self.offset[rows], self.index[rows]):
             digest.update(np.ascontiguousarray(column).data)
         return digest.hexdigest()
-
-
-def _encoded(rows: pa.Table, name: str) -> pa.DictionaryArray:
-    column = rows.column(name)
-    if not pa.types.is_dictionary(column.type):
-        column = column.dictionary_encode()
-    return column.unify_dictionaries().combine_chunks()
-
-
-def _integers(values: pa.Array) -> Ints:
-    integers: Ints = values.to_numpy().astype(np.int64)
-    return integers

@@ -19,8 +19,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from libs.common.rows.row_text import Bools, Ints
 from services.sinks.kinds.clickhouse.client import ClickHouse, quoted, text
-from services.sinks.kinds.clickhouse.places import Bools, Ints, RowPlaces, Source
+from services.sinks.kinds.clickhouse.places import RowPlaces, Source
 from services.sinks.kinds.clickhouse.table import Names, TableName
 
 _SOURCES_A_QUERY: Final = 500

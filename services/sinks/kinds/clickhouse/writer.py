@@ -21,8 +21,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from libs.common.messages.dead_letters import ErrorCode
+from libs.common.rows.row_text import Ints
 from services.sinks.kinds.clickhouse.client import ClickHouse, InsertRefused
-from services.sinks.kinds.clickhouse.places import Ints, RowPlaces
+from services.sinks.kinds.clickhouse.places import RowPlaces
 from services.sinks.kinds.clickhouse.presence import Presence
 
 MOST_REFUSED: Final = 100
