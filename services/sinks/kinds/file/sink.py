@@ -20,7 +20,6 @@ import sqlite3
 import string
 import time
 from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
 from typing import Final, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -31,22 +30,19 @@ from libs.common.rows.types.flows import FLOWS
 from libs.common.settings.base import listed
 from services.sinks.frame.contract import Outcome, Part, Sink
 from services.sinks.frame.kind import Promise
-from services.sinks.frame.settings import SinkSettings
 from services.sinks.kinds.file.layout import DEFAULT_PERIODS, LayoutChoice, checked_periods, chosen_layout
 from services.sinks.local_state.layout import ELSEWHERE, ByTime, FileLayout, Period
 from services.sinks.local_state.positions import Positions
+from services.sinks.local_state.settings import LocalFilesSettings
 from services.sinks.local_state.shard_store import FileLimits, FileOutlet
 from services.sinks.local_state.shards import Shards, ShardsSpec
 
 _LENGTHS: Final = (1, 11, 111, 1_111)  # equal except for their length: if names can collide, these numbers collide
 
 
-class FileSettings(SinkSettings):
+class FileSettings(LocalFilesSettings):
     """Options of the file sink."""
 
-    directory: Path = Field(
-        description="Directory for the files, created if missing. Its hidden .blobtide holds the sink's state."
-    )
     format: FileFormat = Field(default=FileFormat.PARQUET, description="parquet, ndjson or csv (with a header line).")
     compression: FileCompression | None = Field(
         default=None, description="none, gzip, zstd, or snappy (Parquet only). Default: zstd for Parquet, none for text."
@@ -74,15 +70,6 @@ class FileSettings(SinkSettings):
     )
     rotate_rows: int = Field(default=1_000_000, ge=1, description="Maximum rows of a file.")
     rotate_bytes: int = Field(default=134_217_728, ge=1, description="Maximum bytes of a file's rows, uncompressed.")
-    rotate_seconds: float = Field(
-        default=60.0, gt=0, description="Maximum age of a file in seconds, counted from its first row."
-    )
-    flush_on_close: bool = Field(
-        default=True, description="Complete the files when stopping; otherwise rows wait for the next start."
-    )
-    remember_days: int = Field(
-        default=400, ge=1, description="Days without rows after which a blob is forgotten; a replay then writes it again."
-    )
 
     @field_validator("partition_by", mode="before")
     @classmethod
@@ -118,11 +105,6 @@ class FileSettings(SinkSettings):
         if self.compression is FileCompression.SNAPPY and self.format is not FileFormat.PARQUET:
             raise ValueError("compression: snappy is for Parquet only; for text files use none, gzip or zstd")
         return self
-
-    @property
-    def state_directory(self) -> Path:
-        """The directory of the files, which contains the hidden state."""
-        return self.directory
 
     def encoding(self, row_type: RowType) -> Encoding:
         """Return the format with its options. Raises `ConfigError`."""

@@ -17,7 +17,6 @@ import sys
 import time
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Final, Self, TextIO
 
 import pyarrow as pa
@@ -29,11 +28,11 @@ from libs.common.rows.row_type import RowType
 from libs.common.rows.types.flows import FLOWS
 from services.sinks.frame.contract import Outcome, Part, Sink
 from services.sinks.frame.kind import Promise
-from services.sinks.frame.settings import SinkSettings
 from services.sinks.kinds.summary.fold import SOCKET, TOTALS, TRAFFIC, fold
 from services.sinks.kinds.summary.state import SUMMARY_SCHEMA, Bounds, EventClock, SummaryState
 from services.sinks.kinds.summary.table import Totals, summary_table
 from services.sinks.local_state.positions import Positions
+from services.sinks.local_state.settings import LocalFilesSettings
 from services.sinks.local_state.shard_store import FileLimits, FileOutlet, ShardStore
 from services.sinks.local_state.shards import Shards, ShardsSpec
 
@@ -46,12 +45,9 @@ _FILE_BYTES: Final = 134_217_728
 _TOP_PER_SHARD: Final = 10
 
 
-class SummarySettings(SinkSettings):
+class SummarySettings(LocalFilesSettings):
     """Options of the summary sink."""
 
-    directory: Path = Field(
-        description="Directory for the files, created if missing. Its hidden .blobtide holds the sink's state."
-    )
     format: FileFormat = Field(default=FileFormat.NDJSON, description="ndjson, csv or parquet.")
     lateness_seconds: float = Field(
         default=300.0, ge=0, description="Seconds after its end, in event time, at which a minute is closed."
@@ -70,15 +66,6 @@ class SummarySettings(SinkSettings):
     )
     print_seconds: float = Field(default=10.0, ge=0, description="Seconds between tables on standard output; 0: none.")
     top: int = Field(default=20, ge=1, le=1_000, description="Number of lines in the table.")
-    rotate_seconds: float = Field(
-        default=60.0, gt=0, description="Maximum age of a file in seconds, counted from its first row."
-    )
-    flush_on_close: bool = Field(
-        default=True, description="Complete the files when stopping; otherwise rows wait for the next start."
-    )
-    remember_days: int = Field(
-        default=400, ge=1, description="Days without rows after which a blob is forgotten; a replay then counts it again."
-    )
 
     @model_validator(mode="after")
     def _sessions_are_remembered(self) -> Self:
@@ -91,11 +78,6 @@ class SummarySettings(SinkSettings):
         if given := [name for name in ("columns", "rename", "sample") if name in self.model_fields_set]:
             raise ValueError(f"{given[0]} has no effect on sums; the summary supports where")
         return self
-
-    @property
-    def state_directory(self) -> Path:
-        """The directory of the files, which contains the hidden state."""
-        return self.directory
 
     def bounds(self) -> Bounds:
         """Return the bounds of what is remembered."""
