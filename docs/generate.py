@@ -11,21 +11,19 @@ import json
 import re
 import sys
 from collections.abc import Iterator
-from enum import StrEnum
 from pathlib import Path
-from typing import Any, get_args
 
 import click
 import pyarrow as pa
 from prometheus_client.metrics import MetricWrapperBase
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
 from libs.common.messages.dead_letters import ErrorCode
 from libs.common.rows.formats.json import json_lines
 from libs.common.rows.row_type import WORD, RowType
 from libs.common.rows.types import ROW_TYPES
 from libs.common.settings import Settings
+from libs.common.settings.description import described, group_in
 from libs.common.settings.variables import PREFIX
 from services.cli.main import COMMANDS, blobtide
 from services.sinks.frame.kind import all_kinds
@@ -56,14 +54,14 @@ def _settings() -> str:
     ]
     for name, field in Settings.model_fields.items():
         lines += ["", f"## `{name}`", ""]
-        model = _model(field.annotation)
+        model = group_in(field.annotation)
         if model is None:
             lines.append(_free_form(name))
         else:
-            lines += [_first_line(model), "", *_table(model, "")]
+            lines += [_first_line(model), "", *_table(model)]
     lines += ["", "# Options of the sinks", "", "Set these under `sinks: {NAME: {...}}`."]
     for name, kind in all_kinds().items():
-        lines += ["", f"## `sinks.{name}`", "", *_table(kind.load(kind.settings), "")]
+        lines += ["", f"## `sinks.{name}`", "", *_table(kind.load(kind.settings))]
     return "\n".join(lines) + "\n"
 
 
@@ -71,7 +69,7 @@ def _free_form(name: str) -> str:
     if name == "subscriptions":
         return (
             "Subscription name → `environments` → environment name → the settings below. Blobs are named by the alias `<subscription>.<environment>`.\n\n"
-            + "\n".join(_table(_storage_model(), ""))
+            + "\n".join(_table(_storage_model()))
         )
     return "Sink name → its options; see below."
 
@@ -82,58 +80,13 @@ def _storage_model() -> type[BaseModel]:
     return Environment
 
 
-def _table(model: type[BaseModel], prefix: str) -> list[str]:
-    rows = ["| setting | type | default | meaning |", "|---|---|---|---|"] if not prefix else []
-    for name, field in model.model_fields.items():
-        inner = _model(field.annotation)
-        if inner is not None:
-            suffix = "[]." if "tuple" in str(field.annotation) else "."
-            rows += _table(inner, f"{prefix}{name}{suffix}")
-        else:
-            rows.append(f"| `{prefix}{name}` | {_type(field)} | {_default(field)} | {field.description or ''} |")
+def _table(model: type[BaseModel]) -> list[str]:
+    rows = ["| setting | type | default | meaning |", "|---|---|---|---|"]
+    for setting in described(model):
+        kind = " \\| ".join(f"`{value}`" for value in setting.values) or setting.type
+        default = setting.default if setting.default in {"", "required"} else f"`{setting.default}`"
+        rows.append(f"| `{setting.name}` | {kind} | {default} | {setting.meaning} |")
     return rows
-
-
-def _model(annotation: Any) -> type[BaseModel] | None:
-    """Return the group in an annotation such as `Group`, `Group | None` or `tuple[Group, ...]`."""
-    if inspect.isclass(annotation) and not get_args(annotation) and issubclass(annotation, BaseModel):
-        return annotation
-    if "dict" in str(annotation).split("[")[0]:
-        return None
-    return next((found for part in get_args(annotation) if (found := _model(part)) is not None), None)
-
-
-def _type(field: FieldInfo) -> str:
-    annotation = field.annotation
-    values = [
-        v
-        for part in (annotation, *get_args(annotation))
-        if inspect.isclass(part)
-        for v in getattr(part, "__members__", {}).values()
-    ]
-    if values:
-        return " \\| ".join(f"`{value}`" for value in values)
-    text = annotation.__name__ if inspect.isclass(annotation) and not get_args(annotation) else str(annotation)
-    text = re.sub(r"Optional\[(.*)\]$", r"\1", re.sub(r"Annotated\[(\w+), .*?\)\]", r"\1", text))
-    text = re.sub(r"(\w+\.)+", "", text).replace("SecretStr", "secret").replace("|", "or").replace("or None", "").strip()
-    bounds = [
-        f"{sign} {value}"
-        for sign, key in (("≥", "ge"), (">", "gt"), ("≤", "le"))
-        for m in field.metadata
-        if (value := getattr(m, key, None)) is not None
-    ]
-    return ", ".join([f"{text}", *bounds])
-
-
-def _default(field: FieldInfo) -> str:
-    if field.is_required():
-        return "required"
-    value = field.get_default(call_default_factory=True)
-    if value is None or str(value) in {"", "()", "{}"}:
-        return ""
-    if isinstance(value, tuple):
-        value = tuple(str(part) if isinstance(part, StrEnum) else part for part in value)
-    return f"`{value}`"
 
 
 def _first_line(thing: object) -> str:
@@ -156,7 +109,7 @@ def _sinks() -> str:
     ]
     for name, kind in all_kinds().items():
         module = importlib.import_module(kind.sink.partition(":")[0])
-        lines += ["", f"## {name}", "", inspect.getdoc(module) or ""]
+        lines += ["", f"## {name}", "", inspect.getdoc(module) or "", "", "```yaml", *kind.example_lines(name), "```"]
     return "\n".join(lines) + "\n"
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -40,6 +40,7 @@ class Kind:
         promises: the promises that its sinks can make, depending on their settings.
         extra: the extra of our distribution that installs its library; None if it needs none.
         library: a module from the extra, which shows whether the extra is installed.
+        example: settings of a sink of this kind that would run where its destination is, as YAML; empty if it needs none.
     """
 
     description: str
@@ -48,11 +49,19 @@ class Kind:
     promises: tuple[Promise, ...] = (Promise.AT_LEAST_ONCE,)
     extra: str | None = None
     library: str | None = None
+    example: str = ""
 
     @property
     def is_installed(self) -> bool:
         """Whether its library is installed."""
         return self.library is None or importlib.util.find_spec(self.library) is not None
+
+    def example_lines(self, name: str) -> Iterator[str]:
+        """Yield the lines of a settings file with one sink of this kind, called `name`."""
+        own = self.example.strip().splitlines()
+        yield "sinks:"
+        yield f"  {name}:" if own else f"  {name}: {{}}"
+        yield from (f"    {line}".rstrip() for line in own)
 
     def load(self, place: str) -> Any:
         """Return the object at `place` (``module:Class``).

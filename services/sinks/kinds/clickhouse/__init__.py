@@ -9,4 +9,10 @@ KIND = Kind(
     promises=(Promise.EFFECTIVELY_ONCE,),
     extra="clickhouse",
     library="urllib3",
+    example="""
+hosts: ["https://clickhouse:8443"]
+database: logs
+username: blobtide
+password_file: /run/secrets/clickhouse
+""",
 )

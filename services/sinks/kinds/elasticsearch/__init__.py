@@ -9,4 +9,8 @@ KIND = Kind(
     promises=(Promise.EFFECTIVELY_ONCE, Promise.AT_LEAST_ONCE),
     extra="elasticsearch",
     library="urllib3",
+    example="""
+hosts: ["https://search:9200"]
+api_key_file: /run/secrets/search
+""",
 )

@@ -7,4 +7,9 @@ KIND = Kind(
     sink="services.sinks.kinds.file.sink:FileSink",
     settings="services.sinks.kinds.file.sink:FileSettings",
     promises=(Promise.EFFECTIVELY_ONCE,),
+    example="""
+directory: /var/lib/blobtide/flows
+format: parquet
+layout: hive # folders by day and hour, which DuckDB, Spark and Synapse skip by
+""",
 )

@@ -9,4 +9,10 @@ KIND = Kind(
     promises=(Promise.AT_LEAST_ONCE,),
     extra="mqtt",
     library="paho",
+    example="""
+url: mqtts://broker:8883
+username: blobtide
+password_file: /run/secrets/mqtt
+topic: flows/{action}
+""",
 )

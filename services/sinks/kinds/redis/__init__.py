@@ -9,4 +9,10 @@ KIND = Kind(
     promises=(Promise.EFFECTIVELY_ONCE, Promise.AT_LEAST_ONCE),
     extra="redis",
     library="redis",
+    example="""
+url: rediss://cache:6380/0
+username: blobtide
+password_file: /run/secrets/redis
+ttl_seconds: 86400
+""",
 )

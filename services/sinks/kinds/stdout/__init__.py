@@ -7,4 +7,5 @@ KIND = Kind(
     sink="services.sinks.kinds.stdout.sink:StdoutSink",
     settings="services.sinks.kinds.stdout.sink:StdoutSettings",
     promises=(Promise.AT_LEAST_ONCE,),
+    example="format: json",
 )

@@ -7,4 +7,8 @@ KIND = Kind(
     sink="services.sinks.kinds.summary.sink:SummarySink",
     settings="services.sinks.kinds.summary.sink:SummarySettings",
     promises=(Promise.EFFECTIVELY_ONCE,),
+    example="""
+directory: /var/lib/blobtide/summary
+print_seconds: 0
+""",
 )

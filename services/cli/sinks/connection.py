@@ -1,0 +1,49 @@
+"""``blobtide test-connection``: open sinks the way their services do, and say what happened."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from libs.common.errors import BlobtideError, ConfigError
+from libs.common.settings import Settings
+from services.cli.help_text import examples
+from services.cli.options import config_option, load_logged
+from services.cli.terminal import say
+from services.sinks.frame.registry import configured_sink
+
+
+@click.command(epilog=examples("blobtide test-connection search --config blobtide.yaml", "blobtide test-connection"))
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@config_option
+def command(names: tuple[str, ...], config: Path | None) -> None:
+    """Connect to the destination of each sink NAME, or of all sinks, the way its service does, and exit; write no rows.
+
+    This reads the secrets, resolves, connects, signs in, and checks what the sink needs there, such as a table or an index
+    template. Run it on the same machine and as the same user as the service. The exit code is that of the first failure.
+    """
+    settings = load_logged(config, "test-connection")
+    chosen = names or tuple(settings.sinks)
+    if not chosen:
+        raise ConfigError("no sinks are configured: name one under `sinks` in the settings, see `blobtide sinks`")
+    failures = [error for name in chosen if (error := _tried(settings, name)) is not None]
+    if failures:
+        raise SystemExit(failures[0].exit_code)
+
+
+def _tried(settings: Settings, name: str) -> BlobtideError | None:
+    began = time.monotonic()
+    try:
+        sink = configured_sink(settings.sinks, name, settings).sink
+        sink.read_files()
+        try:
+            sink.open()
+        finally:
+            sink.close()
+    except BlobtideError as error:
+        say(f"!!  {name}: {error}", err=True)
+        return error
+    say(f"ok  {name}: connected in {(time.monotonic() - began) * 1_000:,.0f} ms")
+    return None
