@@ -32,21 +32,17 @@ _ZEROS: Final = {"s": "000000000", "ms": "000000", "us": "000", "ns": ""}
 _OF_ECS: Final = {
     "source.address": "source.ip",
     "source.port": "source.port",
-    "source.mac": "source.mac",
     "destination.address": "destination.ip",
     "destination.port": "destination.port",
-    "destination.mac": "destination.mac",
     "network.transport": "network.transport",
     "network.type": "network.type",
-    "network.interface.direction": "network.direction",
     "security_rule.name": "rule.name",
     "security_rule.ruleset.name": "rule.ruleset",
     "cloud.account.id": "cloud.account.id",
 }
 # Flow columns that these attributes already cover: they are not repeated.
-_SAID: Final = frozenset(
-    {"time", "src_ip", "src_port", "dst_ip", "dst_port", "mac", "direction", "rule", "acl_id", "protocol", "target_id"}
-)
+_SAID: Final = frozenset({"time", "src_ip", "src_port", "dst_ip", "dst_port", "direction", "rule", "acl_id", "target_id"})
+_IO_DIRECTIONS: Final = {"ingress": "receive", "egress": "transmit"}  # of the interface that logs
 
 
 def otel_text(row_type: RowType, rows: pa.Table) -> list[TextColumn]:
@@ -73,10 +69,15 @@ def _of_flows(flows: pa.Table) -> dict[str, pa.ChunkedArray | pa.Array]:
     own = {f"blobtide.{name}": flows.column(name) for name in flows.column_names if name not in _SAID}
     return {
         **standard,
-        "network.iana_number": ecs["network.iana_number"],
+        "network.io.direction": _io_direction(ecs["network.direction"]),
         "cloud.resource_id": flows.column("target_id"),
         **own,
     }
+
+
+def _io_direction(direction: pa.DictionaryArray) -> pa.DictionaryArray:
+    words = [_IO_DIRECTIONS.get(word) for word in direction.dictionary.to_pylist()]
+    return pa.DictionaryArray.from_arrays(direction.indices, pa.array(words, pa.string()))
 
 
 def _nanoseconds(times: pa.ChunkedArray) -> list[TextColumn]:
