@@ -42,6 +42,11 @@ class DocumentMaker:
         """The fields for the index template."""
         return self._fields
 
+    @property
+    def arrival_field(self) -> str:
+        """The field in which an ingest pipeline may record when a document arrived."""
+        return "ingested" if self._ecs is None else "event.ingested"
+
     def text_columns(self, rows: pa.Table) -> list[TextColumn]:
         """Return the text columns of one document per row."""
         return document_text(self._shape.apply(rows)) if self._ecs is None else self._ecs.text_columns(rows)

@@ -11,21 +11,21 @@ Promise: effectively once with daily indexes; with a data stream, within each of
 
 from __future__ import annotations
 
-import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self
 
 import numpy as np
 import pyarrow as pa
 import structlog
-from pydantic import Field, SecretStr, StringConstraints
+from pydantic import Field, SecretStr, StringConstraints, model_validator
 
 from libs.common.errors import ConfigError, Retry, ServerUnreachable
 from libs.common.http.client import Answer, Cluster, HttpClient, Request, authorization
@@ -34,7 +34,6 @@ from libs.common.rows.formats.encoders import RowFormat
 from libs.common.rows.identity import Identities
 from libs.common.rows.row_text import RowText
 from libs.common.rows.row_type import RowType
-from libs.common.security.redaction import excerpt
 from libs.common.settings.secrets import read_secret
 from services.sinks.frame.contract import Outcome, Part, RejectedRow, Sink
 from services.sinks.frame.http import HttpTokenSettings
@@ -42,7 +41,9 @@ from services.sinks.frame.kind import Promise
 from services.sinks.frame.settings import DocumentBatchSettings, SinkSettings
 from services.sinks.kinds.elasticsearch.bulk import BulkLimits, BulkWriter, Delivered, operation_text
 from services.sinks.kinds.elasticsearch.documents import DocumentMaker
-from services.sinks.kinds.elasticsearch.index import DailyIndexes, DataStream, template
+from services.sinks.kinds.elasticsearch.index import DailyIndexes, DataStream
+from services.sinks.kinds.elasticsearch.lifecycle import Lifecycle
+from services.sinks.kinds.elasticsearch.setup import Installation, install
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +51,6 @@ KIND: Final = "elasticsearch"
 _SLICES: Final = 4  # of text, about 6 MB of documents: bounds the memory of a write
 _OUTSIDE: Final = "the day of this row is outside the range for which indexes are created (past_days)"
 _BEAT_SECONDS: Final = 1.0
-_JSON: Final = {"Content-Type": "application/json"}
 
 _Rows = np.ndarray[Any, np.dtype[np.int64]]
 _NO_OPERATIONS: Final = pa.chunked_array([], pa.string())
@@ -85,7 +85,27 @@ class ElasticsearchSettings(SinkSettings, HttpTokenSettings):
         default=8_000_000, ge=100_000, le=90_000_000, description="Maximum size of a request, uncompressed."
     )
     in_flight: int = Field(default=2, ge=1, le=16, description="Concurrent requests.")
+    keep_days: int = Field(
+        default=0, ge=0, le=36_500, description="Days after which sink-setup's policy deletes an index. 0: never."
+    )
+    rollover_bytes: int = Field(
+        default=32_212_254_720,
+        ge=1_048_576,
+        description="data_stream: size of a primary shard that begins a new backing index.",
+    )
+    rollover_days: int = Field(default=30, ge=1, le=3_650, description="data_stream: age that begins a new backing index.")
+    record_arrival: bool = Field(
+        default=False,
+        description="Have sink-setup's ingest pipeline record when a document arrived, as event.ingested or ingested.",
+    )
     require_template: bool = Field(default=True, description="Refuse to start without the index template from sink-setup.")
+
+    @model_validator(mode="after")
+    def _only_streams_roll_over(self) -> Self:
+        given = sorted({"rollover_bytes", "rollover_days"} & self.model_fields_set)
+        if given and self.data_stream is None:
+            raise ValueError(f"{given[0]} requires data_stream: a daily index has no successor")
+        return self
 
     def sign_in(self) -> dict[str, str]:
         """Read the secrets and return the header that signs in; empty without any. Raises `ConfigError`."""
@@ -143,17 +163,25 @@ class ElasticsearchSink(Sink):
         self._settings.connection()
 
     def setup(self) -> str:
-        """Install or update the index template; existing indexes keep their mappings."""
+        """Install or update the index template, and the policy and pipeline; existing indexes keep what they have."""
         client = HttpClient(self._settings.connection())
         try:
-            description = f"{self._row_type.name.capitalize().replace('_', ' ')} written by blobtide"
-            body = json.dumps(template(self._target, self._documents.fields, description)).encode()
-            answer = _ask(client, Request("PUT", self._template_path, body, _JSON))
+            return "; ".join(install(partial(_ask, client), self._installation()))
         finally:
             client.close()
-        if answer.status != HTTPStatus.OK:
-            raise ConfigError(f"the cluster answered {answer.status} to the index template: {excerpt(answer.body)}")
-        return f"index template {self._template_name} for {self._target.pattern()} installed"
+
+    def _installation(self) -> Installation:
+        settings = self._settings
+        is_stream = settings.data_stream is not None
+        return Installation(
+            name=self._template_name,
+            target=self._target,
+            fields=self._documents.fields,
+            description=f"{self._row_type.name.capitalize().replace('_', ' ')} written by blobtide",
+            lifecycle=Lifecycle(is_stream, settings.keep_days, settings.rollover_bytes, settings.rollover_days),
+            is_lifecycle_chosen=bool({"keep_days", "rollover_bytes", "rollover_days"} & settings.model_fields_set),
+            arrival=self._documents.arrival_field if settings.record_arrival else None,
+        )
 
     def write(self, parts: Sequence[Part]) -> Outcome:
         """Create the documents that do not exist yet."""
