@@ -1,6 +1,7 @@
-"""The common part of destinations that take one message per row: format, topic and key come from settings.
+"""The common part of destinations that take one message per row.
 
-A kind derives its settings from `MessageSettings` and its sink from `MessageSink`, and implements `send`.
+`PayloadSink` makes the payloads in a format, and leaves it to the kind where a message goes. `MessageSink` adds a topic and a
+key from settings: a kind derives its settings from `MessageSettings` and its sink from `MessageSink`, and implements `send`.
 """
 
 from __future__ import annotations
@@ -26,13 +27,24 @@ MESSAGES_AT_ONCE: Final = 4_096
 """Bounds the memory that a write needs in addition to its batch."""
 
 
-class MessageSettings(SinkSettings):
-    """Settings of every sink that writes messages."""
+class PayloadSettings(SinkSettings):
+    """Settings of every sink that writes a message per row."""
 
     batch: DocumentBatchSettings = DocumentBatchSettings()
     format: RowFormat = Field(
         default=RowFormat.JSON, description="Format of messages: json, ecs (flows only), otel, csv, line or avro."
     )
+    schema_id: int | None = Field(
+        default=None,
+        ge=0,
+        lt=2**32,
+        description="avro: id of the schema in a registry, for Confluent's wire format. Default: single-object encoding.",
+    )
+
+
+class MessageSettings(PayloadSettings):
+    """Settings of every sink whose messages have a topic and a key."""
+
     topic: str = Field(
         default="blobtide/{rows}",
         min_length=1,
@@ -48,17 +60,11 @@ class MessageSettings(SinkSettings):
         le=100_000,
         description="Maximum number of different topics per process; rows for further topics are dead-lettered.",
     )
-    schema_id: int | None = Field(
-        default=None,
-        ge=0,
-        lt=2**32,
-        description="avro: id of the schema in a registry, for Confluent's wire format. Default: single-object encoding.",
-    )
 
 
 @dataclass(frozen=True, slots=True)
 class RefusedMessage:
-    """A message that the destination permanently refuses: its index in the call of `send`, and why."""
+    """A message that the destination permanently refuses: its index among those that were sent together, and why."""
 
     message: int
     code: ErrorCode
@@ -73,6 +79,7 @@ class Messages:
         rows: the row of each message, as an index in its part.
         ids: the identity of each row as text, the same in every replay.
         keys, topics, payloads: as required by the settings.
+        table: the rows themselves.
         refused: rows from the same range that cannot become messages; they are not in the lists above.
     """
 
@@ -81,45 +88,33 @@ class Messages:
     keys: Sequence[bytes | None]
     topics: Sequence[str]
     payloads: Sequence[bytes]
+    table: pa.Table
     refused: Sequence[tuple[int, str]] = ()
 
 
-class MessageSink(Sink):
+class PayloadSink(Sink):
     """Rows as messages, which carry the identity of their row. Promise: at least once, unless a kind promises more."""
 
-    def __init__(self, settings: MessageSettings, row_type: RowType) -> None:
+    def __init__(self, settings: PayloadSettings, row_type: RowType) -> None:
         """Check the settings against the row type. Raises `ConfigError`."""
         self._row_type = row_type
         self._encoder = encoder_for(settings.format, row_type, settings.shape(row_type), settings.schema_id)
-        self._topic = Template.parse("topic", settings.topic.replace("{rows}", row_type.name), row_type)
-        self.check_topic()
-        self._topics = Topics(self._topic, settings.max_topics, self.objection_to)
-        self._key = Template.parse("key", settings.key or f"{{{row_type.position.source}}}", row_type)
-
-    @property
-    def topic_name(self) -> str | None:
-        """The topic, if it is the same for all rows."""
-        return None if self._topic.columns else self._topic.texts[0]
-
-    def check_topic(self) -> None:
-        """Check that the template makes acceptable names. Raises `ConfigError`."""
-        if objection := self.objection_to(self._topic.example()):
-            raise ConfigError(f"topic: {objection}")
 
     @property
     def content_type(self) -> str:
         """The media type of every message."""
         return self._encoder.content_type
 
-    def objection_to(self, topic: str) -> str | None:
-        """Return why a topic of that name cannot be used; None if it can. Called once per name."""
-        del topic
-        return None
+    @abstractmethod
+    def topics(self, rows: pa.Table) -> tuple[list[str], list[str | None]]:
+        """Return the topic of each row, and why it cannot be used (None if it can)."""
+
+    def keys(self, rows: pa.Table) -> list[bytes | None]:
+        """Return the key of each row."""
+        return [None] * rows.num_rows
 
     @abstractmethod
-    def send(
-        self, ids: Sequence[str], keys: Sequence[bytes | None], topics: Sequence[str], payloads: Sequence[bytes]
-    ) -> Iterable[RefusedMessage]:
+    def deliver(self, messages: Messages) -> Iterable[RefusedMessage]:
         """Send messages in order and return those refused, once all others are acknowledged.
 
         Raises:
@@ -131,8 +126,7 @@ class MessageSink(Sink):
         rejected: list[RejectedRow] = []
         for number, part in enumerate(parts):
             for messages in self.messages(part):
-                refused = self.send(messages.ids, messages.keys, messages.topics, messages.payloads)
-                rejected += self.rejected(number, messages, refused)
+                rejected += self.rejected(number, messages, self.deliver(messages))
         return Outcome(sum(part.rows.num_rows for part in parts) - len(rejected), 0, tuple(rejected))
 
     def messages(self, part: Part) -> Iterator[Messages]:
@@ -142,18 +136,73 @@ class MessageSink(Sink):
 
     @staticmethod
     def rejected(part: int, messages: Messages, refused: Iterable[RefusedMessage]) -> Iterator[RejectedRow]:
-        """Yield the rows that were refused, by `send` or before."""
+        """Yield the rows that were refused, by the destination or before."""
         for refusal in refused:
             yield RejectedRow(part, messages.rows[refusal.message], refusal.code, refusal.reason)
         for row, reason in messages.refused:
             yield RejectedRow(part, row, ErrorCode.REFUSED, reason)
 
     def _messages(self, rows: pa.Table, start: int) -> Messages:
-        topics, objections = self._topics.of(rows)
+        topics, objections = self.topics(rows)
         refused = [(start + at, objection) for at, objection in enumerate(objections) if objection is not None]
         places: Sequence[int] = range(rows.num_rows)
         if refused:
             places = [at for at, objection in enumerate(objections) if objection is None]
             rows, topics = rows.take(places), [topics[at] for at in places]
         ids = Identities.of(rows, self._row_type.position).document_ids().to_pylist()
-        return Messages([start + at for at in places], ids, self._key.keys(rows), topics, self._encoder.encode(rows), refused)
+        numbers = [start + at for at in places]
+        return Messages(numbers, ids, self.keys(rows), topics, self._encoder.encode(rows), rows, refused)
+
+
+class MessageSink(PayloadSink):
+    """Messages with a topic and a key from the settings."""
+
+    def __init__(self, settings: MessageSettings, row_type: RowType) -> None:
+        """Check the settings against the row type. Raises `ConfigError`."""
+        super().__init__(settings, row_type)
+        self._most_topics = settings.max_topics
+        self.use_topic(settings.topic)
+        self._key = Template.parse("key", settings.key or f"{{{row_type.position.source}}}", row_type)
+
+    def use_topic(self, template: str) -> None:
+        """Make topics from a template. Raises `ConfigError` if it makes unacceptable names."""
+        self._topic = Template.parse("topic", template.replace("{rows}", self._row_type.name), self._row_type)
+        self.check_topic()
+        self._topics = Topics(self._topic, self._most_topics, self.objection_to)
+
+    @property
+    def topic_name(self) -> str | None:
+        """The topic, if it is the same for all rows."""
+        return None if self._topic.columns else self._topic.texts[0]
+
+    def check_topic(self) -> None:
+        """Check that the template makes acceptable names. Raises `ConfigError`."""
+        if objection := self.objection_to(self._topic.example()):
+            raise ConfigError(f"topic: {objection}")
+
+    def objection_to(self, topic: str) -> str | None:
+        """Return why a topic of that name cannot be used; None if it can. Called once per name."""
+        del topic
+        return None
+
+    def topics(self, rows: pa.Table) -> tuple[list[str], list[str | None]]:
+        """Make topics from the settings."""
+        return self._topics.of(rows)
+
+    def keys(self, rows: pa.Table) -> list[bytes | None]:
+        """Make keys from the settings."""
+        return self._key.keys(rows)
+
+    def deliver(self, messages: Messages) -> Iterable[RefusedMessage]:
+        """Send messages by their columns."""
+        return self.send(messages.ids, messages.keys, messages.topics, messages.payloads)
+
+    @abstractmethod
+    def send(
+        self, ids: Sequence[str], keys: Sequence[bytes | None], topics: Sequence[str], payloads: Sequence[bytes]
+    ) -> Iterable[RefusedMessage]:
+        """Send messages in order and return those refused, once all others are acknowledged.
+
+        Raises:
+            Retry: if not all of them were; all will be sent again.
+        """

@@ -9,6 +9,7 @@ from __future__ import annotations
 import string
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Self
 
 import pyarrow as pa
@@ -18,7 +19,9 @@ from libs.common.errors import ConfigError
 from libs.common.rows.row_type import RowType
 from libs.common.rows.shape import unknown_column
 
-_UNSAFE: Final = r"[^A-Za-z0-9._-]"
+UNSAFE: Final = r"[^A-Za-z0-9._-]"
+"""Of a value, where dots mean nothing."""
+
 _NOTHING: Final = "_"  # in place of a value that is null or empty
 _LONGEST: Final = 100  # characters of a value in a topic
 
@@ -71,11 +74,12 @@ class Template:
         keys: list[bytes | None] = pc.if_else(nothing, pa.scalar(None, pa.string()), text).cast(pa.binary()).to_pylist()
         return keys
 
-    def topics(self, rows: pa.Table) -> pa.DictionaryArray:
-        """Return the text of each row, with values made safe for a topic name."""
+    def topics(self, rows: pa.Table, unsafe: str = UNSAFE) -> pa.DictionaryArray:
+        """Return the text of each row; in values, what the pattern `unsafe` matches becomes an underscore."""
         if not self.columns:
             return pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), rows.num_rows), pa.array([self.texts[0]]))
-        values = [pc.fill_null(_by_word(rows.column(name), _harmless), _NOTHING) for name in self.columns]
+        harmless = partial(_harmless, unsafe)
+        values = [pc.fill_null(_by_word(rows.column(name), harmless), _NOTHING) for name in self.columns]
         text = pc.binary_join_element_wise(*self._between(values), "")
         return text.combine_chunks().dictionary_encode()
 
@@ -130,6 +134,6 @@ def _by_word(column: pa.ChunkedArray, change: Callable[[pa.Array], pa.Array]) ->
     return pa.chunked_array(chunks, pa.string())
 
 
-def _harmless(words: pa.Array) -> pa.Array:
-    plain = pc.utf8_slice_codeunits(pc.replace_substring_regex(words, _UNSAFE, _NOTHING), 0, _LONGEST)
+def _harmless(unsafe: str, words: pa.Array) -> pa.Array:
+    plain = pc.utf8_slice_codeunits(pc.replace_substring_regex(words, unsafe, _NOTHING), 0, _LONGEST)
     return pc.if_else(pc.equal(plain, ""), _NOTHING, plain)

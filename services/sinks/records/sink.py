@@ -68,6 +68,7 @@ class RecordSink(MessageSink):
         asks_limits: whether the cluster is asked how large a record may be; otherwise it is as `message_max_bytes` says.
         patience: seconds without an acknowledgement after which a write without transactions gives up.
         pipeline: how to connect to the pipeline's own cluster, after `join`.
+        beat: shows that the process is alive; called every few seconds while something takes long.
     """
 
     asks_limits: ClassVar[bool] = True
@@ -83,7 +84,7 @@ class RecordSink(MessageSink):
         self._limits = TopicLimits(self._cluster)
         self._publisher: Publisher | None = None
         self._held: dict[int, _Shard] = {}
-        self._beat: Callable[[], None] = lambda: None
+        self.beat: Callable[[], None] = lambda: None
         self._headers: Headers = (
             ("row-type", row_type.name.encode()),
             ("schema-version", str(row_type.version).encode()),
@@ -93,6 +94,10 @@ class RecordSink(MessageSink):
     @abstractmethod
     def cluster(self) -> KafkaSettings:
         """Return how to connect to the target cluster; may read files. Called after `join`. Raises `ConfigError`."""
+
+    def check_topics(self, cluster: KafkaSettings, topics: tuple[str, ...]) -> None:
+        """Check that the cluster responds and has the topics. Raises `ServerUnreachable`, `ConfigError`."""
+        check_reachable(cluster, topics)
 
     def check_positions(self, cluster: KafkaSettings) -> None:
         """Check that positions can be kept in transactions, before any is written. Raises `ConfigError`."""
@@ -124,7 +129,7 @@ class RecordSink(MessageSink):
 
     def while_waiting(self, beat: Callable[[], None]) -> None:
         """Call `beat` between transactions and while taking over a shard."""
-        self._beat = beat
+        self.beat = beat
 
     def open(self) -> None:
         """Check that the cluster and the known topics exist."""
@@ -133,7 +138,7 @@ class RecordSink(MessageSink):
         self.close()
         self._cluster = self.cluster()
         topics = () if self.topic_name is None else (self.topic_name,)
-        check_reachable(self._cluster, topics)
+        self.check_topics(self._cluster, topics)
         self._limits = TopicLimits(self._cluster, topics, None if self.asks_limits else _untold)
         self._limits.read()
         if self._settings.delivery is Delivery.IDEMPOTENT:
@@ -170,7 +175,7 @@ class RecordSink(MessageSink):
         if self._publisher is None:
             raise RuntimeError("write before open")
         records = list(self._records(ids, keys, topics, payloads))
-        for refused in self._publisher.publish(records, self._beat):
+        for refused in self._publisher.publish(records, self.beat):
             code = ErrorCode.TOO_LARGE if refused.is_too_large else ErrorCode.REFUSED
             yield RefusedMessage(refused.index, code, refused.reason)
 
@@ -201,7 +206,7 @@ class RecordSink(MessageSink):
             shard.written.remember(moved)
             named = self.rejected(number, messages, refused)
             rejected += [RejectedRow(number, int(fresh[row.row]), row.code, row.reason) for row in named]
-            self._beat()
+            self.beat()
             if self._held.get(part.shard) is not shard:
                 raise Retry("the shard has moved to another process", after=0.0, kind="moved")
         return len(fresh), rejected
@@ -230,8 +235,8 @@ class RecordSink(MessageSink):
             place = Place(self._settings.positions_topic, shard % POSITION_PARTITIONS, owner)
             taken = _Shard(FencedWriter(self._cluster, owner, self._limits), WrittenRows(place))
             try:
-                taken.writer.take_over(self._beat)
-                taken.written.load(self._cluster, self._beat)
+                taken.writer.take_over(self.beat)
+                taken.written.load(self._cluster, self.beat)
             except BaseException:
                 taken.writer.close()
                 raise
