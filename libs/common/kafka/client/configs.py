@@ -7,7 +7,7 @@ overridden by ``kafka.librdkafka``; everything else can.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from typing import Any, Final, TypeVar
 
@@ -37,6 +37,15 @@ ANSWER_SECONDS: Final = 15.0
 _MECHANICAL = ("bootstrap_servers", "security_protocol")
 _SASL = ("sasl_mechanism", "sasl_username")
 _TLS = ("ssl_ca_location", "ssl_certificate_location", "ssl_key_location")
+# Of these a consumer would log that they have no effect.
+_OF_PRODUCERS: Final = frozenset(
+    {
+        *("batch.num.messages", "batch.size", "compression.codec", "compression.level", "compression.type"),
+        *("delivery.timeout.ms", "linger.ms", "message.send.max.retries", "message.timeout.ms", "partitioner"),
+        *("queue.buffering.backpressure.threshold", "queue.buffering.max.kbytes", "queue.buffering.max.messages"),
+        *("queue.buffering.max.ms", "request.timeout.ms", "retries", "sticky.partitioning.linger.ms"),
+    }
+)
 _TOKENS_FROM = "sasl.oauthbearer.token.endpoint.url"
 _ASKS_FOR_CERTIFICATE = re.compile("alert .*(certificate|unknown ca)")
 _SMALLEST_FETCH = 16 * 1024 * 1024
@@ -71,7 +80,7 @@ def consumer_config(kafka: KafkaSettings, group: str) -> Config:
         "fetch.max.bytes": fetch_bytes,
         "receive.message.max.bytes": max(100_000_000, fetch_bytes + _MIB),
     }
-    return _merged(kafka, chosen, fixed)
+    return _merged(kafka, chosen, fixed, _OF_PRODUCERS)
 
 
 def reader_group(kafka: KafkaSettings) -> str:
@@ -118,7 +127,9 @@ def _producer_limits(kafka: KafkaSettings) -> Config:
     }
 
 
-def _merged(kafka: KafkaSettings, chosen: Config, fixed: Mapping[str, object]) -> Config:
+def _merged(
+    kafka: KafkaSettings, chosen: Config, fixed: Mapping[str, object], left_out: Collection[str] = frozenset()
+) -> Config:
     _refuse_old_client()
     if clash := sorted(kafka.librdkafka.keys() & fixed.keys()):
         raise ConfigError(f"kafka.librdkafka.{clash[0]} is set by blobtide and cannot be changed; remove it")
@@ -128,7 +139,8 @@ def _merged(kafka: KafkaSettings, chosen: Config, fixed: Mapping[str, object]) -
         "reconnect.backoff.max.ms": 2_000,
         "socket.keepalive.enable": True,
     }
-    return {**connection, **chosen, **kafka.librdkafka, **fixed}
+    given = {name: value for name, value in kafka.librdkafka.items() if name not in left_out}
+    return {**connection, **chosen, **given, **fixed}
 
 
 def _connection(kafka: KafkaSettings) -> Config:
