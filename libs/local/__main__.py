@@ -14,6 +14,7 @@ from libs.local.kafka import LocalKafka
 from libs.local.mosquitto import LocalMosquitto
 from libs.local.opensearch import LocalOpenSearch
 from libs.local.process import LocalServer
+from libs.local.rabbitmq import LocalRabbitMq
 from libs.local.redis import LocalRedis
 
 SERVERS: Final[tuple[type[LocalServer], ...]] = (
@@ -23,6 +24,7 @@ SERVERS: Final[tuple[type[LocalServer], ...]] = (
     LocalOpenSearch,
     LocalClickHouse,
     LocalMosquitto,
+    LocalRabbitMq,
 )
 
 

@@ -27,6 +27,7 @@ from libs.local.mosquitto import find_mosquitto
 from libs.local.node import find_node
 from libs.local.ports import LOOPBACK, Ports, accepts, free_port, is_free
 from libs.local.process import Launch, LocalServer
+from libs.local.rabbitmq import find_rabbitmq
 from libs.local.redis import find_redis
 from libs.local.resources import resource
 from tests.fixtures.servers import serving
@@ -87,6 +88,7 @@ def test_java_home_goes_before_path(tmp_path: Path) -> None:
 def test_missing_programs_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a program on PATH, one line says what to install; an unfit one is named with its version."""
     monkeypatch.setattr("libs.local.mosquitto._PACKAGED", str(tmp_path))
+    monkeypatch.setattr("libs.local.rabbitmq._PACKAGED", ())
     _program(tmp_path, "java", 'openjdk version "11.0.2"')
     _program(tmp_path, "node", "v18.0.0")
     _program(tmp_path, "npm", "9.0.0")
@@ -97,6 +99,7 @@ def test_missing_programs_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (lambda: find_maven(environ), r"mvn is not on PATH: install Maven"),
         (lambda: find_redis(environ), r"redis-server .*not on PATH: install Redis"),
         (lambda: find_mosquitto(environ), r"mosquitto is not on PATH: install Mosquitto"),
+        (lambda: find_rabbitmq(environ), r"rabbitmq-server is not on PATH: install RabbitMQ"),
     ):
         with pytest.raises(ServerMissing, match=text) as raised:
             find()
