@@ -27,6 +27,7 @@ class Promise(StrEnum):
 
     EFFECTIVELY_ONCE = "effectively once"
     AT_LEAST_ONCE = "at least once"
+    TO_WHO_IS_THERE = "at least once to who is there"  # nobody acknowledges: what is on its way when somebody ends is lost
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,8 +34,8 @@ class Template:
     columns: tuple[str, ...]
 
     @classmethod
-    def parse(cls, setting: str, text: str, row_type: RowType) -> Self:
-        """Parse the value of a setting. ``{{`` and ``}}`` stand for literal braces.
+    def parse(cls, setting: str, text: str, row_type: RowType, also: Sequence[str] = ()) -> Self:
+        """Parse the value of a setting. ``{{`` and ``}}`` stand for literal braces; `also` are names that are no columns.
 
         Raises:
             ConfigError: if it names a column that the row type lacks, or contains anything but text and columns.
@@ -51,8 +51,8 @@ class Template:
                 continue
             if form or conversion:
                 raise ConfigError(f"{setting}: only column names are allowed in braces, such as {{{name}}}")
-            if name not in row_type.names:
-                raise ConfigError(f"{setting}: {unknown_column(name, row_type.names, row_type)}")
+            if name not in row_type.names and name not in also:
+                raise ConfigError(f"{setting}: {unknown_column(name, (*row_type.names, *also), row_type)}")
             columns.append(name)
             texts.append("")
         return cls(tuple(texts), tuple(columns))
