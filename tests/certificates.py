@@ -11,8 +11,18 @@ from tests.secured_kafka import access_script
 
 def server_tls(directory: Path) -> ServerTls:
     """Write a certificate for this machine and its key into `directory`, and the authority that signed it as ``ca.pem``."""
+    return mutual_tls(directory)[0]
+
+
+def mutual_tls(directory: Path) -> tuple[ServerTls, ServerTls]:
+    """Write certificates for a server and for a client, signed by the same authority."""
     authority = access_script().Authority()
-    certificate, key = authority.issue("server", [LOOPBACK, "localhost"])
-    for name, content in {"server.pem": certificate, "server.key": key, "ca.pem": authority.certificate}.items():
-        (directory / name).write_bytes(content)
-    return ServerTls(directory / "server.pem", directory / "server.key")
+    (directory / "ca.pem").write_bytes(authority.certificate)
+    sides = []
+    for name, hosts in {"server": [LOOPBACK, "localhost"], "client": []}.items():
+        side = ServerTls(directory / f"{name}.pem", directory / f"{name}.key")
+        certificate, key = authority.issue(name, hosts)
+        side.certificate.write_bytes(certificate)
+        side.key.write_bytes(key)
+        sides.append(side)
+    return sides[0], sides[1]

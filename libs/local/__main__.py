@@ -10,6 +10,7 @@ from libs.common.security.visible import visible
 from libs.local.azurite import LocalAzurite
 from libs.local.clickhouse import LocalClickHouse
 from libs.local.errors import ServerMissing
+from libs.local.etcd import LocalEtcd
 from libs.local.kafka import LocalKafka
 from libs.local.mosquitto import LocalMosquitto
 from libs.local.opensearch import LocalOpenSearch
@@ -25,6 +26,7 @@ SERVERS: Final[tuple[type[LocalServer], ...]] = (
     LocalClickHouse,
     LocalMosquitto,
     LocalRabbitMq,
+    LocalEtcd,
 )
 
 

@@ -23,12 +23,14 @@ from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.local.azurite import LocalAzurite
 from libs.local.clickhouse import LocalClickHouse
 from libs.local.errors import ServerFailed
+from libs.local.etcd import LocalEtcd
 from libs.local.kafka import LocalKafka
 from libs.local.mosquitto import LocalMosquitto, Rules
 from libs.local.opensearch import LocalOpenSearch
 from libs.local.process import Launch, LocalServer
 from libs.local.redis import LocalRedis
 from tests.certificates import server_tls
+from tests.etcd_client import EtcdClient
 from tests.processes import below, command_of, is_alive
 
 ROOT = Path(__file__).parents[2]
@@ -131,6 +133,17 @@ def test_clickhouse_asks_for_its_login_over_tls(password: str, status: int, begi
         assert answer.data.decode().startswith(begins)
     finally:
         server.kill()
+
+
+@pytest.mark.etcd
+def test_etcd_comes_back_with_its_keys(etcd_server: LocalEtcd) -> None:
+    """A killed etcd is back on the same port, with the key put just before."""
+    client = EtcdClient(etcd_server.url)
+    client.ask("/kv/put", key="a2VwdA==", value="dmFsdWU=")
+    etcd_server.kill()
+    etcd_server.start()
+    assert [entry.value for entry in client.entries("kept")] == [b"value"]
+    client.ask("/kv/deleterange", key="a2VwdA==")
 
 
 @pytest.mark.mosquitto
