@@ -1,0 +1,81 @@
+"""The etcd sink's destination: keys under a prefix of their own in a real etcd."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from libs.common.rows.types.flows import FLOWS
+from libs.local.etcd import LocalEtcd
+from tests.contract.harness import Benchmark, Case, Content, Harness, Row, killed
+from tests.etcd_client import EtcdClient
+from tests.flows import Spot
+from tests.row_samples import document, position_of, row
+
+MODES = ("kept", "leased")
+MARKS = pytest.mark.etcd
+BENCHMARK = Benchmark(
+    "transactions answered, offsets committed", own="prefix", server=LocalEtcd, options=lambda server: {"hosts": server.url}
+)
+_MOST_BYTES = 4_000
+
+
+class EtcdHarness(Harness):
+    """Keys, which expire in mode `leased`."""
+
+    def __init__(self, case: Case, server: LocalEtcd) -> None:
+        super().__init__(case)
+        self.server = server
+        self.client = EtcdClient(server.url)
+        self.prefix = f"/contract/{uuid4().hex}"
+
+    def options(self) -> dict[str, Any]:
+        """Give up soon while the server is away; write small transactions, several at a time."""
+        limits = {"request_bytes": _MOST_BYTES, "transaction_rows": 7, "in_flight": 3}
+        kept = {"ttl_seconds": 0 if self.case.mode == "kept" else 3_600}
+        return {"hosts": self.server.url, "prefix": self.prefix, "timeout_seconds": 5, **kept, **limits}
+
+    def read(self) -> Content:
+        """Read everything; each key was put once, and has a lease if keys expire."""
+        content: Content = {}
+        for entry in self.client.entries(f"{self.prefix}/"):
+            values = json.loads(entry.value)
+            assert entry.version == 1, "an existing key was put again"
+            assert bool(entry.lease) == (self.case.mode == "leased")
+            position = position_of(self.case.row_type, values)
+            assert position not in content, "a row has two keys"
+            content[position] = values
+        return content
+
+    def expected(self, rows: Sequence[Row]) -> Content:
+        """Every row, flat."""
+        return {position_of(self.case.row_type, row): document(self.case.row_type, row) for row in rows}
+
+    def outage(self) -> AbstractContextManager[None]:
+        """Kill the server."""
+        return killed(self.server)
+
+    @contextmanager
+    def refusal(self) -> Iterator[None]:
+        """Raise the alarm of a server whose database is full."""
+        self.client.alarm("ACTIVATE")
+        try:
+            yield
+        finally:
+            self.client.alarm("DEACTIVATE")
+
+    def refused(self) -> Row:
+        """A row that is too large for a transaction."""
+        column = "rule" if self.case.row_type is FLOWS else "reason"
+        return row(self.case.row_type, Spot(1, 0, 90), **{column: "x" * _MOST_BYTES})
+
+
+def harness(request: pytest.FixtureRequest, tmp_path: Path, case: Case) -> Harness:
+    """Give an unused prefix."""
+    return EtcdHarness(case, request.getfixturevalue("etcd_server"))
