@@ -8,7 +8,8 @@ import pytest
 from libs.common.errors import ConfigError
 from libs.common.rows.row_type import WORD, Column, PositionColumns, RowType
 from libs.common.rows.types.flows import FLOWS
-from services.sinks.kinds.clickhouse.table import Layout, Names, TableName, column_type, fits, layout
+from services.sinks.frame.table import Names
+from services.sinks.kinds.clickhouse.table import Layout, TableName, column_type, fits, layout
 
 LATEST = RowType(
     name="latest",

@@ -20,9 +20,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from libs.common.rows.row_text import Bools, Ints
+from services.sinks.frame.table import Names
 from services.sinks.kinds.clickhouse.client import ClickHouse, quoted, text
 from services.sinks.kinds.clickhouse.places import RowPlaces, Source
-from services.sinks.kinds.clickhouse.table import Names, TableName
+from services.sinks.kinds.clickhouse.table import TableName
 
 _SOURCES_A_QUERY: Final = 500
 _MOST_SOURCES: Final = 100_000  # per shard; about 300 bytes each. A forgotten source costs a query.

@@ -23,10 +23,11 @@ from services.sinks.frame.contract import Outcome, Part, RejectedRow, Sink
 from services.sinks.frame.http import HttpHostsSettings
 from services.sinks.frame.kind import Promise
 from services.sinks.frame.settings import BatchSettings, SinkSettings
+from services.sinks.frame.table import comments_of, identified_shape, names_of
 from services.sinks.kinds.clickhouse.client import MOST_ROWS, ClickHouse, text
 from services.sinks.kinds.clickhouse.places import RowPlaces
 from services.sinks.kinds.clickhouse.presence import Presence
-from services.sinks.kinds.clickhouse.table import Layout, Names, TableName, layout
+from services.sinks.kinds.clickhouse.table import Layout, TableName, layout
 from services.sinks.kinds.clickhouse.writer import TableBatch, TableWriter
 
 log = structlog.get_logger(__name__)
@@ -74,7 +75,7 @@ class ClickHouseSink(Sink):
     def __init__(self, settings: ClickHouseSettings, row_type: RowType) -> None:
         self._settings = settings
         self._row_type = row_type
-        self._shape = whole(row_type, settings)
+        self._shape = identified_shape(row_type, settings, KIND)
         self._layout = _layout(self._shape, row_type, settings)
         self._client: ClickHouse | None = None
         self._presence: Presence | None = None
@@ -194,28 +195,10 @@ class ClickHouseSink(Sink):
                 log.warning("the table knows no repeated inserts: set its non_replicated_deduplication_window", table=str(name))
 
 
-def whole(row_type: RowType, settings: SinkSettings) -> Shape:
-    """Return the chosen columns, followed by those that a table needs to tell rows apart.
-
-    Raises:
-        ConfigError: if `columns` or `rename` do not match the row type, or take the name of a required column.
-    """
-    chosen = settings.shape(row_type)
-    needed = [name for name in (row_type.time, *row_type.position.names, *row_type.keys) if name not in chosen.columns]
-    if taken := [name for name in needed if name in chosen.names]:
-        raise ConfigError(
-            f"rename: clickhouse needs the column {taken[0]} to tell rows apart: give another column another name"
-        )
-    return Shape((*chosen.columns, *needed), (*chosen.names, *needed))
-
-
 def _layout(shape: Shape, row_type: RowType, settings: ClickHouseSettings) -> Layout:
-    descriptions = {column.name: column.description for column in row_type.columns}
-    renamed = dict(zip(shape.columns, shape.names, strict=True))
-    comments = {renamed[name]: descriptions[name] for name in shape.columns if name in descriptions}
     schema = shape.apply(settings.rows_schema(row_type).empty_table()).schema
     name = TableName(settings.database, settings.table or row_type.name)
-    return layout(name, schema, Names.of(row_type, renamed), comments, settings.ttl_days)
+    return layout(name, schema, names_of(row_type, shape), comments_of(row_type, shape), settings.ttl_days)
 
 
 def _unreachable(error: Retry) -> ServerUnreachable:

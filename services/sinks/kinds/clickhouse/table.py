@@ -22,7 +22,7 @@ from typing import Final
 import pyarrow as pa
 
 from libs.common.errors import ConfigError
-from libs.common.rows.row_type import RowType
+from services.sinks.frame.table import Names
 from services.sinks.kinds.clickhouse.client import quoted, text
 
 DEDUPLICATION_WINDOW: Final = 1_000
@@ -79,30 +79,6 @@ class TableColumn:
         """The column as written in a statement."""
         comment = f" COMMENT {text(self.comment)}" if self.comment else ""
         return f"{quoted(self.name)} {self.type}{comment}"
-
-
-@dataclass(frozen=True, slots=True)
-class Names:
-    """The names, in the table, of the columns needed for its layout and for the identity of rows."""
-
-    time: str
-    source: str
-    generation: str
-    offset: str
-    index: str
-    keys: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, row_type: RowType, renamed: Mapping[str, str]) -> Names:
-        """Return the names for a row type, some of whose columns may be renamed (old to new name)."""
-        source, generation, offset, index = (renamed.get(name, name) for name in row_type.position.names)
-        keys = tuple(renamed.get(name, name) for name in row_type.keys)
-        return cls(renamed.get(row_type.time, row_type.time), source, generation, offset, index, keys)
-
-    @property
-    def position(self) -> tuple[str, str, str, str]:
-        """The columns that identify a row."""
-        return self.source, self.generation, self.offset, self.index
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,10 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from libs.common.messages.dead_letters import ErrorCode
 from libs.common.rows.row_text import Ints
+from services.sinks.frame.times import outside
 from services.sinks.kinds.clickhouse.client import ClickHouse, InsertRefused
 from services.sinks.kinds.clickhouse.places import RowPlaces
 from services.sinks.kinds.clickhouse.presence import Presence
@@ -32,8 +32,6 @@ MOST_REFUSED: Final = 100
 # The range of DateTime64 in seconds: 1900 to 2299; for nanoseconds, as far as 64 bits reach.
 _FIRST: Final = -2_208_988_800
 _END: Final = 10_413_792_000
-_LARGEST: Final = 2**63 - 1
-_PER_SECOND: Final = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,17 +164,5 @@ def _boundaries(ends: Sequence[int], most: int) -> Iterator[int]:
 
 def untimely(values: pa.Table) -> list[UnfitRow]:
     """Return the rows with a time outside the range of the table's types, which would be clamped to their first or last."""
-    refused: dict[int, UnfitRow] = {}
-    for field in values.schema:
-        if (per_second := _PER_SECOND.get(field.type.unit if pa.types.is_timestamp(field.type) else "")) is None:
-            continue
-        times = values.column(field.name).cast(pa.int64())
-        first, end = (min(limit * per_second, _LARGEST) for limit in (_FIRST, _END))
-        lowest, highest = (value.as_py() for value in pc.min_max(times).values())
-        if lowest is None or first <= lowest <= highest < end:
-            continue
-        outside = pc.or_(pc.less(times, first), pc.greater_equal(times, end)).fill_null(fill_value=False)
-        reason = f"the time in column {field.name} is outside the years that clickhouse has (1900 to 2299)"
-        for row in pc.indices_nonzero(outside).to_pylist():
-            refused.setdefault(row, UnfitRow(row, ErrorCode.REFUSED, reason))
-    return list(refused.values())
+    reason = "the time in column {} is outside the years that clickhouse has (1900 to 2299)"
+    return [UnfitRow(row, ErrorCode.REFUSED, reason.format(name)) for row, name in outside(values, _FIRST, _END).items()]
