@@ -35,6 +35,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "sinks": ("services.cli.sinks.listing", "List the kinds of destinations, or describe one, with an example."),
     "sink-setup": ("services.cli.sinks.setup", "Prepare a destination, for example by installing an index template."),
     "test-connection": ("services.cli.sinks.connection", "Connect to the destinations of sinks, without writing."),
+    "sink-maintain": ("services.cli.sinks.maintain", "Tidy up a destination, for example by joining small files."),
     "health": ("services.cli.health", "Check whether a service on this machine is ready."),
     "demo": ("services.cli.demo", "Generate flow logs the way Azure writes them."),
     "help": ("services.cli.help", "Show the help of a command."),

@@ -1,1 +1,1 @@
-"""``blobtide sinks`` and ``blobtide sink-setup``."""
+"""``blobtide sinks``, ``blobtide sink-setup`` and ``blobtide sink-maintain``."""

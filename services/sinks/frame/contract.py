@@ -121,6 +121,13 @@ class Sink(ABC):
         """
         return None
 
+    def maintain(self) -> str | None:
+        """Do what a destination needs from time to time, and return a line that says what was done; None if it needs nothing.
+
+        Other processes may write meanwhile. Raises as `setup` does.
+        """
+        return None
+
     def while_waiting(self, beat: Callable[[], None]) -> None:
         """Take a callback that a long `write` calls every few seconds, so that its process counts as alive.
 

@@ -166,6 +166,7 @@ def test_the_command_lists_sinks_and_says_what_needs_no_setup() -> None:
     listed = CliRunner().invoke(blobtide, ["sinks"]).output
     assert all(name in listed and " or ".join(kind.promises) in listed for name, kind in all_kinds().items())
     assert CliRunner().invoke(blobtide, ["sink-setup", "stdout"]).output == "stdout: needs no set-up\n"
+    assert CliRunner().invoke(blobtide, ["sink-maintain", "stdout"]).output == "stdout: needs no maintenance\n"
 
 
 @pytest.mark.parametrize(
