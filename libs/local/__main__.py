@@ -14,6 +14,7 @@ from libs.local.etcd import LocalEtcd
 from libs.local.kafka import LocalKafka
 from libs.local.mosquitto import LocalMosquitto
 from libs.local.opensearch import LocalOpenSearch
+from libs.local.postgres import LocalPostgres
 from libs.local.process import LocalServer
 from libs.local.rabbitmq import LocalRabbitMq
 from libs.local.redis import LocalRedis
@@ -27,6 +28,7 @@ SERVERS: Final[tuple[type[LocalServer], ...]] = (
     LocalMosquitto,
     LocalRabbitMq,
     LocalEtcd,
+    LocalPostgres,
 )
 
 

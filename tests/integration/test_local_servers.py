@@ -8,10 +8,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 import paho.mqtt.client as mqtt
 import psutil
+import psycopg
 import pytest
 import redis
 import urllib3
@@ -27,6 +29,8 @@ from libs.local.etcd import LocalEtcd
 from libs.local.kafka import LocalKafka
 from libs.local.mosquitto import LocalMosquitto, Rules
 from libs.local.opensearch import LocalOpenSearch
+from libs.local.ports import accepts
+from libs.local.postgres import ADMIN, LocalPostgres
 from libs.local.process import Launch, LocalServer
 from libs.local.redis import LocalRedis
 from tests.certificates import server_tls
@@ -170,6 +174,21 @@ def _connects(server: LocalMosquitto, protocol: MQTTProtocolVersion, directory: 
     client.disconnect()
     client.loop(0.1)
     return answers == [True]
+
+
+@pytest.mark.postgres
+def test_postgres_comes_back_with_its_rows(postgres: LocalPostgres) -> None:
+    """A killed PostgreSQL is back on the same port, with the row committed just before, though a session was open."""
+    login: dict[str, Any] = {"host": "127.0.0.1", "user": ADMIN, "dbname": "postgres"}
+    with psycopg.connect(**login, port=postgres.port, autocommit=True) as client:
+        client.execute("CREATE TABLE kept AS SELECT 7 AS n")
+        postgres.kill()
+        assert not accepts(postgres.port)
+        postgres.start()
+    with psycopg.connect(**login, port=postgres.port, autocommit=True) as client:
+        assert client.execute("SELECT n FROM kept").fetchall() == [(7,)]
+        assert client.execute("SHOW fsync").fetchall() == [("on",)]
+        client.execute("DROP TABLE kept")
 
 
 @pytest.mark.redis

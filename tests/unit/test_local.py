@@ -26,6 +26,7 @@ from libs.local.maven import find_maven, jars
 from libs.local.mosquitto import find_mosquitto
 from libs.local.node import find_node
 from libs.local.ports import LOOPBACK, Ports, accepts, free_port, is_free
+from libs.local.postgres import find_postgres
 from libs.local.process import Launch, LocalServer
 from libs.local.rabbitmq import find_rabbitmq
 from libs.local.redis import find_redis
@@ -89,6 +90,7 @@ def test_missing_programs_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """Without a program on PATH, one line says what to install; an unfit one is named with its version."""
     monkeypatch.setattr("libs.local.mosquitto._PACKAGED", str(tmp_path))
     monkeypatch.setattr("libs.local.rabbitmq._PACKAGED", ())
+    monkeypatch.setattr("libs.local.postgres._PACKAGED", tmp_path)
     _program(tmp_path, "java", 'openjdk version "11.0.2"')
     _program(tmp_path, "node", "v18.0.0")
     _program(tmp_path, "npm", "9.0.0")
@@ -100,6 +102,7 @@ def test_missing_programs_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (lambda: find_redis(environ), r"redis-server .*not on PATH: install Redis"),
         (lambda: find_mosquitto(environ), r"mosquitto is not on PATH: install Mosquitto"),
         (lambda: find_rabbitmq(environ), r"rabbitmq-server is not on PATH: install RabbitMQ"),
+        (lambda: find_postgres(environ), r"postgres and initdb are not on PATH: install PostgreSQL"),
     ):
         with pytest.raises(ServerMissing, match=text) as raised:
             find()
