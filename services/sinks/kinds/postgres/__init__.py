@@ -1,0 +1,12 @@
+"""The ``postgres`` sink."""
+
+from services.sinks.frame.kind import Kind, Promise
+
+KIND = Kind(
+    description="rows of a PostgreSQL or Timescale table",
+    sink="services.sinks.kinds.postgres.sink:PostgresSink",
+    settings="services.sinks.kinds.postgres.settings:PostgresSettings",
+    promises=(Promise.EFFECTIVELY_ONCE,),
+    extra="postgres",
+    library="psycopg",
+)
