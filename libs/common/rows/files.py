@@ -53,6 +53,7 @@ class Encoding:
     columns: tuple[str, ...] | None = None  # None: all
     formula_safe: bool = False
     rename: Mapping[str, str] = field(default_factory=dict)  # old column names to new ones; in NDJSON, dots nest
+    arrow_types: bool = True  # Parquet: whether readers that use Arrow get its own types back, such as dictionaries
 
     @property
     def extension(self) -> str:
@@ -84,7 +85,7 @@ class Encoding:
         # One dictionary per row group: a column whose dictionary changes within a group falls back to plain text.
         groups = (group.unify_dictionaries() for group in _groups(tables, _ROW_GROUP_ROWS))
         first = next(groups)
-        with pq.ParquetWriter(file, first.schema, compression=self.compression.value) as writer:
+        with pq.ParquetWriter(file, first.schema, compression=self.compression.value, store_schema=self.arrow_types) as writer:
             writer.write_table(first)
             for group in groups:
                 writer.write_table(group)

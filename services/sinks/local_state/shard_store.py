@@ -16,6 +16,9 @@ A crash before step 2 leaves bytes beyond the committed length, which are cut of
 be written again. After step 4, a part that still exists is renamed, and one that is gone *was* renamed, even if a reader has
 removed the file in the meantime. If a final name exists that was never recorded, it is somebody else's file, and the sequence
 skips it. Each file has its own sequence number, whatever folder it is in.
+
+A destination that is not a directory replaces step 5 by `FileOutlet.publish`. The parts stay until step 6, and a crash before
+it leads to the same call again: with the same parts, names and sequence number, by which it recognises what it has done.
 """
 
 from __future__ import annotations
@@ -54,6 +57,18 @@ class FileLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class Publication:
+    """Complete files to be published together: each as the path of its part and its final name.
+
+    `sequence` is higher than that of every earlier publication of the shard.
+    """
+
+    shard: int
+    sequence: int
+    files: tuple[tuple[Path, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class FileOutlet:
     """Where complete files go and how they are made. All tables of a file have the same schema."""
 
@@ -64,6 +79,7 @@ class FileOutlet:
     write: Callable[[Path, Iterable[pa.Table]], None]
     limits: FileLimits
     layout: FileLayout = FLAT
+    publish: Callable[[Publication], None] | None = None  # None: files are renamed into the directory
 
     def home(self, shard: int) -> Path:
         """The directory with the state of `shard`."""
@@ -212,6 +228,19 @@ class ShardStore:
         return str(Path(folder, self._outlet.file_name(self._shard, sequence)))
 
     def _publish(self) -> None:
+        journal = self._journal
+        if self._outlet.publish is None:
+            self._rename()
+        else:
+            files = tuple((self._part(number), final) for number, final in enumerate(journal.finals))
+            self._outlet.publish(Publication(self._shard, journal.sequence, files))
+            crash_point("sink.published")
+        self._save(_Journal(journal.sequence + 1))
+        crash_point("sink.rolled")
+        self._remove_parts()
+        self._open_spool.cut(0)
+
+    def _rename(self) -> None:
         finals = [self._outlet.directory / final for final in self._journal.finals]
         for number, final in enumerate(finals):
             part = self._part(number)
@@ -222,9 +251,10 @@ class ShardStore:
         for directory in self._directories_of(finals):
             with suppress(FileNotFoundError):  # a reader removed all its files and the directory itself
                 _sync_directory(directory)
-        self._save(_Journal(self._journal.sequence + 1))
-        crash_point("sink.rolled")
-        self._open_spool.cut(0)
+
+    def _remove_parts(self) -> None:
+        for part in self._home.glob(f"{_PART}*"):
+            part.unlink()
 
     def _directories_of(self, files: Iterable[Path]) -> Iterable[Path]:
         """Return every directory on the path to `files`, each once."""
@@ -234,8 +264,7 @@ class ShardStore:
     def _recover(self) -> None:
         if self._journal.finals:
             self._publish()
-        for part in self._home.glob(f"{_PART}*"):
-            part.unlink()
+        self._remove_parts()
         self._open_spool.cut(self._journal.spool_bytes)
         if self._journal.spool_rows and not self._spooled_schema().equals(self._outlet.schema):
             self.roll()  # an older version wrote these rows, and a file has only one schema

@@ -70,7 +70,7 @@ class Shards:
         directory = self._spec.outlet.directory
         try:
             private_directory(directory / HIDDEN)
-            owner = _owner(directory / HIDDEN / "kind", self._spec.kind)
+            owner = first_written(directory / HIDDEN / "kind", self._spec.kind)
         except OSError as error:
             raise ConfigError(f"cannot write to directory {directory}: {error.strerror}") from error
         if owner != self._spec.kind:
@@ -203,14 +203,14 @@ class Shards:
             store.close()
 
 
-def _owner(path: Path, kind: str) -> str:
-    """Return the kind named in `path`; if there is none, write `kind` there durably."""
+def first_written(path: Path, text: str) -> str:
+    """Return what `path` holds; if that is nothing, write `text` there durably. Raises OSError."""
     with open(path, "a+", encoding="utf-8", opener=private) as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # if two processes start at the same time, one is first
         file.seek(0)
         if found := file.read():
             return found
-        file.write(kind)
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    return kind
+    return text

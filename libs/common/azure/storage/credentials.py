@@ -194,11 +194,16 @@ def resolve(account: StorageAccount, alias: str) -> StorageLogin:
         ConfigError: if a secret or address is missing or malformed, or the secret would be sent unencrypted without permission.
             The message names the environment and the setting, and shows no secret.
     """
+    return resolve_for(account, f"storage of environment {alias}")
+
+
+def resolve_for(account: StorageAccount, what: str) -> StorageLogin:
+    """Return the endpoint and authoriser of an account that errors call `what`; works like `resolve`."""
     try:
         login = _resolve(account)
     except (ValueError, ConfigError) as error:
-        raise ConfigError(f"storage of environment {alias}: {error}") from error
-    return _guarded(login, f"storage of environment {alias}", account)
+        raise ConfigError(f"{what}: {error}") from error
+    return _guarded(login, what, account)
 
 
 def resolve_queues(account: StorageAccount, alias: str, service_url: str | None) -> StorageLogin:
