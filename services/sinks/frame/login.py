@@ -17,6 +17,9 @@ class LoginSettings(Group):
     has_default_user: ClassVar[bool] = False
     """Whether a password alone is enough, since the destination has a user that needs no name."""
 
+    users_need_password: ClassVar[bool] = True
+    """Whether a name alone is not enough; it is where users also sign in by certificate or as users of the machine."""
+
     username: str | None = Field(default=None, description="User name; requires a password.")
     password: SecretStr | None = Field(default=None, description="Password.")
     password_file: Path | None = Field(default=None, description="File that holds the password.")
@@ -25,7 +28,8 @@ class LoginSettings(Group):
     def _user_and_password(self) -> Self:
         has_password = self.password is not None or self.password_file is not None
         has_user = self.username is not None
-        if has_user != has_password and not (has_password and self.has_default_user):
+        is_enough = self.has_default_user if has_password else not self.users_need_password
+        if has_user != has_password and not is_enough:
             raise ValueError("username and password (or password_file) must be given together")
         return self
 
