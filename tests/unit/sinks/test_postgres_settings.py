@@ -29,6 +29,13 @@ def test_servers_are_hosts_and_ports(host: str) -> None:
         settings(hosts=[host])
 
 
+@pytest.mark.parametrize("host", ["h:0", "h:65536", "/run/postgresql:99999"])
+def test_ports_are_plausible(host: str) -> None:
+    """A port is a number from 1 to 65535."""
+    with pytest.raises(ValidationError, match="the port must be a number from 1 to 65535"):
+        settings(hosts=host)
+
+
 def test_all_servers_of_a_cluster_are_given_to_the_driver() -> None:
     """The first that accepts writes is used; a port that is missing is the usual one."""
     made = parameters(settings(hosts="a,b:6432,[::1]:7, /run/postgresql"))
@@ -77,7 +84,7 @@ def test_a_password_goes_only_over_tls(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"password": "x"}, "a password needs a username"),
+        ({"password": "x"}, "username and password .* must be given together"),
         ({"retention_days": 3}, "retention_days needs layout daily or hypertable"),
         ({"tls": False, "ca_file": "/ca.pem"}, "ca_file and cert_file need TLS"),
         ({"table": "a.b.c"}, "table"),

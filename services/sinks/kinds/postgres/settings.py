@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import Annotated, Final, Self
+from typing import Annotated, ClassVar, Final, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
@@ -16,7 +16,9 @@ from services.sinks.frame.settings import SinkSettings
 
 _NAME: Final = r"[A-Za-z_][A-Za-z0-9_]{0,39}"  # a day behind it stays within the 63 characters that a name may have
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_DIRECTORY: Final = re.compile(r"/[A-Za-z0-9._/-]*(?::[0-9]{1,5})?")
 _DEFAULT_PORT: Final = "5432"
+_LAST_PORT: Final = 65_535
 
 TablePath = Annotated[str, StringConstraints(pattern=rf"^(?:{_NAME}\.)?{_NAME}$")]
 
@@ -38,6 +40,8 @@ class Key(StrEnum):
 
 class PostgresSettings(SinkSettings, LoginSettings, TlsSettings):
     """sinks.postgres."""
+
+    users_need_password: ClassVar[bool] = False
 
     hosts: tuple[str, ...] = Field(
         default=("127.0.0.1:5432",),
@@ -82,16 +86,11 @@ class PostgresSettings(SinkSettings, LoginSettings, TlsSettings):
     @classmethod
     def _addresses(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
         for host in hosts:
-            if not host.startswith("/") and not _HOST.fullmatch(host):
+            if not _DIRECTORY.fullmatch(host) and not _HOST.fullmatch(host):
                 raise ValueError("give servers as host:port, or a directory; user and password have settings of their own")
+            if not 0 < int(_address(host)[1]) <= _LAST_PORT:
+                raise ValueError("the port must be a number from 1 to 65535")
         return hosts
-
-    @model_validator(mode="after")
-    def _user_has_password(self) -> Self:
-        """Let a user sign in without a password: by certificate, or by being one of the machine's."""
-        if self.username is None and (self.password is not None or self.password_file is not None):
-            raise ValueError("a password needs a username")
-        return self
 
     @model_validator(mode="after")
     def _retention_needs_parts(self) -> Self:
