@@ -9,4 +9,10 @@ KIND = Kind(
     promises=(Promise.EFFECTIVELY_ONCE,),
     extra="delta",
     library="deltalake",
+    example="""
+table: az://lake/network/flows
+storage: {account_name: examplelake}
+directory: /data/delta
+commit_seconds: 300
+""",
 )

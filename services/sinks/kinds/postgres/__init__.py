@@ -9,4 +9,12 @@ KIND = Kind(
     promises=(Promise.EFFECTIVELY_ONCE,),
     extra="postgres",
     library="psycopg",
+    example="""
+hosts: ["db-1.example:5432", "db-2.example:5432"]
+database: flows
+username: blobtide
+password_file: /run/secrets/postgres
+layout: daily
+retention_days: 90
+""",
 )

@@ -7,4 +7,9 @@ KIND = Kind(
     sink="services.sinks.kinds.sqlite.sink:SqliteSink",
     settings="services.sinks.kinds.sqlite.sink:SqliteSettings",
     promises=(Promise.EFFECTIVELY_ONCE,),
+    example="""
+file: /data/flows.db
+where: "action = 'deny'"
+retention_days: 30
+""",
 )
