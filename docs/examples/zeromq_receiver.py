@@ -79,10 +79,22 @@ def store(file: Path, messages: list[list[bytes]]) -> None:
         json.dumps({"topic": topic.decode(), "header": json.loads(header), "payload": payload.decode(errors="replace")})
         for topic, header, payload in messages
     ]
-    with file.open("a") as text:
-        text.write("".join(f"{line}\n" for line in lines))
-        text.flush()
-        os.fsync(text.fileno())
+    size = file.stat().st_size
+    try:
+        with file.open("a") as text:
+            text.write("".join(f"{line}\n" for line in lines))
+            text.flush()
+            os.fsync(text.fileno())
+    except OSError:
+        os.truncate(file, size)  # no half of a line, to which the next one would be appended
+        raise
+
+
+def mend(file: Path) -> None:
+    """Cut off what an earlier process, killed while it wrote, has left of a line: it acknowledged none of it."""
+    with file.open("a+b") as text:
+        text.seek(0)
+        text.truncate(text.read().rfind(b"\n") + 1)
 
 
 def route(socket: zmq.Socket[bytes], file: Path, largest: int | None) -> None:
@@ -143,6 +155,7 @@ def take(socket: zmq.Socket[bytes], file: Path) -> None:
 def main() -> None:
     """Receive until the process is ended."""
     given = arguments()
+    mend(given.file)
     socket = opened(given, zmq.Context())
     if given.mode == "router":
         route(socket, given.file, given.largest)

@@ -220,6 +220,17 @@ def test_several_peers_share_the_messages(tmp_path: Path) -> None:
     assert stored == {document_id(values) for values in content}
 
 
+def test_a_receiver_that_was_killed_while_it_wrote_goes_on_after_the_last_whole_line(tmp_path: Path) -> None:
+    """What is left of a line is cut off: its message was not acknowledged and comes again."""
+    line = json.dumps({"topic": "t", "header": {}, "payload": ""})
+    file = tmp_path / "peer" / "received" / "rows.ndjson"
+    file.parent.mkdir(parents=True)
+    file.write_text(f"{line}\n{line[:20]}")
+    with peer_of(tmp_path) as peer, sink_of(peer.url) as sink:
+        assert sink.write([part(0, rows()[:2])]) == Outcome(2)
+        assert [one.topic for one in peer.received()] == ["t", "blobtide/flows", "blobtide/flows"]
+
+
 # --- Queues ---
 
 
