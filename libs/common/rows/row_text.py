@@ -12,10 +12,10 @@ to row are joined once for each run of rows, and columns with few distinct words
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, Final, TypeAlias
+from typing import Any, ClassVar, Final, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -58,10 +58,11 @@ TextColumn: TypeAlias = "str | CodedTexts | Numbers | pa.Array"
 
 def numbers(prefix: str, values: Ints, valid: Bools) -> list[TextColumn]:
     """Return a column of integers as text, each after `prefix`; empty, without the prefix, where a value is not valid."""
-    starts = _run_starts(values)
-    if not _is_slow(starts, len(values)):
+    seldom = runs(values)
+    if seldom is None:
         return [when(prefix, valid), Numbers(values, valid)]
-    return [where(valid, CodedTexts([f"{prefix}{value}" for value in values[starts].tolist()], _spread(starts, len(values))))]
+    few, codes = seldom
+    return [where(valid, CodedTexts([f"{prefix}{value}" for value in few.tolist()], codes))]
 
 
 def when(text: str, present: Bools) -> TextColumn:
@@ -76,11 +77,16 @@ def where(present: Bools, words: CodedTexts) -> CodedTexts:
     return CodedTexts([*words.texts, ""], np.where(present, words.codes, np.uint32(len(words.texts))))
 
 
+def runs(values: Ints) -> tuple[Ints, Codes] | None:
+    """Return the value of each run of equal values, and the number of each row's run; None if values change often."""
+    starts = _run_starts(values)
+    return (values[starts], _spread(starts, len(values))) if _is_slow(starts, len(values)) else None
+
+
 def distinct(values: Ints) -> tuple[Ints, Codes]:
     """Return the distinct values, some perhaps more than once, and the index of each row's value."""
-    starts = _run_starts(values)
-    if _is_slow(starts, len(values)):
-        return values[starts], _spread(starts, len(values))
+    if (seldom := runs(values)) is not None:
+        return seldom
     encoded = pa.array(values).dictionary_encode()
     return encoded.dictionary.to_numpy(), encoded.indices.to_numpy().astype(np.uint32)
 
@@ -102,13 +108,15 @@ def _spread(starts: Ints, rows: int) -> Codes:
 class RowText:
     """The texts of `rows` rows. Fragments that many rows share are made once, here."""
 
+    _kind: ClassVar[pa.DataType] = pa.string()
+
     def __init__(self, columns: Sequence[TextColumn], rows: int) -> None:
         joined, self._run = _by_run(columns, rows)
         self._rows = rows
         self._columns = _combined(joined, min(rows, _MOST_COMBINATIONS))
         texts = [""]
         self._first = [_add_texts(texts, column) for column in self._columns]
-        self._fixed = pa.array(texts, pa.string())
+        self._fixed = self._array(texts)
         values = [column.values for column in self._columns if isinstance(column, Numbers)]
         self._values = np.stack(values) if values else np.empty((0, rows), np.int64)
 
@@ -119,7 +127,7 @@ class RowText:
 
     def _slice(self, rows: slice) -> pa.Array:
         count = rows.stop - rows.start
-        decimal = pa.array(self._values[:, rows].ravel()).cast(pa.string())
+        decimal = pa.array(self._values[:, rows].ravel()).cast(pa.string()).cast(self._kind)
         fragments = _Fragments([self._fixed, decimal], len(self._fixed) + len(decimal))
         next_number = len(self._fixed)
         each = np.arange(count, dtype=np.uint32)
@@ -136,10 +144,26 @@ class RowText:
                     next_number += count
                 case _JoinedRun():
                     run = self._run[rows] - self._run[rows.start]
-                    line[:, place] = run + np.uint32(fragments.add(column.texts(self._run[rows])))
+                    line[:, place] = run + np.uint32(fragments.add(self._array(column.texts(self._run[rows]))))
                 case _:
                     line[:, place] = each + np.uint32(fragments.add(column[rows]))
         return _taken(fragments.all(), line)
+
+    @staticmethod
+    def _array(texts: Iterable[str]) -> pa.Array:
+        """Return texts as an array of the kind that `slices` yields."""
+        return pa.array(texts, pa.string())
+
+
+class RowBytes(RowText):
+    """The same for bytes: arrays are binary, and in other texts each character is the byte with its number (Latin-1)."""
+
+    _kind = pa.binary()
+
+    @staticmethod
+    def _array(texts: Iterable[str]) -> pa.Array:
+        """Return texts as an array of bytes."""
+        return pa.array([text.encode("latin-1") for text in texts], pa.binary())
 
 
 @dataclass(slots=True)
@@ -164,11 +188,11 @@ def _taken(fragments: pa.Array, line: Codes) -> pa.Array:
     """Return the text of each row: its fragments, concatenated."""
     rows, columns = line.shape
     if not columns:
-        return pa.repeat(pa.scalar(""), rows)
+        return pa.repeat(pa.scalar("", fragments.type), rows)
     taken = pc.take(fragments, pa.array(line.ravel()), boundscheck=False)
     _, offsets, data = taken.buffers()
     ends = np.frombuffer(offsets, np.int32)[: rows * columns + 1 : columns].copy()
-    return pa.StringArray.from_buffers(rows, pa.py_buffer(ends), data)
+    return pa.Array.from_buffers(fragments.type, rows, [None, pa.py_buffer(ends), data])
 
 
 # --- Fewer columns ---
@@ -180,7 +204,7 @@ class _JoinedRun:
 
     parts: tuple[str | CodedTexts, ...]
 
-    def texts(self, run: Codes) -> pa.Array:
+    def texts(self, run: Codes) -> Iterator[str]:
         """Return the text of each run in `run`, which holds the number of each row's run."""
         runs = slice(int(run[0]), int(run[-1]) + 1)
         columns = [
@@ -189,7 +213,7 @@ class _JoinedRun:
             else map(part.texts.__getitem__, part.codes[runs].tolist())
             for part in self.parts
         ]
-        return pa.array(map("".join, zip(*columns, strict=True)), pa.string())
+        return map("".join, zip(*columns, strict=True))
 
 
 _Joined: TypeAlias = "str | CodedTexts | Numbers | pa.Array | _JoinedRun"

@@ -86,18 +86,31 @@ def documents_for(form: RowFormat, row_type: RowType, shape: Shape) -> Documents
     Raises:
         ConfigError: if the row type lacks the format, the format is not JSON, or it does not allow the names in `shape`.
     """
-    if form not in formats_for(row_type):
-        allowed = ", ".join(formats_for(row_type))
-        raise ConfigError(f"format: {row_type.name} have no format {form.value}; choose one of {allowed}")
+    _check_available(form, row_type)
     match form:
-        case RowFormat.JSON:
-            return Documents(partial(_json, time_first(shape, row_type)))
-        case RowFormat.ECS:
-            return Documents(partial(_ecs, row_type, _kept(shape, row_type, form)))
+        case RowFormat.JSON | RowFormat.ECS:
+            return Documents(partial(_document_text, columns_for(form, row_type, shape)))
         case RowFormat.OTEL:
             return Documents(partial(_otel, row_type, _kept(shape, row_type, form)))
         case _:
             raise ConfigError(f"format: {form.value} makes no JSON documents; choose one of json, ecs, otel")
+
+
+def columns_for(form: RowFormat, row_type: RowType, shape: Shape) -> Callable[[pa.Table], pa.Table]:
+    """Return a function that gives the members of documents as columns; dots in their names nest.
+
+    Raises:
+        ConfigError: if the row type lacks the format, its documents are not made of columns, or it does not allow the names in
+            `shape`.
+    """
+    _check_available(form, row_type)
+    match form:
+        case RowFormat.JSON:
+            return time_first(shape, row_type).apply
+        case RowFormat.ECS:
+            return partial(_ecs, row_type, _kept(shape, row_type, form))
+        case _:
+            raise ConfigError(f"format: {form.value} is not made of columns; choose one of json, ecs")
 
 
 def encoder_for(form: RowFormat, row_type: RowType, shape: Shape, schema_id: int | None = None) -> Encoder:
@@ -135,13 +148,19 @@ def time_first(shape: Shape, row_type: RowType) -> Shape:
     return replace(shape, columns=tuple(shape.columns[at] for at in order), names=tuple(shape.names[at] for at in order))
 
 
-def _json(shape: Shape, rows: pa.Table) -> list[TextColumn]:
-    return document_text(shape.apply(rows))
+def _check_available(form: RowFormat, row_type: RowType) -> None:
+    if form not in formats_for(row_type):
+        allowed = ", ".join(formats_for(row_type))
+        raise ConfigError(f"format: {row_type.name} have no format {form.value}; choose one of {allowed}")
 
 
-def _ecs(row_type: RowType, kept: frozenset[str], rows: pa.Table) -> list[TextColumn]:
+def _document_text(columns: Callable[[pa.Table], pa.Table], rows: pa.Table) -> list[TextColumn]:
+    return document_text(columns(rows))
+
+
+def _ecs(row_type: RowType, kept: frozenset[str], rows: pa.Table) -> pa.Table:
     added = {f"blobtide.{name}": rows.column(name) for name in _added(rows.column_names, row_type)}
-    return document_text(pa.table({**ecs_columns(_without_others(rows, kept)), **added}))
+    return pa.table({**ecs_columns(_without_others(rows, kept)), **added})
 
 
 def _otel(row_type: RowType, kept: frozenset[str], rows: pa.Table) -> list[TextColumn]:

@@ -16,26 +16,27 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from json.encoder import encode_basestring
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from libs.common.rows.row_text import Bools, CodedTexts, Ints, RowText, TextColumn, distinct, numbers, when, where
+from libs.common.rows.column_values import (
+    A_SECOND,
+    FRACTION,
+    Tree,
+    combined,
+    integers,
+    second_texts,
+    time_words,
+    tree_of,
+    validity,
+)
+from libs.common.rows.row_text import Bools, CodedTexts, RowText, TextColumn, numbers, when, where
 
 _BYTE_BITS: Final = 8
-_A_SECOND: Final = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
-# The text after the seconds; seven digits for nanoseconds.
-_FRACTION: Final[dict[str, Callable[[int], str]]] = {
-    "s": lambda _: "",
-    "ms": ".{:03}".format,
-    "us": ".{:06}".format,
-    "ns": lambda nanoseconds: f".{nanoseconds // 100:07}",
-}
 _ESCAPED: Final = '\\"' + "".join(map(chr, range(0x20)))  # the backslash first, since escaping the others adds backslashes
-
-_Tree: TypeAlias = "dict[str, pa.Array | _Tree]"
 
 
 def json_documents(columns: Mapping[str, pa.Array | pa.ChunkedArray]) -> pa.ChunkedArray:
@@ -58,17 +59,14 @@ def json_lines(table: pa.Table, *, nested: bool = False) -> bytes:
     Raises:
         TypeError: if a column has a type that `json_documents` does not support.
     """
-    columns: _Tree = {name: _combined(table, name) for name in table.column_names}
+    columns: Tree = {name: combined(table, name) for name in table.column_names}
     texts = document_text(table) if nested else _object(columns, table.num_rows)
     return b"".join(text_bytes(lines).data for lines in RowText([*texts, "\n"], table.num_rows).slices())
 
 
 def document_text(table: pa.Table) -> list[TextColumn]:
     """Return the documents of `json_documents` as text columns, to embed in a longer text per row. Raises as that does."""
-    tree: _Tree = {}
-    for name in table.column_names:
-        _insert(tree, tuple(name.split(".")), _combined(table, name))
-    return _object(tree, table.num_rows)
+    return _object(tree_of(table), table.num_rows)
 
 
 def escape_json(values: pa.Array) -> pa.Array:
@@ -91,25 +89,14 @@ def text_bytes(values: pa.Array) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return np.frombuffer(data, np.uint8)[ends[values.offset] : ends[values.offset + len(values)]]
 
 
-def _insert(tree: _Tree, path: tuple[str, ...], column: pa.Array) -> None:
-    *objects, name = path
-    for part in objects:
-        tree = tree.setdefault(part, {})
-        if not isinstance(tree, dict):
-            raise ValueError(f"{'.'.join(path)}: {part} is both a value and an object")  # noqa: TRY004 - names are values, not types
-    if name in tree:
-        raise ValueError(f"{'.'.join(path)} is a duplicate column, or both a value and an object")
-    tree[name] = column
-
-
 # --- Objects ---
 
 
-def _object(tree: _Tree, rows: int) -> list[TextColumn]:
+def _object(tree: Tree, rows: int) -> list[TextColumn]:
     return ["{", *_members(tree, rows)[0], "}"]
 
 
-def _members(tree: _Tree, rows: int) -> tuple[list[TextColumn], Bools]:
+def _members(tree: Tree, rows: int) -> tuple[list[TextColumn], Bools]:
     """Return the texts between the braces of an object, and the rows in which they are not empty."""
     texts: list[TextColumn] = []
     any_before = np.zeros(rows, np.bool_)
@@ -142,9 +129,9 @@ def value_text(key: str, column: pa.Array) -> tuple[list[TextColumn], Bools]:
         column, kind = (encoded := column.dictionary_encode()), encoded.type
     if pa.types.is_dictionary(kind):
         return _words(key, column)
-    present = _present(column)
+    present = validity(column)
     if pa.types.is_integer(kind) and not pa.types.is_uint64(kind):
-        return numbers(key, _integers(column), present), present
+        return numbers(key, integers(column), present), present
     if pa.types.is_timestamp(kind):
         return _time(key, column, present), present
     if pa.types.is_string(kind):
@@ -161,23 +148,19 @@ def _is_often_the_same(kind: pa.DataType) -> bool:
 
 def _words(key: str, column: pa.DictionaryArray) -> tuple[list[TextColumn], Bools]:
     texts = ["" if text is None else key + text for text in _texts(column.dictionary)]
-    codes = _integers(column.indices).astype(np.uint32)
+    codes = integers(column.indices).astype(np.uint32)
     if column.indices.null_count:
-        codes = np.where(_present(column), codes, np.uint32(len(texts)))
+        codes = np.where(validity(column), codes, np.uint32(len(texts)))
         texts.append("")
     present = np.array([bool(text) for text in texts], np.bool_)
     return [CodedTexts(texts, codes)], present[codes]
 
 
-def _time(key: str, column: pa.Array, present: Bools) -> list[TextColumn]:
-    """Return seconds and fractions as words: a batch has few distinct ones of either, even if it has many times."""
-    unit = column.type.unit
-    seconds, parts = np.divmod(_integers(column), _A_SECOND[unit])
-    whole, of_second = distinct(seconds)
-    rest, of_part = distinct(parts)
-    texts = [f'{key}"{text}' for text in _second_texts(whole)]
-    ends = [f'{_FRACTION[unit](value)}Z"' for value in rest.tolist()]
-    return [where(present, CodedTexts(texts, of_second)), where(present, CodedTexts(ends, of_part))]
+def _time(key: str, column: pa.Array, valid: Bools) -> list[TextColumn]:
+    seconds, ends = time_words(column)
+    texts = [f'{key}"{text}' for text in seconds.texts]
+    closed = [f'{text}"' for text in ends.texts]
+    return [where(valid, CodedTexts(texts, seconds.codes)), where(valid, CodedTexts(closed, ends.codes))]
 
 
 def _texts(values: pa.Array) -> list[str | None]:
@@ -208,32 +191,6 @@ def _text_of(kind: pa.DataType) -> Callable[[Any], str]:
 
 def _time_texts(times: pa.Array) -> list[str | None]:
     unit = times.type.unit
-    seconds, parts = np.divmod(_integers(times), _A_SECOND[unit])
-    texts = [f'"{second}{_FRACTION[unit](part)}Z"' for second, part in zip(_second_texts(seconds), parts.tolist(), strict=True)]
+    seconds, parts = np.divmod(integers(times), A_SECOND[unit])
+    texts = [f'"{second}{FRACTION[unit](part)}Z"' for second, part in zip(second_texts(seconds), parts.tolist(), strict=True)]
     return [text if valid else None for text, valid in zip(texts, times.is_valid().to_pylist(), strict=True)]
-
-
-def _second_texts(seconds: Ints) -> list[str]:
-    texts: list[str] = pa.array(seconds, pa.timestamp("s")).cast(pa.string()).to_pylist()
-    return [text.replace(" ", "T") for text in texts]
-
-
-def _present(column: pa.Array) -> Bools:
-    if not column.null_count:
-        return np.ones(len(column), np.bool_)
-    present: Bools = column.is_valid().to_numpy(zero_copy_only=False)
-    return present
-
-
-def _integers(column: pa.Array) -> Ints:
-    """Return integers or times, with 0 for nulls."""
-    kind = pa.int64() if pa.types.is_timestamp(column.type) else column.type
-    # Treat all values as valid: with nulls, NumPy would return floating-point numbers.
-    values = pa.Array.from_buffers(kind, len(column), [None, column.buffers()[1]], offset=column.offset).to_numpy()
-    integers: Ints = values.astype(np.int64, copy=False)
-    return np.where(_present(column), integers, 0) if column.null_count else integers
-
-
-def _combined(table: pa.Table, name: str) -> pa.Array:
-    """Return a column as one array, with one dictionary if it has dictionaries."""
-    return table.column(name).unify_dictionaries().combine_chunks()
