@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.errors import CodecError
-from libs.common.http.client import Hosts
+from libs.common.http.hosts import Hosts
 from libs.common.rows.types.flows import FLOWS
 from services.sinks.frame.registry import configured_sink
 from services.sinks.kinds.elasticsearch.bulk_reply import DocumentResult, ItemResult, read_reply
