@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
 from typing import Final
 
-from libs.local.cache import Recipe, fetched
-from libs.local.node import Node, find_node
+from libs.local.node import find_node
+from libs.local.npm import packages
 from libs.local.ports import LOOPBACK, accepts
 from libs.local.process import Launch, LocalServer
-from libs.local.resources import resource
-from libs.local.tools import run_tool
 
 # The emulator's account and key are documented and the same everywhere; they protect nothing.
 ACCOUNT: Final = "devstoreaccount1"
@@ -30,7 +26,7 @@ class LocalAzurite(LocalServer):
     @classmethod
     def install(cls) -> None:
         """Fetch the npm packages and check that Node.js is installed."""
-        _packages(find_node())
+        packages("azurite", find_node())
 
     @property
     def blob_endpoint(self) -> str:
@@ -71,18 +67,6 @@ class LocalAzuriteQueues(LocalServer):
 
 def _command(service: str, where: tuple[str, ...]) -> tuple[str, ...]:
     node = find_node()
-    script = _packages(node) / "node_modules" / "azurite" / "dist" / "src" / service / "main.js"
+    script = packages("azurite", node) / "node_modules" / "azurite" / "dist" / "src" / service / "main.js"
     # A current SDK usually has a newer API version than the emulator; the other options keep it quiet and without telemetry.
     return str(node.executable), str(script), *where, "--skipApiVersionCheck", "--disableTelemetry", "--silent"
-
-
-def _packages(node: Node) -> Path:
-    sources = (resource("azurite/package.json"), resource("azurite/package-lock.json"))
-
-    def fetch(target: Path) -> None:
-        for source in sources:
-            shutil.copy(source, target)
-        quiet = ("--no-audit", "--no-fund", "--loglevel=error")
-        run_tool((*node.npm, "ci", "--ignore-scripts", *quiet), "fetching Azurite with npm", target)
-
-    return fetched(Recipe("azurite", sources), fetch)
