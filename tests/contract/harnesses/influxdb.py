@@ -1,0 +1,211 @@
+"""The influxdb sink's destinations: a database in a real InfluxDB 1, VictoriaMetrics, and a stand-in for version 3.
+
+VictoriaMetrics keeps numbers only, with milliseconds, and keeps a repeated point twice: there the numbers of each series are
+compared, and how often each is there is not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pyarrow as pa
+import pytest
+import urllib3
+
+from libs.local.influxdb import LocalInfluxDB
+from libs.local.victoria_metrics import LocalVictoriaMetrics
+from tests.contract.harness import Benchmark, Case, Content, Harness, Row, killed
+from tests.fakes.line_server import LineServer, Reply
+from tests.flows import Spot
+from tests.line_protocol import as_point
+from tests.row_samples import position_of, row
+
+MODES = ("v1", "v2", "v3")
+MARKS = (pytest.mark.influxdb, pytest.mark.victoria_metrics)
+BENCHMARK = Benchmark(
+    "writes answered, offsets committed",
+    own="database",
+    server=LocalInfluxDB,
+    options=lambda server: {"hosts": server.url, "api": "v1"},
+    needs_setup=True,
+)
+_NANOSECONDS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
+_AFTER_2262_MS = 10**14
+
+
+class InfluxHarness(Harness):
+    """What the versions have in common."""
+
+    def __init__(self, case: Case, url: str) -> None:
+        super().__init__(case)
+        self.url = url
+        self.name = f"contract_{uuid4().hex}"
+        self.sink().setup()
+
+    def options(self) -> dict[str, Any]:
+        """Give up soon while the server is away, and make several requests of a write."""
+        return {"hosts": self.url, "api": self.case.mode, "database": self.name, "timeout_seconds": 5, "lines": 10}
+
+    def expected(self, rows: Sequence[Row]) -> Content:
+        """Every row, with its time in milliseconds."""
+        return {position_of(self.case.row_type, one): (one[self.case.row_type.time], *self.point(one)) for one in rows}
+
+    def refused(self) -> Row:
+        """A time that no point has."""
+        return row(self.case.row_type, Spot(1, 0, 90), **{self.case.row_type.time: _AFTER_2262_MS})
+
+    def point(self, values: Row) -> tuple[dict[str, str], dict[str, Any]]:
+        """Return the tags and fields of a row."""
+        schema = self.case.row_type.schema
+        times = {one.name: _NANOSECONDS[one.type.unit] for one in schema if pa.types.is_timestamp(one.type)}
+        without_time = {name: value for name, value in values.items() if name != self.case.row_type.time}
+        return as_point(without_time, self.tags, times)
+
+    @property
+    def tags(self) -> set[str]:
+        """The default tags."""
+        position = set(self.case.row_type.position.names) | {"blob", "generation"}
+        return {one.name for one in self.case.row_type.schema if pa.types.is_dictionary(one.type)} - position
+
+
+class FirstVersion(InfluxHarness):
+    """A database of InfluxDB 1."""
+
+    def __init__(self, case: Case, server: LocalInfluxDB) -> None:
+        self.server = server
+        super().__init__(case, server.url)
+
+    def read(self) -> Content:
+        """Read all points."""
+        (result,) = self._ask(f'SELECT * FROM "{self.case.row_type.name}"')["results"]  # noqa: S608
+        (series,) = result.get("series", [{"columns": [], "values": []}])
+        content: Content = {}
+        for values in series["values"]:
+            point = {name: value for name, value in zip(series["columns"], values, strict=True) if value is not None}
+            time = point.pop("time") // 1_000_000
+            tags = {name: point.pop(name) for name in self.tags & set(point)}
+            position = position_of(self.case.row_type, point)
+            assert position not in content, "a row is there twice"
+            content[position] = (time, tags, point)
+        return content
+
+    def outage(self) -> AbstractContextManager[None]:
+        """Kill the server."""
+        return killed(self.server)
+
+    @contextmanager
+    def refusal(self) -> Iterator[None]:
+        """Drop the database."""
+        self._ask(f'DROP DATABASE "{self.name}"')
+        try:
+            yield
+        finally:
+            self.sink().setup()
+
+    def _ask(self, query: str) -> Any:
+        with urllib3.PoolManager() as http:
+            fields = {"db": self.name, "epoch": "ns", "q": query}
+            answer = http.request_encode_url("POST", f"{self.url}/query", fields=fields)
+        assert answer.status == 200, answer.data
+        return answer.json()
+
+
+class Victoria(InfluxHarness):
+    """Series of VictoriaMetrics, told apart by their measurement."""
+
+    def __init__(self, case: Case, server: LocalVictoriaMetrics) -> None:
+        self.server = server
+        super().__init__(case, server.url)
+
+    def options(self) -> dict[str, Any]:
+        """Say that it replaces nothing."""
+        return {**super().options(), "overwrites": False, "measurement": self.name}
+
+    def read(self) -> Content:
+        """Read the numbers of all series."""
+        with urllib3.PoolManager() as http:
+            http.request("GET", f"{self.url}/internal/force_flush")
+            fields = {"match[]": f'{{__name__=~"{self.name}_.*"}}'}
+            answer = http.request_encode_url("GET", f"{self.url}/api/v1/export", fields=fields)
+        content: Content = {}
+        for line in answer.data.splitlines():
+            series = json.loads(line)
+            name = series["metric"].pop("__name__").removeprefix(f"{self.name}_")
+            series["metric"].pop("db", None)
+            if name in self._numbers:
+                labels = tuple(sorted(series["metric"].items()))
+                content |= {
+                    (name, labels, at, value): 1 for at, value in zip(series["timestamps"], series["values"], strict=True)
+                }
+        return content
+
+    def expected(self, rows: Sequence[Row]) -> Content:
+        """Every number of every row."""
+        content: Content = {}
+        for one in rows:
+            tags, fields = self.point(one)
+            labels, at = tuple(sorted(tags.items())), one[self.case.row_type.time]
+            content |= {(name, labels, at, fields[name]): 1 for name in self._numbers & set(fields)}
+        return content
+
+    @contextmanager
+    def outage(self) -> Iterator[None]:
+        """Stop the server: killed, it would lose what it acknowledged in the last seconds."""
+        self.server.stop()
+        try:
+            yield
+        finally:
+            self.server.start()
+
+    @property
+    def _numbers(self) -> set[str]:
+        return {one.name for one in self.case.row_type.schema if pa.types.is_integer(one.type)}
+
+
+class ThirdVersion(InfluxHarness):
+    """A stand-in for InfluxDB 3."""
+
+    def __init__(self, case: Case, server: LineServer) -> None:
+        self.server = server
+        super().__init__(case, server.url)
+
+    def read(self) -> Content:
+        """Return all points."""
+        return {
+            position_of(self.case.row_type, point.fields): (point.time // 1_000_000, dict(point.tags), dict(point.fields))
+            for point in self.server.points.values()
+        }
+
+    @contextmanager
+    def outage(self) -> Iterator[None]:
+        """Break every connection."""
+        self.server.is_down = True
+        try:
+            yield
+        finally:
+            self.server.is_down = False
+
+    @contextmanager
+    def refusal(self) -> Iterator[None]:
+        """Say that the database is missing."""
+        self.server.always = Reply(404, {"error": "database not found"})
+        try:
+            yield
+        finally:
+            self.server.always = None
+
+
+def harness(request: pytest.FixtureRequest, tmp_path: Path, case: Case) -> Harness:
+    """Give a database or a measurement of its own."""
+    if case.mode == "v1":
+        return FirstVersion(case, request.getfixturevalue("influxdb"))
+    if case.mode == "v2":
+        return Victoria(case, request.getfixturevalue("victoria_metrics"))
+    stack = ExitStack()
+    request.addfinalizer(stack.close)
+    return ThirdVersion(case, stack.enter_context(LineServer()))
