@@ -12,7 +12,7 @@ to row are joined once for each run of rows, and columns with few distinct words
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, ClassVar, Final, TypeAlias
@@ -147,7 +147,13 @@ class RowText:
                     line[:, place] = run + np.uint32(fragments.add(self._array(column.texts(self._run[rows]))))
                 case _:
                     line[:, place] = each + np.uint32(fragments.add(column[rows]))
+        line = self._line(fragments, line)
         return _taken(fragments.all(), line)
+
+    def _line(self, fragments: _Fragments, line: Codes) -> Codes:
+        """Return the numbers of each row's fragments, given those of its columns."""
+        del fragments
+        return line
 
     @staticmethod
     def _array(texts: Iterable[str]) -> pa.Array:
@@ -166,6 +172,23 @@ class RowBytes(RowText):
         return pa.array([text.encode("latin-1") for text in texts], pa.binary())
 
 
+class SizedBytes(RowBytes):
+    """The same for formats in which something that depends on its size precedes a row.
+
+    `prefix` returns it, as bytes, for the numbers of bytes of rows.
+    """
+
+    def __init__(self, columns: Sequence[TextColumn], rows: int, prefix: Callable[[Ints], pa.Array]) -> None:
+        super().__init__(columns, rows)
+        self._prefix = prefix
+
+    def _line(self, fragments: _Fragments, line: Codes) -> Codes:
+        """Put the prefix before each row."""
+        prefixes = self._prefix(fragments.sizes()[line].sum(axis=1))
+        before = np.arange(len(line), dtype=np.uint32) + np.uint32(fragments.add(prefixes))
+        return np.column_stack((before, line))
+
+
 @dataclass(slots=True)
 class _Fragments:
     """The fragments of a slice and their number."""
@@ -182,6 +205,10 @@ class _Fragments:
     def all(self) -> pa.Array:
         """Return all fragments, in the order of their numbers."""
         return pa.concat_arrays(self.arrays)
+
+    def sizes(self) -> Ints:
+        """Return the number of bytes of each fragment, in the order of their numbers."""
+        return np.concatenate([pc.fill_null(pc.binary_length(texts), 0).to_numpy() for texts in self.arrays]).astype(np.int64)
 
 
 def _taken(fragments: pa.Array, line: Codes) -> pa.Array:
