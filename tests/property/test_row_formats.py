@@ -128,7 +128,7 @@ def test_otel_has_every_row_as_a_log_record(row_type: RowType) -> None:
         assert attributes[f"blobtide.{position.offset}"] == {"intValue": str(values[position.offset])}
         if row_type is not FLOWS:
             stated = {name for name, value in values.items() if value is not None and name != row_type.time}
-            assert attributes.keys() == {f"blobtide.{name}" for name in stated}
+            assert attributes.keys() == {"log.record.uid", *(f"blobtide.{name}" for name in stated)}
 
 
 def test_flows_have_the_names_of_the_conventions() -> None:
@@ -143,6 +143,10 @@ def test_flows_have_the_names_of_the_conventions() -> None:
     assert attributes["security_rule.name"] == "DefaultRule_Allow"
     assert attributes["cloud.resource_id"] == "/t"
     assert attributes["blobtide.action"] == "allow"
+    assert attributes["log.record.uid"].endswith("-20-0")
+    assert record["body"] == {"stringValue": "allow outbound TCP 10.0.0.4:40000 -> 52.0.0.7:443"}
+    assert (record["severityNumber"], record["severityText"]) == (9, "INFO")
+    assert record["observedTimeUnixNano"] == "1777636800123456700"
 
 
 def test_columns_are_chosen_in_every_format() -> None:

@@ -6,6 +6,8 @@ digits for milliseconds and seven for nanoseconds. Values are quoted only if the
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -38,8 +40,13 @@ def csv_lines(table: pa.Table, *, header: bool = True, formula_safe: bool = Fals
 
 def csv_rows(table: pa.Table, *, formula_safe: bool = False) -> list[bytes]:
     """Return each row as CSV without a line ending, for destinations with one row per message. Raises as `csv_lines` does."""
-    batches = table.to_batches(max_chunksize=CHUNK_ROWS)
-    return [row for batch in batches for row in _batch_rows(batch, formula_safe).cast(pa.binary()).to_pylist()]
+    return [row for rows in csv_slices(table, formula_safe=formula_safe) for row in rows.cast(pa.binary()).to_pylist()]
+
+
+def csv_slices(table: pa.Table, *, formula_safe: bool = False) -> Iterator[pa.Array]:
+    """Yield each row as CSV without a line ending, in arrays of a bounded number of rows. Raises as `csv_lines` does."""
+    for batch in table.to_batches(max_chunksize=CHUNK_ROWS):
+        yield _batch_rows(batch, formula_safe)
 
 
 def _batch_lines(batch: pa.RecordBatch, formula_safe: bool) -> bytes:  # noqa: FBT001

@@ -6,22 +6,24 @@ turns tables of that row type (with the columns that sampling adds, if any) into
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from typing import Final, Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from libs.common.errors import ConfigError
 from libs.common.rows.formats.avro import AvroRows
-from libs.common.rows.formats.csv import csv_rows
+from libs.common.rows.formats.csv import csv_header, csv_rows, csv_slices
 from libs.common.rows.formats.ecs import ecs_columns
 from libs.common.rows.formats.json import document_text
 from libs.common.rows.formats.line import FlowLines, RowLines
 from libs.common.rows.formats.otel import otel_text
-from libs.common.rows.row_text import RowText, TextColumn
+from libs.common.rows.formats.otel_proto import record_bytes
+from libs.common.rows.row_text import RowText, SizedBytes, TextColumn
 from libs.common.rows.row_type import RowType
 from libs.common.rows.shape import Shape
 from libs.common.rows.types.flows import FLOWS
@@ -130,6 +132,35 @@ def encoder_for(form: RowFormat, row_type: RowType, shape: Shape, schema_id: int
             return _Rows("avro/binary", lambda rows: avro.encode(ordered.apply(rows)))
         case _:
             return documents_for(form, row_type, shape)
+
+
+@dataclass(frozen=True, slots=True)
+class CsvLines:
+    """Rows as lines of CSV, for destinations that put many rows into one text."""
+
+    row_type: RowType
+    shape: Shape
+
+    @property
+    def header(self) -> bytes:
+        """The header line."""
+        ordered = time_first(self.shape, self.row_type)
+        return csv_header(ordered.apply(_no_rows(self.row_type, self.shape)).schema)
+
+    def slices(self, rows: pa.Table) -> Iterator[pa.Array]:
+        """Yield the line of each row, with its line ending, a bounded number at a time."""
+        for some in csv_slices(time_first(self.shape, self.row_type).apply(rows)):
+            yield pc.binary_join_element_wise(some, "", "\n")
+
+
+def log_records_for(row_type: RowType, shape: Shape) -> Callable[[pa.Table], SizedBytes]:
+    """Return a function that makes OpenTelemetry log records in the protobuf encoding.
+
+    Raises:
+        ConfigError: if `shape` renames columns.
+    """
+    kept = _kept(shape, row_type, RowFormat.OTEL)
+    return lambda rows: record_bytes(row_type, _without_others(rows, kept))
 
 
 def lines_for(row_type: RowType, shape: Shape) -> Callable[[pa.Table], bytes]:

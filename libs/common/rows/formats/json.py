@@ -137,7 +137,7 @@ def value_text(key: str, column: pa.Array) -> tuple[list[TextColumn], Bools]:
     if pa.types.is_string(kind):
         return [when(f'{key}"', present), escape_json(column), when('"', present)], present
     # Columns of these types never have many rows.
-    return [when(key, present), pa.array(_texts(column), pa.string())], present
+    return [when(key, present), pa.array(json_texts(column), pa.string())], present
 
 
 def _is_often_the_same(kind: pa.DataType) -> bool:
@@ -147,7 +147,7 @@ def _is_often_the_same(kind: pa.DataType) -> bool:
 
 
 def _words(key: str, column: pa.DictionaryArray) -> tuple[list[TextColumn], Bools]:
-    texts = ["" if text is None else key + text for text in _texts(column.dictionary)]
+    texts = ["" if text is None else key + text for text in json_texts(column.dictionary)]
     codes = integers(column.indices).astype(np.uint32)
     if column.indices.null_count:
         codes = np.where(validity(column), codes, np.uint32(len(texts)))
@@ -163,8 +163,8 @@ def _time(key: str, column: pa.Array, valid: Bools) -> list[TextColumn]:
     return [where(valid, CodedTexts(texts, seconds.codes)), where(valid, CodedTexts(closed, ends.codes))]
 
 
-def _texts(values: pa.Array) -> list[str | None]:
-    """Return the JSON text of each value; None for null."""
+def json_texts(values: pa.Array) -> list[str | None]:
+    """Return the JSON text of each value; None for null. Raises TypeError if their type is not supported."""
     kind = values.type
     if pa.types.is_timestamp(kind):
         return _time_texts(values)

@@ -27,9 +27,9 @@ class FlowLines:
             "action": _words(flows, "action"),
             "state": _words(flows, "state"),
             "protocol": protocol_names(flows.column("protocol")),
-            "source": _endpoint(flows, "src"),
+            "source": endpoints(flows, "src"),
             "arrow": pa.repeat("->", flows.num_rows),
-            "target": _endpoint(flows, "dst"),
+            "target": endpoints(flows, "dst"),
             "sent": _traffic(flows, "sent", "sent"),
             "received": _traffic(flows, "received", "back"),
         }
@@ -57,7 +57,8 @@ def visible_words(words: pa.DictionaryArray) -> pa.Array:
     return dictionary.take(words.indices)
 
 
-def _endpoint(flows: pa.Table, side: str) -> pa.ChunkedArray:
+def endpoints(flows: pa.Table, side: str) -> pa.ChunkedArray:
+    """Return address and port of one side (``src`` or ``dst``), as in ``10.0.0.4:443`` or ``[2001:db8::1]:443``."""
     address = flows.column(f"{side}_ip")
     bracketed = pc.if_else(pc.match_substring(address, ":"), pc.binary_join_element_wise("[", address, "]", ""), address)
     return pc.binary_join_element_wise(bracketed, flows.column(f"{side}_port").cast(pa.string()), ":")

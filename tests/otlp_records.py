@@ -1,0 +1,115 @@
+"""Log records in protobuf, read with OpenTelemetry's own classes, and what they should be, apart from the code under test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+
+from libs.common.rows.row_type import RowType
+from libs.common.rows.types.flows import FLOWS
+from tests.documents import document_id, ecs_document
+from tests.row_samples import document
+
+PROTOCOLS = {1: "ICMP", 6: "TCP", 17: "UDP"}
+_LATEST = 2**63 - 1
+_ECS = {
+    "source.address": ("source", "ip"),
+    "source.port": ("source", "port"),
+    "destination.address": ("destination", "ip"),
+    "destination.port": ("destination", "port"),
+    "network.transport": ("network", "transport"),
+    "network.type": ("network", "type"),
+    "security_rule.name": ("rule", "name"),
+    "security_rule.ruleset.name": ("rule", "ruleset"),
+    "cloud.account.id": ("cloud", "account", "id"),
+}
+_COVERED = {"time", "src_ip", "src_port", "dst_ip", "dst_port", "direction", "rule", "acl_id", "target_id"}
+_DIRECTIONS = {"inbound": "receive", "outbound": "transmit"}
+
+
+def records_of(body: bytes, resource: Mapping[str, str] | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the records of a request, which must have one resource and one scope."""
+    request = ExportLogsServiceRequest.FromString(body)
+    (logs,) = request.resource_logs
+    said = {"cloud.provider": "azure", "service.name": "blobtide", **(resource or {})}
+    assert _attributes(logs.resource.attributes) == said
+    (scope,) = logs.scope_logs
+    assert scope.scope.name == "blobtide"
+    for record in scope.log_records:
+        assert len(record.attributes) == len(_attributes(record.attributes)), "an attribute is there twice"
+        yield record_of(record)
+
+
+def record_of(record: LogRecord) -> dict[str, Any]:
+    """Return what a record says."""
+    return {
+        "time": record.time_unix_nano,
+        "observed": record.observed_time_unix_nano,
+        "severity": (record.severity_number, record.severity_text),
+        "event": record.event_name,
+        "body": value_of(record.body),
+        "attributes": _attributes(record.attributes),
+    }
+
+
+def expected_record(row_type: RowType, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the record of a row says."""
+    is_flow = row_type is FLOWS
+    time = min(max(row[row_type.time], 0), _LATEST // 1_000_000) * 1_000_000
+    recorded = row["record_time"] if is_flow else None
+    return {
+        "time": time,
+        "observed": time if recorded is None else recorded,
+        "severity": (9, "INFO") if is_flow else (17, "ERROR"),
+        "event": f"blobtide.{row_type.name}",
+        "body": _flow_line(row) if is_flow else row["reason"],
+        "attributes": {"log.record.uid": _uid(row_type, row), **_values(row_type, row)},
+    }
+
+
+def value_of(value: AnyValue) -> Any:
+    """Return a value as Python's; None if it has none."""
+    kind = value.WhichOneof("value")
+    return None if kind is None else getattr(value, kind)
+
+
+def _attributes(pairs: Any) -> dict[str, Any]:
+    found: list[KeyValue] = list(pairs)
+    return {pair.key: value_of(pair.value) for pair in found}
+
+
+def _values(row_type: RowType, row: Mapping[str, Any]) -> dict[str, Any]:
+    flat = document(row_type, row)
+    if row_type is not FLOWS:
+        return {f"blobtide.{name}": value for name, value in flat.items() if name != row_type.time}
+    found = {name: _inside(ecs_document(row), path) for name, path in _ECS.items()}
+    own = {f"blobtide.{name}": value for name, value in flat.items() if name not in _COVERED}
+    direction = _DIRECTIONS.get(row["direction"])
+    values = {**found, "network.io.direction": direction, "cloud.resource_id": row["target_id"], **own}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _inside(document: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        document = document.get(name, {})
+    return None if document == {} else document
+
+
+def _flow_line(row: Mapping[str, Any]) -> str:
+    ends = [f"{_bracketed(row[f'{side}_ip'])}:{row[f'{side}_port']}" for side in ("src", "dst")]
+    words = [row["action"], row["direction"], PROTOCOLS.get(row["protocol"], str(row["protocol"])), " -> ".join(ends)]
+    return " ".join(word for word in words if word is not None)
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
+
+
+def _uid(row_type: RowType, row: Mapping[str, Any]) -> str:
+    source, generation, offset, index = row_type.position.names
+    named = {"blob": row[source], "generation": row[generation], "record_offset": row[offset], "tuple_index": row[index]}
+    return document_id(named)
