@@ -1,7 +1,8 @@
 """HTTP to a cluster of equivalent servers: several hosts in rotation, one way to sign in, no surprises.
 
 A host that does not respond, or responds with 502, 503 or 504, is avoided for a while and the next one is tried, so a request
-may be sent twice: callers only make repeatable requests. Redirects are not followed: no response may choose a host.
+may be sent twice: callers only make repeatable requests. A redirect is only followed if the request asks for it and it stays on
+the same host: no response may choose a host.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
+from urllib.parse import urljoin, urlsplit
 
 import urllib3
 from urllib3.exceptions import HTTPError, ReadTimeoutError
@@ -21,6 +23,8 @@ from libs.common.errors import ConfigError, Retry
 from libs.common.http.hosts import Hosts
 
 _SICK: Final = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
+_SAME_METHOD: Final = frozenset({HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PERMANENT_REDIRECT})
+_FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 60.0
 
 
@@ -36,12 +40,18 @@ class Tls:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A repeatable request."""
+    """A repeatable request.
+
+    Attributes:
+        path: begins with a slash, unless it is empty; already quoted.
+        redirects: how many redirects to other paths of the same host to follow, of those that keep method and body.
+    """
 
     method: str
-    path: str  # begins with a slash; already quoted
+    path: str
     body: bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    redirects: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +136,26 @@ class HttpClient:
     def _send_to(self, address: str, request: Request) -> Answer:
         headers = {**self._pool.headers, **request.headers}
         url = address.rstrip("/") + request.path
-        response = self._pool.request(request.method, url, body=request.body, headers=headers, redirect=False)
+        for _ in range(request.redirects + 1):
+            response = self._pool.request(request.method, url, body=request.body, headers=headers, redirect=False)
+            onward = _redirected(url, response)
+            if onward is None:
+                break
+            url = onward
         return Answer(response.status, response.data, _seconds(response.headers.get("Retry-After")))
+
+
+def _redirected(url: str, response: urllib3.BaseHTTPResponse) -> str | None:
+    """Return where a response redirects the same request to, if that is on the same host."""
+    place = response.headers.get("Location")
+    if response.status not in _SAME_METHOD or place is None:
+        return None
+    try:
+        onward = urljoin(url, place)
+        old, new = urlsplit(url), urlsplit(onward)
+    except ValueError:
+        return None
+    return onward if (old.scheme, old.netloc) == (new.scheme, new.netloc) else None
 
 
 def _refuse_certificate(address: str, error: HTTPError) -> None:
