@@ -17,6 +17,7 @@ from libs.local.kafka import LocalKafka
 from libs.local.mosquitto import LocalMosquitto
 from libs.local.opensearch import LocalOpenSearch
 from libs.local.postgres import LocalPostgres
+from libs.local.otelcol import LocalCollector
 from libs.local.process import LocalServer
 from libs.local.rabbitmq import LocalRabbitMq
 from libs.local.redis import LocalRedis
@@ -35,6 +36,7 @@ SERVERS: Final[tuple[type[LocalServer], ...]] = (
     LocalRabbitMq,
     LocalEtcd,
     LocalPostgres,
+    LocalCollector,
 )
 
 
