@@ -192,6 +192,46 @@ def test_wrong_password_and_address_are_said_at_the_start(redis_server: LocalRed
         RedisSink(RedisSettings(url="redis://127.0.0.1:1", cluster=True), FLOWS).open()
 
 
+@contextmanager
+def subscribed(client: Redis, prefix: str) -> Iterator[Any]:
+    """Subscribe to all channels under a prefix."""
+    messages: Any = client.pubsub()  # type: ignore[no-untyped-call]
+    with messages:
+        messages.psubscribe(f"{prefix}:*")
+        assert messages.get_message(timeout=30) is not None
+        yield messages
+
+
+def test_messages_go_to_the_channel_of_their_row(redis_server: LocalRedis, client: Redis, prefix: str) -> None:
+    """In pubsub mode a row is a message on a channel that its values choose, and who subscribes gets all of them in order."""
+    content, channel = rows(), f"{prefix}:{{rows}}:{{action}}"
+    with subscribed(client, prefix) as messages, sink_of(redis_server, prefix, mode="pubsub", channel=channel) as sink:
+        assert sink.write([flow_part(0, content)]) == Outcome(len(content))
+        came = [messages.get_message(ignore_subscribe_messages=True, timeout=30) for _ in content]
+    found = [(one["channel"].decode(), json.loads(one["data"])) for one in came if one is not None]
+    assert found == [(f"{prefix}:flows:{values['action']}", flat_document(values)) for values in content]
+
+
+def test_values_of_rows_choose_no_other_channel(redis_server: LocalRedis, client: Redis, prefix: str) -> None:
+    """Text in a row adds no level and no pattern to the name of a channel."""
+    content = [row(Spot(0, 0, 0), rule="a:*?[b]\r\n")]
+    channel = f"{prefix}:{{rule}}"
+    with subscribed(client, prefix) as messages, sink_of(redis_server, prefix, mode="pubsub", channel=channel) as sink:
+        sink.write([flow_part(0, content)])
+        message = messages.get_message(ignore_subscribe_messages=True, timeout=30)
+    assert message is not None
+    assert message["channel"].decode() == f"{prefix}:a____b___"
+
+
+def test_that_nobody_listens_is_said_once(redis_server: LocalRedis, prefix: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Rows that nobody subscribes to are written all the same, and lost: a warning says so until somebody comes."""
+    with sink_of(redis_server, prefix, mode="pubsub", channel=f"{prefix}:{{action}}") as sink:
+        for _ in range(2):
+            assert sink.write([flow_part(0, rows())]) == Outcome(len(rows()))
+    said = capsys.readouterr()
+    assert (said.out + said.err).count("nobody subscribes") == 1
+
+
 @pytest.mark.parametrize("mode", ["streams", "keys"])
 def test_a_cluster_takes_each_flow_once(redis_cluster: LocalRedisCluster, prefix: str, mode: str) -> None:
     """On a Redis Cluster rows of several shards are written, and a repeat adds nothing."""

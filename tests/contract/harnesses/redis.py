@@ -1,4 +1,4 @@
-"""The redis sink's destination: streams or keys under a prefix of their own in a real Redis."""
+"""The redis sink's destination: streams, keys or channels under a prefix of their own in a real Redis."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from libs.local.redis import LocalRedis
 from tests.contract.harness import Benchmark, Case, Content, Harness, Row, killed
 from tests.row_samples import document, position_of
 
-MODES = ("streams", "keys")
+MODES = ("streams", "keys", "pubsub")
 MARKS = pytest.mark.redis
 BENCHMARK = Benchmark(
     "commands answered, offsets committed", own="prefix", server=LocalRedis, options=lambda server: {"url": server.url}
 )
+_SECONDS = 30.0
 
 
 class RedisHarness(Harness):
@@ -84,6 +85,76 @@ class RedisHarness(Harness):
                 yield json.loads(redis.get(key) or b"")
 
 
+class PubSubHarness(Harness):
+    """Messages, which a subscriber of the harness keeps."""
+
+    def __init__(self, case: Case, server: LocalRedis) -> None:
+        super().__init__(case)
+        self.server = server
+        self.prefix = f"contract:{uuid4().hex}"
+        self._content: Content = {}
+        self._client = Redis.from_url(server.url, socket_timeout=_SECONDS)
+        self._subscribe()
+
+    def options(self) -> dict[str, Any]:
+        """Give up soon while the server is away, and let each direction of flows have its channel."""
+        channel = f"{self.prefix}:{self._channel('{direction}')}"
+        return {"url": self.server.url, "mode": "pubsub", "channel": channel, "timeout_seconds": 5}
+
+    def read(self) -> Content:
+        """Return what came, once everything has that was published."""
+        self._catch_up()
+        return self._content
+
+    def expected(self, rows: Sequence[Row]) -> Content:
+        """Every row, flat, with its channel."""
+        row_type = self.case.row_type
+        return {
+            position_of(row_type, one): (f"{self.prefix}:{self._channel(one.get('direction'))}", document(row_type, one))
+            for one in rows
+        }
+
+    @contextmanager
+    def outage(self) -> Iterator[None]:
+        """Kill the server when the subscriber has all, and subscribe again before anything is published."""
+        self._catch_up()
+        with killed(self.server):
+            yield
+        self._subscribe()
+
+    def close(self) -> None:
+        """Say goodbye."""
+        self._messages.close()
+        self._client.close()
+
+    def _subscribe(self) -> None:
+        self._messages: Any = self._client.pubsub()  # type: ignore[no-untyped-call]
+        self._messages.psubscribe(f"{self.prefix}:*")
+        assert self._messages.get_message(timeout=_SECONDS) is not None, "no answer to a subscription"
+
+    def _catch_up(self) -> None:
+        """Publish a message behind all others and read until it has come."""
+        mark = uuid4().hex.encode()
+        with Redis.from_url(self.server.url) as redis:
+            redis.publish(f"{self.prefix}:mark", mark)
+        while True:
+            message = self._messages.get_message(ignore_subscribe_messages=True, timeout=_SECONDS)
+            assert message is not None, "a message did not come in time"
+            if message["data"] == mark:
+                return
+            values = json.loads(message["data"])
+            kept = message["channel"].decode(), values
+            assert self._content.setdefault(position_of(self.case.row_type, values), kept) == kept
+
+    def _channel(self, direction: Any) -> Any:
+        return direction if self.case.row_type is FLOWS else "all"
+
+
 def harness(request: pytest.FixtureRequest, tmp_path: Path, case: Case) -> Harness:
     """Give an unused prefix."""
-    return RedisHarness(case, request.getfixturevalue("redis_server"))
+    server = request.getfixturevalue("redis_server")
+    if case.mode != "pubsub":
+        return RedisHarness(case, server)
+    made = PubSubHarness(case, server)
+    request.addfinalizer(made.close)
+    return made

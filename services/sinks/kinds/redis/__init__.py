@@ -3,7 +3,7 @@
 from services.sinks.frame.kind import Kind, Promise
 
 KIND = Kind(
-    description="rows in Redis streams or keys",
+    description="rows in Redis streams or keys, or as pub/sub messages",
     sink="services.sinks.kinds.redis.sink:RedisSink",
     settings="services.sinks.kinds.redis.sink:RedisSettings",
     promises=(Promise.EFFECTIVELY_ONCE, Promise.AT_LEAST_ONCE),

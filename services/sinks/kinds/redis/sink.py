@@ -1,4 +1,4 @@
-"""The ``redis`` sink: rows as JSON in Redis (or Valkey), effectively once; where keys expire, at least once.
+"""The ``redis`` sink: rows as JSON in Redis (or Valkey), effectively once; where keys expire, and as messages, at least once.
 
 ``streams``: rows become entries in one stream per shard, ``<prefix>:{<shard>}``. Each entry has one field: ``flow``, or ``row``
 for rows of other types. A script adds only rows beyond the position of their blob generation (see `script.py`). Positions are
@@ -7,8 +7,14 @@ remembered for `remember_days` after the last row and take about 150 bytes of Re
 ``keys``: each row becomes a key, ``<prefix>:<identity>``, which is set unless it exists, and is kept for `ttl_seconds`. A row
 that comes again after its key has expired is written again.
 
-Rows are only as durable as Redis makes them: use ``appendonly yes``, and ``maxmemory-policy noeviction``, without which Redis
-drops entries and positions when memory is short. After a failover, writes that the replica had not received are lost.
+``pubsub``: each row becomes a message on a channel. Redis keeps no messages: it passes them on to whoever subscribes at that
+moment. A row is written when Redis has answered, so one for which nobody listens is lost, and rows are published again after a
+failure: at least once for subscribers that stay connected. A message has the position of its row, by which a subscriber can
+recognise a repeated one.
+
+In the other modes, rows are only as durable as Redis makes them: use ``appendonly yes``, and ``maxmemory-policy noeviction``,
+without which Redis drops entries and positions when memory is short. After a failover, writes that the replica had not received
+are lost.
 """
 
 from __future__ import annotations
@@ -59,6 +65,7 @@ from services.sinks.frame.contract import Outcome, Part, Sink
 from services.sinks.frame.kind import Promise
 from services.sinks.frame.login import LoginSettings
 from services.sinks.frame.settings import DocumentBatchSettings, SinkSettings
+from services.sinks.frame.template import Template
 from services.sinks.kinds.redis.packing import Packer
 from services.sinks.kinds.redis.script import StreamRows, append_once, nowhere
 
@@ -86,10 +93,11 @@ Prefix = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9:_.-]{
 
 
 class Mode(StrEnum):
-    """How rows are stored."""
+    """How rows are stored, or passed on."""
 
     STREAMS = "streams"
     KEYS = "keys"
+    PUBSUB = "pubsub"
 
 
 class RedisSettings(SinkSettings, LoginSettings, TlsSettings):
@@ -101,10 +109,19 @@ class RedisSettings(SinkSettings, LoginSettings, TlsSettings):
     url: str = Field(default="redis://127.0.0.1:6379/0", description="redis(s)://host[:port][/database]; rediss uses TLS.")
     cluster: bool = Field(default=False, description="Whether the server is a Redis Cluster, which only has database 0.")
     timeout_seconds: float = Field(default=10.0, gt=0, le=50, description="Maximum seconds to wait for a response.")
-    mode: Mode = Field(default=Mode.STREAMS, description="streams: one stream per shard. keys: one key per row.")
+    mode: Mode = Field(
+        default=Mode.STREAMS,
+        description="streams: one stream per shard. keys: one key per row. pubsub: one message per row.",
+    )
     format: RowFormat = Field(default=RowFormat.JSON, description="Format of a row: json, ecs (flows only) or otel.")
     prefix: Prefix | None = Field(
         default=None, description="Prefix of key names. Default: blobtide:flows; for other rows, the row type replaces flows."
+    )
+    channel: str = Field(
+        default="blobtide:{rows}",
+        min_length=1,
+        description="pubsub: channel of each message. {column} inserts a column's value, made safe for a name, {rows} the row"
+        " type.",
     )
     ttl_seconds: int = Field(default=604_800, ge=0, description="Seconds for which rows are kept; 0: for ever.")
     max_entries: int = Field(default=0, ge=0, description="streams: approximate maximum of entries per shard; 0: no limit.")
@@ -122,6 +139,8 @@ class RedisSettings(SinkSettings, LoginSettings, TlsSettings):
     def _cluster_has_one_database(self) -> Self:
         if self.cluster and urlsplit(self.url).path.strip("/") not in {"", "0"}:
             raise ValueError("a cluster only has database 0")
+        if self.cluster and self.mode is Mode.PUBSUB:
+            raise ValueError("pubsub: give the address of any node, without cluster: it passes messages on to all others")
         return self
 
     def key_prefix(self, row_type: RowType) -> str:
@@ -141,14 +160,16 @@ class RedisSink(Sink):
         self._json = documents_for(settings.format, row_type, settings.shape(row_type))
         self._prefix = settings.key_prefix(row_type)
         self._script = append_once("flow" if row_type is FLOWS else "row")
+        self._channel = Template.parse("channel", settings.channel.replace("{rows}", row_type.name), row_type)
+        self._hears = True
         self._client: Any = None
         self._beat: Callable[[], None] = lambda: None
 
     @property
     def promise(self) -> Promise:
-        """Rows that Redis still has are not written again; rows whose keys have expired are."""
-        expires = self._settings.mode is Mode.KEYS and self._settings.ttl_seconds
-        return Promise.AT_LEAST_ONCE if expires else Promise.EFFECTIVELY_ONCE
+        """Rows that Redis still has are not written again; rows whose keys have expired, and messages, are."""
+        forgets = self._settings.mode is Mode.PUBSUB or (self._settings.mode is Mode.KEYS and self._settings.ttl_seconds)
+        return Promise.AT_LEAST_ONCE if forgets else Promise.EFFECTIVELY_ONCE
 
     def open(self) -> None:
         """Connect, and warn if the server may lose data."""
@@ -156,7 +177,8 @@ class RedisSink(Sink):
         try:
             client = _client(self._settings)
             client.ping()
-            _warn_of_forgetting(client)
+            if self._settings.mode is not Mode.PUBSUB:
+                _warn_of_forgetting(client)
         except (RedisError, RedisClusterException) as error:
             failure = _translated(error)
             if isinstance(failure, Retry):
@@ -171,8 +193,8 @@ class RedisSink(Sink):
         _options(self._settings)
 
     def write(self, parts: Sequence[Part]) -> Outcome:
-        """Add the rows that are not in Redis yet."""
-        write = self._write_stream if self._settings.mode is Mode.STREAMS else self._write_keys
+        """Add the rows that are not in Redis yet, or publish them."""
+        write = {Mode.STREAMS: self._write_stream, Mode.KEYS: self._write_keys, Mode.PUBSUB: self._publish}[self._settings.mode]
         rows = sum(part.rows.num_rows for part in parts)
         try:
             added = sum(write(part) for part in parts)
@@ -218,6 +240,25 @@ class RedisSink(Sink):
             self._beat()
             start += len(documents)
         return added
+
+    def _publish(self, part: Part) -> int:
+        channels = self._channel.topics(part.rows)
+        names, codes = channels.dictionary.to_pylist(), channels.indices.to_pylist()
+        start = 0
+        for documents in self._documents(part.rows):
+            pipeline = self._client.pipeline(transaction=False)
+            for code, document in zip(codes[start : start + len(documents)], documents.to_pylist(), strict=True):
+                pipeline.execute_command("PUBLISH", names[code], document)
+            self._note_silence(any(pipeline.execute()))
+            self._beat()
+            start += len(documents)
+        return len(codes)
+
+    def _note_silence(self, hears: bool) -> None:  # noqa: FBT001
+        """Warn when nobody subscribes any more."""
+        if self._hears and not hears:
+            log.warning("nobody subscribes to the channel: redis drops what is published", channel=self._channel.example())
+        self._hears = hears
 
     def _documents(self, rows: pa.Table) -> Iterator[pa.Array]:
         """Convert the rows to JSON, a bounded number at a time."""
