@@ -16,8 +16,8 @@ from libs.local.influxdb import LocalInfluxDB
 from libs.local.kafka import LocalKafka
 from libs.local.mosquitto import LocalMosquitto
 from libs.local.opensearch import LocalOpenSearch
-from libs.local.postgres import LocalPostgres
 from libs.local.otelcol import LocalCollector
+from libs.local.postgres import LocalPostgres
 from libs.local.process import LocalServer
 from libs.local.rabbitmq import LocalRabbitMq
 from libs.local.redis import LocalRedis

@@ -9,4 +9,9 @@ KIND = Kind(
     promises=(Promise.AT_LEAST_ONCE,),
     extra="http",
     library="urllib3",
+    example="""
+hosts: ["https://hooks.example"]
+path: /flows
+bearer_token_file: /run/secrets/hook
+""",
 )

@@ -9,4 +9,9 @@ KIND = Kind(
     promises=(Promise.AT_LEAST_ONCE,),
     extra="otlp",
     library="opentelemetry",
+    example="""
+hosts: ["https://collector:4318"]
+bearer_token_file: /run/secrets/collector
+resource: {service.name: flow-logs}
+""",
 )

@@ -167,9 +167,11 @@ class RedisSink(Sink):
 
     @property
     def promise(self) -> Promise:
-        """Rows that Redis still has are not written again; rows whose keys have expired, and messages, are."""
-        forgets = self._settings.mode is Mode.PUBSUB or (self._settings.mode is Mode.KEYS and self._settings.ttl_seconds)
-        return Promise.AT_LEAST_ONCE if forgets else Promise.EFFECTIVELY_ONCE
+        """Rows that Redis still has are not written again; rows whose keys have expired are. It has no messages at all."""
+        if self._settings.mode is Mode.PUBSUB:
+            return Promise.TO_WHO_IS_THERE
+        expires = self._settings.mode is Mode.KEYS and self._settings.ttl_seconds
+        return Promise.AT_LEAST_ONCE if expires else Promise.EFFECTIVELY_ONCE
 
     def open(self) -> None:
         """Connect, and warn if the server may lose data."""
