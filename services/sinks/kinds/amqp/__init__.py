@@ -9,4 +9,12 @@ KIND = Kind(
     promises=(Promise.AT_LEAST_ONCE,),
     extra="amqp",
     library="pika",
+    example="""
+urls: ["amqps://rabbitmq:5671"]
+vhost: flows
+username: blobtide
+password_file: /run/secrets/rabbitmq
+# Bind queues to this exchange, which sink-setup makes: flowlog.nsg, flowlog.vnet, or # for all.
+exchange: flowlogs
+""",
 )

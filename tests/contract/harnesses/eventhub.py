@@ -1,0 +1,41 @@
+"""The eventhub sink's destination: an event hub of its own in a stand-in for Event Hubs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from libs.common.kafka.topics.making import make_topic
+from services.sinks.records.sink import POSITION_PARTITIONS
+from tests.contract.harness import Benchmark, Case, Harness
+from tests.contract.harnesses.kafka import KafkaHarness
+from tests.event_hubs import HUB, LocalEventHubs
+
+MODES = ("idempotent", "transactional")
+MARKS = pytest.mark.kafka
+BENCHMARK = Benchmark(
+    "events acknowledged, offsets committed",
+    own="positions_topic",  # of no importance without transactions: all write to one hub
+    server=LocalEventHubs,
+    options=lambda server: {**server.connection(), "topic": HUB},
+)
+
+
+class EventHubHarness(KafkaHarness):
+    """Events; only in transactions each row is there once."""
+
+    def __init__(self, case: Case, server: LocalEventHubs) -> None:
+        self.hubs = server
+        super().__init__(case, server)
+        make_topic(self.pipeline().kafka, self.positions, POSITION_PARTITIONS, {"cleanup.policy": "compact"})
+
+    def options(self) -> dict[str, Any]:
+        """Sign in as in Azure."""
+        return {**super().options(), **self.hubs.connection(), "librdkafka": {"message.timeout.ms": "10000"}}
+
+
+def harness(request: pytest.FixtureRequest, tmp_path: Path, case: Case) -> Harness:
+    """Give an empty event hub."""
+    return EventHubHarness(case, request.getfixturevalue("event_hubs"))
