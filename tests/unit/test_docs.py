@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+ARCHITECTURE = ROOT / "ARCHITECTURE.md"
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
 
@@ -32,3 +33,24 @@ def test_every_relative_link_leads_to_a_file(page: Path) -> None:
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
     missing = [link for link in links if not (page.parent / link).exists()]
     assert missing == []
+
+
+def test_the_map_of_the_code_names_only_what_exists() -> None:
+    """Every file and folder in ARCHITECTURE.md exists, also where only the end of its path is given."""
+    listed = subprocess.run(("git", "ls-files"), cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+    files = [f"/{file}" for file in listed.stdout.splitlines()]
+    named = set(re.findall(r"`([\w./-]+(?:\.(?:py|yaml|md)|/))`", ARCHITECTURE.read_text()))
+    assert len(named) > 50, "the page is read as it is written"
+    assert sorted(name for name in named if not any(f"/{name}" in file for file in files)) == []
+
+
+def test_a_stranger_finds_each_place_within_two_jumps() -> None:
+    """The table of questions in ARCHITECTURE.md names files and, where a definition follows, one that is in that file."""
+    table = re.search(r"^\| to find out .*\n\|[-|]+\n((?:\|.*\n)+)", ARCHITECTURE.read_text(), re.MULTILINE)
+    assert table is not None
+    for asked in ("a tuple becomes a column", "a sink's offsets are committed", "a setting is declared"):
+        assert asked in table[1]
+    steps = re.findall(r"`([\w/]+\.py)`, `(?:[A-Z]\w*\.)?(\w+)`", table[1])
+    assert len(steps) > 2
+    for file, name in steps:
+        assert re.search(rf"^\s*(?:def|class) {name}\b", (ROOT / file).read_text(), re.MULTILINE), f"{file} has no {name}"
