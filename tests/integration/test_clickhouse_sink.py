@@ -102,7 +102,7 @@ def test_a_table_of_other_types_is_left_alone(world: World) -> None:
         pass
     world.ask("ALTER TABLE TABLE_ MODIFY COLUMN src_port String, DROP COLUMN rule")
     for start in (world.sink().setup, world.sink().open):
-        with pytest.raises(ConfigError, match="does not fit: column src_port is String, but the rows have UInt16"):
+        with pytest.raises(ConfigError, match="does not match: column src_port is String, but the rows have UInt16"):
             start()
     assert world.ask("SELECT name FROM system.columns WHERE table = 'TABLE_' AND name = 'rule'") == []
 
@@ -152,8 +152,8 @@ def test_a_sample_carries_its_weight(world: World) -> None:
 @pytest.mark.parametrize(
     ("engine", "warned"),
     [
-        ("ReplacingMergeTree", ["knows no repeated inserts"]),
-        ("MergeTree", ["keeps rows that come twice", "knows no repeated inserts"]),
+        ("ReplacingMergeTree", ["does not recognise repeated inserts"]),
+        ("MergeTree", ["keeps duplicate rows", "does not recognise repeated inserts"]),
         ("Null", []),
     ],
 )

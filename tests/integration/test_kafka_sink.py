@@ -148,7 +148,7 @@ def test_a_topic_that_is_not_for_rows_is_refused_at_the_start(topic: str) -> Non
 def test_without_its_topic_of_positions_it_does_not_start(target: KafkaHarness) -> None:
     """The sink says what to run."""
     options = target.all_options() | {"positions_topic": f"{target.positions}.other"}
-    with pytest.raises(ConfigError, match="`blobtide sink-setup` with the name of this sink makes it"):
+    with pytest.raises(ConfigError, match="run `blobtide sink-setup` with the name of this sink"):
         configured_sink({"kafka": options}, "kafka", target.pipeline()).sink.open()
 
 

@@ -198,9 +198,9 @@ def test_the_weight_of_a_sample_is_said() -> None:
 @pytest.mark.parametrize(
     ("form", "row_type", "rename", "message"),
     [
-        (RowFormat.ECS, DEAD_LETTERS, {}, "dead_letters have no format ecs; choose one of json, otel, csv, line, avro"),
-        (RowFormat.ECS, FLOWS, {"src_ip": "a"}, "ecs has names of its own"),
-        (RowFormat.OTEL, FLOWS, {"src_ip": "a"}, "otel has names of its own"),
+        (RowFormat.ECS, DEAD_LETTERS, {}, "ecs is not available for dead_letters; choose one of json, otel, csv, line, avro"),
+        (RowFormat.ECS, FLOWS, {"src_ip": "a"}, "names of ecs are fixed"),
+        (RowFormat.OTEL, FLOWS, {"src_ip": "a"}, "names of otel are fixed"),
         (RowFormat.AVRO, FLOWS, {"src_ip": "source.ip"}, "source.ip cannot name a field in Avro"),
     ],
 )
@@ -214,7 +214,7 @@ def test_what_does_not_fit_together_is_refused(
 
 def test_only_json_makes_documents() -> None:
     """A destination of documents takes no other format."""
-    with pytest.raises(ConfigError, match="csv makes no JSON documents"):
+    with pytest.raises(ConfigError, match="csv does not produce JSON documents"):
         documents_for(RowFormat.CSV, FLOWS, Shape.of(FLOWS))
 
 

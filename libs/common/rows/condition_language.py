@@ -131,9 +131,9 @@ _CHANGING: Final = frozenset(
 _NOT_ROWWISE: Final = "a condition looks at one row at a time"
 _REFUSED: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "SUBQUERY": "a query cannot stand inside a condition",
+        "SUBQUERY": "a condition cannot contain a query",
         "WINDOW": f"window functions cannot be used: {_NOT_ROWWISE}",
-        "STAR": "* cannot stand in a condition: name the columns",
+        "STAR": "* cannot be used in a condition: name the columns",
         "LAMBDA": "functions cannot be written in a condition",
         "COLLATE": "collations cannot be used: compare lower(...) instead",
     }
@@ -142,7 +142,7 @@ _REFUSED: Final[Mapping[str, str]] = MappingProxyType(
 
 def refusal(node_class: str) -> str:
     """Return why a condition cannot contain this class of syntax."""
-    return _REFUSED.get(node_class, f"{node_class.lower().replace('_', ' ')} cannot stand in a condition")
+    return _REFUSED.get(node_class, f"{node_class.lower().replace('_', ' ')} cannot be used in a condition")
 
 
 def is_changing(name: str) -> bool:

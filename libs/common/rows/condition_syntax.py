@@ -153,7 +153,7 @@ def _strange(text: str, place: int) -> str:
     if found == ";":
         return "there must be one condition, without a semicolon"
     if text[place : place + 2] in ("--", "/*"):
-        return "comments cannot stand in a condition"
+        return "comments cannot be used in a condition"
     return f"unexpected character {found!r}"
 
 

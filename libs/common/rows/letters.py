@@ -67,10 +67,10 @@ def letter_rows(message: Message, topic_id: TopicIds) -> pa.Table:
         CodecError: if the message is not a dead letter.
     """
     if not is_dead_letter(message.headers):
-        raise CodecError("not a dead letter: no header type says so")
+        raise CodecError("not a dead letter: its header type does not say so")
     told = _told(message.headers)
     if missing := [name for name in ("stage", "code") if name not in told]:
-        raise CodecError(f"not a dead letter: no header {missing[0]}")
+        raise CodecError(f"not a dead letter: the header {missing[0]} is missing")
     row = _letter(told, message) | _position(message, topic_id(message.topic))
     return pa.Table.from_pylist([row], schema=DEAD_LETTERS.schema)
 

@@ -58,7 +58,7 @@ class Selection:
         if not 0 < share <= 1:
             raise ConfigError(f"sample: {share} is not a share of the rows; give more than 0 and at most 1")
         if share < SMALLEST_SHARE:
-            raise ConfigError(f"sample: {share} is so small that no row is of the sample")
+            raise ConfigError(f"sample: {share} is so small that no row would be chosen")
         return cls(row_type, None if where is None else Condition.parse(where, row_type), share)
 
     @property

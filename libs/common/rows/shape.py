@@ -82,7 +82,7 @@ def _check_names(names: Sequence[str]) -> None:
         parts = name.split(".")
         outer = next((path for end in range(1, len(parts)) if (path := ".".join(parts[:end])) in seen), None)
         if outer is not None:
-            raise ConfigError(f"rename: {outer} is a column, so {name} cannot stand inside it")
+            raise ConfigError(f"rename: {outer} is a column, so {name} cannot be nested in it")
 
 
 def unknown_column(name: str, known: Sequence[str], row_type: RowType) -> str:

@@ -101,9 +101,9 @@ def _network(text: str) -> _Network:
     except ValueError:
         raise ValueError(f"{text!r} is not a network, such as '10.0.0.0/8' or '2001:db8::/32'") from None
     if "%" in text:
-        raise ValueError(f"{text!r} has a zone, which networks have not")
+        raise ValueError(f"{text!r} has a zone, but a network has none")
     if network.network_address != given:
-        raise ValueError(f"{text!r} has bits set behind its prefix; did you mean '{network}'?")
+        raise ValueError(f"{text!r} has bits set after its prefix; did you mean '{network}'?")
     if isinstance(network, ipaddress.IPv6Network) and network.prefixlen >= _MAPPED_BITS:
         mapped = network.network_address.ipv4_mapped
         return ipaddress.IPv4Network((mapped, network.prefixlen - _MAPPED_BITS)) if mapped else network

@@ -60,7 +60,7 @@ def guard_credentials(to: str, plain: Iterable[str], settings: Permission) -> No
     if not settings.allow_plaintext_credentials:
         raise ConfigError(
             f"{to}: credentials would go to {addresses} unencrypted; use TLS, or set allow_plaintext_credentials: true"
-            " if everybody in between may know them"
+            " if everyone on the way may read them"
         )
     note(to, Lack.ENCRYPTION)
 

@@ -61,7 +61,7 @@ class EventSettings(Group):
         default=60, ge=1, le=3600, description="Seconds after which a message that was read but not handled reappears."
     )
     max_deliveries: int = Field(
-        default=20, ge=1, le=10_000, description="Maximum number of times a message is read before it goes to Errors."
+        default=20, ge=1, le=10_000, description="Number of times a message may be read before it goes to Errors."
     )
 
 

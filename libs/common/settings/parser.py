@@ -30,5 +30,8 @@ class ParserSettings(Group):
         "1 disables quarantine.",
     )
     quarantine_records: int = Field(
-        default=100, ge=1, le=5_000, description="Tuples to see, counted from a blob's first bad one, before it is judged."
+        default=100,
+        ge=1,
+        le=5_000,
+        description="Number of tuples, from a blob's first bad one, after which it is judged.",
     )

@@ -12,7 +12,7 @@ from libs.common.settings.base import Group
 class HttpSettings(Group):
     """Health and metrics."""
 
-    host: str = Field(default="127.0.0.1", description="Address that serves /metrics, /livez and /readyz.")
+    host: str = Field(default="127.0.0.1", description="Address on which /metrics, /livez and /readyz are served.")
     port: int = Field(default=9464, ge=0, le=65535, description="Port; 0 picks a free one.")
 
 

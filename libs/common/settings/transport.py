@@ -38,12 +38,12 @@ class TlsSettings(TransportSettings):
     @model_validator(mode="after")
     def _certificate_has_key(self) -> Self:
         if (self.cert_file is None) != (self.key_file is None):
-            raise ValueError("cert_file goes with key_file")
+            raise ValueError("cert_file and key_file must be given together")
         return self
 
     def check_files(self) -> None:
-        """See that the files are there. Raises `ConfigError`."""
+        """Check that the files exist. Raises `ConfigError`."""
         for name in ("ca_file", "cert_file", "key_file"):
             file: Path | None = getattr(self, name)
             if file is not None and not file.is_file():
-                raise ConfigError(f"{name} {file} is not there")
+                raise ConfigError(f"{name} {file} does not exist")

@@ -7,7 +7,7 @@ from typing import Final
 from prometheus_client import Counter, Histogram
 
 ROWS: Final = Counter(
-    "blobtide_sink_rows_total", "Rows by what became of them: written, already_there, rejected.", ["sink", "outcome"]
+    "blobtide_sink_rows_total", "Rows by what became of them: written, already_there, rejected, filtered.", ["sink", "outcome"]
 )
 BAD_MESSAGES: Final = Counter(
     "blobtide_sink_bad_messages_total", "Messages that are not row batches, and were dead-lettered.", ["sink"]

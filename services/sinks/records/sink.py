@@ -57,7 +57,7 @@ class RecordSettings(MessageSettings):
     positions_topic: str = Field(
         default="Sinks.Positions",
         pattern=r"^[A-Za-z0-9._-]{1,249}$",
-        description="transactional: compacted topic of the target cluster that holds how far each source has been written.",
+        description="transactional: compacted topic of the target cluster that records how far each source has been written.",
     )
 
 

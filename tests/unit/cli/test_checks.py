@@ -62,10 +62,10 @@ def test_kafka_clients_that_cannot_be_made_are_found(tmp_path: Path, options: ob
     ("options", "message"),
     [
         ({"kind": "redis", "username": "me", "password_file": "/none"}, "cannot read password_file /none"),
-        ({"kind": "redis", "url": "rediss://h:1", "ca_file": "/none"}, "ca_file /none is not there"),
+        ({"kind": "redis", "url": "rediss://h:1", "ca_file": "/none"}, "ca_file /none does not exist"),
         ({"kind": "elasticsearch", "username": "me", "password_file": "/none"}, "cannot read password_file /none"),
         ({"kind": "elasticsearch", "api_key_file": "/none"}, "cannot read api_key_file /none"),
-        ({"kind": "elasticsearch", "ca_file": "/none"}, "ca_file /none is not there"),
+        ({"kind": "elasticsearch", "ca_file": "/none"}, "ca_file /none does not exist"),
     ],
 )
 def test_secrets_and_authorities_of_sinks_are_read(tmp_path: Path, options: object, message: str) -> None:

@@ -46,7 +46,7 @@ def test_added_columns_come_last_or_where_they_are_named() -> None:
         (None, {"text": "a", "word": "a"}, "rename: duplicate name a"),
         (None, {"text": ""}, "rename: '' cannot name a column"),
         (None, {"text": "a..b"}, "rename: 'a..b' cannot name a column"),
-        (None, {"text": "word.text"}, "rename: word is a column, so word.text cannot stand inside it"),
+        (None, {"text": "word.text"}, "rename: word is a column, so word.text cannot be nested in it"),
     ],
 )
 def test_mistakes_are_named(columns: Sequence[str] | None, rename: Mapping[str, str], reason: str) -> None:

@@ -127,7 +127,7 @@ def test_changed_types_are_refused_with_all_their_names() -> None:
     with pytest.raises(ConfigError) as raised:
         of(FLOWS).missing(existing)
     assert (
-        "table logs.rows does not fit: column src_port is String, but the rows have UInt16; column bytes_sent is Int64,"
+        "table logs.rows does not match: column src_port is String, but the rows have UInt16; column bytes_sent is Int64,"
         in str(raised.value)
     )
 

@@ -233,7 +233,7 @@ def test_dead_letters_are_laid_out_by_their_own_time(tmp_path: Path) -> None:
 def test_a_column_cannot_have_the_name_of_a_folder(tmp_path: Path, name: str) -> None:
     """A column that is renamed to what readers make of the folders is refused, but for layout flat."""
     with (
-        pytest.raises(ConfigError, match=f"rename: {name} is what readers call a folder"),
+        pytest.raises(ConfigError, match=f"rename: {name} is the name of a folder"),
         opened(tmp_path, rename={"rule": name}),
     ):
         pass

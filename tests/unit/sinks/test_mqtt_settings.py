@@ -61,7 +61,7 @@ def test_a_password_goes_with_a_user_and_only_over_tls(tmp_path: Path) -> None:
         MqttSink(settings(url="mqtt://h", **login), FLOWS).read_files()
     for more in ({"url": "mqtts://h"}, {"url": "mqtt://h", "allow_plaintext_credentials": True}, {"url": "mqtt://127.0.0.1"}):
         MqttSink(settings(**login, **more), FLOWS).read_files()
-    with pytest.raises(ConfigError, match=r"ca_file .*nothing is not there"):
+    with pytest.raises(ConfigError, match=r"ca_file .*nothing does not exist"):
         MqttSink(settings(url="mqtts://h", ca_file=tmp_path / "nothing"), FLOWS).read_files()
 
 

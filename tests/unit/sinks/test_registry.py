@@ -78,13 +78,17 @@ def test_every_kind_is_where_it_says(name: str) -> None:
         ({"hot": {"kind": "stdout", "where": "acton = 'deny'"}}, "hot", "did you mean action?"),
         ({"hot": {"kind": "stdout", "where": "read_csv('/etc/passwd')"}}, "hot", "sinks.hot.where: "),
         ({"stdout": {"sample": 0}}, "stdout", "sinks.stdout.sample: Input should be greater than 0"),
-        ({"redis": {"rows": "dead_letters", "format": "ecs"}}, "redis", "sinks.redis.format: dead_letters have no format ecs"),
-        ({"redis": {"format": "csv"}}, "redis", "sinks.redis.format: csv makes no JSON documents"),
+        (
+            {"redis": {"rows": "dead_letters", "format": "ecs"}},
+            "redis",
+            "sinks.redis.format: ecs is not available for dead_letters",
+        ),
+        ({"redis": {"format": "csv"}}, "redis", "sinks.redis.format: csv does not produce JSON documents"),
         ({"elasticsearch": {"format": "otel"}}, "elasticsearch", "sinks.elasticsearch.format: an index supports ecs or json"),
         (
             {"elasticsearch": {"rename": {"src_ip": "a"}}},
             "elasticsearch",
-            "sinks.elasticsearch.rename: ecs has names of its own",
+            "sinks.elasticsearch.rename: the names of ecs are fixed",
         ),
     ],
 )

@@ -101,7 +101,7 @@ def _kind(name: str, type_: pa.DataType) -> Any:
         return {"type": "array", "items": _kind(name, type_.value_type)}
     found = next((avro for is_type, avro in _PLAIN if is_type(type_)), None)
     if found is None:
-        raise ConfigError(f"column {name} of type {type_} has no form in Avro")
+        raise ConfigError(f"column {name} of type {type_} cannot be written as Avro")
     return found
 
 

@@ -95,7 +95,7 @@ def documents_for(form: RowFormat, row_type: RowType, shape: Shape) -> Documents
         case RowFormat.OTEL:
             return Documents(partial(_otel, row_type, _kept(shape, row_type, form)))
         case _:
-            raise ConfigError(f"format: {form.value} makes no JSON documents; choose one of json, ecs, otel")
+            raise ConfigError(f"format: {form.value} does not produce JSON documents; choose one of json, ecs, otel")
 
 
 def columns_for(form: RowFormat, row_type: RowType, shape: Shape) -> Callable[[pa.Table], pa.Table]:
@@ -182,7 +182,7 @@ def time_first(shape: Shape, row_type: RowType) -> Shape:
 def _check_available(form: RowFormat, row_type: RowType) -> None:
     if form not in formats_for(row_type):
         allowed = ", ".join(formats_for(row_type))
-        raise ConfigError(f"format: {row_type.name} have no format {form.value}; choose one of {allowed}")
+        raise ConfigError(f"format: {form.value} is not available for {row_type.name}; choose one of {allowed}")
 
 
 def _document_text(columns: Callable[[pa.Table], pa.Table], rows: pa.Table) -> list[TextColumn]:
@@ -200,7 +200,7 @@ def _otel(row_type: RowType, kept: frozenset[str], rows: pa.Table) -> list[TextC
 
 def _kept(shape: Shape, row_type: RowType, form: RowFormat) -> frozenset[str]:
     if shape.names != shape.columns:
-        raise ConfigError(f"rename: {form.value} has names of its own; leave rename out, or choose format json")
+        raise ConfigError(f"rename: the names of {form.value} are fixed; remove rename, or choose format json")
     return frozenset((*shape.columns, row_type.time))
 
 

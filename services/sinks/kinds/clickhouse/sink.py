@@ -185,14 +185,15 @@ class ClickHouseSink(Sink):
             if not engine.endswith("MergeTree"):  # such as Distributed, whose underlying tables we cannot see
                 return
             if "Replacing" not in engine:
-                log.warning(
-                    "the table's engine keeps rows that come twice; use a ReplacingMergeTree", table=str(name), engine=engine
-                )
+                log.warning("the table's engine keeps duplicate rows; use a ReplacingMergeTree", table=str(name), engine=engine)
             if (
                 not engine.startswith(("Replicated", "Shared"))
                 and "non_replicated_deduplication_window" not in row["engine_full"]
             ):
-                log.warning("the table knows no repeated inserts: set its non_replicated_deduplication_window", table=str(name))
+                log.warning(
+                    "the table does not recognise repeated inserts; set its non_replicated_deduplication_window",
+                    table=str(name),
+                )
 
 
 def _layout(shape: Shape, row_type: RowType, settings: ClickHouseSettings) -> Layout:
@@ -202,4 +203,4 @@ def _layout(shape: Shape, row_type: RowType, settings: ClickHouseSettings) -> La
 
 
 def _unreachable(error: Retry) -> ServerUnreachable:
-    return ServerUnreachable(f"{error}; is ClickHouse running, and are the sink's hosts right?")
+    return ServerUnreachable(f"{error}; is ClickHouse running, and are the sink's hosts correct?")

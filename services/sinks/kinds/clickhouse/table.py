@@ -124,8 +124,8 @@ class Layout:
         ] + [f"column {column.name} is missing, by which rows are told apart" for column in lacking if column.name in identity]
         if problems:
             raise ConfigError(
-                f"clickhouse: the table {self.name} does not fit: {'; '.join(problems)}. Types are never changed here: give the"
-                " sink another table, or change this one (ALTER TABLE ... MODIFY COLUMN)"
+                f"clickhouse: the table {self.name} does not match: {'; '.join(problems)}. Types are never changed here: give"
+                " the sink another table, or change this one (ALTER TABLE ... MODIFY COLUMN)"
             )
         return lacking
 

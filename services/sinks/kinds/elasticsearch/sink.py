@@ -80,11 +80,11 @@ class ElasticsearchSettings(SinkSettings, HttpTokenSettings):
         description="Indexes are <prefix>-YYYY.MM.DD by the row's day. Default: blobtide-flows; other rows: their type.",
     )
     data_stream: IndexName | None = Field(default=None, description="Write to this data stream instead of daily indexes.")
-    past_days: int = Field(default=3_650, ge=1, le=20_000, description="Days into the past; older rows are refused.")
+    past_days: int = Field(default=3_650, ge=1, le=20_000, description="Maximum age of a row in days; older ones are refused.")
     body_bytes: int = Field(
         default=8_000_000, ge=100_000, le=90_000_000, description="Maximum size of a request, uncompressed."
     )
-    in_flight: int = Field(default=2, ge=1, le=16, description="Concurrent requests.")
+    in_flight: int = Field(default=2, ge=1, le=16, description="Maximum number of concurrent requests.")
     keep_days: int = Field(
         default=0, ge=0, le=36_500, description="Days after which sink-setup's policy deletes an index. 0: never."
     )
@@ -273,7 +273,7 @@ class ElasticsearchSink(Sink):
         match answer.status:
             case HTTPStatus.NOT_FOUND if not answer.body.lstrip().startswith(b"{"):
                 raise ServerUnreachable(
-                    f"{asked} answered 404, but not in the way of Elasticsearch or OpenSearch; is there a gateway in between?"
+                    f"{asked} answered 404, but not as Elasticsearch or OpenSearch would; is there a gateway in between?"
                 )
             case HTTPStatus.NOT_FOUND if self._settings.require_template:
                 raise ConfigError(

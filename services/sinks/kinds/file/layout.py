@@ -37,5 +37,5 @@ def chosen_layout(choice: LayoutChoice, by_time: ByTime, names: Iterable[str]) -
         return FLAT
     for name in names:
         if name.partition(".")[0] in set(by_time.periods):
-            raise ConfigError(f"rename: {name} is what readers call a folder in layout hive; choose another name")
+            raise ConfigError(f"rename: {name} is the name of a folder in layout hive; choose another name")
     return by_time

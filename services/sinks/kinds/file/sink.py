@@ -68,8 +68,8 @@ class FileSettings(LocalFilesSettings):
         description="Layout hive: maximum number of folders that one rotation writes to. If its rows need more, those of the "
         f"smallest folders go to {ELSEWHERE}.",
     )
-    rotate_rows: int = Field(default=1_000_000, ge=1, description="Maximum rows of a file.")
-    rotate_bytes: int = Field(default=134_217_728, ge=1, description="Maximum bytes of a file's rows, uncompressed.")
+    rotate_rows: int = Field(default=1_000_000, ge=1, description="Maximum number of rows in a file.")
+    rotate_bytes: int = Field(default=134_217_728, ge=1, description="Maximum size of a file's rows in bytes, uncompressed.")
 
     @field_validator("partition_by", mode="before")
     @classmethod

@@ -43,7 +43,10 @@ class KafkaSinkSettings(RecordSettings):
         default=None, description="The target cluster, with the settings of `kafka`. Default: the pipeline's own."
     )
     remember_days: int = Field(
-        default=30, ge=1, le=3_650, description="transactional: how long positions are kept, once sink-setup makes their topic."
+        default=30,
+        ge=1,
+        le=3_650,
+        description="transactional: days for which the topic that sink-setup creates keeps positions.",
     )
 
 
@@ -74,7 +77,7 @@ class KafkaSink(RecordSink):
             return None
         kept = {"cleanup.policy": "compact,delete", "retention.ms": str(self._own.remember_days * _DAY_MS)}
         made = make_topic(self.cluster(), self._own.positions_topic, POSITION_PARTITIONS, kept)
-        return f"topic {self._own.positions_topic} {'created' if made else 'is there'}"
+        return f"topic {self._own.positions_topic} {'created' if made else 'exists already'}"
 
     def check_positions(self, cluster: KafkaSettings) -> None:
         """Check that the topic of positions exists."""
@@ -82,6 +85,4 @@ class KafkaSink(RecordSink):
         try:
             check_reachable(cluster, (topic,))
         except ConfigError as error:
-            raise ConfigError(
-                f"topic {topic} does not exist: `blobtide sink-setup` with the name of this sink makes it"
-            ) from error
+            raise ConfigError(f"topic {topic} does not exist: run `blobtide sink-setup` with the name of this sink") from error

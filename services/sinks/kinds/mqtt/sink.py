@@ -92,7 +92,7 @@ class MqttSink(MessageSink):
         try:
             client.open()
         except Retry as error:
-            raise ServerUnreachable(f"{error}; is it running, and is the sink's url right?") from error
+            raise ServerUnreachable(f"{error}; is it running, and is the sink's url correct?") from error
         self._client = client
         client.beat = self._beat
 

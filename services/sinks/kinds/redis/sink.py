@@ -123,8 +123,10 @@ class RedisSettings(SinkSettings, LoginSettings, TlsSettings):
         description="pubsub: channel of each message. {column} inserts a column's value, made safe for a name, {rows} the row"
         " type.",
     )
-    ttl_seconds: int = Field(default=604_800, ge=0, description="Seconds for which rows are kept; 0: for ever.")
-    max_entries: int = Field(default=0, ge=0, description="streams: approximate maximum of entries per shard; 0: no limit.")
+    ttl_seconds: int = Field(default=604_800, ge=0, description="Seconds for which rows are kept; 0: forever.")
+    max_entries: int = Field(
+        default=0, ge=0, description="streams: approximate maximum size of a stream in entries; 0: no limit."
+    )
     remember_days: int = Field(
         default=30, ge=1, le=3_650, description="streams: days without rows after which a blob is forgotten."
     )

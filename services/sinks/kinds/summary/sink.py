@@ -55,14 +55,14 @@ class SummarySettings(LocalFilesSettings):
     udp_timeout_seconds: float = Field(
         default=120.0, gt=0, description="Seconds of silence after which a session without TCP ends."
     )
-    forget_minutes: float = Field(
-        default=60.0, gt=0, description="Minutes without flows after which a socket leaves the table."
-    )
+    forget_minutes: float = Field(default=60.0, gt=0, description="Minutes without flows after which a socket is forgotten.")
     max_sockets: int = Field(
-        default=100_000, ge=1, description="Maximum sockets per partition; the longest silent leave first."
+        default=100_000,
+        ge=1,
+        description="Maximum number of sockets per partition; beyond it, the longest silent are forgotten.",
     )
     max_open_rows: int = Field(
-        default=200_000, ge=1, description="Maximum open sums per partition; beyond it, all minutes close early."
+        default=200_000, ge=1, description="Maximum number of open sums per partition; beyond it, all minutes are closed early."
     )
     print_seconds: float = Field(default=10.0, ge=0, description="Seconds between tables on standard output; 0: none.")
     top: int = Field(default=20, ge=1, le=1_000, description="Number of lines in the table.")
