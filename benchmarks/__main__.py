@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: run all stages, print the table; ``--write`` keeps it in docs/benchmarks.md."""
+"""``python -m benchmarks``: run all stages and print the table; ``--write`` also writes docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -40,23 +40,23 @@ class Found:
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="One minute of logs, 1,000 quiet interfaces instead of 5,000: some minutes.")
+@click.option("--quick", is_flag=True, help="One minute of logs, 1,000 quiet interfaces instead of 5,000; takes some minutes.")
 @click.option("--only", "names", multiple=True, type=click.Choice([*STAGES, *LONG]), help="Only this stage; may be repeated.")
 @click.option(
-    "--long", is_flag=True, help="Also what shows whether memory grows: four minutes of each process, a month of blobs."
+    "--long", is_flag=True, help="Also run each process for four minutes, and with the blobs of a month: does memory grow?"
 )
-@click.option("--peer", is_flag=True, help="Also a parser in Go and DuckDB on the same segments, where they are installed.")
+@click.option("--peer", is_flag=True, help="Also run a parser in Go, and DuckDB, on the same segments, if they are installed.")
 @click.option(
     "--against",
     type=click.Path(path_type=Path, exists=True, file_okay=False, resolve_path=True),
     metavar="DIRECTORY",
-    help="Also run each stage in this checkout of another revision (with its .venv), and show what it costs there.",
+    help="Also run each stage in this checkout of another revision (with its .venv), and show its costs.",
 )
-@click.option("--write", is_flag=True, help="Keep table and machine in docs/benchmarks.md.")
+@click.option("--write", is_flag=True, help="Write the results to docs/benchmarks.md.")
 def main(*, quick: bool, names: tuple[str, ...], long: bool, peer: bool, against: Path | None, write: bool) -> None:
     """Measure the cost of every stage on this machine, and print a table.
 
-    This takes half an hour, and twice as long with --against or --long.
+    This takes half an hour, and an hour with --against or --long.
     """
     chosen = (*(names or STAGES), *(LONG if long else ()), *(PEERS if peer else ()))
     try:

@@ -1,4 +1,4 @@
-"""The same stages in another checkout, with its own code and command line, for a column of previous costs.
+"""The same stages in another checkout, with its own code and command line, for a column of earlier costs.
 
 Its stages alternate with ours, so that both run under the same conditions. The results are read from the table that it prints.
 """
@@ -16,7 +16,8 @@ from typing import Final
 from benchmarks.errors import BenchmarkFailed
 from benchmarks.measured import Measured
 
-COST: Final = "CPU µs a tuple"
+COST: Final = "CPU µs per tuple"
+_EARLIER_COST: Final = "CPU µs a tuple"  # the heading of earlier revisions
 _UNKNOWN_STAGE: Final = 2  # click's exit code for an unknown option or value
 
 Costs = Mapping[tuple[str, str], float]
@@ -46,12 +47,12 @@ class Checkout:
         try:
             done = subprocess.run(argv, cwd=self.directory, env=environ, stdout=subprocess.PIPE, text=True, check=False)
         except OSError as error:
-            raise BenchmarkFailed(f"cannot run {argv[0]}: {error.strerror}; make the checkout's environment first") from error
+            raise BenchmarkFailed(f"cannot run {argv[0]}: {error.strerror}; create the checkout's .venv first") from error
         if done.returncode == _UNKNOWN_STAGE:
-            print(f"no rows of before for {stage}: {self.directory} has no such stage", file=sys.stderr)
+            print(f"no earlier costs of {stage}: {self.directory} has no such stage", file=sys.stderr)
             return {}
         if done.returncode:
-            raise BenchmarkFailed(f"the benchmarks of {self.directory} ended with {done.returncode}")
+            raise BenchmarkFailed(f"the benchmarks of {self.directory} failed with exit code {done.returncode}")
         return costs_of(done.stdout)
 
     def revision(self) -> str:
@@ -67,7 +68,8 @@ def costs_of(table: str) -> Costs:
     if not lines:
         return {}
     rows: Iterable[dict[str, str]] = (dict(zip(lines[0], line, strict=True)) for line in lines[1:])
-    return {(row["stage"], row["estate"]): float(row[COST]) for row in rows if row[COST].replace(".", "").isdigit()}
+    costs = {(row["stage"], row["estate"]): row.get(COST, row.get(_EARLIER_COST, "")) for row in rows}
+    return {stage: float(cost) for stage, cost in costs.items() if cost.replace(".", "").isdigit()}
 
 
 def cost(row: Measured) -> float:

@@ -59,7 +59,7 @@ def _check(site: Site, data: Data) -> None:
     expected = data.blob_bytes - _TAIL * len(data.blobs)
     found = site.total(site.topics.raw_flow_logs, lambda value, _: len(value))
     if found != expected:
-        raise BenchmarkFailed(f"segments have {found} bytes together, the blobs without their tails {expected}")
+        raise BenchmarkFailed(f"the segments contain {found} bytes, but the blobs without their tails {expected}")
 
 
 def rounds(site: Site, azurite: LocalAzurite, data: Data) -> Iterator[int]:

@@ -64,7 +64,7 @@ def _pass(pieces: list[Piece], tuples: int) -> _Phases:
         ended = time.process_time()
         decode, parsing, encode = decode + decoded - started, parsing + columns - decoded, encode + ended - columns
     if rows != tuples:
-        raise BenchmarkFailed(f"{rows} rows came of {tuples} tuples")
+        raise BenchmarkFailed(f"{tuples} tuples became {rows} rows")
     return _Phases(decode, parsing - decode, encode)
 
 

@@ -92,7 +92,7 @@ def _lasting(long: Long, data: Data, seconds: float) -> Measured:
             marks.append(_mark(long.worker, long.worker.metric(long.metric)))
     tuples = int(marks[-1].done - marks[0].done)
     if not tuples:
-        raise BenchmarkFailed(f"{long.stage} has dealt with nothing in {seconds:.0f} s")
+        raise BenchmarkFailed(f"{long.stage} processed nothing in {seconds:.0f} s")
     work = Work(tuples, tuples * data.segment_bytes // data.tuples)
     return Measured(long.stage + _LASTING, data.name, work, parts_of(marks), long.ends, memory=long.worker.memory())
 

@@ -47,10 +47,10 @@ def _scopes(site: Site, extent: Extent) -> Measured:
     with running(worker):
         wait_until(lambda: worker.metric("blobtide_blob_monitor_open_blobs") >= extent.scopes, "every scope has been listed")
         sample, listings, requests = _watched(worker, extent.seconds)
-    requests_a_minute = f"{60 * requests / extent.seconds:,.0f} requests a minute"
-    ends = f"announcements committed; {each(sample, listings)} a listing, {requests_a_minute}, {_share(sample)} of a core"
+    requests_per_minute = f"{60 * requests / extent.seconds:,.0f} requests per minute"
+    ends = f"announcements committed; {each(sample, listings)} per listing, {requests_per_minute}, {_share(sample)} of a core"
     return Measured(
-        "monitor, a scope", f"{extent.scopes:,} growing", Work(0, 0, listings), (sample,), ends, None, worker.memory()
+        "monitor, per scope", f"{extent.scopes:,} growing", Work(0, 0, listings), (sample,), ends, None, worker.memory()
     )
 
 
@@ -61,9 +61,9 @@ def _flat(site: Site, extent: Extent) -> Measured:
         before = worker.metric("blobtide_blob_monitor_blobs_total")
         sample, _, _ = _watched(worker, extent.seconds)
         blobs = int(worker.metric("blobtide_blob_monitor_blobs_total") - before)
-    ends = f"compared with what is known; {each(sample, blobs)} a blob, {_share(sample)} of a core"
+    ends = f"compared with what is known; {each(sample, blobs)} per blob, {_share(sample)} of a core"
     return Measured(
-        "monitor, a listed blob", f"{extent.flat_blobs:,} flat", Work(0, 0, blobs), (sample,), ends, None, worker.memory()
+        "monitor, per listed blob", f"{extent.flat_blobs:,} flat", Work(0, 0, blobs), (sample,), ends, None, worker.memory()
     )
 
 

@@ -91,4 +91,4 @@ def _check(site: Site, load: Repeated, repeats: int) -> None:
     expected = repeats * load.work.tuples
     found = site.total(site.topics.flows, rows_in)
     if found != expected:
-        raise BenchmarkFailed(f"{found} rows are in {site.topics.flows}, {expected} tuples were in the segments")
+        raise BenchmarkFailed(f"{site.topics.flows} contains {found} rows, but the segments contained {expected} tuples")

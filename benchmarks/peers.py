@@ -94,4 +94,4 @@ def _duckdb(file: Path, data: Data, repeats: int) -> Iterator[Sample]:
 
 def _check(peer: str, tuples: int, data: Data) -> None:
     if tuples != data.tuples:
-        raise BenchmarkFailed(f"{peer} found {tuples} tuples of {data.tuples}")
+        raise BenchmarkFailed(f"{peer} found {tuples} of {data.tuples} tuples")

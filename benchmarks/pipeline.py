@@ -45,7 +45,7 @@ def _arrived(kafka: LocalKafka, azurite: LocalAzurite, data: Data) -> tuple[Samp
         wait_until(done, f"{data.tuples} rows are in files")
         cpu = sum(worker.cpu() for worker in workers) - before
     if (rows := row_count(files)) != data.tuples:
-        raise BenchmarkFailed(f"{rows} rows arrived of {data.tuples} tuples")
+        raise BenchmarkFailed(f"{data.tuples} tuples became {rows} rows")
     last = max(file.stat().st_mtime for file in files.glob("*.parquet"))
     memory = max((worker.memory() for worker in workers), key=lambda one: one.peak)
     return Sample(cpu, last - site.first_time(site.topics.blobs)), memory

@@ -12,37 +12,42 @@ from benchmarks.table import render
 _TEXT = """\
 # Benchmarks
 
-Made by `{command}`; every figure is measured in one run. Run it on your own machine: absolute figures do not
-travel, the ratios between rows do.
+Written by `{command}`. All figures come from one run. Measure on your own machine: the figures of two machines
+cannot be compared, but the ratios between rows can.
 
 {machine}
 - Load average of the machine (all its processes): {load}
 {before}
 {table}
 
-## Reading the table
+## How to read the table
 
-- *busy*: 20 interfaces that log 8,000 tuples a minute each. *quiet*: 5,000 interfaces (1,000 with `--quick`) that log 28
-  tuples a minute each; a segment has a few kilobytes there. Virtual network flow logs, version 4.
-- Processes run against a real Kafka (one broker) and a real Azurite on the same machine, with default settings and exactly-once
-  on. CPU is that of the named processes, user and system, after start-up; brokers and Azurite come on top in the wall figures
-  (*tuples/s*, *MB/s*, *blobs/s*), so those say what this machine does, not what a process can do.
-- *a core*: per second of CPU. *±*: half the distance between the cheapest and the dearest repetition; the figure is the median.
-  A *lasting* run (`--long`) takes four minutes; its five parts are compared like repetitions.
-- *MB* are bytes of the logs, before parsing, of 1,000,000.
-- *peak MiB*: resident memory of the process, or of the largest one. *MiB/min*: its growth, fitted to what comes behind the
-  first third of a lasting run. Over less than 200 seconds it is noise, and left blank.
-- *speed*: bytes of logs a second of CPU, compared with another row of the same estate. `json, split, dict` is a parser in plain
-  Python that makes one dictionary a tuple; the Kafka copy is the parser's own loop without parsing; range reads fetch the same
-  bytes and throw them away. With `--peer` there are also a parser in Go (`encoding/json`; the CPU of its garbage collector is
-  in it) and DuckDB (`read_json` into a table, one thread): columns in memory, without identities and dead letters.
-- *monitor*: against a server that answers listings and does nothing else, with default intervals. Growing scopes have a blob
-  each that changes every minute; the flat prefix does not change.
-- *start*: blobs of hours that are over, one in fifty of them open. *monitor start* reads their state and finds nothing in
-  storage; *monitor, a known blob* lists what is current meanwhile, and its peak is taken when every scope has been listed in
-  full. *ingest start* reads their checkpoints; the start of the process, one to two seconds, is part of its CPU. With `--long`
-  also 3,600,000 blobs: what 5,000 interfaces write in thirty days.
-- *ends when*: what is durable when the clock stops. Each stage then counts that everything has arrived, once.
+- **Estates.** *busy*: 20 interfaces, each of which logs 8,000 tuples per minute. *quiet*: 5,000 interfaces (1,000 with
+  `--quick`), each of which logs 28 tuples per minute, so that a segment has only a few kilobytes. Both are virtual
+  network flow logs, version 4.
+- **Conditions.** Processes run with default settings and exactly-once delivery against a real Kafka (one broker) and a
+  real Azurite on the same machine. CPU time is the user and system time of the measured processes after start-up.
+  Wall-clock rates (*tuples/s*, *MB/s*, *blobs/s*) also include the work of the broker and of Azurite, so they describe
+  this machine rather than the process.
+- ***per core***: per second of CPU time. ***±***: half the difference between the cheapest and the most expensive
+  repetition; the figure itself is the median. A *lasting* run (`--long`) takes four minutes, and its five parts are
+  compared as if they were repetitions.
+- ***MB***: 1,000,000 bytes of the original logs.
+- ***peak MiB***: peak resident memory of the process, or of the largest one. ***MiB/min***: its growth, a line fitted to
+  the last two thirds of a lasting run. In runs of less than 200 seconds growth cannot be told from noise, so the column
+  is blank.
+- ***speed***: bytes of logs per second of CPU time, relative to another row of the same estate. `json, split, dict` is a
+  parser in plain Python that creates a dictionary for each tuple. The Kafka copy is the parser's own loop without the
+  parsing. Range reads fetch the same bytes and discard them. `--peer` adds a parser in Go (`encoding/json`, including the
+  CPU time of its garbage collector) and DuckDB (`read_json` into a table, one thread); both produce columns in memory,
+  without identities or dead letters.
+- **monitor**: against a server that only answers listings, with default intervals. Each growing scope has one blob, which
+  changes every minute. The flat prefix does not change.
+- **start**: the known blobs belong to past hours, and one in fifty is still open. *monitor start* reads their state and
+  finds an empty storage account. *monitor, per known blob* also lists the current hours; its peak memory is taken after
+  every scope has been listed in full. *ingest start* reads the checkpoints, and its CPU time includes one to two seconds
+  for starting the process. `--long` adds a run with 3,600,000 blobs, which 5,000 interfaces write in thirty days.
+- **ends when**: what is durable when the clock stops. Each stage then checks that everything has arrived exactly once.
 """
 
 
@@ -58,7 +63,9 @@ class Page:
 
 def document(rows: Sequence[Measured], before: Costs | None, page: Page) -> str:
     """Return the page."""
-    before_is = f"- *before*: CPU µs a tuple at revision {page.before}, measured in the same run, in turn with each stage\n"
+    before_is = (
+        f"- *before*: CPU µs per tuple of revision {page.before}, measured in the same run, alternating with each stage\n"
+    )
     return _TEXT.format(
         command=page.command,
         machine=page.machine,

@@ -84,7 +84,7 @@ class Site:
                 except BufferError:
                     producer.poll(_QUEUE_FULL_SECONDS)
         if left := producer.flush(_SECONDS):
-            raise BenchmarkFailed(f"Kafka did not take {left} records")
+            raise BenchmarkFailed(f"Kafka did not accept {left} records")
 
     def lag(self, role: str, topic: str) -> int | None:
         """Return how many records of `topic` the group has not committed; None if Kafka cannot say just now.
@@ -154,5 +154,5 @@ def wait_until(done: Callable[[], bool], what: str, seconds: float = 600.0) -> N
     deadline = time.monotonic() + seconds
     while not done():
         if time.monotonic() > deadline:
-            raise BenchmarkFailed(f"after {seconds:.0f} s still not: {what}")
+            raise BenchmarkFailed(f"after {seconds:.0f} s this is still not so: {what}")
         time.sleep(_LOOK_SECONDS)

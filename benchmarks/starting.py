@@ -65,7 +65,7 @@ def _monitor(site: Site, extent: Extent) -> Measured:
     worker = Worker((*SERVICE, "blob-monitor"), site)
     with running(worker):
         sample = _read(worker, extent)
-    return _row("monitor start", extent, sample, f"state read; {each(sample, extent.known_blobs)} a blob", worker)
+    return _row("monitor start", extent, sample, f"state read; {each(sample, extent.known_blobs)} per blob", worker)
 
 
 def _listing(site: Site, extent: Extent) -> Measured:
@@ -76,8 +76,8 @@ def _listing(site: Site, extent: Extent) -> Measured:
         wait_until(
             lambda: worker.metric(listings, full) >= extent.scopes, "all scopes have been listed in full", _LISTING_SECONDS
         )
-    ends = f"state read, first listings; {each(sample, extent.known_blobs)} a blob, all listed in full before the peak is taken"
-    return _row("monitor, a known blob", extent, sample, ends, worker)
+    ends = f"state read, first listings; {each(sample, extent.known_blobs)} per blob; peak taken after full listings"
+    return _row("monitor, per known blob", extent, sample, ends, worker)
 
 
 def _read(worker: Worker, extent: Extent) -> Sample:
@@ -92,7 +92,7 @@ def _ingest(site: Site, extent: Extent) -> Measured:
     with running(worker):  # it is ready once it has read its checkpoints
         sample = Sample(worker.cpu(), time.monotonic() - began)
         wait_until(lambda: worker.metric("blobtide_ingest_checkpoints_at_hand") >= extent.open_blobs, "all is known")
-    ends = f"checkpoints read, the start of the process with it; {each(sample, extent.known_blobs)} a blob"
+    ends = f"checkpoints read, including the start of the process; {each(sample, extent.known_blobs)} per blob"
     return _row("ingest start", extent, sample, ends, worker)
 
 

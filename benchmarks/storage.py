@@ -102,7 +102,7 @@ def _read_all(infos: list[ListedBlob], read: Callable[[ListedBlob, int, int], in
     with ThreadPoolExecutor(settings.concurrency) as pool:
         found = sum(pool.map(whole, infos))
     if found != expected:
-        raise BenchmarkFailed(f"{found} bytes were read of {expected}")
+        raise BenchmarkFailed(f"{found} of {expected} bytes were read")
     return Sample(time.process_time() - cpu, time.monotonic() - wall)
 
 

@@ -66,7 +66,7 @@ class Worker:
     def cpu(self) -> float:
         """Return the CPU seconds (user and system) that the process has used so far."""
         if self._process is None:
-            raise BenchmarkFailed(f"{self.name} does not run")
+            raise BenchmarkFailed(f"{self.name} is not running")
         times = self._process.cpu_times()
         return float(times.user + times.system)
 

@@ -43,25 +43,25 @@ def cells(table: str, stage: str) -> dict[str, str]:
 def test_a_row_shows_medians_rates_and_how_far_repetitions_lie_apart() -> None:
     """Rates follow from the median of the repetitions, and ± is half their distance."""
     found = cells(render([row("parse", 2.0, 2.2, 1.8, wall=4.0, blobs=50)]), "parse")
-    assert found["CPU µs a tuple"] == "2.00"
+    assert found["CPU µs per tuple"] == "2.00"
     assert found["±"] == "10 %"
-    assert (found["tuples/s a core"], found["tuples/s"]) == ("500,000", "250,000")
-    assert (found["MB/s a core"], found["MB/s"]) == ("50.0", "25.0")
-    assert (found["blobs/s a core"], found["blobs/s"]) == ("25", "12")
+    assert (found["tuples/s per core"], found["tuples/s"]) == ("500,000", "250,000")
+    assert (found["MB/s per core"], found["MB/s"]) == ("50.0", "25.0")
+    assert (found["blobs/s per core"], found["blobs/s"]) == ("25", "12")
 
 
 def test_what_was_not_measured_is_left_blank() -> None:
     """Without a clock, blobs, memory, repetitions or a peer there is no figure."""
     found = cells(render([row("encode", 1.0)]), "encode")
-    for column in ("±", "tuples/s", "MB/s", "blobs/s a core", "blobs/s", "peak MiB", "MiB/min", "speed"):
+    for column in ("±", "tuples/s", "MB/s", "blobs/s per core", "blobs/s", "peak MiB", "MiB/min", "speed"):
         assert not found[column], column
 
 
 def test_a_stage_without_tuples_shows_blobs_only() -> None:
     """The monitor handles no tuples: only rates of blobs make sense."""
     found = cells(render([Measured("list", "flat", Work(0, 0, 500), (Sample(2.0, 4.0),), "compared")]), "list")
-    assert (found["blobs/s a core"], found["blobs/s"]) == ("250", "125")
-    assert not any(found[column] for column in ("CPU µs a tuple", "tuples/s a core", "tuples/s", "MB/s a core", "MB/s"))
+    assert (found["blobs/s per core"], found["blobs/s"]) == ("250", "125")
+    assert not any(found[column] for column in ("CPU µs per tuple", "tuples/s per core", "tuples/s", "MB/s per core", "MB/s"))
 
 
 def test_the_lister_answers_as_storage_does() -> None:
@@ -103,7 +103,7 @@ def test_a_long_run_shows_how_far_its_parts_lie_apart() -> None:
     """The figure is that of the median part, and ± is half the distance between the cheapest and the dearest one."""
     marks = [Mark(0.0, 0.0, 100), Mark(1.0, 10.0, 350), Mark(1.0, 11.0, 350), Mark(3.2, 20.0, 850), Mark(4.4, 30.0, 1_100)]
     found = cells(render([Measured("long", "busy", Work(1_000_000, 1), parts_of(marks), "in memory")]), "long")
-    assert found["CPU µs a tuple"] == "4.40"
+    assert found["CPU µs per tuple"] == "4.40"
     assert found["±"] == "9 %"
 
 
