@@ -6,12 +6,23 @@ import inspect
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, Final, get_args
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+_WORDS: Final = {
+    "dict": "map",
+    "SecretStr": "secret",
+    "Path": "path",
+    "datetime.datetime": "time",
+    "datetime.date": "date",
+    "bool": "true or false",
+    "int": "whole number",
+    "float": "number",
+    "str": "text",
+}
+"""What the types of settings are called, by a word in their annotation; the first that fits."""
 _BOUNDS: Final = (("≥", "ge"), (">", "gt"), ("≤", "le"), ("<", "lt"))
 
 
@@ -40,8 +51,9 @@ def described(model: type[BaseModel], prefix: str = "") -> Iterator[SettingDescr
         inner = group_in(field.annotation)
         if inner is None:
             values = _values(field.annotation)
+            choice = ("list of " if values and _is_list(field.annotation) else "") + " | ".join(values)
             yield SettingDescription(
-                f"{prefix}{name}", values, " | ".join(values) or _type(field), _default(field), field.description or ""
+                f"{prefix}{name}", values, choice or _type(field), _default(field), field.description or ""
             )
         else:
             suffix = "[]." if "tuple" in str(field.annotation) else "."
@@ -63,10 +75,10 @@ def _values(annotation: Any) -> tuple[str, ...]:
 
 
 def _type(field: FieldInfo) -> str:
-    annotation = field.annotation
-    text = annotation.__name__ if inspect.isclass(annotation) and not get_args(annotation) else str(annotation)
-    text = re.sub(r"Optional\[(.*)\]$", r"\1", re.sub(r"Annotated\[(\w+), .*?\)\]", r"\1", text))
-    text = re.sub(r"(\w+\.)+", "", text).replace("SecretStr", "secret").replace("|", "or").replace("or None", "").strip()
+    shown = str(field.annotation)
+    text = next((words for name, words in _WORDS.items() if re.search(rf"\b{name}\b", shown)), shown)
+    if _is_list(field.annotation):
+        text = f"list of {text}"
     bounds = [
         f"{sign} {value}" for sign, key in _BOUNDS for part in field.metadata if (value := getattr(part, key, None)) is not None
     ]
@@ -80,5 +92,9 @@ def _default(field: FieldInfo) -> str:
     if value is None or str(value) in {"", "()", "{}"}:
         return ""
     if isinstance(value, tuple):
-        value = tuple(str(part) if isinstance(part, StrEnum) else part for part in value)
-    return str(value)
+        return ", ".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _is_list(annotation: Any) -> bool:
+    return "tuple[" in str(annotation)
