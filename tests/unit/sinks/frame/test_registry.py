@@ -20,7 +20,7 @@ from services.sinks.frame.registry import configured_sink
 from services.sinks.frame.settings import SinkSettings
 from tests.flows import rows, table
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 TOY = """
 from services.sinks.frame.contract import Outcome, Sink
 from services.sinks.frame.settings import SinkSettings

@@ -18,7 +18,7 @@ from services.sinks.kinds.summary.table import Totals, size_text, summary_table
 from tests.flows import START_MS, Spot, row, table
 from tests.flows import part as flow_part
 
-DATA = Path(__file__).resolve().parents[2] / "data"
+DATA = Path(__file__).resolve().parents[3] / "data"
 TIMEOUT_MS = 120_000
 CLIENT, SERVER = "10.0.0.4", "10.9.0.9"
 
