@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -33,13 +34,8 @@ class FakeTable:
         self.is_open = True
 
     def catch_up(self, timeout: float, between: Callable[[], None]) -> None:
-        """Apply the rest, one record a go."""
-        del timeout
-        assert self.is_open
-        between()
-        for record in self._next:
-            self._apply(record)
-            between()
+        """Apply the rest, one record at a time."""
+        self.read_to(sys.maxsize, timeout, between)
 
     def read_to(self, last: int, timeout: float, between: Callable[[], None]) -> None:
         """Apply what is up to `last`, and the next one, which Kafka brings with it."""

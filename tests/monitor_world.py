@@ -332,6 +332,17 @@ class Running:
         return rests and self.monitor._inbox.empty() and not self.monitor._pending.outputs
 
 
+def two_monitors(world: World) -> tuple[Running, Running]:
+    """Start two monitors, give each half of the partitions, and let each do two rounds."""
+    first, second = world.monitor(), world.monitor()
+    first.session.give(range(2))
+    second.session.give(range(2, PARTITIONS))
+    for _ in range(2):
+        first.round()
+        second.round()
+    return first, second
+
+
 def hour_blob(resource: str, hour: int, nic: str = "A", day: int = 1) -> str:
     """Return the name of a flow-log blob."""
     return f"{resource}/y=2026/m=05/d={day:02}/h={hour:02}/m=00/macAddress={nic}/PT1H.json"

@@ -6,7 +6,7 @@ import time
 from collections.abc import Collection, Iterable
 from contextlib import closing
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
     AlterConfigOpType,
@@ -16,12 +16,14 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
+from libs.common.kafka.client.configs import producer_config
 from libs.common.kafka.readers.compacted import CompactedTable, patience_for
 from libs.common.kafka.readers.follow import Follower, Since
 from libs.common.kafka.records import Inbound
 from libs.common.settings.kafka import KafkaSettings
 
 SECONDS = 30.0
+_PARTITIONS = 4
 
 
 def committed_records(kafka: KafkaSettings, topic: str) -> list[Inbound]:
@@ -55,6 +57,16 @@ def read_compacted(kafka: KafkaSettings, topic: str, partitions: Collection[int]
     finally:
         table.close()
     return found
+
+
+def fill(kafka: KafkaSettings, topic: str, count: int, first: int = 0) -> list[bytes]:
+    """Write the numbers from `first` on, in turn to the partitions of a topic with four, and return them as the values."""
+    producer = Producer(producer_config(kafka))
+    values = [b"%d" % number for number in range(first, first + count)]
+    for number, value in enumerate(values):
+        producer.produce(topic, value, partition=number % _PARTITIONS)
+    assert producer.flush(SECONDS) == 0
+    return values
 
 
 def lag(kafka: KafkaSettings, group: str, topic: str) -> int:

@@ -27,7 +27,7 @@ from libs.common.kafka.transactions.session import SessionSpec, TransactionalSes
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.local.kafka import LocalKafka
 from tests.freezing import frozen
-from tests.topic_tools import read_compacted
+from tests.topic_tools import fill, read_compacted
 
 pytestmark = pytest.mark.kafka
 
@@ -81,15 +81,6 @@ def _until(done: Callable[[], Any], step: Callable[[], object] = lambda: time.sl
         step()
 
 
-def _fill(kafka: KafkaSettings, topic: str, count: int, first: int = 0) -> list[bytes]:
-    producer = Producer(producer_config(kafka))
-    values = [b"%d" % number for number in range(first, first + count)]
-    for number, value in enumerate(values):
-        producer.produce(topic, value, partition=number % len(PARTITIONS))
-    assert producer.flush(SECONDS) == 0
-    return values
-
-
 def _fill_alike(kafka: KafkaSettings, topic: str, count: int) -> None:
     producer = Producer(producer_config(kafka))
     for number in range(count):
@@ -113,7 +104,7 @@ def _copy(topic: str, records: list[Inbound]) -> list[Outbound]:
 
 def test_what_is_refused_is_rewound_and_comes_again(kafka_settings: KafkaSettings, topics: TopicSettings) -> None:
     """An output that the broker can never take aborts the transaction; the same records come again and commit once."""
-    sent = _fill(kafka_settings, topics.raw_flow_logs, 8)
+    sent = fill(kafka_settings, topics.raw_flow_logs, 8)
     with _Member(kafka_settings, topics.raw_flow_logs) as member:
         records = member.read(8)
         offsets = next_offsets(records)
@@ -130,7 +121,7 @@ def test_what_is_refused_is_rewound_and_comes_again(kafka_settings: KafkaSetting
 
 def test_a_rewind_and_an_arrival_while_paused_skip_nothing(kafka_settings: KafkaSettings, topics: TopicSettings) -> None:
     """What was thrown away while nothing was delivered comes first, and in order, when delivery goes on."""
-    _fill(kafka_settings, topics.raw_flow_logs, 4_000)
+    fill(kafka_settings, topics.raw_flow_logs, 4_000)
     with _Member(kafka_settings, topics.raw_flow_logs) as member:
         member.session.pause()
         _until(lambda: member.listener.log, lambda: member.session.poll(100, 0.1))
@@ -152,7 +143,7 @@ def test_a_rewind_and_an_arrival_while_paused_skip_nothing(kafka_settings: Kafka
 
 def test_a_member_that_lost_its_partitions_cannot_commit(kafka_settings: KafkaSettings, topics: TopicSettings) -> None:
     """What a zombie read before others took over never commits, neither by its session nor with its old membership."""
-    _fill(kafka_settings, topics.raw_flow_logs, 8)
+    fill(kafka_settings, topics.raw_flow_logs, 8)
     with _Member(kafka_settings, topics.raw_flow_logs) as first:
         records = first.read(8)
         old_membership = first.consumer.group_metadata()
@@ -189,7 +180,7 @@ def test_a_broker_that_restarts_costs_time_only(
     kafka: LocalKafka, kafka_settings: KafkaSettings, topics: TopicSettings
 ) -> None:
     """While the broker is dead, calls return within their bounds and commits abort; afterwards everything is written once."""
-    sent = _fill(kafka_settings, topics.raw_flow_logs, 8)
+    sent = fill(kafka_settings, topics.raw_flow_logs, 8)
     with _Member(kafka_settings, topics.raw_flow_logs) as member:
         records = member.read(8)
         kafka.kill()
@@ -212,7 +203,7 @@ def test_a_compacted_topic_is_read_past_what_a_killed_predecessor_left(
     kafka = kafka_settings.model_copy(update={"transaction_timeout_ms": 10_000})
     table: dict[bytes | None, bytes | None] = {}
     reader = CompactedTable(kafka, topics.checkpoints, lambda r: table.update({r.key: r.value}))
-    _fill(kafka, topics.raw_flow_logs, 4)
+    fill(kafka, topics.raw_flow_logs, 4)
     with _Member(kafka, topics.raw_flow_logs) as predecessor:
         predecessor.read(4)
         assert predecessor.session.commit([Outbound(topics.checkpoints, b"1", b"k")], {}) is CommitResult.COMMITTED
@@ -275,7 +266,7 @@ def test_waiting_for_a_broker_that_is_away_can_be_left(
     """Who catches up with a topic is asked many times a second whether to go on, also while Kafka does not answer."""
     seen: list[bytes | None] = []
     reader = CompactedTable(kafka_settings, topics.raw_flow_logs, lambda record: seen.append(record.value))
-    _fill(kafka_settings, topics.raw_flow_logs, 4)
+    fill(kafka_settings, topics.raw_flow_logs, 4)
     reader.open()
     asked = 0
 
@@ -315,7 +306,7 @@ def test_a_killed_process_leaves_every_record_once(
     kafka_settings: KafkaSettings, topics: TopicSettings, children: list[subprocess.Popen[bytes]], die: str
 ) -> None:
     """SIGKILL between produce and commit, or just after the commit: the next process goes on; every record is there once."""
-    sent = _fill(kafka_settings, topics.raw_flow_logs, 200)
+    sent = fill(kafka_settings, topics.raw_flow_logs, 200)
     spec = {
         "kafka": {"bootstrap_servers": kafka_settings.bootstrap_servers, "group_prefix": kafka_settings.group_prefix},
         "source": topics.raw_flow_logs,

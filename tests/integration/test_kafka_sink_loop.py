@@ -7,17 +7,15 @@ import time
 from collections.abc import Callable, Collection, Sequence
 
 import pytest
-from confluent_kafka import Producer
 
 from libs.common.errors import DeadLetterLimit, Retry
-from libs.common.kafka.client.configs import producer_config
 from libs.common.kafka.loops.sink_loop import Handled, PollPolicy, SinkLoop, SinkLoopSpec
 from libs.common.kafka.records import Inbound, TopicPartition
 from libs.common.messages.dead_letters import DeadLetter, ErrorCode
 from libs.common.process.health import Health
 from libs.common.process.service import Stop
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
-from tests.topic_tools import lag, read_compacted
+from tests.topic_tools import fill, lag, read_compacted
 
 pytestmark = pytest.mark.kafka
 
@@ -74,20 +72,11 @@ def _run(kafka: KafkaSettings, topics: TopicSettings, destination: _Destination,
         timer.cancel()
 
 
-def _fill(kafka: KafkaSettings, topic: str, first: int, count: int) -> list[bytes]:
-    producer = Producer(producer_config(kafka))
-    values = [b"%d" % number for number in range(first, first + count)]
-    for number, value in enumerate(values):
-        producer.produce(topic, value, partition=number % len(PARTITIONS))
-    assert producer.flush(SECONDS) == 0
-    return values
-
-
 def test_retry_gives_the_same_batch_and_the_commit_follows_the_write(
     kafka_settings: KafkaSettings, topics: TopicSettings
 ) -> None:
     """A destination that is down gets the same batch again; offsets follow the write, and a restart goes on there."""
-    first = _fill(kafka_settings, topics.flows, 0, 40)
+    first = fill(kafka_settings, topics.flows, 40)
     destination = _Destination(enough=40, failures=2, refused=frozenset([b"7"]))
     _run(kafka_settings, topics, destination)
     assert destination.attempts[0] == destination.attempts[1] == destination.attempts[2]
@@ -96,7 +85,7 @@ def test_retry_gives_the_same_batch_and_the_commit_follows_the_write(
     assert lag(kafka_settings, "sink.test", topics.flows) == 0
     assert destination.log == ["open", "revoked 4", "close"]
 
-    second = _fill(kafka_settings, topics.flows, 40, 8)
+    second = fill(kafka_settings, topics.flows, 8, first=40)
     restarted = _Destination(enough=8)
     _run(kafka_settings, topics, restarted)
     assert sorted(restarted.written) == sorted(second)
@@ -106,7 +95,7 @@ def test_a_destination_that_refuses_everything_stops_the_service_uncommitted(
     kafka_settings: KafkaSettings, topics: TopicSettings
 ) -> None:
     """Beyond the dead-letter limit the service ends with nothing committed: all records are there for the next start."""
-    sent = _fill(kafka_settings, topics.flows, 0, 200)
+    sent = fill(kafka_settings, topics.flows, 200)
     destination = _Destination(enough=1_000, refused=frozenset(sent))
     with pytest.raises(DeadLetterLimit):
         _run(kafka_settings, topics, destination, limit=0.1)

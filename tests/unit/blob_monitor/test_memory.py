@@ -15,7 +15,7 @@ from libs.common.settings.storage import NameLayout
 from services.blob_monitor import environment
 from services.blob_monitor.evaluate import Known
 from services.blob_monitor.rows import ROW, RowForm, is_same, round_of, with_round
-from tests.monitor_world import PARTITIONS, Running, World, aged, hour_blob, metric
+from tests.monitor_world import PARTITIONS, Running, World, aged, hour_blob, metric, two_monitors
 
 OBSERVED, CLOSED, REOPENED = "BlobObserved", "BlobClosed", "BlobReopened"
 NAME = hour_blob("x=/R1", 12)
@@ -142,12 +142,7 @@ def test_a_monitor_holds_only_its_own_scopes_and_loads_what_it_takes_over() -> N
     names = [hour_blob(f"x=/R{number}", 12) for number in range(12)]
     for name in names:
         world.storage.write(name, 1)
-    first, second = world.monitor(), world.monitor()
-    first.session.give(range(2))
-    second.session.give(range(2, PARTITIONS))
-    for _ in range(2):
-        first.round()
-        second.round()
+    first, second = two_monitors(world)
     assert 0 < held(first)[0] < 12
     assert held(first)[0] + held(second)[0] == 12
     second.session.give(range(PARTITIONS))

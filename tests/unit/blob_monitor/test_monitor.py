@@ -18,7 +18,7 @@ from libs.common.settings.storage import NameLayout
 from services.blob_monitor import metrics
 from services.blob_monitor.listing import Chunk, Job, JobKind, ListingTask, Means, units
 from services.blob_monitor.sources import Scope
-from tests.monitor_world import PARTITIONS, START, Running, World, aged, hour_blob, metric
+from tests.monitor_world import PARTITIONS, START, Running, World, aged, hour_blob, metric, two_monitors
 
 NAME = hour_blob("x=/R1", 12)
 OBSERVED, CLOSED, REOPENED = "BlobObserved", "BlobClosed", "BlobReopened"
@@ -282,12 +282,7 @@ def test_monitors_divide_the_scopes_and_take_over_from_each_other() -> None:
     names = [hour_blob(f"x=/R{number}", 12) for number in range(12)]
     for name in names:
         world.storage.write(name, 1)
-    first, second = world.monitor(), world.monitor()
-    first.session.give(range(2))
-    second.session.give(range(2, PARTITIONS))
-    for _ in range(2):
-        first.round()
-        second.round()
+    _, second = two_monitors(world)
     assert sorted(world.broker.said()) == sorted((OBSERVED, name) for name in names)
     for name in names:
         world.storage.write(name, 2)

@@ -24,21 +24,10 @@ from services.cli.up.supervisor import (
     Supervisor,
     how_it_ended,
 )
+from tests.clock import Clock
 from tests.processes import is_alive
 
 SECONDS = 20.0
-
-
-class Clock:
-    """A clock that moves when told."""
-
-    def __init__(self) -> None:
-        """Start at zero."""
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        """Return the time."""
-        return self.now
 
 
 @pytest.fixture

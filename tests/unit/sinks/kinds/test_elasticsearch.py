@@ -12,75 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.errors import CodecError
-from libs.common.http.hosts import Hosts
 from libs.common.rows.types.flows import FLOWS
 from services.sinks.frame.registry import configured_sink
 from services.sinks.kinds.elasticsearch.bulk_reply import DocumentResult, ItemResult, read_reply
 from services.sinks.kinds.elasticsearch.index import DailyIndexes, DataStream, ecs_fields, template
 from services.sinks.kinds.elasticsearch.sink import ElasticsearchSettings, ElasticsearchSink
+from tests.clock import Clock
 from tests.flows import START_MS
 
 DAY_MS = 86_400_000
-A, B, C = "http://a", "http://b", "http://c"
-
-
-class Clock:
-    """A clock that stands still until moved."""
-
-    def __init__(self, now: float = 0.0) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        """Return the time."""
-        return self.now
-
-
-def test_hosts_take_turns() -> None:
-    """Every host is first in its turn and all are tried."""
-    hosts = Hosts((A, B, C), Clock())
-    assert [hosts.candidates() for _ in range(4)] == [[A, B, C], [B, C, A], [C, A, B], [A, B, C]]
-
-
-def test_a_failed_host_is_left_alone_for_longer_each_time() -> None:
-    """A host that fails is passed over for 1, 2, 4 ... at most 60 seconds, and well again once it works."""
-    clock = Clock()
-    hosts = Hosts((A, B), clock)
-    for pause in (1, 2, 4, 8, 16, 32, 60, 60):
-        hosts.failed(A)
-        clock.now += pause - 0.5
-        assert hosts.candidates() == [B]
-        clock.now += 0.5
-        assert A in hosts.candidates()
-    hosts.worked(A)
-    hosts.failed(A)
-    clock.now += 1
-    assert A in hosts.candidates()
-
-
-def test_a_host_may_fail_for_days() -> None:
-    """However often it has failed, it is asked again after a minute."""
-    clock = Clock()
-    hosts = Hosts((A,), clock)
-    for _ in range(2_000):
-        hosts.failed(A)
-        clock.now += hosts.pause()
-    assert hosts.pause() == 1.0
-    hosts.failed(A)
-    assert hosts.pause() == 60.0
-
-
-def test_when_all_hosts_failed_the_first_to_be_back_is_tried() -> None:
-    """With every host out, one is asked all the same, and the wait is until the first is back."""
-    clock = Clock()
-    hosts = Hosts((A, B), clock)
-    hosts.failed(A)
-    hosts.failed(A)
-    hosts.failed(B)
-    assert hosts.candidates() == [B]
-    hosts.failed(B)
-    hosts.failed(B)
-    assert hosts.candidates() == [A]
-    assert hosts.pause() == 2.0
 
 
 @given(st.binary(max_size=60) | st.sampled_from([b'{"errors":false,"items":[{"create":{"status":201}}]}', b'{"errors":false}']))

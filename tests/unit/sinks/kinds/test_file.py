@@ -23,26 +23,17 @@ from services.sinks.frame.registry import configured_sink
 from services.sinks.kinds.file.sink import FileSettings, FileSink
 from services.sinks.kinds.summary.sink import SummarySettings, SummarySink
 from services.sinks.local_state.shard_store import ShardStore
+from tests.clock import Clock
 from tests.flows import by_identity, identity, rows
 from tests.flows import part as flow_part
 
 CONTENT = rows()
-
-
-class Clock:
-    """A clock that stands until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def __call__(self) -> float:
-        """Return the time."""
-        return self.now
+STARTED = 1_000_000.0
 
 
 def make(directory: Path, clock: Clock | None = None, **options: Any) -> FileSink:
     """Open a file sink."""
-    sink = FileSink(FileSettings.model_validate({"directory": directory, **options}), FLOWS, clock or Clock())
+    sink = FileSink(FileSettings.model_validate({"directory": directory, **options}), FLOWS, clock or Clock(STARTED))
     sink.open()
     return sink
 
@@ -128,7 +119,7 @@ def test_a_file_is_complete_at_its_limit(tmp_path: Path, limit: dict[str, Any], 
 
 def test_a_file_is_complete_by_time_without_new_rows(tmp_path: Path) -> None:
     """When nothing comes any more, the last rows still get their file, a limit after the first of them came."""
-    clock = Clock()
+    clock = Clock(STARTED)
     sink = make(tmp_path, clock, rotate_seconds=60)
     sink.write(part(CONTENT[:5]))
     clock.now += 40
@@ -143,7 +134,7 @@ def test_a_file_is_complete_by_time_without_new_rows(tmp_path: Path) -> None:
 
 def test_rows_of_a_shard_that_moved_away_get_their_file(tmp_path: Path) -> None:
     """Rows that a stopped process left waiting are swept up by one that never gets rows of that shard."""
-    clock = Clock()
+    clock = Clock(STARTED)
     first = make(tmp_path, clock, flush_on_close=False)
     first.write(part())
     first.close()
