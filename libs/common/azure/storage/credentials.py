@@ -10,17 +10,16 @@ import base64
 import binascii
 import hashlib
 import hmac
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import SecretStr
 
+from libs.common.azure.identity import Identity, NoToken, default_credential
 from libs.common.azure.storage.api import StorageUnavailable
 from libs.common.errors import ConfigError
 from libs.common.security.redaction import remember
@@ -34,8 +33,6 @@ _EMULATOR_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/
 _EMULATOR = f"AccountName=devstoreaccount1;AccountKey={_EMULATOR_KEY};BlobEndpoint=http://127.0.0.1:10000/devstoreaccount1"
 _BLOB_LABEL = ".blob."
 _QUEUE_EXAMPLE = "https://NAME.queue.core.windows.net"
-_REFRESH_SECONDS_BEFORE_EXPIRY = 300
-_SECONDS_BETWEEN_REFRESHES = 30  # between failed attempts while the token is still valid: an attempt may take seconds
 
 
 MOST_BYTES: Final = 16_777_216
@@ -108,47 +105,17 @@ class SharedAccessSignature:
 
 
 class TokenIdentity:
-    """A token of a managed identity, workload identity or service principal, renewed shortly before it expires.
-
-    If it cannot be renewed, it is used until it expires.
-    """
+    """Signs requests with the tokens of an identity."""
 
     def __init__(self, credential: Any, clock: Callable[[], float] = time.time) -> None:
-        self._credential = credential
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._token: Any = None
-        self._renew_at = 0.0
+        self._identity = Identity(credential, _TOKEN_SCOPE, clock)
 
     def authorise(self, request: StorageRequest) -> None:
         """Add the bearer token. Raises `StorageUnavailable` if no token can be obtained."""
-        with self._lock:
-            now = self._clock()
-            if now >= self._renew_at or now >= self._token.expires_on:
-                self._renew(now)
-            request.headers["Authorization"] = f"Bearer {self._token.token}"
-
-    def _renew(self, now: float) -> None:
         try:
-            self._token = self._fetch()
-        except StorageUnavailable:
-            if self._token is None or now >= self._token.expires_on:
-                raise
-            self._renew_at = now + _SECONDS_BETWEEN_REFRESHES
-        else:
-            self._renew_at = self._token.expires_on - _REFRESH_SECONDS_BEFORE_EXPIRY
-
-    def _fetch(self) -> Any:
-        from azure.core.exceptions import AzureError
-
-        try:
-            return self._credential.get_token(_TOKEN_SCOPE)
-        # After a first success, the library passes errors on: a token file that is being replaced, an invalid response.
-        except (AzureError, OSError, ValueError) as error:
-            first_line = str(error).partition("\n")[0]
-            raise StorageUnavailable(
-                f"no token from Azure identity (managed, workload, service principal): {first_line}"
-            ) from error
+            request.headers["Authorization"] = f"Bearer {self._identity.token()}"
+        except NoToken as error:
+            raise StorageUnavailable(str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +224,7 @@ def _resolve(account: StorageAccount) -> StorageLogin:
         return StorageLogin(endpoint, _sas("sas_token", sas))
     if endpoint.scheme != "https":
         raise ValueError("signing in by identity requires https; give account_key or sas_token for an emulator")
-    return StorageLogin(endpoint, TokenIdentity(_default_credential(account.managed_identity_client_id)))
+    return StorageLogin(endpoint, TokenIdentity(default_credential(account.managed_identity_client_id)))
 
 
 def _secret(name: str, value: SecretStr | None, file: Path | None) -> str | None:
@@ -338,20 +305,3 @@ def _sas(setting: str, token: str) -> SharedAccessSignature:
         raise ValueError(f"{setting} has no signature (sig=...); copy the whole token")
     remember(dict(fields)["sig"])
     return SharedAccessSignature(fields)
-
-
-@cache
-def _default_credential(client_id: str | None) -> Any:
-    """Return the process's only credential for `client_id`, without the slow and surprising sources meant for developers."""
-    from azure.identity import DefaultAzureCredential
-
-    options: dict[str, Any] = {"managed_identity_client_id": client_id} if client_id else {}
-    return DefaultAzureCredential(
-        exclude_cli_credential=True,
-        exclude_developer_cli_credential=True,
-        exclude_powershell_credential=True,
-        exclude_shared_token_cache_credential=True,
-        exclude_visual_studio_code_credential=True,
-        exclude_broker_credential=True,
-        **options,
-    )

@@ -1,0 +1,79 @@
+"""Sign in to Azure as an identity: managed, workload, or a service principal. Each service of Azure has its own scope."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Final
+
+from libs.common.errors import BlobtideError
+
+_REFRESH_SECONDS_BEFORE_EXPIRY: Final = 300
+_SECONDS_BETWEEN_REFRESHES: Final = 30  # between failed attempts while the token is still valid: an attempt may take seconds
+
+
+class NoToken(BlobtideError):
+    """No token can be obtained at the moment."""
+
+
+class Identity:
+    """The tokens of an identity for one scope, such as ``https://storage.azure.com/.default``. Thread-safe.
+
+    A token is renewed shortly before it expires. If that fails, it is used until it expires.
+    """
+
+    def __init__(self, credential: Any, scope: str, clock: Callable[[], float] = time.time) -> None:
+        self._credential = credential
+        self._scope = scope
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._token: Any = None
+        self._renew_at = 0.0
+
+    def token(self) -> str:
+        """Return a valid token. Raises `NoToken`."""
+        with self._lock:
+            now = self._clock()
+            if now >= self._renew_at or now >= self._token.expires_on:
+                self._renew(now)
+            token: str = self._token.token
+            return token
+
+    def _renew(self, now: float) -> None:
+        try:
+            self._token = self._fetch()
+        except NoToken:
+            if self._token is None or now >= self._token.expires_on:
+                raise
+            self._renew_at = now + _SECONDS_BETWEEN_REFRESHES
+        else:
+            self._renew_at = self._token.expires_on - _REFRESH_SECONDS_BEFORE_EXPIRY
+
+    def _fetch(self) -> Any:
+        from azure.core.exceptions import AzureError
+
+        try:
+            return self._credential.get_token(self._scope)
+        # After a first success, the library passes errors on: a token file that is being replaced, an invalid response.
+        except (AzureError, OSError, ValueError) as error:
+            first_line = str(error).partition("\n")[0]
+            raise NoToken(f"no token from Azure identity (managed, workload, service principal): {first_line}") from error
+
+
+@cache
+def default_credential(client_id: str | None) -> Any:
+    """Return the process's only credential for `client_id`, without the slow and surprising sources meant for developers."""
+    from azure.identity import DefaultAzureCredential
+
+    options: dict[str, Any] = {"managed_identity_client_id": client_id} if client_id else {}
+    return DefaultAzureCredential(
+        exclude_cli_credential=True,
+        exclude_developer_cli_credential=True,
+        exclude_powershell_credential=True,
+        exclude_shared_token_cache_credential=True,
+        exclude_visual_studio_code_credential=True,
+        exclude_broker_credential=True,
+        **options,
+    )
