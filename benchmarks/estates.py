@@ -18,7 +18,7 @@ from libs.common.settings.parser import ParserSettings
 from libs.demo.commits import Action, MinuteCommit, NewBlock
 from libs.demo.estate import Estate
 from libs.demo.spec import EstateSpec, LogKind
-from services.ingest.cutting.records import advance
+from services.ingest.cutting.whole_records import advance
 from services.ingest.cutting.window import SizeLimits, Window
 from services.ingest.main import MOST_RECORD_BYTES
 from services.parser.app import portions

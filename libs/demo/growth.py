@@ -16,7 +16,7 @@ from libs.demo.draw import Sheet
 from libs.demo.inventory import TICKS_PER_SECOND, Nic
 from libs.demo.page import make_page
 from libs.demo.peers import Addresses
-from libs.demo.records import FRAMES, Writer, WrittenRecord
+from libs.demo.record_text import FRAMES, Writer, WrittenRecord
 from libs.demo.spec import MINUTES_PER_HOUR, EstateSpec, Style
 from libs.demo.truth import NO_ROWS, PlacedRecords, RowRange, truth_of
 

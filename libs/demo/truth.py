@@ -19,7 +19,7 @@ from libs.demo.draw import ENCRYPTIONS
 from libs.demo.inventory import Nic
 from libs.demo.page import LogPage
 from libs.demo.peers import Addresses
-from libs.demo.records import VERSIONS, WrittenRecord
+from libs.demo.record_text import VERSIONS, WrittenRecord
 from libs.demo.rules import RULES, Acl
 from libs.demo.spec import LogKind
 

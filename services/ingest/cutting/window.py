@@ -1,6 +1,6 @@
 """The result of examining some bytes of a blob: ranges that become segments, unreadable ranges, and how to continue.
 
-Values only. `lines.advance` and `records.advance` turn a `Window` into `Progress`; both are pure, so that every rule of
+Values only. `lines.advance` and `whole_records.advance` turn a `Window` into `Progress`; both are pure, so that every rule of
 cutting can be tested without a server. All positions are offsets in the blob.
 """
 

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 
 from libs.common.azure.storage.api import BlobChanged, BlobGone, BlobInfo, BlobUnreadable, Container
 from libs.common.messages.events import Stream
-from services.ingest.cutting import lines, records
+from services.ingest.cutting import lines, whole_records
 from services.ingest.cutting.window import REFERENCE_BYTES, Outlook, Progress, SizeLimits, Window
 from services.ingest.reading.content import Content
 from services.ingest.reading.cursor import Cursor, Visit, begin
@@ -99,7 +99,7 @@ class BlobReader:
             block_ends=visit.version.block_ends,
         )
         if content is Content.ENVELOPE:
-            return records.advance(window, limits)
+            return whole_records.advance(window, limits)
         return lines.advance(window, content.line_format, limits)
 
 

@@ -17,7 +17,7 @@ from libs.common.messages.segments import RecordPiece, Segment, SegmentFormat
 from services.parser.flows.formats.layout import TupleLayout
 from services.parser.flows.framing import NOT_JSON, children, first_record, frame
 from services.parser.flows.groups import TupleArrays
-from services.parser.flows.records import BadRecord, LogRecord, collect, decode
+from services.parser.flows.log_records import BadRecord, LogRecord, collect, decode
 
 STAGE: Final = "parser"
 MAX_ENVELOPES: Final = 16
