@@ -1,4 +1,4 @@
-"""What counts once it is committed: a batch that an aborted transaction brings again counts once."""
+"""Counts that take effect when committed, so that a batch repeated after an aborted transaction counts once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MAX_LATENCY_SECONDS: Final = 86_400.0
 
 @dataclass(slots=True)
 class Counted:
-    """What one `handle` made."""
+    """The results of one `handle`."""
 
     segments: int = 0
     bytes: int = 0
@@ -28,11 +28,11 @@ class Counted:
     letters: Counter[ErrorCode] = field(default_factory=Counter)
     batches: list[tuple[int, int]] = field(default_factory=list)  # rows and bytes of each
     too_large: int = 0  # rows that fit in no message
-    judged: tuple[int, int] = (0, 0)  # for the limit on dead letters: of so many so many bad
+    judged: tuple[int, int] = (0, 0)  # for the limit on dead letters: number of tuples, and of bad ones
     newest: int | None = None  # record time, nanoseconds since 1970
 
     def add(self, parsed: Parsed, segments: int, size: int) -> None:
-        """Add what was parsed of so many segments."""
+        """Add the result of parsing a number of segments."""
         self.segments += segments
         self.bytes += size
         self.records += parsed.records
@@ -45,7 +45,7 @@ class Counted:
         self.batches.append((rows, size))
 
     def count(self, now: float) -> None:
-        """Show all of it in the metrics; `now` in seconds since 1970."""
+        """Add all of it to the metrics; `now` in seconds since 1970."""
         metrics.SEGMENTS.inc(self.segments)
         metrics.SEGMENT_BYTES.inc(self.bytes)
         metrics.RECORDS.inc(self.records)

@@ -1,4 +1,4 @@
-"""Metrics of the parser. They count what is committed; only the time of parsing counts each time that it is done."""
+"""Metrics of the parser. They count what is committed; only parsing times include repeated work."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Stand-ins for Kafka in unit tests: a session, a listener that does nothing, and a producer's client.
 
-The session keeps the contract, rewinds included.
+The session fulfils the contract, including rewinds.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ class FakeCommit:
 
 
 class FakeSession:
-    """Holds topics in memory. `feed` adds records, `endings` scripts how the next commits end, `committed` shows what did.
+    """Holds topics in memory. `feed` adds records, `endings` scripts the results of the next commits, `committed` lists them.
 
     Args:
-        listener: told as the real one tells it.
+        listener: called as by the real session.
         partitions: assigned by the first `poll`.
     """
 
     def __init__(self, listener: Listener, partitions: Collection[TopicPartition]) -> None:
         self._listener = listener
         self._arriving = frozenset(partitions)
-        self._rewinding: frozenset[TopicPartition] = frozenset()  # the listener has to be asked again
+        self._rewinding: frozenset[TopicPartition] = frozenset()  # the listener must be called again
         self._owned: frozenset[TopicPartition] = frozenset()
         self._records: dict[TopicPartition, list[Inbound]] = {}
         self._positions: dict[TopicPartition, int] = {}
         self.next_offsets: dict[TopicPartition, int] = {}
         self.committed: list[FakeCommit] = []
-        # Consumed one a commit; when empty, commits succeed. An exception is raised after the rewind, as by the real session.
+        # One per commit; when empty, commits succeed. An exception is raised after the rewind, as by the real session.
         self.endings: deque[CommitResult | Exception] = deque()
         self.is_open = False
         self.is_paused = False
@@ -55,7 +55,7 @@ class FakeSession:
             self._records.setdefault(record.source, []).append(record)
 
     def assign(self, partitions: Collection[TopicPartition]) -> None:
-        """Let `partitions` arrive with the next `poll`."""
+        """Assign `partitions` at the next `poll`."""
         self._arriving |= frozenset(partitions)
 
     def revoke(self, partitions: Collection[TopicPartition]) -> None:
@@ -74,7 +74,7 @@ class FakeSession:
         self.is_open = True
 
     def poll(self, max_records: int, seconds: float) -> list[Inbound]:
-        """Return at once; at most `max_records`. A listener that raises Retry is asked again by the next call."""
+        """Return at most `max_records`, without waiting. A listener that raises Retry is called again by the next call."""
         del seconds
         if self._rewinding:
             self._rewind(self._rewinding)
@@ -140,11 +140,11 @@ class FakeSession:
 
 
 class FakeProducer:
-    """A producer's client. A wait has what it holds acknowledged, unless Kafka is away; reports of failures are made then.
+    """A producer's client. Waits acknowledge the records that it holds, unless Kafka is down, and report failures.
 
     Args:
-        room: records that it holds.
-        answer: says why a record fails; None if it does not.
+        room: maximum number of records that it holds.
+        answer: returns why a record fails; None if it does not.
     """
 
     def __init__(self, room: int = 10, answer: Callable[[Outbound], KafkaError | None] = lambda _: None) -> None:
@@ -152,14 +152,14 @@ class FakeProducer:
         self._answer = answer
         self._held: list[tuple[Outbound, Callable[[KafkaError | None, object], None]]] = []
         self.written: list[Outbound] = []
-        self.most = 0  # that it ever held
-        self.now = 0.0  # waits take time
+        self.most = 0  # all records so far
+        self.now = 0.0  # waits advance the clock
         self.is_away = False
 
     def produce(
         self, topic: str, value: Any = None, key: Any = None, partition: int = -1, on_delivery: Any = None, /, **more: Any
     ) -> None:
-        """Hold one record; BufferError where there is no room."""
+        """Hold one record; BufferError if there is no room."""
         if len(self._held) == self._room:
             raise BufferError("Local: Queue full")
         record = Outbound(topic, value, key, tuple(more.get("headers", ())), None if partition < 0 else partition)
@@ -167,12 +167,12 @@ class FakeProducer:
         self.most = max(self.most, len(self._held))
 
     def poll(self, timeout: float, /) -> int:
-        """Let Kafka take one record."""
+        """Let Kafka accept one record."""
         self.now += timeout
         return self._take(1)
 
     def flush(self, timeout: float, /) -> int:
-        """Let Kafka take all."""
+        """Let Kafka accept all records."""
         self.now += timeout
         self._take(len(self._held))
         return len(self._held)
@@ -194,7 +194,7 @@ class FakeProducer:
 
 
 class SilentListener:
-    """Does nothing with what it is told."""
+    """Does nothing."""
 
     def assigned(self, partitions: Collection[TopicPartition]) -> None:
         """Do nothing."""

@@ -21,8 +21,8 @@ def write(kafka: KafkaSettings, records: Sequence[Outbound]) -> None:
     """Write `records`; return when all are acknowledged.
 
     Raises:
-        ServerUnreachable: not all of them were in time; write all of them again.
-        BlobtideError: Kafka refuses one, for example for want of rights.
+        ServerUnreachable: not all of them were acknowledged in time; write all of them again.
+        BlobtideError: Kafka refuses one, for example because of missing rights.
     """
     if not records:
         return

@@ -171,7 +171,7 @@ def _records(text: _FileText) -> Iterator[Segment]:
 
 
 def _taken(text: _FileText, spans: list[Span]) -> Iterator[Segment]:
-    """Pass on records together, except those so long that they go in pieces."""
+    """Pass on records together, except over-long ones, which are passed on in pieces."""
     last = text.at
     for begin, end in spans:
         if end - begin > RECORD_BYTES:

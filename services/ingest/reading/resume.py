@@ -1,8 +1,8 @@
-"""Find out whether a blob is still the one whose checkpoint we have, by reading what only its bytes can tell.
+"""Find out whether a blob is still the one to which its checkpoint belongs, where only its bytes can tell.
 
-What grows is read on together with the bytes before the cursor, so that it costs no request. Only what was written anew as a
-whole is read again, from where the checkpoint's checksum begins: in the request that reads on if that is no more than a step
-may read, else in pieces before it, of which one is held at a time.
+If a blob has only grown, the bytes before the cursor are read together with the new ones, which costs no extra request. Only a
+blob that was rewritten as a whole is read again, from where the checkpoint's checksum begins: in the same request as the new
+bytes if a step may read that much, otherwise beforehand, in parts of which only one is in memory at a time.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from services.ingest.reading.generation import Evidence, bytes_before, evidence,
 
 
 class Replaced(Exception):
-    """The blob is no longer the one whose checkpoint we have."""
+    """The checkpoint belongs to a blob that was replaced."""
 
 
 class TooNarrow(Exception):
-    """So many bytes must be read at once to go on."""
+    """To continue, this many bytes must be read at once."""
 
     def __init__(self, wanted: int) -> None:
         super().__init__(wanted)
@@ -29,10 +29,10 @@ class TooNarrow(Exception):
 
 
 def resume(visit: Visit, checkpoint: BlobCheckpoint, affordable: int) -> Cursor:
-    """Return where to go on. `affordable` bytes are read at once where a whole blob is compared.
+    """Return where to continue. To compare a whole blob, `affordable` bytes are read at once.
 
     Raises:
-        Replaced: the blob is another one.
+        Replaced: the content is different.
         TooNarrow: the task allows too few bytes for a comparison.
     """
     cursor = Cursor.of(checkpoint)
@@ -62,11 +62,11 @@ def check(visit: Visit, cursor: Cursor, data: bytes) -> None:
 
 
 def read(visit: Visit, cursor: Cursor, start: int, end: int) -> bytes:
-    """Return bytes of the version, or of a later one where that makes no difference.
+    """Return bytes of the version, or of a later one if that makes no difference.
 
-    To a busy append blob something is appended between any look and read. Bytes that it has do not change by that, so they are
-    read without the ETag where one read brings all that is needed to tell whether they are those of another blob: the bytes
-    before the cursor too, or a beginning that has no name yet. What is closed must not change at all.
+    A busy append blob grows between any look and read, but the bytes that it already has do not change. So they are read
+    without the ETag if one read contains all that is needed to recognise another blob: the bytes before the cursor, or a
+    beginning that has no name yet. A closed blob must not change at all.
     """
     try:
         return visit.read(start, end)
@@ -85,7 +85,7 @@ def read(visit: Visit, cursor: Cursor, start: int, end: int) -> bytes:
 
 
 def _comparing(visit: Visit, cursor: Cursor, affordable: int) -> Cursor:
-    """Return a cursor that compares while it reads on, or compare now."""
+    """Return a cursor that compares along with the next read, or compare now."""
     allowance, begin = visit.task.allowance, cursor.checksum_from
     if visit.version.size - begin <= allowance:
         return replace(cursor, compare_from=begin)

@@ -49,7 +49,7 @@ _BETWEEN: Final = "\0"  # never part of a name; a single name is stored as in ve
 
 @dataclass(frozen=True, slots=True)
 class FileLimits:
-    """When a file is complete: at so many rows of a shard, so many spooled bytes, or so many seconds after its first row."""
+    """When a file is complete: rows of a shard, spooled bytes, or seconds after its first row, whichever is reached first."""
 
     rows: int
     bytes: int

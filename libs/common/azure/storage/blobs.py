@@ -107,7 +107,7 @@ class AzureContainer:
         )
 
     def block_list(self, name: str) -> BlockList:
-        """Return the committed block list with its ETag; without blocks for append blobs and blobs made in one piece."""
+        """Return the committed block list with its ETag; without blocks for append blobs and blobs uploaded in one request."""
         request = StorageRequest("GET", self._blob_path(name), {"comp": "blocklist", "blocklisttype": "committed"})
         try:
             found = self._service.send(request, _block_list)

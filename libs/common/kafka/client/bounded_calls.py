@@ -1,8 +1,8 @@
 """Calls into the client that may never return.
 
 `send_offsets_to_transaction` does not keep its timeout when the group coordinator goes away at the wrong moment (librdkafka
-#5456, #5511): the process would hang until it is killed, deaf to signals. So such calls are made by a thread of their own; one
-that does not come back is left behind with its client, which nobody must use again.
+#5456, #5511): the process would hang until it is killed, deaf to signals. So such calls are made by a separate
+thread; one that does not return is abandoned, together with its client, which must not be used again.
 """
 
 from __future__ import annotations

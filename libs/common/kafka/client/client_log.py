@@ -1,4 +1,4 @@
-"""librdkafka's log lines: one a minute is passed on to our log, and lines that cast doubt on a transaction are noticed."""
+"""librdkafka's log lines: one per minute is passed on to our log, and lines that cast doubt on a transaction are noticed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ _NOISE = re.compile(r"\s*\(after \d+ms in state [A-Z_]+(?:, \d+ identical error\
 class ClientLog:
     """The `logger` of one client. The client calls `log` from its `poll`, `consume` and `flush`.
 
-    While a broker is down, librdkafka logs several lines a second; one a minute is passed on, with the count of the others.
+    While a broker is down, librdkafka logs several lines per second; one per minute is passed on, with the number of the
+    others.
     """
 
     def __init__(self, client: str, clock: Callable[[], float] = time.monotonic) -> None:

@@ -1,7 +1,7 @@
 """The meaning of client errors: one classification for everything that calls the Kafka client.
 
-librdkafka answers with about 250 codes; what to do about them are three things, tested in this order: a *fatal* error ends the
-client, an *abort* error ends the transaction, a *retriable* one asks for the same call with the same arguments.
+librdkafka has about 250 error codes, which call for one of three remedies, tested in this order: a *fatal* error ends the
+client, an *abort* error ends the transaction, and after a *retriable* error the same call is repeated with the same arguments.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ _DENIED = frozenset(
         KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     }
 )
-# Errors of brokers that move, start or are overloaded: those that Kafka's protocol guide calls retriable (except the corrupt
-# message, which a read from a damaged disk would repeat for ever). The client passes some of them on without its own flag.
+# Errors of brokers that move, start or are overloaded: those that Kafka's protocol guide calls retriable, except the corrupt
+# message, which a read from a damaged disk would repeat forever. The client does not flag all of them as retriable.
 _RETRIABLE_FOR_THE_PROTOCOL = frozenset(
     {
         KafkaError.UNKNOWN_TOPIC_OR_PART,  # after a broker's start the metadata may be incomplete; start-up checks topics
@@ -78,8 +78,8 @@ _RETRIABLE_FOR_THE_PROTOCOL = frozenset(
         KafkaError.INCONSISTENT_TOPIC_ID,
     }
 )
-# With those that a client answers by asking elsewhere or joining again, and its own: the connection, and waiting for what it
-# looks up. Informational for a consumer, which goes on by itself.
+# In addition, those after which a client asks another broker or rejoins, and its own: a lost connection, a pending lookup. For
+# a consumer, which continues by itself, they are informational.
 _PASSING = _RETRIABLE_FOR_THE_PROTOCOL | {
     KafkaError.BROKER_NOT_AVAILABLE,
     KafkaError.REBALANCE_IN_PROGRESS,
@@ -120,11 +120,11 @@ def error_of(exception: KafkaException | SystemError) -> KafkaError:
 
 
 class PartitionAnswer(Protocol):
-    """What the client tells of one topic or partition."""
+    """The part of a response that concerns one topic or partition."""
 
     @property
     def error(self) -> KafkaError | None:
-        """Why it tells nothing."""
+        """The error, if there is no result."""
 
 
 def raise_for(answer: PartitionAnswer) -> None:
@@ -160,17 +160,17 @@ def is_refusal(error: KafkaError) -> bool:
 
 
 def is_too_large(error: KafkaError) -> bool:
-    """Return whether a record, or several that were sent as one, are larger than the topic takes."""
+    """Return whether a record, or several that were sent as one, exceed the size limit of the topic."""
     return error.code() in _TOO_LARGE
 
 
 def is_other_record(error: KafkaError) -> bool:
-    """Return whether a record was refused only because one that was sent with it was."""
+    """Return whether a record was refused only because of another one in the same batch."""
     return error.code() == KafkaError._INVALID_DIFFERENT_RECORD  # noqa: SLF001
 
 
 def is_passing(error: KafkaError) -> bool:
-    """Return whether a consumer goes on by itself after `error`."""
+    """Return whether a consumer continues by itself after `error`."""
     return not error.fatal() and (error.code() in _PASSING or error.retriable())
 
 
@@ -180,25 +180,25 @@ def is_moved(error: KafkaError) -> bool:
 
 
 def is_denied(error: KafkaError) -> bool:
-    """Return whether the broker answered, but does not let this user do what was asked."""
+    """Return whether the broker responded that this user lacks a right."""
     return error.code() in _DENIED
 
 
 def is_end(error: KafkaError) -> bool:
-    """Return whether this is no error but the news that a partition was read to its end."""
+    """Return whether this is not an error, but the report that a partition was read to its end."""
     return error.code() == KafkaError._PARTITION_EOF  # noqa: SLF001
 
 
 def is_out_of_range(error: KafkaError) -> bool:
-    """Return whether the position asked for does not exist on the broker, or not with what it held."""
+    """Return whether the requested position does not exist on the broker, or its records were replaced."""
     gone = (KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001
     return error.code() in gone
 
 
 def translated(error: KafkaError, doing: str) -> BlobtideError:
-    """Return our exception for `error`, as one line that says what was being done and what to check."""
+    """Return our exception for `error`: one line that says what was being done and what to check."""
     if is_denied(error):
-        text = KafkaError(error.code()).str()  # what the broker says itself may be its whole request
+        text = KafkaError(error.code()).str()  # the broker's own text may contain the whole request
         hint = "check the ACLs of this user (`blobtide acls print` lists what it needs)"
         return BlobtideError(f"Kafka denied {doing}: {text}; {hint}")
     text = error.str()

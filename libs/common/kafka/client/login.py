@@ -1,9 +1,9 @@
 """The SASL password, and clients that pick up a new one while running.
 
-A password file may be changed under a running process. A new client reads it; a client that runs goes on with the password it
-was made with, and when the brokers refuse that one, with what the file says by then. What is connected stays so.
+A password file may change while a process is running. A new client reads it. A running client keeps its password until the
+brokers refuse it, and then reads the file again. Open connections stay open.
 
-While the file is missing or empty, as when it is replaced in two steps, the last password read is used.
+While the file is missing or empty, for example because it is being replaced in two steps, the last password read is used.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from libs.common.errors import ConfigError
 from libs.common.settings.kafka import KafkaSettings
 from libs.common.settings.secrets import read_secret
 
-# By file: the last password read in this process.
+# By file: the last password that this process has read.
 _LAST_READ: dict[Path, str] = {}
 
 
@@ -25,14 +25,14 @@ class LoginClient(Protocol):
     """Of the Kafka client's classes."""
 
     def set_sasl_credentials(self, username: str, password: str, /) -> None:
-        """Use these from the next connection on."""
+        """Use these for new connections."""
 
 
 def password(kafka: KafkaSettings) -> str:
-    """Return the password as the file or the settings have it.
+    """Return the password from the file or the settings.
 
     Raises:
-        ConfigError: if both are given, or the file says nothing now and has not been read before.
+        ConfigError: if both are given, or the file has no content and has not been read before.
     """
     file = kafka.sasl_password_file
     given = kafka.sasl_password if kafka.sasl_password.get_secret_value() else None
@@ -48,7 +48,7 @@ def password(kafka: KafkaSettings) -> str:
 
 
 class PasswordFileLogin:
-    """How one client signs in with a password file; its `error_cb`, which only notes that brokers refuse."""
+    """How one client signs in with a password file. It is the client's `error_cb`, which only records that brokers refuse."""
 
     def __init__(self, kafka: KafkaSettings) -> None:
         self._kafka = kafka
@@ -56,7 +56,7 @@ class PasswordFileLogin:
         self.current = password(kafka)
 
     def __call__(self, error: KafkaError) -> None:
-        """Take note of an error of the client, in the midst of one of its calls: none of its methods may be called here."""
+        """Record an error of the client. Called in the midst of a client call, so no client method may be called here."""
         if error.code() == KafkaError._AUTHENTICATION:  # noqa: SLF001
             self._refused = True
 
@@ -72,7 +72,7 @@ class PasswordFileLogin:
 
 
 class RenewingConsumer(Consumer):
-    """A consumer whose `error_cb` is a `PasswordFileLogin`; looks after it at each `consume`."""
+    """A consumer whose `error_cb` is a `PasswordFileLogin`, which is renewed at each `consume`."""
 
     def __init__(self, config: dict[str, Any], **options: Any) -> None:
         super().__init__(config, **options)
@@ -85,7 +85,7 @@ class RenewingConsumer(Consumer):
 
 
 class RenewingProducer(Producer):
-    """A producer whose `error_cb` is a `PasswordFileLogin`; looks after it at each `poll` and `flush`."""
+    """A producer whose `error_cb` is a `PasswordFileLogin`, which is renewed at each `poll` and `flush`."""
 
     def __init__(self, config: dict[str, Any], **options: Any) -> None:
         super().__init__(config, **options)

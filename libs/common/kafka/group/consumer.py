@@ -224,7 +224,7 @@ class GroupConsumer:
         """Return the offsets at which to start, as far as Kafka provides them now."""
         found, untold = self._starts.find(self._membership.client(), partitions)
         if untold is not None:
-            # Its leader may be down for long: next time all others come first.
+            # Its leader may be down for a long time: next time, try all others first.
             self._placements.put_last(untold)
         return found
 
@@ -242,7 +242,7 @@ class GroupConsumer:
                 self._outages.say("loading state of partitions", str(error))
 
     def _begin_at(self, starts: Mapping[TopicPartition, int]) -> bool:
-        """Let the client read from `starts`, and go on where it is with what it reads; return whether it does."""
+        """Assign `starts` in addition to the partitions already being read; return whether that succeeded."""
         expected = self._placements.expected_with(starts)
         try:
             self._membership.client().assign([ClientPartition(*source, offset) for source, offset in expected.items()])

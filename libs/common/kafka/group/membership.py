@@ -80,7 +80,7 @@ class Membership:
         self._client = None
 
     def rebalances(self) -> list[Rebalance]:
-        """Return what happened since the last call, in order. Raises what kept the client from joining."""
+        """Return what happened since the last call, in order. Raises the error that kept the client from joining."""
         if self._callback_error is not None:
             error, self._callback_error = error_of(self._callback_error), None
             raise translated(error, f"joining {self._spec.group}")
@@ -88,7 +88,7 @@ class Membership:
         return happened
 
     def metadata(self) -> bytes | None:
-        """Return what proves membership, or None while there is none."""
+        """Return the proof of membership, or None while there is none."""
         data = self.client().consumer_group_metadata()
         if not data.startswith(_METADATA_MAGIC):
             raise BlobtideError(
@@ -100,7 +100,7 @@ class Membership:
     def _on_assign(self, client: ConsumerClient, partitions: list[ClientPartition]) -> None:
         self._rebalances.append(Rebalance(arrived=True, partitions=_own_partitions(partitions)))
         try:
-            client.assign([])  # nothing is read before `place` knows where to begin
+            client.assign([])  # nothing is read before `place` knows where to start
         except KafkaException as exception:
             self._callback_error = exception
 

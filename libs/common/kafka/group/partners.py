@@ -1,8 +1,8 @@
 """Co-partitioned topics: a partition is processed only if every partner topic has one of the same number.
 
-Somebody may add partitions to a topic while services run. What comes of the new ones has no place to go until the partners have
-as many, so they wait and nothing of them is read; all others go on. Kafka is asked every `ASK_SECONDS`, nobody waits for the
-answer, and while there is none the last one stands. A partner that has more partitions than what is read does no harm.
+Partitions may be added to a topic while services run. The results of the new ones have no place to go until the partners have
+as many partitions. Until then the new ones wait unread, and all others continue. Kafka is queried every `ASK_SECONDS` without
+waiting for the response; until one arrives, the previous one counts. A partner may have more partitions than the topic read.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class Placements:
         return [p for p, phase in self._phases.items() if phase is not Phase.READING and self._due.get(p, now) <= now]
 
     def is_in(self, partition: TopicPartition, phase: Phase) -> bool:
-        """Return whether a partition has come so far."""
+        """Return whether a partition has reached this phase."""
         return self._phases.get(partition) is phase
 
     def begin(self, starts: Mapping[TopicPartition, int]) -> None:

@@ -238,7 +238,7 @@ def crash_letter(record: Inbound, stage: str, errors_topic: str) -> Outbound:
 
 
 class _Listener:
-    """Tells the transform of partitions. What is held and not committed is forgotten, because it comes again."""
+    """Tells the transform about partitions, and drops uncommitted records, because they are delivered again."""
 
     def __init__(self, transform: Transform, held: Held, watch: Watch) -> None:
         self._transform = transform

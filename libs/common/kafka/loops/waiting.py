@@ -1,8 +1,8 @@
 """Waiting for the world without leaving the group: what `Retry` means to a loop.
 
-The partitions pause and the process goes on polling and beating, so that it keeps them however long it takes; it is not ready,
-and says why. When the time is up the same work is tried again. A stop ends a wait at once. Partitions that leave meanwhile take
-their records out of what is held.
+The partitions pause, and the process keeps polling and beating, so that it does not lose them, however long it takes. It is not
+ready, and says why. After the wait the same work is tried again. A stop ends a wait at once. Records of partitions that are
+revoked meanwhile are dropped.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from libs.common.process.watch import Watch
 log = structlog.get_logger(__name__)
 
 WAITING_SLICE_SECONDS: Final = 0.2
-# Half of the least that max_poll_interval_ms may be. Not at every beat: a pause throws away what was fetched ahead.
+# Half of the minimum of max_poll_interval_ms. Not at every beat, because a pause discards prefetched records.
 _POLL_AT_LEAST_SECONDS: Final = 5.0
 
 T = TypeVar("T")
 
 
 class Pausable(Protocol):
-    """The consumer's side of a wait; a `records.Session` or a `GroupConsumer`."""
+    """A consumer that can wait: a `records.Session` or a `GroupConsumer`."""
 
     def poll(self, max_records: int, seconds: float) -> list[Inbound]:
         """Return what arrives; stay in the group."""
@@ -46,13 +46,13 @@ class Pausable(Protocol):
 
 @dataclass(slots=True)
 class Held:
-    """What was delivered and is not committed: the batch that is worked on, and what is collected for the next one."""
+    """Records that were delivered but not committed: the batch being processed, and those collected for the next one."""
 
     batch: list[Inbound] = field(default_factory=list)
     collector: Collector | None = None
 
     def forget(self, partitions: Collection[TopicPartition]) -> None:
-        """Drop what is held of `partitions`: it comes again, here or elsewhere."""
+        """Drop records of `partitions`: they are delivered again, here or elsewhere."""
         self.batch = [record for record in self.batch if record.source not in partitions]
         if self.collector is not None:
             self.collector.forget(partitions)
@@ -60,10 +60,10 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """How waits are told.
+    """How waits are reported.
 
     Attributes:
-        text: what waits, for the log and the readiness.
+        text: what is waiting, for the log and for readiness.
         need: what the process lacks meanwhile.
         retries: counts the waits.
     """
@@ -90,7 +90,7 @@ class Waiting:
     def until_done(self, action: Callable[[], T], wanted: Callable[[], object] = lambda: True) -> T | None:
         """Repeat `action` while it raises Retry; None if a stop came first, or it is not `wanted` any more.
 
-        Where it is wanted it is tried once in any case: what was done before a stop is still committed.
+        If it is wanted, it is tried at least once, so that work done before a stop is still committed.
         """
         while wanted():
             self._health.beat()
@@ -122,7 +122,7 @@ class Waiting:
         self._health.not_ready(f"{self._reason.text}: {retry}", self._reason.need)
         until = self._clock() + retry.after
         self._source.pause()
-        while not self._stop.is_set():  # one poll at least, however often it is tried again at once
+        while not self._stop.is_set():  # at least one poll, even if the work is retried at once
             self._health.beat()
             self._poll(min(WAITING_SLICE_SECONDS, max(0.0, until - self._clock())))
             if self._clock() >= until:
@@ -130,7 +130,7 @@ class Waiting:
         self._source.resume()
 
     def _poll(self, seconds: float) -> None:
-        """Stay in the group without taking more; a record that was already under way is kept for the next batch."""
+        """Stay in the group without taking more records; one that was already on its way is kept for the next batch."""
         self._collector.add(self._source.poll(1, seconds))
 
     def _tell(self, retry: Retry) -> None:

@@ -1,7 +1,7 @@
 """Read compacted topics without a group, up to their current ends, committed records only.
 
-"The end" is the high watermark taken at the start, not the last stable offset: the readers wait until transactions that were
-open then have ended. So what a killed predecessor committed last is seen, and what it did not commit is gone for good.
+"The end" is the high watermark at the start, not the last stable offset: readers wait until the transactions that were open at
+that time have ended. So the last commit of a killed predecessor is seen, and anything that it did not commit is gone for good.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from libs.common.settings.kafka import KafkaSettings
 CLEAN_UP_SECONDS: Final = 15.0
 _SLICE_SECONDS = 0.1
 _SLICE_RECORDS = 1_000
-# Records are small and similar: decompressed they are ten times what was fetched, each costs the client some 400 bytes more,
-# and everything that arrives is kept, however little is wanted. With the client's 100,000 records and the usual 256 KiB per
-# partition, a monitor took 209 MiB to read a million records; with these limits it takes 123.
+# Records are small and similar: decompressed they are ten times as large, each costs the client some 400 bytes in addition, and
+# the client keeps everything that arrives, however little is wanted. With the client's 100,000 records and the usual 256 KiB
+# per partition, a monitor took 209 MiB to read a million records; with these limits it takes 123.
 _SMALL_FETCHES: Final[Mapping[str, int]] = {
     "queued.max.messages.kbytes": 4_096,
     "queued.min.messages": 10_000,
@@ -54,10 +54,10 @@ class CompactedTable:
         self._follower = _Follower(kafka, topic)
 
     def open(self, partitions: Collection[int] | None = None, first: int = 0) -> None:
-        """Begin at the beginning of `partitions`, or else of all; or at the offset `first`, where there is more than before it.
+        """Start at the beginning of `partitions` (default: all), or at the offset `first` in those that reach beyond it.
 
         Raises:
-            ServerUnreachable, ConfigError: Kafka is away, or the topic does not exist, when all are asked for.
+            ServerUnreachable, ConfigError: Kafka does not respond, or the topic does not exist, if all are requested.
         """
         if partitions is None:
             partitions = range(partition_count(self._kafka, self._topic))
@@ -66,10 +66,10 @@ class CompactedTable:
     def catch_up(self, timeout: float = 60.0, between: Callable[[], None] = lambda: None) -> None:
         """Apply everything up to the ends as they are now; call `between` many times a second, since it may take long.
 
-        What `between` raises is raised; the next call goes on from there.
+        Exceptions of `between` propagate; the next call continues from there.
 
         Raises:
-            ServerUnreachable: nothing arrived for `timeout` seconds although the end is not reached.
+            ServerUnreachable: nothing arrived for `timeout` seconds before the end.
         """
         for record in self._follower.read_to(self._follower.ends(between), timeout, between):
             self._apply(record)
@@ -77,10 +77,10 @@ class CompactedTable:
     def read_to(self, last: int, timeout: float, between: Callable[[], None]) -> None:
         """Apply everything up to the offset `last` of each partition, or to its end, and possibly some records after that.
 
-        What `between` raises is raised; the next call goes on from there.
+        Exceptions of `between` propagate; the next call continues from there.
 
         Raises:
-            ServerUnreachable: nothing arrived for `timeout` seconds although that is not reached.
+            ServerUnreachable: nothing arrived for `timeout` seconds before that.
         """
         for record in self._follower.read_to(self._follower.ends(between, last + 1), timeout, between):
             self._apply(record)
@@ -109,7 +109,7 @@ class _Follower:
             # Records before the beginning of the partition are gone: read what remains.
             **({"auto.offset.reset": "earliest"} if first else {}),
             **_SMALL_FETCHES,
-            # The client refuses less than the largest message of which it was told.
+            # The client does not accept less than its largest message.
             "fetch.max.bytes": max(_WHOLE_FETCH, int(common.get("message.max.bytes", 0))),
         }
         self._consumer = make_client(Consumer, config, ClientLog(f"reader of {self._topic}"))
@@ -122,7 +122,7 @@ class _Follower:
             self._consumer = None
 
     def ends(self, between: Callable[[], None], most: int | None = None) -> dict[int, int]:
-        """Return the high watermarks, `most` where they are higher: what is written, also by transactions that are open."""
+        """Return the high watermarks, at most `most`: they include records of open transactions."""
         if not self._reached:
             return {}
         latest: Any = OffsetSpec.latest
@@ -143,7 +143,7 @@ class _Follower:
             raise RuntimeError("the reader is not open")
         deadline = self._clock() + patience
         while any(self._reached[number] < end for number, end in ends.items()):
-            # Here, where no record is lost if something raises, and no end: the client tells each end once.
+            # Here, because an exception loses no record, and no end: the client reports each end only once.
             if self._clock() > deadline:
                 raise ServerUnreachable(self._stuck(ends, patience))
             between()

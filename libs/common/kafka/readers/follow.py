@@ -1,7 +1,7 @@
 """Read topics without a group: nothing is committed, and nothing is disturbed. For people inspecting topics, not for services.
 
-Reading starts at the beginning, at the newest records, or at a time; it may stop where the topics ended or go on. Only
-committed records are seen.
+Reading starts at the beginning, at the newest records, or at a time, and stops at the current ends of the topics or continues.
+Only committed records are seen.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Follower:
             yield from records
 
     def poll(self, seconds: float) -> list[Inbound]:
-        """Return what arrives within `seconds`, at once when something does.
+        """Return what arrives within `seconds`, without waiting for more.
 
         Raises:
             BlobtideError: Kafka refuses.
@@ -159,7 +159,7 @@ class Follower:
             asked = [ClientPartition(topic, number, self._start.timestamp_ms) for number in numbers]
             found: list[ClientPartition] = self._consumer.offsets_for_times(asked, timeout=_SECONDS)
             for partition in found:
-                raise_for(partition)  # it has no offset then, which is not "nothing since"
+                raise_for(partition)  # then it has no offset, which does not mean "nothing since"
             return [partition if partition.offset >= 0 else _at(partition, OFFSET_END) for partition in found]
         return [self._newest(topic, number, self._start.count) for number in numbers]
 

@@ -1,7 +1,7 @@
 """Look up single records of a topic by partition and offset, which compaction does not change.
 
-Who remembers the offset of a committed record need not remember the record. Uncommitted records are not hidden, so that a
-record is found right after its commit, before the broker has marked it.
+To remember a committed record, its offset is enough. Uncommitted records are not hidden, so that a record is found immediately
+after its commit, before the broker has marked it.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Lookup:
             self._consumer = None
 
     def _is_answer(self, message: Message) -> bool:
-        """Return whether this is the record, or the news that there is none."""
+        """Return whether this is the record, or the report that there is none."""
         error = message.error()
         if error is None or is_end(error) or is_out_of_range(error):
             return True

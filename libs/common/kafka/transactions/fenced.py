@@ -1,8 +1,8 @@
-"""Records in transactions of an id that stands for a piece of work, so that at any time one process writes it.
+"""Transactions whose id stands for a unit of work, so that only one process at a time does that work.
 
-Who takes the id over ends what its holder before left open, and from then on that one can commit nothing: Kafka fences it. So
-what the new holder reads as committed after the take-over is all that there is, until it is fenced itself. No consumer offsets
-are in these transactions; who needs to know how far it has come writes that as one of the records.
+Whoever takes over the id ends the open transaction of its previous holder, which Kafka then fences: it can commit nothing more.
+So the records that are committed after a take-over are complete until the new holder adds to them or is fenced itself. These
+transactions contain no consumer offsets; progress is written as one of the records.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from libs.common.settings.kafka import KafkaSettings
 
 _PREPARE_SECONDS: Final = 1.0
 _TAKE_OVER_SECONDS: Final = 10.0
-# That another process takes an id over is how work moves here, not a mistake of whoever numbered processes.
+# Here, a take-over by another process is how work moves, not a mistake in the numbering of processes.
 _TIMES: Final = TransactionTimes(fence_window=0.0)
 
 
 class FencedWriter:
-    """Holds one transactional id. Nothing happens before `take_over`; after any `Retry` of `write` it comes first again."""
+    """Holds one transactional id. Call `take_over` first, and again after any `Retry` of `write`."""
 
     def __init__(self, kafka: KafkaSettings, transactional_id: str, limits: TopicLimits) -> None:
         self._kafka = kafka
@@ -39,10 +39,10 @@ class FencedWriter:
         self._producer = TransactionalProducer(transactional_id, self._make, _TIMES)
 
     def take_over(self, between: Callable[[], None] = lambda: None) -> None:
-        """Fence whoever holds the id; `between` is called about every second.
+        """Fence the current holder of the id; `between` is called about every second.
 
         Raises:
-            Retry: Kafka's coordinator does not answer.
+            Retry: Kafka's coordinator does not respond.
             BlobtideError: Kafka denies it.
         """
         deadline = time.monotonic() + _TAKE_OVER_SECONDS
@@ -55,8 +55,8 @@ class FencedWriter:
         """Write all `records` in one transaction; return when it is committed.
 
         Raises:
-            Retry: it was not, or nobody knows; somebody else may hold the id now. Also if a topic takes only smaller records
-                than these, which `TopicLimits.takes` then tells.
+            Retry: it did not commit, or the outcome is unknown; another process may hold the id now. Also if a topic only
+                accepts smaller records, as `TopicLimits.takes` then says.
             BlobtideError: Kafka denies it, or a record can never be written.
         """
         try:
@@ -68,7 +68,7 @@ class FencedWriter:
             raise Retry(f"a transaction of {self._id} did not commit", kind="transaction")
 
     def close(self) -> None:
-        """Drop the client. What is open is ended by whoever takes the id over, or by its timeout. Idempotent."""
+        """Drop the client. An open transaction is ended by the next holder of the id, or by its timeout. Idempotent."""
         self._producer.close()
 
     def _make(self, log: ClientLog) -> TransactionalClient:

@@ -9,10 +9,11 @@
                                  ABORTING ──────────────► RECYCLE ──new client, init──► READY
     fenced twice within a minute, close ──► EXIT
 
-What it promises: `commit` writes all outputs and the offsets, or nothing. Outputs are on the log before the offsets are sent:
-the group coordinator checks the generation then, so a process that lost its partitions cannot get a record past one that took
-them over and has read the topics to their ends. After anything but a quick success the producer is replaced; the new one's
-`init_transactions` ends what the old one left open, so that afterwards the committed offsets tell the outcome.
+Its promise: `commit` writes all outputs and the offsets, or nothing. Outputs are in the log before the offsets are sent. The
+group coordinator then checks the generation, so a process that lost its partitions cannot add records behind the back of the
+process that took them over and has read the topics to their ends. After anything but a quick success the producer is replaced.
+The new one's `init_transactions` ends whatever the old one left open, so that afterwards the committed offsets show the
+outcome.
 """
 
 from __future__ import annotations
@@ -94,8 +95,8 @@ class TransactionTimes:
 class Transaction:
     """What is written together.
 
-    Of work that a consumer group divides, `offsets` is never empty: only the offset commit is checked against the generation.
-    Where the transactional id itself is what one process at a time may hold, there are none (`fenced.py`).
+    If a consumer group divides the work, `offsets` is never empty, since only the offset commit is checked against the
+    generation. If holding the transactional id is what entitles a process to the work, there are none (`fenced.py`).
     """
 
     outputs: Sequence[Outbound]
@@ -256,7 +257,7 @@ class TransactionalProducer:
                 return
 
     def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
-        """Record a fact."""
+        """Record the result; a client callback must not raise."""
         if error is not None:
             self._note(error, message.topic() or "")
 
@@ -298,7 +299,7 @@ class TransactionalProducer:
         """Leave a failed transaction: abort if allowed, and replace the producer."""
         outcome = self._outcome(failed)
         if is_refusal(failed.error) or is_denied(failed.error):
-            _serve(client, 0)  # reports that say of which topic
+            _serve(client, 0)  # delivery reports, which name the topic
         if outcome == "aborted":
             self.state = ProducerState.ABORTING
             self._abort(client)
@@ -389,7 +390,7 @@ class TransactionalProducer:
 
 
 def _serve(client: TransactionalClient, seconds: float) -> None:
-    """Serve callbacks and log lines. A fatal error is raised here as well; the call that met it has told of it."""
+    """Serve callbacks and log lines. A fatal error is raised here too, but the call that met it has already reported it."""
     with suppress(*RAISED_WHILE_SERVING):
         client.poll(seconds)
 
