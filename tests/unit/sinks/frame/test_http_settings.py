@@ -120,6 +120,17 @@ def test_credentials_go_only_over_tls(login: dict[str, str]) -> None:
         own(**login, **more).cluster("x")
 
 
+def test_credentials_that_a_request_carries_need_tls_too() -> None:
+    """A kind that signs in with a request instead of a header is held to the same rule."""
+
+    class Requesting(Own):
+        def sign_in(self) -> dict[str, str]:
+            return {}
+
+    with pytest.raises(ConfigError, match="unencrypted"):
+        Requesting.model_validate({"hosts": "http://h", "username": "u", "password": SECRET}).cluster("x")
+
+
 @pytest.mark.parametrize("option", ["password_file", "bearer_token_file", "ca_file"])
 def test_missing_files_are_named(tmp_path: Path, option: str) -> None:
     """Files of secrets and authorities are looked for before anything is connected."""
