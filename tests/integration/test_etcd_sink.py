@@ -26,7 +26,7 @@ from tests.documents import document_id, flat_document
 from tests.etcd_client import EtcdClient
 from tests.fixtures.servers import serving
 from tests.flows import Spot, part, row, rows
-from tests.unit.sinks.test_etcd import NEWEST, newest
+from tests.unit.sinks.kinds.test_etcd import NEWEST, newest
 from tests.zeromq_peer import eventually
 
 pytestmark = pytest.mark.etcd

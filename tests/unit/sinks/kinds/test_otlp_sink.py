@@ -32,7 +32,7 @@ def partial(rejected: int, message: str = "") -> bytes:
         ({"path": "/v1/logs?x=1"}, "begins with a slash"),
         ({"path": "/{action}"}, "begins with a slash"),
         ({"resource": {"": "x"}}, "needs a name"),
-        ({"rename": {"src_ip": "a"}}, "otel has names of its own"),
+        ({"rename": {"src_ip": "a"}}, "names of otel are fixed"),
         ({"headers": {"Authorization": "x"}}, "header_files"),
     ],
 )

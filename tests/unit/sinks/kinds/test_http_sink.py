@@ -52,7 +52,7 @@ def checked(**options: Any) -> HttpSinkSettings:
         ({"format": "line"}, "bodies have the formats"),
         ({"format": "avro"}, "bodies have the formats"),
         ({"format": "csv", "layout": "array"}, "csv has lines"),
-        ({"format": "ecs", "rows": "dead_letters"}, "no format ecs"),
+        ({"format": "ecs", "rows": "dead_letters"}, "ecs is not available"),
         ({"headers": {"a b": "c"}}, "cannot name a header"),
         ({"headers": {"Host": "other"}}, "set by blobtide"),
         ({"headers": {"X-A": "1\r\nX-B: 2"}}, "printable ASCII"),

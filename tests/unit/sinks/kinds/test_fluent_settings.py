@@ -55,7 +55,7 @@ def test_a_key_is_proved_over_tls_only(tmp_path: Path) -> None:
         FluentSink(settings(hosts="tls://a, tcp://b", **KEY), FLOWS).read_files()
     for more in ({"hosts": "tls://b"}, {"hosts": "tcp://b", "allow_plaintext_credentials": True}, {"hosts": "tcp://127.0.0.1"}):
         FluentSink(settings(**KEY, **more), FLOWS).read_files()
-    with pytest.raises(ConfigError, match=r"ca_file .*nothing is not there"):
+    with pytest.raises(ConfigError, match=r"ca_file .*nothing does not exist"):
         FluentSink(settings(hosts="tls://b", ca_file=tmp_path / "nothing"), FLOWS).read_files()
     (tmp_path / "ca.pem").write_text("no certificate")
     with pytest.raises(ConfigError, match="ca_file, cert_file or key_file cannot be used"):
@@ -66,9 +66,9 @@ def test_formats_and_tags_that_do_not_fit_are_refused_at_the_start() -> None:
     """A record has members, so csv is none; ecs is for flows; a tag names columns that exist."""
     for row_type, options, said in (
         (FLOWS, {"format": "csv"}, "format: csv is not made of columns; choose one of json, ecs"),
-        (DEAD_LETTERS, {"format": "ecs"}, "format: dead_letters have no format ecs"),
+        (DEAD_LETTERS, {"format": "ecs"}, "format: ecs is not available for dead_letters"),
         (FLOWS, {"tag": "a.{srcip}"}, "tag: unknown column srcip; did you mean src_ip"),
-        (FLOWS, {"format": "ecs", "rename": {"src_ip": "a"}}, "rename: ecs has names of its own"),
+        (FLOWS, {"format": "ecs", "rename": {"src_ip": "a"}}, "rename: the names of ecs are fixed"),
     ):
         with pytest.raises(ConfigError, match=said):
             FluentSink(settings(**options), row_type)

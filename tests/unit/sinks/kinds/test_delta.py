@@ -35,7 +35,7 @@ from tests.row_samples import by_position
 from tests.table_rows import EVERYTHING, everything
 from tests.table_rows import part as part_of
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 _DAY_MS = 86_400_000
 
 

@@ -76,7 +76,7 @@ def keys_of(content: pa.Table, row_type: RowType = FLOWS, **options: Any) -> lis
         ({"hosts": "http://user:secret@h:2379"}, "not in the address"),
         ({"password": "secret"}, "must be given together"),
         ({"prefix": "a b"}, "match pattern"),
-        ({"cert_file": "a"}, "cert_file goes with key_file"),
+        ({"cert_file": "a"}, "cert_file and key_file must be given together"),
     ],
 )
 def test_what_is_no_address_or_no_sign_in_is_refused(options: dict[str, Any], said: str) -> None:
