@@ -48,7 +48,7 @@ _VALUE_DOUBLE: Final = b"\x21"
 
 _LOW_BITS: Final = 7
 _BYTE_BITS: Final = 8
-_FEW: Final = 4  # with fewer rows for each distinct value, words cost more than they save
+_FEW: Final = 64  # with fewer rows for each distinct value, words cost more than they save
 
 
 def record_bytes(row_type: RowType, rows: pa.Table) -> SizedBytes:
