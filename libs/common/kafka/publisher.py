@@ -19,7 +19,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from libs.common.errors import Retry
 from libs.common.kafka.client import metrics
 from libs.common.kafka.client.client_log import ClientLog
-from libs.common.kafka.client.configs import Config, check_reachable, make_client, producer_config
+from libs.common.kafka.client.configs import Config, check_reachable, make_client, missing_in, producer_config
 from libs.common.kafka.client.failures import (
     RAISED_WHILE_SERVING,
     error_of,
@@ -85,6 +85,7 @@ class Publisher:
         self._make = make or _make
         self._clock = clock
         self._client: ProducerClient | None = None
+        self._topics: frozenset[str] = frozenset()  # of the records that are being written
         self._failures: dict[int, KafkaError] = {}
         self._reports: list[Callable[[KafkaError | None, Any], None]] = []
 
@@ -131,13 +132,14 @@ class Publisher:
         """Write one window of records: as many as the client can hold at once."""
         refused: list[RefusedRecord] = []
         waiting: Sequence[int] = range(len(window))
+        self._topics = frozenset(record.topic for record in window)
         while waiting:
             self._failures = {}
             try:
                 self._send(window, waiting, between)
                 self._settle(between)
             except RAISED_WHILE_SERVING as error:
-                raise self._problem(error_of(error), {record.topic for record in window}) from error
+                raise self._problem(error_of(error), self._topics) from error
             now_refused, waiting = self._judge(window)
             refused += now_refused
         return refused
@@ -183,7 +185,7 @@ class Publisher:
                 return
             if self._clock() >= until:
                 what, seconds = self._spec.what, self._spec.patience
-                raise Retry(f"Kafka acknowledged none of the pending {what} within {seconds:g} s")
+                raise Retry(self._missing() or f"Kafka acknowledged none of the pending {what} within {seconds:g} s")
 
     def _judge(self, window: Sequence[Outbound]) -> tuple[list[RefusedRecord], list[int]]:
         """Return permanently refused records, and records to send again because others in their batch were at fault."""
@@ -205,8 +207,15 @@ class Publisher:
     def _problem(self, error: KafkaError, topics: Iterable[str]) -> Exception:
         what = self._spec.what
         if not is_denied(error) and (error.fatal() or is_passing(error) or error.code() == KafkaError._MSG_TIMED_OUT):  # noqa: SLF001
-            return Retry(f"{what} were not written: {error.str()}")
+            return Retry(f"{what} were not written: {self._missing() or error.str()}")
         return translated(error, f"writing {what} to {', '.join(sorted(topics))}")
+
+    def _missing(self) -> str:
+        """Return which topics do not exist, in words; empty if all do, or Kafka is away."""
+        try:
+            return missing_in(self._open_client(), self._topics)
+        except RAISED_WHILE_SERVING:
+            return ""
 
     def _serve(self) -> None:
         """Pass on the client's log messages since the last call; its problems show when it is used."""

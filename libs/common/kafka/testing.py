@@ -9,9 +9,10 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException
 
 from libs.common.errors import Retry
 from libs.common.kafka.records import CommitResult, Inbound, Listener, NextOffsets, Outbound, TopicPartition
@@ -152,9 +153,18 @@ class FakeProducer:
         self._answer = answer
         self._held: list[tuple[Outbound, Callable[[KafkaError | None, object], None]]] = []
         self.written: list[Outbound] = []
+        self.missing: frozenset[str] = frozenset()  # topics that do not exist
+        self._named: set[str] = set()
         self.most = 0  # all records so far
         self.now = 0.0  # waits advance the clock
         self.is_away = False
+
+    def list_topics(self, topic: str | None = None, timeout: float = -1) -> Any:
+        """List all topics that were written to, but for the missing ones."""
+        del topic, timeout
+        if self.is_away:
+            raise KafkaException(KafkaError(KafkaError._TRANSPORT))  # noqa: SLF001
+        return SimpleNamespace(topics=dict.fromkeys(self._named - self.missing))
 
     def produce(
         self, topic: str, value: Any = None, key: Any = None, partition: int = -1, on_delivery: Any = None, /, **more: Any
@@ -162,6 +172,7 @@ class FakeProducer:
         """Hold one record; BufferError if there is no room."""
         if len(self._held) == self._room:
             raise BufferError("Local: Queue full")
+        self._named.add(topic)
         record = Outbound(topic, value, key, tuple(more.get("headers", ())), None if partition < 0 else partition)
         self._held.append((record, on_delivery))
         self.most = max(self.most, len(self._held))

@@ -181,6 +181,21 @@ def test_what_fails_without_a_records_fault_concerns_all(errors: Sequence[int], 
     assert len(world.clients) == 2
 
 
+@pytest.mark.parametrize("code", [KafkaError._MSG_TIMED_OUT, KafkaError.UNKNOWN_TOPIC_OR_PART])
+def test_a_topic_that_is_missing_is_named(code: int) -> None:
+    """Records that cannot be written because their topic does not exist say so, whatever the client calls it."""
+    world = _World()
+
+    def without_topic() -> FakeProducer:
+        client = FakeProducer(10, lambda _: KafkaError(code))
+        client.missing = frozenset({"t"})
+        return client
+
+    world.make = without_topic
+    with pytest.raises(Retry, match="things were not written: topic t does not exist, or this user may not see it"):
+        world.publisher.publish(_records(4))
+
+
 @pytest.mark.parametrize("count", [3, 30])  # that fit in the client, and that do not
 def test_while_kafka_is_away_the_records_go_back_within_seconds(count: int) -> None:
     """Nothing is waited for without end, and meanwhile the caller is called often enough to stay alive."""

@@ -20,6 +20,7 @@ from libs.common.kafka.client.certificates import authorities_here, why_not_trus
 from libs.common.kafka.client.client_log import ClientLog, reason_in
 from libs.common.kafka.client.failures import error_of, is_denied, translated
 from libs.common.kafka.client.login import RENEWING, PasswordFileLogin, password
+from libs.common.kafka.client.protocols import ListingClient
 from libs.common.security.transport import Lack, guard_credentials, is_plain, note
 from libs.common.settings.kafka import KafkaSettings, SecurityProtocol
 from libs.common.settings.oauth import OAuthSettings
@@ -51,6 +52,8 @@ _ASKS_FOR_CERTIFICATE = re.compile("alert .*(certificate|unknown ca)")
 _SMALLEST_FETCH = 16 * 1024 * 1024
 _PARTITION_FETCH = 256 * 1024
 _MIB = 1024 * 1024
+_MOST_LISTED = 5
+_EXPLAINED_SECONDS = 2.0
 
 
 def consumer_config(kafka: KafkaSettings, group: str) -> Config:
@@ -295,6 +298,28 @@ def missing_topic(admin: AdminClient, topic: str) -> BlobtideError:
     if error is not None and is_denied(error):
         return translated(error, f"looking up topic {topic}")
     return ConfigError(f"topic {topic} does not exist; run `blobtide topics apply`")
+
+
+def missing_topics(kafka: KafkaSettings, topics: Collection[str]) -> str:
+    """Return which of `topics` Kafka does not list, in words, to explain a failure; empty if it lists all, or is down.
+
+    Nothing else says it in time: a producer waits half a minute for a topic that may be about to appear.
+    """
+    admin = make_client(AdminClient, admin_config(kafka), SilentLog("check"))
+    try:
+        return missing_in(admin, topics)
+    except KafkaException:
+        return ""
+
+
+def missing_in(client: ListingClient, topics: Collection[str]) -> str:
+    """Return which of `topics` the brokers of `client` do not list, in words; empty if they list all. Raises KafkaException."""
+    missing = sorted(set(topics) - client.list_topics(timeout=_EXPLAINED_SECONDS).topics.keys())
+    if not missing:
+        return ""
+    listed, do = ", ".join(missing[:_MOST_LISTED]), "does" if len(missing) == 1 else "do"
+    more = f" and {len(missing) - _MOST_LISTED} more" if len(missing) > _MOST_LISTED else ""
+    return f"topic {listed}{more} {do} not exist, or this user may not see it"
 
 
 class SilentLog(ClientLog):

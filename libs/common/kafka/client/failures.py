@@ -23,7 +23,14 @@ class Remedy(StrEnum):
 
 
 class OutputRefused(BlobtideError):
-    """A record of the transaction can never be written; the transaction was aborted."""
+    """A record of the transaction can never be written; the transaction was aborted.
+
+    `outputs` are the indexes of such records, as far as Kafka says which they are.
+    """
+
+    def __init__(self, reason: str, outputs: frozenset[int] = frozenset()) -> None:
+        super().__init__(reason)
+        self.outputs = outputs
 
 
 class OutputTooLarge(OutputRefused):
@@ -103,6 +110,14 @@ _PASSING = _RETRIABLE_FOR_THE_PROTOCOL | {
     KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
     KafkaError._NOENT,  # noqa: SLF001 - no partition that was asked for has a leader now
 }
+_UNKNOWN = frozenset(
+    {
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.UNKNOWN_TOPIC_ID,
+        KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001
+        KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
+    }
+)
 # A commit outside a transaction that fails with these was not made; the records are redelivered, perhaps to another process.
 _MOVED = _NOT_IN_GROUP | {KafkaError.REBALANCE_IN_PROGRESS, KafkaError._STATE, KafkaError._ASSIGNMENT_LOST}  # noqa: SLF001
 
@@ -195,6 +210,15 @@ def is_out_of_range(error: KafkaError) -> bool:
     return error.code() in gone
 
 
+def outage(error: KafkaError) -> str:
+    """Return what a passing `error` means: that nobody responds, or that somebody does but cannot do what was asked."""
+    if error.code() in _UNKNOWN:
+        return "Kafka did not know a topic or partition"
+    if error.code() > 0:  # a broker's answer; the client's own codes are negative
+        return "Kafka was not ready"
+    return "Kafka did not respond"
+
+
 def translated(error: KafkaError, doing: str) -> BlobtideError:
     """Return our exception for `error`: one line that says what was being done and what to check."""
     if is_denied(error):
@@ -203,5 +227,5 @@ def translated(error: KafkaError, doing: str) -> BlobtideError:
         return BlobtideError(f"Kafka denied {doing}: {text}; {hint}")
     text = error.str()
     if is_passing(error):
-        return ServerUnreachable(f"Kafka did not respond while {doing}: {text}")
+        return ServerUnreachable(f"{outage(error)} while {doing}: {text}")
     return BlobtideError(f"Kafka failed while {doing}: {text} ({error.name()})")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import structlog
 from confluent_kafka import KafkaError
 
-from libs.common.kafka.client.failures import is_passing, translated
+from libs.common.kafka.client.failures import is_passing, outage, translated
 from libs.common.kafka.client.throttle import Throttle
 
 log = structlog.get_logger(__name__)
@@ -23,9 +23,9 @@ class Outages:
         """Log temporary errors once a minute; raise others."""
         if not is_passing(error):
             raise translated(error, doing)
-        self.say(doing, error.str())
+        self.say(doing, error.str(), outage(error))
 
-    def say(self, doing: str, error: str) -> None:
-        """Log that Kafka does not respond, unless that was logged recently."""
+    def say(self, doing: str, error: str, what: str = "Kafka did not respond") -> None:
+        """Log `what` the problem is, unless one was logged recently."""
         if self._throttle.admits():
-            log.warning("Kafka does not respond; retrying", doing=doing, error=error)
+            log.warning("Kafka cannot be used now; retrying", problem=what, doing=doing, error=error)

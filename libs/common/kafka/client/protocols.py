@@ -8,7 +8,14 @@ from typing import Any, Protocol
 from confluent_kafka import Message, TopicPartition
 
 
-class ProducerClient(Protocol):
+class ListingClient(Protocol):
+    """Of any class of clients."""
+
+    def list_topics(self, topic: str | None = ..., timeout: float = ...) -> Any:
+        """Ask for the topics; raises KafkaException if nobody answers."""
+
+
+class ProducerClient(ListingClient, Protocol):
     """Of `confluent_kafka.Producer`."""
 
     def produce(

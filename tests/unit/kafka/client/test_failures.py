@@ -74,6 +74,20 @@ def test_translation_says_what_was_done_and_what_to_check() -> None:
     assert type(translated(KafkaError(KafkaError.UNKNOWN, "?"), "x")) is BlobtideError
 
 
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (KafkaError._TRANSPORT, "Kafka did not respond while reading t: "),
+        (KafkaError.UNKNOWN_TOPIC_OR_PART, "Kafka did not know a topic or partition while reading t: "),
+        (KafkaError._UNKNOWN_PARTITION, "Kafka did not know a topic or partition while reading t: "),
+        (KafkaError.COORDINATOR_LOAD_IN_PROGRESS, "Kafka was not ready while reading t: "),
+    ],
+)
+def test_what_passes_is_said_as_it_is(code: int, said: str) -> None:
+    """Only where nobody answered does a line say so: an answer that will change is another problem, and a topic a third."""
+    assert str(translated(KafkaError(code), "reading t")).startswith(said)
+
+
 def test_an_exception_without_a_client_error_is_understood() -> None:
     """A client exception that carries only text is a failure without flags, thus fatal."""
     assert classify(error_of(KafkaException("text"))) is Remedy.FATAL
