@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from confluent_kafka import Consumer, KafkaException
 from confluent_kafka import TopicPartition as ClientPartition
@@ -42,6 +42,8 @@ from libs.common.kafka.group.starts import ANSWER_SECONDS, Starts
 from libs.common.kafka.records import Inbound, Listener, TopicPartition
 from libs.common.settings.kafka import KafkaSettings
 
+_COMMIT_AGAIN_SECONDS: Final = 1.0
+
 
 class GroupConsumer:
     """Consumer of `spec`. Belongs to one thread. Nothing happens before `open`."""
@@ -61,7 +63,8 @@ class GroupConsumer:
         self._lag = Lag(kafka, clock)
         self._partners = Partners(kafka, spec.topics, spec.partners, clock)
         self._paused = False
-        self._last_poll = clock()
+        self._is_idle = False  # the group has assigned nothing, and the listener does not know yet
+        self._last_poll = self._commit_at = clock()
         self._outages = Outages(clock)
         self._placements = Placements()
         self._starts = Starts(spec.group, self._outages)
@@ -71,7 +74,7 @@ class GroupConsumer:
 
     def open(self) -> None:
         """Join the group."""
-        self._commits.unanswered = 0
+        self._commits.reset()
         self._membership.join()
         self._last_poll = self._clock()
 
@@ -89,12 +92,14 @@ class GroupConsumer:
         self._last_poll = self._clock()
         self._apply_events()
         self._commits.judge()
+        self._commit_again()
         if self._spec.use is Use.READ:
             self._lag.publish(self._placements.starts)
         return self._delivery.accepted(messages)
 
     def place(self) -> None:
         """Assign waiting partitions at their committed offsets and tell the listener; those not ready keep waiting."""
+        self._tell_idle()
         placements = self._placements
         waiting = placements.waiting(self._clock())
         held = {partition for partition in waiting if not self._partners.has(partition)}
@@ -142,13 +147,21 @@ class GroupConsumer:
         return self._membership.metadata()
 
     def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Commit offsets that are still ours, outside a transaction; a later `poll` handles the response and raises if refused.
+        """Commit offsets that are still ours, outside a transaction. A later `poll` repeats a failed one, or raises.
 
         It does not wait: the client's synchronous commit blocks for as long as the coordinator hangs.
         """
         ours = {p: offset for p, offset in offsets.items() if p in self.readable()}
-        if ours and self._commits.send(self._membership.client(), ours):
+        if ours:
+            self._commits.send(self._membership.client(), ours)
             self.moved(ours)
+
+    def _commit_again(self) -> None:
+        """Repeat commits that failed, once a second: if nothing more arrives to be committed, nobody else would."""
+        failed = self._commits.failed()
+        if failed and self._clock() >= self._commit_at:
+            self._commit_at = self._clock() + _COMMIT_AGAIN_SECONDS
+            self.commit({p: self._placements.starts[p] for p in failed & self.readable()})
 
     def pause(self) -> None:
         """Deliver nothing until `resume`, not even from partitions assigned later."""
@@ -201,13 +214,25 @@ class GroupConsumer:
         events = self._membership.rebalances()
         for event in events:
             if not event.arrived:
+                self._is_idle = False
                 self._forget(event.partitions)
                 continue
             self._placements.arrive(event.partitions)
-            if not event.partitions:
-                self._listener.assigned(frozenset())
+            self._is_idle = not event.partitions
         if events:
             self._count_partitions()
+        self._tell_idle()
+
+    def _tell_idle(self) -> None:
+        """Tell the listener that there are no partitions; later, if it raises because Kafka is down or it asks for a retry."""
+        if not self._is_idle:
+            return
+        try:
+            self._listener.assigned(frozenset())
+        except (ServerUnreachable, Retry) as error:
+            self._outages.say("waiting for partitions", str(error))
+        else:
+            self._is_idle = False
 
     def _forget(self, partitions: Iterable[TopicPartition]) -> None:
         gone = self._placements.forget(partitions)

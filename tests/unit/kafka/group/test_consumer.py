@@ -253,6 +253,19 @@ def test_passing_errors_are_tolerated_and_others_raised(world: World) -> None:
         world.poll([_error(KafkaError.TOPIC_AUTHORIZATION_FAILED)])
 
 
+def test_a_listener_that_cannot_wait_for_partitions_yet_is_asked_again(world: World) -> None:
+    """The news that the group has assigned nothing is repeated until the listener takes it, and no later event is lost."""
+    world.listener.error = Retry("the state is away")
+    assert world.poll(("assign", [])) == []
+    world.poll()
+    assert world.listener.log == [("assigned", [])] * 3
+    world.listener.error = None
+    world.poll()
+    world.poll(("revoke", []), ("assign", [0]))
+    world.poll()
+    assert world.listener.log == [("assigned", [])] * 4 + [("assigned", [0])]
+
+
 def test_without_a_generation_there_is_nothing_to_commit_with(world: World) -> None:
     """Membership is proved by a generation and by having polled in time; else there is no metadata."""
     world.poll(("assign", [0]))
@@ -358,3 +371,31 @@ def test_commits_that_fail_are_counted_by_whether_partitions_moved(world: World,
     assert sum(count() for count in lost.values()) == 0
     world.poll()
     assert {why: count() for why, count in lost.items()} == {"moved": 0, "failed": 0} | {reason: 1}
+
+
+def test_a_commit_that_failed_is_repeated_although_nothing_arrives(world: World) -> None:
+    """The last batch before a pause is committed too, once Kafka takes commits again; a partition that left is not."""
+    sent: list[dict[int, int]] = []
+    error: list[KafkaError | None] = [KafkaError(KafkaError._TIMED_OUT, retriable=True)]
+
+    def commit(*, offsets: list[ClientPartition], asynchronous: bool) -> None:
+        assert asynchronous
+        sent.append({partition.partition: partition.offset for partition in offsets})
+        world.consumer._commits.answered(error[0], offsets)
+
+    world.client.commit = commit  # type: ignore[method-assign]
+    world.poll(("assign", [0, 1]))
+    world.poll([message(0, 0), message(1, 0)])
+    world.consumer.commit({P0: 1, P1: 1})
+    world.poll()
+    world.poll()
+    assert sent == [{0: 1, 1: 1}] * 2  # not at every poll
+    world.now += 1
+    world.poll(("revoke", [0, 1]), ("assign", [1]))
+    world.poll()
+    error[0] = None
+    world.now += 1
+    world.poll()
+    world.now += 1
+    world.poll()
+    assert sent[2:] == [{1: 0}]  # where it starts now
