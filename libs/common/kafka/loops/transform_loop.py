@@ -171,6 +171,7 @@ class TransformLoop:
         match self._attempt(run.session, part):
             case _TransformResult.DONE:
                 if not self._isolation.is_condemned(part):
+                    self._limit.check(len(part), 0)
                     self._transform.committed()
                 self._isolation.succeeded(part)
                 run.held.batch = run.held.batch[len(part) :]
@@ -192,7 +193,6 @@ class TransformLoop:
             except Exception as error:  # noqa: BLE001 - a bug in one record's handling must not stop all others
                 self._suspect(error, part)
                 return _TransformResult.TRY_SMALLER
-            self._limit.check(len(part), 0)
         return self._commit(session, part, outputs)
 
     def _commit(self, session: Session, part: Sequence[Inbound], outputs: list[Outbound]) -> _TransformResult:

@@ -130,6 +130,21 @@ def test_a_bug_that_hits_every_record_stops_the_service() -> None:
     assert not world.session.is_open
 
 
+def test_a_service_whose_every_output_kafka_refuses_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Kafka refuses record after record is a bug of the service, too: its topic is not drained into the errors topic."""
+    world = _World(200)
+
+    def commit(session: FakeSession, outputs: list[Outbound], offsets: NextOffsets) -> CommitResult:
+        if any(output.topic == "out" for output in outputs):
+            session.endings.appendleft(OutputRefused("no key"))
+        return FakeSession.commit(session, outputs, offsets)
+
+    monkeypatch.setattr(_StoppingSession, "commit", commit)
+    with pytest.raises(DeadLetterLimit):
+        world.run()
+    assert len(world.session.outputs("errors")) < 20
+
+
 def test_errors_that_concern_everything_are_not_blamed_on_a_record() -> None:
     """A server that is away or a limit that is reached stops the loop; no record is dead-lettered for it."""
     world = _World(5, bad=(b"3",), error=ServerUnreachable)
