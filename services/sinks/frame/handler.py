@@ -25,6 +25,7 @@ from libs.common.rows.select import Selected
 from services.sinks.frame.contract import Part, RejectedRow, Sink
 from services.sinks.frame.metrics import BAD_MESSAGES, BATCH_ROWS, LATENCY_SECONDS, RETRIES, ROWS, WRITE_SECONDS
 
+_LETTERS_AT_ONCE: Final = 500
 _ROWS_DIGITS: Final = 6  # no message holds more rows than these digits can count
 
 
@@ -67,6 +68,25 @@ class _Portion:
         return self.messages[bisect_right(self.part.ends, row)]
 
 
+class _Letters(Collection[DeadLetter]):
+    """The dead letters of a batch: of whole messages, and of rows, which are made when they are needed."""
+
+    def __init__(self, messages: Sequence[DeadLetter], rows: int, make: Callable[[], Iterator[DeadLetter]]) -> None:
+        self._messages = messages
+        self._rows = rows
+        self._make = make
+
+    def __len__(self) -> int:
+        return len(self._messages) + self._rows
+
+    def __iter__(self) -> Iterator[DeadLetter]:
+        yield from self._messages
+        yield from self._make()
+
+    def __contains__(self, letter: object) -> bool:
+        return any(letter == one for one in self)
+
+
 class RowHandler:
     """Feeds rows to one sink; the `BatchHandler` of its `SinkLoop`."""
 
@@ -90,7 +110,7 @@ class RowHandler:
         rejected = self._written([portion.part for portion in portions]) if portions else ()
         ROWS.labels(self._feed.name, "filtered").inc(filtered)
         BAD_MESSAGES.labels(self._feed.name).inc(len(bad))
-        letters = (*bad, *self._refused(rejected, portions))
+        letters = _Letters(bad, len(rejected), lambda: self._refused(rejected, portions)) if bad or rejected else ()
         # An unreadable message counts as the number of rows that it states: as a single row, it would hardly count at all.
         lost = sum(_stated_rows(letter.original) for letter in bad)
         tried = sum(portion.part.rows.num_rows for portion in portions)
@@ -163,10 +183,13 @@ class RowHandler:
         for row in rejected:
             by_part.setdefault(row.part, []).append(row)
         for number, refused in by_part.items():
-            portion = portions[number]
-            rows = portion.part.rows.take([row.row for row in refused])
-            why = [RefusedRow(row.code, row.reason, coordinates(portion.message_of(row.row))) for row in refused]
-            yield from refused_rows(self._feed.row_type, f"sink.{self._feed.name}", rows, why)
+            for start in range(0, len(refused), _LETTERS_AT_ONCE):
+                yield from self._letters(portions[number], refused[start : start + _LETTERS_AT_ONCE])
+
+    def _letters(self, portion: _Portion, refused: Sequence[RejectedRow]) -> Iterator[DeadLetter]:
+        rows = portion.part.rows.take([row.row for row in refused])
+        why = [RefusedRow(row.code, row.reason, coordinates(portion.message_of(row.row))) for row in refused]
+        yield from refused_rows(self._feed.row_type, f"sink.{self._feed.name}", rows, why)
 
 
 def _portion(part: Part, messages: Sequence[Inbound]) -> _Portion:

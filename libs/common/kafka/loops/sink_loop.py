@@ -9,8 +9,9 @@ that fails because partitions move is not an error: the records are delivered ag
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
 from libs.common.kafka.client import metrics
@@ -31,6 +32,8 @@ from libs.common.settings.kafka import KafkaSettings
 
 __all__ = ["BatchHandler", "Handled", "PollPolicy", "SinkLoop", "SinkLoopSpec"]
 
+_LETTERS_AT_ONCE: Final = 1_000
+_LETTER_BYTES_AT_ONCE: Final = 4_194_304
 _FOR_DESTINATION: Final = Reason("a batch is waiting for its destination", Need.DESTINATION, metrics.RETRIES)
 
 
@@ -39,12 +42,13 @@ class Handled:
     """The result of a batch: everything is durable except what is rejected.
 
     Attributes:
-        rejected: dead letters for the errors topic.
+        rejected: dead letters for the errors topic. They are iterated once, and may be made only then: if everything is
+            rejected, they need many times the memory of the batch.
         records: number of records tried; 0: the number of messages.
         refused: number of records in `rejected`; 0: one per letter.
     """
 
-    rejected: tuple[DeadLetter, ...] = ()
+    rejected: Collection[DeadLetter] = ()
     records: int = 0
     refused: int = 0
 
@@ -196,10 +200,31 @@ class SinkWork:
         handled = waiting.until_done(lambda: self._parts.handler.handle(held.batch), lambda: held.batch)
         if handled is not None:
             self._limit.check(handled.records or len(batch), handled.refused or len(handled.rejected))
-            if waiting.until_done(lambda: self._write(handled.rejected), lambda: held.batch) and held.batch:
+            if self._all_written(handled.rejected, waiting) and held.batch:
                 self._parts.source.commit(next_offsets(held.batch))
         held.batch = []
+
+    def _all_written(self, letters: Iterable[DeadLetter], waiting: Waiting) -> bool:
+        """Write `letters`, some at a time; return whether nothing came in between."""
+        held = self._parts.held
+        return all(
+            waiting.until_done(partial(self._write, some), lambda: held.batch) is not None for some in _portions(letters)
+        )
 
     def _write(self, letters: Sequence[DeadLetter]) -> bool:
         self._parts.letters.write(letters)
         return True
+
+
+def _portions(letters: Iterable[DeadLetter]) -> Iterator[list[DeadLetter]]:
+    """Divide letters into portions that need little memory."""
+    portion: list[DeadLetter] = []
+    size = 0
+    for letter in letters:
+        portion.append(letter)
+        size += len(letter.data)
+        if len(portion) >= _LETTERS_AT_ONCE or size >= _LETTER_BYTES_AT_ONCE:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import pytest
 
@@ -106,6 +106,45 @@ def test_offsets_are_committed_after_the_write_and_the_dead_letters() -> None:
     world.run()
     assert world.log == ["handle", "letters", "commit"]
     assert world.committed == [{TopicPartition("t", 0): 8, TopicPartition("t", 1): 3}]
+
+
+def test_many_dead_letters_are_made_and_written_some_at_a_time() -> None:
+    """A batch that is all rejected needs the memory of a portion of letters; what Kafka took is not written again."""
+    world = _World(_batch(0, 0, 100))
+    alive = 0
+
+    class _Counted(DeadLetter):
+        def __del__(self) -> None:
+            nonlocal alive
+            alive -= 1
+
+    class _Lazy(Collection[DeadLetter]):
+        def __len__(self) -> int:
+            return 5_500
+
+        def __contains__(self, letter: object) -> bool:
+            raise NotImplementedError
+
+        def __iter__(self) -> Iterator[DeadLetter]:
+            nonlocal alive
+            for _ in range(len(self)):
+                alive += 1
+                yield _Counted("sink.test", ErrorCode.REFUSED, "no", b"x" * 100)
+
+    portions: list[int] = []
+
+    def write(letters: Sequence[DeadLetter]) -> None:
+        assert alive <= 2_001
+        if world.letter_faults:
+            raise world.letter_faults.pop()
+        portions.append(len(letters))
+
+    world.write = write  # type: ignore[method-assign]
+    world.handle = lambda _: Handled(_Lazy(), 20_000, 5_500)  # type: ignore[method-assign, assignment]
+    world.letter_faults = [Retry("away")]
+    world.run()
+    assert portions == [1_000] * 5 + [500]
+    assert world.log[-1] == "commit"
 
 
 def test_retry_hands_over_the_same_batch_while_polling_paused() -> None:
