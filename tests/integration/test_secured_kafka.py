@@ -34,6 +34,8 @@ from libs.common.kafka.topics.acls import On, Operation, Right, grant_rights
 from libs.common.kafka.transactions.session import SessionSpec, TransactionalSession
 from libs.common.kafka.writing import write
 from libs.common.messages.dead_letters import DeadLetter, ErrorCode
+from libs.common.rows.types.flows import FLOWS
+from libs.common.rows.wire import encode_rows
 from libs.common.settings import load_settings
 from libs.common.settings.kafka import KafkaSettings, SecurityProtocol, TopicSettings
 from libs.local.azurite import LocalAzurite
@@ -43,6 +45,7 @@ from services.cli.main import blobtide
 from services.cli.up.supervisor import Program
 from tests.estates import estate, generating, plan_of, wait_for_all
 from tests.fixtures.servers import serving
+from tests.flows import rows, table
 from tests.pipeline import Pipeline, Plan, assert_same_rows_in_order, read_rows
 from tests.secured_kafka import AUDIENCE, USERS, SecuredKafka, access_script
 from tests.token_server import Issuer, serving_tokens
@@ -51,6 +54,7 @@ pytestmark = pytest.mark.timeout(300)
 
 SECONDS = 30.0
 TOPICS = TopicSettings()
+LETTER = DeadLetter(stage="sink.file", code=ErrorCode.BAD_MESSAGE, reason="bad", data=b"x", key=b"k")
 ISSUER = Issuer(AUDIENCE, {"tail": "tail's secret", "nobody": "nobody's secret"})
 
 
@@ -254,6 +258,61 @@ def granted(broker: SecuredKafka, rights: Sequence[Right]) -> Iterator[None]:
         admin.delete_acls([own])[own].result(SECONDS)
 
 
+KAFKA_SINKS: dict[str, dict[str, Any]] = {
+    "out": {"kind": "kafka", "topic": "Out.Rows"},
+    "plain": {"kind": "kafka", "topic": "Out.Rows", "delivery": "idempotent"},
+    "letters": {"kind": "kafka", "topic": "Out.Letters", "rows": "dead_letters"},
+}
+
+
+@pytest.fixture(scope="module")
+def destinations(broker: SecuredKafka, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make the topics of sinks that write to Kafka; return a settings file with these sinks and one that does not."""
+    config = tmp_path_factory.mktemp("sinks") / "config.yaml"
+    sinks = {"file": {"directory": str(config.parent / "flows")}, **KAFKA_SINKS}
+    config.write_text(yaml.safe_dump({"sinks": sinks, "http": {"port": 0}}))
+    admin = make_admin(broker.as_administrator())
+    for future in admin.create_topics([NewTopic(name, 2) for name in ("Out.Rows", "Out.Letters")]).values():
+        future.result(SECONDS)
+    done = CliRunner(env=broker.administrator()).invoke(blobtide, ["sink-setup", "out", "--config", str(config)])
+    assert done.exit_code == 0, done.output
+    return config
+
+
+def give_work(broker: SecuredKafka) -> None:
+    """Write a flow batch, and one that is none, which becomes a dead letter."""
+    (batch,) = table(rows()).combine_chunks().to_batches()
+    write(
+        broker.as_administrator(), [Outbound(TOPICS.flows, value, b"k") for value in (encode_rows(FLOWS, batch), b"nonsense")]
+    )
+
+
+@pytest.mark.parametrize(("name", "topic"), [(name, options["topic"]) for name, options in KAFKA_SINKS.items()])
+def test_sinks_that_write_to_kafka_do_so_with_the_least_rights(
+    broker: SecuredKafka, destinations: Path, name: str, topic: str, tmp_path: Path
+) -> None:
+    """Rows, positions and dead letters of a kafka sink, and of one of dead letters, need what `acls print` lists for it."""
+    seen = Follower(broker.as_administrator(), (topic,), Newest(0))
+    seen.open()
+    give_work(broker)
+    if name == "letters":
+        DeadLetterWriter(broker.as_administrator(), TOPICS.errors).write([LETTER])
+    argv = [sys.executable, "-m", "services.cli.main", "run", "sink", name, "--config", str(destinations)]
+    rights = rights_of(load_settings(destinations), [f"sink-{name}"], {f"sink-{name}": "User:nobody"})
+    with granted(broker, rights), (tmp_path / "log").open("wb") as log:
+        with subprocess.Popen(argv, env={**os.environ, **variables(broker, "nobody")}, stdout=log, stderr=log) as process:
+            deadline = time.monotonic() + 3 * SECONDS
+            while not seen.poll(0.2):
+                assert process.poll() is None, (tmp_path / "log").read_text()
+                assert time.monotonic() < deadline, (tmp_path / "log").read_text()
+            process.terminate()
+        assert process.returncode == 0
+    seen.close()
+    said = (tmp_path / "log").read_text().lower()
+    assert "denied" not in said
+    assert "authorization failed" not in said
+
+
 @pytest.mark.parametrize(
     ("service", "right", "said"),
     [
@@ -262,22 +321,25 @@ def granted(broker: SecuredKafka, rights: Sequence[Right]) -> Iterator[None]:
         ("blob-monitor", Right("User:nobody", Operation.READ, On.GROUP, "blobtide.blob-monitor"), "blobtide.blob-monitor"),
         ("sink-file", Right("User:nobody", Operation.READ, On.GROUP, "blobtide.sink.file"), "blobtide.sink.file"),
         ("sink-file", Right("User:nobody", Operation.WRITE, On.TOPIC, TOPICS.errors), TOPICS.errors),
+        ("sink-out", Right("User:nobody", Operation.READ, On.TOPIC, "Sinks.Positions"), "Sinks.Positions"),
+        ("sink-out", Right("User:nobody", Operation.WRITE, On.TRANSACTIONAL_IDS, "blobtide.sink.out."), "blobtide.sink.out."),
+        ("sink-out", Right("User:nobody", Operation.WRITE, On.TOPIC, "Out.Rows"), "Out.Rows"),
+        ("sink-plain", Right("User:nobody", Operation.WRITE, On.TOPIC, "Out.Rows"), "Out.Rows"),
         ("tail", Right("User:nobody", Operation.READ, On.TOPIC, TOPICS.flows), TOPICS.flows),
         ("tail", Right("User:nobody", Operation.DESCRIBE, On.GROUP, "blobtide.reader"), "blobtide.reader"),
     ],
 )
 def test_who_lacks_a_right_says_which_in_one_line(
-    broker: SecuredKafka, service: str, right: Right, said: str, tmp_path: Path
+    broker: SecuredKafka, destinations: Path, service: str, right: Right, said: str
 ) -> None:
     """With one right missing a service ends with exit code 1, and its last line names the topic, group or transactional id."""
-    config = tmp_path / "config.yaml"
-    config.write_text(yaml.safe_dump({"sinks": {"file": {"directory": str(tmp_path / "flows")}}, "http": {"port": 0}}))
-    rights = rights_of(load_settings(config), [service], {service: "User:nobody"})
+    give_work(broker)
+    rights = rights_of(load_settings(destinations), [service], {service: "User:nobody"})
     assert right in rights
     words = ["tail", "flows"] if service == "tail" else ["run", *service.replace("sink-", "sink ").split()]
     with granted(broker, [one for one in rights if one != right]):
         done = subprocess.run(
-            [sys.executable, "-m", "services.cli.main", *words, "--config", str(config)],
+            [sys.executable, "-m", "services.cli.main", *words, "--config", str(destinations)],
             env={**os.environ, **variables(broker, "nobody")}, capture_output=True, text=True, check=False, timeout=120,
         )  # fmt: skip
     last = done.stderr.splitlines()[-1]
@@ -340,11 +402,10 @@ def test_rights_are_granted_once_and_what_is_beyond_them_is_shown(broker: Secure
 
 def test_dead_letters_that_are_denied_end_a_sink(broker: SecuredKafka) -> None:
     """A sink that may see the errors topic but not write to it says so, instead of trying for ever."""
-    letter = DeadLetter(stage="sink.file", code=ErrorCode.BAD_MESSAGE, reason="bad", data=b"x", key=b"k")
     with granted(broker, [Right("User:nobody", Operation.DESCRIBE, On.TOPIC, TOPICS.errors)]):
         writer = DeadLetterWriter(broker.settings("nobody"), TOPICS.errors)
         with pytest.raises(BlobtideError, match=f"Kafka denied writing dead letters to {TOPICS.errors}"):
-            writer.write([letter])
+            writer.write([LETTER])
 
 
 def test_a_wrong_password_and_a_foreign_ca_are_told_apart(broker: SecuredKafka, tmp_path: Path) -> None:
