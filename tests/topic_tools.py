@@ -82,10 +82,19 @@ def lag(kafka: KafkaSettings, group: str, topic: str) -> int:
 
 def limit(kafka: KafkaSettings, topic: str, size: int) -> None:
     """Set `max.message.bytes` of a topic."""
-    entry = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
+    configure(kafka, topic, "max.message.bytes", str(size))
+
+
+def configure(kafka: KafkaSettings, topic: str, name: str, value: str) -> None:
+    """Set an option of a topic, and wait until its broker knows."""
+    entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
     admin.incremental_alter_configs([resource])[resource].result(SECONDS)
+    deadline = time.monotonic() + SECONDS
+    while admin.describe_configs([resource])[resource].result(SECONDS)[name].value != value:
+        assert time.monotonic() < deadline, f"{topic} keeps its {name}"
+        time.sleep(0.1)
 
 
 def _asker(kafka: KafkaSettings, group: str) -> Consumer:

@@ -183,6 +183,22 @@ def test_refused_rows_are_named_and_all_others_written(harness: Harness) -> None
     assert harness.read() == harness.expected(content)
 
 
+def test_a_refused_row_is_named_until_it_is_a_dead_letter(harness: Harness) -> None:
+    """Whoever gets a batch again because its dead letters were not written names the refused rows again, however it is cut."""
+    refused = harness.refused()
+    if refused is None:
+        pytest.skip(f"{harness.case.name} refuses no row")
+    content = harness.case.rows()
+    batch = [*content[:5], refused, *content[5:]]
+    with opened(harness) as sink:
+        assert len(write(harness, sink, batch).rejected) == 1
+    with opened(harness) as sink:
+        assert len(write(harness, sink, batch[:20], 4).rejected) == 1
+    with opened(harness) as sink:
+        assert len(write(harness, sink, batch).rejected) == 1
+    assert harness.read() == harness.expected(content)
+
+
 def test_close_is_idempotent(harness: Harness) -> None:
     """A sink may be closed twice, and without rows."""
     with opened(harness) as sink:

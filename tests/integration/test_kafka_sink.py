@@ -9,22 +9,30 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from libs.common.errors import ConfigError, Retry, ServerUnreachable
+from libs.common.kafka.topics.making import make_topic
+from libs.common.kafka.transactions import fenced
 from libs.common.messages.dead_letters import ErrorCode
 from libs.common.rows.types.flows import FLOWS
 from libs.common.settings import Settings
 from libs.common.settings.kafka import KafkaSettings
 from libs.local.kafka import LocalKafka
+from services.sinks.frame import message_sink
 from services.sinks.frame.contract import Outcome, Sink
 from services.sinks.frame.registry import configured_sink
+from services.sinks.records.sink import Delivery
 from tests.contract.harness import Case
 from tests.contract.harnesses.kafka import KafkaHarness
 from tests.flows import Spot, row
+from tests.row_samples import position_of
+from tests.topic_tools import configure
 
 pytestmark = pytest.mark.kafka
 ROOT = Path(__file__).parents[2]
@@ -113,13 +121,142 @@ def test_a_record_that_is_too_large_is_refused_by_name(kafka: LocalKafka, delive
     assert target.read() == target.expected(content)
 
 
-def _patient(sink: Sink, content: list[Any]) -> Outcome:
-    for _ in range(5):
+def _patient(sink: Sink, content: list[Any], tries: int = 5) -> Outcome:
+    for _ in range(tries):
         try:
             return sink.write(CASE.parts(content))
         except Retry as error:
             time.sleep(error.after)
     raise AssertionError("it never ends")
+
+
+def test_a_refused_row_survives_a_retry_of_its_batch(target: KafkaHarness, sinks: list[Sink]) -> None:
+    """If the write is repeated after the transaction with the refused row, that row is named in the outcome that counts."""
+    sink, other = sinks
+    content = CASE.rows(6)
+    here, there = ([row for row in content if CASE.shard_of(row) == shard] for shard in (0, 1))
+    bad = {**here[-1], "record_offset": 50_000, "rule": "x" * 2_000_000}
+    assert sink.write(CASE.parts([*here[:4], *there[:4]])) == Outcome(8)
+    steps = iter([there[:5]])
+
+    def take_over() -> None:
+        for rows in steps:
+            other.write(CASE.parts(rows))
+
+    sink.while_waiting(take_over)
+    with pytest.raises(Retry):
+        sink.write(CASE.parts([*content, bad]))
+    assert [one.code for one in _patient(sink, [*content, bad]).rejected] == [ErrorCode.TOO_LARGE]
+    assert target.read() == target.expected(content)
+
+
+def test_a_row_that_was_refused_is_written_once_it_can_be(target: KafkaHarness) -> None:
+    """Of rows that were refused and are no dead letters, a replay writes those that the topic takes by now, and only those."""
+    content = CASE.rows()
+    big, huge = (row(Spot(0, 50, at), rule="x" * size) for at, size in ((0, 1_200_000), (1, 3_000_000)))
+    with _opened(target) as sink:
+        assert len(_patient(sink, [*content, big, huge, row(Spot(0, 51, 0))]).rejected) == 2
+    _alter(target, "max.message.bytes", "2000000")
+    with _opened(target) as sink:
+        outcome = _patient(sink, [*content, big, huge, row(Spot(0, 51, 0))])
+        assert (outcome.written, len(outcome.rejected)) == (1, 1)
+        assert _patient(sink, [row(Spot(0, 52, 0))]) == Outcome(1)
+    with _opened(target) as sink:
+        assert _patient(sink, [*content, big, huge]) == Outcome(0, len(content) + 2)
+    assert {int(position[3]) for position in _unordered(target) if position[2] == big["record_offset"]} == {0}
+
+
+def test_a_slow_commit_costs_a_retry_and_no_process(target: KafkaHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a commit that took so long that its client was dropped, the sink takes the id over again and goes on."""
+    monkeypatch.setattr(fenced, "_TIMES", replace(fenced._TIMES, slow_commit=0.0))
+    monkeypatch.setattr(message_sink, "MESSAGES_AT_ONCE", 4)
+    content = CASE.rows()
+    with _opened(target) as sink:
+        for at in range(0, len(content), 12):
+            _patient(sink, content[at : at + 12], tries=20)
+    assert target.read() == target.expected(content)
+
+
+def test_a_record_that_kafka_does_not_take_is_refused_and_stops_nothing(target: KafkaHarness) -> None:
+    """A compacted topic takes no records without a key: rows that have none are dead letters, and all others are written."""
+    _alter(target, "cleanup.policy", "compact")
+    content = [row(Spot(blob, record, 0), state=("begin", None)[record % 2]) for record in range(8) for blob in range(3)]
+    with _opened(target, key="{state}") as sink:
+        outcome = _patient(sink, content)
+    assert {one.code for one in outcome.rejected} == {ErrorCode.REFUSED}
+    assert len(outcome.rejected) == 12
+    kept = [values for values in content if values["state"]]
+    assert _unordered(target) == {position_of(FLOWS, values) for values in kept}
+
+
+def test_a_target_topic_that_is_missing_is_named(target: KafkaHarness) -> None:
+    """While a topic does not exist the sink waits, and says for which."""
+    for delivery in Delivery:
+        missing = pytest.raises(Retry, match=rf"topic {target.topic}\.allow, {target.topic}\.deny do not exist")
+        with _opened(target, topic=f"{target.topic}.{{action}}", delivery=delivery.value) as sink, missing:
+            sink.write(CASE.parts(CASE.rows()))
+
+
+def test_a_shard_that_leaves_in_the_middle_of_a_write_is_not_taken_back(target: KafkaHarness) -> None:
+    """What was released while another shard was written is left to its new owner."""
+    content = CASE.rows()
+    with _opened(target) as sink, _opened(target) as heir:
+        taken = [False]
+
+        def beat() -> None:
+            if not taken[0]:
+                taken[0] = True
+                sink.release({1})
+                heir.write(CASE.parts([row for row in content if CASE.shard_of(row) == 1]))
+
+        sink.while_waiting(beat)
+        with pytest.raises(Retry, match="moved"):
+            sink.write(CASE.parts(content))
+        more = [row(Spot(blob, 60, 0)) for blob in range(3)]
+        assert heir.write(CASE.parts([row for row in more if CASE.shard_of(row) == 1])).written > 0  # it was not fenced
+
+
+def test_a_topic_of_positions_with_too_few_partitions_is_refused(target: KafkaHarness) -> None:
+    """Otherwise some shards would wait for ever for a partition that does not exist."""
+    positions = f"{target.positions}.small"
+    make_topic(target.pipeline().kafka, positions, 3, {})
+    with pytest.raises(ConfigError, match=r"has 3 partitions but needs 12"), _opened(target, positions_topic=positions):
+        pass
+
+
+def test_pipelines_with_different_prefixes_share_no_positions_in_another_cluster(target: KafkaHarness) -> None:
+    """The prefix of the pipeline holds for another cluster too, unless that has its own: ids and positions are apart."""
+    cluster = {"bootstrap_servers": target.server.bootstrap_servers}
+    for prefix in ("one", "two"):
+        pipeline = Settings(kafka=KafkaSettings(bootstrap_servers="127.0.0.1:1", group_prefix=f"{target.topic}.{prefix}"))
+        options = {**target.all_options(), "cluster": cluster}
+        sink = configured_sink({"kafka": options}, "kafka", pipeline).sink
+        sink.open()
+        try:
+            assert _patient(sink, CASE.rows()).written == len(CASE.rows())
+        finally:
+            sink.close()
+
+
+@contextmanager
+def _opened(target: KafkaHarness, **options: object) -> Iterator[Sink]:
+    sink = configured_sink({"kafka": target.all_options() | options}, "kafka", target.pipeline()).sink
+    sink.open()
+    try:
+        yield sink
+    finally:
+        sink.close()
+
+
+def _alter(target: KafkaHarness, name: str, value: str) -> None:
+    configure(target.pipeline().kafka, target.topic, name, value)
+
+
+def _unordered(target: KafkaHarness) -> set[Any]:
+    """Return the positions of all records, each of which must be there once."""
+    found = [position_of(FLOWS, values) for _, _, values in target.records()]
+    assert len(set(found)) == len(found)
+    return set(found)
 
 
 def test_no_row_chooses_a_topic_of_the_pipeline(target: KafkaHarness) -> None:
@@ -130,7 +267,7 @@ def test_no_row_chooses_a_topic_of_the_pipeline(target: KafkaHarness) -> None:
     try:
         names = ["Extracted.Flows", "__consumer_offsets", target.positions, "Errors", ".."]
         content = [row(Spot(0, 0, index), rule=name) for index, name in enumerate(names)]
-        outcome = sink.write(CASE.parts([*content, row(Spot(0, 0, 9), rule=target.topic)]))
+        outcome = _patient(sink, [*content, row(Spot(0, 0, 9), rule=target.topic)])
     finally:
         sink.close()
     assert [one.row for one in outcome.rejected] == list(range(len(names)))

@@ -12,6 +12,7 @@
 6. `release` is called when shards move to another process: forget everything about them, release their locks, start no more
    writes.
 7. Partial success is normal: `Outcome.rejected` names rows that the destination permanently refuses; all others are durable.
+   Until the next call of `write` has begun, they may not be dead letters: if they come again, they are named again.
 8. Memory is bounded by the batch.
 9. Every optional method has a default in `Sink` that does nothing: callers never check whether a method exists.
 10. All calls come from one thread.

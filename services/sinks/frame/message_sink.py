@@ -148,7 +148,7 @@ class PayloadSink(Sink):
         places: Sequence[int] = range(rows.num_rows)
         if refused:
             places = [at for at, objection in enumerate(objections) if objection is None]
-            rows, topics = rows.take(places), [topics[at] for at in places]
+            rows, topics = rows.take(pa.array(places, pa.int64())), [topics[at] for at in places]
         ids = Identities.of(rows, self._row_type.position).document_ids().to_pylist()
         numbers = [start + at for at in places]
         return Messages(numbers, ids, self.keys(rows), topics, self._encoder.encode(rows), rows, refused)

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from libs.common.errors import BlobtideError, Retry
 from libs.common.kafka.client.configs import check_clients, check_reachable
+from libs.common.kafka.client.failures import OutputRefused
 from libs.common.kafka.publisher import Publisher, PublisherSpec
 from libs.common.kafka.records import Outbound
 from libs.common.kafka.topics.topic_limits import TopicLimits
@@ -84,6 +85,8 @@ class RecordSink(MessageSink):
         self._limits = TopicLimits(self._cluster)
         self._publisher: Publisher | None = None
         self._held: dict[int, _Shard] = {}
+        self._moved: set[int] = set()  # released in the middle of a write
+        self._refused: dict[str, str] = {}  # why Kafka refuses rows of the write that is repeated, by their ids
         self.beat: Callable[[], None] = lambda: None
         self._headers: Headers = (
             ("row-type", row_type.name.encode()),
@@ -101,6 +104,11 @@ class RecordSink(MessageSink):
 
     def check_positions(self, cluster: KafkaSettings) -> None:
         """Check that positions can be kept in transactions, before any is written. Raises `ConfigError`."""
+
+    @property
+    def remembered_days(self) -> int | None:
+        """For how many days positions are kept; None if nothing removes them."""
+        return None
 
     @property
     def promise(self) -> Promise:
@@ -156,6 +164,9 @@ class RecordSink(MessageSink):
         """Write the rows that have not been written yet."""
         if self._settings.delivery is Delivery.IDEMPOTENT:
             return super().write(parts)
+        self._moved.clear()
+        for held in self._held.values():
+            held.written.begin()
         written = known = 0
         rejected: list[RejectedRow] = []
         for number, part in enumerate(parts):
@@ -166,6 +177,9 @@ class RecordSink(MessageSink):
                 raise
             written, known = written + fresh - len(refused), known + part.rows.num_rows - fresh
             rejected += refused
+        for held in self._held.values():
+            held.written.settle()
+        self._refused.clear()
         return Outcome(written, known, tuple(rejected))
 
     def send(
@@ -181,6 +195,7 @@ class RecordSink(MessageSink):
 
     def release(self, shards: Collection[int]) -> None:
         """Give up the transactional ids of shards, and forget their positions."""
+        self._moved |= set(shards)
         for shard in shards:
             self._drop(shard)
 
@@ -199,27 +214,40 @@ class RecordSink(MessageSink):
         new = Part(part.shard, part.row_type, part.rows.take(fresh), (len(fresh),))
         rejected: list[RejectedRow] = []
         for messages in self.messages(new):
+            self._check_held(part.shard, shard)
             sent, refused = self._fitting(messages)
-            chosen = [*messages.rows, *(row for row, _ in messages.refused)]
-            moved = list(shard.written.advanced(identities, np.sort(fresh[chosen])))
-            shard.writer.write([*sent, *moved])
-            shard.written.remember(moved)
-            named = self.rejected(number, messages, refused)
+            named = list(self.rejected(number, messages, refused))
+            bad = np.array([row.row for row in named], np.int64)
+            good = np.setdiff1d(np.array(messages.rows, np.int64), bad)
+            changes = shard.written.changes(identities, fresh[good], fresh[bad])
+            self._commit(shard, messages, sent, changes)
             rejected += [RejectedRow(number, int(fresh[row.row]), row.code, row.reason) for row in named]
             self.beat()
-            if self._held.get(part.shard) is not shard:
-                raise Retry("the shard has moved to another process", after=0.0, kind="moved")
         return len(fresh), rejected
 
-    def _fitting(self, messages: Messages) -> tuple[list[Outbound], list[RefusedMessage]]:
-        """Return the records that fit their topics, and refuse the others."""
+    def _commit(self, shard: _Shard, messages: Messages, sent: Sequence[tuple[int, Outbound]], changes: list[Outbound]) -> None:
+        """Write records and `changes` in one transaction. If Kafka refuses some for good, the next try leaves them out."""
+        try:
+            shard.writer.write([*(record for _, record in sent), *changes])
+        except OutputRefused as error:
+            bad = [messages.ids[sent[at][0]] for at in error.outputs if at < len(sent)]
+            if not bad:
+                raise
+            self._refused |= dict.fromkeys(bad, str(error))
+            raise Retry(str(error), after=0.0, kind="refused") from error
+        shard.written.remember(changes)
+
+    def _fitting(self, messages: Messages) -> tuple[list[tuple[int, Outbound]], list[RefusedMessage]]:
+        """Return the records that Kafka accepts, as far as is known, with their numbers, and refuse the others."""
         fitting, refused = [], []
         records = self._records(messages.ids, messages.keys, messages.topics, messages.payloads)
         for at, record in enumerate(records):
-            if self._limits.takes(record):
-                fitting.append(record)
-            else:
+            if (why := self._refused.get(messages.ids[at])) is not None:
+                refused.append(RefusedMessage(at, ErrorCode.REFUSED, why))
+            elif not self._limits.takes(record):
                 refused.append(RefusedMessage(at, ErrorCode.TOO_LARGE, f"{record.topic} takes no record of this size"))
+            else:
+                fitting.append((at, record))
         return fitting, refused
 
     def _records(
@@ -230,18 +258,33 @@ class RecordSink(MessageSink):
 
     def _taken_over(self, shard: int) -> _Shard:
         """Return a shard, now fenced off from other writers, with the positions written so far."""
+        if shard in self._held and not self._held[shard].writer.holds_id:
+            self._drop(shard)
         if shard not in self._held:
             owner = f"{self.owner}.{shard}"
-            place = Place(self._settings.positions_topic, shard % POSITION_PARTITIONS, owner)
+            place = Place(self._settings.positions_topic, shard % POSITION_PARTITIONS, owner, self.remembered_days)
             taken = _Shard(FencedWriter(self._cluster, owner, self._limits), WrittenRows(place))
             try:
+                self._check_owned(shard)
                 taken.writer.take_over(self.beat)
                 taken.written.load(self._cluster, self.beat)
+                self._check_owned(shard)
             except BaseException:
                 taken.writer.close()
                 raise
             self._held[shard] = taken
         return self._held[shard]
+
+    def _check_owned(self, number: int) -> None:
+        """Raise Retry if a shard has been released since the write began: it would be taken from its new owner."""
+        if number in self._moved:
+            raise Retry("the shard has moved to another process", after=0.0, kind="moved")
+
+    def _check_held(self, number: int, shard: _Shard) -> None:
+        """Raise Retry unless what is known of a shard is still all there is."""
+        self._check_owned(number)
+        if self._held.get(number) is not shard or not shard.writer.holds_id:
+            raise Retry("Kafka was slow to commit, so the transactional id is taken anew", after=0.0, kind="transaction")
 
     def _drop(self, shard: int) -> None:
         held = self._held.pop(shard, None)

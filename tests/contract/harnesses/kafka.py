@@ -14,16 +14,19 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from libs.common.kafka.topics.making import make_topic
+from libs.common.rows.types.flows import FLOWS
 from libs.common.settings import Settings
 from libs.common.settings.kafka import KafkaSettings
 from libs.local.kafka import LocalKafka
 from tests.contract.harness import Case, Content, Harness, Row
-from tests.row_samples import document, position_of
+from tests.flows import Spot
+from tests.row_samples import document, position_of, row
 
 MODES = ("transactional", "idempotent")
 MARKS = pytest.mark.kafka
 PARTITIONS = 3
 SECONDS = 30.0
+_MOST_BYTES = 1_000_000
 
 
 class KafkaHarness(Harness):
@@ -34,7 +37,7 @@ class KafkaHarness(Harness):
         self.server = server
         self.topic = f"rows.{uuid4().hex[:12]}"
         self.positions = f"positions.{self.topic}"
-        make_topic(self.pipeline().kafka, self.topic, PARTITIONS, {})
+        make_topic(self.pipeline().kafka, self.topic, PARTITIONS, {"max.message.bytes": str(_MOST_BYTES)})
         self.sink().setup()
 
     def options(self) -> dict[str, Any]:
@@ -49,7 +52,7 @@ class KafkaHarness(Harness):
         """Read all committed records; the rows of one source stand in order, and in one partition."""
         content: Content = {}
         last: dict[Any, tuple[int, int, int]] = {}
-        for partition, headers, values in self._records():
+        for partition, headers, values in self.records():
             position = position_of(self.case.row_type, values)
             *generation, offset, index = position
             assert headers["row-type"] == self.case.row_type.name.encode()
@@ -66,6 +69,11 @@ class KafkaHarness(Harness):
         """Every row, flat."""
         return {position_of(self.case.row_type, row): document(self.case.row_type, row) for row in rows}
 
+    def refused(self) -> Row:
+        """Return a row whose record is larger than its topic takes."""
+        column = "rule" if self.case.row_type is FLOWS else "reason"
+        return row(self.case.row_type, Spot(1, 0, 90), **{column: "x" * 2 * _MOST_BYTES})
+
     @contextmanager
     def outage(self) -> Iterator[None]:
         """Kill the broker."""
@@ -75,7 +83,8 @@ class KafkaHarness(Harness):
         finally:
             self.server.start()
 
-    def _records(self) -> Iterator[tuple[int, dict[str, bytes], dict[str, Any]]]:
+    def records(self) -> Iterator[tuple[int, dict[str, bytes], dict[str, Any]]]:
+        """Yield all committed records: partition, headers, and values."""
         config = {
             "bootstrap.servers": self.server.bootstrap_servers,
             "group.id": self.topic,

@@ -33,7 +33,7 @@ from libs.common.kafka.client.failures import error_of
 from libs.common.kafka.client.outages import Outages
 from libs.common.kafka.client.protocols import ConsumerClient
 from libs.common.kafka.group.commits import Commits
-from libs.common.kafka.group.delivery import Delivery
+from libs.common.kafka.group.delivery import DeliveryOrder
 from libs.common.kafka.group.lag import Lag
 from libs.common.kafka.group.membership import GroupSpec, Membership, Use
 from libs.common.kafka.group.partners import Partners
@@ -70,7 +70,7 @@ class GroupConsumer:
         self._starts = Starts(spec.group, self._outages)
         self._commits = Commits(self._outages)
         self._membership = Membership(spec, make or _client_maker(kafka, spec.group, self._commits))
-        self._delivery = Delivery(spec.group, self._placements, self._lag, self._outages)
+        self._delivery = DeliveryOrder(spec.group, self._placements, self._lag, self._outages)
 
     def open(self) -> None:
         """Join the group."""

@@ -18,7 +18,7 @@ from libs.common.kafka.records import Inbound, TopicPartition
 log = structlog.get_logger(__name__)
 
 
-class Delivery:
+class DeliveryOrder:
     """Accepts messages of one client at a time; `must_rejoin` means that its positions can no longer be trusted."""
 
     def __init__(self, group: str, placements: Placements, lag: Lag, outages: Outages) -> None:

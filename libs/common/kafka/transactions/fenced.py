@@ -13,14 +13,20 @@ from typing import Any, Final, cast
 
 from confluent_kafka import Producer
 
-from libs.common.errors import Retry
+from libs.common.errors import Retry, ServerUnreachable
 from libs.common.kafka.client.client_log import ClientLog
-from libs.common.kafka.client.configs import make_client, transactional_config
+from libs.common.kafka.client.configs import make_client, missing_topics, transactional_config
 from libs.common.kafka.client.failures import OutputTooLarge
 from libs.common.kafka.client.protocols import TransactionalClient
 from libs.common.kafka.records import Outbound
 from libs.common.kafka.topics.topic_limits import TopicLimits
-from libs.common.kafka.transactions.producer import Transaction, TransactionalProducer, TransactionEnd, TransactionTimes
+from libs.common.kafka.transactions.producer import (
+    ProducerState,
+    Transaction,
+    TransactionalProducer,
+    TransactionEnd,
+    TransactionTimes,
+)
 from libs.common.settings.kafka import KafkaSettings
 
 _PREPARE_SECONDS: Final = 1.0
@@ -30,13 +36,18 @@ _TIMES: Final = TransactionTimes(fence_window=0.0)
 
 
 class FencedWriter:
-    """Holds one transactional id. Call `take_over` first, and again after any `Retry` of `write`."""
+    """Holds one transactional id. Call `take_over` first, and again whenever it no longer `holds_id`."""
 
     def __init__(self, kafka: KafkaSettings, transactional_id: str, limits: TopicLimits) -> None:
         self._kafka = kafka
         self._id = transactional_id
         self._limits = limits
         self._producer = TransactionalProducer(transactional_id, self._make, _TIMES)
+
+    @property
+    def holds_id(self) -> bool:
+        """Whether `write` is possible. Not after any failure, nor after a commit so slow that the client was dropped."""
+        return self._producer.state is ProducerState.READY
 
     def take_over(self, between: Callable[[], None] = lambda: None) -> None:
         """Fence the current holder of the id; `between` is called about every second.
@@ -46,10 +57,13 @@ class FencedWriter:
             BlobtideError: Kafka denies it.
         """
         deadline = time.monotonic() + _TAKE_OVER_SECONDS
-        while not self._producer.prepare(_PREPARE_SECONDS):
-            between()
-            if time.monotonic() > deadline:
-                raise Retry(f"Kafka at {self._kafka.bootstrap_servers} opens no transactions")
+        try:
+            while not self._producer.prepare(_PREPARE_SECONDS):
+                between()
+                if time.monotonic() > deadline:
+                    raise Retry(f"Kafka at {self._kafka.bootstrap_servers} opens no transactions")
+        except ServerUnreachable as error:
+            raise Retry(str(error)) from error
 
     def write(self, records: Sequence[Outbound]) -> None:
         """Write all `records` in one transaction; return when it is committed.
@@ -57,7 +71,8 @@ class FencedWriter:
         Raises:
             Retry: it did not commit, or the outcome is unknown; another process may hold the id now. Also if a topic only
                 accepts smaller records, as `TopicLimits.takes` then says.
-            BlobtideError: Kafka denies it, or a record can never be written.
+            OutputRefused: records can never be written; it says which, as far as Kafka does.
+            BlobtideError: Kafka denies it.
         """
         try:
             end = self._producer.commit(Transaction(records))
@@ -65,7 +80,8 @@ class FencedWriter:
             self._limits.refused(error.topics)
             raise Retry(str(error), after=0.0, kind="too_large") from error
         if end is not TransactionEnd.COMMITTED:
-            raise Retry(f"a transaction of {self._id} did not commit", kind="transaction")
+            missing = missing_topics(self._kafka, {record.topic for record in records})
+            raise Retry(missing or f"a transaction of {self._id} did not commit", kind="transaction")
 
     def close(self) -> None:
         """Drop the client. An open transaction is ended by the next holder of the id, or by its timeout. Idempotent."""

@@ -26,6 +26,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
+from typing import Final
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message
@@ -55,6 +56,8 @@ from libs.common.kafka.records import NextOffsets, Outbound
 from libs.common.messages.dead_letters import stage_and_code
 
 log = structlog.get_logger(__name__)
+
+_MOST_REPORTS: Final = 10_000  # kept from one transaction to the next
 
 
 class ProducerState(StrEnum):
@@ -135,6 +138,8 @@ class TransactionalProducer:
         self._throttle = Throttle(clock)
         self._too_large: set[str] = set()  # topics that did not take a record of this transaction
         self._denied: set[str] = set()  # topics that did not take a record of this transaction
+        self._refused: set[int] = set()  # records of this transaction that can never be written, by index
+        self._reports: list[Callable[[KafkaError | None, Message], None]] = []
         self.state = ProducerState.COLD
 
     def prepare(self, seconds: float) -> bool:
@@ -184,6 +189,7 @@ class TransactionalProducer:
         client = self._ready_client()
         self._too_large.clear()
         self._denied.clear()
+        self._refused.clear()
         started = self._clock()
         try:
             committing = self._run(client, work, started + self._limits.commit)
@@ -206,8 +212,8 @@ class TransactionalProducer:
         positions = [ClientPartition(tp.topic, tp.partition, offset) for tp, offset in work.offsets.items()]
         self._step(lambda _: client.begin_transaction(), deadline)
         self.state = ProducerState.OPEN
-        for output in work.outputs:
-            self._produce(client, output, deadline)
+        for index, output in enumerate(work.outputs):
+            self._produce(client, index, output, deadline)
         self._flush(client, deadline)
         if positions:
             self._step(lambda s: client.send_offsets_to_transaction(positions, work.group_metadata, s), deadline)
@@ -238,10 +244,10 @@ class TransactionalProducer:
         if self._client is not None:
             _serve(self._client, 0.05)
 
-    def _produce(self, client: TransactionalClient, output: Outbound, deadline: float) -> None:
+    def _produce(self, client: TransactionalClient, index: int, output: Outbound, deadline: float) -> None:
         partition = -1 if output.partition is None else output.partition
         headers = list(output.headers)
-        on_delivery = partial(self._delivered, output.placed) if output.placed is not None else self._on_delivery
+        on_delivery = self._report(index) if output.placed is None else partial(self._delivered, index, output.placed)
         while True:
             try:
                 client.produce(output.topic, output.value, output.key, partition, headers=headers, on_delivery=on_delivery)
@@ -256,14 +262,25 @@ class TransactionalProducer:
             else:
                 return
 
-    def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
-        """Record the result; a client callback must not raise."""
-        if error is not None:
-            self._note(error, message.topic() or "")
+    def _report(self, index: int) -> Callable[[KafkaError | None, Message], None]:
+        """Return the callback of a record. They are made once, unless they are many: each costs as much as half a record."""
+        if index >= _MOST_REPORTS:
+            return partial(self._on_delivery, index)
+        for new in range(len(self._reports), index + 1):
+            self._reports.append(partial(self._on_delivery, new))
+        return self._reports[index]
 
-    def _delivered(self, placed: Callable[[int], None], error: KafkaError | None, message: Message) -> None:
+    def _on_delivery(self, index: int, error: KafkaError | None, message: Message) -> None:
+        """Record the result; a client callback must not raise."""
+        if error is None:
+            return
+        self._note(error, message.topic() or "")
+        if is_refusal(error):
+            self._refused.add(index)
+
+    def _delivered(self, index: int, placed: Callable[[int], None], error: KafkaError | None, message: Message) -> None:
         """Report a record's offset."""
-        self._on_delivery(error, message)
+        self._on_delivery(index, error, message)
         offset = message.offset()
         if error is None and offset is not None and offset >= 0:
             placed(offset)
@@ -325,7 +342,9 @@ class TransactionalProducer:
         if is_too_large(error):
             topics = frozenset(self._too_large) or topics
             return OutputTooLarge(f"a record for {', '.join(sorted(topics))} is too large: {error.str()}", topics)
-        return OutputRefused(f"a record for {', '.join(sorted(topics))} cannot be written: {error.str()}")
+        return OutputRefused(
+            f"a record for {', '.join(sorted(topics))} cannot be written: {error.str()}", frozenset(self._refused)
+        )
 
     def _outcome(self, failed: _Failed) -> str:
         if failed.failure is Remedy.FATAL:

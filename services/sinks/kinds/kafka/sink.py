@@ -10,6 +10,7 @@ Why a row is there once, whatever happens:
 - *Zombies.* A process that was presumed dead, or does not know yet that it has lost a shard, is fenced by that and commits
   nothing. If it takes the id back, it reads the positions again. A commit whose response was lost is resolved in the same way.
 - *A recreated topic, or another cluster.* Positions belong to sources, not to Kafka offsets.
+- *Refused rows.* A position that moves past one leaves a note until it is certainly a dead letter; a replay tries it again.
 
 Positions are kept for as long as their topic retains them (`remember_days`); rows replayed after that are written again.
 
@@ -26,7 +27,7 @@ from typing import Final
 from pydantic import Field
 
 from libs.common.errors import ConfigError
-from libs.common.kafka.client.configs import check_reachable
+from libs.common.kafka.topics.admin import partition_count
 from libs.common.kafka.topics.making import make_topic
 from libs.common.rows.row_type import RowType
 from libs.common.settings.kafka import KafkaSettings
@@ -58,8 +59,21 @@ class KafkaSink(RecordSink):
         self._own = settings
 
     def cluster(self) -> KafkaSettings:
-        """Return the pipeline's cluster unless another one is set."""
-        return self._own.cluster or self.pipeline
+        """Return the pipeline's cluster unless another one is set.
+
+        Pipelines that differ in their prefix must not share ids and positions in another cluster.
+        """
+        cluster = self._own.cluster
+        if cluster is None:
+            return self.pipeline
+        if "group_prefix" in cluster.model_fields_set:
+            return cluster
+        return cluster.model_copy(update={"group_prefix": self.pipeline.group_prefix})
+
+    @property
+    def remembered_days(self) -> int:
+        """As long as the topic keeps them."""
+        return self._own.remember_days
 
     def kafka_use(self) -> KafkaUse:
         """Return topics on the pipeline's cluster if it is the target; topics made from values are not known."""
@@ -80,9 +94,12 @@ class KafkaSink(RecordSink):
         return f"topic {self._own.positions_topic} {'created' if made else 'exists already'}"
 
     def check_positions(self, cluster: KafkaSettings) -> None:
-        """Check that the topic of positions exists."""
-        topic = self._own.positions_topic
+        """Check that the topic of positions exists and is large enough."""
+        topic, make = self._own.positions_topic, "run `blobtide sink-setup` with the name of this sink"
         try:
-            check_reachable(cluster, (topic,))
+            count = partition_count(cluster, topic)
         except ConfigError as error:
-            raise ConfigError(f"topic {topic} does not exist: run `blobtide sink-setup` with the name of this sink") from error
+            raise ConfigError(f"topic {topic} does not exist: {make}") from error
+        if count < POSITION_PARTITIONS:
+            needs = f"topic {topic} has {count} partitions but needs {POSITION_PARTITIONS}"
+            raise ConfigError(f"{needs}: delete it and {make}")
