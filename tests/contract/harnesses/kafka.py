@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,9 +71,9 @@ class KafkaHarness(Harness):
         return {position_of(self.case.row_type, row): document(self.case.row_type, row) for row in rows}
 
     def refused(self) -> Row:
-        """Return a row whose record is larger than its topic takes."""
+        """Return a row whose record is larger than its topic takes, even compressed."""
         column = "rule" if self.case.row_type is FLOWS else "reason"
-        return row(self.case.row_type, Spot(1, 0, 90), **{column: "x" * 2 * _MOST_BYTES})
+        return row(self.case.row_type, Spot(8, 0, 0), **{column: random.Random(0).randbytes(_MOST_BYTES).hex()})
 
     @contextmanager
     def outage(self) -> Iterator[None]:

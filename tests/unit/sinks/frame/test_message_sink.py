@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from libs.common.errors import ConfigError
 from libs.common.messages.dead_letters import ErrorCode
+from libs.common.rows.formats.encoders import RowFormat
 from libs.common.rows.row_type import RowType
 from libs.common.rows.types.dead_letters import DEAD_LETTERS
 from libs.common.rows.types.flows import FLOWS
@@ -100,6 +101,14 @@ def test_topics_that_the_destination_objects_to_are_refused() -> None:
     outcome = sink.write([flow_part(0, [row(Spot(0, 0, 0)), row(Spot(0, 0, 1), rule="ours"), row(Spot(0, 0, 2))])])
     assert [(one.part, one.row, one.reason) for one in outcome.rejected] == [(0, 1, "it is ours")]
     assert len(sink.sent) == 2
+
+
+@pytest.mark.parametrize("form", list(RowFormat))
+def test_rows_that_are_all_refused_are_all_named(form: RowFormat) -> None:
+    """If no row of many can be sent, all of them are in the outcome, whatever the format."""
+    sink = Outbox(topic="{rule}", format=form)
+    outcome = sink.write([flow_part(0, [row(Spot(0, 0, index), rule="ours") for index in range(5)])])
+    assert (outcome.written, [one.row for one in outcome.rejected], sink.sent) == (0, [0, 1, 2, 3, 4], [])
 
 
 def test_what_is_refused_is_named_by_its_row() -> None:
