@@ -5,6 +5,9 @@ written. A row at or below it was written before. The positions are in the SQLit
 caller's transaction, together with whatever makes the rows durable.
 
 A generation is identified by a hash of its source and name, because blob names are long and numerous: it takes about 50 bytes.
+Generations without rows are forgotten after a number of days on which the shard was in use. Days are counted, not dated: a
+clock that is wrong for a while, as on a machine that starts in 1970, must not make everything look old.
+
 The work is done on columns; Python handles generations one by one, never rows.
 """
 
@@ -53,6 +56,9 @@ class Positions:
             "CREATE TABLE IF NOT EXISTS position (generation BLOB PRIMARY KEY, record_offset INTEGER NOT NULL,"
             " tuple_index INTEGER NOT NULL, touched_day INTEGER NOT NULL) WITHOUT ROWID"
         )
+        self._database.execute(
+            "CREATE TABLE IF NOT EXISTS day (only INTEGER PRIMARY KEY CHECK (only = 1), number INTEGER, clock_day INTEGER)"
+        )
 
     def fresh(self, rows: pa.Table, position: PositionColumns) -> Fresh:
         """Return those of `rows` that are above their generation's position, each once and in order."""
@@ -75,7 +81,7 @@ class Positions:
         )
 
     def prune(self, remember_days: int) -> int:
-        """Forget generations without rows for `remember_days`; return how many."""
+        """Forget generations without rows on `remember_days` days; return how many."""
         return self._database.execute("DELETE FROM position WHERE touched_day < ?", (self._today() - remember_days,)).rowcount
 
     def _reached(self, key: bytes) -> _Position:
@@ -83,7 +89,19 @@ class Positions:
         return row or _NOTHING
 
     def _today(self) -> int:
-        return int(self._clock() // _SECONDS_A_DAY)
+        """Return the number of the day, which advances by one whenever the clock shows a later day than before."""
+        clock_day = int(self._clock() // _SECONDS_A_DAY)
+        row: tuple[int, int] | None = self._database.execute("SELECT number, clock_day FROM day").fetchone()
+        # Earlier versions dated the days.
+        number, seen = row or (self._newest() or clock_day, clock_day)
+        number += clock_day > seen
+        if row != (number, clock_day):
+            self._database.execute("INSERT OR REPLACE INTO day VALUES (1, ?, ?)", (number, clock_day))
+        return number
+
+    def _newest(self) -> int | None:
+        newest: int | None = self._database.execute("SELECT max(touched_day) FROM position").fetchone()[0]
+        return newest
 
 
 def _key(source: str, generation: str) -> bytes:

@@ -60,14 +60,68 @@ def test_random_replays_agree_with_a_set(positions: Positions) -> None:
         reached = end
 
 
+DAY = 86_400.0
+ONE, OTHER = row(Spot(0, 0, 0)), row(Spot(1, 0, 0))
+
+
+class Shard:
+    """Positions under a clock that can be set."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.positions = Positions(sqlite3.connect(":memory:"), clock=lambda: self.now)
+        self.positions.create()
+
+    def write(self, *content: dict[str, object]) -> int:
+        """Write rows and return how many were fresh."""
+        fresh = self.positions.fresh(table(content), FLOWS.position)
+        self.positions.advance(fresh)
+        count: int = fresh.rows.num_rows
+        return count
+
+    def pass_days(self, count: int) -> int:
+        """Let days pass and return how many generations were forgotten."""
+        forgotten = 0
+        for _ in range(count):
+            self.now += DAY
+            forgotten += self.positions.prune(400)
+        return forgotten
+
+
 def test_untouched_generations_are_forgotten() -> None:
     """A generation that nothing came from for remember_days is forgotten, one that was replayed meanwhile is not."""
-    now = [0.0]
-    store = Positions(sqlite3.connect(":memory:"), clock=lambda: now[0])
-    store.create()
-    store.advance(store.fresh(table([row(Spot(0, 0, 0)), row(Spot(1, 0, 0))]), FLOWS.position))
-    now[0] = 300 * 86_400.0
-    store.advance(store.fresh(table([row(Spot(1, 0, 0))]), FLOWS.position))
-    now[0] = 500 * 86_400.0
-    assert store.prune(400) == 1
-    assert values_of(store.fresh(table([row(Spot(0, 0, 0)), row(Spot(1, 0, 0))]), FLOWS.position).rows) == [row(Spot(0, 0, 0))]
+    shard = Shard()
+    shard.write(ONE, OTHER)
+    assert shard.pass_days(300) == 0
+    shard.write(OTHER)
+    assert shard.pass_days(200) == 1
+    assert shard.write(ONE, OTHER) == 1
+
+
+@pytest.mark.parametrize("jumps", [(-20_000,), (20_000,), (20_000, -20_000), (-20_000, 20_000), (20_000, 20_000)])
+def test_a_clock_that_jumps_makes_nothing_old(jumps: tuple[int, ...]) -> None:
+    """However far the clock is set back or forward, what was written before, between and after stays known."""
+    shard = Shard()
+    shard.now = 30_000 * DAY
+    shard.write(ONE)
+    for days in jumps:
+        shard.now += days * DAY
+        assert shard.positions.prune(400) == 0
+        assert shard.write(ONE, OTHER) <= 1
+    shard.positions.prune(400)
+    assert shard.write(ONE, OTHER) == 0
+
+
+def test_positions_of_an_earlier_version_are_kept() -> None:
+    """Days that an earlier version wrote down as dates go on from the newest of them."""
+    database = sqlite3.connect(":memory:")
+    Positions(database).create()
+    database.execute("DROP TABLE day")
+    database.executemany("INSERT INTO position VALUES (?, 0, 0, ?)", [(b"old", 20_000), (b"new", 20_300)])
+    now = [20_500 * DAY]
+    positions = Positions(database, clock=lambda: now[0])
+    positions.create()
+    for _ in range(101):
+        assert positions.prune(400) == 0
+        now[0] += DAY
+    assert positions.prune(400) == 1
