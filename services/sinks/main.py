@@ -12,15 +12,17 @@ from libs.common.rows.types.dead_letters import DEAD_LETTERS
 from libs.common.settings import Settings
 from services.sinks.frame.handler import RowHandler, SinkFeed
 from services.sinks.frame.letters import OtherLetters
-from services.sinks.frame.registry import ConfiguredSink, configured_sink
+from services.sinks.frame.registry import ConfiguredSink, check_memory, configured_sink
 
 
 def build(settings: Settings, name: str) -> Service:
     """Build the sink `name`.
 
     Raises:
-        ConfigError: if the sink is unknown, its library is missing, or one of its options is wrong.
+        ConfigError: if the sink is unknown, its library is missing, one of its options is wrong, or another sink shares its
+            memory.
     """
+    check_memory(settings.sinks, name)
     configured = configured_sink(settings.sinks, name, settings)
     batch = configured.settings.batch
     spec = SinkLoopSpec(

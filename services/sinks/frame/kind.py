@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final
 
 from libs.common.errors import ConfigError
@@ -55,7 +55,7 @@ class Kind:
     @property
     def is_installed(self) -> bool:
         """Whether its library is installed."""
-        return self.library is None or importlib.util.find_spec(self.library) is not None
+        return self.library is None or _is_found(self.library)
 
     def example_lines(self, name: str) -> Iterator[str]:
         """Yield the lines of a settings file with one sink of this kind, called `name`."""
@@ -79,6 +79,14 @@ class Kind:
             raise ConfigError(f"needs {error.name}: pip install 'blobtide[{self.extra}]'") from error
 
 
+def _is_found(module: str) -> bool:
+    """Return whether a module could be imported, whose packages may be missing as well."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
 def kind_names() -> tuple[str, ...]:
     """Return the names of all kinds, in order."""
     return tuple(sorted(_finders()))
@@ -88,7 +96,8 @@ def find_kind(name: str) -> Kind | None:
     """Return the kind of that name, or None.
 
     Raises:
-        ConfigError: if another distribution has a kind with the name of one of ours, or provides something that is not a kind.
+        ConfigError: if another distribution has a kind with the name of one of ours, or provides something that is not a kind
+            or cannot be imported.
     """
     finder = _finders().get(name)
     return None if finder is None else finder()
@@ -108,16 +117,22 @@ def _finders() -> dict[str, partial[Kind]]:
             owner = point.dist.name if point.dist is not None else "another distribution"
             finders[point.name] = partial(_refuse, f"{owner} provides a sink {point.name}, which already exists: uninstall it")
         else:
-            finders[point.name] = partial(_checked, point.name, point.load)
+            finders[point.name] = partial(_foreign, point)
     return finders
 
 
 def _own(name: str) -> Kind:
-    return _checked(name, lambda: importlib.import_module(f"{_OURS}.{name}").KIND)
+    return _checked(name, importlib.import_module(f"{_OURS}.{name}").KIND)
 
 
-def _checked(name: str, load: Any) -> Kind:
-    kind = load()
+def _foreign(point: EntryPoint) -> Kind:
+    try:
+        return _checked(point.name, point.load())
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"the sink {point.name} cannot be loaded: {error}; update or uninstall its distribution") from error
+
+
+def _checked(name: str, kind: object) -> Kind:
     if not isinstance(kind, Kind):
         raise ConfigError(f"the sink {name} has no Kind at its entry point: it is for another version of blobtide")
     return kind

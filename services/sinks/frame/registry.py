@@ -8,7 +8,7 @@ consumer group: a renamed sink reads everything again.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -48,13 +48,9 @@ def configured_sink(options: SinkOptions, name: str, pipeline: Settings | None =
     Raises:
         ConfigError: if the kind is unknown, its library is not installed, or an option is wrong.
     """
-    kind_name, kind = _kind_of(options, name)
-    make, model = (_loaded(kind_name, kind, place) for place in (kind.sink, kind.settings))
-    own = {option: value for option, value in options.get(name, {}).items() if option != "kind"}
-    settings = _checked(model, own, name)
+    make, settings, kind_of_rows = _settled(options, name)
     try:
-        kind_of_rows = _rows_for(make, settings, kind_name)
-        sink: Sink = make(settings, kind_of_rows)
+        sink = make(settings, kind_of_rows)
         settings.shape(kind_of_rows)
         selection = settings.selection(kind_of_rows)
         if pipeline is not None:
@@ -62,6 +58,43 @@ def configured_sink(options: SinkOptions, name: str, pipeline: Settings | None =
     except ConfigError as error:  # its text begins with the name of the option
         raise ConfigError(f"sinks.{name}.{error}") from error
     return ConfiguredSink(name, settings, kind_of_rows, selection, sink)
+
+
+def check_memory(options: SinkOptions, name: str) -> None:
+    """Refuse the sink `name` if another of its kind has the same memory: each would take the other's rows for its own.
+
+    Nothing is said about others whose own options are wrong. Sinks of other kinds are left out, so that their libraries are not
+    loaded; a directory notes which kind it belongs to.
+
+    Raises:
+        ConfigError: if they share one; the message names both, in the order of the settings.
+    """
+    kind = _kind_name(options, name)
+    memories = {other: _memory(options, other) for other in options if _kind_name(options, other) == kind}
+    own = memories.get(name)
+    sharing = [other for other, memory in memories.items() if memory == own]
+    if own is not None and len(sharing) > 1:
+        raise ConfigError(f"sinks.{sharing[0]} and sinks.{sharing[1]} share {own}: give each its own")
+
+
+def _memory(options: SinkOptions, name: str) -> str | None:
+    try:
+        _, settings, kind_of_rows = _settled(options, name)
+    except ConfigError:
+        return None
+    return settings.memory(kind_of_rows)
+
+
+def _settled(options: SinkOptions, name: str) -> tuple[Callable[[SinkSettings, RowType], Sink], SinkSettings, RowType]:
+    """Return the class of a sink, its checked settings and the type of its rows. Raises `ConfigError`."""
+    kind_name, kind = _kind_of(options, name)
+    make, model = (_loaded(kind_name, kind, place) for place in (kind.sink, kind.settings))
+    own = {option: value for option, value in options.get(name, {}).items() if option != "kind"}
+    settings = _checked(model, own, name)
+    try:
+        return make, settings, _rows_for(make, settings, kind_name)
+    except ConfigError as error:
+        raise ConfigError(f"sinks.{name}.{error}") from error
 
 
 def _rows_for(sink: type[Sink], settings: SinkSettings, kind_name: str) -> RowType:
@@ -84,9 +117,13 @@ def sink_class(options: SinkOptions, name: str) -> type[Sink]:
     return cast("type[Sink]", _loaded(kind_name, kind, kind.sink))
 
 
+def _kind_name(options: SinkOptions, name: str) -> str:
+    return str(options.get(name, {}).get("kind", name))
+
+
 def _kind_of(options: SinkOptions, name: str) -> tuple[str, Kind]:
     given = options.get(name, {}).get("kind", name)
-    kind_name = str(given)
+    kind_name = _kind_name(options, name)
     kind = find_kind(kind_name)
     if kind is None:
         known = kind_names()

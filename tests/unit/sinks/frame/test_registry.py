@@ -14,10 +14,12 @@ from click.testing import CliRunner
 from libs.common.errors import ConfigError
 from libs.common.rows.types.dead_letters import DEAD_LETTERS
 from libs.common.rows.types.flows import FLOWS
+from libs.common.settings import Settings
 from services.cli.main import blobtide
-from services.sinks.frame.kind import all_kinds, find_kind, kind_names
+from services.sinks.frame.kind import Kind, all_kinds, find_kind, kind_names
 from services.sinks.frame.registry import configured_sink
 from services.sinks.frame.settings import SinkSettings
+from services.sinks.main import build
 from tests.flows import rows, table
 
 ROOT = Path(__file__).parents[4]
@@ -148,6 +150,11 @@ def test_a_missing_library_names_the_extra(installed: Callable[..., None]) -> No
     assert "no: pip install 'blobtide[oddly]'  odd things" in listed
 
 
+def test_a_library_in_a_package_that_is_missing_is_not_installed() -> None:
+    """A library may be a part of a package, which is missing as a whole."""
+    assert not Kind("odd things", "a:A", "a:B", extra="oddly", library="not_there.at_all").is_installed
+
+
 def test_a_sink_of_another_distribution_is_found(installed: Callable[..., None]) -> None:
     """What an installed distribution names in the group of entry points is a kind like ours."""
     installed("toy", "Kind('odd things', 'toy_sink.sink:Toy', 'toy_sink.sink:Own')", TOY)
@@ -163,6 +170,24 @@ def test_a_sink_that_cannot_be_one_is_refused(installed: Callable[..., None], na
     installed(name, kind)
     with pytest.raises(ConfigError, match=message):
         configured_sink({}, name)
+
+
+def test_a_distribution_that_cannot_be_loaded_is_named(installed: Callable[..., None]) -> None:
+    """An entry point that leads nowhere is the operator's to remove, not a crash of every command."""
+    installed("torn", "None\nimport not_there")
+    result = CliRunner().invoke(blobtide, ["sinks"])
+    assert isinstance(result.exception, ConfigError), result.exception
+    assert "the sink torn cannot be loaded: No module named 'not_there'" in str(result.exception)
+
+
+def test_a_sink_that_shares_its_memory_does_not_start(tmp_path: Path) -> None:
+    """Two instances with one directory would each take the other's rows for its own, whichever of them is started."""
+    shared = {"kind": "file", "directory": str(tmp_path)}
+    sinks = {"hot": {**shared, "where": "dst_port = 22"}, "cold": shared, "other": {"kind": "redis"}, "odd": {"kind": "odd"}}
+    for name in ("hot", "cold"):
+        with pytest.raises(ConfigError, match=r"sinks\.hot and sinks\.cold share the directory"):
+            build(Settings(sinks=sinks), name)
+    build(Settings(sinks=sinks), "other")
 
 
 def test_the_command_lists_sinks_and_says_what_needs_no_setup() -> None:
