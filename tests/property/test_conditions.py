@@ -197,7 +197,16 @@ ATOMS = st.one_of(
     st.builds(
         lambda a, words: apply(f"{{}} in ({', '.join(map(quoted, words))})", lambda t: is_in(t, tuple(words)), a),
         TEXT_COLUMNS,
-        st.lists(TEXTS, min_size=1, max_size=4),
+        st.lists(TEXTS, min_size=1, max_size=12),
+    ),
+    st.builds(
+        lambda a, numbers: apply(f"{{}} in ({', '.join(map(str, numbers))})", lambda n: is_in(n, tuple(numbers)), a),
+        NUMBER_COLUMNS,
+        st.lists(
+            st.one_of(st.integers(-3, 3), st.integers(-(2**70), 2**70), st.sampled_from([65_535, 65_536, SMALLEST, LARGEST])),
+            min_size=1,
+            max_size=12,
+        ),
     ),
     st.builds(lambda a: apply("{} is null", lambda v: v is None, a), TEXT_COLUMNS | NUMBERS),
     st.builds(lambda a, b: apply("{} is distinct from {}", operator.ne, a, b), TEXT_COLUMNS, TEXT_COLUMNS),

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from libs.common.errors import ConfigError
 from libs.common.rows import condition_syntax as syntax
 from libs.common.rows.condition_syntax import BadCondition, Failing, Written
+from libs.common.rows.members import Members
 from libs.common.rows.row_type import RowType
 from libs.common.security.visible import visible_line
 
@@ -104,7 +105,7 @@ class Condition:
         """
         if not rows.num_rows:
             return pa.array([], pa.bool_())
-        seen = {name: _readable(rows.column(name)) for name in self._written.read} | dict(_subnet_results(self._written, rows))
+        seen = {name: _readable(rows.column(name)) for name in self._written.read} | dict(_results(self._written, rows))
         table = pa.table(seen or {self._always: rows.column(self._always)})
         with self._bounded(rows.num_rows):
             found = self._engine.from_arrow(table).project(self._written.sql).to_arrow_table()
@@ -175,7 +176,7 @@ def _check(engine: Any, written: Written, strict: str, schema: pa.Schema) -> boo
     import duckdb
 
     fields = [schema.field(name) for name in schema.names if name in written.read]
-    fields += [pa.field(test.result, pa.bool_()) for test in written.subnets]
+    fields += [pa.field(test.result, pa.bool_()) for test in written.tests]
     fields = [pa.field(field.name, field.type) for field in fields] or [pa.field("nothing", pa.bool_())]
     nulls = pa.table([pa.nulls(1, field.type) for field in fields], schema=pa.schema(fields))
     query, strict_query = (f"SELECT {sql} FROM rows" for sql in (written.sql, strict))  # noqa: S608 - of condition_syntax
@@ -265,14 +266,18 @@ def _readable(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.if_else(pc.and_(pc.greater_equal(counts, -last), pc.less_equal(counts, last)), column, None)
 
 
-def _subnet_results(written: Written, rows: pa.Table) -> Iterator[tuple[str, pa.Array]]:
+def _results(written: Written, rows: pa.Table) -> Iterator[tuple[str, pa.Array | pa.ChunkedArray]]:
+    """Yield the columns of results that the engine sees in place of tests."""
     encoded: dict[str, pa.DictionaryArray] = {}
-    for test in written.subnets:
+    for test in written.tests:
+        column = rows.column(test.column)
+        if isinstance(test.values, Members):
+            yield test.result, test.values.contain(column)
+            continue
         if test.column not in encoded:
-            column = rows.column(test.column)
             column = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
             encoded[test.column] = column.unify_dictionaries().combine_chunks()
-        yield test.result, test.networks.contain(encoded[test.column])
+        yield test.result, test.values.contain(encoded[test.column])
 
 
 def _short(text: str) -> str:

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from libs.common.rows import condition_language as language
 from libs.common.rows.condition_language import Failure
+from libs.common.rows.members import Members
 from libs.common.rows.subnets import Networks
 from libs.common.suggestions import did_you_mean
 
@@ -25,6 +26,8 @@ MOST_OPERATIONS: Final = 1_000  # including operands; bounds the time per row
 MOST_PATTERNS: Final = 20  # each may need an automaton of several MB, beyond the engine's memory limit
 DEEPEST: Final = 64
 DEEPEST_GUARDS: Final = 4  # each may double the time for a row
+
+FEWEST_MEMBERS: Final = 6  # with fewer, the engine compares faster than a lookup takes
 
 IN_SUBNET: Final = "in_subnet"
 
@@ -44,12 +47,12 @@ class Failing(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class SubnetTest:
-    """An ``in_subnet`` in a condition: the engine sees a column with its results."""
+class ColumnTest:
+    """An ``in_subnet``, or a long list of constants after ``in``: the engine sees a column with its results."""
 
     result: str
     column: str
-    networks: Networks
+    values: Networks | Members
 
 
 @dataclass(slots=True)
@@ -60,13 +63,13 @@ class Written:
         sql: one expression.
         columns: columns of the row type that the condition names.
         read: those of them that the SQL names.
-        subnets: additional columns, of ``in_subnet`` results, that the SQL names.
+        tests: additional columns, of results, that the SQL names.
     """
 
     sql: str = ""
     columns: list[str] = field(default_factory=list)
     read: list[str] = field(default_factory=list)
-    subnets: list[SubnetTest] = field(default_factory=list)
+    tests: list[ColumnTest] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,14 +302,28 @@ class _Writer:
             case "OPERATOR_IS_NOT_NULL":
                 return self._seeing("({} IS NOT NULL)", operands, Failure.NEVER)
             case "COMPARE_IN" if len(operands) > 1:
-                self._operations -= sum(each["class"] == "CONSTANT" for each in operands[1:])
-                return self._seeing(f"({{}} IN ({_places(operands[1:])}))", operands, self._casting)
+                return self._in(operands[0], operands[1:])
             case "OPERATOR_COALESCE":
                 return self._seeing(f"coalesce({_places(operands)})", operands, self._casting)
             case "OPERATOR_TRY":
                 return self._expression(operands[0])  # what cannot be computed is null anyway
             case other:
                 raise BadCondition(language.refusal(other.removeprefix("OPERATOR_").removeprefix("COMPARE_")))
+
+    def _in(self, value: Node, candidates: Sequence[Node]) -> _Sql:
+        if value["class"] == "COLUMN_REF" and len(candidates) >= FEWEST_MEMBERS:
+            column, kind = self._named(value)
+            members = _members(kind, candidates)
+            if members is not None:
+                return _Sql(self._tested(column, members))
+        self._operations -= sum(each["class"] == "CONSTANT" for each in candidates)
+        return self._seeing(f"({{}} IN ({_places(candidates)}))", (value, *candidates), self._casting)
+
+    def _tested(self, column: str, values: Networks | Members) -> str:
+        """Return the name of the column with the results of a test."""
+        test = ColumnTest(f"test {len(self.written.tests)}", column, values)
+        self.written.tests.append(test)
+        return _quoted(test.result)
 
     def _between(self, node: Node) -> _Sql:
         return self._seeing("({} BETWEEN {} AND {})", (node["input"], node["lower"], node["upper"]), self._casting)
@@ -367,9 +384,7 @@ class _Writer:
             networks = Networks.of(_texts(arguments[1:]))
         except ValueError as error:
             raise BadCondition(f"in_subnet({column}, ...): {error}") from error
-        test = SubnetTest(f"in_subnet {len(self.written.subnets)}", column, networks)
-        self.written.subnets.append(test)
-        return _quoted(test.result)
+        return self._tested(column, networks)
 
 
 def _check_escape(constants: Sequence[str]) -> None:
@@ -413,6 +428,18 @@ def _texts(nodes: Iterable[Node]) -> list[str]:
     if not found:
         raise BadCondition("in_subnet: name at least one network")
     return found
+
+
+def _members(kind: pa.DataType, nodes: Sequence[Node]) -> Members | None:
+    """Return constants as a set; None unless all of them are of the column's own kind, which need no conversion."""
+    if any(node["class"] != "CONSTANT" for node in nodes):
+        return None
+    kinds, texts = {node["literal"]["kind"] for node in nodes}, [str(node["literal"]["text"]) for node in nodes]
+    if _is_text(kind) and kinds == {"STRING"}:
+        return Members.of_texts(texts, kind)
+    if pa.types.is_integer(kind) and kinds == {"INTEGER"} and all(map(language.NUMBERS["INTEGER"].fullmatch, texts)):
+        return Members.of_integers([int(text.replace("_", "")) for text in texts], kind)
+    return None
 
 
 def _constant(node: Node) -> str:

@@ -391,6 +391,66 @@ def test_many_networks() -> None:
     assert kept(f"in_subnet(address, [{networks}])", {"address": "10.3.200.9"}, {"address": "10.9.200.9"}) == [True, False]
 
 
+WORDS = ", ".join(f"'w{number}'" for number in range(3_000))
+NUMBERS = ", ".join(map(str, range(10, 3_010)))
+
+
+@pytest.mark.parametrize(
+    ("text", "holds", "fails"),
+    [
+        (f"word in ({WORDS})", {"word": "w2999"}, {"word": "w3000"}),
+        (f"text in ({WORDS})", {"text": "w17"}, {"text": "W17"}),
+        (f"not (text in ({WORDS}))", {"text": ""}, {"text": None}),
+        (f"text not in ({WORDS})", {"text": "w"}, {"text": "w0"}),
+        (f"small in ({NUMBERS})", {"small": 3_009}, {"small": 3_010}),
+        (f"small not in ({NUMBERS})", {"small": 9}, {"small": None}),
+        (f"big in ({NUMBERS}, 9223372036854775808, 1_0)", {"big": 10}, {"big": -10}),
+        (f"small in ({NUMBERS}, 80000) and flag", {"small": 10, "flag": True}, {"small": 80_000 - 65_536, "flag": True}),
+        (f"coalesce(word in ({WORDS}), flag)", {"word": None, "flag": True}, {"word": "x", "flag": True}),
+        (f"word in ({WORDS}, null)", {"word": "w1"}, {"word": "x"}),
+        (f"lower(text) in ({WORDS})", {"text": "W1"}, {"text": "x"}),
+        (f"real in ({NUMBERS}, 1.5)", {"real": 1.5}, {"real": 1.25}),
+        (f"small in ({NUMBERS}, '9')", {"small": 9}, {"small": 8}),
+    ],
+    ids=lambda value: value.replace(WORDS, "WORDS").replace(NUMBERS, "NUMBERS") if isinstance(value, str) else "",
+)
+def test_long_lists(text: str, holds: dict[str, Any], fails: dict[str, Any]) -> None:
+    """A list of constants may be thousands long, and means what a short one means."""
+    assert kept(text, holds, fails) == [True, False]
+
+
+def test_a_long_list_is_not_the_engines() -> None:
+    """The engine would compare one after the other; of constants that need no conversion it sees the result."""
+    condition = Condition.parse(f"word in ({WORDS}) or small in ({NUMBERS}) or small in ({NUMBERS}, '9')", THINGS)
+    assert condition.columns == ("word", "small")
+    assert condition._written.read == ["small"]
+    assert condition._written.sql.startswith('("test 0" OR "test 1" OR (CAST("small" AS BIGINT) IN ((10), (11), ')
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (f"word in ({NUMBERS})", "write the value in single quotes"),
+        (f"small in ({WORDS})", "w0"),
+        (f"words in ({WORDS})", "did you mean word?"),
+        (f"items in ({WORDS})", "cannot be used in a condition"),
+    ],
+    ids=["text", "number", "unknown", "list"],
+)
+def test_wrong_long_lists_are_refused(text: str, reason: str) -> None:
+    """A mistake in a long list is found at the start, as in a short one."""
+    assert reason in refused(text)
+
+
+def test_chunks_of_long_lists() -> None:
+    """Chunks with dictionaries of their own, nulls among the words and no rows at all are looked at row by row."""
+    words = pa.DictionaryArray.from_arrays(pa.array([0, 1, None, 2], pa.int32()), pa.array(["w1", None, "x"]))
+    chunks = [things([{"word": "w3"}, {"word": "b"}]), things([{}] * 4), things([])]
+    chunks[1] = chunks[1].set_column(1, THINGS.schema.field("word"), words)
+    condition = Condition.parse(f"word not in ({WORDS})", THINGS)
+    assert condition.mask(pa.concat_tables(chunks)).to_pylist() == [False, True, False, False, False, True]
+
+
 def test_flows() -> None:
     """The condition of the manual selects flows."""
     rows = table([row(Spot(0, n, 0), action=action) for n, action in enumerate(("deny", "allow", "deny"))])
