@@ -24,7 +24,7 @@ from services.sinks.kinds.clickhouse.table import Layout, TableName, layout
 from services.sinks.kinds.clickhouse.writer import TableBatch, TableOutcome, TableWriter
 from tests.certificates import server_tls
 from tests.fixtures.servers import serving
-from tests.flows import rows, table
+from tests.flows import Spot, row, rows, table
 
 pytestmark = pytest.mark.clickhouse
 NAMES = Names.of(FLOWS, {})
@@ -161,6 +161,19 @@ def test_what_is_there_is_found_in_other_batches_and_processes(world: World) -> 
     twice = pa.concat_tables([content.slice(0, 10), content.slice(0, 10)]).combine_chunks()
     assert world.writer().write(batch(twice)) == TableOutcome(0, 20, [])
     assert world.count() == len(rows())
+
+
+@pytest.mark.parametrize("time", [-(2**63) + 1, -(10**15), 10**15, 2**63 - 1])
+def test_a_time_that_cannot_be_does_not_hide_what_is_there(world: World, time: int) -> None:
+    """A row that is refused for its time changes nothing about its neighbours, which are found in the table."""
+    content = rows()
+    world.writer().write(batch(table(content)))
+    strange = row(Spot(1, 0, 90), time=time)
+    for again in ([*content[:5], strange, *content[5:]], [strange], [strange, *content[9:20]]):
+        outcome = world.writer(5).write(batch(table(again), 3))
+        assert (outcome.written, outcome.already_there) == (0, len(again) - 1)
+        assert [again[bad.row] for bad in outcome.refused] == [strange]
+    assert world.count() == len(content)
 
 
 def test_a_repaired_gap_is_filled(world: World) -> None:

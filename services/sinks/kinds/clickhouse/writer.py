@@ -13,11 +13,12 @@ Three safety nets prevent duplicates, each behind the previous one:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from libs.common.messages.dead_letters import ErrorCode
 from libs.common.rows.row_text import Ints
@@ -96,6 +97,7 @@ class TableWriter:
 
     def _write(self, batch: TableBatch) -> TableOutcome:
         refused = untimely(batch.values)
+        batch = replace(batch, times=_timely(batch.times, refused)) if refused else batch
         absent = self._presence.absent(batch.shard, batch.places, batch.times)
         self.beat()
         if refused:
@@ -160,6 +162,14 @@ def _boundaries(ends: Sequence[int], most: int) -> Iterator[int]:
         if end - start == most or number == len(ends) - 1 or ends[number + 1] - start > most:
             yield end
             start = end
+
+
+def _timely(times: pa.ChunkedArray, refused: Sequence[UnfitRow]) -> pa.ChunkedArray:
+    """Return `times` with one in range for rows that are refused: a query for others would compute beyond it."""
+    is_refused = np.zeros(len(times), np.bool_)
+    is_refused[[bad.row for bad in refused]] = True
+    first = pc.min(times.filter(pa.array(~is_refused)))
+    return pc.if_else(pa.array(is_refused), first if first.is_valid else pa.scalar(0, times.type), times)
 
 
 def untimely(values: pa.Table) -> list[UnfitRow]:
