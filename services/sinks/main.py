@@ -6,6 +6,7 @@ from functools import partial
 
 from libs.common.kafka.loops.sink_loop import PollPolicy, SinkLoop, SinkLoopSpec
 from libs.common.kafka.topics.topic_ids import TopicIds
+from libs.common.process.memory import give_back_code
 from libs.common.process.service import Service
 from libs.common.rows.reading import reader_of
 from libs.common.rows.types.dead_letters import DEAD_LETTERS
@@ -24,6 +25,8 @@ def build(settings: Settings, name: str) -> Service:
     """
     check_memory(settings.sinks, name)
     configured = configured_sink(settings.sinks, name, settings)
+    if configured.selection.condition is not None:
+        give_back_code("_duckdb")
     batch = configured.settings.batch
     spec = SinkLoopSpec(
         group=f"{settings.kafka.group_prefix}.sink.{name}",
