@@ -33,8 +33,10 @@ def _sink(settings: Settings, name: str) -> dict[str, Any]:
     """Return the effective options of a sink. Raises `ConfigError`."""
     from services.sinks.frame.registry import configured_sink
 
-    kind = settings.sinks[name].get("kind", name)
-    return {"kind": str(kind), **masked_options(configured_sink(settings.sinks, name).settings)}
+    kind, own = settings.sinks[name].get("kind", name), configured_sink(settings.sinks, name).settings
+    shown = masked_options(own)
+    # What is read at once depends on other options as well.
+    return {"kind": str(kind), **shown, "batch": {**shown["batch"], "bytes": own.poll_bytes}}
 
 
 @command.command()

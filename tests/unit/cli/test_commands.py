@@ -104,7 +104,7 @@ def test_what_is_shown_of_sinks_is_what_is_in_force(tmp_path: Path) -> None:
     """`config show` prints the kind and all defaults of a sink, and its secrets as asterisks."""
     file = tmp_path / "c.yaml"
     search = {"kind": "elasticsearch", "hosts": "http://a:1", "username": "me", "password": "hunter2", "batch": {"messages": 3}}
-    cache = {"kind": "redis", "url": "redis://h:1", "password": "hunter2"}
+    cache = {"kind": "redis", "url": "redis://h:1", "password": "hunter2", "where": "dst_port = 22"}
     file.write_text(json.dumps({"sinks": {"search": search, "cache": cache, "stdout": {}}}))
     done = run("config", "show", "--config", str(file))
     assert "hunter2" not in done.stdout
@@ -113,6 +113,7 @@ def test_what_is_shown_of_sinks_is_what_is_in_force(tmp_path: Path) -> None:
     assert sinks["search"] | {"hosts": ["http://a:1"], "in_flight": 2, "password": "**********"} == sinks["search"]
     assert sinks["search"]["batch"] == {"seconds": 1.0, "messages": 3, "bytes": 4_194_304}
     assert sinks["cache"] | {"kind": "redis", "mode": "streams", "password": "**********"} == sinks["cache"]
+    assert sinks["cache"]["batch"] == {"seconds": 1.0, "messages": 1_000, "bytes": 1_048_576}  # a quarter, because of where
 
 
 @pytest.mark.parametrize(
