@@ -77,7 +77,7 @@ def _text(column: pa.Array, formula_safe: bool) -> pa.Array:  # noqa: FBT001
 
 
 def _iso(times: pa.Array) -> pa.Array:
-    text = pc.binary_replace_slice(times.cast(pa.string()), 10, 11, "T")
+    text = pc.replace_substring(times.cast(pa.string()), " ", "T")  # not by place: a year may have more than four digits
     if times.type.unit != "ns":
         return text
     # The last two of the nine digits are always zero: the source counts in units of 100 ns.
