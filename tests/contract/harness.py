@@ -18,7 +18,7 @@ import importlib.util
 import resource
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -31,7 +31,7 @@ from libs.common.settings import Settings
 from libs.local.process import LocalServer
 from services.sinks.frame.contract import Part, Sink
 from services.sinks.frame.kind import all_kinds, find_kind
-from services.sinks.frame.registry import configured_sink
+from services.sinks.frame.registry import ConfiguredSink, configured_sink
 from tests import row_samples
 
 GROUP = "blobtide.harnesses"
@@ -96,10 +96,21 @@ def killed(server: LocalServer) -> Iterator[None]:
 
 
 class Harness(ABC):
-    """One fresh destination and ways to look at it."""
+    """One fresh destination and ways to look at it.
+
+    Attributes:
+        case: what is tried.
+        more: options that one test adds.
+    """
 
     def __init__(self, case: Case) -> None:
         self.case = case
+        self.more: dict[str, Any] = {}
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether a reader sees the rows of one source in order; `read` then has positions as keys, in that order."""
+        return False
 
     @abstractmethod
     def options(self) -> dict[str, Any]:
@@ -131,12 +142,26 @@ class Harness(ABC):
 
     def all_options(self) -> dict[str, Any]:
         """Return the sink's options."""
-        return {"rows": self.case.row_type.name, **self.options()}
+        return {"rows": self.case.row_type.name, **self.options(), **self.more}
 
     def sink(self) -> Sink:
         """Build a sink as a new process would; not opened."""
+        return self.configured().sink
+
+    def configured(self) -> ConfiguredSink:
+        """Build a sink with all that its settings say."""
         kind = self.case.kind
-        return configured_sink({kind: self.all_options()}, kind, self.pipeline()).sink
+        return configured_sink({kind: self.all_options()}, kind, self.pipeline())
+
+    def recover(self) -> None:
+        """Let a new process recover what a killed one left, so that readers see it."""
+        sink = self.sink()
+        sink.open()
+        sink.close()
+
+    def standard_output(self) -> AbstractContextManager[Any]:
+        """Return where the standard output of a process with this sink goes."""
+        return nullcontext()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
-from libs.common.errors import Retry
+from libs.common.errors import ConfigError, Retry
 from libs.common.process.crash import CRASH_VARIABLE
+from libs.common.rows.select import Selection
 from libs.common.rows.types import ROW_TYPES
 from services.sinks.frame.contract import Outcome, Part, Sink
 from services.sinks.frame.kind import Promise, all_kinds
 from tests.contract.harness import CRASH_POINTS, Case, Harness, LocalDiskHarness, Row, cases, module_of, promises_of
+from tests.contract.writer import WriterPlan
+from tests.row_samples import position_of
 
 ROOT = Path(__file__).parents[2]
 OUTAGE_SECONDS = 90.0
@@ -118,6 +121,66 @@ def test_interleaved_replays_are_once(harness: Harness, seed: int) -> None:
     assert harness.read() == harness.expected(content)
 
 
+def test_rows_are_told_apart_by_their_position_alone(harness: Harness) -> None:
+    """Rows that differ in nothing but source, generation, offset or index are all there, each once however often it comes."""
+    content = _equal_rows(harness)
+    with opened(harness) as sink:
+        write(harness, sink, content, 5)
+        write(harness, sink, content, 7)
+    assert harness.read() == harness.expected(content)
+
+
+def _equal_rows(harness: Harness) -> list[Row]:
+    usual, names = harness.case.rows(), harness.case.row_type.position.names
+    sources = list(dict.fromkeys(row[names[0]] for row in usual))
+    places = [
+        (source, generation, offset, index)
+        for generation in ("g0", "g1")
+        for offset in (20, 1_020)
+        for source in sources
+        for index in (0, 1)
+    ]
+    return [{**usual[0], **dict(zip(names, place, strict=True))} for place in places]
+
+
+def test_rows_of_a_source_stay_in_order(harness: Harness) -> None:
+    """Where readers see an order, the rows of a source stand in theirs, over the borders of writes."""
+    if not harness.is_ordered:
+        pytest.skip(f"{harness.case.name} has no order")
+    content = harness.case.rows()
+    with opened(harness) as sink:
+        write(harness, sink, content, 7)
+    found: dict[object, list[object]] = {}
+    for *generation, offset, index in harness.read():
+        found.setdefault(tuple(generation), []).append((offset, index))
+    assert [places for places in found.values() if places != sorted(places)] == []  # type: ignore[type-var]
+
+
+def test_a_sample_arrives_with_its_weight(harness: Harness) -> None:
+    """What a sampled sink gets has a column more, which is at the destination with every row."""
+    harness.more = {"sample": 0.5}
+    try:
+        selection = harness.configured().selection
+    except ConfigError:
+        pytest.skip(f"{harness.case.name} takes no samples")
+    content, row_type = harness.case.rows(), harness.case.row_type
+    chosen = [replace(part, rows=rows, ends=(len(rows),)) for part, rows in _selected(harness, selection, content)]
+    harness.sink().setup()
+    with opened(harness) as sink:
+        assert _write_batch(sink, chosen).written == sum(len(part.rows) for part in chosen)
+    places = {position_of(row_type, row) for part in chosen for row in part.rows.to_pylist()}
+    found = harness.read()
+    assert 0 < len(found) < len(content)
+    assert found.keys() == harness.expected([row for row in content if position_of(row_type, row) in places]).keys()
+    assert [value for value in found.values() if "sample_weight" not in str(value)] == []
+
+
+def _selected(harness: Harness, selection: Selection, content: Sequence[Row]) -> Iterator[tuple[Part, pa.Table]]:
+    for part in harness.case.parts(content):
+        if len(rows := selection.select(part.rows).rows):
+            yield part, rows
+
+
 def test_a_restart_between_write_and_commit_is_once(harness: Harness) -> None:
     """A new process that gets the rows of its predecessor's last, uncommitted batch again leaves each row once."""
     content = harness.case.rows()
@@ -129,7 +192,7 @@ def test_a_restart_between_write_and_commit_is_once(harness: Harness) -> None:
 
 
 def test_another_process_takes_over_a_released_shard(harness: Harness) -> None:
-    """After release another instance goes on with the shard while the first keeps the others."""
+    """After release another instance goes on with the shard while the first keeps the others, and gets it back later."""
     content = harness.case.rows()
     mine, yours = ([row for row in content if harness.case.shard_of(row) == shard] for shard in (0, 1))
     assert mine
@@ -139,6 +202,8 @@ def test_another_process_takes_over_a_released_shard(harness: Harness) -> None:
         first.release({1})
         write(harness, second, yours)
         write(harness, first, mine)
+        second.release({1})
+        write(harness, first, yours)  # it knows nothing any more of what it wrote before
     assert harness.read() == harness.expected(content)
 
 
@@ -167,20 +232,27 @@ def test_a_destination_that_refuses_everything_costs_no_row(fragile: Harness) ->
 
 
 def test_refused_rows_are_named_and_all_others_written(harness: Harness) -> None:
-    """A row that the destination refuses for good is named by part and row; its neighbours are there."""
+    """Rows that the destination refuses for good are named by part and row, also when they come again; all others are there."""
     refused = harness.refused()
     if refused is None:
         pytest.skip(f"{harness.case.name} refuses no row")
-    content = harness.case.rows()
-    batch = [*content[:5], refused, *content[5:]]
-    with opened(harness) as sink:
-        outcome = write(harness, sink, batch)
-    named = [(bad.part, bad.row) for bad in outcome.rejected]
-    case = harness.case
-    shards = [[row for row in batch if case.shard_of(row) == part.shard] for part in case.parts(batch)]
-    assert [shards[part][row] for part, row in named] == [refused]
-    assert outcome.written == len(content)
+    content, case = harness.case.rows(), harness.case
+    source = case.row_type.position.source
+    other = {**refused, source: next(row[source] for row in content if case.shard_of(row) != case.shard_of(refused))}
+    batch = [*content[:5], refused, *content[5:25], other, *content[25:]]
+    for written in (len(content), 0):  # the second time by another process: the first may have ended before it told
+        with opened(harness) as sink:
+            outcome = write(harness, sink, batch)
+        assert _named(case, batch, outcome) == sorted([refused, other], key=case.shard_of)
+        if written or sink.promise is Promise.EFFECTIVELY_ONCE:
+            assert (outcome.written, outcome.already_there) == (written, len(content) - written)
     assert harness.read() == harness.expected(content)
+
+
+def _named(case: Case, batch: Sequence[Row], outcome: Outcome) -> list[Row]:
+    """Return the rows that an outcome names."""
+    shards = [[row for row in batch if case.shard_of(row) == part.shard] for part in case.parts(batch)]
+    return [shards[bad.part][bad.row] for bad in sorted(outcome.rejected, key=lambda bad: (bad.part, bad.row))]
 
 
 def test_a_refused_row_is_named_until_it_is_a_dead_letter(harness: Harness) -> None:
@@ -230,10 +302,21 @@ def test_a_kill_at_any_step_is_once(kind: str, rows: str, point: str, request: p
     assert harness.read() == harness.expected(content)
 
 
-def _run_writer(harness: Harness, point: str) -> int:
-    options = json.dumps(harness.all_options())
-    command = [sys.executable, "-m", "tests.contract.writer", harness.case.kind, harness.case.row_type.name, options, "12"]
-    return subprocess.run(command, cwd=ROOT, env=os.environ | {CRASH_VARIABLE: point}, check=False).returncode
+def test_what_a_write_has_returned_for_survives_a_kill(fragile: Harness) -> None:
+    """Rows are durable when a write returns: a process that is killed right then leaves all of them at the destination."""
+    assert _run_writer(fragile, is_killed=True) == -signal.SIGKILL
+    fragile.recover()
+    assert fragile.read() == fragile.expected(fragile.case.rows())
+
+
+def _run_writer(harness: Harness, point: str = "", *, is_killed: bool = False) -> int:
+    pipeline = harness.pipeline()
+    joined = {} if pipeline is None else pipeline.model_dump(mode="json", exclude_unset=True)
+    case = harness.case
+    plan = WriterPlan(case.kind, case.row_type.name, harness.all_options(), joined, is_killed=is_killed)
+    with harness.standard_output() as out:
+        environ = os.environ | ({CRASH_VARIABLE: point} if point else {})
+        return subprocess.run(plan.command, cwd=ROOT, env=environ, stdout=out, check=False).returncode
 
 
 def test_every_sink_has_a_harness() -> None:

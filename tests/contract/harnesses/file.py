@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from services.sinks.kinds.file.sink import FileSettings, FileSink
 from tests.contract.harness import Benchmark, Case, Content, Harness, LocalDiskHarness, Row
 from tests.row_samples import by_position, document, position_of
 
@@ -21,10 +23,22 @@ BENCHMARK = Benchmark("rows synced to disk, offsets committed", own="directory",
 class FileHarness(LocalDiskHarness):
     """Small files, so that a few rows make several."""
 
+    @property
+    def is_ordered(self) -> bool:
+        """Rows of a source are in order over files by their number, and in layout hive only within a folder."""
+        return self.case.mode != "hive"
+
     def options(self) -> dict[str, Any]:
         """Complete a file at ten rows."""
         usual = {"directory": str(self.directory), "rotate_rows": 10}
         return usual | ({"layout": "hive"} if self.case.mode == "hive" else {"format": self.case.mode or "parquet"})
+
+    def recover(self) -> None:
+        """Open the directory an hour later, so that waiting rows are due."""
+        settings = FileSettings.model_validate(self.all_options())
+        later = FileSink(settings, self.case.row_type, clock=lambda: time.time() + 3_600)
+        later.open()
+        later.close()
 
     def read(self) -> Content:
         """Read all files a reader sees."""

@@ -33,6 +33,11 @@ _MOST_BYTES = 1_000_000
 class KafkaHarness(Harness):
     """Records; only in transactions each row is there once."""
 
+    @property
+    def is_ordered(self) -> bool:
+        """Rows of a source stay in order."""
+        return True
+
     def __init__(self, case: Case, server: LocalKafka) -> None:
         super().__init__(case)
         self.server = server

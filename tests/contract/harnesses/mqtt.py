@@ -34,6 +34,11 @@ _MOST_BYTES = 2_000
 class MqttHarness(Harness):
     """Messages; the mode is the version of MQTT by which they are sent."""
 
+    @property
+    def is_ordered(self) -> bool:
+        """Rows of a source stay in order."""
+        return True
+
     def __init__(self, case: Case, server: LocalMosquitto) -> None:
         super().__init__(case)
         self.server = server

@@ -28,6 +28,11 @@ _SECONDS = 30.0
 class RedisHarness(Harness):
     """Streams, whose entries expire, or keys, which do not."""
 
+    @property
+    def is_ordered(self) -> bool:
+        """Entries of a stream are in order."""
+        return self.case.mode == "streams"
+
     def __init__(self, case: Case, server: LocalRedis) -> None:
         super().__init__(case)
         self.server = server

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,11 @@ from tests.row_samples import document, position_of
 class StdoutHarness(LocalDiskHarness):
     """JSON lines, appended."""
 
+    @property
+    def is_ordered(self) -> bool:
+        """Rows of a source stay in order."""
+        return True
+
     def __init__(self, case: Case, directory: Path, request: pytest.FixtureRequest) -> None:
         super().__init__(case, directory)
         self.request = request
@@ -31,6 +37,10 @@ class StdoutHarness(LocalDiskHarness):
         out = self.directory.open("ab", buffering=0)
         self.request.addfinalizer(out.close)
         return StdoutSink(StdoutSettings.model_validate(self.all_options()), self.case.row_type, out)
+
+    def standard_output(self) -> AbstractContextManager[Any]:
+        """Append to the file."""
+        return self.directory.open("ab")
 
     def read(self) -> Content:
         """Read all lines; a line that comes again must be the same."""
