@@ -49,6 +49,7 @@ REDIS = Peer("redis", _sink("redis"))
 CLICKHOUSE = Peer("clickhouse", _sink("clickhouse"))
 MQTT = Peer("mqtt", _sink("mqtt"))
 LOGIN = {"username": "u", "password": "p"}
+HUB = "Endpoint=sb://space.servicebus.windows.net/;SharedAccessKeyName=send;SharedAccessKey=c2VjcmV0;EntityPath=rows"
 
 # Of every sink that takes secrets: a login without TLS. A sink that is new needs its line here.
 PLAIN_SINKS: dict[str, dict[str, Any]] = {
@@ -56,6 +57,14 @@ PLAIN_SINKS: dict[str, dict[str, Any]] = {
     "redis": {"url": "redis://cache:6379", "password": "p"},
     "clickhouse": {"hosts": ["https://a:8443", "http://b:8123"], **LOGIN},
     "mqtt": {"url": "mqtt://broker", **LOGIN},
+    "amqp": {"urls": ["amqps://a", "amqp://b"], **LOGIN},
+    "etcd": {"hosts": ["https://a:2379", "http://b:2379"], **LOGIN},
+    "eventhub": {"connection_string": HUB, "tls": False},
+    "fluent": {"hosts": ["tls://a", "tcp://b"], "shared_key": "k"},
+    "http": {"hosts": ["http://a"], "bearer_token": "t"},
+    "influxdb": {"hosts": ["https://a:8086", "http://b:8086"], "token": "t"},
+    "otlp": {"hosts": ["http://a:4318"], "bearer_token": "t"},
+    "postgres": {"hosts": ["db"], "tls": False, **LOGIN},
 }
 PLAIN: list[tuple[Peer, dict[str, Any]]] = [
     (KAFKA, {"security_protocol": "SASL_PLAINTEXT", **SASL, "bootstrap_servers": "broker:9092"}),
@@ -72,6 +81,11 @@ PLAIN: list[tuple[Peer, dict[str, Any]]] = [
     (REDIS, {"url": "redis://127.0.0.1:6379", "password": "p", "cluster": True}),
     (CLICKHOUSE, PLAIN_SINKS["clickhouse"]),
     (MQTT, PLAIN_SINKS["mqtt"]),
+    *(
+        (Peer(kind, _sink(kind)), PLAIN_SINKS[kind])
+        for kind in ("amqp", "etcd", "fluent", "http", "influxdb", "otlp", "postgres")
+    ),
+    (Peer("kafka", _sink("eventhub")), PLAIN_SINKS["eventhub"]),
 ]
 HARMLESS: list[tuple[Peer, dict[str, Any]]] = [
     (KAFKA, {"security_protocol": "SASL_SSL", **SASL}),
@@ -99,6 +113,11 @@ UNVERIFIED: list[tuple[Peer, dict[str, Any]]] = [
     (REDIS, {"url": "rediss://cache", "verify": False}),
     (CLICKHOUSE, {"hosts": ["https://clickhouse"], "verify": False}),
     (MQTT, {"url": "mqtts://broker", "verify": False}),
+    (Peer("amqp", _sink("amqp")), {"urls": ["amqps://a"], "verify": False}),
+    (Peer("fluent", _sink("fluent")), {"hosts": ["tls://a"], "verify": False}),
+    (Peer("postgres", _sink("postgres")), {"hosts": ["db"], "tls": True, "verify": False}),
+    (Peer("kafka", _sink("eventhub")), {"connection_string": HUB, "verify": False}),
+    *((Peer(kind, _sink(kind)), {"hosts": ["https://a"], "verify": False}) for kind in ("etcd", "http", "influxdb", "otlp")),
 ]
 
 
