@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +28,7 @@ from services.sinks.frame.registry import configured_sink
 from services.sinks.records.sink import Delivery
 from tests.contract.harness import Case
 from tests.contract.harnesses.kafka import KafkaHarness
+from tests.contract.writer import WriterPlan
 from tests.flows import Spot, row
 from tests.row_samples import position_of
 from tests.topic_tools import configure
@@ -88,7 +87,7 @@ def test_a_shard_that_comes_back_is_read_anew(target: KafkaHarness, sinks: list[
 def test_kills_in_the_middle_leave_each_row_once(target: KafkaHarness) -> None:
     """SIGKILL at any moment of writing, several times, and then the whole again: each row is there once, in order."""
     options = target.all_options() | {"cluster": {"bootstrap_servers": target.server.bootstrap_servers, "group_prefix": "kill"}}
-    command = [sys.executable, "-m", "tests.contract.writer", "kafka", "flows", json.dumps(options), str(ROWS_A_BATCH)]
+    command = WriterPlan("kafka", "flows", options, size=ROWS_A_BATCH).command
     committed = 0
     for goal in (1, 12, 24):
         with subprocess.Popen(command, cwd=ROOT, env=dict(os.environ)) as process:

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -29,6 +28,7 @@ from services.sinks.frame.contract import Outcome
 from services.sinks.kinds.delta.place import options_of
 from services.sinks.kinds.delta.settings import DeltaSettings
 from services.sinks.kinds.delta.sink import DeltaSink
+from tests.contract.writer import WriterPlan
 from tests.delta_log import rows_of, state, tables
 from tests.flows import START_MS, Spot, part, row, rows
 from tests.row_samples import by_position
@@ -212,8 +212,8 @@ def test_other_engines_read_the_files(world: World) -> None:
 def test_a_kill_at_any_step_of_a_commit_is_once(point: str, world: World) -> None:
     """SIGKILL before and after the commit, then the same rows in other batches: each row is there once, in one commit."""
     world.sink(commit_rows=10).setup()
-    options = json.dumps({"rows": "flows", "directory": str(world.directory), "table": str(world.table), "commit_rows": 10})
-    command = [sys.executable, "-m", "tests.contract.writer", "delta", "flows", options, "12"]
+    options = {"rows": "flows", "directory": str(world.directory), "table": str(world.table), "commit_rows": 10}
+    command = WriterPlan("delta", "flows", options).command
     killed = subprocess.run(command, cwd=ROOT, env=os.environ | {CRASH_VARIABLE: f"{point}@2"}, check=False).returncode
     assert killed == -signal.SIGKILL
     with world.opened(commit_rows=10) as sink:
