@@ -11,7 +11,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -19,8 +18,8 @@ from libs.common.errors import Retry
 from libs.common.messages.dead_letters import ErrorCode
 from services.sinks.frame.bodies import Body
 from services.sinks.frame.contract import Outcome, RejectedRow
+from services.sinks.frame.in_flight import InFlight
 
-_BEAT_SECONDS: Final = 1.0
 _HOPELESS: Final = 8  # single rows, from all over a body, refused in a write, with none accepted
 _HOPELESS_IN_ORDER: Final = 64  # the same, one after the other: neighbours are often alike
 _PROBES: Final = 256
@@ -86,23 +85,24 @@ class BodySender:
         """Start no thread yet."""
         self._send = send
         self._manner = manner
-        self._threads: ThreadPoolExecutor | None = None
+        self._in_flight = InFlight(manner.in_flight, "bodies")
         self._known: dict[str, _Delivered] = {}
         self._lock = threading.Lock()
         self._accepts = False
         self._refusals = 0
-        self.beat: Callable[[], None] = lambda: None
+
+    def while_waiting(self, beat: Callable[[], None]) -> None:
+        """Call `beat` every second while waiting for answers."""
+        self._in_flight.beat = beat
 
     def open(self) -> None:
         """Get ready."""
         self.close()
-        self._threads = ThreadPoolExecutor(self._manner.in_flight, thread_name_prefix="bodies")
+        self._in_flight.open()
 
     def close(self) -> None:
         """Wait for requests in flight, and forget everything; idempotent."""
-        if self._threads is not None:
-            self._threads.shutdown()
-            self._threads = None
+        self._in_flight.close()
         self.forget()
 
     def forget(self) -> None:
@@ -118,37 +118,13 @@ class BodySender:
         """
         self._accepts, self._refusals = False, 0
         delivered = _Delivered()
-        for result in self._results(iter(groups)):
+        for _, result in self._in_flight.results(groups, self._deliver_all):
             delivered.add(result)
         if delivered.unclear and not self._accepts:
             self._judge(delivered.unclear[0].reason)
         self.forget()
         rejected = sorted((*delivered.rejected, *delivered.unclear), key=lambda one: (one.part, one.row))
         return Outcome(delivered.written, delivered.already_there, tuple(rejected))
-
-    def _results(self, groups: Iterator[Iterable[Body]]) -> Iterator[_Delivered]:
-        """Deliver groups, a few at the same time; if one fails, wait for the others and raise."""
-        assert self._threads is not None, "open first"  # noqa: S101
-        waiting: deque[Future[_Delivered]] = deque()
-        try:
-            for group in groups:
-                waiting.append(self._threads.submit(self._deliver_all, group))
-                if len(waiting) >= self._manner.in_flight:
-                    yield self._result(waiting.popleft())
-            while waiting:
-                yield self._result(waiting.popleft())
-        finally:
-            self._wait(waiting)
-
-    def _result(self, future: Future[_Delivered]) -> _Delivered:
-        self._wait([future])
-        return future.result()
-
-    def _wait(self, futures: Iterable[Future[_Delivered]]) -> None:
-        """Wait for all of them; this ends, since every request has a time limit."""
-        self.beat()
-        while wait(futures, _BEAT_SECONDS).not_done:
-            self.beat()
 
     def _deliver_all(self, bodies: Iterable[Body]) -> _Delivered:
         delivered = _Delivered()

@@ -12,9 +12,7 @@ Promise: effectively once with daily indexes; with a data stream, within each of
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -37,6 +35,7 @@ from libs.common.rows.row_type import RowType
 from libs.common.settings.secrets import read_secret
 from services.sinks.frame.contract import Outcome, Part, RejectedRow, Sink
 from services.sinks.frame.http import HttpTokenSettings
+from services.sinks.frame.in_flight import InFlight
 from services.sinks.frame.kind import Promise
 from services.sinks.frame.settings import DocumentBatchSettings, SinkSettings
 from services.sinks.kinds.elasticsearch.bulk import BulkLimits, BulkWriter, Delivered, operation_text
@@ -50,7 +49,6 @@ log = structlog.get_logger(__name__)
 KIND: Final = "elasticsearch"
 _SLICES: Final = 4  # of text, about 6 MB of documents: bounds the memory of a write
 _OUTSIDE: Final = "the day of this row is outside the range for which indexes are created (past_days)"
-_BEAT_SECONDS: Final = 1.0
 
 _Rows = np.ndarray[Any, np.dtype[np.int64]]
 _NO_OPERATIONS: Final = pa.chunked_array([], pa.string())
@@ -141,9 +139,8 @@ class ElasticsearchSink(Sink):
             if settings.data_stream is not None
             else DailyIndexes(self._prefix, settings.past_days)
         )
-        self._beat: Callable[[], None] = lambda: None
         self._client: HttpClient | None = None
-        self._threads: ThreadPoolExecutor | None = None
+        self._in_flight = InFlight(settings.in_flight, "bulk")
 
     @property
     def promise(self) -> Promise:
@@ -156,7 +153,7 @@ class ElasticsearchSink(Sink):
         client = HttpClient(self._settings.connection())
         self._check_template(client)
         self._client = client
-        self._threads = ThreadPoolExecutor(self._settings.in_flight, thread_name_prefix="bulk")
+        self._in_flight.open()
 
     def read_files(self) -> None:
         """Read the secrets and check the TLS files."""
@@ -188,7 +185,8 @@ class ElasticsearchSink(Sink):
         delivered = Delivered()
         rejected: list[RejectedRow] = []
         portions = (portion for number, part in enumerate(parts) for portion in self._portions(number, part.rows))
-        for portion, result in self._in_flight(portions):
+        writer = self._writer()
+        for portion, result in self._in_flight.results(portions, lambda one: writer.write(one.operations)):
             delivered.add(result)
             refused = (*result.refused, *result.unclear)
             rejected += [RejectedRow(portion.part, int(portion.rows[r.row]), r.code, r.reason) for r in refused]
@@ -199,13 +197,11 @@ class ElasticsearchSink(Sink):
 
     def while_waiting(self, beat: Callable[[], None]) -> None:
         """Call `beat` while waiting for responses."""
-        self._beat = beat
+        self._in_flight.beat = beat
 
     def close(self) -> None:
         """Close connections; idempotent."""
-        if self._threads is not None:
-            self._threads.shutdown()
-            self._threads = None
+        self._in_flight.close()
         if self._client is not None:
             self._client.close()
             self._client = None
@@ -228,36 +224,10 @@ class ElasticsearchSink(Sink):
             yield _Operations(number, rows[start:stop], pa.chunked_array(operations), rows[:0])
             start = stop
 
-    def _in_flight(self, portions: Iterator[_Operations]) -> Iterator[tuple[_Operations, Delivered]]:
-        """Write portions, a few at the same time; if one fails, wait for the others and raise."""
-        writer, threads = self._opened()
-        waiting: deque[tuple[_Operations, Future[Delivered]]] = deque()
-        try:
-            for portion in portions:
-                waiting.append((portion, threads.submit(writer.write, portion.operations)))
-                if len(waiting) >= self._settings.in_flight:
-                    done, future = waiting.popleft()
-                    yield done, self._result(future)
-            while waiting:
-                done, future = waiting.popleft()
-                yield done, self._result(future)
-        finally:
-            self._wait([future for _, future in waiting])
-
-    def _result(self, future: Future[Delivered]) -> Delivered:
-        self._wait([future])
-        return future.result()
-
-    def _wait(self, futures: list[Future[Delivered]]) -> None:
-        """Wait for all of them; this ends, since every request has a time limit."""
-        self._beat()
-        while wait(futures, _BEAT_SECONDS).not_done:
-            self._beat()
-
-    def _opened(self) -> tuple[BulkWriter, ThreadPoolExecutor]:
-        if self._client is None or self._threads is None:
+    def _writer(self) -> BulkWriter:
+        if self._client is None:
             raise RuntimeError("write before open")
-        return BulkWriter(self._client, BulkLimits(self._settings.body_bytes), self._sleep), self._threads
+        return BulkWriter(self._client, BulkLimits(self._settings.body_bytes), self._sleep)
 
     @property
     def _template_name(self) -> str:

@@ -164,7 +164,7 @@ class HttpSink(Sink):
 
     def while_waiting(self, beat: Callable[[], None]) -> None:
         """Call `beat` while waiting for answers."""
-        self._delivery.beat = beat
+        self._delivery.while_waiting(beat)
 
     def release(self, shards: Collection[int]) -> None:
         """Forget which bodies were taken before a failure."""

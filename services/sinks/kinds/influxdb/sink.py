@@ -12,9 +12,7 @@ once with a server that does not (`overwrites: false`), such as VictoriaMetrics.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from http import HTTPStatus
 from itertools import islice
@@ -29,6 +27,7 @@ from libs.common.messages.dead_letters import ErrorCode
 from libs.common.rows.row_text import Ints
 from libs.common.rows.row_type import RowType
 from services.sinks.frame.contract import Outcome, Part, RejectedRow, Sink
+from services.sinks.frame.in_flight import InFlight
 from services.sinks.frame.kind import Promise
 from services.sinks.kinds.influxdb.api import Setup, Target, ask
 from services.sinks.kinds.influxdb.faults import is_missing
@@ -39,7 +38,6 @@ from services.sinks.kinds.influxdb.writer import BodyLimits, LinesWritten, LineW
 
 KIND: Final = "influxdb"
 _SLICES: Final = 10  # of text, about 6 MB of lines: bounds the memory of a write
-_BEAT_SECONDS: Final = 1.0
 _UNTIMELY: Final = "the time of this row is outside the years that InfluxDB has (1677 to 2262)"
 _COLLIDING: Final = (
     "the row has measurement, tags and time of another row, which it would replace: make a column a tag that tells them apart"
@@ -71,8 +69,7 @@ class InfluxSink(Sink):
         self._target = Target.of(settings)
         self._before = WrittenBefore()
         self._client: HttpClient | None = None
-        self._threads: ThreadPoolExecutor | None = None
-        self._beat: Callable[[], None] = lambda: None
+        self._in_flight = InFlight(settings.in_flight, "points")
 
     @property
     def promise(self) -> Promise:
@@ -101,7 +98,7 @@ class InfluxSink(Sink):
             client.close()
             raise
         self._client = client
-        self._threads = ThreadPoolExecutor(self._settings.in_flight, thread_name_prefix="points")
+        self._in_flight.open()
 
     def write(self, parts: Sequence[Part]) -> Outcome:
         """Write a point for every row."""
@@ -111,7 +108,8 @@ class InfluxSink(Sink):
         for number, made in enumerate(points):
             rejected += [RejectedRow(number, row, ErrorCode.REFUSED, _UNTIMELY) for row in made.untimely.tolist()]
             rejected += [RejectedRow(number, row, ErrorCode.REFUSED, _COLLIDING) for row in made.colliding.tolist()]
-        for body, result in self._in_flight(self._bodies(points)):
+        writer = self._writer()
+        for body, result in self._in_flight.results(self._bodies(points, writer), lambda one: writer.write(one.lines)):
             done.add(result)
             refused = (*result.refused, *result.unclear)
             rejected += [RejectedRow(body.part, int(body.rows[r.line]), r.code, r.reason) for r in refused]
@@ -123,7 +121,7 @@ class InfluxSink(Sink):
 
     def while_waiting(self, beat: Callable[[], None]) -> None:
         """Call `beat` while waiting for responses."""
-        self._beat = beat
+        self._in_flight.beat = beat
 
     def release(self, shards: Collection[int]) -> None:
         """Forget what was written: other processes write these shards now."""
@@ -132,9 +130,7 @@ class InfluxSink(Sink):
 
     def close(self) -> None:
         """Close connections; idempotent."""
-        if self._threads is not None:
-            self._threads.shutdown()
-            self._threads = None
+        self._in_flight.close()
         if self._client is not None:
             self._client.close()
             self._client = None
@@ -153,9 +149,9 @@ class InfluxSink(Sink):
             case status:
                 raise ServerUnreachable(f"{asked} answered {status} to a write; is this InfluxDB, and is api right?")
 
-    def _bodies(self, points: Sequence[Points]) -> Iterator[_Body]:
+    @staticmethod
+    def _bodies(points: Sequence[Points], writer: LineWriter) -> Iterator[_Body]:
         """Yield the lines of all parts, a bounded number at a time."""
-        writer, _ = self._opened()
         for number, made in enumerate(points):
             slices, start = made.lines(), 0
             while some := list(islice(slices, _SLICES)):
@@ -164,37 +160,11 @@ class InfluxSink(Sink):
                     yield _Body(number, made.rows[start + first : start + first + len(body)], body)
                 start += len(lines)
 
-    def _in_flight(self, bodies: Iterator[_Body]) -> Iterator[tuple[_Body, LinesWritten]]:
-        """Write bodies, a few at the same time; if one fails, wait for the others and raise."""
-        writer, threads = self._opened()
-        waiting: deque[tuple[_Body, Future[LinesWritten]]] = deque()
-        try:
-            for body in bodies:
-                waiting.append((body, threads.submit(writer.write, body.lines)))
-                if len(waiting) >= self._settings.in_flight:
-                    done, future = waiting.popleft()
-                    yield done, self._result(future)
-            while waiting:
-                done, future = waiting.popleft()
-                yield done, self._result(future)
-        finally:
-            self._wait([future for _, future in waiting])
-
-    def _result(self, future: Future[LinesWritten]) -> LinesWritten:
-        self._wait([future])
-        return future.result()
-
-    def _wait(self, futures: list[Future[LinesWritten]]) -> None:
-        """Wait for all of them; this ends, since every request has a time limit."""
-        self._beat()
-        while wait(futures, _BEAT_SECONDS).not_done:
-            self._beat()
-
-    def _opened(self) -> tuple[LineWriter, ThreadPoolExecutor]:
-        if self._client is None or self._threads is None:
+    def _writer(self) -> LineWriter:
+        if self._client is None:
             raise RuntimeError("write before open")
         limits = BodyLimits(self._settings.lines, self._settings.body_bytes)
-        return LineWriter(self._client, self._target.path, limits), self._threads
+        return LineWriter(self._client, self._target.path, limits)
 
     def _count_before(self, points: Sequence[Points], rejected: Sequence[RejectedRow]) -> int:
         """Return how many of the rows that are there now had been written before."""

@@ -110,7 +110,7 @@ class OtlpSink(Sink):
 
     def while_waiting(self, beat: Callable[[], None]) -> None:
         """Call `beat` while waiting for answers."""
-        self._delivery.beat = beat
+        self._delivery.while_waiting(beat)
 
     def release(self, shards: Collection[int]) -> None:
         """Forget which records were taken before a failure."""

@@ -225,7 +225,7 @@ def test_several_bodies_are_in_flight() -> None:
     """As many requests as allowed are made at the same time, and the process shows that it is alive meanwhile."""
     beats: list[None] = []
     with delivering(waits_for(threading.Barrier(3)), in_flight=3) as delivery:
-        delivery.beat = lambda: beats.append(None)
+        delivery.while_waiting(lambda: beats.append(None))
         assert delivery.write([[body] for body in bodies("abcdef", each=1)]) == Outcome(6)
     assert beats
 
