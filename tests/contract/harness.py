@@ -112,6 +112,11 @@ class Harness(ABC):
         """Whether a reader sees the rows of one source in order; `read` then has positions as keys, in that order."""
         return False
 
+    @property
+    def overwrites(self) -> bool:
+        """Whether a row that is there replaces itself, so that another process cannot tell it from a new one."""
+        return False
+
     @abstractmethod
     def options(self) -> dict[str, Any]:
         """Return the sink's options, but for the row type; always the same destination."""
@@ -123,6 +128,10 @@ class Harness(ABC):
     @abstractmethod
     def expected(self, rows: Sequence[Row]) -> Content:
         """Return what `read` gives when these rows were written once."""
+
+    def weights(self, found: Content) -> int:
+        """Return how many rows of what was read say for how many they stand."""
+        return sum("sample_weight" in str(value) for value in found.values())
 
     @abstractmethod
     def outage(self) -> AbstractContextManager[None]:

@@ -47,6 +47,11 @@ class InfluxHarness(Harness):
         self.name = f"contract_{uuid4().hex}"
         self.sink().setup()
 
+    @property
+    def overwrites(self) -> bool:
+        """A point that is written again replaces itself."""
+        return True
+
     def options(self) -> dict[str, Any]:
         """Give up soon while the server is away, and make several requests of a write."""
         return {"hosts": self.url, "api": self.case.mode, "database": self.name, "timeout_seconds": 5, "lines": 10}
@@ -128,21 +133,28 @@ class Victoria(InfluxHarness):
 
     def read(self) -> Content:
         """Read the numbers of all series."""
-        with urllib3.PoolManager() as http:
-            http.request("GET", f"{self.url}/internal/force_flush")
-            fields = {"match[]": f'{{__name__=~"{self.name}_.*"}}'}
-            answer = http.request_encode_url("GET", f"{self.url}/api/v1/export", fields=fields)
         content: Content = {}
-        for line in answer.data.splitlines():
-            series = json.loads(line)
-            name = series["metric"].pop("__name__").removeprefix(f"{self.name}_")
-            series["metric"].pop("db", None)
+        for name, series in self._series():
             if name in self._numbers:
                 labels = tuple(sorted(series["metric"].items()))
                 content |= {
                     (name, labels, at, value): 1 for at, value in zip(series["timestamps"], series["values"], strict=True)
                 }
         return content
+
+    def weights(self, found: Content) -> int:
+        """Count the numbers of the series of weights."""
+        del found
+        return sum(len(series["values"]) for name, series in self._series() if name == "sample_weight")
+
+    def _series(self) -> Iterator[tuple[str, Any]]:
+        with urllib3.PoolManager() as http:
+            http.request("GET", f"{self.url}/internal/force_flush")
+            fields = {"match[]": f'{{__name__=~"{self.name}_.*"}}'}
+            answer = http.request_encode_url("GET", f"{self.url}/api/v1/export", fields=fields)
+        for series in map(json.loads, answer.data.splitlines()):
+            series["metric"].pop("db", None)
+            yield series["metric"].pop("__name__").removeprefix(f"{self.name}_"), series
 
     def expected(self, rows: Sequence[Row]) -> Content:
         """Every number of every row."""

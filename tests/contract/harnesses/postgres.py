@@ -61,6 +61,11 @@ class PostgresHarness(Harness):
         """Every row, with nulls, and with times in microseconds; text has a symbol for NUL."""
         return {position_of(self.case.row_type, one): _as_stored(self.case.row_type, one) for one in rows}
 
+    def weights(self, found: Content) -> int:
+        """Count the rows with a weight, which is a column more than the row type has."""
+        del found
+        return len(self._ask(f"SELECT 1 FROM {self.table} WHERE sample_weight IS NOT NULL"))  # noqa: S608
+
     def outage(self) -> AbstractContextManager[None]:
         """Kill the server."""
         return killed(self.server)
