@@ -6,6 +6,7 @@ group ``blobtide.harnesses``, and nothing has to be told of it:
 - ``MODES``: the ways of working that are tried, one of which a case names; without it there is one, ``""``.
 - ``MARKS``: the pytest marker of its server, if it has one.
 - ``harness(request, tmp_path, case) -> Harness``: a fresh destination; use ``request.getfixturevalue`` for a server.
+- ``WITHOUT_TLS``: of a kind that takes secrets, options that sign in without TLS, which must be refused.
 - ``BENCHMARK``: a `Benchmark`, if the benchmarks are to measure it.
 
 There is a case for each kind, mode and row type that the kind takes.

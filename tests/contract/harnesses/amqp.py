@@ -19,6 +19,7 @@ from tests.flows import Spot
 from tests.rabbitmq import Reader
 from tests.row_samples import document, position_of, row, table
 
+WITHOUT_TLS = {"urls": ["amqps://a", "amqp://b"], "username": "u", "password": "p"}
 MARKS = pytest.mark.rabbitmq
 BENCHMARK = Benchmark(
     "messages confirmed, offsets committed",

@@ -20,6 +20,7 @@ from tests.documents import iso
 from tests.flows import Spot
 from tests.row_samples import position_of, row
 
+WITHOUT_TLS = {"hosts": ["https://a:8443", "http://b:8123"], "username": "u", "password": "p"}
 MARKS = pytest.mark.clickhouse
 BENCHMARK = Benchmark(
     "inserts answered, offsets committed",

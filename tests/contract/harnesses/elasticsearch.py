@@ -21,6 +21,7 @@ from tests.flows import Spot
 from tests.row_samples import document, position_of, row
 
 MODES = ("daily", "stream")
+WITHOUT_TLS = {"hosts": ["https://a:9200", "http://b:9200"], "api_key": "k"}
 MARKS = pytest.mark.opensearch
 BENCHMARK = Benchmark(
     "documents answered, offsets committed",

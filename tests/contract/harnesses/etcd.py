@@ -19,6 +19,7 @@ from tests.flows import Spot
 from tests.row_samples import document, position_of, row
 
 MODES = ("kept", "leased")
+WITHOUT_TLS = {"hosts": ["https://a:2379", "http://b:2379"], "username": "u", "password": "p"}
 MARKS = pytest.mark.etcd
 BENCHMARK = Benchmark(
     "transactions answered, offsets committed", own="prefix", server=LocalEtcd, options=lambda server: {"hosts": server.url}

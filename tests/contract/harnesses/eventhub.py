@@ -14,6 +14,10 @@ from tests.contract.harnesses.kafka import KafkaHarness
 from tests.event_hubs import HUB, LocalEventHubs
 
 MODES = ("idempotent", "transactional")
+WITHOUT_TLS = {
+    "connection_string": "Endpoint=sb://space.servicebus.windows.net/;SharedAccessKeyName=send;SharedAccessKey=c2VjcmV0;EntityPath=rows",
+    "tls": False,
+}
 MARKS = pytest.mark.kafka
 BENCHMARK = Benchmark(
     "events acknowledged, offsets committed",

@@ -18,6 +18,7 @@ from tests.flows import Spot
 from tests.row_samples import document, position_of, row
 
 MODES = ("gzip", "none")
+WITHOUT_TLS = {"hosts": ["tls://a", "tcp://b"], "shared_key": "k"}
 MARKS = pytest.mark.fluent
 BENCHMARK = Benchmark(
     "chunks acknowledged, offsets committed",

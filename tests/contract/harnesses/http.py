@@ -19,6 +19,7 @@ from tests.receiver import Kept, LocalReceiver
 from tests.row_samples import document, position_of, row
 
 MODES = ("lines", "array", "csv", "no_keys")
+WITHOUT_TLS = {"hosts": ["http://a"], "bearer_token": "t"}
 MARKS = ()
 BENCHMARK = Benchmark(
     "requests answered, offsets committed",

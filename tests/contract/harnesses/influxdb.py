@@ -26,6 +26,7 @@ from tests.line_protocol import as_point
 from tests.row_samples import position_of, row
 
 MODES = ("v1", "v2", "v3")
+WITHOUT_TLS = {"hosts": ["https://a:8086", "http://b:8086"], "token": "t"}
 MARKS = (pytest.mark.influxdb, pytest.mark.victoria_metrics)
 BENCHMARK = Benchmark(
     "writes answered, offsets committed",

@@ -23,6 +23,7 @@ from tests.flows import Spot
 from tests.row_samples import document, position_of, row, table
 
 MODES = ("5", "3.1.1")
+WITHOUT_TLS = {"url": "mqtt://broker", "username": "u", "password": "p"}
 MARKS = pytest.mark.mosquitto
 BENCHMARK = Benchmark(
     "messages acknowledged, offsets committed", own="topic", server=LocalMosquitto, options=lambda server: {"url": server.url}

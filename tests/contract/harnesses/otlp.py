@@ -17,6 +17,7 @@ from tests.receiver import LocalReceiver
 from tests.row_samples import row
 
 MODES = ("partial", "refusing")
+WITHOUT_TLS = {"hosts": ["http://a:4318"], "bearer_token": "t"}
 MARKS = ()
 BENCHMARK = Benchmark(
     "requests answered, offsets committed",

@@ -22,6 +22,7 @@ from tests.flows import Spot
 from tests.row_samples import position_of, row
 
 MODES = ("id", "position", "daily")
+WITHOUT_TLS = {"hosts": ["db"], "tls": False, "username": "u", "password": "p"}
 MARKS = pytest.mark.postgres
 BENCHMARK = Benchmark(
     "transactions committed, offsets committed",

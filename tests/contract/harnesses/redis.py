@@ -18,6 +18,7 @@ from tests.contract.harness import Benchmark, Case, Content, Harness, Row, kille
 from tests.row_samples import document, position_of
 
 MODES = ("streams", "keys", "pubsub")
+WITHOUT_TLS = {"url": "redis://cache:6379", "password": "p"}
 MARKS = pytest.mark.redis
 BENCHMARK = Benchmark(
     "commands answered, offsets committed", own="prefix", server=LocalRedis, options=lambda server: {"url": server.url}

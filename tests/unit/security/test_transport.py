@@ -18,6 +18,7 @@ from libs.common.settings.storage import StorageAccount
 from libs.common.settings.transport import PlaintextSettings
 from services.sinks.frame.kind import all_kinds
 from services.sinks.frame.registry import configured_sink
+from tests.contract.harness import module_of
 
 KEY = "c2VjcmV0LWtleQ=="
 SAS = "sv=1&sig=abc"
@@ -51,20 +52,9 @@ MQTT = Peer("mqtt", _sink("mqtt"))
 LOGIN = {"username": "u", "password": "p"}
 HUB = "Endpoint=sb://space.servicebus.windows.net/;SharedAccessKeyName=send;SharedAccessKey=c2VjcmV0;EntityPath=rows"
 
-# Of every sink that takes secrets: a login without TLS. A sink that is new needs its line here.
+# Of every sink that takes secrets: a login without TLS, from its harness.
 PLAIN_SINKS: dict[str, dict[str, Any]] = {
-    "elasticsearch": {"hosts": ["https://a:9200", "http://b:9200"], "api_key": "k"},
-    "redis": {"url": "redis://cache:6379", "password": "p"},
-    "clickhouse": {"hosts": ["https://a:8443", "http://b:8123"], **LOGIN},
-    "mqtt": {"url": "mqtt://broker", **LOGIN},
-    "amqp": {"urls": ["amqps://a", "amqp://b"], **LOGIN},
-    "etcd": {"hosts": ["https://a:2379", "http://b:2379"], **LOGIN},
-    "eventhub": {"connection_string": HUB, "tls": False},
-    "fluent": {"hosts": ["tls://a", "tcp://b"], "shared_key": "k"},
-    "http": {"hosts": ["http://a"], "bearer_token": "t"},
-    "influxdb": {"hosts": ["https://a:8086", "http://b:8086"], "token": "t"},
-    "otlp": {"hosts": ["http://a:4318"], "bearer_token": "t"},
-    "postgres": {"hosts": ["db"], "tls": False, **LOGIN},
+    kind: options for kind in all_kinds() if (options := getattr(module_of(kind), "WITHOUT_TLS", None)) is not None
 }
 PLAIN: list[tuple[Peer, dict[str, Any]]] = [
     (KAFKA, {"security_protocol": "SASL_PLAINTEXT", **SASL, "bootstrap_servers": "broker:9092"}),
