@@ -103,6 +103,17 @@ class HttpClient:
             key_file=str(cluster.tls.key_file) if cluster.tls.key_file else None,
         )
 
+    @classmethod
+    def checked(cls, cluster: Cluster, check: Callable[[HttpClient], None]) -> HttpClient:
+        """Return a client with which `check` has succeeded; if it raises, the client is closed."""
+        client = cls(cluster)
+        try:
+            check(client)
+        except BaseException:
+            client.close()
+            raise
+        return client
+
     def send(self, request: Request) -> Answer:
         """Return the answer of the first host that has one.
 

@@ -150,9 +150,7 @@ class ElasticsearchSink(Sink):
     def open(self) -> None:
         """Sign in and check that the template exists."""
         self.close()
-        client = HttpClient(self._settings.connection())
-        self._check_template(client)
-        self._client = client
+        self._client = HttpClient.checked(self._settings.connection(), self._check_template)
         self._in_flight.open()
 
     def read_files(self) -> None:

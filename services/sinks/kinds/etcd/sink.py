@@ -13,9 +13,7 @@ is reported in the outcome.
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,6 +24,7 @@ from libs.common.http.client import HttpClient
 from libs.common.rows.formats.encoders import encoder_for
 from libs.common.rows.row_type import RowType
 from services.sinks.frame.contract import Outcome, Part, RejectedRow, Sink
+from services.sinks.frame.in_flight import InFlight
 from services.sinks.frame.kind import Promise
 from services.sinks.kinds.etcd.gateway import Gateway, LeaseGone
 from services.sinks.kinds.etcd.keys import KeyMaker
@@ -34,7 +33,6 @@ from services.sinks.kinds.etcd.settings import EtcdSettings
 from services.sinks.kinds.etcd.transactions import Entries, Limits, Transactions, Written, cut
 
 _ROWS_AT_ONCE: Final = 2_048  # bounds the memory of a write
-_BEAT_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +42,6 @@ class _Open:
     client: HttpClient
     transactions: Transactions
     leases: Leases
-    threads: ThreadPoolExecutor
 
 
 class EtcdSink(Sink):
@@ -58,7 +55,8 @@ class EtcdSink(Sink):
         self._encoder = encoder_for(settings.format, row_type, settings.shape(row_type))
         self._limits = Limits(settings.transaction_rows, settings.request_bytes)
         self._open: _Open | None = None
-        self._beat: Callable[[], None] = lambda: None
+        # Values of one key have to be put in their order.
+        self._in_flight = InFlight(1 if self._keeps_newest else settings.in_flight, "etcd")
 
     @property
     def promise(self) -> Promise:
@@ -88,42 +86,39 @@ class EtcdSink(Sink):
             client.close()
             raise
         leases = Leases(gateway, settings.ttl_seconds, self._clock)
-        self._open = _Open(client, transactions, leases, ThreadPoolExecutor(self._in_flight, thread_name_prefix="etcd"))
+        self._open = _Open(client, transactions, leases)
+        self._in_flight.open()
 
     def write(self, parts: Sequence[Part]) -> Outcome:
         """Create the keys that are not there."""
         total = Written()
         rejected: list[RejectedRow] = []
-        for part, written in self._results(self._batches(parts, total)):
+        for (part, _, _), written in self._in_flight.results(self._batches(parts, total), self._write):
             rejected += [RejectedRow(part, row, code, reason) for row, code, reason in written.refused]
             total.add(written)
         return Outcome(total.written, total.already_there, tuple(rejected))
 
     def while_waiting(self, beat: Callable[[], None]) -> None:
         """Call `beat` while waiting for responses."""
-        self._beat = beat
+        self._in_flight.beat = beat
 
     def close(self) -> None:
         """Close connections; idempotent."""
+        self._in_flight.close()
         if self._open is not None:
-            self._open.threads.shutdown()
             self._open.client.close()
             self._open = None
 
-    @property
-    def _in_flight(self) -> int:
-        """How many transactions are under way at most: values of one key have to be put in their order."""
-        return 1 if self._keeps_newest else self._settings.in_flight
-
-    def _batches(self, parts: Sequence[Part], total: Written) -> Iterator[tuple[int, Entries]]:
-        """Divide rows into transactions; rows that come twice are counted in `total`."""
+    def _batches(self, parts: Sequence[Part], total: Written) -> Iterator[tuple[int, Entries, int]]:
+        """Divide rows into transactions with their part and lease; rows that come twice are counted in `total`."""
+        assert self._open is not None, "open first"  # noqa: S101
         for number, part in enumerate(parts):
             for start in range(0, part.rows.num_rows, _ROWS_AT_ONCE):
                 rows = part.rows.slice(start, _ROWS_AT_ONCE)
                 entries = self._entries(rows, start)
                 total.already_there += rows.num_rows - len(entries)
                 for batch in cut(entries, self._limits):
-                    yield number, batch
+                    yield number, batch, self._open.leases.take(len(batch))
 
     def _entries(self, rows: pa.Table, start: int) -> Entries:
         """Return rows with distinct keys: of equal ones the last if only the newest counts, else any."""
@@ -132,35 +127,11 @@ class EtcdSink(Sink):
         values = self._encoder.encode(rows)
         return Entries.of([start + row for row in at.values()], list(at), [values[row] for row in at.values()])
 
-    def _results(self, batches: Iterator[tuple[int, Entries]]) -> Iterator[tuple[int, Written]]:
-        """Write batches, a few at the same time; if one fails, wait for the others and raise."""
-        assert self._open is not None, "open first"  # noqa: S101
-        waiting: deque[tuple[int, Future[Written]]] = deque()
-        try:
-            for part, entries in batches:
-                lease = self._open.leases.take(len(entries))
-                waiting.append((part, self._open.threads.submit(self._write, entries, lease)))
-                if len(waiting) >= self._in_flight:
-                    yield self._result(*waiting.popleft())
-            while waiting:
-                yield self._result(*waiting.popleft())
-        finally:
-            self._wait([future for _, future in waiting])
-
-    def _write(self, entries: Entries, lease: int) -> Written:
+    def _write(self, batch: tuple[int, Entries, int]) -> Written:
+        _, entries, lease = batch
         assert self._open is not None, "open first"  # noqa: S101
         try:
             return self._open.transactions.write(entries, lease)
         except LeaseGone as error:
             self._open.leases.lost(lease)
             raise Retry(f"etcd: {error}; another one is taken", after=0.1, kind="lease") from error
-
-    def _result(self, part: int, future: Future[Written]) -> tuple[int, Written]:
-        self._wait([future])
-        return part, future.result()
-
-    def _wait(self, futures: Sequence[Future[Written]]) -> None:
-        """Wait for all of them; this ends, since every request has a time limit."""
-        self._beat()
-        while wait(futures, _BEAT_SECONDS).not_done:
-            self._beat()

@@ -145,14 +145,7 @@ class HttpSink(Sink):
     def open(self) -> None:
         """Find out whether the receiver is there and accepts the sign-in."""
         self.close()
-        client = HttpClient(self._settings.cluster(KIND, self._settings.in_flight))
-        if self._settings.check:
-            try:
-                _check(client, Request("HEAD", self._path(0), redirects=self._settings.redirects))
-            except BaseException:
-                client.close()
-                raise
-        self._client = client
+        self._client = HttpClient.checked(self._settings.cluster(KIND, self._settings.in_flight), self._check)
         self._delivery.open()
 
     def write(self, parts: Sequence[Part]) -> Outcome:
@@ -193,15 +186,18 @@ class HttpSink(Sink):
         answer = self._client.send(Request(settings.method, path, content, {**self._headers, **key}, settings.redirects))
         return reply_of(answer, settings.repeat_status)
 
+    def _check(self, client: HttpClient) -> None:
+        """Raise `ServerUnreachable` if nobody answers, and `ConfigError` if it denies the sign-in; others say nothing."""
+        if not self._settings.check:
+            return
+        try:
+            answer = client.send(Request("HEAD", self._path(0), redirects=self._settings.redirects))
+        except Retry as error:
+            raise ServerUnreachable(f"{error}; is the receiver running, and are the sink's hosts correct?") from error
+        if answer.status == HTTPStatus.UNAUTHORIZED:
+            raise ConfigError(
+                "the receiver denies the sign-in; check username and password, bearer_token, api_key or header_files"
+            )
+
     def _path(self, shard: int) -> str:
         return self._settings.path.format(rows=self._row_type.name, sink=self._name, shard=shard)
-
-
-def _check(client: HttpClient, request: Request) -> None:
-    """Raise `ServerUnreachable` if nobody answers, `ConfigError` if the sign-in is denied; other answers mean nothing yet."""
-    try:
-        answer = client.send(request)
-    except Retry as error:
-        raise ServerUnreachable(f"{error}; is the receiver running, and are the sink's hosts correct?") from error
-    if answer.status == HTTPStatus.UNAUTHORIZED:
-        raise ConfigError("the receiver denies the sign-in; check username and password, bearer_token, api_key or header_files")

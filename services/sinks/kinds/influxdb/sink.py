@@ -91,13 +91,7 @@ class InfluxSink(Sink):
     def open(self) -> None:
         """Check by a write without points that the server lets us write there."""
         self.close()
-        client = HttpClient(self._settings.cluster(KIND, self._settings.in_flight))
-        try:
-            self._check(client)
-        except BaseException:
-            client.close()
-            raise
-        self._client = client
+        self._client = HttpClient.checked(self._settings.cluster(KIND, self._settings.in_flight), self._check)
         self._in_flight.open()
 
     def write(self, parts: Sequence[Part]) -> Outcome:

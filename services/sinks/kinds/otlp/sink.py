@@ -95,13 +95,7 @@ class OtlpSink(Sink):
     def open(self) -> None:
         """Export no records, to find out whether a receiver is there and accepts the sign-in."""
         self.close()
-        client = HttpClient(self._settings.cluster(KIND, self._settings.in_flight))
-        try:
-            self._check(client)
-        except BaseException:
-            client.close()
-            raise
-        self._client = client
+        self._client = HttpClient.checked(self._settings.cluster(KIND, self._settings.in_flight), self._check)
         self._delivery.open()
 
     def write(self, parts: Sequence[Part]) -> Outcome:
