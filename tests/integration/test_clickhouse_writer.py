@@ -14,14 +14,14 @@ from libs.common.errors import ConfigError, Retry
 from libs.common.http.client import Cluster, HttpClient, Tls, authorization
 from libs.common.rows.types.flows import FLOWS
 from libs.local.clickhouse import LocalClickHouse
-from services.sinks.frame.table import Names
+from services.sinks.frame.table import Names, TableOutcome
 from services.sinks.kinds.clickhouse import client as client_module
 from services.sinks.kinds.clickhouse import faults, writer
 from services.sinks.kinds.clickhouse.client import ClickHouse, InsertRefused
 from services.sinks.kinds.clickhouse.places import RowPlaces
 from services.sinks.kinds.clickhouse.presence import Presence
 from services.sinks.kinds.clickhouse.table import Layout, TableName, layout
-from services.sinks.kinds.clickhouse.writer import TableBatch, TableOutcome, TableWriter
+from services.sinks.kinds.clickhouse.writer import TableBatch, TableWriter
 from tests.certificates import server_tls
 from tests.fixtures.servers import serving
 from tests.flows import Spot, row, rows, table

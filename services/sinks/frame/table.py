@@ -1,4 +1,4 @@
-"""What destinations with tables have in common: which columns a table needs, and how names are written in standard SQL."""
+"""What destinations with tables have in common: the result of a write, which columns a table needs, names in standard SQL."""
 
 from __future__ import annotations
 
@@ -6,9 +6,28 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from libs.common.errors import ConfigError
+from libs.common.messages.dead_letters import ErrorCode
 from libs.common.rows.row_type import RowType
 from libs.common.rows.shape import Shape
 from services.sinks.frame.settings import SinkSettings
+
+
+@dataclass(frozen=True, slots=True)
+class UnfitRow:
+    """A row that the server does not accept, by its number in the batch."""
+
+    row: int
+    code: ErrorCode
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TableOutcome:
+    """The result of writing a batch to a table."""
+
+    written: int
+    already_there: int
+    refused: list[UnfitRow]
 
 
 def quoted(name: str) -> str:

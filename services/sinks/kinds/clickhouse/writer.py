@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 
 from libs.common.messages.dead_letters import ErrorCode
 from libs.common.rows.row_text import Ints
+from services.sinks.frame.table import TableOutcome, UnfitRow
 from services.sinks.frame.times import outside
 from services.sinks.kinds.clickhouse.client import ClickHouse, InsertRefused
 from services.sinks.kinds.clickhouse.places import RowPlaces
@@ -52,24 +53,6 @@ class TableBatch:
     times: pa.ChunkedArray
     values: pa.Table
     ends: Sequence[int]
-
-
-@dataclass(frozen=True, slots=True)
-class UnfitRow:
-    """A row that the server does not accept, by its number in the batch."""
-
-    row: int
-    code: ErrorCode
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class TableOutcome:
-    """The result of writing a batch."""
-
-    written: int
-    already_there: int
-    refused: list[UnfitRow]
 
 
 class TableWriter:

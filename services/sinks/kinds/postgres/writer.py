@@ -8,7 +8,6 @@ the answer to an earlier commit was lost.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
@@ -16,7 +15,7 @@ import psycopg
 import pyarrow as pa
 
 from libs.common.messages.dead_letters import ErrorCode
-from services.sinks.frame.table import listed
+from services.sinks.frame.table import TableOutcome, UnfitRow, listed
 from services.sinks.frame.times import outside
 from services.sinks.kinds.postgres.connection import Connection
 from services.sinks.kinds.postgres.copying import END_SECOND, FIRST_SECOND, Copying
@@ -25,24 +24,6 @@ from services.sinks.kinds.postgres.table import STAGE
 
 MOST_REFUSED: Final = 100
 """How many rows of a batch the server may refuse: finding each takes about fifteen transactions."""
-
-
-@dataclass(frozen=True, slots=True)
-class UnfitRow:
-    """A row that is not accepted, by its number in the batch."""
-
-    row: int
-    code: ErrorCode
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class TableOutcome:
-    """The result of writing a batch."""
-
-    written: int
-    already_there: int
-    refused: list[UnfitRow]
 
 
 class TableWriter:
