@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -14,6 +15,8 @@ from azure.storage.blob import BlobServiceClient
 
 from libs.common.rows.row_type import RowType
 from libs.local.azurite import LocalAzurite
+from services.sinks.kinds.delta.settings import DeltaSettings
+from services.sinks.kinds.delta.sink import DeltaSink
 from tests.contract.harness import Benchmark, Case, Content, Harness, LocalDiskHarness, Row
 from tests.delta_log import rows_of
 from tests.flows import Spot
@@ -47,6 +50,13 @@ class DeltaHarness(LocalDiskHarness):
         """Read all rows, as a reader that follows the protocol does."""
         found = rows_of(self.table)
         return {} if found is None else by_position(self.case.row_type, _checked(self.case.row_type, found))
+
+    def recover(self) -> None:
+        """Open the state an hour later, so that waiting rows are due."""
+        settings = DeltaSettings.model_validate(self.all_options())
+        later = DeltaSink(settings, self.case.row_type, clock=lambda: time.time() + 3_600)
+        later.open()
+        later.close()
 
     def expected(self, rows: Sequence[Row]) -> Content:
         """Every row, with times in microseconds."""
