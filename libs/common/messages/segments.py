@@ -44,6 +44,8 @@ class RecordPiece:
 class Segment(msgspec.Struct, frozen=True, gc=False):
     """Bytes ``[start, end)`` of `generation` of `blob`, or a piece of the one record that has this range.
 
+    `labels` is a JSON object of strings that says where the bytes come from (service, pod, ...); empty if nothing is known.
+
     A `msgspec.Struct` like all that is made once a message: see `libs.common.kafka.records`.
     """
 
@@ -55,6 +57,7 @@ class Segment(msgspec.Struct, frozen=True, gc=False):
     format: SegmentFormat
     data: bytes
     piece: RecordPiece | None = None
+    labels: bytes = b""
 
     def headers(self) -> Headers:
         """Return the message headers that `from_message` reads back."""
@@ -70,7 +73,8 @@ class Segment(msgspec.Struct, frozen=True, gc=False):
         ]
         if self.piece is not None:
             fields.append(("piece", f"{self.piece.number}/{self.piece.count}/{self.piece.first_tuple}"))
-        return tuple((name, value.encode()) for name, value in fields)
+        headers = tuple((name, value.encode()) for name, value in fields)
+        return (*headers, ("labels", self.labels)) if self.labels else headers
 
     @classmethod
     def from_message(cls, headers: Iterable[tuple[str, bytes]], value: bytes) -> Segment:
@@ -90,6 +94,7 @@ class Segment(msgspec.Struct, frozen=True, gc=False):
                 format=_format(h["format"]),
                 data=value,
                 piece=_piece(h["piece"]) if "piece" in h else None,
+                labels=h.get("labels", b""),
             )
         except (KeyError, ValueError) as error:
             raise CodecError(f"not a segment: header {error}") from error

@@ -18,6 +18,7 @@ SEGMENTS = st.builds(
     format=st.sampled_from(SegmentFormat),
     data=st.binary(max_size=50),
     piece=st.none() | st.builds(RecordPiece, OFFSETS, OFFSETS, OFFSETS),
+    labels=st.sampled_from([b"", b'{"service":"api"}']) | st.binary(max_size=20),
 )
 
 
@@ -34,3 +35,9 @@ def test_a_message_with_a_missing_header_is_refused(segment: Segment, data: st.D
     headers = [header for header in segment.headers() if header[0] != missing]
     with pytest.raises(CodecError, match=missing):
         Segment.from_message(headers, segment.data)
+
+
+@given(SEGMENTS)
+def test_a_segment_without_labels_has_no_such_header(segment: Segment) -> None:
+    """Labels cost a message nothing if there are none."""
+    assert ("labels" in dict(segment.headers())) == bool(segment.labels)
