@@ -164,38 +164,54 @@ class BlobState:
 
 @dataclass(frozen=True, slots=True)
 class BlobCheckpoint:
-    """How far a blob has been ingested. Topic ``Ingestion.Checkpoints``, compacted, key blob id."""
+    """How far a blob has been ingested. Topic ``Ingestion.Checkpoints``, compacted, key blob id.
+
+    Offsets count the blob's own bytes, except those called decoded: they count the text of a compressed blob. Such a blob was
+    read up to `read_offset`, and can be decoded again from `next_offset`, which is never inside a member.
+    """
 
     blob: str
     generation: str
     status: CheckpointStatus
-    next_offset: int  # the first unpublished byte
+    next_offset: int  # the first unpublished byte; compressed: the start of the member that contains it, or of an earlier one
     ordinal: int  # of the next segment
     records: int  # records or lines published in this generation
     etag: str  # of the version that was read completely; empty while more of it remains
     size: int  # at the last read
-    blocks: int  # committed blocks that begin below next_offset
-    digest: str  # of ids and sizes of the blocks below next_offset; before version 3 also of the bytes before next_offset
+    blocks: int  # committed blocks that begin below read_to
+    digest: str  # of ids and sizes of the blocks below read_to; before version 3 also of the bytes before it
     creation_time: datetime | None
     updated_at: datetime
     replay_id: str = ""
     stream: Stream = Stream.FLOW_LOGS
     content: str = ""  # detected kind of content (services.ingest.reading.content.Content); empty while unknown
-    skip_from: int | None = None  # start of the over-long line or record that contains next_offset
+    skip_from: int | None = None  # start (compressed: decoded) of the over-long line or record that contains the next byte
     seen_etag: str = ""  # of the version read last, even while more of it remains
-    before: str = ""  # number of bytes just before next_offset that are known, and their digest
-    checksum: int | None = None  # CRC-32 of the bytes from checksum_from to next_offset
+    before: str = ""  # number of bytes just before read_to that are known, and their digest
+    checksum: int | None = None  # CRC-32 of the bytes from checksum_from to read_to
     checksum_from: int = 0
-    unread: int | None = None  # incomplete records seen after next_offset; None: unknown
+    unread: int | None = None  # incomplete records seen after the published ones; None: unknown
     crashes: int = (
         0  # consecutive attempts to continue from here that did not return; without a generation, nothing was read yet
     )
     tried_by: str = ""  # the process that made the last of these attempts, which may still return
+    encoding: str = ""  # gzip or zstd; empty: not compressed
+    read_offset: int | None = None  # the first byte that was not read yet; None: next_offset
+    decoded_start: int = 0  # decoded offset at next_offset
+    decoded_offset: int | None = None  # of the first unpublished byte; None: not compressed
+
+    @property
+    def read_to(self) -> int:
+        """Offset of the first byte that was not read yet."""
+        return self.next_offset if self.read_offset is None else self.read_offset
 
 
 @dataclass(frozen=True, slots=True)
 class BlobCompletion:
-    """A range of a blob has been published. Topic ``Ingestion.Completions``, key blob id."""
+    """A range of a blob has been published. Topic ``Ingestion.Completions``, key blob id.
+
+    Of a compressed blob, the range from `from_offset` to `to_offset` was read; the published lines are the decoded range.
+    """
 
     blob: str
     generation: str
@@ -205,6 +221,8 @@ class BlobCompletion:
     segments: int
     records: int
     completed_at: datetime
+    decoded_from: int | None = None  # None: not compressed
+    decoded_to: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """Segments: contiguous byte ranges of one blob generation, as they travel in ``Raw.*``.
 
-The value of a segment message is exactly the bytes ``[start, end)`` of the blob; the headers give their position. A
-flow-log segment may therefore begin with the document's head ``{"records":[`` or with the comma before its first record, and
-never contains the tail ``]}``. Segments of one generation tile it: the end of one is the start of the next.
+The value of a segment message is exactly the bytes ``[start, end)`` of the blob, or of its decoded text if the blob is
+compressed; the headers give their position. A flow-log segment may therefore begin with the document's head ``{"records":[`` or
+with the comma before its first record, and never contains the tail ``]}``. Segments of one generation tile it: the end of one is
+the start of the next.
 
 A record larger than the limit is cut into *pieces*. Every piece is itself a valid record (same envelope, some of the
 tuples), and carries the range of the *whole* record, its number among the pieces and the index of its first tuple, so that the
@@ -45,6 +46,7 @@ class Segment(msgspec.Struct, frozen=True, gc=False):
     """Bytes ``[start, end)`` of `generation` of `blob`, or a piece of the one record that has this range.
 
     `labels` is a JSON object of strings that says where the bytes come from (service, pod, ...); empty if nothing is known.
+    `encoding` is ``gzip`` or ``zstd`` if the blob is compressed: `start` and `end` then count decoded bytes; otherwise empty.
 
     A `msgspec.Struct` like all that is made once a message: see `libs.common.kafka.records`.
     """
@@ -58,6 +60,7 @@ class Segment(msgspec.Struct, frozen=True, gc=False):
     data: bytes
     piece: RecordPiece | None = None
     labels: bytes = b""
+    encoding: str = ""
 
     def headers(self) -> Headers:
         """Return the message headers that `from_message` reads back."""
@@ -73,6 +76,8 @@ class Segment(msgspec.Struct, frozen=True, gc=False):
         ]
         if self.piece is not None:
             fields.append(("piece", f"{self.piece.number}/{self.piece.count}/{self.piece.first_tuple}"))
+        if self.encoding:
+            fields.append(("encoding", self.encoding))
         headers = tuple((name, value.encode()) for name, value in fields)
         return (*headers, ("labels", self.labels)) if self.labels else headers
 
@@ -95,6 +100,7 @@ class Segment(msgspec.Struct, frozen=True, gc=False):
                 data=value,
                 piece=_piece(h["piece"]) if "piece" in h else None,
                 labels=h.get("labels", b""),
+                encoding=h.get("encoding", b"").decode(),
             )
         except (KeyError, ValueError) as error:
             raise CodecError(f"not a segment: header {error}") from error

@@ -65,8 +65,13 @@ EVENTS: list[Event] = [
         checksum=4_294_967_295,
         checksum_from=5,
         unread=1,
+        encoding="gzip",
+        read_offset=14,
+        decoded_start=100,
+        decoded_offset=140,
     ),
     BlobCompletion("s.e/ccc/n", "00ff", CheckpointStatus.INCOMPLETE, 0, 12, 1, 7, T),
+    BlobCompletion("s.e/ccc/n", "00ff", CheckpointStatus.COMPLETE, 0, 12, 1, 7, T, 0, 140),
     BlobQuarantined("s.e/ccc/n", "00ff", 12, 700, 400, T),
     BlobReleased("s.e/ccc/n", Stream.PROXY_LOGS, BlobStatus.CLOSED, '"0x1"', 14, "AppendBlob", None, T, 12, "again"),
     BlobForgotten("s.e/ccc/n", T),
@@ -123,6 +128,15 @@ def test_broken_bytes_are_a_codec_error_or_an_event(noise: bytes, event: Event, 
     for data in (noise, encode_event(event)[:cut] + noise):
         with contextlib.suppress(CodecError):
             decode_event(data)
+
+
+def test_a_compressed_blob_was_read_further_than_where_it_is_decoded_again() -> None:
+    """A checkpoint of a blob that is not compressed, of any version, has one offset for both."""
+    plain = decode_event(bytes.fromhex(json.loads(FIXTURES.read_text())["BlobCheckpoint.v4"]))
+    assert isinstance(plain, BlobCheckpoint)
+    assert (plain.read_to, plain.next_offset, plain.encoding, plain.decoded_offset) == (12, 12, "", None)
+    assert replace(plain, read_offset=0).read_to == 0
+    assert replace(plain, read_offset=14).read_to == 14
 
 
 def test_a_text_that_is_no_value_of_its_enum_is_a_codec_error() -> None:

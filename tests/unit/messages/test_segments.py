@@ -19,6 +19,7 @@ SEGMENTS = st.builds(
     data=st.binary(max_size=50),
     piece=st.none() | st.builds(RecordPiece, OFFSETS, OFFSETS, OFFSETS),
     labels=st.sampled_from([b"", b'{"service":"api"}']) | st.binary(max_size=20),
+    encoding=st.sampled_from(["", "gzip", "zstd"]),
 )
 
 
@@ -38,6 +39,7 @@ def test_a_message_with_a_missing_header_is_refused(segment: Segment, data: st.D
 
 
 @given(SEGMENTS)
-def test_a_segment_without_labels_has_no_such_header(segment: Segment) -> None:
-    """Labels cost a message nothing if there are none."""
+def test_a_segment_without_labels_or_encoding_has_no_such_header(segment: Segment) -> None:
+    """They cost a message nothing if there are none."""
     assert ("labels" in dict(segment.headers())) == bool(segment.labels)
+    assert ("encoding" in dict(segment.headers())) == bool(segment.encoding)
