@@ -147,7 +147,7 @@ def _announcements(settings: Settings, blobs: list[str], *, replay: bool) -> Ite
             )
         event = BlobReleased(
             blob, state.stream, state.status, state.etag, state.size, state.blob_type, state.creation_time,
-            datetime.now(UTC), state.baseline_offset, replay_id or state.replay_id,
+            datetime.now(UTC), state.baseline_offset, replay_id or state.replay_id, state.labels,
         )  # fmt: skip
         yield Outbound(settings.topics.blobs, encode_event(event), blob.encode(), event_headers(event))
 

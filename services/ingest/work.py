@@ -18,6 +18,7 @@ from libs.common.messages.events import (
     CheckpointStatus,
     Stream,
 )
+from libs.common.messages.labels import pack_labels
 from libs.common.messages.segments import Segment
 
 
@@ -37,12 +38,22 @@ class Announcement:
     baseline: int | None = None
     replay_id: str = ""
     released: bool = False  # from quarantine
+    labels: bytes = b""  # as in `Segment`
 
     @classmethod
     def of(cls, blob: BlobId, event: BlobObserved | BlobReleased | BlobClosed) -> Announcement:
         """Convert an event to an announcement."""
+        labels = pack_labels(event.labels)
         if isinstance(event, BlobClosed):
-            return cls(blob, event.etag, event.size, closed=True, stream=event.stream, baseline=event.baseline_offset)
+            return cls(
+                blob,
+                event.etag,
+                event.size,
+                closed=True,
+                stream=event.stream,
+                baseline=event.baseline_offset,
+                labels=labels,
+            )
         released = isinstance(event, BlobReleased)
         return cls(
             blob,
@@ -56,12 +67,13 @@ class Announcement:
             baseline=event.baseline_offset,
             replay_id=event.replay_id,
             released=released,
+            labels=labels,
         )
 
     def then(self, later: Announcement) -> Announcement:
         """Fold a later announcement of the same blob into this one."""
         if later.closed and not later.released:
-            return replace(self, etag=later.etag, size=later.size, closed=later.closed)
+            return replace(self, etag=later.etag, size=later.size, closed=later.closed, labels=later.labels)
         released = self.released or later.released
         if later.baseline is None and later.replay_id == self.replay_id:
             return replace(later, baseline=self.baseline, released=released)

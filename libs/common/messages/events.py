@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import date, datetime
 from enum import StrEnum
 from functools import cache
 from importlib.resources import files
@@ -21,6 +21,7 @@ from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 from libs.common.errors import CodecError
 from libs.common.messages.headers import Headers
+from libs.common.messages.labels import Labels
 
 _MAGIC = b"\xc3\x01"
 
@@ -66,6 +67,7 @@ class BlobObserved:
     baseline_offset: int | None = None
     # Non-empty: read again from the beginning, once per id (start policy start_over).
     replay_id: str = ""
+    labels: Labels = field(default_factory=dict)  # from the name and the configuration; see `libs.common.messages.labels`
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,8 @@ class BlobsListed:
     listing_ended_at: datetime
     blob_count: int
     total_bytes: int
+    selector: str = ""  # whose blobs these are; empty: the source has no selectors
+    day: date | None = None  # that the names under the prefix carry, in layouts with days
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,7 @@ class BlobClosed:
     # As in `BlobObserved`, which the reader may have handled long ago without keeping any trace of it.
     stream: Stream | None = None
     baseline_offset: int | None = None
+    labels: Labels = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +134,7 @@ class BlobReleased:
     released_at: datetime
     baseline_offset: int | None = None
     replay_id: str = ""  # non-empty: read from the beginning, as with `BlobObserved`
+    labels: Labels = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +166,7 @@ class BlobState:
     last_observed_at: datetime
     baseline_offset: int | None = None
     replay_id: str = ""
+    labels: Labels = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +286,7 @@ def encode_event(event: Event) -> bytes:
     out = io.BytesIO()
     out.write(mark)
     # Not `asdict`: events are flat, and its deep copies cost three times as much as the encoding.
-    fastavro.schemaless_writer(out, schema, {field: getattr(event, field) for field in event.__dataclass_fields__})
+    fastavro.schemaless_writer(out, schema, {name: getattr(event, name) for name in event.__dataclass_fields__})
     return out.getvalue()
 
 
@@ -297,8 +304,8 @@ def decode_event(data: bytes) -> Event:
     name, schema = writer
     values = _read(data, name, schema, _newest(name)[1])
     try:
-        for field, enum in _ENUMS.get(name, {}).items():
-            values[field] = None if values[field] is None else enum(values[field])
+        for key, enum in _ENUMS.get(name, {}).items():
+            values[key] = None if values[key] is None else enum(values[key])
     except ValueError as error:
         raise CodecError(f"broken {name} event: {error}") from error
     event: Event = _TYPES[name](**values)

@@ -113,10 +113,10 @@ def _decoded(record: Inbound, kind: str) -> dict[str, Any]:
     if record.value is None:
         return {"tombstone": True}
     if kind in _EVENTS:
-        return {name: value for name, value in asdict(decode_event(record.value)).items() if value not in (None, "")}
+        return {name: value for name, value in asdict(decode_event(record.value)).items() if value not in (None, "", {})}
     if kind == "segment":
         segment = msgspec.to_builtins(Segment.from_message(record.headers, record.value), builtin_types=(bytes,))
-        return {name: value for name, value in segment.items() if value is not None}
+        return {name: value for name, value in segment.items() if value not in (None, b"")}
     headers = {name: value.decode(errors="replace") for name, value in record.headers if name != "type"}
     return {**headers, "bytes": record.value}
 

@@ -185,8 +185,8 @@ def _name(reading: BlobReading) -> str:
 
 def _segment(task: ReadingTask, generation: str, ordinal: int, cut: Cut) -> Segment:
     piece = RecordPiece(cut.piece, cut.count, cut.first_tuple) if cut.count else None
-    blob = str(task.announcement.blob)
-    return Segment(blob, generation, cut.start, cut.end, ordinal, cut.format, cut.data, piece)
+    blob, labels = str(task.announcement.blob), task.announcement.labels
+    return Segment(blob, generation, cut.start, cut.end, ordinal, cut.format, cut.data, piece, labels)
 
 
 def _completion(checkpoint: BlobCheckpoint, begin: int, segments: int, found: int) -> BlobCompletion:

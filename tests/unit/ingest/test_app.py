@@ -18,8 +18,10 @@ from libs.common.messages.events import (
     BlobCheckpoint,
     BlobClosed,
     BlobCompletion,
+    BlobReleased,
     BlobReopened,
     BlobsListed,
+    BlobStatus,
     CheckpointStatus,
     Stream,
 )
@@ -65,6 +67,32 @@ def test_aborted_work_comes_again_without_a_gap_or_a_duplicate() -> None:
         assert_tiles(site.segments(f"b{number}"))
         assert b"".join(s.data for s in site.segments(f"b{number}")) == lines(30_000)
     assert (committed(), aborted()) == (len(site.transactions), 3)
+
+
+def test_labels_of_a_blob_are_in_each_of_its_segments() -> None:
+    """Whichever event leads to a segment, it has the labels of the newest one; a blob without labels has no such header."""
+    site = Site()
+    site.put("flows", lines(10))
+    site.put("a", b"one\n", labels={"service": "api", "pod": "api-0"})
+    site.run()
+    blob, kind = str(BlobId("s.e", "logs", "a")), "BlockBlob"
+    etag = site.containers["s.e"].put("a", b"one\ntwo")
+    site.announce(BlobClosed(blob, etag, 7, EPOCH, EPOCH, 900, Stream.FLOW_LOGS, labels={"service": "api"}))
+    site.run()
+    released = BlobReleased(
+        blob, Stream.FLOW_LOGS, BlobStatus.CLOSED, etag, 7, kind, EPOCH, EPOCH, None, "again", {"pod": 'a "b"'}
+    )
+    site.announce(released)
+    site.run()
+    labels = [(segment.data, segment.labels) for segment in site.segments("a")]
+    anew = b'{"pod":"a \\"b\\""}'
+    assert labels == [
+        (b"one\n", b'{"service":"api","pod":"api-0"}'),
+        (b"two", b'{"service":"api"}'),
+        (b"one\n", anew),
+        (b"two", anew),
+    ]
+    assert [segment.labels for segment in site.segments("flows")] == [b""]
 
 
 def test_transactions_that_are_too_large_for_the_way_to_kafka_become_smaller() -> None:

@@ -3,7 +3,7 @@
 import contextlib
 import json
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from libs.common.messages.events import (
 
 FIXTURES = Path(__file__).parents[2] / "data" / "events.json"
 T = datetime(2026, 5, 1, 12, 30, 15, 123456, tzinfo=UTC)
+LABELS = {"service": "api", "pod": "api-7d9f-x2"}
 EVENTS: list[Event] = [
     BlobObserved("s.e/ccc/n", "s", "e", Stream.FLOW_LOGS, '"0x1"', 14, "BlockBlob", T, T, T, 12, "again"),
     BlobsListed("s.e", "ccc", "p/", "s", "e", T, T, 3, 42),
@@ -75,6 +76,11 @@ EVENTS: list[Event] = [
     BlobQuarantined("s.e/ccc/n", "00ff", 12, 700, 400, T),
     BlobReleased("s.e/ccc/n", Stream.PROXY_LOGS, BlobStatus.CLOSED, '"0x1"', 14, "AppendBlob", None, T, 12, "again"),
     BlobForgotten("s.e/ccc/n", T),
+    BlobObserved("s.e/ccc/n", "s", "e", Stream.PROXY_LOGS, '"0x1"', 14, "AppendBlob", T, T, T, labels=LABELS),
+    BlobsListed("s.e", "ccc", "p/20260501.api-", "s", "e", T, T, 3, 42, "api", date(2026, 5, 1)),
+    BlobClosed("s.e/ccc/n", '"0x1"', 14, T, T, 900, Stream.PROXY_LOGS, labels=LABELS),
+    BlobState("s.e/c/n", "s", "e", Stream.PROXY_LOGS, BlobStatus.OPEN, '"0x1"', 14, "AppendBlob", T, T, T, T, labels=LABELS),
+    BlobReleased("s.e/ccc/n", Stream.PROXY_LOGS, BlobStatus.OPEN, '"0x1"', 14, "AppendBlob", T, T, labels=LABELS),
 ]
 
 
@@ -87,10 +93,12 @@ def test_an_event_reads_back_as_it_was(event: Event) -> None:
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
 def test_fields_are_read_as_they_stand(event: Event) -> None:
-    """Without conversion times are microseconds and enums text; an event of another kind is none of these."""
+    """Without conversion times are microseconds, days are numbers and enums text; an event of another kind is none of these."""
 
     def plain(value: Any) -> Any:
-        return (value - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) if isinstance(value, datetime) else value
+        if isinstance(value, datetime):
+            return (value - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+        return (value - date(1970, 1, 1)).days if isinstance(value, date) else value
 
     fields = {name: plain(getattr(event, name)) for name in event.__dataclass_fields__}
     assert read_fields(encode_event(event), type(event)) == fields
