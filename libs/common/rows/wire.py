@@ -100,7 +100,12 @@ def _check_schema(row_type: RowType, schema: pa.Schema) -> None:
 
 
 def _check_nulls(row_type: RowType, table: pa.Table) -> None:
-    # An index may also point to a null in the dictionary, which the column's null count leaves out.
-    missing = [name for name in row_type.never_null if pc.any(pc.is_null(table.column(name))).as_py()]
+    missing = [name for name in row_type.never_null if any(map(_has_nulls, table.column(name).chunks))]
     if missing:
         raise CodecError(f"nulls in {', '.join(missing)}")
+
+
+def _has_nulls(column: pa.Array) -> bool:
+    # An index may also point to a null in the dictionary, which the column's null count leaves out.
+    hidden = pa.types.is_dictionary(column.type) and column.dictionary.null_count and pc.any(pc.is_null(column)).as_py()
+    return bool(column.null_count or hidden)
