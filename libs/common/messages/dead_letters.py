@@ -28,8 +28,8 @@ class ErrorCode(StrEnum):
     TOO_LARGE = "too_large"  # larger than a configured limit; by reference
     UNSUPPORTED_BLOB = "unsupported_blob"  # archived, encrypted, or of an unsupported kind; by reference
     INCOMPLETE_BLOB = "incomplete_blob"  # a blob was deleted, replaced or refused before it was read completely; by reference
-    CUT_FILE = "cut_file"  # `convert`: a local file is truncated or damaged, or reading it failed
-    TRAILING_BYTES = "trailing_bytes"  # `convert`: a complete gzip member is followed by something that is not gzip
+    CUT_FILE = "cut_file"  # compressed data is truncated or damaged, or (in `convert`) reading a local file failed
+    TRAILING_BYTES = "trailing_bytes"  # a complete gzip member or zstd frame is followed by something that is not another one
     QUARANTINED = "quarantined"  # the blob is in quarantine; by reference
     UNHANDLED = "unhandled"  # a message of an event queue was delivered too often without being handled
     REFUSED = "refused"  # the destination refused this record

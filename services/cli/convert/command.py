@@ -161,7 +161,7 @@ def command(
     """Convert local flow-log files (or standard input, -) to rows, without a server.
 
     Accepts NSG versions 1 and 2 and VNet version 4, as any sequence of documents, arrays, single records or lines, in UTF-8 or
-    UTF-16, plain or gzip; the format is detected from the content.
+    UTF-16, plain, gzip or zstd; the format is detected from the content.
     Rows go to standard output, a summary to standard error. Anything broken, such as a truncated gzip file, becomes a dead
     letter, and conversion continues, also when a file cannot be opened. The exit code is 1 if anything could not be read.
     """

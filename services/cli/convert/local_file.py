@@ -1,4 +1,4 @@
-"""The text of a local file as UTF-8, chunk by chunk, decompressed if it is gzip. Damage costs only what follows it.
+"""The text of a local file as UTF-8, chunk by chunk, decompressed if it is gzip or zstd. Damage costs only what follows it.
 
 gzip is read as gzip(1) does: members may follow each other, and zero bytes after a member are padding. If the text ends too
 early, or something else follows it, a final value says so; all text before it has been yielded. UTF-16 is transcoded to UTF-8.
@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import codecs
 import sys
-import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from io import BufferedReader, FileIO, RawIOBase
@@ -19,30 +18,22 @@ from typing import Final, cast
 
 from libs.common.errors import BlobtideError
 from libs.common.framing.encoding import utf16_of
+from libs.common.unpacking.member import Encoding, encoding_of
+from libs.common.unpacking.unpacker import MOST_RATIO, Boundary, Stop, Unpacked, Unpacker
 
 STANDARD_INPUT: Final = "-"
 MAX_TRAILING_BYTES: Final = 1_048_576
 """Trailing bytes after a member are kept up to this size; beyond it they are only reported."""
 
-MAX_RATIO: Final = 300
-"""Maximum compression ratio; logs reach 10 to 50, gzip at most 1,032."""
-MIN_JUDGED_BYTES: Final = 67_108_864
-"""Decompressed bytes that are always allowed."""
-
-_MAGIC: Final = b"\x1f\x8b"
 _FOREIGN: Final = {
-    _MAGIC: ("gzip inside gzip", "gzip -dc FILE"),
-    b"\x28\xb5\x2f\xfd": ("zstd", "zstd -dc FILE"),
-    b"\xfd7zXZ\0": ("xz", "xz -dc FILE"),
-    b"BZh": ("bzip2", "bzip2 -dc FILE"),
-    b"PK\x03\x04": ("a zip archive", "unzip -p FILE"),
+    b"\x1f\x8b": ("gzip in compressed data", "gzip -dc"),
+    b"\x28\xb5\x2f\xfd": ("zstd in compressed data", "zstd -dc"),
+    b"\xfd7zXZ\0": ("xz", "xz -dc"),
+    b"BZh": ("bzip2", "bzip2 -dc"),
+    b"PK\x03\x04": ("a zip archive", "unzip -p"),
 }
 _LONGEST_SIGN: Final = 64
-_BOMB: Final = (
-    f"gzip data expands to more than {MAX_RATIO} times its size, which no log does, so the rest is not read; "
-    "to read it anyway: gzip -dc FILE | blobtide convert -"
-)
-_WINDOW: Final = 31  # 32 KB, with the header and the checksum of gzip
+_LONGEST_MAGIC: Final = 4
 _STEP_BYTES: Final = 65_536
 
 
@@ -55,7 +46,7 @@ class CutText:
 
 @dataclass(frozen=True, slots=True)
 class TrailingBytes:
-    """The text is complete, but followed by `data` that is not gzip (empty if larger than `MAX_TRAILING_BYTES`)."""
+    """The text is complete, but followed by `data` of another kind (empty if larger than `MAX_TRAILING_BYTES`)."""
 
     reason: str
     data: bytes
@@ -95,13 +86,16 @@ def text_chunks(stream: BufferedReader, most: int) -> Chunks:
 
 
 def _unpacked(stream: BufferedReader, most: int) -> Chunks:
+    packed = _Packed(stream, most)
     try:
-        if stream.peek(len(_MAGIC)).startswith(_MAGIC):
-            yield from _members(_Packed(stream), most)
-        else:
-            # Not read(), which loses data already read when the next system call fails.
-            while chunk := stream.read1(most):
-                yield chunk
+        encoding = encoding_of(packed.fill(_LONGEST_MAGIC))
+        if encoding is not None:
+            yield from _members(packed, encoding, most)
+            return
+        yield from [packed.ahead] if packed.ahead else []
+        # Not read(), which loses data already read when the next system call fails.
+        while chunk := stream.read1(most):
+            yield chunk
     except OSError as error:
         yield CutText(f"reading failed: {error.strerror or error}")
 
@@ -118,7 +112,7 @@ def _as_utf8(chunks: Chunks) -> Chunks:
             break
     for sign, (name, command) in _FOREIGN.items():
         if first.startswith(sign):
-            yield Foreign(f"{name} is not supported; decompress it first: {command} | blobtide convert -")
+            yield Foreign(f"{name} is not supported; decompress it first: {command} FILE | blobtide convert -")
             return
     codec = utf16_of(first)
     rest = chain([first] if first else [], [broken] if broken else chunks)
@@ -144,76 +138,59 @@ def _transcoded(chunks: Chunks, codec: str) -> Chunks:
 
 
 class _Packed:
-    """The compressed bytes of a file: `ahead` comes next, at offset `at`."""
+    """The compressed bytes of a file: `ahead` comes next."""
 
-    def __init__(self, stream: BufferedReader) -> None:
+    def __init__(self, stream: BufferedReader, most: int) -> None:
         self._stream = stream
+        self._most = min(most, _STEP_BYTES)
         self.ahead = b""
-        self.at = 0
-        self.text_bytes = 0  # decompressed so far
 
-    def fill(self, least: int = 1) -> bytes:
+    def fill(self, least: int) -> bytes:
         """Return the bytes that come next: at least `least`, unless the file ends first."""
-        while len(self.ahead) < least and (more := self._stream.read1(_STEP_BYTES)):
+        while len(self.ahead) < least and (more := self._stream.read1(self._most)):
             self.ahead += more
         return self.ahead
 
-    def leave(self, rest: bytes) -> None:
-        """Advance so that `rest`, the end of `ahead`, comes next."""
-        self.at += len(self.ahead) - len(rest)
-        self.ahead = rest
+    def take(self, count: int) -> None:
+        """Advance by `count` bytes."""
+        self.ahead = self.ahead[count:]
 
 
-def _members(packed: _Packed, most: int) -> Chunks:
-    while ahead := packed.fill(len(_MAGIC)):
-        if not ahead.startswith(_MAGIC[: len(ahead)]):
-            yield _trailing(packed)
-            return
-        cut = yield from _member(packed, most)
-        if cut:
-            yield cut
-            return
-        while packed.fill().startswith(b"\0"):
-            packed.leave(packed.ahead.lstrip(b"\0"))
-
-
-def _member(packed: _Packed, most: int) -> Generator[bytes, None, CutText | None]:
-    """Yield the text of one member; if it is incomplete, return why."""
-    member = zlib.decompressobj(_WINDOW)
+def _members(packed: _Packed, encoding: Encoding, most: int) -> Chunks:
+    unpacker = Unpacker(encoding, Boundary())
     while True:
-        data = packed.fill()
-        before = member.copy()
-        try:
-            text = member.decompress(data, most)
-        except zlib.error as error:
-            # The error discards this step's output: decompress again, byte by byte, up to the one that fails.
-            good = 0
-            while good < len(data) and (part := _next_byte(before, data[good])) is not None:
-                yield part
-                good += 1
-            return CutText(f"gzip data damaged at byte {packed.at + good}: {str(error).rpartition(': ')[2]}")
-        packed.text_bytes += len(text)
-        if packed.text_bytes > max(MIN_JUDGED_BYTES, MAX_RATIO * (packed.at + len(data))):
-            return CutText(_BOMB)
-        if text:
-            yield text
-        if member.eof:
-            packed.leave(member.unused_data)
-            return None
-        packed.leave(member.unconsumed_tail)
-        if not text and not data:
-            return CutText(f"gzip data truncated after byte {packed.at}")
+        at = unpacker.packed
+        done = unpacker.decode(packed.ahead, most)
+        packed.take(unpacker.packed - at)
+        yield from done.texts
+        missing = len(packed.ahead) + 1
+        if done.stop is Stop.ENOUGH or (done.stop.needs_more and len(packed.fill(missing)) >= missing):
+            continue
+        if done.stop is not Stop.BETWEEN:
+            yield _trailing(packed, unpacker) if done.stop is Stop.FOREIGN else CutText(_why(unpacker, done))
+        return
 
 
-def _next_byte(member: zlib._Decompress, byte: int) -> bytes | None:
-    try:
-        return member.decompress(bytes([byte]))
-    except zlib.error:
-        return None
+def _why(unpacker: Unpacker, done: Unpacked) -> str:
+    """Return why the text ends inside a member."""
+    name, at = unpacker.encoding, unpacker.packed
+    match done.stop:
+        case Stop.DAMAGED:
+            return f"{name} data damaged at byte {at}: {done.reason}"
+        case Stop.UNSUPPORTED:
+            return f"{name} data not decoded from byte {at} on: {done.reason}"
+        case Stop.BOMB:
+            return (
+                f"{name} data expands to more than {MOST_RATIO} times its size, which no log does, so the rest is not read; "
+                f"to read it anyway: {name} -dc FILE | blobtide convert -"
+            )
+        case _:
+            return f"{name} data truncated after byte {at}"
 
 
-def _trailing(packed: _Packed) -> TrailingBytes:
+def _trailing(packed: _Packed, unpacker: Unpacker) -> TrailingBytes:
     data = packed.fill(MAX_TRAILING_BYTES + 1)
     few = len(data) <= MAX_TRAILING_BYTES
     amount = f"{len(data)} bytes" if few else f"more than {MAX_TRAILING_BYTES} bytes"
-    return TrailingBytes(f"{amount} from byte {packed.at} on, after a complete gzip member, are not gzip", data if few else b"")
+    name, at = unpacker.encoding, unpacker.packed
+    return TrailingBytes(f"{amount} from byte {at} on, after a complete {name} member, are not {name}", data if few else b"")

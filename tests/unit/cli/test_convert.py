@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 import pytest
+import zstandard
 from click.testing import CliRunner, Result
 
 from libs.common.errors import ConfigError
 from libs.common.messages.dead_letters import DeadLetter
 from libs.common.messages.segments import Segment
 from libs.common.rows.types.flows import FLOW_SCHEMA
+from libs.common.unpacking import unpacker
 from services.cli.convert import command as convert
 from services.cli.convert import input as convert_input
-from services.cli.convert import local_file
 from services.cli.convert.command import command
 from services.cli.convert.local_file import MAX_TRAILING_BYTES, CutText, text_chunks
 from services.parser.flows.kernel import parse
@@ -124,11 +125,12 @@ def test_a_table_holds_no_control_characters(tmp_path: Path) -> None:
 
 
 def test_content_decides_what_a_file_is(tmp_path: Path) -> None:
-    """Gzip members, a byte order mark, a document a line, the content of a block and standard input are recognised."""
+    """Gzip, zstd, a byte order mark, a document a line, the content of a block and standard input are recognised."""
     document = envelope(vnet(GOOD, GOOD))
     record = json.dumps(vnet(GOOD)).encode()
     contents = {
         "packed": gzip.compress(document[:40]) + gzip.compress(document[40:]),
+        "zstd": zstandard.compress(document[:40]) + zstandard.compress(document[40:]),
         "marked": b"\xef\xbb\xbf" + document,
         "lines": document + b"\r\n" + record + b"\n" + record,
         "block": b"," + record + b"," + record,
@@ -137,7 +139,7 @@ def test_content_decides_what_a_file_is(tmp_path: Path) -> None:
     for name, data in contents.items():
         (tmp_path / name).write_bytes(data)
     result = run(*(tmp_path / name for name in contents), "-", given=gzip.compress(document))
-    assert "files 6, records 9, tuples 13, rows 13, dead letters 0" in result.stderr
+    assert "files 7, records 10, tuples 15, rows 15, dead letters 0" in result.stderr
 
 
 def test_a_broken_line_costs_only_itself(tmp_path: Path) -> None:
@@ -342,14 +344,17 @@ def test_dead_letters_are_excerpts_with_a_limit_in_all(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_gzip_that_unpacks_to_far_more_than_logs_do_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("pack", "name"), [(gzip.compress, "gzip"), (zstandard.compress, "zstd")])
+def test_what_unpacks_to_far_more_than_logs_do_is_given_up(
+    pack: Callable[[bytes], bytes], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What was unpacked before is read, and the dead letter says how to read the rest if it is meant."""
-    monkeypatch.setattr(local_file, "MIN_JUDGED_BYTES", 1_000_000)
+    monkeypatch.setattr(unpacker, "UNJUDGED_BYTES", 1_000_000)
     file = tmp_path / "file"
-    file.write_bytes(gzip.compress(envelope(vnet(GOOD)) + b"\n" + b" " * 5_000_000))
+    file.write_bytes(pack(envelope(vnet(GOOD)) + b"\n" + b" " * 5_000_000))
     result = run(file)
     assert result.exit_code == 1
-    assert "gzip -dc FILE | blobtide convert -" in result.stderr
+    assert f"{name} -dc FILE | blobtide convert -" in result.stderr
     assert "rows 1, dead letters 1" in result.stderr
 
 

@@ -1,0 +1,1 @@
+"""Decode compressed blobs and files: gzip and zstd, in bounded steps, from any boundary between two members."""
