@@ -69,9 +69,9 @@ class FakeContainer:
         """Yield the blobs under `prefix`."""
         yield from (self.info(name) for name in sorted(self.blobs) if name.startswith(prefix))
 
-    def list_directories(self, prefix: str) -> Iterator[str]:
+    def list_directories(self, prefix: str, delimiter: str = "/") -> Iterator[str]:
         """Yield nothing: nobody asks."""
-        del prefix
+        del prefix, delimiter
         yield from ()
 
     def info(self, name: str) -> BlobInfo:

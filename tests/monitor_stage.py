@@ -48,16 +48,27 @@ class Stage:
     @contextlib.contextmanager
     def monitor(self, ordinal: int = 0, /, **monitor: Any) -> Iterator[subprocess.Popen[bytes]]:
         """Run a monitor process; it must end well, within ten seconds of SIGTERM."""
-        file = self.directory / f"monitor-{ordinal}.yaml"
-        file.write_text(yaml.safe_dump(self._settings(ordinal, monitor)))
-        command = [sys.executable, "-m", "services.cli.main", "run", "blob-monitor", "--config", str(file)]
+        with self._running("blob-monitor", f"monitor-{ordinal}", self._settings(ordinal, monitor)) as process:
+            yield process
+
+    @contextlib.contextmanager
+    def ingest(self) -> Iterator[subprocess.Popen[bytes]]:
+        """Run ingest; it must end well, too."""
+        with self._running("ingest", "ingest", self._settings(0, {})) as process:
+            yield process
+
+    @contextlib.contextmanager
+    def _running(self, service: str, name: str, settings: dict[str, Any]) -> Iterator[subprocess.Popen[bytes]]:
+        file, log_file = self.directory / f"{name}.yaml", self.directory / f"{name}.log"
+        file.write_text(yaml.safe_dump(settings))
+        command = [sys.executable, "-m", "services.cli.main", "run", service, "--config", str(file)]
         environ = {name: value for name, value in os.environ.items() if not name.startswith("BLOBTIDE_")}
-        with (self.directory / f"monitor-{ordinal}.log").open("ab") as log:
+        with log_file.open("ab") as log:
             process = subprocess.Popen(command, env=environ, stdout=log, stderr=log)
         try:
             yield process
         except BaseException:
-            print((self.directory / f"monitor-{ordinal}.log").read_text())  # noqa: T201
+            print(log_file.read_text())  # noqa: T201
             raise
         finally:
             if process.poll() is None:
@@ -90,6 +101,10 @@ class Stage:
         while not done():
             assert time.monotonic() < deadline, f"still not: {what}; seen: {self.said()}"
             self.events += [decode_event(record.value) for record in self._follower.poll(0.2) if record.value]
+
+    def listings(self) -> list[BlobsListed]:
+        """Return the reports of listings."""
+        return [event for event in self.events if isinstance(event, BlobsListed)]
 
     def said(self) -> Counter[tuple[str, str]]:
         """Count type and blob of every event but listings."""

@@ -48,6 +48,7 @@ class Storage:
     def __init__(self, time: Time) -> None:
         self.blobs: dict[str, BlobInfo] = {}
         self.listed: list[str] = []
+        self.searched: list[str] = []  # for directories
         self.asked: list[str] = []  # names of blobs
         self.before: Callable[[str], None] = lambda _: None
         self._time = time
@@ -72,11 +73,12 @@ class Storage:
         as_of = self._time.now
         yield from (replace(self.blobs[name], as_of=as_of) for name in sorted(self.blobs) if name.startswith(prefix))
 
-    def list_directories(self, prefix: str) -> Iterator[str]:
-        """Yield what stands before the next slash."""
+    def list_directories(self, prefix: str, delimiter: str = "/") -> Iterator[str]:
+        """Yield what stands before the next delimiter."""
         self.before(prefix)
+        self.searched.append(prefix)
         rests = {name[len(prefix) :] for name in self.blobs if name.startswith(prefix)}
-        yield from sorted({f"{prefix}{rest.split('/', 1)[0]}/" for rest in rests if "/" in rest})
+        yield from sorted({f"{prefix}{rest.split(delimiter, 1)[0]}{delimiter}" for rest in rests if delimiter in rest})
 
     def info(self, name: str) -> BlobInfo:
         """Return one blob."""

@@ -22,6 +22,7 @@ from libs.common.messages.events import (
     encode_event,
     event_headers,
 )
+from libs.common.messages.labels import Labels
 from libs.common.settings.kafka import TopicSettings
 from services.blob_monitor.evaluate import AnnouncementKind, Known
 from services.blob_monitor.memory import FULL_LISTING
@@ -30,19 +31,20 @@ from services.blob_monitor.sources import Scope, Territory
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A listed blob with its scope and stream."""
+    """A listed blob with its scope, stream and labels."""
 
     scope: Scope
     stream: Stream
+    labels: Labels
     blob: ListedBlob
 
 
 def seen_in(scope: Scope, blob: ListedBlob) -> Seen:
-    """Return a blob of `scope` with the stream of the source that accepts it."""
-    stream = scope.territory.stream_of(blob.name)
-    if stream is None:
+    """Return a blob of `scope` with what the source that accepts it says about its name."""
+    rule = scope.territory.rule_of(blob.name)
+    if rule is None:
         raise ValueError(f"no source accepts {blob.name!r}")
-    return Seen(scope, stream, blob)
+    return Seen(scope, rule.stream, rule.labels(blob.name, scope.territory.place), blob)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ class Announcer:
             last_observed_at=now,
             baseline_offset=known.baseline,
             replay_id=known.replay_id,
+            labels=seen.labels,
         )
         return _record(self.topics.blob_state, blob_id.key, state)
 
@@ -88,8 +91,18 @@ class Announcer:
 
     def closed(self, scope: Scope, name: str, known: Known, now: datetime) -> Outbound:
         """Return the event that closes a blob."""
-        blob, stream = scope.blob(name), scope.territory.stream_of(name)
-        event = BlobClosed(str(blob), known.etag, known.size, known.modified, now, self.timeout_seconds, stream, known.baseline)
+        blob, rule = scope.blob(name), scope.territory.rule_of(name)
+        event = BlobClosed(
+            blob=str(blob),
+            etag=known.etag,
+            size=known.size,
+            last_modified=known.modified,
+            closed_at=now,
+            timeout_seconds=self.timeout_seconds,
+            stream=rule.stream if rule else None,
+            baseline_offset=known.baseline,
+            labels=rule.labels(name, scope.territory.place) if rule else {},
+        )
         return _record(self.topics.blobs, blob.key, event)
 
     def forgotten(self, blob: BlobId, now: datetime) -> Outbound:
@@ -110,8 +123,7 @@ class Announcer:
 
     def first_look(self, territory: Territory, at: datetime) -> Outbound:
         """Return the record of the first look at a territory."""
-        event = _look(Scope(territory, territory.prefix), at)
-        return _record(self.topics.blob_state, _prefix_key(event), event)
+        return _record(self.topics.blob_state, territory.key.encode(), _look(Scope(territory, territory.prefix), at))
 
     def full_listing(self, scope: Scope, started_at: datetime) -> Outbound:
         """Return the record of a scope's full listing."""
@@ -133,6 +145,7 @@ def _observed(blob_id: str, seen: Seen, known: Known, now: datetime) -> BlobObse
         observed_at=now,
         baseline_offset=known.baseline,
         replay_id=known.replay_id,
+        labels=seen.labels,
     )
 
 
@@ -148,6 +161,7 @@ def _look(scope: Scope, at: datetime) -> BlobsListed:
         listing_ended_at=at,
         blob_count=0,
         total_bytes=0,
+        selector=territory.selector,
     )
 
 

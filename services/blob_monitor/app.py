@@ -290,7 +290,7 @@ class Monitor:
                 self._take(job.account, letters)
             case Recalled() if not self._recalled(job, message):
                 return
-            case PrefixListed(task, event) if self._reports.is_wanted(task):
+            case PrefixListed(task, event) if self._reports.is_wanted(task, event.prefix):
                 self._pending.add(job.account, type(event).__name__, self._announcer.listed(event))
             case TaskDone() if job.kind is JobKind.FULL and not self._complete(message):
                 return

@@ -253,7 +253,7 @@ class EnvironmentJobs:
 
     def _current_prefixes(self, scope: Scope, now: datetime) -> list[str]:
         layout = scope.territory.layout
-        prefixes = current_prefixes(layout, scope.prefix, now, self._settings)
+        prefixes = _listed(scope, current_prefixes(layout, scope.prefix, now, self._settings))
         if layout is not NameLayout.HOURLY:
             return prefixes + self._left_open(scope, tuple(prefixes))
         turn = self._scopes[scope.territory.key].turn
@@ -290,7 +290,7 @@ class EnvironmentJobs:
         if not self._settings.closing_enabled:
             return []
         names = (name for name in self._memory.open_names(scope) if not covered or not name.startswith(covered))
-        return sorted({time_prefix(scope.territory.layout, scope.prefix, name) for name in names})
+        return sorted(_listed(scope, {time_prefix(scope.territory.layout, scope.prefix, name) for name in names}))
 
     def doom(self, doom: Doom) -> None:
         """Schedule a lookup of the names of deleted blobs that should be forgotten."""
@@ -327,7 +327,7 @@ class EnvironmentJobs:
 
     def _full_task(self, scope: Scope) -> ListingTask:
         self._rounds += 1
-        prefixes = all_prefixes(scope.territory.layout, scope.prefix, self._clock.now(), self._settings)
+        prefixes = _listed(scope, all_prefixes(scope.territory.layout, scope.prefix, self._clock.now(), self._settings))
         prefixes += self._left_open(scope, tuple(prefixes))
         return ListingTask(scope, tuple(prefixes), self._rounds)
 
@@ -425,6 +425,10 @@ def _means(place: EnvironmentParts, settings: MonitorSettings, clock: Clocks, re
         return Means(place.containers, clock.now, recaller.recall)
     reader = EventReader(place.alias, place.feed, place.territories, place.containers, settings.events, clock.now)
     return Means(place.containers, clock.now, recaller.recall, reader.units)
+
+
+def _listed(scope: Scope, prefixes: Iterable[str]) -> list[str]:
+    return [scope.territory.listed_prefix(prefix) for prefix in prefixes]
 
 
 def _fixed_scopes(territory: Territory) -> _Scopes:

@@ -20,6 +20,7 @@ from libs.common.azure.storage.api import Container, ListedBlob, Receipt, Storag
 from libs.common.messages.dead_letters import DeadLetter
 from libs.common.messages.events import BlobsListed
 from libs.common.packed import PackedTable
+from services.blob_monitor.prefixes import day_of, time_part
 from services.blob_monitor.sources import Scope, Territory
 
 CHUNK_BLOBS = 500
@@ -273,8 +274,21 @@ def _resource_directories(container: Container, territory: Territory) -> Iterato
 def _run(task: ListingTask, container: Container, now: Callable[[], datetime]) -> Iterator[Message]:
     started_at = now()
     for prefix in task.prefixes:
-        yield from _list(task, prefix, container, now)
+        for listed in _parts(task.scope.territory, prefix, container):
+            yield from _list(task, listed, container, now)
     yield TaskDone(task, started_at)
+
+
+def _parts(territory: Territory, prefix: str, container: Container) -> Iterator[str]:
+    """Yield the prefixes to list for `prefix`: itself, or what a selector wants of each day for which there are blobs."""
+    delimiter = territory.day_delimiter(prefix)
+    if not delimiter:
+        yield prefix
+        return
+    for found in container.list_directories(prefix, delimiter):
+        day = found.removesuffix(delimiter)
+        if time_part(territory.layout, day, len(prefix)) == day[len(prefix) :]:
+            yield territory.listed_prefix(day)
 
 
 def _list(task: ListingTask, prefix: str, container: Container, now: Callable[[], datetime]) -> Iterator[Message]:
@@ -304,5 +318,7 @@ def _list(task: ListingTask, prefix: str, container: Container, now: Callable[[]
             listing_ended_at=now(),
             blob_count=count,
             total_bytes=size,
+            selector=territory.selector,
+            day=day_of(territory.layout, prefix, len(territory.prefix)),
         ),
     )

@@ -15,7 +15,7 @@ from libs.common.settings.monitor import MonitorSettings
 from libs.common.settings.storage import NameLayout
 
 _HOUR = re.compile(r"y=\d{4}/m=\d\d/d=\d\d/h=\d\d/")
-_DAY = re.compile(r"\d{8}")
+_DAY = re.compile(r"[0-9]{8}")
 _TIMES = {NameLayout.HOURLY: _HOUR, NameLayout.DATED: _DAY}
 _BEHIND_ALL = "~"
 _ONE_HOUR = timedelta(hours=1)
@@ -56,6 +56,17 @@ def time_part(layout: NameLayout, name: str, start: int) -> str | None:
     pattern = _TIMES.get(layout)
     found = pattern.match(name, start) if pattern else None
     return found.group() if found else None
+
+
+def day_of(layout: NameLayout, name: str, start: int) -> date | None:
+    """Return the day that a name or prefix has at `start`, in the dated layout; None if it has none."""
+    part = time_part(layout, name, start) if layout is NameLayout.DATED else None
+    if part is None:
+        return None
+    try:
+        return datetime.strptime(part, "%Y%m%d").date()  # noqa: DTZ007 - a day of the zone of the names
+    except ValueError:
+        return None
 
 
 def horizons(now: datetime, settings: MonitorSettings) -> dict[NameLayout, str]:

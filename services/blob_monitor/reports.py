@@ -1,4 +1,7 @@
-"""Select the listings to record as `BlobsListed`: those that announced something, and periodically one of every scope."""
+"""Select the listings to record as `BlobsListed`: those that announced something, and periodically one of every scope.
+
+Where there are selectors, periodically one of every selector and day: it says that nothing is missing of these.
+"""
 
 from __future__ import annotations
 
@@ -14,20 +17,21 @@ class Reports:
         self._seconds = seconds
         self._monotonic = monotonic
         self._news: set[tuple[str, bool]] = set()
-        self._written: dict[str, float] = {}
+        self._written: dict[tuple[str, str], float] = {}
 
     def announced(self, task: ListingTask) -> None:
         """Note that the current listing of `task` has led to an event."""
         self._news.add(_key(task))
 
-    def is_wanted(self, task: ListingTask) -> bool:
-        """Return whether to record the listing of `task` that has just ended."""
-        now, scope, key = self._monotonic(), task.scope.key, _key(task)
-        written = self._written.get(scope)
+    def is_wanted(self, task: ListingTask, prefix: str) -> bool:
+        """Return whether to record the listing of `prefix`, of `task`, that has just ended."""
+        now, key = self._monotonic(), _key(task)
+        place = task.scope.key, prefix if task.scope.territory.selector else ""
+        written = self._written.get(place)
         if key not in self._news and written is not None and now - written < self._seconds:
             return False
         self._news.discard(key)
-        self._written[scope] = now
+        self._written[place] = now
         return True
 
     def forget(self) -> None:

@@ -10,12 +10,16 @@ import pytest
 
 from libs.common.rows.types.flows import FLOWS
 from libs.common.settings import Settings, load_settings
+from libs.common.settings.selectors import PRESETS
+from libs.common.settings.storage import NameLayout
+from services.blob_monitor.main import places
 from services.sinks.frame.registry import configured_sink
 from tests.flows import Spot, row
 from tests.row_samples import table
 
 DOCS = Path(__file__).parents[2] / "docs"
 EXAMPLE = DOCS / "examples" / "several-sinks.yaml"
+LOGS = DOCS / "examples" / "application-logs.yaml"
 
 
 @pytest.fixture
@@ -25,12 +29,36 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> Settings:
     return load_settings(EXAMPLE)
 
 
-def test_the_guide_shows_the_example() -> None:
+@pytest.mark.parametrize(
+    ("page", "example"), [("several-sinks.md", EXAMPLE), ("follow-application-logs.md", LOGS)], ids=["sinks", "logs"]
+)
+def test_the_guide_shows_the_example(page: str, example: Path) -> None:
     """The page and the file are the same text."""
-    page = (DOCS / "how-to" / "several-sinks.md").read_text()
-    shown = re.search(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    shown = re.search(r"^```yaml\n(.*?)^```$", (DOCS / "how-to" / page).read_text(), re.MULTILINE | re.DOTALL)
     assert shown is not None
-    assert shown[1] == EXAMPLE.read_text()
+    assert shown[1] == example.read_text()
+
+
+def test_the_example_of_application_logs_follows_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Presets, one of them changed, and a service of its own; the page names the presets as they are."""
+    monkeypatch.delenv("BLOBTIDE_CONFIG", raising=False)
+    (place,) = places(load_settings(LOGS))
+    assert [territory.selector for territory in place.territories] == [
+        "apache-proxy",
+        "api",
+        "backoffice",
+        "zookeeper",
+        "search",
+    ]
+    assert {territory.layout for territory in place.territories} == {NameLayout.DATED}
+    taken = [
+        place.territories[-1].rule_of(f"kubernetes/20260501.solr-{pod}_a_solr-0f.gz") is not None for pod in ("0", "test-0")
+    ]
+    assert taken == [True, False]
+    rows = re.findall(
+        r"^\| `([a-z-]+)` \| `(\.[^`]+)` \|", (DOCS / "how-to" / "follow-application-logs.md").read_text(), re.MULTILINE
+    )
+    assert dict(rows) == {name: preset["prefix"] for name, preset in PRESETS.items()}
 
 
 def test_every_sink_of_the_example_can_be_built(settings: Settings) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Final, Self
 
 from pydantic import Field, SecretStr, StringConstraints, model_validator
 
 from libs.common.messages.blobs import CONTAINER_PATTERN
 from libs.common.messages.events import Stream
 from libs.common.settings.base import Group
+from libs.common.settings.name_pattern import NamePattern, kubernetes_names
+from libs.common.settings.selectors import SelectorSettings
 from libs.common.settings.transport import PlaintextSettings
 
 Alias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
@@ -22,6 +24,15 @@ class NameLayout(StrEnum):
     HOURLY = "hourly"  # .../y=YYYY/m=MM/d=DD/h=HH/m=00/...: resource directories, then hours
     DATED = "dated"  # <prefix>YYYYMMDD...: one prefix per day
     FLAT = "flat"  # no time in the name: the whole prefix every time
+
+
+class SourceLayout(StrEnum):
+    """The layouts of names that a source may have: those above, and one with defaults for all that follows from it."""
+
+    HOURLY = "hourly"
+    DATED = "dated"
+    FLAT = "flat"
+    KUBERNETES = "kubernetes"  # dated, kubernetes/YYYYMMDD.<pod>_<namespace>_<container>-<container id>.gz
 
 
 class StorageAccount(PlaintextSettings):
@@ -52,17 +63,85 @@ class StorageAccount(PlaintextSettings):
         return self
 
 
+_KUBERNETES: Final = {"prefix": "kubernetes/", "stream": Stream.APPLICATION_LOGS}
+# Labels that are not parts of names.
+_RESERVED: Final = ("subscription", "environment")
+
+
 class Source(Group):
     """One container, or a prefix in it, to follow."""
 
     container: str = Field(pattern=CONTAINER_PATTERN, description="Container name.")
-    stream: Stream = Field(default=Stream.FLOW_LOGS, description="Stream, which selects the raw topic for the content.")
-    layout: NameLayout = Field(default=NameLayout.HOURLY, description="How blob names encode time.")
-    prefix: str = Field(default="", description="Name prefix, applied by the server.")
+    stream: Stream = Field(
+        default=Stream.FLOW_LOGS,
+        description="Stream, which selects the raw topic for the content. Layout kubernetes, and sources with selectors: "
+        "application_logs.",
+    )
+    layout: SourceLayout = Field(
+        default=SourceLayout.HOURLY,
+        description="How blob names encode time; kubernetes is dated, with defaults for prefix, stream and name_pattern.",
+    )
+    prefix: str = Field(default="", description="Name prefix, applied by the server. Layout kubernetes: kubernetes/.")
     include: tuple[str, ...] = Field(
         default=(), description="Globs (**, *, ?, {a,b}), one of which a name must match. Default: all."
     )
     exclude: tuple[str, ...] = Field(default=(), description="Globs, none of which a name may match.")
+    name_pattern: str | None = Field(
+        default=None,
+        description="Regular expression (RE2) for whole names, whose named groups become labels. Layout kubernetes: its own.",
+    )
+    selectors: tuple[SelectorSettings, ...] = Field(
+        default=(),
+        description="Services whose blobs are followed, and no others; the first that takes a name wins. Default: all.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_defaults(cls, values: Any) -> Any:
+        """Fill in what follows from the layout and from selectors."""
+        if not isinstance(values, dict):
+            return values
+        defaults = _KUBERNETES if values.get("layout") == SourceLayout.KUBERNETES else {}
+        if values.get("selectors"):
+            defaults = {**defaults, "stream": Stream.APPLICATION_LOGS}
+        return {**defaults, **values}
+
+    @model_validator(mode="after")
+    def _selectors_work(self) -> Self:
+        try:
+            groups = self.names.groups if self.names is not None else ()
+        except ValueError as error:
+            raise ValueError(f"name_pattern: {error}") from error
+        if taken := {*groups} & {*_RESERVED, *(("service",) if self.selectors else ())}:
+            raise ValueError(f"name_pattern: {min(taken)} is a label already; name the group differently")
+        if self.selectors and self.layout is SourceLayout.HOURLY:
+            raise ValueError("selectors need a layout with the date at the beginning (kubernetes, dated), or none (flat)")
+        for place, selector in enumerate(self.selectors):
+            self._check(selector, groups, [other.name for other in self.selectors[:place]])
+        return self
+
+    def _check(self, selector: SelectorSettings, groups: tuple[str, ...], others: list[str]) -> None:
+        if selector.name in others:
+            raise ValueError(f"two selectors are named {selector.name}; the name says which service it is")
+        if self.layout is not SourceLayout.FLAT and selector.prefix[:1].isdigit():
+            raise ValueError(f"selector {selector.name}: its prefix follows a date, so it cannot begin with a digit")
+        if missing := [part for part in selector.conditions() if part not in groups]:
+            raise ValueError(
+                f"selector {selector.name} has a condition on {missing[0]}: set layout: kubernetes, or a name_pattern with the "
+                f"group (?P<{missing[0]}>...)"
+            )
+
+    @property
+    def times(self) -> NameLayout:
+        """How names encode time."""
+        return NameLayout.DATED if self.layout is SourceLayout.KUBERNETES else NameLayout(self.layout.value)
+
+    @property
+    def names(self) -> NamePattern | None:
+        """The pattern of names, compiled."""
+        if self.name_pattern is not None:
+            return NamePattern(self.name_pattern)
+        return kubernetes_names(self.prefix) if self.layout is SourceLayout.KUBERNETES else None
 
 
 class EventQueue(Group):

@@ -123,8 +123,8 @@ class Container(Protocol):
     def list_blobs(self, prefix: str) -> Iterator[ListedBlob]:
         """Yield the blobs under `prefix` in name order, page by page."""
 
-    def list_directories(self, prefix: str) -> Iterator[str]:
-        """Yield the virtual directories directly under `prefix`, each ending in ``/``."""
+    def list_directories(self, prefix: str, delimiter: str = "/") -> Iterator[str]:
+        """Yield what the names under `prefix` have up to the next `delimiter` and including it, each once, in order."""
 
     def info(self, name: str) -> BlobInfo:
         """Return the current state of one blob."""

@@ -96,9 +96,9 @@ class AzureContainer:
         """Yield the blobs under `prefix` in name order, page by page."""
         yield from self._pages({"prefix": prefix}, _blobs)
 
-    def list_directories(self, prefix: str) -> Iterator[str]:
-        """Yield the virtual directories directly under `prefix`, each ending in ``/``."""
-        yield from self._pages({"prefix": prefix, "delimiter": "/"}, _directories)
+    def list_directories(self, prefix: str, delimiter: str = "/") -> Iterator[str]:
+        """Yield what the names under `prefix` have up to the next `delimiter` and including it, each once, in order."""
+        yield from self._pages({"prefix": prefix, "delimiter": delimiter}, _directories)
 
     def info(self, name: str) -> BlobInfo:
         """Return the current state of one blob."""
