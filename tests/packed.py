@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import zstandard
 from hypothesis import strategies as st
 
-from libs.common.unpacking.member import Encoding
-from libs.common.unpacking.unpacker import Boundary, Stop, Unpacked, Unpacker
+from libs.common.unpacking.member import Packing
+from libs.common.unpacking.unpacker import Boundary, Halt, Unpacked, Unpacker
 
 TEXTS = st.one_of(
     st.binary(max_size=60),
@@ -23,7 +23,7 @@ TEXTS = st.one_of(
 class Packed:
     """Members, each with the text that it decodes to; padding is a member without text."""
 
-    encoding: Encoding
+    packing: Packing
     members: tuple[tuple[bytes, bytes], ...]
 
     @property
@@ -112,14 +112,14 @@ def zstd_frames(draw: st.DrawFn) -> tuple[bytes, bytes]:
 @st.composite
 def packed(draw: st.DrawFn, most: int = 4) -> Packed:
     """Draw compressed data of some members, with padding between them."""
-    encoding = draw(st.sampled_from(Encoding))
-    members = draw(st.lists(gzip_members() if encoding is Encoding.GZIP else zstd_frames(), min_size=1, max_size=most))
+    packing = draw(st.sampled_from(Packing))
+    members = draw(st.lists(gzip_members() if packing is Packing.GZIP else zstd_frames(), min_size=1, max_size=most))
     found = []
     for member in members:
         found.append(member)
         if padding := draw(st.integers(0, 3)):
             found.append((bytes(padding), b""))
-    return Packed(encoding, tuple(found))
+    return Packed(packing, tuple(found))
 
 
 def unpack(data: bytes, unpacker: Unpacker, cuts: list[int], most: int) -> Unpacked:
@@ -132,9 +132,9 @@ def unpack(data: bytes, unpacker: Unpacker, cuts: list[int], most: int) -> Unpac
             whole.texts += done.texts
             whole.boundaries += done.boundaries
             whole.size += done.size
-            whole.stop, whole.reason = done.stop, done.reason
-            if done.stop is not Stop.ENOUGH:
+            whole.halt, whole.reason = done.halt, done.reason
+            if done.halt is not Halt.ENOUGH:
                 break
-        if not done.stop.needs_more:
+        if not done.halt.needs_more:
             break
     return whole

@@ -2,8 +2,8 @@
 
 The value of a segment message is exactly the bytes ``[start, end)`` of the blob, or of its decoded text if the blob is
 compressed; the headers give their position. A flow-log segment may therefore begin with the document's head ``{"records":[`` or
-with the comma before its first record, and never contains the tail ``]}``. Segments of one generation tile it: the end of one is
-the start of the next.
+with the comma before its first record, and never contains the tail ``]}``. Segments of one generation tile it: the end of one
+is the start of the next.
 
 A record larger than the limit is cut into *pieces*. Every piece is itself a valid record (same envelope, some of the
 tuples), and carries the range of the *whole* record, its number among the pieces and the index of its first tuple, so that the

@@ -12,7 +12,7 @@ from typing import Final, Protocol, cast
 
 from zlib_ng import zlib_ng
 
-from libs.common.unpacking.member import LEAST_ROOM, After, Part
+from libs.common.unpacking.member import LEAST_ROOM, After, MemberText
 
 _WITH_HEADER: Final = 31  # a window of 32 KB, with header and checksum
 _STATE_BYTES: Final = 49_152  # of the decoder: the window, tables, and the object
@@ -51,7 +51,7 @@ class GzipMember:
         self._slice = _FIRST_SLICE
         self._ratio = 1.0
 
-    def decode(self, data: memoryview, most: int) -> Part:
+    def decode(self, data: memoryview, most: int) -> MemberText:
         """Decode a slice of `data`, whose text is at most `LEAST_ROOM` or, if that is more, `most` bytes long."""
         room = max(most, LEAST_ROOM)
         size = max(_SHORTEST_SLICE, min(self._slice, int(room / self._ratio / _MARGIN)))
@@ -69,10 +69,10 @@ class GzipMember:
         used = len(given) - len(inflater.unused_data)
         self._slice = min(2 * self._slice, _LONGEST_SLICE)
         self._ratio = max(1.0, len(text) / max(used, 1))
-        return Part(text, used, After.ENDED if inflater.eof else After.OPEN)
+        return MemberText(text, used, After.ENDED if inflater.eof else After.OPEN)
 
 
-def _up_to_damage(inflater: _Inflater, data: memoryview, error: Exception) -> Part:
+def _up_to_damage(inflater: _Inflater, data: memoryview, error: Exception) -> MemberText:
     texts = []
     used = 0
     try:
@@ -81,4 +81,4 @@ def _up_to_damage(inflater: _Inflater, data: memoryview, error: Exception) -> Pa
             used += 1
     except _ERROR as repeated:
         error = repeated
-    return Part(b"".join(texts), used, After.DAMAGED, str(error).rpartition(": ")[2])
+    return MemberText(b"".join(texts), used, After.DAMAGED, str(error).rpartition(": ")[2])

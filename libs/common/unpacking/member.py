@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Final, Protocol
 
 
-class Encoding(StrEnum):
+class Packing(StrEnum):
     """How bytes are compressed."""
 
     GZIP = "gzip"
@@ -24,7 +24,7 @@ class After(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class MemberText:
     """The text of some bytes of a member.
 
     Attributes:
@@ -51,7 +51,7 @@ class Member(Protocol):
     def held_bytes(self) -> int:
         """Approximate memory that it needs."""
 
-    def decode(self, data: memoryview, most: int) -> Part:
+    def decode(self, data: memoryview, most: int) -> MemberText:
         """Decode some of `data`, which follows what was used before, to at most `most` bytes, or `LEAST_ROOM` more.
 
         All text is returned for which there are bytes: the text of a member's first bytes depends on nothing but their number.
@@ -72,9 +72,9 @@ class Sign(StrEnum):
     UNDECIDED = "undecided"  # too few to tell
 
 
-def sign_of(encoding: Encoding, data: bytes) -> Sign:
+def sign_of(packing: Packing, data: bytes) -> Sign:
     """Tell by its first bytes, `data`, whether a member begins."""
-    if encoding is Encoding.GZIP:
+    if packing is Packing.GZIP:
         return _compare(_GZIP_MAGIC, data)
     skippable = _compare(_ZSTD_SKIPPABLE, data[1:4]) if data[:1] and data[0] in _SKIPPABLE_FIRST else Sign.NO
     return _compare(_ZSTD_MAGIC, data) if skippable is Sign.NO else skippable
@@ -85,14 +85,14 @@ def is_skippable(data: bytes) -> bool:
     return not data.startswith(_ZSTD_MAGIC)
 
 
-def encoding_of(data: bytes) -> Encoding | None:
+def packing_of(data: bytes) -> Packing | None:
     """Return how data that begins with `data` is compressed; None if it is not, or there are too few bytes to tell."""
-    return next((encoding for encoding in Encoding if sign_of(encoding, data) is Sign.YES), None)
+    return next((packing for packing in Packing if sign_of(packing, data) is Sign.YES), None)
 
 
 def may_be_compressed(data: bytes) -> bool:
     """Return whether `data` may be the beginning of compressed data, although there are too few bytes to tell."""
-    return any(sign_of(encoding, data) is Sign.UNDECIDED for encoding in Encoding)
+    return any(sign_of(packing, data) is Sign.UNDECIDED for packing in Packing)
 
 
 def _compare(magic: bytes, data: bytes) -> Sign:

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Final
 
 from libs.common.unpacking.gzip_member import GzipMember
-from libs.common.unpacking.member import After, Encoding, Member, Sign, sign_of
+from libs.common.unpacking.member import After, Member, Packing, Sign, sign_of
 from libs.common.unpacking.zstd_frame import ZstdFrame, new_decompressor
 
 MOST_RATIO: Final = 300
@@ -35,7 +35,7 @@ class Boundary:
     decoded: int = 0
 
 
-class Stop(StrEnum):
+class Halt(StrEnum):
     """Why a step of decoding ended."""
 
     BETWEEN = "between"  # nothing is left, and the last member is complete
@@ -49,10 +49,10 @@ class Stop(StrEnum):
     @property
     def needs_more(self) -> bool:
         """Whether more bytes, if there are any, may give more text."""
-        return self in {Stop.BETWEEN, Stop.INSIDE}
+        return self in {Halt.BETWEEN, Halt.INSIDE}
 
 
-_STOPS: Final = {After.DAMAGED: Stop.DAMAGED, After.UNSUPPORTED: Stop.UNSUPPORTED}
+_HALTS: Final = {After.DAMAGED: Halt.DAMAGED, After.UNSUPPORTED: Halt.UNSUPPORTED}
 
 
 @dataclass(slots=True)
@@ -61,7 +61,7 @@ class Unpacked:
 
     texts: list[bytes] = field(default_factory=list)
     boundaries: list[Boundary] = field(default_factory=list)
-    stop: Stop = Stop.BETWEEN
+    halt: Halt = Halt.BETWEEN
     reason: str = ""
     size: int = 0  # of the text
 
@@ -72,13 +72,13 @@ class Unpacker:
     It ends with a step that stops for another reason than `ENOUGH` or the end of its data.
     """
 
-    def __init__(self, encoding: Encoding, start: Boundary) -> None:
-        self.encoding = encoding
+    def __init__(self, packing: Packing, start: Boundary) -> None:
+        self.packing = packing
         self.packed = start.packed
         self.decoded = start.decoded
         self._member: Member | None = None
         self._new_member: Callable[[], Member] = (
-            GzipMember if encoding is Encoding.GZIP else partial(ZstdFrame, new_decompressor())
+            GzipMember if packing is Packing.GZIP else partial(ZstdFrame, new_decompressor())
         )
 
     @property
@@ -96,33 +96,33 @@ class Unpacker:
         done = Unpacked()
         while done.size < most and len(done.boundaries) < MOST_MEMBERS:
             rest = view[self.packed - begin :]
-            stop = self._continue(rest, most - done.size, done) if self._member else self._open(rest)
-            if stop is not None:
-                done.stop = stop
+            halt = self._continue(rest, most - done.size, done) if self._member else self._open(rest)
+            if halt is not None:
+                done.halt = halt
                 break
         else:
-            done.stop = Stop.ENOUGH
+            done.halt = Halt.ENOUGH
         if self._member is None and self.packed > begin and (not done.boundaries or done.boundaries[-1].packed < self.packed):
             done.boundaries.append(Boundary(self.packed, self.decoded))  # behind padding
         return done
 
-    def _open(self, data: memoryview) -> Stop | None:
+    def _open(self, data: memoryview) -> Halt | None:
         """Skip padding and begin the next member, or return why there is none."""
         padding = _padding(data)
         self.packed += padding
         head = bytes(data[padding : padding + _LONGEST_MAGIC])
         if not head:
-            return Stop.BETWEEN
-        match sign_of(self.encoding, head):
+            return Halt.BETWEEN
+        match sign_of(self.packing, head):
             case Sign.NO:
-                return Stop.FOREIGN
+                return Halt.FOREIGN
             case Sign.UNDECIDED:
-                return Stop.INSIDE
+                return Halt.INSIDE
             case Sign.YES:
                 self._member = self._new_member()
                 return None
 
-    def _continue(self, data: memoryview, most: int, done: Unpacked) -> Stop | None:
+    def _continue(self, data: memoryview, most: int, done: Unpacked) -> Halt | None:
         """Decode a part of the current member; return why decoding cannot continue, if it cannot."""
         member = self._member
         if member is None:
@@ -133,15 +133,15 @@ class Unpacker:
         done.size += len(part.text)
         if part.text:
             done.texts.append(part.text)
-        if part.after in _STOPS:
+        if part.after in _HALTS:
             done.reason = part.reason
-            return _STOPS[part.after]
+            return _HALTS[part.after]
         if part.after is After.ENDED:
             self._member = None
             done.boundaries.append(Boundary(self.packed, self.decoded))
         if self.decoded > max(UNJUDGED_BYTES, MOST_RATIO * self.packed):
-            return Stop.BOMB
-        return Stop.INSIDE if part.after is After.OPEN and part.used == len(data) else None
+            return Halt.BOMB
+        return Halt.INSIDE if part.after is After.OPEN and part.used == len(data) else None
 
 
 def _padding(data: memoryview) -> int:

@@ -3,6 +3,8 @@
 The structure of a frame, a header and blocks, is followed here, and each block is decoded by the library on its own: a block
 has at most 128 KB of text, so that a few bytes cannot become gigabytes in one call. The decoder keeps a window of text whose
 size the frame's header demands; frames that demand more than is reasonable are not decoded.
+
+The library gets headers and blocks only when they are complete, so text and damage do not depend on how a frame is divided.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from typing import Final
 
 import zstandard
 
-from libs.common.unpacking.member import After, Part, is_skippable
+from libs.common.unpacking.member import After, MemberText, is_skippable
 
 MOST_WINDOW_BYTES: Final = 8 * 1_048_576
 """Largest window that is accepted: what RFC 8878 recommends, and what levels up to 19 use."""
@@ -34,9 +36,7 @@ class _Stage(Enum):
     """What the next bytes belong to."""
 
     HEADER = auto()
-    BLOCK_HEADER = auto()
-    BLOCK = auto()
-    LAST_BLOCK = auto()
+    BLOCK = auto()  # with its header
     CHECKSUM = auto()
     SKIPPED = auto()  # the content of a skippable frame
     END = auto()
@@ -59,8 +59,8 @@ class ZstdFrame:
     def __init__(self, decompressor: zstandard.ZstdDecompressor) -> None:
         self._decoder = decompressor.decompressobj()
         self._stage = _Stage.HEADER
-        self._head = bytearray()  # the incomplete header of the frame or of a block
-        self._left = 0  # bytes of the current stage that are still to come, unless it is a header
+        self._unit = bytearray()  # the incomplete header, block or checksum
+        self._skipped = 0  # bytes of a skippable frame that are still to come
         self._window = 0
         self._has_checksum = False
 
@@ -69,7 +69,7 @@ class ZstdFrame:
         """Approximate memory that it needs."""
         return self._window + _STATE_BYTES
 
-    def decode(self, data: memoryview, most: int) -> Part:
+    def decode(self, data: memoryview, most: int) -> MemberText:
         """Decode `data` to `most` bytes, or the rest of a block more."""
         texts: list[bytes] = []
         used = size = 0
@@ -80,60 +80,52 @@ class ZstdFrame:
                 texts.append(self._advance(given))
                 size += len(texts[-1])
         except _Wrong as wrong:
-            return Part(b"".join(texts), used, wrong.after, str(wrong))
+            return MemberText(b"".join(texts), used, wrong.after, str(wrong))
         except zstandard.ZstdError as error:
-            return Part(b"".join(texts), used, After.DAMAGED, str(error).rpartition(": ")[2])
-        return Part(b"".join(texts), used, After.ENDED if self._stage is _Stage.END else After.OPEN)
+            return MemberText(b"".join(texts), used, After.DAMAGED, str(error).rpartition(": ")[2])
+        return MemberText(b"".join(texts), used, After.ENDED if self._stage is _Stage.END else After.OPEN)
 
     @property
     def _wanted(self) -> int:
-        """Number of bytes that complete the current stage, as far as can be told."""
-        if self._stage in {_Stage.HEADER, _Stage.BLOCK_HEADER}:
-            return self._header_size() - len(self._head)
-        return self._left
+        """Number of bytes that complete the current header, block or checksum, as far as can be told."""
+        match self._stage:
+            case _Stage.HEADER:
+                return self._header_size() - len(self._unit)
+            case _Stage.BLOCK:
+                return self._block_size() - len(self._unit)
+            case _Stage.CHECKSUM:
+                return _CHECKSUM - len(self._unit)
+            case _:
+                return self._skipped
 
     def _advance(self, given: memoryview) -> bytes:
-        """Decode bytes of the current stage; return their text."""
-        if self._stage in {_Stage.HEADER, _Stage.BLOCK_HEADER}:
-            return self._collect(given)
-        text = b"" if self._stage is _Stage.SKIPPED else self._decoder.decompress(given)
-        self._left -= len(given)
-        self._enter()
-        return text
-
-    def _enter(self) -> None:
-        """Enter the stage that follows, if the current one is complete."""
-        if self._left:
-            return
-        if self._stage is _Stage.BLOCK:
-            self._stage = _Stage.BLOCK_HEADER
-        elif self._stage is _Stage.LAST_BLOCK and self._has_checksum:
-            self._stage, self._left = _Stage.CHECKSUM, _CHECKSUM
-        else:
-            self._stage = _Stage.END
-
-    def _collect(self, given: memoryview) -> bytes:
-        """Collect the bytes of a header, and read it once it is complete."""
-        self._head += given
+        """Return the text of what `given`, at most `_wanted` bytes, completes."""
+        if self._stage is _Stage.SKIPPED:
+            self._skip(self._skipped - len(given))
+            return b""
+        self._unit += given
         if self._wanted:
             return b""
-        head = bytes(self._head)
-        self._head.clear()
-        text = b""
-        if self._stage is _Stage.HEADER and is_skippable(head):
-            self._stage, self._left = _Stage.SKIPPED, int.from_bytes(head[_MAGIC:], "little")
-        else:
-            (self._read_block_header if self._stage is _Stage.BLOCK_HEADER else self._read_header)(head)
-            text = self._decoder.decompress(head)
-        if self._stage is not _Stage.BLOCK_HEADER:
-            self._enter()
-        return text
+        unit = bytes(self._unit)
+        self._unit.clear()
+        match self._stage:
+            case _Stage.HEADER if is_skippable(unit):
+                self._skip(int.from_bytes(unit[_MAGIC:], "little"))
+                return b""
+            case _Stage.HEADER:
+                self._read_header(unit)
+            case _Stage.BLOCK if unit[0] & 1:
+                self._stage = _Stage.CHECKSUM if self._has_checksum else _Stage.END
+            case _Stage.CHECKSUM:
+                self._stage = _Stage.END
+        return self._decoder.decompress(unit)
+
+    def _skip(self, left: int) -> None:
+        self._skipped = left
+        self._stage = _Stage.SKIPPED if left else _Stage.END
 
     def _header_size(self) -> int:
-        """Return how many bytes the current header has, as far as can be told: never fewer than are collected."""
-        head = self._head
-        if self._stage is _Stage.BLOCK_HEADER:
-            return _BLOCK_HEADER
+        head = self._unit
         if len(head) <= _DESCRIPTOR:
             return _DESCRIPTOR + 1
         if is_skippable(bytes(head[:_MAGIC])):
@@ -152,15 +144,17 @@ class ZstdFrame:
             size = f"a window of {self._window} bytes, more than {MOST_WINDOW_BYTES}"
             raise _Wrong(After.UNSUPPORTED, f"zstd data that needs {size}; compress it without --long and --ultra")
         self._has_checksum = bool(descriptor & _HAS_CHECKSUM)
-        self._stage = _Stage.BLOCK_HEADER
+        self._stage = _Stage.BLOCK
 
-    def _read_block_header(self, head: bytes) -> None:
-        value = int.from_bytes(head, "little")
-        last, kind, size = value & 1, value >> 1 & 3, value >> 3
+    def _block_size(self) -> int:
+        """Return the size of the current block with its header; that of the header until it is complete."""
+        if len(self._unit) < _BLOCK_HEADER:
+            return _BLOCK_HEADER
+        value = int.from_bytes(self._unit[:_BLOCK_HEADER], "little")
+        kind, size = value >> 1 & 3, value >> 3
         if kind == _RESERVED or size > _MOST_BLOCK_BYTES:
             raise _Wrong(After.DAMAGED, "invalid block header")
-        self._stage = _Stage.LAST_BLOCK if last else _Stage.BLOCK
-        self._left = 1 if kind == _RLE else size
+        return _BLOCK_HEADER + (1 if kind == _RLE else size)
 
 
 def _field_sizes(descriptor: int) -> tuple[int, int, int]:

@@ -18,8 +18,8 @@ from typing import Final, cast
 
 from libs.common.errors import BlobtideError
 from libs.common.framing.encoding import utf16_of
-from libs.common.unpacking.member import Encoding, encoding_of
-from libs.common.unpacking.unpacker import MOST_RATIO, Boundary, Stop, Unpacked, Unpacker
+from libs.common.unpacking.member import Packing, packing_of
+from libs.common.unpacking.unpacker import MOST_RATIO, Boundary, Halt, Unpacked, Unpacker
 
 STANDARD_INPUT: Final = "-"
 MAX_TRAILING_BYTES: Final = 1_048_576
@@ -88,9 +88,9 @@ def text_chunks(stream: BufferedReader, most: int) -> Chunks:
 def _unpacked(stream: BufferedReader, most: int) -> Chunks:
     packed = _Packed(stream, most)
     try:
-        encoding = encoding_of(packed.fill(_LONGEST_MAGIC))
-        if encoding is not None:
-            yield from _members(packed, encoding, most)
+        packing = packing_of(packed.fill(_LONGEST_MAGIC))
+        if packing is not None:
+            yield from _members(packed, packing, most)
             return
         yield from [packed.ahead] if packed.ahead else []
         # Not read(), which loses data already read when the next system call fails.
@@ -156,30 +156,30 @@ class _Packed:
         self.ahead = self.ahead[count:]
 
 
-def _members(packed: _Packed, encoding: Encoding, most: int) -> Chunks:
-    unpacker = Unpacker(encoding, Boundary())
+def _members(packed: _Packed, packing: Packing, most: int) -> Chunks:
+    unpacker = Unpacker(packing, Boundary())
     while True:
         at = unpacker.packed
         done = unpacker.decode(packed.ahead, most)
         packed.take(unpacker.packed - at)
         yield from done.texts
         missing = len(packed.ahead) + 1
-        if done.stop is Stop.ENOUGH or (done.stop.needs_more and len(packed.fill(missing)) >= missing):
+        if done.halt is Halt.ENOUGH or (done.halt.needs_more and len(packed.fill(missing)) >= missing):
             continue
-        if done.stop is not Stop.BETWEEN:
-            yield _trailing(packed, unpacker) if done.stop is Stop.FOREIGN else CutText(_why(unpacker, done))
+        if done.halt is not Halt.BETWEEN:
+            yield _trailing(packed, unpacker) if done.halt is Halt.FOREIGN else CutText(_why(unpacker, done))
         return
 
 
 def _why(unpacker: Unpacker, done: Unpacked) -> str:
     """Return why the text ends inside a member."""
-    name, at = unpacker.encoding, unpacker.packed
-    match done.stop:
-        case Stop.DAMAGED:
+    name, at = unpacker.packing, unpacker.packed
+    match done.halt:
+        case Halt.DAMAGED:
             return f"{name} data damaged at byte {at}: {done.reason}"
-        case Stop.UNSUPPORTED:
+        case Halt.UNSUPPORTED:
             return f"{name} data not decoded from byte {at} on: {done.reason}"
-        case Stop.BOMB:
+        case Halt.BOMB:
             return (
                 f"{name} data expands to more than {MOST_RATIO} times its size, which no log does, so the rest is not read; "
                 f"to read it anyway: {name} -dc FILE | blobtide convert -"
@@ -192,5 +192,5 @@ def _trailing(packed: _Packed, unpacker: Unpacker) -> TrailingBytes:
     data = packed.fill(MAX_TRAILING_BYTES + 1)
     few = len(data) <= MAX_TRAILING_BYTES
     amount = f"{len(data)} bytes" if few else f"more than {MAX_TRAILING_BYTES} bytes"
-    name, at = unpacker.encoding, unpacker.packed
+    name, at = unpacker.packing, unpacker.packed
     return TrailingBytes(f"{amount} from byte {at} on, after a complete {name} member, are not {name}", data if few else b"")
