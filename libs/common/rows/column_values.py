@@ -13,13 +13,19 @@ from libs.common.rows.row_text import Bools, CodedTexts, Ints, distinct
 A_SECOND: Final = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 """The ticks of a second, by the unit of a time."""
 
+
+def _of_nanoseconds(nanoseconds: int) -> str:
+    hundreds, rest = divmod(nanoseconds, 100)
+    return f".{hundreds:07}{rest:02}" if rest else f".{hundreds:07}"
+
+
 FRACTION: Final[dict[str, Callable[[int], str]]] = {
     "s": lambda _: "",
     "ms": ".{:03}".format,
     "us": ".{:06}".format,
-    "ns": lambda nanoseconds: f".{nanoseconds // 100:07}",
+    "ns": _of_nanoseconds,
 }
-"""The text after the seconds, by the unit of a time; seven digits for nanoseconds, the resolution of Azure's logs."""
+"""The text after the seconds, by the unit of a time; seven digits for nanoseconds, unless nine are needed."""
 
 Tree: TypeAlias = "dict[str, pa.Array | Tree]"
 """Columns by name; those whose names begin alike before a dot are together in one more of these."""

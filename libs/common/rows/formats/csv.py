@@ -1,7 +1,7 @@
 """Tables as CSV text (RFC 4180 quoting, UTF-8, lines end in LF), built column by column.
 
 A null is an empty field and an empty string is ``""``, so the two can be told apart. Times are ISO 8601 with ``Z``, with three
-digits for milliseconds and seven for nanoseconds. Values are quoted only if they need it.
+digits for milliseconds and, for nanoseconds, seven or nine as in JSON. Values are quoted only if they need it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from libs.common.rows.column_values import integers
 
 CHUNK_ROWS = 16_384
 _NEEDS_QUOTES = r'^$|[",\r\n]'
@@ -80,8 +82,9 @@ def _iso(times: pa.Array) -> pa.Array:
     text = pc.replace_substring(times.cast(pa.string()), " ", "T")  # not by place: a year may have more than four digits
     if times.type.unit != "ns":
         return text
-    # The last two of the nine digits are always zero: the source counts in units of 100 ns.
-    return pc.binary_join_element_wise(pc.utf8_slice_codeunits(text, 0, 27), "Z", "")
+    seven = pc.binary_join_element_wise(pc.utf8_slice_codeunits(text, 0, 27), "Z", "")
+    finer = integers(times) % 100 != 0
+    return pc.if_else(pa.array(finer), text, seven) if finer.any() else seven
 
 
 def _defused(text: pa.Array) -> pa.Array:

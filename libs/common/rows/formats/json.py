@@ -7,7 +7,8 @@ result reads back as the row's dictionary:
 - A dotted name nests: ``source.ip`` becomes ``{"source": {"ip": ...}}``, at the place of its first member.
 - Nulls and objects without members are left out. A row of nulls is ``{}``. JSON cannot express infinity and NaN, so these are
   left out like nulls.
-- Timestamps are UTC, ISO 8601 with ``Z``; nanoseconds have seven digits, the resolution of Azure's logs.
+- Timestamps are UTC, ISO 8601 with ``Z``; nanoseconds have seven digits, the resolution of Azure's logs, or nine if
+  seven do not suffice.
 """
 
 from __future__ import annotations

@@ -172,9 +172,11 @@ def _numbers(key: str, values: Ints, present: Bools) -> list[TextColumn]:
 
 def _times(key: str, column: pa.Array, present: Bools) -> list[TextColumn]:
     seconds, ends = time_words(column)
-    rest = len(ends.texts[0]) if ends.texts else 0  # the same for all times of a unit
-    texts = [f"{key}{_text_header(len(text) + rest)}{text}" for text in seconds.texts]
-    return [where(present, CodedTexts(texts, seconds.codes)), where(present, ends)]
+    sizes = sorted({len(text) for text in ends.texts})  # one, or two of nanoseconds
+    texts = [f"{key}{_text_header(len(text) + size)}{text}" for text in seconds.texts for size in sizes]
+    size_of_end = np.array([sizes.index(len(text)) for text in ends.texts], np.uint32)
+    codes = seconds.codes * np.uint32(len(sizes)) + size_of_end[ends.codes]
+    return [where(present, CodedTexts(texts, codes)), where(present, ends)]
 
 
 def _strings(key: str, column: pa.Array, present: Bools) -> list[TextColumn]:
