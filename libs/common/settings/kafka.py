@@ -166,4 +166,9 @@ class TopicSettings(Group):
     )
     raw_proxy_logs: str = Field(default="Raw.ProxyLogs", description="Lines from sources with stream proxy_logs.")
     flows: str = Field(default="Extracted.Flows", description="Flow batches, from the parser to the sinks.")
+    application: str = Field(
+        default="Extracted.Application", description="Rows of application logs, from the parser to the sinks."
+    )
+    http: str = Field(default="Extracted.Http", description="Rows of HTTP requests, from the parser to the sinks.")
+    proxy: str = Field(default="Extracted.Proxy", description="Rows of proxy logs, from the parser to the sinks.")
     errors: str = Field(default="Errors", description="Dead letters from all services.")

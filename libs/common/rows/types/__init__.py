@@ -8,11 +8,16 @@ from typing import Final
 
 from libs.common.errors import ConfigError
 from libs.common.rows.row_type import RowType
+from libs.common.rows.types.application import APPLICATION
 from libs.common.rows.types.dead_letters import DEAD_LETTERS
 from libs.common.rows.types.flows import FLOWS
+from libs.common.rows.types.http import HTTP
+from libs.common.rows.types.proxy import PROXY
 from libs.common.suggestions import did_you_mean
 
-ROW_TYPES: Final[Mapping[str, RowType]] = MappingProxyType({kind.name: kind for kind in (FLOWS, DEAD_LETTERS)})
+ROW_TYPES: Final[Mapping[str, RowType]] = MappingProxyType(
+    {kind.name: kind for kind in (FLOWS, APPLICATION, HTTP, PROXY, DEAD_LETTERS)}
+)
 """Every row type by name. To add one, add a module here and an entry in this table."""
 
 
