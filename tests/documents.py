@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -64,8 +64,9 @@ def ecs_document(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def iso(nanoseconds: int, digits: int) -> str:
-    """Return a time in UTC with so many digits of its second."""
+    """Return a time in UTC with so many digits of its second; with nine if seven are not enough."""
     seconds, fraction = divmod(nanoseconds, 1_000_000_000)
+    digits = 9 if digits == 7 and fraction % 100 else digits
     return f"{datetime.fromtimestamp(seconds, tz=UTC):%Y-%m-%dT%H:%M:%S}.{fraction:09}"[: 20 + digits] + "Z"
 
 
@@ -111,3 +112,24 @@ def _subscription(resource_id: str | None) -> str | None:
 def _without_nulls(document: dict[str, Any]) -> dict[str, Any]:
     inside = {name: _without_nulls(value) if isinstance(value, dict) else value for name, value in document.items()}
     return {name: value for name, value in inside.items() if value is not None and value != {}}
+
+
+def nested(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an object of fields with dotted names."""
+    document: dict[str, Any] = {}
+    for name, value in fields.items():
+        *parents, last = name.split(".")
+        place = document
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = value
+    return document
+
+
+def flattened(document: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every field with its dotted name."""
+    for name, value in document.items():
+        if isinstance(value, dict):
+            yield from flattened(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

@@ -12,6 +12,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from libs.common.rows.row_type import RowType
 from libs.common.rows.types.flows import FLOWS
 from tests.documents import document_id, ecs_document
+from tests.log_documents import LOGS, otel_record
 from tests.row_samples import document
 
 PROTOCOLS = {1: "ICMP", 6: "TCP", 17: "UDP"}
@@ -50,6 +51,7 @@ def record_of(record: LogRecord) -> dict[str, Any]:
         "time": record.time_unix_nano,
         "observed": record.observed_time_unix_nano,
         "severity": (record.severity_number, record.severity_text),
+        "ids": {name: getattr(record, name).hex() for name in ("trace_id", "span_id") if getattr(record, name)},
         "event": record.event_name,
         "body": value_of(record.body),
         "attributes": _attributes(record.attributes),
@@ -58,16 +60,31 @@ def record_of(record: LogRecord) -> dict[str, Any]:
 
 def expected_record(row_type: RowType, row: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the record of a row says."""
-    is_flow = row_type is FLOWS
-    time = min(max(row[row_type.time], 0), _LATEST // 1_000_000) * 1_000_000
-    recorded = row["record_time"] if is_flow else None
+    observed = row.get("record_time") if row_type is FLOWS else row.get("observed_time")
+    time = _nanoseconds(row_type, row)
+    said = otel_record(row_type, row) if row_type in LOGS else _said(row_type, row)
     return {
         "time": time,
-        "observed": time if recorded is None else recorded,
-        "severity": (9, "INFO") if is_flow else (17, "ERROR"),
+        "observed": time if observed is None else observed,
         "event": f"blobtide.{row_type.name}",
+        **said,
+        "attributes": {"log.record.uid": _uid(row_type, row), **said["attributes"]},
+    }
+
+
+def _nanoseconds(row_type: RowType, row: Mapping[str, Any]) -> int:
+    factor = 1 if row_type.schema.field(row_type.time).type.unit == "ns" else 1_000_000
+    time: int = row[row_type.time]
+    return min(max(time, 0), _LATEST // factor) * factor
+
+
+def _said(row_type: RowType, row: Mapping[str, Any]) -> dict[str, Any]:
+    is_flow = row_type is FLOWS
+    return {
+        "severity": (9, "INFO") if is_flow else (17, "ERROR"),
+        "ids": {},
         "body": _flow_line(row) if is_flow else row["reason"],
-        "attributes": {"log.record.uid": _uid(row_type, row), **_values(row_type, row)},
+        "attributes": _values(row_type, row),
     }
 
 

@@ -7,15 +7,21 @@ from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.rows.formats.ecs import FIELDS, ecs_columns
+from libs.common.rows.formats.ecs_logs import log_columns, log_fields
 from libs.common.rows.formats.json import json_documents
 from libs.common.rows.identity import Identities
+from libs.common.rows.row_type import RowType
+from libs.common.rows.types.application import APPLICATION
 from libs.common.rows.types.flows import FLOWS
-from tests.documents import document_id, ecs_document
+from tests import row_samples as samples
+from tests.documents import document_id, ecs_document, flattened
 from tests.flows import Spot, row, table
+from tests.log_documents import LOGS, log_document
 
 SPOTS = st.builds(Spot, st.integers(0, 3), st.integers(0, 3), st.integers(0, 3), st.integers(0, 1))
 COUNTS = st.none() | st.integers(0, 2**40) | st.integers(2**62, 2**63 - 1)
@@ -53,4 +59,34 @@ def test_the_mappings_are_of_the_columns() -> None:
     """The index template maps exactly the fields that documents have, and its order is theirs: the time first."""
     columns = list(ecs_columns(table([row(Spot(0, 0, 0))])))
     assert columns == list(FIELDS)
+    assert columns[0] == "@timestamp"
+
+
+TEXTS = st.none() | st.text(st.characters(codec="utf-8"), max_size=8)
+ADDRESSES = st.sampled_from([None, "10.0.0.4", "300.0.0.4", "2001:db8::1", "fe80::1%eth0", "unknown", "::1", ":", ""])
+
+
+@pytest.mark.parametrize("row_type", LOGS, ids=lambda row_type: row_type.name)
+@given(data=st.data())
+def test_documents_of_logs_are_those_of_the_rows(row_type: RowType, data: st.DataObject) -> None:
+    """The document of each row of a log has the row's values under the names of the schema, and no wrong addresses."""
+    changes: dict[str, Any] = {
+        "client_address": data.draw(ADDRESSES),
+        "pod_ip": data.draw(ADDRESSES),
+        "resource_id": data.draw(st.sampled_from([None, "", "/subscriptions/AB-1/resourceGroups/x", "nowhere"])),
+        "correlation_id": data.draw(TEXTS),
+    }
+    if row_type is not APPLICATION:
+        changes["response_time"] = data.draw(st.none() | st.sampled_from([0, 12, 2**62, -(2**63)]))
+    content = [samples.row(row_type, Spot(0, 0, at), **changes) for at in range(3)]
+    rows = samples.table(row_type, content)
+    found = [json.loads(text) for text in json_documents(log_columns(row_type, rows)).to_pylist()]
+    assert [dict(flattened(document)) for document in found] == [log_document(row_type, values) for values in content]
+
+
+@pytest.mark.parametrize("row_type", LOGS, ids=lambda row_type: row_type.name)
+def test_the_mappings_of_logs_are_of_the_columns(row_type: RowType) -> None:
+    """The index template maps exactly the fields that documents of logs have, the time first."""
+    columns = list(log_columns(row_type, samples.table(row_type, samples.rows(row_type))))
+    assert columns == list(log_fields(row_type))
     assert columns[0] == "@timestamp"

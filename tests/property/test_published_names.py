@@ -10,17 +10,24 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.semconv import attributes as stable
 from opentelemetry.semconv._incubating import attributes as developing
 
-from libs.common.rows.formats.ecs import ECS_VERSION, FIELDS, ecs_columns
+from libs.common.rows.formats.ecs import ECS_VERSION, ecs_columns
+from libs.common.rows.formats.ecs_types import ecs_columns_of, ecs_fields_of
 from libs.common.rows.formats.encoders import RowFormat, encoder_for
 from libs.common.rows.formats.json import json_documents
+from libs.common.rows.row_type import RowType
 from libs.common.rows.shape import Shape
 from libs.common.rows.types.flows import FLOWS
+from tests import row_samples as samples
+from tests.documents import flattened
 from tests.flows import Spot, row, table
+from tests.log_documents import LOGS
 
 # The Elastic Common Schema as published (generated/csv/fields.csv, schemas/event.yml): field sets that logs may use.
 PUBLISHED = {
@@ -39,16 +46,29 @@ FLOW_ROWS = st.builds(
 )
 
 
-def test_mapped_fields_have_the_published_types() -> None:
-    """What is not of the Elastic Common Schema is ours by its name."""
-    ecs = {name: kind for name, kind in FIELDS.items() if not name.startswith(OWN)}
-    assert ecs == {name: PUBLISHED[name]["type"] for name in ecs}
+@pytest.mark.parametrize("row_type", [FLOWS, *LOGS], ids=lambda row_type: row_type.name)
+def test_mapped_fields_have_the_published_types(row_type: RowType) -> None:
+    """What is not of the Elastic Common Schema is ours by its name. A date may be one of nanoseconds."""
+    ecs = {name: kind for name, kind in ecs_fields_of(row_type).items() if not name.startswith(OWN)}
+    assert {name: kind.removesuffix("_nanos") for name, kind in ecs.items()} == {name: PUBLISHED[name]["type"] for name in ecs}
 
 
 @given(FLOW_ROWS)
 def test_documents_are_valid_in_the_elastic_common_schema(values: dict[str, Any]) -> None:
     """Each field is published, is an array where one is expected and only there, and has an allowed value."""
     (document,) = json_documents(ecs_columns(table([values]))).to_pylist()
+    check(document)
+
+
+@pytest.mark.parametrize("row_type", LOGS, ids=lambda row_type: row_type.name)
+def test_documents_of_logs_are_valid_in_the_elastic_common_schema(row_type: RowType) -> None:
+    """The same holds for logs."""
+    for document in json_documents(ecs_columns_of(row_type)(samples.table(row_type, samples.rows(row_type)))).to_pylist():
+        check(document)
+
+
+def check(document: str) -> None:
+    """Compare a document with the schema."""
     found = {name: value for name, value in flattened(json.loads(document)) if not name.startswith(OWN)}
     assert found.keys() <= PUBLISHED.keys()
     for name, value in found.items():
@@ -60,20 +80,23 @@ def test_documents_are_valid_in_the_elastic_common_schema(values: dict[str, Any]
 @given(FLOW_ROWS)
 def test_attributes_are_registered_in_the_semantic_conventions(values: dict[str, Any]) -> None:
     """An attribute that OpenTelemetry does not register is ours by its name."""
-    (datum,) = encoder_for(RowFormat.OTEL, FLOWS, Shape.of(FLOWS)).encode(table([values]))
+    check_record(FLOWS, table([values]))
+
+
+@pytest.mark.parametrize("row_type", LOGS, ids=lambda row_type: row_type.name)
+def test_attributes_of_logs_are_registered_in_the_semantic_conventions(row_type: RowType) -> None:
+    """The same holds for logs."""
+    for content in samples.rows(row_type):
+        check_record(row_type, samples.table(row_type, [content]))
+
+
+def check_record(row_type: RowType, row: pa.Table) -> None:
+    """Compare the attributes of a row's record with the conventions."""
+    (datum,) = encoder_for(RowFormat.OTEL, row_type, Shape.of(row_type)).encode(row)
     (logs,) = json.loads(datum)["resourceLogs"]
     (record,) = logs["scopeLogs"][0]["logRecords"]
     names = {attribute["key"] for attribute in (*logs["resource"]["attributes"], *record["attributes"])}
     assert {name for name in names if not name.startswith(OWN)} <= REGISTERED
-
-
-def flattened(document: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every field with its dotted name."""
-    for name, value in document.items():
-        if isinstance(value, dict):
-            yield from flattened(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def registered() -> Iterator[str]:

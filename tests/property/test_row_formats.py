@@ -28,6 +28,7 @@ from libs.common.rows.types.dead_letters import DEAD_LETTERS
 from libs.common.rows.types.flows import FLOWS
 from tests.documents import ecs_document
 from tests.flows import Spot
+from tests.otlp_records import expected_record
 from tests.row_samples import document as flat
 from tests.row_samples import row, rows, table
 
@@ -120,15 +121,13 @@ def test_otel_has_every_row_as_a_log_record(row_type: RowType) -> None:
     content = rows(row_type)
     for values, datum in zip(content, encoder(RowFormat.OTEL, row_type).encode(table(row_type, content)), strict=True):
         (record,) = json.loads(datum)["resourceLogs"][0]["scopeLogs"][0]["logRecords"]
-        assert record["timeUnixNano"] == str(values[row_type.time] * 1_000_000)
+        assert record["timeUnixNano"] == str(expected_record(row_type, values)["time"])
         attributes = {one["key"]: one["value"] for one in record["attributes"]}
         assert len(attributes) == len(record["attributes"])
         position = row_type.position
         assert attributes[f"blobtide.{position.source}"] == {"stringValue": values[position.source]}
         assert attributes[f"blobtide.{position.offset}"] == {"intValue": str(values[position.offset])}
-        if row_type is not FLOWS:
-            stated = {name for name, value in values.items() if value is not None and name != row_type.time}
-            assert attributes.keys() == {"log.record.uid", *(f"blobtide.{name}" for name in stated)}
+        assert attributes.keys() == expected_record(row_type, values)["attributes"].keys()
 
 
 def test_flows_have_the_names_of_the_conventions() -> None:

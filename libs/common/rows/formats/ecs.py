@@ -172,11 +172,12 @@ def _rule(flows: Columns) -> Columns:
         "rule.name": flows["rule"],
         "rule.ruleset": flows["acl_id"],
         "cloud.provider": _constant("azure", len(flows["time"])),
-        "cloud.account.id": _mapped(flows["resource_id"], _subscription),
+        "cloud.account.id": _mapped(flows["resource_id"], subscription_of),
     }
 
 
-def _subscription(resource_id: str) -> str | None:
+def subscription_of(resource_id: str) -> str | None:
+    """Return the subscription in the id of an Azure resource, in lower case; None if there is none."""
     found = _SUBSCRIPTION.match(resource_id)
     return found[1].lower() if found else None
 

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from libs.common.errors import ConfigError
 from libs.common.rows.formats.avro import AvroRows
 from libs.common.rows.formats.csv import csv_header, csv_rows, csv_slices
-from libs.common.rows.formats.ecs import ecs_columns
+from libs.common.rows.formats.ecs_types import ecs_columns_of, has_ecs
 from libs.common.rows.formats.json import document_text
 from libs.common.rows.formats.line import FlowLines, RowLines
 from libs.common.rows.formats.otel import otel_text
@@ -79,7 +79,7 @@ class _Rows:
 
 def formats_for(row_type: RowType) -> tuple[RowFormat, ...]:
     """Return the formats available for a row type."""
-    return tuple(one for one in RowFormat if one is not RowFormat.ECS or row_type is FLOWS)
+    return tuple(one for one in RowFormat if one is not RowFormat.ECS or has_ecs(row_type))
 
 
 def documents_for(form: RowFormat, row_type: RowType, shape: Shape) -> Documents:
@@ -191,7 +191,7 @@ def _document_text(columns: Callable[[pa.Table], pa.Table], rows: pa.Table) -> l
 
 def _ecs(row_type: RowType, kept: frozenset[str], rows: pa.Table) -> pa.Table:
     added = {f"blobtide.{name}": rows.column(name) for name in _added(rows.column_names, row_type)}
-    return pa.table({**ecs_columns(_without_others(rows, kept)), **added})
+    return pa.table({**ecs_columns_of(row_type)(_without_others(rows, kept)), **added})
 
 
 def _otel(row_type: RowType, kept: frozenset[str], rows: pa.Table) -> list[TextColumn]:

@@ -3,20 +3,22 @@
 In JSON each row is an ``ExportLogsServiceRequest`` with one log record, so a message can be sent to any OTLP receiver as it is.
 `libs.common.rows.formats.otel_proto` has the binary encoding, many records to a request.
 
-- Attributes of flows use the names of the semantic conventions where one exists; all others, and those of other row types, are
-  named ``blobtide.…``. A null has no attribute.
+- Attributes of flows and logs use the names of the semantic conventions where one exists; all others, and those of other row
+  types, are named ``blobtide.…``. A null has no attribute.
 - ``log.record.uid`` is the identity of the row, the same in every replay: by the conventions, records with the same one are
   duplicates. It is left out if the columns of the position are.
-- The time is the row's. The observed time is when Azure recorded a flow, and otherwise the row's time: it does not change with
-  replays. Times before 1970 and after 2262 become the ends of that range.
-- The body is one line for people.
+- The time is the row's. The observed time is when Azure recorded a flow, when a log was collected, and otherwise the row's
+  time: it does not change with replays. Times before 1970 and after 2262 become the ends of that range.
+- The severity is that of the record of an application log, and otherwise the same for all rows of a type.
+- The body is the message of an application log, and otherwise one line for people.
+- Ids of trace and span have their own fields if they are what OpenTelemetry takes for ids: hex digits of the right number.
 
 In JSON, 64-bit integers are text, as OTLP requires.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from json.encoder import encode_basestring
 from typing import Final
@@ -26,15 +28,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from libs.common.rows.column_values import A_SECOND, integers
+from libs.common.rows.combinations import Combinations
 from libs.common.rows.formats.ecs import ecs_columns
 from libs.common.rows.formats.json import value_text
 from libs.common.rows.formats.line import endpoints
+from libs.common.rows.formats.otel_names import OWN, attribute_of
 from libs.common.rows.identity import Identities
 from libs.common.rows.protocol_names import protocol_names
-from libs.common.rows.row_text import Bools, Ints, TextColumn, numbers, when
+from libs.common.rows.row_text import Bools, CodedTexts, Codes, Ints, TextColumn, numbers, when
 from libs.common.rows.row_type import RowType
+from libs.common.rows.types.application import APPLICATION
 from libs.common.rows.types.dead_letters import DEAD_LETTERS
 from libs.common.rows.types.flows import FLOWS
+from libs.common.rows.types.http import HTTP
+from libs.common.rows.types.proxy import PROXY
 
 RESOURCE: Final[Mapping[str, str]] = {"cloud.provider": "azure", "service.name": "blobtide"}
 SCOPE: Final = "blobtide"
@@ -58,15 +65,35 @@ _OF_ECS: Final = {
 }
 # Flow columns that these attributes already cover: they are not repeated.
 _SAID: Final = frozenset({"time", "src_ip", "src_port", "dst_ip", "dst_port", "direction", "rule", "acl_id", "target_id"})
+_LOGS: Final = (APPLICATION, HTTP, PROXY)
+# Columns of logs that are fields of the record.
+_FIELDS_OF_LOGS: Final = frozenset({"time", "observed_time", "severity_text", "severity_number", "body", "trace_id", "span_id"})
+_OBSERVED: Final = {FLOWS.name: "record_time", **{kind.name: "observed_time" for kind in _LOGS}}
+_BODIES: Final = {DEAD_LETTERS.name: "reason", APPLICATION.name: "body"}
+_HEX: Final = {"trace_id": "^[0-9a-f]{32}$", "span_id": "^[0-9a-f]{16}$"}
+_ID_MEMBERS: Final = {"trace_id": "traceId", "span_id": "spanId"}
 _IO_DIRECTIONS: Final = {"ingress": "receive", "egress": "transmit"}  # of the interface that logs
 
 
 @dataclass(frozen=True, slots=True)
 class Severity:
-    """How severe all records of a row type are, in OpenTelemetry's terms."""
+    """How severe records are, in OpenTelemetry's terms: 0 and nothing if that is not known."""
 
     number: int
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Severities:
+    """The severity of each record: ``distinct[of_record[row]]``."""
+
+    distinct: tuple[Severity, ...]
+    of_record: Codes
+
+    def texts(self, text: Callable[[Severity], str]) -> TextColumn:
+        """Return a text for the severity of each record."""
+        texts = [text(one) for one in self.distinct]
+        return texts[0] if len(texts) == 1 else CodedTexts(texts or [""], self.of_record)
 
 
 _INFO: Final = Severity(9, "INFO")
@@ -79,15 +106,17 @@ class LogRecords:
 
     Attributes:
         time, observed: nanoseconds since 1970, 0 to 2**63 - 1.
-        severity, event: the same for all.
+        event: the same for all.
+        ids: ``trace_id`` and ``span_id`` as hex digits; null where there is none, empty if no row of the type can have one.
         body: strings; null where there is none.
         attributes: by name, in order; text, numbers, booleans or times, or dictionaries of these. Each is one array.
     """
 
     time: Ints
     observed: Ints
-    severity: Severity
+    severities: Severities
     event: str
+    ids: Mapping[str, pa.Array]
     body: pa.Array
     attributes: Mapping[str, pa.Array]
 
@@ -95,14 +124,16 @@ class LogRecords:
 def log_records(row_type: RowType, rows: pa.Table) -> LogRecords:
     """Return rows as log records. All values of columns that are left out are null."""
     time = _nanoseconds(_combined(rows.column(row_type.time)))
-    attributes = _of_flows(rows) if row_type is FLOWS else _own(row_type, rows)
+    ids = {name: _hex_digits(rows, name) for name in _HEX} if row_type in _LOGS else {}
+    attributes = {name: _combined(column) for name, column in _stated(row_type, rows, ids).items()}
     return LogRecords(
         time=time,
-        observed=_observed(time, rows) if row_type is FLOWS else time,
-        severity=_SEVERITIES.get(row_type.name, _INFO),
+        observed=_observed(row_type, rows, time),
+        severities=_severities(row_type, rows),
         event=f"blobtide.{row_type.name}",
+        ids=ids,
         body=_combined(_body(row_type, rows)),
-        attributes={**_identity(row_type, rows), **{name: _combined(column) for name, column in attributes.items()}},
+        attributes={**_identity(row_type, rows), **attributes},
     )
 
 
@@ -111,13 +142,15 @@ def otel_text(row_type: RowType, rows: pa.Table) -> list[TextColumn]:
     records = log_records(row_type, rows)
     everywhere = np.ones(rows.num_rows, np.bool_)
     body, has_body = value_text('"body":{"stringValue":', records.body)
-    severity = records.severity
+    ids = [text for name, column in records.ids.items() for text in _id(_ID_MEMBERS[name], column)]
     return [
         _begin(),
         *numbers("", records.time, everywhere),
         '","observedTimeUnixNano":"',
         *numbers("", records.observed, everywhere),
-        f'","severityNumber":{severity.number},"severityText":"{severity.text}",',
+        '",',
+        records.severities.texts(_severity),
+        *ids,
         *body,
         when("},", has_body),
         f'"eventName":"{records.event}","attributes":[',
@@ -132,11 +165,45 @@ def _begin() -> str:
     return f'{{"resourceLogs":[{{"resource":{{"attributes":[{said}]}},{scope}'
 
 
+def _severity(severity: Severity) -> str:
+    number = f'"severityNumber":{severity.number},' if severity.number else ""
+    return f'{number}"severityText":{encode_basestring(severity.text)},' if severity.text else number
+
+
+def _id(member: str, column: pa.Array) -> list[TextColumn]:
+    text, present = value_text(f'"{member}":', column)
+    return [*text, when(",", present)]
+
+
 # --- What a record says ---
 
 
-def _own(row_type: RowType, rows: pa.Table) -> dict[str, pa.ChunkedArray | pa.Array]:
-    return {f"blobtide.{name}": rows.column(name) for name in rows.column_names if name != row_type.time}
+def _stated(row_type: RowType, rows: pa.Table, ids: Mapping[str, pa.Array]) -> dict[str, pa.ChunkedArray | pa.Array]:
+    """Return the attributes: whatever has no field of its own."""
+    if row_type is FLOWS:
+        return _of_flows(rows)
+    if row_type not in _LOGS:
+        return {f"{OWN}{name}": rows.column(name) for name in rows.column_names if name != row_type.time}
+    named = {attribute_of(row_type.name, name): rows.column(name) for name in rows.column_names if name not in _FIELDS_OF_LOGS}
+    invalid = {name: pc.if_else(column.is_null(), _combined(rows.column(name)), _NO_TEXT) for name, column in ids.items()}
+    return named | {f"{OWN}{name}": column for name, column in invalid.items()}
+
+
+def _hex_digits(rows: pa.Table, name: str) -> pa.Array:
+    column = _combined(rows.column(name))
+    lower = pc.ascii_lower(column)
+    return pc.if_else(pc.match_substring_regex(lower, _HEX[name]), lower, _NO_TEXT)
+
+
+def _severities(row_type: RowType, rows: pa.Table) -> Severities:
+    if row_type is not APPLICATION:
+        return Severities((_SEVERITIES.get(row_type.name, _INFO),), np.zeros(rows.num_rows, np.uint32))
+    number, text = _combined(rows.column("severity_number")), _combined(rows.column("severity_text"))
+    codes = pc.fill_null(text.indices, len(text.dictionary)).to_numpy().astype(np.int64)
+    pairs = Combinations.of((integers(number), codes))
+    texts = [*text.dictionary.to_pylist(), None]
+    distinct = [Severity(int(integers(number)[row]), texts[codes[row]] or "") for row in pairs.row.tolist()]
+    return Severities(tuple(distinct), pairs.of_row.astype(np.uint32))
 
 
 def _of_flows(flows: pa.Table) -> dict[str, pa.ChunkedArray | pa.Array]:
@@ -166,7 +233,20 @@ def _identity(row_type: RowType, rows: pa.Table) -> dict[str, pa.Array]:
 def _body(row_type: RowType, rows: pa.Table) -> pa.ChunkedArray | pa.Array:
     if row_type is FLOWS:
         return _flow_body(rows)
-    return rows.column("reason") if row_type is DEAD_LETTERS else pa.nulls(rows.num_rows, pa.string())
+    if row_type in {HTTP, PROXY}:
+        return _request_body(rows)
+    column = _BODIES.get(row_type.name)
+    return pa.nulls(rows.num_rows, pa.string()) if column is None else rows.column(column)
+
+
+def _request_body(rows: pa.Table) -> pa.Array:
+    """Return ``GET /path?query 200``, without what is not known."""
+    query = pc.binary_join_element_wise("?", _combined(rows.column("url_query")), "")
+    target = pc.binary_join_element_wise(_combined(rows.column("url_path")), pc.fill_null(query, ""), "")
+    method = _combined(rows.column("http_request_method")).cast(pa.string())
+    status = _combined(rows.column("http_response_status_code")).cast(pa.string())
+    text = pc.binary_join_element_wise(method, target, status, " ", null_handling="skip")
+    return pc.if_else(pc.equal(text, ""), _NO_TEXT, text)
 
 
 def _flow_body(flows: pa.Table) -> pa.Array:
@@ -187,8 +267,11 @@ def _spaced(words: pa.DictionaryArray) -> pa.Array:
     return pc.fill_null(pc.binary_join_element_wise(words.dictionary, "", " ").take(words.indices), "")
 
 
-def _observed(time: Ints, flows: pa.Table) -> Ints:
-    recorded = _combined(flows.column("record_time"))
+def _observed(row_type: RowType, rows: pa.Table, time: Ints) -> Ints:
+    column = _OBSERVED.get(row_type.name)
+    if column is None:
+        return time
+    recorded = _combined(rows.column(column))
     if recorded.null_count == 0:
         return _nanoseconds(recorded)
     there = recorded.is_valid().to_numpy(zero_copy_only=False)

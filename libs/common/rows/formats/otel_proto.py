@@ -20,8 +20,8 @@ import pyarrow.compute as pc
 
 from libs.common.rows.column_values import validity
 from libs.common.rows.formats.json import json_texts, text_bytes
-from libs.common.rows.formats.otel import RESOURCE, SCOPE, log_records
-from libs.common.rows.row_text import Bools, CodedTexts, Ints, SizedBytes, TextColumn, distinct, where
+from libs.common.rows.formats.otel import RESOURCE, SCOPE, Severity, log_records
+from libs.common.rows.row_text import Bools, CodedTexts, Ints, SizedBytes, TextColumn, distinct, when, where
 from libs.common.rows.row_type import RowType
 
 # Tags, by message: number of the field times 8, plus the wire type (0: varint, 1: eight bytes, 2: with a size).
@@ -37,6 +37,7 @@ _RECORD_SEVERITY_NUMBER: Final = b"\x10"
 _RECORD_SEVERITY_TEXT: Final = b"\x1a"
 _RECORD_BODY: Final = b"\x2a"
 _RECORD_ATTRIBUTE: Final = b"\x32"
+_RECORD_IDS: Final = {"trace_id": b"\x4a", "span_id": b"\x52"}
 _RECORD_OBSERVED: Final = b"\x59"
 _RECORD_EVENT: Final = b"\x62"
 _KEY: Final = b"\x0a"
@@ -54,14 +55,10 @@ _FEW: Final = 64  # with fewer rows for each distinct value, words cost more tha
 def record_bytes(row_type: RowType, rows: pa.Table) -> SizedBytes:
     """Return each row as a field of ``ScopeLogs``: records may be put one after the other, in any number, into `request`."""
     records = log_records(row_type, rows)
-    severity = records.severity
-    fixed = (
-        _RECORD_SEVERITY_NUMBER
-        + varint(severity.number)
-        + _sized(_RECORD_SEVERITY_TEXT, severity.text.encode())
-        + _sized(_RECORD_EVENT, records.event.encode())
-    )
-    columns: list[TextColumn] = [_times(records.time, records.observed), _raw(fixed), *_texts(_body_head, records.body)]
+    fixed = [records.severities.texts(_severity), _raw(_sized(_RECORD_EVENT, records.event.encode()))]
+    columns: list[TextColumn] = [_times(records.time, records.observed), *fixed, *_texts(_body_head, records.body)]
+    for name, digits in records.ids.items():
+        columns += _id(_RECORD_IDS[name], digits)
     for name, column in records.attributes.items():
         columns += _attribute(name, column)
     return SizedBytes(columns, rows.num_rows, _record_heads)
@@ -120,6 +117,23 @@ def _times(time: Ints, observed: Ints) -> pa.Array:
     cells["a"], cells["time"], cells["b"], cells["observed"] = _RECORD_TIME, time, _RECORD_OBSERVED, observed
     width = pa.binary(cells.dtype.itemsize)
     return pa.Array.from_buffers(width, len(cells), [None, pa.py_buffer(cells)]).cast(pa.binary())
+
+
+def _severity(severity: Severity) -> str:
+    number = _RECORD_SEVERITY_NUMBER + varint(severity.number) if severity.number else b""
+    return _raw(number + (_sized(_RECORD_SEVERITY_TEXT, severity.text.encode()) if severity.text else b""))
+
+
+def _id(tag: bytes, digits: pa.Array) -> list[TextColumn]:
+    """Return ids, given as hex digits, as bytes."""
+    present = validity(digits)
+    text = text_bytes(pc.fill_null(digits, ""))  # a null may have bytes, too
+    halves = np.where(text > ord("9"), text - (ord("a") - 10), text - ord("0"))
+    content = (halves[0::2] << np.uint8(4)) | halves[1::2]
+    size = len(content) // max(int(present.sum()), 1)
+    ends = np.concatenate(([0], np.cumsum(present * size))).astype(np.int32)
+    values = pa.Array.from_buffers(pa.binary(), len(digits), [None, pa.py_buffer(ends), pa.py_buffer(content)])
+    return [when(_raw(tag + varint(size)), present), values]
 
 
 def _body_head(size: int) -> bytes:

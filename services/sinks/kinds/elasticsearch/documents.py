@@ -10,12 +10,12 @@ from typing import Final
 import pyarrow as pa
 
 from libs.common.errors import ConfigError
+from libs.common.rows.formats.ecs_types import has_ecs
 from libs.common.rows.formats.encoders import RowFormat, documents_for
 from libs.common.rows.formats.json import document_text
 from libs.common.rows.row_text import TextColumn
 from libs.common.rows.row_type import RowType
 from libs.common.rows.shape import Shape
-from libs.common.rows.types.flows import FLOWS
 from services.sinks.kinds.elasticsearch.index import Fields, ecs_fields, plain_fields
 
 _TIMESTAMP: Final = "@timestamp"
@@ -26,7 +26,7 @@ class DocumentMaker:
 
     def __init__(self, form: RowFormat | None, row_type: RowType, shape: Shape, schema: pa.Schema) -> None:
         """`schema` is that of the incoming rows. Raises `ConfigError` if the arguments do not match."""
-        chosen = form or (RowFormat.ECS if row_type is FLOWS else RowFormat.JSON)
+        chosen = form or (RowFormat.ECS if has_ecs(row_type) else RowFormat.JSON)
         if chosen not in (RowFormat.ECS, RowFormat.JSON):
             raise ConfigError(f"format: an index supports ecs or json, not {chosen.value}")
         self._ecs = documents_for(chosen, row_type, shape) if chosen is RowFormat.ECS else None
@@ -35,7 +35,7 @@ class DocumentMaker:
             self._fields = plain_fields(self._shape.apply(schema.empty_table()).schema)
         else:
             added = plain_fields(pa.schema([field for field in schema if field.name not in row_type.names]))
-            self._fields = {**ecs_fields(), **{f"blobtide.{name}": field for name, field in added.items()}}
+            self._fields = {**ecs_fields(row_type), **{f"blobtide.{name}": field for name, field in added.items()}}
 
     @property
     def fields(self) -> Fields:

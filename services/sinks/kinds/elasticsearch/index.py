@@ -9,7 +9,7 @@ before.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -17,7 +17,10 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from libs.common.rows.formats.ecs import ECS_VERSION, FIELDS
+from libs.common.rows.formats.ecs import ECS_VERSION
+from libs.common.rows.formats.ecs_types import ecs_fields_of
+from libs.common.rows.row_type import RowType
+from libs.common.rows.types.flows import FLOWS
 
 _A_SECOND: Final = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _DAY_SECONDS: Final = 86_400
@@ -25,6 +28,13 @@ _FUTURE_DAYS: Final = 2
 _PRIORITY: Final = 200  # above the servers' built-in templates for logs-*-*
 _LONGEST_WORD: Final = 8_191  # characters: at most 32,764 bytes, and an index accepts no longer terms
 _LONGEST_KEYWORD: Final = 1_024
+
+# Fields of logs, whose texts have any length. Older servers do not have the types that ECS prefers.
+_LOG_FIELDS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "keyword": {"type": "keyword", "ignore_above": _LONGEST_WORD},
+    "wildcard": {"type": "keyword", "ignore_above": _LONGEST_WORD},
+    "match_only_text": {"type": "text"},
+}
 
 Field = dict[str, Any]
 Fields = dict[str, Field]  # by field name, in which a dot nests
@@ -87,9 +97,11 @@ def template(target: DailyIndexes | DataStream, fields: Fields, description: str
     return body | ({"data_stream": {}} if isinstance(target, DataStream) else {})
 
 
-def ecs_fields() -> Fields:
-    """Return the fields of flow documents in ECS."""
-    return {name: {"type": kind} for name, kind in FIELDS.items()}
+def ecs_fields(row_type: RowType) -> Fields:
+    """Return the fields of documents in ECS, with types that every supported server has."""
+    if row_type is FLOWS:  # whose words the parser limits
+        return {name: {"type": kind} for name, kind in ecs_fields_of(row_type).items()}
+    return {name: dict(_LOG_FIELDS.get(kind, {"type": kind})) for name, kind in ecs_fields_of(row_type).items()}
 
 
 def plain_fields(columns: pa.Schema) -> Fields:

@@ -71,7 +71,7 @@ class ElasticsearchSettings(SinkSettings, HttpTokenSettings):
     bearer_token: SecretStr | None = Field(default=None, description="Token of a service account or a JWT.")
     timeout_seconds: float = Field(default=30.0, gt=0, le=300, description="Maximum seconds to wait for a response.")
     format: RowFormat | None = Field(
-        default=None, description="Format of documents: ecs or json. Default: ecs for flows, json for other rows."
+        default=None, description="Format of documents: ecs or json. Default: ecs, or json for rows that have no ecs."
     )
     index_prefix: IndexName | None = Field(
         default=None,

@@ -111,13 +111,13 @@ def test_the_index_is_of_the_flows_day_within_bounds() -> None:
 
 def test_templates() -> None:
     """The template covers the daily indexes with ECS types, and makes a data stream where one is configured."""
-    daily = template(DailyIndexes("p", 1), ecs_fields(), "Flows")
+    daily = template(DailyIndexes("p", 1), ecs_fields(FLOWS), "Flows")
     assert daily["index_patterns"] == ["p-*"]
     properties = daily["template"]["mappings"]["properties"]
     assert properties["source"]["properties"]["ip"] == {"type": "ip"}
     assert properties["cloud"]["properties"]["account"]["properties"]["id"] == {"type": "keyword"}
     assert "data_stream" not in daily
-    stream = template(DataStream("s"), ecs_fields(), "Flows")
+    stream = template(DataStream("s"), ecs_fields(FLOWS), "Flows")
     assert stream["index_patterns"] == ["s"]
     assert stream["data_stream"] == {}
 

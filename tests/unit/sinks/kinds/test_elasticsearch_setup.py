@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from libs.common.errors import ConfigError
 from libs.common.http.client import Answer, Request
+from libs.common.rows.types.flows import FLOWS
 from services.sinks.kinds.elasticsearch.index import DailyIndexes, DataStream, ecs_fields
 from services.sinks.kinds.elasticsearch.lifecycle import Lifecycle
 from services.sinks.kinds.elasticsearch.setup import Installation, install
@@ -40,7 +41,7 @@ def installation(*, stream: bool, keep_days: int, chosen: bool = True, arrival: 
     """Describe what is wanted of a sink of flows."""
     target = DataStream("flows") if stream else DailyIndexes("flows", 10)
     lifecycle = Lifecycle(stream, keep_days, 2**30, 7)
-    return Installation("flows", target, ecs_fields(), "Flows", lifecycle, chosen, arrival)
+    return Installation("flows", target, ecs_fields(FLOWS), "Flows", lifecycle, chosen, arrival)
 
 
 def test_without_a_wish_only_the_template_is_installed() -> None:
