@@ -15,7 +15,7 @@ of a millisecond that follows from the row's position::
   in one record, or in two where an hour ends.
 
 Rows of one part that would still make the same point are found, and all but the first are refused. Cutting the time of a point
-to milliseconds gives the time of the row.
+to milliseconds gives the time of the row. If rows have times in nanoseconds, those are in the field ``time_ns`` of the point.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ _LARGEST: Final = 2**63 - 2 * _NANOSECONDS
 _HASH_DIGITS: Final = 12
 _NOT_TAGS: Final = frozenset({"blob", "generation"})
 _TIME: Final = "time"  # what servers call the time of a point
+_TIME_NS: Final = "time_ns"
+_TICKS: Final = 1_000  # of a second, at most: what is finer is lost to the part that follows from the position
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,14 +133,17 @@ class PointMaker:
         if len(untimely):
             table, values = table.take(rows), values[rows]
         identities = Identities.of(table, self._row_type.position)
-        nanoseconds = values * (_NANOSECONDS // ticks) + part_of_tick(identities, _NANOSECONDS // ticks)
+        nanoseconds = _spread(values, ticks, identities)
         tags = {name: combined(table, column) for column, name in self._shape.tags.items()}
         colliding = collisions(nanoseconds, list(tags.values()), identities)
         kept = np.delete(np.arange(len(rows)), colliding)
         if len(colliding):
             table, nanoseconds, identities = table.take(kept), nanoseconds[kept], some_of(identities, kept)
+            values = values[kept]
             tags = {name: combined(table, column) for column, name in self._shape.tags.items()}
         fields = {name: combined(table, column) for column, name in self._shape.fields.items()}
+        if ticks > _TICKS:
+            fields[_TIME_NS] = pa.array(values)
         text = RowText(point_columns(self._shape.measurement, tags, fields, nanoseconds), table.num_rows)
         return Points(rows[kept], identities, text, untimely, rows[colliding])
 
@@ -146,6 +151,13 @@ class PointMaker:
 def some_of(identities: Identities, rows: Ints) -> Identities:
     """Return the identities of some rows."""
     return Identities(identities.generations, identities.generation[rows], identities.offset[rows], identities.index[rows])
+
+
+def _spread(times: Ints, ticks: int, identities: Identities) -> Ints:
+    """Return the times of points in nanoseconds, given those of rows in parts of a second, of which there are `ticks`."""
+    coarse = times // (ticks // _TICKS) if ticks > _TICKS else times
+    a_tick = _NANOSECONDS // min(ticks, _TICKS)
+    return coarse * a_tick + part_of_tick(identities, a_tick)
 
 
 def part_of_tick(identities: Identities, nanoseconds: int) -> Ints:
@@ -213,6 +225,8 @@ def _objection(name: str) -> str | None:
     """Return why servers do not take a name for a tag or a field; None if they do."""
     if name == _TIME:
         return "time is the name of the time of every point: give the column another name"
+    if name == _TIME_NS:
+        return "time_ns is the field of points with the whole time: give the column another name"
     if name.startswith("_"):
         return f"{name} begins with _, which servers keep for themselves"
     if not name.isprintable() or name.endswith("\\"):
