@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from libs.common.rows.row_type import RowType
+from libs.common.rows.types.application import APPLICATION
 from libs.common.rows.types.flows import FLOWS
 from tests import flows
 from tests.documents import iso
@@ -40,6 +41,16 @@ def rows(row_type: RowType, sources: int = 3, records: int = 3, each: int = 4) -
     """Return rows of several sources, record by record over all sources, as a pipeline would see them grow."""
     spots = [Spot(source, record, index) for record in range(records) for source in range(sources) for index in range(each)]
     return [row(row_type, spot) for spot in spots]
+
+
+def text_column(row_type: RowType) -> str:
+    """Return a column that may hold any text, of any length."""
+    return {FLOWS.name: "rule", APPLICATION.name: "body"}.get(row_type.name, "reason")
+
+
+def ticks_of(row_type: RowType, milliseconds: int) -> int:
+    """Return a time as a row of the type has it."""
+    return milliseconds * _A_SECOND[row_type.schema.field(row_type.time).type.unit] // 1_000
 
 
 def table(row_type: RowType, content: Iterable[Row]) -> pa.Table:

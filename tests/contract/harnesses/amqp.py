@@ -17,7 +17,7 @@ from libs.local.rabbitmq import LocalRabbitMq, Rules
 from tests.contract.harness import Benchmark, Case, Content, Harness, Row, killed
 from tests.flows import Spot
 from tests.rabbitmq import Reader
-from tests.row_samples import document, position_of, row, table
+from tests.row_samples import document, position_of, row, table, text_column
 
 WITHOUT_TLS = {"urls": ["amqps://a", "amqp://b"], "username": "u", "password": "p"}
 MARKS = pytest.mark.rabbitmq
@@ -84,7 +84,7 @@ class AmqpHarness(Harness):
         spot = Spot(1, 0, 90)
         if self.case.row_type is FLOWS:
             return row(FLOWS, spot, direction="sideways")
-        return row(self.case.row_type, spot, reason="x" * _MOST_BYTES)
+        return row(self.case.row_type, spot, **{text_column(self.case.row_type): "x" * _MOST_BYTES})
 
     def _word(self, direction: Any) -> Any:
         return direction if self.case.row_type is FLOWS else "all"

@@ -18,7 +18,7 @@ from libs.local.clickhouse import LocalClickHouse
 from tests.contract.harness import Benchmark, Case, Content, Harness, Row, killed
 from tests.documents import iso
 from tests.flows import Spot
-from tests.row_samples import position_of, row
+from tests.row_samples import position_of, row, ticks_of
 
 WITHOUT_TLS = {"hosts": ["https://a:8443", "http://b:8123"], "username": "u", "password": "p"}
 MARKS = pytest.mark.clickhouse
@@ -30,7 +30,7 @@ BENCHMARK = Benchmark(
     needs_setup=True,
 )
 _DIGITS = {"ms": 3, "us": 6, "ns": 9}
-_END_OF_TIMES_MS = 10_413_792_000_000  # 2300-01-01
+_BEFORE_1900_MS = -2_300_000_000_000
 
 
 class ClickHouseHarness(Harness):
@@ -73,7 +73,7 @@ class ClickHouseHarness(Harness):
 
     def refused(self) -> Row:
         """A time that the table's type has not."""
-        return row(self.case.row_type, Spot(1, 0, 90), **{self.case.row_type.time: _END_OF_TIMES_MS})
+        return row(self.case.row_type, Spot(1, 0, 90), time=ticks_of(self.case.row_type, _BEFORE_1900_MS))
 
     def _ask(self, sql: str, **settings: str) -> str:
         with urllib3.PoolManager() as http:

@@ -16,9 +16,10 @@ import xxhash
 from libs.common.rows.types.flows import FLOWS
 from libs.local.opensearch import LocalOpenSearch
 from tests.contract.harness import Benchmark, Case, Content, Harness, Row, killed
-from tests.documents import ecs_document
+from tests.documents import ecs_document, nested
 from tests.flows import Spot
-from tests.row_samples import document, position_of, row
+from tests.log_documents import LOGS, log_document
+from tests.row_samples import document, position_of, row, ticks_of
 
 MODES = ("daily", "stream")
 WITHOUT_TLS = {"hosts": ["https://a:9200", "http://b:9200"], "api_key": "k"}
@@ -79,11 +80,14 @@ class ElasticsearchHarness(Harness):
         """Return a row whose address no index takes, or whose day has none."""
         if self.case.row_type is FLOWS:
             return row(FLOWS, Spot(0, 77, 0), src_ip="300.1.2.3")
-        return row(self.case.row_type, Spot(0, 77, 0), time=10**14) if self.case.mode == "daily" else None
+        later = row(self.case.row_type, Spot(0, 77, 0), time=ticks_of(self.case.row_type, 9 * 10**12))  # in 2255
+        return later if self.case.mode == "daily" else None
 
     def _document(self, values: Row) -> dict[str, Any]:
         if self.case.row_type is FLOWS:
             return ecs_document(values)
+        if self.case.row_type in LOGS:
+            return nested(log_document(self.case.row_type, values))
         flat = document(self.case.row_type, values)
         return {"@timestamp": flat.pop(self.case.row_type.time), **flat}
 

@@ -11,12 +11,11 @@ from uuid import uuid4
 
 import pytest
 
-from libs.common.rows.types.flows import FLOWS
 from libs.local.etcd import LocalEtcd
 from tests.contract.harness import Benchmark, Case, Content, Harness, Row, killed
 from tests.etcd_client import EtcdClient
 from tests.flows import Spot
-from tests.row_samples import document, position_of, row
+from tests.row_samples import document, position_of, row, text_column
 
 MODES = ("kept", "leased")
 WITHOUT_TLS = {"hosts": ["https://a:2379", "http://b:2379"], "username": "u", "password": "p"}
@@ -73,8 +72,7 @@ class EtcdHarness(Harness):
 
     def refused(self) -> Row:
         """A row that is too large for a transaction."""
-        column = "rule" if self.case.row_type is FLOWS else "reason"
-        return row(self.case.row_type, Spot(1, 0, 90), **{column: "x" * _MOST_BYTES})
+        return row(self.case.row_type, Spot(1, 0, 90), **{text_column(self.case.row_type): "x" * _MOST_BYTES})
 
 
 def harness(request: pytest.FixtureRequest, tmp_path: Path, case: Case) -> Harness:

@@ -15,7 +15,7 @@ from libs.common.rows.types.flows import FLOWS
 from libs.local.fluent import ForwardRules, LocalFluent
 from tests.contract.harness import Benchmark, Case, Content, Harness, Row, killed
 from tests.flows import Spot
-from tests.row_samples import document, position_of, row
+from tests.row_samples import document, position_of, row, ticks_of
 
 MODES = ("gzip", "none")
 WITHOUT_TLS = {"hosts": ["tls://a", "tcp://b"], "shared_key": "k"}
@@ -63,12 +63,13 @@ class FluentHarness(Harness):
 
     def refused(self) -> Row:
         """A time that the protocol cannot express."""
-        return row(self.case.row_type, Spot(1, 0, 90), **{self.case.row_type.time: _AFTER_2106_MS})
+        return row(self.case.row_type, Spot(1, 0, 90), time=ticks_of(self.case.row_type, _AFTER_2106_MS))
 
     def _expected(self, values: Row) -> tuple[str, tuple[int, int], dict[str, Any]]:
-        seconds, milliseconds = divmod(values[self.case.row_type.time], 1_000)
+        a_second = ticks_of(self.case.row_type, 1_000)
+        seconds, ticks = divmod(values[self.case.row_type.time], a_second)
         tag = f".{values['direction']}" if self.case.row_type is FLOWS else ".all"
-        return tag, (seconds, milliseconds * 1_000_000), document(self.case.row_type, values)
+        return tag, (seconds, ticks * (1_000_000_000 // a_second)), document(self.case.row_type, values)
 
 
 def harness(request: pytest.FixtureRequest, tmp_path: Path, case: Case) -> Harness:

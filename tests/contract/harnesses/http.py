@@ -12,11 +12,10 @@ from typing import Any
 
 import pytest
 
-from libs.common.rows.types.flows import FLOWS
 from tests.contract.harness import Benchmark, Case, Content, Harness, Row, killed
 from tests.flows import Spot
 from tests.receiver import Kept, LocalReceiver
-from tests.row_samples import document, position_of, row
+from tests.row_samples import document, position_of, row, text_column
 
 MODES = ("lines", "array", "csv", "no_keys")
 WITHOUT_TLS = {"hosts": ["http://a"], "bearer_token": "t"}
@@ -89,8 +88,7 @@ class HttpHarness(Harness):
 
     def refused(self) -> Row:
         """A row with a text that the receiver does not like."""
-        column = "rule" if self.case.row_type is FLOWS else "reason"
-        return row(self.case.row_type, Spot(1, 0, 90), **{column: _BAD})
+        return row(self.case.row_type, Spot(1, 0, 90), **{text_column(self.case.row_type): _BAD})
 
     def _set_rules(self) -> None:
         self.place.rules(bad_text=_BAD, keys=self.case.mode != "no_keys")

@@ -17,13 +17,14 @@ import pyarrow as pa
 import pytest
 import urllib3
 
+from libs.common.rows.types.application import APPLICATION
 from libs.local.influxdb import LocalInfluxDB
 from libs.local.victoria_metrics import LocalVictoriaMetrics
 from tests.contract.harness import Benchmark, Case, Content, Harness, Row, killed
 from tests.fakes.line_server import LineServer, Reply
 from tests.flows import Spot
 from tests.line_protocol import as_point
-from tests.row_samples import position_of, row
+from tests.row_samples import position_of, row, ticks_of
 
 MODES = ("v1", "v2", "v3")
 WITHOUT_TLS = {"hosts": ["https://a:8086", "http://b:8086"], "token": "t"}
@@ -59,18 +60,25 @@ class InfluxHarness(Harness):
 
     def expected(self, rows: Sequence[Row]) -> Content:
         """Every row, with its time in milliseconds."""
-        return {position_of(self.case.row_type, one): (one[self.case.row_type.time], *self.point(one)) for one in rows}
+        row_type = self.case.row_type
+        a_millisecond = ticks_of(row_type, 1)
+        return {position_of(row_type, one): (one[row_type.time] // a_millisecond, *self.point(one)) for one in rows}
 
-    def refused(self) -> Row:
+    def refused(self) -> Row | None:
         """A time that no point has."""
-        return row(self.case.row_type, Spot(1, 0, 90), **{self.case.row_type.time: _AFTER_2262_MS})
+        if self.case.row_type is APPLICATION:  # every time in nanoseconds fits
+            return None
+        return row(self.case.row_type, Spot(1, 0, 90), time=_AFTER_2262_MS)
 
     def point(self, values: Row) -> tuple[dict[str, str], dict[str, Any]]:
         """Return the tags and fields of a row."""
         schema = self.case.row_type.schema
         times = {one.name: _NANOSECONDS[one.type.unit] for one in schema if pa.types.is_timestamp(one.type)}
-        without_time = {name: value for name, value in values.items() if name != self.case.row_type.time}
-        return as_point(without_time, self.tags, times)
+        time = self.case.row_type.time
+        others = {name: value for name, value in values.items() if name != time}
+        if times[time] == 1:
+            others["time_ns"] = values[time]  # of which the time of the point has only the milliseconds
+        return as_point(others, self.tags, times)
 
     @property
     def tags(self) -> set[str]:

@@ -15,13 +15,12 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from libs.common.kafka.topics.making import make_topic
-from libs.common.rows.types.flows import FLOWS
 from libs.common.settings import Settings
 from libs.common.settings.kafka import KafkaSettings
 from libs.local.kafka import LocalKafka
 from tests.contract.harness import Case, Content, Harness, Row
 from tests.flows import Spot
-from tests.row_samples import document, position_of, row
+from tests.row_samples import document, position_of, row, text_column
 
 MODES = ("transactional", "idempotent")
 MARKS = pytest.mark.kafka
@@ -77,8 +76,11 @@ class KafkaHarness(Harness):
 
     def refused(self) -> Row:
         """Return a row whose record is larger than its topic takes, even compressed."""
-        column = "rule" if self.case.row_type is FLOWS else "reason"
-        return row(self.case.row_type, Spot(8, 0, 0), **{column: random.Random(0).randbytes(_MOST_BYTES).hex()})
+        return row(
+            self.case.row_type,
+            Spot(8, 0, 0),
+            **{text_column(self.case.row_type): random.Random(0).randbytes(_MOST_BYTES).hex()},
+        )
 
     @contextmanager
     def outage(self) -> Iterator[None]:

@@ -20,7 +20,7 @@ from libs.local.mosquitto import LocalMosquitto
 from libs.local.ports import LOOPBACK
 from tests.contract.harness import Benchmark, Case, Content, Harness, Row
 from tests.flows import Spot
-from tests.row_samples import document, position_of, row, table
+from tests.row_samples import document, position_of, row, table, text_column
 
 MODES = ("5", "3.1.1")
 WITHOUT_TLS = {"url": "mqtt://broker", "username": "u", "password": "p"}
@@ -93,8 +93,7 @@ class MqttHarness(Harness):
 
     def refused(self) -> Row:
         """A message that is too large."""
-        column = "rule" if self.case.row_type is FLOWS else "reason"
-        return row(self.case.row_type, Spot(1, 0, 90), **{column: "x" * _MOST_BYTES})
+        return row(self.case.row_type, Spot(1, 0, 90), **{text_column(self.case.row_type): "x" * _MOST_BYTES})
 
     def close(self) -> None:
         """Say goodbye."""

@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 
-from libs.common.rows.types.flows import FLOWS
 from tests.contract.harness import Benchmark, Case, Content, Harness, Row, killed
 from tests.flows import Spot
 from tests.otlp_records import expected_record, records_of
 from tests.receiver import LocalReceiver
-from tests.row_samples import row
+from tests.row_samples import row, text_column
 
 MODES = ("partial", "refusing")
 WITHOUT_TLS = {"hosts": ["http://a:4318"], "bearer_token": "t"}
@@ -76,8 +75,7 @@ class OtlpHarness(Harness):
 
     def refused(self) -> Row:
         """A row with a text that the receiver does not like."""
-        column = "rule" if self.case.row_type is FLOWS else "reason"
-        return row(self.case.row_type, Spot(1, 0, 90), **{column: _BAD})
+        return row(self.case.row_type, Spot(1, 0, 90), **{text_column(self.case.row_type): _BAD})
 
     def _set_rules(self) -> None:
         self.place.rules(**{"partial_text": _BAD} if self.case.mode == "partial" else {"bad_text": _BAD, "bad_status": 400})

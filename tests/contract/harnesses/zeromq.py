@@ -17,7 +17,7 @@ from services.sinks.frame.contract import Sink
 from services.sinks.kinds.zeromq.sink import ZeroMqSink
 from tests.contract.harness import Benchmark, Case, Content, Harness, Row
 from tests.flows import Spot
-from tests.row_samples import document, position_of, row, table
+from tests.row_samples import document, position_of, row, table, text_column
 from tests.zeromq_peer import ZeroMqPeer
 
 MODES = ("dealer", "push", "pub")
@@ -89,8 +89,7 @@ class ZeroMqHarness(Harness):
 
     def refused(self) -> Row:
         """A message that is too large."""
-        column = "rule" if self.case.row_type is FLOWS else "reason"
-        return row(self.case.row_type, Spot(1, 0, 90), **{column: "x" * _MOST_BYTES})
+        return row(self.case.row_type, Spot(1, 0, 90), **{text_column(self.case.row_type): "x" * _MOST_BYTES})
 
     def _catch_up(self) -> None:
         for sink in self._sinks:
