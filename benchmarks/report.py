@@ -43,7 +43,7 @@ cannot be compared, but the ratios between rows can.
   without identities or dead letters.
 - **monitor**: against a server that only answers listings, with default intervals. Each growing scope has one blob, which
   changes every minute. The flat prefix does not change.
-- **start**: the known blobs belong to past hours, and one in fifty is still open. *monitor start* reads their state and
+- **start**: the known blobs belong to past hours, and few are still open. *monitor start* reads their state and
   finds an empty storage account. *monitor, per known blob* also lists the current hours; its peak memory is taken after
   every scope has been listed in full. *ingest start* reads the checkpoints, and its CPU time includes one to two seconds
   for starting the process. `--long` adds a run with 3,600,000 blobs, which 5,000 interfaces write in thirty days.

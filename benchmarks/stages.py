@@ -31,10 +31,10 @@ class Size:
     start: starting.Extent
 
 
-FULL: Final = Size(3, 2, 5_000, 5, 3, monitoring.Extent(5_000, 100_000, 120.0), starting.Extent(5_000, 1_000_000))
-QUICK: Final = Size(1, 1, 1_000, 4, 1, monitoring.Extent(1_000, 20_000, 60.0), starting.Extent(1_000, 100_000))
-MONTH: Final = starting.Extent(5_000, 3_600_000)
-"""The blobs of 5,000 interfaces in thirty days, one per hour each."""
+FULL: Final = Size(3, 2, 5_000, 5, 3, monitoring.Extent(5_000, 100_000, 120.0), starting.Extent(5_000, 1_000_000, 20_000))
+QUICK: Final = Size(1, 1, 1_000, 4, 1, monitoring.Extent(1_000, 20_000, 60.0), starting.Extent(1_000, 100_000, 2_000))
+MONTH: Final = starting.Extent(5_000, 3_600_000, 20_000)
+"""The blobs of 5,000 interfaces in thirty days, one per hour each; as many open ones as without `--long`."""
 LASTING_SECONDS: Final = 240.0
 
 

@@ -18,7 +18,6 @@ from libs.common.kafka.records import Outbound
 from libs.common.messages.events import BlobCheckpoint, BlobState, BlobStatus, CheckpointStatus, Stream, encode_event
 from libs.local.kafka import LocalKafka
 
-_OPEN_SHARE: Final = 50  # one in this many known blobs is open
 _SIZE: Final = 1_000
 _ORDINAL: Final = 12
 _LISTING_SECONDS: Final = 1_800.0
@@ -26,15 +25,11 @@ _LISTING_SECONDS: Final = 1_800.0
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How much is known at the start."""
+    """How much is known at the start, and how much of it is open."""
 
     scopes: int
     known_blobs: int
-
-    @property
-    def open_blobs(self) -> int:
-        """The number of open blobs."""
-        return self.known_blobs // _OPEN_SHARE
+    open_blobs: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +101,7 @@ def _blobs(extent: Extent) -> Iterator[_Blob]:
     now = datetime.now(UTC)
     for number in range(extent.known_blobs):
         hour = now - timedelta(hours=5 + number // extent.scopes)
-        is_open = number % _OPEN_SHARE == 0
+        is_open = number % (extent.known_blobs // extent.open_blobs) == 0
         key = f"{SUBSCRIPTION}.{ENVIRONMENT}/{CONTAINER}/{blob_name(number % extent.scopes, hour)}"
         yield _Blob(key, f"0x8DD{number:012X}", is_open, hour, now if is_open else hour)
 
