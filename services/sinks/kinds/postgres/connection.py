@@ -42,8 +42,8 @@ class Connection:
         """
         self._seconds = settings.timeout_seconds
         self._connection = psycopg.connect(
-            **parameters(settings), application_name=application[:_MOST_NAME], autocommit=True, prepare_threshold=1
-        )
+            **parameters(settings), application_name=application[:_MOST_NAME], autocommit=True, prepare_threshold=None
+        )  # Statements are never prepared: the plan that suits the few rows of one transaction is a bad one for many.
         # Another descriptor of the same connection: closing one does not make it another file's.
         self._socket = socket.socket(fileno=os.dup(self._connection.fileno()))
         try:

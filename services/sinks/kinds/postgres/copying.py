@@ -1,20 +1,21 @@
-"""Columns as the binary form of COPY, built column by column without a Python object per row.
+"""Columns as the binary form of two COPYs, rows and words, built column by column without a Python object per row.
 
-A row is the number of its fields (16 bits), then each field as its length (32 bits, -1 for null) and its bytes; all numbers are
-big-endian. The columns are ordered so that a row is made of few pieces:
+Most of a row are words, and many rows have the same ones: everything that a record says about all its tuples. So words do not
+travel with each row. They are numbered and travel once, and a row has numbers, by which the server puts both together again:
 
-1. numbers and times that are never null in these rows: one record of fixed width;
-2. those with nulls: records of fixed width, from which the bytes of nulls are cut out;
-3. text that differs from row to row, each behind its length;
-4. words, as one piece per distinct combination.
+- Words that seldom change from row to row, such as those of a record, are numbered apart from the others, such as those of a
+  tuple. Together they would have nearly as many combinations as there are rows.
+- An entry of the words' COPY is its number, the words of one combination, and null for those of the other kind.
+- A row of the rows' COPY begins with the numbers of its two entries.
 
-The pieces are joined per row, and the joined values, one after the other, are the data that the server receives. PostgreSQL has
-no text with the character NUL, so it is replaced by its symbol, U+2400. Times have microseconds; nanoseconds are cut off.
+In the binary form a row is the number of its fields (16 bits), then each field as its length (32 bits, -1 for null) and its
+bytes. Rows are joined from few pieces: one record of fixed width with the numbers and times that are never null; one with those
+that may be, from which the bytes of nulls are cut out; and each text that differs from row to row, behind its length.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -22,269 +23,235 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from libs.common.errors import ConfigError
 from libs.common.rows.combinations import Combinations
+from services.sinks.kinds.postgres.wire import Values, content, is_word, plain, wire_of, without_nul
 
-Ints: TypeAlias = "np.ndarray[Any, np.dtype[np.int64]]"
-Values: TypeAlias = "np.ndarray[Any, Any]"
+Ints: TypeAlias = "np.ndarray[Any, np.dtype[np.integer[Any]]]"
+Bools: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
 
 HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER: Final = b"\xff\xff"
-ROWS_AT_ONCE: Final = 16_384
+ROWS_AT_ONCE: Final = 8_192
 """Rows that are encoded at once, which bounds memory."""
 
-FIRST_SECOND: Final = -210_866_803_200
-END_SECOND: Final = 9_224_318_016_000
-"""The range of PostgreSQL's times, in seconds since 1970: 4713 BC to 294276 AD."""
+NUMBER: Final = "words."
+"""The column with the number of an entry of words. No column of rows has this name: between its dots, it is never empty."""
+NUMBERS: Final = ("words.1.", "words.2.")
+"""The columns of a row with the numbers of its two entries."""
 
-_EPOCH_MICROSECONDS: Final = 946_684_800_000_000  # from 1970 to 2000
-_EPOCH_DAYS: Final = 10_957
-_PER_MICROSECOND: Final = {"us": 1, "ns": 1_000}
-_MICROSECONDS: Final = {"s": 1_000_000, "ms": 1_000}
 _NULL: Final = b"\xff\xff\xff\xff"
-_NUL_SYMBOL: Final = "\u2400"
-_DIGITS: Final = 5  # of base 10,000, in 64 bits
-
-
-@dataclass(frozen=True, slots=True)
-class Wire:
-    """How a type travels: PostgreSQL's name of it, and for one of fixed width its form and how values get it."""
-
-    sql: str
-    form: np.dtype[Any] | None = None
-    convert: Callable[[pa.Array], Values] | None = None
-
-
-def wire_of(kind: pa.DataType, name: str) -> Wire:
-    """Return how values of an Arrow type travel. Raises `ConfigError` if PostgreSQL has no such type."""
-    if pa.types.is_dictionary(kind):
-        return wire_of(kind.value_type, name)
-    if pa.types.is_timestamp(kind):
-        return Wire("timestamp with time zone", np.dtype(">i8"), _microseconds)
-    found = _WIRES.get(kind)
-    if found is None:
-        raise ConfigError(f"columns: {name} is of type {kind}, which has no counterpart in a table: leave it out")
-    return found
+_ROWS_A_RUN: Final = 16  # words with at least so many rows in a run seldom change
+_COUNT: Final = np.dtype(">i2")
+_INT: Final = np.dtype(">i4")
 
 
 class Copying:
-    """The data of one COPY. `names` is the order of its columns."""
+    """The data of the two COPYs of some rows.
+
+    Attributes:
+        names: the columns of the rows' COPY, in order.
+        word_names: those of the words' COPY; empty if rows have no words.
+    """
 
     def __init__(self, values: pa.Table) -> None:
-        """Decide the order of columns. `values` has at least one row, and every column in one chunk with one dictionary."""
-        columns = {name: _plain(values.column(name)) for name in values.column_names}
-        groups: dict[int, list[str]] = {0: [], 1: [], 2: [], 3: []}
-        for name, column in columns.items():
-            groups[_group(column)].append(name)
-        self._columns = columns
-        self._groups = groups
-        self._rows = values.num_rows
-        self.names: tuple[str, ...] = tuple(name for group in groups.values() for name in group)
+        """Number the words. `values` has at least one row, and every column in one chunk with one dictionary."""
+        columns = {name: plain(values.column(name)) for name in values.column_names}
+        words = {name: column for name, column in columns.items() if is_word(column.type)}
+        self._entries = _Entries.of(words) if words else None
+        own = {name: column for name, column in columns.items() if name not in words}
+        if self._entries is not None:
+            own |= {name: pa.array(of_row) for name, of_row in zip(NUMBERS, self._entries.of_row, strict=True)}
+        order = sorted(own, key=lambda name: _place(own[name]))
+        self._columns = {name: own[name] for name in order}
+        self._count = values.num_rows
+        self.names: tuple[str, ...] = tuple(order)
+        self.word_names: tuple[str, ...] = () if self._entries is None else (NUMBER, *self._entries.names)
 
-    def chunks(self) -> Iterator[memoryview | bytes]:
-        """Yield the data."""
+    def rows(self) -> Iterator[memoryview | bytes]:
+        """Yield the data of the rows' COPY."""
         yield HEADER
-        for start in range(0, self._rows, ROWS_AT_ONCE):
-            yield self._chunk(start, min(ROWS_AT_ONCE, self._rows - start))
+        for start in range(0, self._count, ROWS_AT_ONCE):
+            rows = min(ROWS_AT_ONCE, self._count - start)
+            yield _chunk([column.slice(start, rows) for column in self._columns.values()], rows)
         yield TRAILER
 
-    def _chunk(self, start: int, rows: int) -> memoryview:
-        columns = {name: column.slice(start, rows) for name, column in self._columns.items()}
-        never_null, nullable, texts, words = ([columns[name] for name in names] for names in self._groups.values())
-        pieces = [_records(never_null, rows, len(columns))]
-        if nullable:
-            pieces.append(_records_with_nulls(nullable, rows))
-        for text in texts:
-            pieces += [_lengths(text), text.cast(pa.large_binary()).fill_null(b"")]
-        if words:
-            pieces.append(_words(words))
-        return _content(_joined(pieces))
+    def words(self) -> Iterator[memoryview | bytes]:
+        """Yield the data of the words' COPY."""
+        yield HEADER
+        if self._entries is not None:
+            yield from self._entries.chunks()
+        yield TRAILER
 
 
-def _plain(column: pa.ChunkedArray) -> pa.Array:
-    """Return a column as one array: text without NUL, and nothing but text as a dictionary."""
-    array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
-    if isinstance(array, pa.ChunkedArray):
-        array = array.chunk(0)
-    if not pa.types.is_dictionary(array.type):
-        return _without_nul(array) if _is_text(array.type) else array
-    if not _is_text(array.type.value_type):
-        return array.dictionary_decode()
-    return pa.DictionaryArray.from_arrays(array.indices, _without_nul(array.dictionary))
+# --- Rows ---
 
 
-def _group(column: pa.Array) -> int:
-    if pa.types.is_dictionary(column.type):
-        return 3
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """A part of fixed width of each row: one value for all, or an array; `absent` are the rows without it."""
+
+    form: np.dtype[Any]
+    values: int | Values
+    absent: Bools | None = None
+
+
+def _place(column: pa.Array) -> int:
     if wire_of(column.type, "").form is None:
         return 2
     return 1 if column.null_count else 0
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+def _chunk(columns: Sequence[pa.Array], rows: int) -> memoryview:
+    """Return the data of rows, of which columns are in the order of their places."""
+    always, nullable = [_Field(_COUNT, len(columns))], list[_Field]()
+    texts = []
+    for column in columns:
+        wire = wire_of(column.type, "")
+        if wire.form is None or wire.convert is None:
+            texts.append(column)
+        elif column.null_count:
+            null = column.is_null().to_numpy(zero_copy_only=False)
+            lengths = np.where(null, -1, wire.form.itemsize)
+            nullable += [_Field(_INT, lengths), _Field(wire.form, wire.convert(column), null)]
+        else:
+            # A column in which other chunks have nulls comes behind those that have none.
+            to = nullable or always
+            to += [_Field(_INT, wire.form.itemsize), _Field(wire.form, wire.convert(column))]
+    if texts:
+        (nullable or always).append(_length(texts[0]))
+    pieces = [_records(fields, rows) for fields in (always, nullable) if fields]
+    for at, text in enumerate(texts):
+        if at:
+            pieces.append(_records([_length(text)], rows))
+        pieces.append(_bytes(text))
+    return content(_joined(pieces))
 
 
-def _without_nul(texts: pa.Array) -> pa.Array:
-    large = texts.cast(pa.large_string())
-    content = np.frombuffer(_content(large), np.uint8)
-    return large if content.all() else pc.replace_substring(large, "\0", _NUL_SYMBOL)
+def _records(fields: Sequence[_Field], rows: int) -> pa.Array:
+    """Return the fields of each row, one after the other."""
+    kind = np.dtype([(f"f{at}", field.form) for at, field in enumerate(fields)])
+    usual = np.zeros(1, kind)
+    for name, field in zip(kind.names or (), fields, strict=True):
+        if isinstance(field.values, int):
+            usual[name] = field.values
+    records = np.repeat(usual, rows)
+    for name, field in zip(kind.names or (), fields, strict=True):
+        if not isinstance(field.values, int):
+            records[name] = field.values
+    if all(field.absent is None for field in fields):
+        return _binary(np.arange(rows + 1, dtype=np.int64) * kind.itemsize, records)
+    return _without_absent(records, fields)
 
 
-def _records(columns: Sequence[pa.Array], rows: int, fields: int) -> pa.Array:
-    """Return the beginning of each row: the number of its fields, and the columns that are never null."""
-    forms = [_form(column) for column in columns]
-    kind = np.dtype([("n", ">i2"), *_fields(forms)])
-    records = np.empty(rows, kind)
-    records["n"] = fields
-    for at, column in enumerate(columns):
-        records[f"l{at}"] = forms[at].itemsize
-        records[f"v{at}"] = _converted(column)
-    return _fixed(records)
-
-
-def _records_with_nulls(columns: Sequence[pa.Array], rows: int) -> pa.Array:
-    forms = [_form(column) for column in columns]
-    kind = np.dtype(_fields(forms))
-    records = np.empty(rows, kind)
-    kept = np.ones((rows, kind.itemsize), np.bool_)
-    lengths = np.full(rows, kind.itemsize, np.int64)
+def _without_absent(records: Values, fields: Sequence[_Field]) -> pa.Array:
+    """Return records without the bytes of absent fields."""
+    rows, width = len(records), records.dtype.itemsize
+    kept = np.ones((rows, width), np.bool_)
+    lengths = np.full(rows, width, np.int64)
     start = 0
-    for at, (column, form) in enumerate(zip(columns, forms, strict=True)):
-        null = column.is_null().to_numpy(zero_copy_only=False)
-        records[f"l{at}"] = np.where(null, -1, form.itemsize)
-        records[f"v{at}"] = _converted(column)
-        start += 4
-        kept[null, start : start + form.itemsize] = False
-        lengths -= null * form.itemsize
-        start += form.itemsize
-    content = records.view(np.uint8).reshape(rows, kind.itemsize)[kept]
-    return _binary(np.concatenate(([0], np.cumsum(lengths))), content)
+    for field in fields:
+        if field.absent is not None:
+            kept[field.absent, start : start + field.form.itemsize] = False
+            lengths -= field.absent * field.form.itemsize
+        start += field.form.itemsize
+    ends = np.zeros(rows + 1, np.int64)
+    np.cumsum(lengths, out=ends[1:])
+    return _binary(ends, records.view(np.uint8).reshape(rows, width)[kept])
 
 
-def _fields(forms: Sequence[np.dtype[Any]]) -> list[tuple[str, Any]]:
-    """Return the fields of a record: a length and a value for each column."""
-    return [field for at, form in enumerate(forms) for field in ((f"l{at}", ">i4"), (f"v{at}", form))]
+def _length(texts: pa.Array) -> _Field:
+    return _Field(_INT, pc.binary_length(texts).cast(pa.int64()).fill_null(-1).to_numpy())
 
 
-def _words(columns: Sequence[pa.DictionaryArray]) -> pa.Array:
-    """Return all words of a row as one piece, made once for each combination of words."""
-    codes = [_codes(column) for column in columns]
-    combinations = Combinations.of(codes)
-    distinct = [
-        _prefixed(column.dictionary).take(pa.array(code[combinations.row])) for column, code in zip(columns, codes, strict=True)
-    ]
-    return _joined(distinct).take(pa.array(combinations.of_row))
+def _bytes(texts: pa.Array) -> pa.Array:
+    data = texts.cast(pa.large_binary())
+    return data.fill_null(b"") if data.null_count else data
+
+
+# --- Words ---
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Words:
+    """The words of one kind: the columns of them that have the same combinations."""
+
+    columns: dict[str, pa.DictionaryArray]
+    combinations: Combinations
+
+    @classmethod
+    def of(cls, columns: dict[str, pa.DictionaryArray], rows: int) -> _Words:
+        """Number the combinations of columns; without any there is one."""
+        codes = [_codes(column) for column in columns.values()] or [np.zeros(rows, np.int32)]
+        return cls(columns, Combinations.of(codes))
+
+    def fields(self, some: slice) -> list[pa.Array]:
+        """Return the words of some combinations, each behind its length."""
+        rows = self.combinations.row[some]
+        return [_prefixed(column.dictionary).take(pa.array(_codes(column)[rows])) for column in self.columns.values()]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Entries:
+    """Entries of words: first the combinations of those that seldom change, then those of the others."""
+
+    slow: _Words
+    fast: _Words
+
+    @classmethod
+    def of(cls, words: dict[str, pa.DictionaryArray]) -> _Entries:
+        """Divide words of at least one row, and number them."""
+        rows = len(next(iter(words.values())))
+        slow = {name: column for name, column in words.items() if _is_slow(_codes(column))}
+        fast = {name: column for name, column in words.items() if name not in slow}
+        return cls(_Words.of(slow, rows), _Words.of(fast, rows))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns of an entry."""
+        return (*self.slow.columns, *self.fast.columns)
+
+    @property
+    def of_row(self) -> tuple[Values, Values]:
+        """The numbers of each row's two entries."""
+        slow, fast = self.slow.combinations, self.fast.combinations
+        return slow.of_row.astype(np.int32), (fast.of_row + len(slow)).astype(np.int32)
+
+    def chunks(self) -> Iterator[memoryview]:
+        """Yield the data of the entries."""
+        for start, words in ((0, self.slow), (len(self.slow.combinations), self.fast)):
+            nulls = [pa.scalar(_NULL * (len(self.names) - len(words.columns)), pa.large_binary())]
+            for at in range(0, len(words.combinations), ROWS_AT_ONCE):
+                some = slice(at, min(at + ROWS_AT_ONCE, len(words.combinations)))
+                numbers = np.arange(start + some.start, start + some.stop)
+                head = [_Field(_COUNT, 1 + len(self.names)), _Field(_INT, _INT.itemsize), _Field(_INT, numbers)]
+                before, after = (nulls, []) if words is self.fast else ([], nulls)
+                yield content(_joined([_records(head, len(numbers)), *before, *words.fields(some), *after]))
 
 
 def _codes(column: pa.DictionaryArray) -> Ints:
     """Return the number of each row's word; a null has the number after the last word."""
-    codes: Ints = column.indices.cast(pa.int64()).fill_null(len(column.dictionary)).to_numpy()
+    indices = column.indices
+    if indices.null_count:
+        indices = indices.cast(pa.int64()).fill_null(len(column.dictionary))
+    codes: Ints = indices.to_numpy()
     return codes
+
+
+def _is_slow(codes: Ints) -> bool:
+    return bool((1 + np.count_nonzero(codes[1:] != codes[:-1])) * _ROWS_A_RUN <= len(codes))
 
 
 def _prefixed(words: pa.Array) -> pa.Array:
     """Return words behind their lengths, and what a null is as one more."""
-    fields = _joined([_lengths(words), words.cast(pa.large_binary()).fill_null(b"")])
-    return pa.concat_arrays([fields, pa.array([_NULL], pa.large_binary())])
+    texts = [None if word is None else without_nul(word).encode() for word in words.to_pylist()]
+    fields = [_NULL if text is None else len(text).to_bytes(_INT.itemsize, "big") + text for text in texts]
+    return pa.array([*fields, _NULL], pa.large_binary())
 
 
-def _lengths(texts: pa.Array) -> pa.Array:
-    lengths = pc.binary_length(texts).cast(pa.int64()).fill_null(-1).to_numpy()
-    return _fixed(lengths.astype(">i4"))
-
-
-def _form(column: pa.Array) -> np.dtype[Any]:
-    form = wire_of(column.type, "").form
-    assert form is not None, "of fixed width"  # noqa: S101
-    return form
-
-
-def _converted(column: pa.Array) -> Values:
-    convert = wire_of(column.type, "").convert
-    assert convert is not None, "of fixed width"  # noqa: S101
-    return convert(column)
-
-
-def _numbers(column: pa.Array) -> Values:
-    filled = column.fill_null(0) if column.null_count else column
-    numbers: Values = filled.to_numpy(zero_copy_only=False)
-    return numbers
-
-
-def _microseconds(column: pa.Array) -> Values:
-    unit = column.type.unit
-    ticks = _numbers(column.cast(pa.int64()))
-    if unit in _PER_MICROSECOND:
-        return np.floor_divide(ticks, _PER_MICROSECOND[unit]) - _EPOCH_MICROSECONDS
-    return ticks * _MICROSECONDS[unit] - _EPOCH_MICROSECONDS
-
-
-def _days(column: pa.Array) -> Values:
-    return _numbers(column.cast(pa.int32())) - _EPOCH_DAYS
-
-
-def _bytes_of_bool(column: pa.Array) -> Values:
-    return _numbers(column.cast(pa.uint8()))
-
-
-def _ids(column: pa.Array) -> Values:
-    width = column.type.byte_width
-    content = np.frombuffer(column.buffers()[1], f"V{width}")
-    return content[column.offset : column.offset + len(column)]
-
-
-def _decimals(column: pa.Array) -> Values:
-    """Return numbers as numeric: digits of base 10,000, after their count, the weight of the first, sign and scale."""
-    left = _numbers(column).astype(np.uint64)
-    records = np.zeros((len(left), 4 + _DIGITS), ">i2")
-    records[:, 0], records[:, 1] = _DIGITS, _DIGITS - 1
-    for at in range(3 + _DIGITS, 3, -1):
-        left, digit = np.divmod(left, np.uint64(10_000))
-        records[:, at] = digit
-    return records.view(f"V{records.shape[1] * 2}").reshape(len(left))
-
-
-def _fixed(records: Values) -> pa.Array:
-    return _binary(np.arange(len(records) + 1, dtype=np.int64) * records.dtype.itemsize, records)
-
-
-def _binary(offsets: Ints, content: Values) -> pa.Array:
-    buffers = [None, pa.py_buffer(np.ascontiguousarray(offsets, np.int64)), pa.py_buffer(np.ascontiguousarray(content))]
+def _binary(offsets: Ints, data: Values) -> pa.Array:
+    buffers = [None, pa.py_buffer(np.ascontiguousarray(offsets, np.int64)), pa.py_buffer(np.ascontiguousarray(data))]
     return pa.Array.from_buffers(pa.large_binary(), len(offsets) - 1, buffers)
 
 
-def _joined(pieces: Sequence[pa.Array]) -> pa.Array:
+def _joined(pieces: Sequence[pa.Array | pa.Scalar]) -> pa.Array:
     return pieces[0] if len(pieces) == 1 else pc.binary_join_element_wise(*pieces, pa.scalar(b"", pa.large_binary()))
-
-
-def _content(values: pa.Array) -> memoryview:
-    """Return the bytes of all values of a large binary or large string array, one after the other."""
-    _, offsets, content = values.buffers()
-    if content is None or not len(values):
-        return memoryview(b"")
-    places = np.frombuffer(offsets, np.int64)[[values.offset, values.offset + len(values)]]
-    return memoryview(content)[places[0] : places[1]]
-
-
-_TEXT: Final = Wire("text")
-_BYTES: Final = Wire("bytea")
-_WIRES: Final[Mapping[pa.DataType, Wire]] = {
-    pa.bool_(): Wire("boolean", np.dtype("u1"), _bytes_of_bool),
-    pa.int8(): Wire("smallint", np.dtype(">i2"), _numbers),
-    pa.uint8(): Wire("smallint", np.dtype(">i2"), _numbers),
-    pa.int16(): Wire("smallint", np.dtype(">i2"), _numbers),
-    pa.uint16(): Wire("integer", np.dtype(">i4"), _numbers),
-    pa.int32(): Wire("integer", np.dtype(">i4"), _numbers),
-    pa.uint32(): Wire("bigint", np.dtype(">i8"), _numbers),
-    pa.int64(): Wire("bigint", np.dtype(">i8"), _numbers),
-    pa.uint64(): Wire("numeric(20,0)", np.dtype(f"V{2 * (4 + _DIGITS)}"), _decimals),
-    pa.float32(): Wire("real", np.dtype(">f4"), _numbers),
-    pa.float64(): Wire("double precision", np.dtype(">f8"), _numbers),
-    pa.date32(): Wire("date", np.dtype(">i4"), _days),
-    pa.binary(16): Wire("uuid", np.dtype("V16"), _ids),
-    pa.string(): _TEXT,
-    pa.large_string(): _TEXT,
-    pa.binary(): _BYTES,
-    pa.large_binary(): _BYTES,
-}

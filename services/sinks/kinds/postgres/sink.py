@@ -1,10 +1,10 @@
 """The ``postgres`` sink: rows of a PostgreSQL or Timescale table, effectively once.
 
-Rows are copied as columns in PostgreSQL's binary form into a temporary table, and moved from there by ``INSERT ... ON CONFLICT
-DO NOTHING`` in the same transaction. The table's primary key is the position of the row in its source, so a row that comes
-again, in whatever batch and from whatever process, is recognised by the table itself; a commit whose answer was lost needs no
-thought. Of row types with keys, only the newest row of each key is kept (``ON CONFLICT DO UPDATE``). A write returns when its
-transactions are committed and on the server's disk.
+Rows are copied as columns in PostgreSQL's binary form into temporary tables, and moved from there by ``INSERT ... ON CONFLICT
+DO NOTHING`` in the same transaction; words are sent once for all rows of a transaction that have them. The table's primary key
+is the position of the row in its source, so a row that comes again, in whatever batch and from whatever process, is recognised
+by the table itself; a commit whose answer was lost needs no thought. Of row types with keys, only the newest row of each key is
+kept (``ON CONFLICT DO UPDATE``). A write returns when its transactions are committed and on the server's disk.
 
 ``blobtide sink-setup`` creates the table, adds new columns later, and shows the statements that it has run. With layout
 ``daily`` the table has a partition per UTC day, which the sink creates ahead and when rows need it, and drops after
@@ -156,7 +156,8 @@ class PostgresSink(Sink):
             names = ", ".join(column.name for column in missing)
             raise ConfigError(f"postgres: the table {self._table} has no column {names}: {_SETUP}")
         writer = TableWriter(connection, self._table.insert(existing), self._settings.insert_rows)
-        connection.run(self._table.stage())
+        for statement in self._table.stage():
+            connection.run(statement)
         writer.beat = self._beat
         partitions = DailyPartitions(connection, self._table) if self._settings.layout is Layout.DAILY else None
         if partitions is not None:

@@ -26,13 +26,18 @@ from libs.common.rows.row_type import RowType
 from libs.common.rows.shape import Shape
 from services.sinks.frame.table import Names, comments_of, identified_shape, listed, names_of, quoted, shape_with
 from services.sinks.kinds.postgres.connection import KIND, Connection
-from services.sinks.kinds.postgres.copying import wire_of
+from services.sinks.kinds.postgres.copying import NUMBER, NUMBERS
 from services.sinks.kinds.postgres.settings import Key, Layout, PostgresSettings
+from services.sinks.kinds.postgres.wire import is_word, wire_of
 
 SOURCE_ID: Final = "source_id"
 """The column with the hash of source and generation."""
 
-STAGE: Final = "blobtide_rows"
+ROWS: Final = "blobtide_rows"
+WORDS: Final = "blobtide_words"
+"""The temporary tables in which rows and their words arrive."""
+
+_ENTRIES: Final = ("one", "other")
 _NULLS_NOT_DISTINCT: Final = 150_000
 _WIDER: Final = {
     "smallint": ("integer", "bigint", "numeric"),
@@ -49,13 +54,14 @@ _LENGTH: Final = re.compile(r"\(.*\)")
 
 @dataclass(frozen=True, slots=True)
 class TableColumn:
-    """A column: its type in the table that setup creates, and in the temporary table that rows arrive in."""
+    """A column: its type in the table that setup creates, and in the temporary table that its values arrive in."""
 
     name: str
     type: str
     arrives_as: str
     nullable: bool
     comment: str = ""
+    is_word: bool = False
 
     @property
     def sql(self) -> str:
@@ -206,25 +212,39 @@ class Table:
             " unique index on these columns, or let `blobtide sink-setup` create the table"
         )
 
-    def stage(self) -> str:
-        """Return the statement that creates the temporary table of a session, which is empty outside a transaction."""
-        columns = ", ".join(f"{quoted(column.name)} {column.arrives_as}" for column in self.columns)
-        return f"CREATE TEMPORARY TABLE IF NOT EXISTS {STAGE} ({columns}) ON COMMIT DELETE ROWS"
+    def stage(self) -> Iterator[str]:
+        """Yield the statements that create the temporary tables of a session, which are empty outside a transaction."""
+        words = [column for column in self.columns if column.is_word]
+        numbers = [f"{quoted(name)} integer" for name in NUMBERS] if words else []
+        yield _temporary(ROWS, [*numbers, *(_arriving(column) for column in self.columns if not column.is_word)])
+        if words:
+            yield _temporary(WORDS, [f"{quoted(NUMBER)} integer", *map(_arriving, words)])
 
     def insert(self, existing: Existing) -> str:
-        """Return the statement that moves rows from the temporary table to this one. Raises `ConfigError`."""
+        """Return the statement that moves rows from the temporary tables to this one. Raises `ConfigError`."""
         unique = self.conflict(existing)
         columns = listed(column.name for column in self.columns)
         values = ", ".join(_value(column, existing.types[column.name]) for column in self.columns)
         into = f"INSERT INTO {self.sql} AS old ({columns}) "
         if not self.names.keys:
-            return f"{into}SELECT {values} FROM {STAGE} ON CONFLICT ({listed(unique)}) DO NOTHING"  # noqa: S608 - quoted
+            return f"{into}SELECT {values} FROM {self._staged} ON CONFLICT ({listed(unique)}) DO NOTHING"  # noqa: S608 - quoted
         newest = (self.names.time, *self.names.position)
         order = ", ".join([*map(quoted, self.key), *(f"{quoted(name)} DESC" for name in newest)])
-        rows = f"SELECT DISTINCT ON ({listed(self.key)}) {values} FROM {STAGE} ORDER BY {order}"  # noqa: S608 - quoted
+        rows = f"SELECT DISTINCT ON ({listed(self.key)}) {values} FROM {self._staged} ORDER BY {order}"  # noqa: S608 - quoted
         changed = ", ".join(f"{quoted(one.name)} = excluded.{quoted(one.name)}" for one in self.columns)
         old, new = (", ".join(f"{of}.{quoted(name)}" for name in newest) for of in ("old", "excluded"))
         return f"{into}{rows} ON CONFLICT ({listed(unique)}) DO UPDATE SET {changed} WHERE ({old}) < ({new})"
+
+    @property
+    def _staged(self) -> str:
+        """The rows of the temporary tables, with their words, as the source of a query."""
+        if not any(column.is_word for column in self.columns):
+            return ROWS
+        # A word is in one of the two entries, and null in the other.
+        values = ", ".join(_staged(column) for column in self.columns)
+        entries = zip(_ENTRIES, NUMBERS, strict=True)
+        joins = " ".join(f"JOIN {WORDS} {entry} ON {entry}.{quoted(NUMBER)} = {quoted(name)}" for entry, name in entries)
+        return f"(SELECT {values} FROM {ROWS} {joins}) staged"  # noqa: S608 - quoted
 
 
 def table_of(row_type: RowType, settings: PostgresSettings) -> tuple[Table, Shape]:
@@ -267,12 +287,26 @@ def _is_text(kind: pa.DataType) -> bool:
 
 def _column(field: pa.Field, comment: str, is_address: bool) -> TableColumn:  # noqa: FBT001
     kind = wire_of(field.type, field.name).sql
-    return TableColumn(field.name, "inet" if is_address else kind, kind, field.nullable, comment)
+    return TableColumn(field.name, "inet" if is_address else kind, kind, field.nullable, comment, is_word(field.type))
 
 
 def _value(column: TableColumn, existing: str) -> str:
     cast = f"::{existing}" if existing != column.arrives_as and existing in _CAST else ""
     return f"{quoted(column.name)}{cast}"
+
+
+def _temporary(name: str, columns: Sequence[str]) -> str:
+    return f"CREATE TEMPORARY TABLE IF NOT EXISTS {name} ({', '.join(columns)}) ON COMMIT DELETE ROWS"
+
+
+def _arriving(column: TableColumn) -> str:
+    return f"{quoted(column.name)} {column.arrives_as}"
+
+
+def _staged(column: TableColumn) -> str:
+    name = quoted(column.name)
+    one, other = (f"{entry}.{name}" for entry in _ENTRIES)
+    return f"coalesce({one}, {other}) AS {name}" if column.is_word else name
 
 
 def fits(arriving: str, existing: str) -> bool:

@@ -1,13 +1,13 @@
 """Write rows to a table, in transactions of some thousand rows, and without the rows that the server refuses.
 
-A transaction copies rows into a temporary table and moves those to the table that are not there. The key of the table tells
-which: it is the position of the row, so it does not matter how rows are cut into batches, which process writes them, or whether
-the answer to an earlier commit was lost.
+A transaction copies rows and their words into temporary tables, and moves those rows to the table that are not there. The key
+of the table tells which: it is the position of the row, so it does not matter how rows are cut into batches, which process
+writes them, or whether the answer to an earlier commit was lost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Final
 
@@ -18,9 +18,10 @@ from libs.common.messages.dead_letters import ErrorCode
 from services.sinks.frame.table import TableOutcome, UnfitRow, listed
 from services.sinks.frame.times import outside
 from services.sinks.kinds.postgres.connection import Connection
-from services.sinks.kinds.postgres.copying import END_SECOND, FIRST_SECOND, Copying
+from services.sinks.kinds.postgres.copying import Copying
 from services.sinks.kinds.postgres.faults import PostgresFault, RowsRefused, fault_of, refused_too_often, retry_of
-from services.sinks.kinds.postgres.table import STAGE
+from services.sinks.kinds.postgres.table import ROWS, WORDS
+from services.sinks.kinds.postgres.wire import END_SECOND, FIRST_SECOND
 
 MOST_REFUSED: Final = 100
 """How many rows of a batch the server may refuse: finding each takes about fifteen transactions."""
@@ -30,7 +31,7 @@ class TableWriter:
     """Writes to one table. `beat` is called after each transaction."""
 
     def __init__(self, connection: Connection, insert: str, insert_rows: int) -> None:
-        """Take an open connection that has the temporary table, and the statement that moves rows from it."""
+        """Take an open connection that has the temporary tables, and the statement that moves rows from them."""
         self._connection = connection
         self._insert = insert
         self._insert_rows = insert_rows
@@ -84,12 +85,18 @@ class TableWriter:
         copying = Copying(values)
         try:
             with self._connection.transaction():
-                self._connection.copy(f"COPY {STAGE} ({listed(copying.names)}) FROM STDIN (FORMAT binary)", copying.chunks())
+                if copying.word_names:
+                    self._connection.copy(_copy(WORDS, copying.word_names), copying.words())
+                self._connection.copy(_copy(ROWS, copying.names), copying.rows())
                 return self._connection.run(self._insert)
         except psycopg.Error as error:
             if fault_of(error) is PostgresFault.ROWS:
                 raise RowsRefused(error) from error
             raise retry_of(error) from error
+
+
+def _copy(table: str, names: Sequence[str]) -> str:
+    return f"COPY {table} ({listed(names)}) FROM STDIN (FORMAT binary)"
 
 
 def _between(refused: list[UnfitRow], rows: int) -> Iterator[tuple[int, int]]:

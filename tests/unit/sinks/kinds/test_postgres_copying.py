@@ -1,9 +1,7 @@
-"""Columns in PostgreSQL's binary form, read back by a reader that follows its documentation."""
+"""Columns in PostgreSQL's binary form are what they were."""
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -11,53 +9,10 @@ import pytest
 
 from libs.common.errors import ConfigError
 from services.sinks.kinds.postgres import copying
-from services.sinks.kinds.postgres.copying import HEADER, Copying, wire_of
+from services.sinks.kinds.postgres.copying import NUMBER, NUMBERS, Copying
+from services.sinks.kinds.postgres.wire import wire_of
+from tests.postgres_copy import read
 from tests.table_rows import EVERYTHING, everything, part
-
-_MICROSECONDS_TO_2000 = 946_684_800_000_000
-_NUMBERS = {"smallint": ">h", "integer": ">i", "bigint": ">q", "real": ">f", "double precision": ">d", "boolean": "?"}
-
-
-def fields(data: bytes) -> Iterator[list[bytes | None]]:
-    """Yield the fields of each row."""
-    assert data.startswith(HEADER)
-    at = len(HEADER)
-    while True:
-        (count,) = struct.unpack_from(">h", data, at)
-        at += 2
-        if count == -1:
-            assert at == len(data)
-            return
-        row: list[bytes | None] = []
-        for _ in range(count):
-            (length,) = struct.unpack_from(">i", data, at)
-            at += 4
-            row.append(None if length < 0 else data[at : at + length])
-            at += max(length, 0)
-        yield row
-
-
-def value(kind: str, field: bytes | None) -> Any:
-    """Return a field as a value; a time in microseconds since 1970."""
-    if field is None:
-        return None
-    if kind in _NUMBERS:
-        return struct.unpack(_NUMBERS[kind], field)[0]
-    if kind.startswith("timestamp"):
-        return struct.unpack(">q", field)[0] + _MICROSECONDS_TO_2000
-    if kind.startswith("numeric"):
-        count, weight, sign, scale, *digits = struct.unpack(f">hhHh{(len(field) - 8) // 2}h", field)
-        assert (count, weight, sign, scale) == (len(digits), len(digits) - 1, 0, 0)
-        return sum(digit * 10_000**place for place, digit in enumerate(reversed(digits)))
-    return field if kind == "bytea" else field.decode()
-
-
-def read(table: pa.Table) -> list[dict[str, Any]]:
-    """Return the rows of a table by way of its COPY data."""
-    made = Copying(table)
-    kinds = {field.name: wire_of(field.type, field.name).sql for field in table.schema}
-    data = b"".join(bytes(chunk) for chunk in made.chunks())
-    return [{name: value(kinds[name], one) for name, one in zip(made.names, row, strict=True)} for row in fields(data)]
 
 
 def as_copied(row: dict[str, Any]) -> dict[str, Any]:
@@ -94,7 +49,27 @@ def test_nul_becomes_its_symbol(column: str) -> None:
 def test_columns_without_nulls_need_no_group_of_their_own() -> None:
     """The order of columns depends on where nulls are; all columns are there."""
     table = part(EVERYTHING, everything()).rows
-    assert sorted(Copying(table).names) == sorted(Copying(table.slice(0, 1)).names) == sorted(EVERYTHING.names)
+    words = {"word", "source", "generation"}
+    for made in (Copying(table), Copying(table.slice(0, 1))):
+        assert {*made.names} == {*NUMBERS, *EVERYTHING.names} - words
+        assert {*made.word_names} == {NUMBER, *words}
+
+
+def test_rows_without_words_need_no_words() -> None:
+    """Without a column of words there is nothing to copy but rows."""
+    table = part(EVERYTHING, everything()).rows.select(["time", "text"])
+    made = Copying(table)
+    assert (made.names, made.word_names) == (("time", "text"), ())
+    assert [row["text"] for row in read(table)] == [row["text"] for row in everything()]
+
+
+def test_words_travel_once() -> None:
+    """Each combination of words is in the data once, however many rows have it, and whether it changes seldom or often."""
+    rows = [everything()[0] | {"source": f"s{n // 500}", "word": "even" if n % 2 else "odd", "index": n} for n in range(1_000)]
+    table = part(EVERYTHING, rows).rows
+    data = b"".join(map(bytes, Copying(table).words()))
+    assert [data.count(word) for word in (b"s0", b"s1", b"even", b"odd")] == [1, 1, 1, 1]
+    assert read(table) == list(map(as_copied, rows))
 
 
 def test_a_type_that_no_table_has_is_refused_by_name() -> None:
