@@ -177,7 +177,7 @@ def test_rows_that_a_constraint_refuses_are_found(world: World) -> None:
 
 def test_too_many_refused_rows_stop_the_sink(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A table that refuses row after row is its operator's matter."""
-    monkeypatch.setattr("services.sinks.kinds.postgres.writer.MOST_REFUSED", 5)
+    monkeypatch.setattr("services.sinks.frame.halving.MOST_REFUSED", 5)
     world.sink().setup()
     world.ask("ALTER TABLE TABLE_ ADD CHECK (dst_port < 0)")
     with world.opened() as sink, pytest.raises(ConfigError, match="refuses row after row"):

@@ -11,6 +11,7 @@ import psycopg
 from libs.common.errors import ConfigError, Retry, ServerUnreachable
 from libs.common.messages.dead_letters import ErrorCode
 from libs.common.security.redaction import excerpt
+from services.sinks.frame.halving import RowsRefused
 
 _TEXT_LIMIT: Final = 300
 _PAUSE: Final = 1.0
@@ -67,14 +68,6 @@ _CONNECT: Final = (
 )  # fmt: skip
 
 
-class RowsRefused(Exception):
-    """The server refused a transaction because of its rows, without saying which ones."""
-
-    def __init__(self, error: psycopg.Error) -> None:
-        super().__init__(str(error.sqlstate))
-        self.code, self.reason = refusal(error)
-
-
 def fault_of(error: psycopg.Error) -> PostgresFault:
     """Return whose fault an error is. One without a code is about the connection."""
     state = error.sqlstate or ""
@@ -85,14 +78,14 @@ def fault_of(error: psycopg.Error) -> PostgresFault:
     return PostgresFault.OPERATOR if state[:2] in _OPERATOR else PostgresFault.WORLD
 
 
-def refusal(error: psycopg.Error) -> tuple[ErrorCode, str]:
-    """Return the code and reason for the dead letter of a refused row. The reason shows no value of the row."""
+def refused(error: psycopg.Error) -> RowsRefused:
+    """Return the exception for a transaction that failed because of its rows. Its reason shows no value of a row."""
     where = "".join(
         f", {what} {name}"
         for what, name in (("column", error.diag.column_name), ("constraint", error.diag.constraint_name))
         if name
     )
-    return ErrorCode.REFUSED, f"postgres refuses the row: {type(error).__name__} ({error.sqlstate}){where}"
+    return RowsRefused(ErrorCode.REFUSED, f"postgres refuses the row: {type(error).__name__} ({error.sqlstate}){where}")
 
 
 def retry_of(error: psycopg.Error) -> Retry:
@@ -105,10 +98,10 @@ def retry_of(error: psycopg.Error) -> Retry:
     return Retry(f"postgres: {said(error)}", after=_LONGER_PAUSE if kind in _SLOW else _PAUSE, kind=kind)
 
 
-def refused_too_often(error: RowsRefused) -> ConfigError:
+def refused_too_often(refusal: RowsRefused) -> ConfigError:
     """Return the exception for a batch with too many refused rows."""
     advice = "refuses row after row: change its table, or leave such rows out (`where`)"
-    return ConfigError(f"postgres {advice}. The last one: {error.reason}")
+    return ConfigError(f"postgres {advice}. The last one: {refusal.reason}")
 
 
 def start_error(error: psycopg.Error) -> ConfigError | ServerUnreachable:
