@@ -21,6 +21,7 @@ from libs.local.postgres import LocalPostgres
 from libs.local.process import LocalServer
 from libs.local.rabbitmq import LocalRabbitMq
 from libs.local.redis import LocalRedis
+from libs.local.snowflake import LocalSnowflake
 from libs.local.victoria_metrics import LocalVictoriaMetrics
 
 SERVERS: Final[tuple[type[LocalServer], ...]] = (
@@ -36,6 +37,7 @@ SERVERS: Final[tuple[type[LocalServer], ...]] = (
     LocalRabbitMq,
     LocalEtcd,
     LocalPostgres,
+    LocalSnowflake,
     LocalCollector,
 )
 

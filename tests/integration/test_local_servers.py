@@ -33,9 +33,11 @@ from libs.local.ports import accepts
 from libs.local.postgres import ADMIN, LocalPostgres
 from libs.local.process import Launch, LocalServer
 from libs.local.redis import LocalRedis
+from libs.local.snowflake import LocalSnowflake
 from tests.certificates import server_tls
 from tests.etcd_client import EtcdClient
 from tests.processes import below, command_of, is_alive
+from tests.snowflake_tables import ask
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 30.0
@@ -189,6 +191,17 @@ def test_postgres_comes_back_with_its_rows(postgres: LocalPostgres) -> None:
         assert client.execute("SELECT n FROM kept").fetchall() == [(7,)]
         assert client.execute("SHOW fsync").fetchall() == [("on",)]
         client.execute("DROP TABLE kept")
+
+
+@pytest.mark.snowflake
+def test_snowflake_comes_back_with_its_rows(snowflake: LocalSnowflake) -> None:
+    """A killed Snowflake is back on the same port, with the row committed just before; sessions are not."""
+    ask(snowflake, "CREATE TABLE KEPT (N NUMBER(5,0))", "INSERT INTO KEPT VALUES (7)")
+    snowflake.kill()
+    assert not accepts(snowflake.port)
+    snowflake.start()
+    assert ask(snowflake, "SELECT N FROM KEPT") == [{"n": 7}]
+    ask(snowflake, "DROP TABLE KEPT")
 
 
 @pytest.mark.redis
