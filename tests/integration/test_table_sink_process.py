@@ -17,14 +17,17 @@ import pytest
 from libs.common.rows.types.flows import FLOWS
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.local.postgres import ADMIN
+from libs.local.snowflake import LocalSnowflake
 from services.sinks.frame.registry import configured_sink
 from tests.delta_log import rows_of
 from tests.flows import rows
 from tests.sink_process import SECONDS, produce, sink_process, write_config
+from tests.snowflake_tables import ask
 
 pytestmark = pytest.mark.kafka
 CONTENT = rows(blobs=8, records=8, tuples=8)
-KINDS = ("postgres", "sqlite", "delta")
+KINDS = ("postgres", "sqlite", "delta", "snowflake")
+SERVERS = {"postgres", "snowflake"}
 
 
 class World:
@@ -36,7 +39,7 @@ class World:
         self.count = count
 
 
-@pytest.fixture(params=[pytest.param(kind, marks=pytest.mark.postgres if kind == "postgres" else ()) for kind in KINDS])
+@pytest.fixture(params=[pytest.param(kind, marks=getattr(pytest.mark, kind) if kind in SERVERS else ()) for kind in KINDS])
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     """Give a destination of each kind; its count is of rows and of distinct ones."""
     kind = request.param
@@ -47,6 +50,9 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     elif kind == "sqlite":
         file = tmp_path / "rows.db"
         yield World(kind, {"file": str(file)}, lambda: _count_sqlite(file))
+    elif kind == "snowflake":
+        server, name = request.getfixturevalue("snowflake"), f"T{uuid4().hex[:20]}"
+        yield World(kind, {**server.login, "table": name}, lambda: _count_snowflake(server, name))
     else:
         port, name = request.getfixturevalue("postgres").port, f"t{uuid4().hex[:20]}"
         options = {"hosts": f"127.0.0.1:{port}", "username": ADMIN, "table": name}
@@ -74,12 +80,18 @@ def _count_postgres(port: int, name: str) -> tuple[int, int]:
     return found[0], found[1]
 
 
+def _count_snowflake(server: LocalSnowflake, name: str) -> tuple[int, int]:
+    position = ", ".join(FLOWS.position.names)
+    (found,) = ask(server, f"SELECT COUNT(*) AS N, COUNT(DISTINCT {position}) AS M FROM {name}")  # noqa: S608
+    return found["n"], found["m"]
+
+
 def test_kills_and_stops_leave_each_row_once(
     world: World, kafka_settings: KafkaSettings, topics: TopicSettings, tmp_path: Path
 ) -> None:
     """SIGKILL in the middle of writing, a new start, and SIGTERM: afterwards all rows are there, each once."""
     configured_sink({world.kind: world.options}, world.kind).sink.setup()
-    options = {**world.options, "batch": {"messages": 4}}
+    options = {**world.options, "batch": {"messages": 4, "seconds": 1}}
     config = write_config(tmp_path / "config.yaml", kafka_settings, topics, {world.kind: options})
     produce(kafka_settings, topics.flows, CONTENT[: len(CONTENT) // 2])
     with sink_process(config, world.kind) as process:

@@ -73,7 +73,7 @@ PLAIN: list[tuple[Peer, dict[str, Any]]] = [
     (MQTT, PLAIN_SINKS["mqtt"]),
     *(
         (Peer(kind, _sink(kind)), PLAIN_SINKS[kind])
-        for kind in ("amqp", "etcd", "fluent", "http", "influxdb", "otlp", "postgres")
+        for kind in ("amqp", "etcd", "fluent", "http", "influxdb", "otlp", "postgres", "snowflake")
     ),
     (Peer("kafka", _sink("eventhub")), PLAIN_SINKS["eventhub"]),
 ]
