@@ -257,10 +257,10 @@ def _look(territory: Territory, container: Container, now: Callable[[], datetime
 
 
 def _discover(territory: Territory, container: Container) -> Iterator[Message]:
-    yield FoundDirectories(territory, frozenset(_resource_directories(container, territory)))
+    yield FoundDirectories(territory, frozenset(resource_directories(container, territory)))
 
 
-def _resource_directories(container: Container, territory: Territory) -> Iterator[str]:
+def resource_directories(container: Container, territory: Territory) -> Iterator[str]:
     """Yield the directories directly above a year; one may lie inside another."""
     waiting = [territory.prefix]
     while waiting:
@@ -274,12 +274,12 @@ def _resource_directories(container: Container, territory: Territory) -> Iterato
 def _run(task: ListingTask, container: Container, now: Callable[[], datetime]) -> Iterator[Message]:
     started_at = now()
     for prefix in task.prefixes:
-        for listed in _parts(task.scope.territory, prefix, container):
+        for listed in divided(task.scope.territory, prefix, container):
             yield from _list(task, listed, container, now)
     yield TaskDone(task, started_at)
 
 
-def _parts(territory: Territory, prefix: str, container: Container) -> Iterator[str]:
+def divided(territory: Territory, prefix: str, container: Container) -> Iterator[str]:
     """Yield the prefixes to list for `prefix`: itself, or what a selector wants of each day for which there are blobs."""
     delimiter = territory.day_delimiter(prefix)
     if not delimiter:
