@@ -30,6 +30,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "convert": ("services.cli.convert.command", "Convert local flow-log files to rows, without a server."),
     "list-blobs": ("services.cli.blobs.list_blobs", "List the blobs that the settings cover, and how far they have been read."),
     "list-services": ("services.cli.blobs.list_services", "Count what each selector finds in storage."),
+    "inspect": ("services.cli.blobs.inspect", "Show everything about one blob: properties, blocks, checkpoint, completions."),
     "quarantine": ("services.cli.quarantine", "List or release blobs set aside so that they do not block others."),
     "topics": ("services.cli.broker.topics", "Compare the declared topics with Kafka, or apply them."),
     "acls": ("services.cli.broker.acls", "Show, compare or grant the ACLs that services need in Kafka."),
