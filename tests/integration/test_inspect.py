@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -72,12 +73,8 @@ def test_everything_about_a_blob_is_shown(
     config: str, blob: str, kafka_settings: KafkaSettings, topics: TopicSettings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Storage's properties, the source, and the newest of what the services have written."""
-    older = (
-        topics.checkpoints,
-        encode_event(CHECKPOINT._replace(ordinal=1) if hasattr(CHECKPOINT, "_replace") else CHECKPOINT),
-    )
     events = [
-        older,
+        (topics.checkpoints, encode_event(replace(CHECKPOINT, generation="g1"))),
         (topics.blob_state, encode_event(STATE)),
         (topics.checkpoints, encode_event(CHECKPOINT)),
         *((topics.completions, encode_event(one)) for one in COMPLETIONS),

@@ -1,1 +1,1 @@
-"""``blobtide list-blobs`` and ``list-services``: what the configured environments contain, read from storage."""
+"""``blobtide list-blobs``, ``list-services`` and ``inspect``: the blobs that the settings cover, in storage and in Kafka."""

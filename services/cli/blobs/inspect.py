@@ -51,8 +51,8 @@ class _Known:
 def command(config: Path | None, blob: str, *, all_blocks: bool, no_kafka: bool, as_json: bool) -> None:
     """Show what is known about BLOB (account/container/name, as `blobtide list-blobs` prints it).
 
-    From storage: its properties and committed blocks. From the settings: which source takes it, and its labels. From Kafka: what
-    the monitor has seen of it, the checkpoint of ingest with its generation, and the ranges that were published.
+    From storage: its properties and committed blocks. From the settings: which source takes it, and its labels. From Kafka:
+    what the monitor has seen of it, the checkpoint of ingest with its generation, and the ranges that were published.
     """
     from libs.common.messages.blobs import BlobId
 
