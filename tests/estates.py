@@ -20,7 +20,7 @@ from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.common.settings.storage import StorageAccount
 from libs.demo.estate import Estate
 from libs.demo.inventory import container_of
-from libs.demo.player import PlaybackPace, Player
+from libs.demo.player import BlockLists, PlaybackPace, Player
 from libs.demo.spec import EstateSpec
 from libs.demo.truth import RowRange, table_of
 from libs.local.azurite import LocalAzurite
@@ -72,7 +72,7 @@ def generating(azurite: LocalAzurite, spec: EstateSpec, speed: float) -> Iterato
 
     def play() -> None:
         try:
-            Player(writer, PlaybackPace(speed), lambda commit, _: played.rows.append(commit.rows)).play(
+            Player(BlockLists(writer), PlaybackPace(speed), lambda commit, _: played.rows.append(commit.rows)).play(
                 Estate(spec).commits(), stop
             )
             played.done = True

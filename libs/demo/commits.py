@@ -43,6 +43,11 @@ class MinuteCommit:
     rows: RowRange
 
     @property
+    def source(self) -> int:
+        """Number of the interface, whose commits are made in order."""
+        return self.nic
+
+    @property
     def truth(self) -> pa.RecordBatch:
         """The tuples in `staged`, with the schema `truth.TRUTH_SCHEMA`."""
         return self.rows.read()

@@ -49,11 +49,11 @@ class EstateSpec:
         Raises:
             ConfigError: if a value is out of bounds; the message names it and its bounds.
         """
-        _within("nics", self.nics, 1, _MAX_NICS)
-        _within("tuples_per_minute", self.tuples_per_minute, 1, _MAX_TUPLES)
-        _within("seed", self.seed, 0, 2**63 - 1)
+        within("nics", self.nics, 1, _MAX_NICS)
+        within("tuples_per_minute", self.tuples_per_minute, 1, _MAX_TUPLES)
+        within("seed", self.seed, 0, 2**63 - 1)
         if self.minutes is not None:
-            _within("minutes", self.minutes, 1, 10 * 366 * 24 * MINUTES_PER_HOUR)
+            within("minutes", self.minutes, 1, 10 * 366 * 24 * MINUTES_PER_HOUR)
         if not self.kinds:
             raise ConfigError("demo: kinds is empty; give vnet, nsg2 or nsg1")
         if self.start.tzinfo is None:
@@ -65,6 +65,7 @@ class EstateSpec:
         return int(self.start.timestamp()) // 60
 
 
-def _within(name: str, value: float, low: float, high: float) -> None:
+def within(name: str, value: float, low: float, high: float) -> None:
+    """Raise ConfigError if a value of a spec is out of bounds."""
     if not low <= value <= high:
         raise ConfigError(f"demo: {name} is {value}; it must be between {low} and {high}")

@@ -55,7 +55,7 @@ class RowRange:
 NO_ROWS: Final = RowRange(pa.RecordBatch.from_pylist([], TRUTH_SCHEMA), 0, 0)
 
 
-def table_of(parts: Iterable[RowRange]) -> pa.Table:
+def table_of(parts: Iterable[RowRange], schema: pa.Schema = TRUTH_SCHEMA) -> pa.Table:
     """Return many ranges as one table, batch by batch, in the order of each batch."""
     by_batch: dict[int, list[RowRange]] = {}
     for part in parts:
@@ -64,7 +64,7 @@ def table_of(parts: Iterable[RowRange]) -> pa.Table:
     for of_batch in by_batch.values():  # each slice would carry the dictionaries along
         numbers = np.concatenate([np.arange(part.start, part.stop) for part in of_batch])
         batches.append(of_batch[0].batch.take(pa.array(np.sort(numbers))))
-    return pa.Table.from_batches(batches, TRUTH_SCHEMA).unify_dictionaries().combine_chunks()
+    return pa.Table.from_batches(batches, schema).unify_dictionaries().combine_chunks()
 
 
 @dataclass(frozen=True, slots=True)

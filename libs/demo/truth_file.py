@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final, Self
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from libs.common.errors import ConfigError
@@ -22,10 +23,11 @@ class TruthFile:
         ConfigError: on opening, if the suffix belongs to neither format or the file cannot be written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, schema: pa.Schema = TRUTH_SCHEMA) -> None:
         if path.suffix not in {".parquet", *_NDJSON}:
             raise ConfigError(f"--truth {path}: name it .parquet or .ndjson")
         self._path = path
+        self._schema = schema
         self._waiting: list[RowRange] = []
         self._count = 0
         self._file: Any = None
@@ -37,7 +39,7 @@ class TruthFile:
         except OSError as error:
             raise ConfigError(f"--truth {self._path}: cannot write it: {error.strerror}") from error
         if self._path.suffix == ".parquet":
-            self._parquet = pq.ParquetWriter(self._file, TRUTH_SCHEMA, compression="zstd")
+            self._parquet = pq.ParquetWriter(self._file, self._schema, compression="zstd")
         return self
 
     def add(self, rows: RowRange) -> None:
@@ -56,7 +58,7 @@ class TruthFile:
             self._file.close()
 
     def _flush(self) -> None:
-        table = table_of(self._waiting)
+        table = table_of(self._waiting, self._schema)
         self._waiting, self._count = [], 0
         if self._parquet is not None:
             self._parquet.write_table(table)

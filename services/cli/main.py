@@ -41,7 +41,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "test-connection": ("services.cli.sinks.connection", "Connect to the destinations of sinks, without writing."),
     "sink-maintain": ("services.cli.sinks.maintain", "Tidy up a destination, for example by joining small files."),
     "health": ("services.cli.health", "Check whether a service on this machine is ready."),
-    "demo": ("services.cli.demo", "Generate flow logs the way Azure writes them."),
+    "demo": ("services.cli.demo.command", "Generate logs the way Azure and Kubernetes write them."),
     "help": ("services.cli.help", "Show the help of a command."),
 }
 

@@ -11,18 +11,22 @@ import pytest
 from click.testing import CliRunner
 from pydantic import SecretStr
 
-from libs.common.azure.storage.api import BlobGone, Container
+from libs.common.azure.storage.api import BlobChanged, BlobGone, Container, StorageError
 from libs.common.azure.storage.blobs import open_container
 from libs.common.azure.storage.retry import RetryPolicy
 from libs.common.azure.storage.writer import BlobWriter, Target
 from libs.common.process.service import Stop
 from libs.common.settings.storage import StorageAccount
+from libs.demo.applogs.appends import Appends
+from libs.demo.applogs.fleet import Fleet, MemberAppend
+from libs.demo.applogs.fleet import collect as collect_members
+from libs.demo.applogs.spec import LogSpec
 from libs.demo.commits import Action, Logs, MinuteCommit, collect
 from libs.demo.estate import Estate
-from libs.demo.player import PlaybackPace, Played, Player
+from libs.demo.player import BlockLists, PlaybackPace, Played, Player
 from libs.demo.spec import EstateSpec
 from libs.local.azurite import LocalAzurite
-from services.cli import demo
+from services.cli.demo.command import command
 from tests.flows import values_of
 
 pytestmark = pytest.mark.azurite
@@ -50,7 +54,7 @@ def test_storage_shows_the_blocks_that_azure_would(azurite: LocalAzurite, contai
     """The committed block list is head, one block a minute, tail, with Azure's ids; the content is the generator's."""
     commits = into(container, list(Estate(SPEC).commits()))
     writer = BlobWriter(account(azurite), "demo.local")
-    Player(writer, PlaybackPace(0)).play(commits, Stop())
+    Player(BlockLists(writer), PlaybackPace(0)).play(commits, Stop())
     reader, logs = open_container(account(azurite), "demo.local", container), collect(commits)
     assert content(reader, logs) == {blob.name: data for blob, data in logs.blobs.items()}
     for blob, data in logs.blobs.items():
@@ -75,7 +79,7 @@ def test_a_run_goes_on_after_an_outage(azurite: LocalAzurite, container: str) ->
             azurite.stop()
             azurite.start()
 
-    Player(writer, PlaybackPace(0), interrupt).play(commits, Stop())
+    Player(BlockLists(writer), PlaybackPace(0), interrupt).play(commits, Stop())
     logs = collect(commits)
     reader = open_container(account(azurite), "demo.local", container)
     assert content(reader, logs) == {blob.name: data for blob, data in logs.blobs.items()}
@@ -141,7 +145,7 @@ def test_the_command_creates_containers_and_tells_the_truth(azurite: LocalAzurit
     commits = list(Estate(spec).commits())
     logs, count = collect(commits), len(commits)
     for said in (f"{count} commits: ", f"{count} commits, {count} of them already written: "):
-        result = CliRunner().invoke(demo.command, words, catch_exceptions=False)
+        result = CliRunner().invoke(command, words, catch_exceptions=False)
         assert result.output.startswith(said)
         assert f"{logs.truth.num_rows:,} tuples" in result.output
         rows = values_of(pq.read_table(truth))
@@ -152,3 +156,54 @@ def test_the_command_creates_containers_and_tells_the_truth(azurite: LocalAzurit
         mine = Logs({blob: data for blob, data in logs.blobs.items() if blob.container == container}, logs.truth)
         assert content(reader, mine) == {blob.name: data for blob, data in mine.blobs.items()}
         reader.close()
+
+
+def test_append_blobs_grow_where_they_end(azurite: LocalAzurite, container: str) -> None:
+    """An append that is repeated adds nothing; one at another offset is refused, and so is one to another kind of blob."""
+    writer = BlobWriter(account(azurite), "demo.local")
+    reader = open_container(account(azurite), "demo.local", container)
+    target, other = Target(container, "a.gz"), Target(container, "b.gz")
+    assert writer.size(target) == 0
+    for offset, data in ((0, b"one"), (0, b"one"), (3, b"two"), (3, b"two")):
+        writer.append_at(target, offset, data)
+    info = reader.info(target.name)
+    assert (info.blob_type, writer.size(target), reader.read(target.name, 0, 6, info.etag)) == ("AppendBlob", 6, b"onetwo")
+    for offset in (0, 1, 7):
+        with pytest.raises(BlobChanged):
+            writer.append_at(target, offset, b"x")
+    writer.put(other, b"whole")
+    with pytest.raises(StorageError):
+        writer.append_at(other, 5, b"x")
+    assert (writer.size(target), writer.size(other)) == (6, 5)
+    writer.close()
+    reader.close()
+
+
+def test_application_logs_go_on_after_an_outage(azurite: LocalAzurite, container: str) -> None:
+    """Storage that goes away in the middle is waited for, and no member is missing or double afterwards."""
+    commits = list(Fleet(LogSpec(pods=9, minutes=8, container=container)).appends())
+    writer = BlobWriter(account(azurite), "demo.local", RetryPolicy(deadline=60.0))
+
+    def interrupt(_commit: MemberAppend, played: Played) -> None:
+        if played.commits == len(commits) // 2:
+            azurite.stop()
+            azurite.start()
+
+    Player(Appends(writer), PlaybackPace(0), interrupt).play(commits, Stop())
+    reader, logs = open_container(account(azurite), "demo.local", container), collect_members(commits)
+    assert content(reader, logs) == {blob.name: data for blob, data in logs.blobs.items()}
+    writer.close()
+    reader.close()
+
+
+def test_the_command_writes_application_logs(azurite: LocalAzurite) -> None:
+    """`blobtide demo generate --kind applogs` twice: all is there once, in a container that it creates."""
+    words = ["generate", "--kind", "applogs", "--connection-string", azurite.connection_string, "--seed", "98", "--pods", "4"]
+    words += ["--minutes", "3", "--start", "2026-05-01T12:00:00Z"]
+    logs = collect_members(Fleet(LogSpec(seed=98, pods=4, minutes=3)).appends())
+    for said in ("12 commits: ", "12 commits, 12 of them already written: "):
+        result = CliRunner().invoke(command, words, catch_exceptions=False)
+        assert result.output.startswith(said)
+    reader = open_container(account(azurite), "demo.local", LogSpec().container)
+    assert content(reader, logs) == {blob.name: data for blob, data in logs.blobs.items()}
+    reader.close()

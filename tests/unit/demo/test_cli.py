@@ -10,14 +10,15 @@ import pytest
 from click.testing import CliRunner
 
 from libs.common.errors import BlobtideError, ConfigError, ServerUnreachable
-from services.cli import demo
+from services.cli.demo import command, playing
+from services.cli.demo.asked import Asked
 
 NOW = datetime(2026, 5, 1, 12, 34, 56, tzinfo=UTC)
 
 
 def run(*words: str) -> BlobtideError:
     """Run the command and return the error that it ends with."""
-    result = CliRunner().invoke(demo.command, ["generate", *words], catch_exceptions=True)
+    result = CliRunner().invoke(command.command, ["generate", *words], catch_exceptions=True)
     assert isinstance(result.exception, BlobtideError), result.output
     assert "\n" not in str(result.exception)
     return result.exception
@@ -28,6 +29,8 @@ def run(*words: str) -> BlobtideError:
     [
         ((), "--connection-string"),
         (("--connection-string", "x", "--environment", "a.b"), "give exactly one of"),
+        (("--kind", "applogs", "--connection-string", "x", "--directory", "y"), "give exactly one of"),
+        (("--kind", "applogs"), "--directory"),
         (("--connection-string", "nonsense"), "neither AccountName nor BlobEndpoint"),
         (("--connection-string", "AccountName=a;AccountKey=?"), "not an account key"),
         (("--connection-string-file", "/no/such/file"), "cannot read connection_string_file"),
@@ -58,7 +61,7 @@ def test_bad_input_is_one_clear_line(
 
 def test_unreachable_storage_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """Storage that does not answer ends the command soon, naming the address and no key."""
-    monkeypatch.setattr(demo, "_FIRST_CONTACT_SECONDS", 0.1)
+    monkeypatch.setattr(playing, "FIRST_CONTACT_SECONDS", 0.1)
     endpoint = "http://127.0.0.1:9/devstoreaccount1"
     error = run("--connection-string", f"AccountName=devstoreaccount1;AccountKey=c2VjcmV0;BlobEndpoint={endpoint}")
     assert isinstance(error, ServerUnreachable)
@@ -85,12 +88,12 @@ def test_unreachable_storage_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) 
 def test_the_period_is_what_was_asked_for(words: dict[str, Any], start: str, minutes: int | None) -> None:
     """Without a start all has just happened; following begins at a full hour and has no end."""
     options = {"start": None, "minutes": None, "hours": None, "follow": False} | words
-    first, count = demo._period(asked(options), NOW)
+    first, count = command._period(asked(options), NOW)
     assert first == datetime.fromisoformat(f"{start}:00+00:00")
     assert count == minutes
 
 
-def asked(options: dict[str, Any]) -> demo._Asked:
+def asked(options: dict[str, Any]) -> Asked:
     """Return what the command line would say."""
-    unused: dict[str, Any] = dict.fromkeys(demo._Asked.__dataclass_fields__)
-    return demo._Asked(**(unused | options))
+    unused: dict[str, Any] = dict.fromkeys(Asked.__dataclass_fields__)
+    return Asked(**(unused | options))

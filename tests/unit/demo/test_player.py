@@ -14,7 +14,7 @@ from libs.common.messages.blobs import BlobId
 from libs.common.process.service import Stop
 from libs.demo.commits import Action, MinuteCommit, collect
 from libs.demo.estate import Estate
-from libs.demo.player import PlaybackPace, Played, Player
+from libs.demo.player import BlockLists, PlaybackPace, Played, Player
 from libs.demo.spec import EstateSpec
 
 SPEC = EstateSpec(nics=10, tuples_per_minute=5, minutes=62)
@@ -66,7 +66,7 @@ def play(
 ) -> Played:
     """Play the estate on `shelf`."""
     on_commit = lambda commit, _: heard.append(commit) if heard is not None else None  # noqa: E731
-    return Player(shelf, pace, on_commit).play(Estate(SPEC).commits(), stop or Stop())
+    return Player(BlockLists(shelf), pace, on_commit).play(Estate(SPEC).commits(), stop or Stop())
 
 
 def test_storage_ends_up_with_the_estates_bytes() -> None:
@@ -76,7 +76,7 @@ def test_storage_ends_up_with_the_estates_bytes() -> None:
     played = play(shelf, heard)
     logs = collect(Estate(SPEC).commits())
     assert shelf.blobs() == logs.blobs
-    assert collect(heard).truth.num_rows == logs.truth.num_rows == played.tuples
+    assert collect(heard).truth.num_rows == logs.truth.num_rows == played.rows
     assert played.commits == len(heard) == shelf.commits
     assert played.already_there == 0
 
@@ -151,7 +151,7 @@ def test_the_clock_is_never_overtaken() -> None:
     time = Time(start + 30 * 60)
     given: list[float] = []
     pace = PlaybackPace(0, never_ahead_of_clock=True, clock=lambda: time.now, sleep=time.sleep)
-    player = Player(Shelf(), pace, lambda commit, _: given.append(time.now - commit.due.timestamp()))
+    player = Player(BlockLists(Shelf()), pace, lambda commit, _: given.append(time.now - commit.due.timestamp()))
     player.play(Estate(SPEC).commits(), Stop())
     assert min(given) >= 0
     assert time.now - start > 60 * 60

@@ -7,6 +7,7 @@ Nothing in the pipeline writes to storage. Every call is retried by the policy i
 from __future__ import annotations
 
 import base64
+import contextlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ _OPTIONS: Final[dict[str, Any]] = {
     "max_single_put_size": 256 * 1024 * 1024,
 }
 _ALREADY_THERE: Final = "ContainerAlreadyExists"
+_NOT_AT_END: Final = "AppendPositionConditionNotMet"
 _JSON: Final = "application/json"
 
 
@@ -107,6 +109,33 @@ class BlobWriter:
         """Append to an append blob. A retry after a lost response appends twice: use it only where a test would notice."""
         self._call(_path(target), lambda: self._blob(target).append_block(data))
 
+    def append_at(self, target: Target, offset: int, data: bytes) -> None:
+        """Append `data` at `offset`, the size that the blob must have; creates it at 0. A retry appends nothing twice.
+
+        Raises:
+            BlobChanged: if the blob has another size.
+        """
+        from azure.core import MatchConditions
+        from azure.core.exceptions import HttpResponseError, ResourceExistsError
+
+        blob = self._blob(target)
+
+        def append() -> None:
+            if not offset:
+                with contextlib.suppress(ResourceExistsError):
+                    blob.create_append_blob(match_condition=MatchConditions.IfMissing)
+            try:
+                blob.append_block(data, appendpos_condition=offset)
+            except HttpResponseError as error:
+                if _headers(error).get("x-ms-error-code") != _NOT_AT_END or _size(blob) != offset + len(data):
+                    raise
+
+        self._call(_path(target), append)
+
+    def size(self, target: Target) -> int:
+        """Return the size of a blob in bytes; 0 if it does not exist."""
+        return self._call(_path(target), lambda: _size(self._blob(target)))
+
     def set_metadata(self, target: Target, metadata: Mapping[str, str]) -> None:
         """Change only the metadata: the blob gets a new ETag and keeps its content."""
         self._call(_path(target), lambda: self._blob(target).set_blob_metadata(dict(metadata)))
@@ -171,6 +200,15 @@ def _headers(error: Any) -> Mapping[str, str]:
     """Return the headers of the response that caused `error`, an `HttpResponseError`."""
     headers: Mapping[str, str] = error.response.headers if error.response is not None else {}
     return headers
+
+
+def _size(blob: BlobClient) -> int:
+    from azure.core.exceptions import ResourceNotFoundError
+
+    try:
+        return int(blob.get_blob_properties().size)
+    except ResourceNotFoundError:
+        return 0
 
 
 def _path(target: Target) -> str:
