@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
-from libs.common.rows.row_text import Bools, CodedTexts, Ints, distinct
+from libs.common.rows.row_text import Bools, CodedTexts, Codes, Ints, distinct
 
 A_SECOND: Final = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 """The ticks of a second, by the unit of a time."""
@@ -26,6 +27,8 @@ FRACTION: Final[dict[str, Callable[[int], str]]] = {
     "ns": _of_nanoseconds,
 }
 """The text after the seconds, by the unit of a time; seven digits for nanoseconds, unless nine are needed."""
+
+_ENDS: Final = 4_096  # texts after the seconds that are remembered: all of milliseconds
 
 Tree: TypeAlias = "dict[str, pa.Array | Tree]"
 """Columns by name; those whose names begin alike before a dot are together in one more of these."""
@@ -56,7 +59,14 @@ def _insert(tree: Tree, path: tuple[str, ...], column: pa.Array) -> None:
 
 def combined(table: pa.Table, name: str) -> pa.Array:
     """Return a column as one array, with one dictionary if it has dictionaries."""
-    return table.column(name).unify_dictionaries().combine_chunks()
+    return one_array(table.column(name))
+
+
+def one_array(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """Return a column as one array, with one dictionary if it has dictionaries; a copy only if it is in several pieces."""
+    if not isinstance(column, pa.ChunkedArray):
+        return column
+    return column.chunk(0) if column.num_chunks == 1 else column.unify_dictionaries().combine_chunks()
 
 
 def validity(column: pa.Array) -> Bools:
@@ -76,6 +86,16 @@ def integers(column: pa.Array) -> Ints:
     return np.where(validity(column), found, 0) if column.null_count else found
 
 
+def word_codes(column: pa.DictionaryArray) -> Codes:
+    """Return the index of each row's word in the dictionary; that of a null is behind the last word."""
+    indices = column.indices
+    if not indices.null_count and indices.type == pa.int32():
+        codes: Codes = indices.to_numpy().view(np.uint32)
+        return codes
+    codes = integers(indices).astype(np.uint32)
+    return np.where(validity(column), codes, np.uint32(len(column.dictionary))) if indices.null_count else codes
+
+
 def second_texts(seconds: Ints) -> list[str]:
     """Return seconds since 1970 as ISO 8601 text without a zone."""
     texts: list[str] = pa.array(seconds, pa.timestamp("s")).cast(pa.string()).to_pylist()
@@ -91,5 +111,9 @@ def time_words(column: pa.Array) -> tuple[CodedTexts, CodedTexts]:
     seconds, parts = np.divmod(integers(column), A_SECOND[unit])
     whole, of_second = distinct(seconds)
     rest, of_part = distinct(parts)
-    ends = [f"{FRACTION[unit](value)}Z" for value in rest.tolist()]
-    return CodedTexts(second_texts(whole), of_second), CodedTexts(ends, of_part)
+    return CodedTexts(second_texts(whole), of_second), CodedTexts([_end(unit, part) for part in rest.tolist()], of_part)
+
+
+@lru_cache(_ENDS)
+def _end(unit: str, part: int) -> str:
+    return f"{FRACTION[unit](part)}Z"

@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
+from libs.common.rows.column_values import combined, integers
 from libs.common.rows.combinations import Combinations
 from libs.common.rows.row_text import CodedTexts, Ints, RowText, TextColumn, numbers
 from libs.common.rows.row_type import PositionColumns
@@ -44,9 +45,9 @@ class RowPositions:
     def of(cls, rows: pa.Table, columns: PositionColumns) -> Self:
         """Read the position columns of a table."""
         source, generation = (_words(rows, name) for name in (columns.source, columns.generation))
-        pairs = Combinations.of((_integers(source.indices), _integers(generation.indices)))
+        pairs = Combinations.of((integers(source.indices), integers(generation.indices)))
         sources = list(zip(source.take(pairs.row).to_pylist(), generation.take(pairs.row).to_pylist(), strict=True))
-        offset, index = (_integers(_combined(rows, name)) for name in (columns.offset, columns.index))
+        offset, index = (integers(combined(rows, name)) for name in (columns.offset, columns.index))
         return cls(sources, pairs.of_row, offset, index)
 
     def __len__(self) -> int:
@@ -84,15 +85,5 @@ class Identities:
 
 def _words(rows: pa.Table, name: str) -> pa.DictionaryArray:
     """Return a column of text as one array with one dictionary."""
-    column = _combined(rows, name)
+    column = combined(rows, name)
     return column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-
-
-def _combined(rows: pa.Table, name: str) -> pa.Array:
-    """Return a column as one array, with one dictionary if it has dictionaries."""
-    return rows.column(name).unify_dictionaries().combine_chunks()
-
-
-def _integers(values: pa.Array) -> Ints:
-    integers: Ints = values.to_numpy().astype(np.int64)
-    return integers

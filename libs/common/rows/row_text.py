@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
 from typing import Any, ClassVar, Final, TypeAlias
 
@@ -28,8 +29,13 @@ Arrow's limit of 2 GiB."""
 
 _ROWS_A_RUN: Final = 16  # with fewer rows, a text for each run costs more than it saves
 _ROWS_A_JOINED_RUN: Final = 8
+_ROWS_A_VALUE: Final = 4  # with more, numbers that lie so close together are distinct enough
 _MOST_COMBINATIONS: Final = 256
-_NO_TEXT: Final = 0  # the fragment that every slice begins with
+_NO_TEXT: Final = 0  # the first fragment
+_BLOCK_ROWS: Final = 8_192  # whose fragments are numbered together; larger blocks would not cost less
+_MOST_JOINED: Final = 16_777_216  # characters of the texts of runs, which bounds memory
+_SMALL: Final = 65_536  # numbers that are looked up, if there are enough rows to look them up for
+_SMALL_A_ROW: Final = 4
 
 Ints: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 Codes: TypeAlias = np.ndarray[Any, np.dtype[np.uint32]]
@@ -42,6 +48,14 @@ class CodedTexts:
 
     texts: Sequence[str]
     codes: Codes
+
+    @property
+    def present(self) -> Bools:
+        """The rows in which the text is not empty."""
+        if all(self.texts):
+            return np.ones(len(self.codes), np.bool_)
+        present: Bools = np.array([bool(text) for text in self.texts], np.bool_)[self.codes]
+        return present
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,25 +93,27 @@ def where(present: Bools, words: CodedTexts) -> CodedTexts:
 
 def runs(values: Ints) -> tuple[Ints, Codes] | None:
     """Return the value of each run of equal values, and the number of each row's run; None if values change often."""
-    starts = _run_starts(values)
-    return (values[starts], _spread(starts, len(values))) if _is_slow(starts, len(values)) else None
+    starts = _slow_starts(values)
+    return None if starts is None else (values[starts], _spread(starts, len(values)))
 
 
 def distinct(values: Ints) -> tuple[Ints, Codes]:
-    """Return the distinct values, some perhaps more than once, and the index of each row's value."""
+    """Return the distinct values, some perhaps more than once or of no row, and the index of each row's value."""
     if (seldom := runs(values)) is not None:
         return seldom
+    least, most = int(values.min()), int(values.max())
+    if (most - least) * _ROWS_A_VALUE < len(values):
+        return np.arange(least, most + 1), (values - least).astype(np.uint32)
     encoded = pa.array(values).dictionary_encode()
     return encoded.dictionary.to_numpy(), encoded.indices.to_numpy().astype(np.uint32)
 
 
-def _run_starts(values: np.ndarray[Any, Any]) -> Ints:
-    """Return the first row, and each row that differs from the one before it."""
-    return np.concatenate(([0], np.flatnonzero(values[1:] != values[:-1]) + 1))[: len(values)]
-
-
-def _is_slow(starts: Ints, rows: int) -> bool:
-    return len(starts) * _ROWS_A_RUN <= rows
+def _slow_starts(values: np.ndarray[Any, Any]) -> Ints | None:
+    """Return the first row, and each row that differs from the one before it; None if values change often."""
+    changes = values[1:] != values[:-1]
+    if (np.count_nonzero(changes) + min(1, len(values))) * _ROWS_A_RUN > len(values):
+        return None
+    return np.concatenate(([0], np.flatnonzero(changes) + 1))[: len(values)]
 
 
 def _spread(starts: Ints, rows: int) -> Codes:
@@ -111,25 +127,21 @@ class RowText:
     _kind: ClassVar[pa.DataType] = pa.string()
 
     def __init__(self, columns: Sequence[TextColumn], rows: int) -> None:
-        joined, self._run = _by_run(columns, rows)
         self._rows = rows
-        self._columns = _combined(joined, min(rows, _MOST_COMBINATIONS))
+        self._columns = _combined(_by_run(columns, rows), min(rows, _MOST_COMBINATIONS))
         texts = [""]
         self._first = [_add_texts(texts, column) for column in self._columns]
         self._fixed = self._array(texts)
-        values = [column.values for column in self._columns if isinstance(column, Numbers)]
-        self._values = np.stack(values) if values else np.empty((0, rows), np.int64)
 
     def slices(self) -> Iterator[pa.Array]:
         """Yield the texts as arrays of strings, a bounded number of rows at a time."""
-        for start in range(0, self._rows, SLICE_ROWS):
-            yield self._slice(slice(start, min(start + SLICE_ROWS, self._rows)))
+        for start in range(0, self._rows, _BLOCK_ROWS):
+            yield from self._block(slice(start, min(start + _BLOCK_ROWS, self._rows)))
 
-    def _slice(self, rows: slice) -> pa.Array:
+    def _block(self, rows: slice) -> Iterator[pa.Array]:
         count = rows.stop - rows.start
-        decimal = pa.array(self._values[:, rows].ravel()).cast(pa.string()).cast(self._kind)
-        fragments = _Fragments([self._fixed, decimal], len(self._fixed) + len(decimal))
-        next_number = len(self._fixed)
+        fragments = _Fragments([self._fixed], len(self._fixed))
+        decimals = iter(self._decimals(fragments, rows))
         each = np.arange(count, dtype=np.uint32)
         line = np.empty((count, len(self._columns)), np.uint32)
         for place, (column, first) in enumerate(zip(self._columns, self._first, strict=True)):
@@ -137,18 +149,32 @@ class RowText:
                 case str():
                     line[:, place] = first
                 case CodedTexts():
-                    line[:, place] = column.codes[rows] + np.uint32(first)
+                    np.add(column.codes[rows], np.uint32(first), out=line[:, place])
                 case Numbers():
-                    own = each + np.uint32(next_number)
-                    line[:, place] = np.where(column.valid[rows], own, _NO_TEXT)
-                    next_number += count
-                case _JoinedRun():
-                    run = self._run[rows] - self._run[rows.start]
-                    line[:, place] = run + np.uint32(fragments.add(self._array(column.texts(self._run[rows]))))
+                    line[:, place] = next(decimals)
                 case _:
-                    line[:, place] = each + np.uint32(fragments.add(column[rows]))
+                    np.add(each, np.uint32(fragments.add(column[rows])), out=line[:, place])
         line = self._line(fragments, line)
-        return _taken(fragments.all(), line)
+        every = fragments.all()
+        for start in range(0, count, SLICE_ROWS):
+            yield _taken(every, line[start : start + SLICE_ROWS])
+
+    def _decimals(self, fragments: _Fragments, rows: slice) -> Codes:
+        """Add the text of all numbers; return for each column of them the numbers of their fragments."""
+        columns = [column for column in self._columns if isinstance(column, Numbers)]
+        if not columns:
+            return np.empty((0, 0), np.uint32)
+        values = np.stack([column.values[rows] for column in columns])
+        small = _small_decimals()[: _SMALL_A_ROW * values.shape[1]].view(self._kind)
+        large = np.flatnonzero(values.view(np.uint64) >= len(small))  # negative ones too
+        codes = (values + fragments.add(small)).astype(np.uint32)
+        if len(large):
+            first = fragments.add(pa.array(values.ravel()[large]).cast(pa.string()).view(self._kind))
+            codes.ravel()[large] = np.arange(first, first + len(large), dtype=np.uint32)
+        for place, column in enumerate(columns):
+            if not (valid := column.valid[rows]).all():
+                codes[place, ~valid] = _NO_TEXT
+        return codes
 
     def _line(self, fragments: _Fragments, line: Codes) -> Codes:
         """Return the numbers of each row's fragments, given those of its columns."""
@@ -191,7 +217,7 @@ class SizedBytes(RowBytes):
 
 @dataclass(slots=True)
 class _Fragments:
-    """The fragments of a slice and their number."""
+    """The fragments of a block and their number."""
 
     arrays: list[pa.Array]
     count: int
@@ -211,6 +237,12 @@ class _Fragments:
         return np.concatenate([pc.fill_null(pc.binary_length(texts), 0).to_numpy() for texts in self.arrays]).astype(np.int64)
 
 
+@cache
+def _small_decimals() -> pa.Array:
+    """Return the text of small numbers, each at its place. To look it up costs less than to make it."""
+    return pa.array(np.arange(_SMALL)).cast(pa.string())
+
+
 def _taken(fragments: pa.Array, line: Codes) -> pa.Array:
     """Return the text of each row: its fragments, concatenated."""
     rows, columns = line.shape
@@ -225,55 +257,51 @@ def _taken(fragments: pa.Array, line: Codes) -> pa.Array:
 # --- Fewer columns ---
 
 
-@dataclass(frozen=True, slots=True)
-class _JoinedRun:
-    """Adjacent word columns that seldom change, with codes per run, and the text between them."""
-
-    parts: tuple[str | CodedTexts, ...]
-
-    def texts(self, run: Codes) -> Iterator[str]:
-        """Return the text of each run in `run`, which holds the number of each row's run."""
-        runs = slice(int(run[0]), int(run[-1]) + 1)
-        columns = [
-            [part] * (runs.stop - runs.start)
-            if isinstance(part, str)
-            else map(part.texts.__getitem__, part.codes[runs].tolist())
-            for part in self.parts
-        ]
-        return map("".join, zip(*columns, strict=True))
-
-
-_Joined: TypeAlias = "str | CodedTexts | Numbers | pa.Array | _JoinedRun"
-
-
-def _by_run(columns: Sequence[TextColumn], rows: int) -> tuple[list[_Joined], Codes]:
-    """Merge adjacent word columns that seldom change; also return the number of each row's run."""
+def _by_run(columns: Sequence[TextColumn], rows: int) -> list[TextColumn]:
+    """Merge adjacent word columns that seldom change into one, with a text for each run of rows that are equal in all."""
     plain = [column.texts[0] if isinstance(column, CodedTexts) and len(column.texts) == 1 else column for column in columns]
     slow = {
         id(column): starts
         for column in plain
-        if isinstance(column, CodedTexts) and _is_slow(starts := _run_starts(column.codes), rows)
+        if isinstance(column, CodedTexts) and (starts := _slow_starts(column.codes)) is not None
     }
     starts = np.unique(np.concatenate([np.zeros(1, np.int64), *slow.values()]))
     if len(starts) * _ROWS_A_JOINED_RUN > rows:
-        return plain, np.zeros(rows, np.uint32)
-    joined: list[_Joined] = []
+        return plain
+    run = _spread(starts, rows)
+    joined: list[TextColumn] = []
     for _, group in groupby(plain, lambda column: isinstance(column, str) or id(column) in slow):
         parts = list(group)
-        if sum(id(part) in slow for part in parts) > 1:
-            joined.append(_JoinedRun(tuple(_at(part, starts) for part in parts if isinstance(part, str | CodedTexts))))
-        else:
-            joined += parts
-    return joined, _spread(starts, rows)
+        texts = _joined(parts, starts) if sum(id(part) in slow for part in parts) > 1 else None
+        joined += parts if texts is None else [CodedTexts(texts, run)]
+    return joined
+
+
+def _joined(parts: Sequence[TextColumn], starts: Ints) -> list[str] | None:
+    """Return the text of each run; None if all of them together are too long."""
+    words = [_at(part, starts) for part in parts if isinstance(part, str | CodedTexts)]
+    if sum(_characters(part, len(starts)) for part in words) > _MOST_JOINED:
+        return None
+    columns = [
+        [part] * len(starts) if isinstance(part, str) else map(part.texts.__getitem__, part.codes.tolist()) for part in words
+    ]
+    return list(map("".join, zip(*columns, strict=True)))
+
+
+def _characters(part: str | CodedTexts, rows: int) -> int:
+    """Return how many characters a column has in total."""
+    if isinstance(part, str):
+        return len(part) * rows
+    return int(np.array([len(text) for text in part.texts], np.int64)[part.codes].sum())
 
 
 def _at(column: str | CodedTexts, rows: Ints) -> str | CodedTexts:
     return column if isinstance(column, str) else CodedTexts(column.texts, column.codes[rows])
 
 
-def _combined(columns: Sequence[_Joined], most: int) -> list[_Joined]:
+def _combined(columns: Sequence[TextColumn], most: int) -> list[TextColumn]:
     """Merge adjacent columns with few words, and the text between them, into one column of all their combinations."""
-    combined: list[_Joined] = []
+    combined: list[TextColumn] = []
     for column in columns:
         last = combined[-1] if combined else None
         if (
@@ -300,7 +328,7 @@ def _count(column: str | CodedTexts) -> int:
     return 1 if isinstance(column, str) else len(column.texts)
 
 
-def _add_texts(texts: list[str], column: _Joined) -> int:
+def _add_texts(texts: list[str], column: TextColumn) -> int:
     """Add those texts of a column that all slices share; return the number of the first."""
     first = len(texts)
     if isinstance(column, str):

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from libs.common.rows.column_values import combined
 from libs.common.rows.row_type import WORD
 
 ECS_VERSION: Final = "8.17.0"
@@ -94,7 +95,7 @@ FIELDS: Final[dict[str, str]] = {
 
 def ecs_columns(flows: pa.Table) -> Columns:
     """Return flows as columns with ECS names in the order of `FIELDS`, for `json_documents`; dots nest. Each is one array."""
-    batch = {name: flows.column(name).unify_dictionaries().combine_chunks() for name in flows.column_names}
+    batch = {name: combined(flows, name) for name in flows.column_names}
     columns = {"@timestamp": batch["time"], **_event(batch), **_network(batch), **_ends(batch), **_rule(batch), **_own(batch)}
     return {name: columns[name] for name in FIELDS}
 

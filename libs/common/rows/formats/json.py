@@ -33,6 +33,7 @@ from libs.common.rows.column_values import (
     time_words,
     tree_of,
     validity,
+    word_codes,
 )
 from libs.common.rows.row_text import Bools, CodedTexts, RowText, TextColumn, numbers, when, where
 
@@ -149,12 +150,10 @@ def _is_often_the_same(kind: pa.DataType) -> bool:
 
 def _words(key: str, column: pa.DictionaryArray) -> tuple[list[TextColumn], Bools]:
     texts = ["" if text is None else key + text for text in json_texts(column.dictionary)]
-    codes = integers(column.indices).astype(np.uint32)
     if column.indices.null_count:
-        codes = np.where(validity(column), codes, np.uint32(len(texts)))
         texts.append("")
-    present = np.array([bool(text) for text in texts], np.bool_)
-    return [CodedTexts(texts, codes)], present[codes]
+    words = CodedTexts(texts, word_codes(column))
+    return [words], words.present
 
 
 def _time(key: str, column: pa.Array, valid: Bools) -> list[TextColumn]:

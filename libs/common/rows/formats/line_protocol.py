@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from libs.common.rows.column_values import integers, time_words, validity
+from libs.common.rows.column_values import integers, time_words, validity, word_codes
 from libs.common.rows.formats.json import text_bytes
 from libs.common.rows.row_text import CodedTexts, Ints, Numbers, TextColumn, numbers, when
 from libs.common.security.visible import visible_line
@@ -133,11 +133,9 @@ def _is_often_the_same(kind: pa.DataType) -> bool:
 
 
 def _coded(column: pa.DictionaryArray, texts: list[str]) -> CodedTexts:
-    codes = integers(column.indices).astype(np.uint32)
-    if column.indices.null_count:
-        codes = np.where(validity(column), codes, np.uint32(len(texts)))
+    if column.indices.null_count or not texts:
         texts = [*texts, ""]
-    return CodedTexts(texts or [""], codes)
+    return CodedTexts(texts, word_codes(column))
 
 
 def _field_texts(values: pa.Array) -> list[str | None]:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from libs.common.rows.column_values import Tree, integers, time_words, tree_of, validity
+from libs.common.rows.column_values import Tree, integers, time_words, tree_of, validity, word_codes
 from libs.common.rows.row_text import Bools, CodedTexts, Ints, TextColumn, distinct, runs, when, where
 
 _BYTE_BITS: Final = 8
@@ -141,12 +141,10 @@ def _is_often_the_same(kind: pa.DataType) -> bool:
 
 def _words(key: str, column: pa.DictionaryArray) -> tuple[list[TextColumn], Bools]:
     texts = ["" if _is_nothing(value) else key + _packed(value) for value in _plain(column.dictionary).to_pylist()]
-    codes = integers(column.indices).astype(np.uint32)
     if column.indices.null_count:
-        codes = np.where(validity(column), codes, np.uint32(len(texts)))
         texts.append("")
-    present = np.array([bool(text) for text in texts], np.bool_)
-    return [CodedTexts(texts, codes)], present[codes]
+    words = CodedTexts(texts, word_codes(column))
+    return [words], words.present
 
 
 def _is_nothing(value: object) -> bool:

@@ -27,7 +27,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from libs.common.rows.column_values import A_SECOND, integers
+from libs.common.rows.column_values import A_SECOND, combined, integers, one_array
 from libs.common.rows.combinations import Combinations
 from libs.common.rows.formats.ecs import ecs_columns
 from libs.common.rows.formats.json import value_text
@@ -123,16 +123,16 @@ class LogRecords:
 
 def log_records(row_type: RowType, rows: pa.Table) -> LogRecords:
     """Return rows as log records. All values of columns that are left out are null."""
-    time = _nanoseconds(_combined(rows.column(row_type.time)))
+    time = _nanoseconds(combined(rows, row_type.time))
     ids = {name: _hex_digits(rows, name) for name in _HEX} if row_type in _LOGS else {}
-    attributes = {name: _combined(column) for name, column in _stated(row_type, rows, ids).items()}
+    attributes = {name: one_array(column) for name, column in _stated(row_type, rows, ids).items()}
     return LogRecords(
         time=time,
         observed=_observed(row_type, rows, time),
         severities=_severities(row_type, rows),
         event=f"blobtide.{row_type.name}",
         ids=ids,
-        body=_combined(_body(row_type, rows)),
+        body=one_array(_body(row_type, rows)),
         attributes={**_identity(row_type, rows), **attributes},
     )
 
@@ -185,12 +185,12 @@ def _stated(row_type: RowType, rows: pa.Table, ids: Mapping[str, pa.Array]) -> d
     if row_type not in _LOGS:
         return {f"{OWN}{name}": rows.column(name) for name in rows.column_names if name != row_type.time}
     named = {attribute_of(row_type.name, name): rows.column(name) for name in rows.column_names if name not in _FIELDS_OF_LOGS}
-    invalid = {name: pc.if_else(column.is_null(), _combined(rows.column(name)), _NO_TEXT) for name, column in ids.items()}
+    invalid = {name: pc.if_else(column.is_null(), combined(rows, name), _NO_TEXT) for name, column in ids.items()}
     return named | {f"{OWN}{name}": column for name, column in invalid.items()}
 
 
 def _hex_digits(rows: pa.Table, name: str) -> pa.Array:
-    column = _combined(rows.column(name))
+    column = combined(rows, name)
     lower = pc.ascii_lower(column)
     return pc.if_else(pc.match_substring_regex(lower, _HEX[name]), lower, _NO_TEXT)
 
@@ -198,7 +198,7 @@ def _hex_digits(rows: pa.Table, name: str) -> pa.Array:
 def _severities(row_type: RowType, rows: pa.Table) -> Severities:
     if row_type is not APPLICATION:
         return Severities((_SEVERITIES.get(row_type.name, _INFO),), np.zeros(rows.num_rows, np.uint32))
-    number, text = _combined(rows.column("severity_number")), _combined(rows.column("severity_text"))
+    number, text = combined(rows, "severity_number"), combined(rows, "severity_text")
     codes = pc.fill_null(text.indices, len(text.dictionary)).to_numpy().astype(np.int64)
     pairs = Combinations.of((integers(number), codes))
     texts = [*text.dictionary.to_pylist(), None]
@@ -227,7 +227,7 @@ def _identity(row_type: RowType, rows: pa.Table) -> dict[str, pa.Array]:
     position = row_type.position
     if not rows.num_rows or any(rows.column(name).null_count for name in position.names):
         return {}
-    return {_UID: _combined(Identities.of(rows, position).document_ids())}
+    return {_UID: one_array(Identities.of(rows, position).document_ids())}
 
 
 def _body(row_type: RowType, rows: pa.Table) -> pa.ChunkedArray | pa.Array:
@@ -241,20 +241,20 @@ def _body(row_type: RowType, rows: pa.Table) -> pa.ChunkedArray | pa.Array:
 
 def _request_body(rows: pa.Table) -> pa.Array:
     """Return ``GET /path?query 200``, without what is not known."""
-    query = pc.binary_join_element_wise("?", _combined(rows.column("url_query")), "")
-    target = pc.binary_join_element_wise(_combined(rows.column("url_path")), pc.fill_null(query, ""), "")
-    method = _combined(rows.column("http_request_method")).cast(pa.string())
-    status = _combined(rows.column("http_response_status_code")).cast(pa.string())
+    query = pc.binary_join_element_wise("?", combined(rows, "url_query"), "")
+    target = pc.binary_join_element_wise(combined(rows, "url_path"), pc.fill_null(query, ""), "")
+    method = combined(rows, "http_request_method").cast(pa.string())
+    status = combined(rows, "http_response_status_code").cast(pa.string())
     text = pc.binary_join_element_wise(method, target, status, " ", null_handling="skip")
     return pc.if_else(pc.equal(text, ""), _NO_TEXT, text)
 
 
 def _flow_body(flows: pa.Table) -> pa.Array:
     """Return ``allow outbound TCP 10.0.0.4:50312 -> 10.1.0.9:443``, without what is not known."""
-    ends = _combined(pc.binary_join_element_wise(endpoints(flows, "src"), endpoints(flows, "dst"), " -> "))
-    protocol = _combined(flows.column("protocol")).dictionary_encode()
+    ends = one_array(pc.binary_join_element_wise(endpoints(flows, "src"), endpoints(flows, "dst"), " -> "))
+    protocol = combined(flows, "protocol").dictionary_encode()
     protocol = pa.DictionaryArray.from_arrays(protocol.indices, protocol_names(protocol.dictionary))
-    words = [_spaced(word) for word in (*map(_combined, map(flows.column, ("action", "direction"))), protocol)]
+    words = [_spaced(word) for word in (*map(one_array, map(flows.column, ("action", "direction"))), protocol)]
     text = pc.binary_join_element_wise(*words, pc.fill_null(ends, ""), "")
     if not ends.null_count:
         return text
@@ -271,7 +271,7 @@ def _observed(row_type: RowType, rows: pa.Table, time: Ints) -> Ints:
     column = _OBSERVED.get(row_type.name)
     if column is None:
         return time
-    recorded = _combined(rows.column(column))
+    recorded = combined(rows, column)
     if recorded.null_count == 0:
         return _nanoseconds(recorded)
     there = recorded.is_valid().to_numpy(zero_copy_only=False)
@@ -315,7 +315,3 @@ def _kind(type_: pa.DataType) -> tuple[str, bool]:
     if pa.types.is_floating(type_):
         return "doubleValue", False
     return "stringValue", False
-
-
-def _combined(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    return column.unify_dictionaries().combine_chunks() if isinstance(column, pa.ChunkedArray) else column
