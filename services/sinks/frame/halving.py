@@ -53,7 +53,7 @@ class Transactions:
         written, refused = 0, dict[int, RowsRefused]()
         for at in range(0, fit.num_rows, self.most_rows):
             written += self._store(fit, (at, min(self.most_rows, fit.num_rows - at)), refused)
-        numbers = np.setdiff1d(np.arange(values.num_rows), list(left_out))
+        numbers = np.delete(np.arange(values.num_rows), list(left_out))
         found = [UnfitRow(int(numbers[row]), why.code, why.reason) for row, why in refused.items()]
         known = fit.num_rows - written - len(found)
         return TableOutcome(written, known, sorted((*unfit, *found), key=lambda bad: bad.row))
