@@ -5,12 +5,12 @@ environment. Supported requests:
 
 - ``GET /ping``.
 - ``POST /?query=...``: the body is the data of an INSERT that ends in ``FORMAT name``, or the rest of the query.
-- ``POST /``: the body is the query.
+- ``POST /``: the body is the query; the data of an INSERT may follow it, after a line break.
 - ``database``, ``default_format`` and settings as additional parameters; the login as ``X-ClickHouse-User`` and
   ``X-ClickHouse-Key``, as basic authentication, or as parameters.
 - Errors as from the server: status, ``X-ClickHouse-Exception-Code``, and ``Code: N. DB::Exception: ...`` as the body.
 
-Each request has its own connection to the engine and hence its own settings. Chunked and compressed bodies are not supported.
+Each request has its own connection to the engine and hence its own settings. Compressed bodies are not supported.
 """
 
 from __future__ import annotations
@@ -124,16 +124,28 @@ class Handler(BaseHTTPRequestHandler):
         self._query({})
 
     def _query(self, more: dict[str, str]) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = self._body()
         parameters = dict(parse_qsl(urlsplit(self.path).query, keep_blank_values=True)) | more
         try:
             self._check_login(parameters)
             sql = parameters.get("query") or ""
-            result = self.engine.run(sql, parameters, body) if sql else self.engine.run(body.decode(), parameters, b"")
+            sql, data = (sql, body) if sql else _divided(body)
+            result = self.engine.run(sql, parameters, data)
         except Failed as error:
             self._fail(str(error))
         else:
             self._answer(HTTPStatus.OK, result)
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        chunks = []
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            chunks.append(self.rfile.read(size))
+            self.rfile.readline()
+        while self.rfile.readline().strip():
+            pass  # trailers
+        return b"".join(chunks)
 
     def _check_login(self, parameters: dict[str, str]) -> None:
         user, password = self.login
@@ -160,6 +172,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Do not log requests."""
+
+
+def _divided(body: bytes) -> tuple[str, bytes]:
+    """Return the query that a body begins with, and the data behind it."""
+    first, _, data = body.partition(b"\n")
+    sql = first.decode(errors="replace")
+    return (sql, data) if _INSERT.fullmatch(sql) else (body.decode(errors="replace"), b"")
 
 
 def _basic(header: str) -> tuple[str, str]:
