@@ -9,6 +9,7 @@ const { FluentServer } = require("@fluent-org/logger");
 
 const ACKNOWLEDGEMENT = 0x81; // a map with one member
 const LINGER_MS = 20;
+const COUNT_MS = 100;
 
 const options = JSON.parse(process.env.BLOBTIDE_LOCAL_FLUENT);
 
@@ -16,6 +17,7 @@ class Keeping extends FluentServer {
   constructor(settings) {
     super(settings);
     this.lines = [];
+    this.count = 0;
     this.file = options.file === null ? null : fs.openSync(options.file, "a", 0o600);
   }
 
@@ -40,6 +42,7 @@ class Keeping extends FluentServer {
   }
 
   onEntry(tag, time, record) {
+    this.count += 1;
     if (this.file === null) return;
     const when = typeof time === "number" ? [time, 0] : [time.epoch, time.nano];
     this.lines.push(JSON.stringify([tag, when, record]) + "\n");
@@ -63,4 +66,9 @@ const tlsOptions = options.certificate === null ? undefined : {
   key: fs.readFileSync(options.key),
 };
 
-new Keeping({ security, tlsOptions, listenOptions: { host: options.host, port: options.port } }).listen();
+const server = new Keeping({ security, tlsOptions, listenOptions: { host: options.host, port: options.port } });
+let told = -1;
+setInterval(() => {
+  if (server.count !== told) fs.writeFileSync(options.count, String((told = server.count)));
+}, COUNT_MS);
+server.listen();
