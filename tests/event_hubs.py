@@ -6,16 +6,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from libs.common.errors import ServerUnreachable
-from libs.common.kafka.topics.making import make_topic
-from libs.common.settings.kafka import KafkaSettings
-from libs.local.kafka import LocalKafka
 from libs.local.ports import LOOPBACK, free_port
 from tests.certificates import server_tls
+from tests.kafka_target import TOPIC, TargetKafka
 
 KEY: Final = "c2VjcmV0LWtleS1vZi10aGUtbmFtZXNwYWNl="
 STRING: Final = f"Endpoint=sb://{LOOPBACK}/;SharedAccessKeyName=send;SharedAccessKey={KEY}"
-HUB: Final = "rows"
+HUB: Final = TOPIC
 HUB_STRING: Final = f"{STRING};EntityPath={HUB}"
 DENIED: Final = "denied"
 """No transactional id may begin with this."""
@@ -35,11 +32,9 @@ allow.everyone.if.no.acl.found=true
 super.users=User:ANONYMOUS
 """
 _LOGIN: Final = "org.apache.kafka.common.security.plain.PlainLoginModule required"
-_PARTITIONS: Final = 4
-_TRIES: Final = 5
 
 
-class LocalEventHubs(LocalKafka):
+class LocalEventHubs(TargetKafka):
     """A namespace with one event hub."""
 
     name = "event_hubs"
@@ -51,18 +46,6 @@ class LocalEventHubs(LocalKafka):
     @cached_property
     def _emulated_port(self) -> int:
         return free_port()
-
-    def start(self) -> None:
-        """Start, and make the event hub."""
-        super().start()
-        for left in reversed(range(_TRIES)):
-            try:
-                make_topic(KafkaSettings(bootstrap_servers=self.bootstrap_servers), HUB, _PARTITIONS, {})
-            except ServerUnreachable:
-                if not left:
-                    raise
-            else:
-                return
 
     @property
     def authority(self) -> Path:
