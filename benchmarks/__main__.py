@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 
 from benchmarks import estates
 from benchmarks.before import Checkout
+from benchmarks.destinations import SINKS
 from benchmarks.machine import describe, load
 from benchmarks.measured import Measured
 from benchmarks.report import Page, document
-from benchmarks.stages import FULL, LONG, PEERS, QUICK, STAGES, Bench
+from benchmarks.stages import FULL, LONG, QUICK, STAGES, Bench
 from benchmarks.table import render
 from libs.common.errors import BlobtideError
 
@@ -24,10 +26,12 @@ _REPORT: Final = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.m
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What to measure."""
+    """What to measure: stages by name, and kinds of sinks; another checkout, if its costs are wanted as well."""
 
     quick: bool
     names: tuple[str, ...]
+    kinds: tuple[str, ...]
+    with_peers: bool
     against: Checkout | None
 
 
@@ -43,9 +47,20 @@ class Found:
 @click.option("--quick", is_flag=True, help="One minute of logs, 1,000 quiet interfaces instead of 5,000; takes some minutes.")
 @click.option("--only", "names", multiple=True, type=click.Choice([*STAGES, *LONG]), help="Only this stage; may be repeated.")
 @click.option(
+    "--sink",
+    "kinds",
+    multiple=True,
+    type=click.Choice([*SINKS]),
+    help="Only this kind of sink; may be repeated. Without --only, only the stage sinks.",
+)
+@click.option(
     "--long", is_flag=True, help="Also run each process for four minutes, and with the blobs of a month: does memory grow?"
 )
-@click.option("--peer", is_flag=True, help="Also run a parser in Go, and DuckDB, on the same segments, if they are installed.")
+@click.option(
+    "--peer",
+    is_flag=True,
+    help="Also run peers: a parser in Go, and DuckDB, if installed; for each sink, the client library that one would use.",
+)
 @click.option(
     "--against",
     type=click.Path(path_type=Path, exists=True, file_okay=False, resolve_path=True),
@@ -53,28 +68,31 @@ class Found:
     help="Also run each stage in this checkout of another revision (with its .venv), and show its costs.",
 )
 @click.option("--write", is_flag=True, help="Write the results to docs/benchmarks.md.")
-def main(*, quick: bool, names: tuple[str, ...], long: bool, peer: bool, against: Path | None, write: bool) -> None:
+def main(**given: Any) -> None:
     """Measure the cost of every stage on this machine, and print a table.
 
-    This takes half an hour, and an hour with --against or --long.
+    This takes half an hour, and an hour with --against, --long or --peer.
     """
-    chosen = (*(names or STAGES), *(LONG if long else ()), *(PEERS if peer else ()))
+    names, kinds, against = given["names"], given["kinds"], given["against"]
+    stages = (*(names or (("sinks",) if kinds else STAGES)), *(LONG if given["long"] else ()))
+    checkout = Checkout(against) if against else None
     try:
-        found, busy = run(Run(quick, chosen, Checkout(against) if against else None))
+        found, busy = run(Run(given["quick"], stages, kinds or tuple(SINKS), given["peer"], checkout))
     except BlobtideError as error:
         raise click.ClickException(str(error)) from error
     print(render(found.rows, found.before))
-    if write:
-        options = [
-            name
-            for name, given in (("--quick", quick), ("--long", long), ("--peer", peer), ("--against DIRECTORY", against))
-            if given
-        ]
-        command = " ".join(["python -m benchmarks", *(f"--only {name}" for name in names), *options, "--write"])
-        before = Checkout(against).revision() if against else None
-        page = Page(command, describe(), busy, before)
+    if given["write"]:
+        page = Page(_command(given), describe(), busy, checkout.revision() if checkout else None)
         _REPORT.write_text(document(found.rows, found.before, page), encoding="utf-8")
         print(f"written to {_REPORT}", file=sys.stderr)
+
+
+def _command(given: Mapping[str, Any]) -> str:
+    """Return the command line, as the page states it."""
+    chosen = [f"--only {name}" for name in given["names"]] + [f"--sink {kind}" for kind in given["kinds"]]
+    flags = [f"--{name}" for name in ("quick", "long", "peer") if given[name]]
+    other = ["--against DIRECTORY"] if given["against"] else []
+    return " ".join(["python -m benchmarks", *chosen, *flags, *other, "--write"])
 
 
 def run(what: Run) -> tuple[Found, str]:
@@ -85,8 +103,9 @@ def run(what: Run) -> tuple[Found, str]:
     data = (estates.busy(size.busy_minutes), estates.quiet(size.quiet_minutes, size.quiet_nics))
     found = Found(before={} if what.against else None)
     with tempfile.TemporaryDirectory(prefix="blobtide-bench-") as directory:
+        bench = Bench(size, data, Path(directory), what.kinds, what.with_peers)
         for name in what.names:
-            for row in (STAGES | LONG | PEERS)[name](Bench(size, data, Path(directory))):
+            for row in (STAGES | LONG)[name](bench):
                 found.rows.append(row)
                 _say(f"{row.stage}, {row.estate}")
             if what.against and found.before is not None and name in STAGES:

@@ -9,18 +9,19 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from benchmarks.destinations import Destination
 from benchmarks.errors import BenchmarkFailed
 from benchmarks.estates import Data
 from benchmarks.feeding import AHEAD, Feed
 from benchmarks.ingesting import INGEST, rounds
 from benchmarks.measured import Mark, Measured, Work, parts_of
 from benchmarks.parsing import PARSER, ROWS_COMMITTED, another, raw_records
-from benchmarks.sinking import SINKS, flow_batches, sink_worker
+from benchmarks.sinking import flow_batches, sink_worker
 from benchmarks.site import Site, storage_settings
 from benchmarks.storage import container_of
 from benchmarks.worker import SERVICE, Worker, running
@@ -63,12 +64,12 @@ def parser(kafka: LocalKafka, data: Data, seconds: float) -> Measured:
     return _lasting(Long(PARSER, worker, feed, _TUPLES, ROWS_COMMITTED), data, seconds)
 
 
-def sink(kafka: LocalKafka, name: str, options: dict[str, Any], data: Data, seconds: float) -> Measured:
+def sink(kafka: LocalKafka, place: Destination, data: Data, seconds: float) -> Measured:
     """Let one sink write the parser's output for `data` for the given time."""
     site = Site.make(kafka)
-    worker = sink_worker(site, name, options)
-    feed = _feed(worker, (site, f"sink.{name}", site.topics.flows), FlowRounds(data, site.topics.flows))
-    return _lasting(Long(f"sink {name}", worker, feed, _ROWS, SINKS[name].ends), data, seconds)
+    worker = sink_worker(site, place)
+    feed = _feed(worker, (site, f"sink.{place.name}", site.topics.flows), FlowRounds(data, site.topics.flows))
+    return _lasting(Long(f"sink {place.name}", worker, feed, _ROWS, place.benchmark.ends), data, seconds)
 
 
 @dataclass(frozen=True, slots=True)

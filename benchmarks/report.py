@@ -41,6 +41,13 @@ cannot be compared, but the ratios between rows can.
   parsing. Range reads fetch the same bytes and discard them. `--peer` adds a parser in Go (`encoding/json`, including the
   CPU time of its garbage collector) and DuckDB (`read_json` into a table, one thread); both produce columns in memory,
   without identities or dead letters.
+- **sinks**: each reads flow batches from Kafka and writes every row, against a real server or a local disk; `http`, `otlp`,
+  `zeromq` and `fluent` write to receivers that only acknowledge. `--peer` adds what one would use instead, *kind: library*: it
+  gets the same rows as dictionaries that are in memory already, so it has neither to read Kafka nor to make rows from columns.
+  It writes to the same server, in a process of its own, whose imports and first calls are not counted. Afterwards, the
+  destination is asked whether all rows are there; where it cannot say, acknowledgements are counted. *prepared bytes* is
+  what the library alone needs for messages that are ready to be sent, as its most basic call sends them: its *speed* is
+  relative to the sink.
 - **monitor**: against a server that only answers listings, with default intervals. Each growing scope has one blob, which
   changes every minute. The flat prefix does not change.
 - **start**: the known blobs belong to past hours, and few are still open. *monitor start* reads their state and

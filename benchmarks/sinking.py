@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final
 
-from benchmarks.errors import BenchmarkFailed
+from benchmarks import sink_peers
+from benchmarks.destinations import SINKS, Destination, destination
 from benchmarks.estates import Data
 from benchmarks.measured import Measured, Memory, Sample
 from benchmarks.parsing import Repeated
@@ -21,85 +19,38 @@ from libs.common.kafka.records import Outbound
 from libs.common.rows.types.flows import FLOWS
 from libs.common.rows.wire import row_headers
 from libs.common.settings.parser import ParserSettings
-from libs.local.errors import ServerMissing
 from libs.local.kafka import LocalKafka
-from libs.local.process import LocalServer
 from services.parser.app import encoded
 from services.parser.flows.kernel import Parsed, parse
-from tests.contract.harness import benchmarks
-
-SINKS: Final = benchmarks()
-"""What to measure, by kind: each kind's harness says how."""
 
 
-def measure(kafka: LocalKafka, directory: Path, data: Data, repeats: int) -> Iterator[Measured]:
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Which kinds of sinks to measure, how often, and whether their peers as well."""
+
+    kinds: tuple[str, ...]
+    repeats: int
+    with_peers: bool
+
+
+def measure(kafka: LocalKafka, directory: Path, data: Data, extent: Extent) -> Iterator[Measured]:
     """Preload flow batches, then let each sink process them with its own group and destination."""
-    sites = {times: _filled(kafka, Repeated(data, times)) for times in {one.times for one in SINKS.values()}}
-    for name, measured in SINKS.items():
-        with destination(name, directory) as options:
-            if options is None:
+    loads = {times: Repeated(data, times) for times in sorted({SINKS[name].times for name in extent.kinds})}
+    sites = {times: _filled(kafka, load) for times, load in loads.items()}
+    for name in extent.kinds:
+        times = SINKS[name].times
+        with destination(name, directory) as place:
+            if place is None:
                 continue
-            results = [_worked_off(sites[measured.times], name, options) for _ in range(repeats)]
-        samples = tuple(sample for sample, _ in results)
-        memory = max((found for _, found in results), key=lambda one: one.peak)
-        yield Measured(f"sink {name}", data.name, Repeated(data, measured.times).work, samples, measured.ends, None, memory)
+            yield _sink(sites[times], place, loads[times], extent.repeats)
+            if extent.with_peers:
+                yield from sink_peers.measure(sites[times], place, data, extent.repeats)
 
 
-def _filled(kafka: LocalKafka, load: Repeated) -> Site:
-    site = Site.make(kafka)
-    site.write(_batches(site, load))
-    return site
-
-
-@contextlib.contextmanager
-def destination(name: str, directory: Path) -> Iterator[dict[str, Any] | None]:
-    """Run the destination of sink `name` and yield the sink's options; if it is missing, print why and yield None."""
-    measured = SINKS[name]
-    with contextlib.ExitStack() as stack:
-        options: dict[str, Any] | None = None
-        try:
-            server = None if measured.server is None else stack.enter_context(_running(measured.server(directory / name)))
-            options = dict(measured.options(server))
-        except ServerMissing as error:
-            print(f"no row for {name}: {error}", file=sys.stderr)
-        yield options
-
-
-def sink_worker(site: Site, name: str, options: dict[str, Any]) -> Worker:
-    """Return sink `name` with its own group and destination at `site`, set up but not started."""
-    measured = SINKS[name]
-    place = str(site.directory / name) if measured.is_directory else site.kafka.group_prefix
-    site.extra["sinks"] = {name: {**options, measured.own: place}}
-    if measured.needs_setup:
-        _set_up(site, name)
-    return Worker((*SERVICE, "sink", name), site)
-
-
-def _worked_off(site: Site, name: str, options: dict[str, Any]) -> tuple[Sample, Memory]:
-    again = site.again()
-    worker = sink_worker(again, name, options)
-    with running(worker):
-        before, began = worker.cpu(), time.monotonic()
-
-        def done() -> bool:
-            worker.check()
-            return again.lag(f"sink.{name}", again.topics.flows) == 0
-
-        wait_until(done, f"sink {name} has written all rows")
-        sample = Sample(worker.cpu() - before, time.monotonic() - began)
-    return sample, worker.memory()
-
-
-def _set_up(site: Site, name: str) -> None:
-    argv = (sys.executable, "-m", "services.cli.main", "sink-setup", name, "--config", str(site.config))
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise BenchmarkFailed(f"sink-setup {name}: {done.stderr.strip()}")
-
-
-def _batches(site: Site, load: Repeated) -> Iterator[Outbound]:
-    for piece in chain.from_iterable(repeated.portions() for repeated in load.again()):
-        yield from flow_batches(parse(piece.segments), piece.partitions, site.topics.flows)
+def sink_worker(site: Site, place: Destination) -> Worker:
+    """Return a sink with its own group and place at `site`, set up but not started."""
+    place.options(site, {})
+    return Worker((*SERVICE, "sink", place.name), site)
 
 
 def flow_batches(parsed: Parsed, partitions: Sequence[int], topic: str) -> Iterator[Outbound]:
@@ -109,10 +60,38 @@ def flow_batches(parsed: Parsed, partitions: Sequence[int], topic: str) -> Itera
         yield Outbound(topic, part.data, headers=headers, partition=partition)
 
 
-@contextlib.contextmanager
-def _running(server: LocalServer) -> Iterator[LocalServer]:
-    server.start()
-    try:
-        yield server
-    finally:
-        server.kill()
+def _filled(kafka: LocalKafka, load: Repeated) -> Site:
+    site = Site.make(kafka)
+    site.write(_batches(site, load))
+    return site
+
+
+def _sink(site: Site, place: Destination, load: Repeated, repeats: int) -> Measured:
+    results = [_worked_off(site.again(), place, load) for _ in range(repeats)]
+    memory = max((found for _, found in results), key=lambda one: one.peak)
+    against = next(iter(sink_peers.stages(place)), None)
+    samples = tuple(sample for sample, _ in results)
+    return Measured(f"sink {place.name}", load.data.name, load.work, samples, place.benchmark.ends, against, memory)
+
+
+def _worked_off(site: Site, place: Destination, load: Repeated) -> tuple[Sample, Memory]:
+    """Let a sink write all rows; return the cost."""
+    worker = sink_worker(site, place)
+    options = site.extra["sinks"][place.name]
+    present = place.rows(options)
+    with running(worker):
+        before, began = worker.cpu(), time.monotonic()
+
+        def done() -> bool:
+            worker.check()
+            return site.lag(f"sink.{place.name}", site.topics.flows) == 0
+
+        wait_until(done, f"sink {place.name} has written all rows")
+        sample = Sample(worker.cpu() - before, time.monotonic() - began)
+    place.check(options, present, load.work.tuples)
+    return sample, worker.memory()
+
+
+def _batches(site: Site, load: Repeated) -> Iterator[Outbound]:
+    for piece in chain.from_iterable(repeated.portions() for repeated in load.again()):
+        yield from flow_batches(parse(piece.segments), piece.partitions, site.topics.flows)

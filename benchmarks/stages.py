@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from benchmarks import estates, ingesting, kernel, lasting, monitoring, parsing, peers, pipeline, sinking, starting, storage
+from benchmarks.destinations import SINKS, destination
 from benchmarks.measured import Measured
 from libs.local.azurite import LocalAzurite
 from libs.local.kafka import LocalKafka
@@ -40,11 +41,13 @@ LASTING_SECONDS: Final = 240.0
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What stages need."""
+    """What stages need: how much, the logs, a directory, the kinds of sinks, and whether peers are measured as well."""
 
     size: Size
     data: tuple[estates.Data, ...]
     directory: Path
+    kinds: tuple[str, ...] = tuple(SINKS)
+    with_peers: bool = False
 
 
 Stage = Callable[[Bench], Iterator[Measured]]
@@ -53,11 +56,8 @@ Stage = Callable[[Bench], Iterator[Measured]]
 def _kernel(bench: Bench) -> Iterator[Measured]:
     for data in bench.data:
         yield from kernel.measure(data, bench.size.repeats)
-
-
-def _peers(bench: Bench) -> Iterator[Measured]:
-    for data in bench.data:
-        yield from peers.measure(data, bench.directory, bench.size.repeats)
+        if bench.with_peers:
+            yield from peers.measure(data, bench.directory, bench.size.repeats)
 
 
 def _parser(bench: Bench) -> Iterator[Measured]:
@@ -88,17 +88,18 @@ def _start(bench: Bench) -> Iterator[Measured]:
 
 def _sinks(bench: Bench) -> Iterator[Measured]:
     with _running(LocalKafka, bench) as kafka:
-        yield from sinking.measure(kafka, bench.directory, bench.data[0], bench.size.repeats)
+        extent = sinking.Extent(bench.kinds, bench.size.repeats, bench.with_peers)
+        yield from sinking.measure(kafka, bench.directory, bench.data[0], extent)
 
 
 def _lasting(bench: Bench) -> Iterator[Measured]:
     data = bench.data[0]
     with _running(LocalKafka, bench) as kafka:
         yield lasting.parser(kafka, data, LASTING_SECONDS)
-        for name in sinking.SINKS:
-            with sinking.destination(name, bench.directory / "lasting") as options:
-                if options is not None:
-                    yield lasting.sink(kafka, name, options, data, LASTING_SECONDS)
+        for name in bench.kinds:
+            with destination(name, bench.directory / "lasting") as place:
+                if place is not None:
+                    yield lasting.sink(kafka, place, data, LASTING_SECONDS)
     for data in bench.data:
         with _running(LocalKafka, bench) as kafka, _running(LocalAzurite, bench) as azurite:
             storage.upload(azurite, data)
@@ -118,8 +119,6 @@ STAGES: Final[dict[str, Stage]] = {
     "start": _start,
     "sinks": _sinks,
 }
-PEERS: Final[dict[str, Stage]] = {"peers": _peers}
-"""Run only on request: they need tools that the project does not."""
 LONG: Final[dict[str, Stage]] = {"lasting": _lasting, "month": _month}
 """Run only on request: they take half an hour, and show whether memory grows."""
 

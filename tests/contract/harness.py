@@ -7,7 +7,7 @@ group ``blobtide.harnesses``, and nothing has to be told of it:
 - ``MARKS``: the pytest marker of its server, if it has one.
 - ``harness(request, tmp_path, case) -> Harness``: a fresh destination; use ``request.getfixturevalue`` for a server.
 - ``WITHOUT_TLS``: of a kind that takes secrets, options that sign in without TLS, which must be refused.
-- ``BENCHMARK``: a `Benchmark`, if the benchmarks are to measure it.
+- ``BENCHMARK``: a `Benchmark`: how to measure it, and what it is compared with.
 
 There is a case for each kind, mode and row type of `BASIC`, and for each kind and row type of `ONCE`, that the kind takes.
 """
@@ -34,6 +34,7 @@ from services.sinks.frame.contract import Part, Sink
 from services.sinks.frame.kind import all_kinds, find_kind
 from services.sinks.frame.registry import ConfiguredSink, configured_sink
 from tests import row_samples
+from tests.contract.peers import Options, Peer
 
 GROUP = "blobtide.harnesses"
 Row = Mapping[str, Any]
@@ -183,21 +184,26 @@ class Benchmark:
 
     Attributes:
         ends: when a row counts as delivered, in words.
-        own: the option that gives a run a place of its own: a name, or a directory.
+        own: the option that gives a run a place of its own: a name, or a directory; None if all runs write to one place.
         is_directory: whether it is a directory.
         times: how often the data: a local sink would have written it once before the clock runs.
         server: what it writes to, if that has to run.
-        options: options, given the server's address.
+        options: options, given the server.
         needs_setup: whether `sink-setup` comes first.
+        count: how many rows are at the place, given the server and the options; None if the destination cannot say. It is
+            asked after the writer has ended.
+        peers: what somebody would use in its place. The sink is compared with the first one.
     """
 
     ends: str
-    own: str
+    own: str | None
     is_directory: bool = False
     times: int = 1
     server: Callable[[Path], LocalServer] | None = None
-    options: Callable[[Any], Mapping[str, Any]] = field(default=lambda _: {})
+    options: Callable[[Any], Options] = field(default=lambda _: {})
     needs_setup: bool = False
+    count: Callable[[Any, Options], int] | None = None
+    peers: tuple[Peer, ...] = ()
 
 
 def module_of(kind: str) -> ModuleType | None:
@@ -223,10 +229,14 @@ def cases() -> Iterator[Case]:
                 yield from (Case(kind, mode, ROW_TYPES[name]) for name in tried if name in taken)
 
 
+def benchmark_of(kind: str) -> Benchmark | None:
+    """Return how a kind is measured, if it is."""
+    return getattr(module_of(kind), "BENCHMARK", None)
+
+
 def benchmarks() -> dict[str, Benchmark]:
     """Return what is measured, by kind."""
-    modules = {kind: module_of(kind) for kind in all_kinds()}
-    return {kind: module.BENCHMARK for kind, module in modules.items() if hasattr(module, "BENCHMARK") and module is not None}
+    return {kind: found for kind in all_kinds() if (found := benchmark_of(kind)) is not None}
 
 
 def promises_of(case: Case) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ import pytest
 
 from benchmarks import estates, kernel, lister, peers
 from benchmarks.before import Checkout, costs_of
+from benchmarks.destinations import SINKS, Destination
 from benchmarks.errors import BenchmarkFailed
 from benchmarks.feeding import AHEAD, Feed
 from benchmarks.lasting import FlowRounds
@@ -23,6 +24,10 @@ from benchmarks.table import render
 from libs.common.azure.storage.page import _read_lean, read_directories, read_page
 from libs.common.rows.types.flows import FLOW_SCHEMA, FLOWS
 from libs.common.rows.wire import decode_rows
+from services.sinks.frame.kind import all_kinds
+from services.sinks.frame.message_sink import PayloadSink
+from tests.contract.harness import Benchmark, module_of
+from tests.contract.peers import Takes
 from tests.pipeline import plain
 
 MIB = 1024 * 1024
@@ -210,3 +215,27 @@ def test_stages_without_servers_run() -> None:
         assert all(one.work.tuples > 0 for one in rows)
         assert all(one.cpu > 0 for one in rows if one.stage != "columns"), "columns are what a difference leaves"
         assert sum(len(segment.data) for segment in data.segments) == data.blob_bytes - len(b"]}") * len(data.blobs)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in all_kinds() if module_of(kind) is not None])
+def test_every_kind_of_sink_has_a_peer(kind: str) -> None:
+    """A sink is compared with what one would use instead; one that sends a message per row also with its client alone."""
+    takes = [peer.takes for peer in SINKS[kind].peers]
+    assert takes, f"tests/contract/harnesses/{kind}.py: BENCHMARK has no peers"
+    assert takes[0] is not Takes.BYTES
+    found = all_kinds()[kind]
+    sends_messages = found.is_installed and issubclass(found.load(found.sink), PayloadSink)
+    assert Takes.BYTES in takes or not sends_messages
+
+
+def test_rows_that_did_not_arrive_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A writer whose rows are not at the destination is no result; a destination that cannot say is believed."""
+    monkeypatch.setattr("benchmarks.destinations._COUNT_SECONDS", 0.0)
+    monkeypatch.setitem(SINKS, "file", Benchmark("never", own=None, count=lambda _, options: int(options["there"])))
+    place = Destination("file", None)
+    place.check({"there": 12}, 10, 2)
+    with pytest.raises(BenchmarkFailed, match="file has 3 rows more"):
+        place.check({"there": 12}, 10, 3)
+    monkeypatch.setitem(SINKS, "file", Benchmark("never", own=None))
+    assert place.rows({}) is None
+    place.check({}, None, 3)

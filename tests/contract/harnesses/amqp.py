@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import pika
 import pytest
 
 from libs.common.rows.identity import Identities
 from libs.common.rows.types.flows import FLOWS
 from libs.local.rabbitmq import LocalRabbitMq, Rules
 from tests.contract.harness import Benchmark, Case, Content, Harness, Row, killed
+from tests.contract.peers import Options, Peer, Takes
 from tests.flows import Spot
 from tests.rabbitmq import Reader
 from tests.row_samples import document, position_of, row, table, text_column
 
 WITHOUT_TLS = {"urls": ["amqps://a", "amqp://b"], "username": "u", "password": "p"}
 MARKS = pytest.mark.rabbitmq
-BENCHMARK = Benchmark(
-    "messages confirmed, offsets committed",
-    own="routing_key",
-    server=lambda directory: LocalRabbitMq(directory, rules=Rules(queues=("rows",))),
-    options=lambda server: {"urls": server.url},
-)
 _MOST_BYTES = 2_000
 
 
@@ -93,3 +89,41 @@ class AmqpHarness(Harness):
 def harness(request: pytest.FixtureRequest, tmp_path: Path, case: Case) -> Harness:
     """Give an exchange and a queue of its own."""
     return AmqpHarness(case, request.getfixturevalue("rabbitmq"))
+
+
+def _publish(options: Options, rows: Iterable[bytes]) -> int:
+    """Publish without confirms: less than the sink does, but the limit of the library."""
+    with closing(pika.BlockingConnection(pika.URLParameters(options["urls"]))) as connection:
+        channel = connection.channel()
+        return sum(1 for row in rows if _published(channel, options, row))
+
+
+def _publish_confirmed(options: Options, rows: Iterable[bytes]) -> int:
+    with closing(pika.BlockingConnection(pika.URLParameters(options["urls"]))) as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()  # from now on, basic_publish raises if a message was not confirmed
+        return sum(1 for row in rows if _published(channel, options, row))
+
+
+def _published(channel: Any, options: Options, row: bytes) -> bool:
+    properties = pika.BasicProperties(content_type="application/json", delivery_mode=2)
+    channel.basic_publish("flowlogs", options["routing_key"], row, properties, mandatory=True)
+    return True
+
+
+def _count(server: LocalRabbitMq, _: Options) -> int:
+    with Reader(server).channel() as channel:
+        return int(channel.queue_declare("rows", passive=True).method.message_count)
+
+
+BENCHMARK = Benchmark(
+    "messages confirmed, offsets committed",
+    own="routing_key",
+    server=lambda directory: LocalRabbitMq(directory, rules=Rules(queues=("rows",))),
+    options=lambda server: {"urls": server.url},
+    count=_count,
+    peers=(
+        Peer("pika with confirms, json.dumps", _publish_confirmed, Takes.JSON, rows=10_000),
+        Peer("pika without confirms, prepared bytes", _publish, Takes.BYTES, ends="messages sent"),
+    ),
+)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pyarrow as pa
@@ -16,19 +17,13 @@ import urllib3
 from libs.common.rows.row_type import RowType
 from libs.local.clickhouse import LocalClickHouse
 from tests.contract.harness import Benchmark, Case, Content, Harness, Row, killed
+from tests.contract.peers import Options, Peer, Takes, some_at_a_time
 from tests.documents import iso
 from tests.flows import Spot
 from tests.row_samples import position_of, row, ticks_of
 
 WITHOUT_TLS = {"hosts": ["https://a:8443", "http://b:8123"], "username": "u", "password": "p"}
 MARKS = pytest.mark.clickhouse
-BENCHMARK = Benchmark(
-    "inserts answered, offsets committed",
-    own="table",
-    server=LocalClickHouse,
-    options=lambda server: {"hosts": server.url},
-    needs_setup=True,
-)
 _DIGITS = {"ms": 3, "us": 6, "ns": 9}
 _BEFORE_1900_MS = -2_300_000_000_000
 
@@ -98,3 +93,34 @@ def _time(value: int | None, digits: int) -> str | None:
 def harness(request: pytest.FixtureRequest, tmp_path: Path, case: Case) -> Harness:
     """Give a new table."""
     return ClickHouseHarness(case, request.getfixturevalue("clickhouse"))
+
+
+def _insert(options: Options, rows: Iterable[dict[str, Any]]) -> int:
+    import clickhouse_connect
+
+    place = urlsplit(options["hosts"])
+    # The local server knows neither compressed bodies nor sessions.
+    client = clickhouse_connect.get_client(host=place.hostname, port=place.port, compress=False, autogenerate_session_id=False)
+    with closing(client):
+        written = 0
+        for some in some_at_a_time(rows, 50_000):
+            client.insert(options["table"], [list(row.values()) for row in some], column_names=list(some[0]))
+            written += len(some)
+        return written
+
+
+def _count(server: LocalClickHouse, options: Options) -> int:
+    with urllib3.PoolManager() as http:
+        answer = http.request("POST", server.url, body=f"SELECT count() FROM {options['table']}".encode())  # noqa: S608
+    return int(answer.data)
+
+
+BENCHMARK = Benchmark(
+    "inserts answered, offsets committed",
+    own="table",
+    server=LocalClickHouse,
+    options=lambda server: {"hosts": server.url},
+    needs_setup=True,
+    count=_count,
+    peers=(Peer("clickhouse-connect insert", _insert, Takes.VALUES),),
+)

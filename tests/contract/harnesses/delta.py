@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,19 +19,14 @@ from libs.local.azurite import LocalAzurite
 from services.sinks.kinds.delta.settings import DeltaSettings
 from services.sinks.kinds.delta.sink import DeltaSink
 from tests.contract.harness import Benchmark, Case, Content, Harness, LocalDiskHarness, Row
-from tests.delta_log import rows_of
+from tests.contract.peers import Options, Peer, Takes, some_at_a_time
+from tests.delta_log import rows_of, tables
 from tests.flows import Spot
 from tests.row_samples import by_position, row
 
 MODES = ("directory", "azure")
 MARKS = pytest.mark.azurite
-BENCHMARK = Benchmark(
-    "rows synced to disk, offsets committed",
-    own="directory",
-    is_directory=True,
-    times=5,
-    needs_setup=True,
-)
+_PEER_ROWS = 50_000
 _TO_MICROSECONDS = {"ms": (1_000, 1), "us": (1, 1), "ns": (1, 1_000)}
 
 
@@ -134,3 +129,30 @@ def harness(request: pytest.FixtureRequest, tmp_path: Path, case: Case) -> Harne
     if case.mode == "azure":
         return AzureHarness(case, tmp_path, request.getfixturevalue("azurite"))
     return DeltaHarness(case, tmp_path)
+
+
+def _write(options: Options, rows: Iterable[dict[str, Any]]) -> int:
+    import deltalake
+
+    written = 0
+    for some in some_at_a_time(rows, _PEER_ROWS):
+        deltalake.write_deltalake(Path(options["directory"]) / "peer", pa.Table.from_pylist(some), mode="append")
+        written += len(some)
+    return written
+
+
+def _count(_: object, options: Options) -> int:
+    places = (Path(options["directory"]) / name for name in ("table", "peer"))
+    return sum(rows.num_rows for place in places for rows, _ in tables(place))
+
+
+BENCHMARK = Benchmark(
+    "rows in the table, the last ones in spools, offsets committed",
+    own="directory",
+    is_directory=True,
+    times=5,
+    options=lambda _: {"commit_rows": _PEER_ROWS},  # so that rows are committed while the clock runs
+    needs_setup=True,
+    count=_count,
+    peers=(Peer("write_deltalake, from_pylist", _write, Takes.VALUES, ends="rows in the table"),),
+)

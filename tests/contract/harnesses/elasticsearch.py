@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,11 @@ import pytest
 import urllib3
 import xxhash
 
+from libs.common.rows.formats.encoders import RowFormat
 from libs.common.rows.types.flows import FLOWS
 from libs.local.opensearch import LocalOpenSearch
 from tests.contract.harness import Benchmark, Case, Content, Harness, Row, killed
+from tests.contract.peers import Options, Peer
 from tests.documents import ecs_document, nested
 from tests.flows import Spot
 from tests.log_documents import LOGS, log_document
@@ -24,13 +26,6 @@ from tests.row_samples import document, position_of, row, ticks_of
 MODES = ("daily", "stream")
 WITHOUT_TLS = {"hosts": ["https://a:9200", "http://b:9200"], "api_key": "k"}
 MARKS = pytest.mark.opensearch
-BENCHMARK = Benchmark(
-    "documents answered, offsets committed",
-    own="index_prefix",
-    server=LocalOpenSearch,
-    options=lambda server: {"hosts": [server.url]},
-    needs_setup=True,
-)
 
 
 class ElasticsearchHarness(Harness):
@@ -112,3 +107,32 @@ def _id_of(case: Case, values: Row) -> str:
 def harness(request: pytest.FixtureRequest, tmp_path: Path, case: Case) -> Harness:
     """Give an unused prefix."""
     return ElasticsearchHarness(case, request.getfixturevalue("opensearch"))
+
+
+def _bulk(options: Options, rows: Iterable[dict[str, Any]]) -> int:
+    from opensearchpy import OpenSearch
+    from opensearchpy.helpers import streaming_bulk
+
+    prefix = options["index_prefix"]
+    actions = (
+        {"_op_type": "create", "_index": f"{prefix}-{row['@timestamp'][:10].replace('-', '.')}", "_source": row} for row in rows
+    )
+    with closing(OpenSearch(options["hosts"], http_compress=True)) as client:
+        return sum(1 for done, _ in streaming_bulk(client, actions, chunk_size=2_000) if done)
+
+
+def _count(server: LocalOpenSearch, options: Options) -> int:
+    with urllib3.PoolManager() as http:
+        http.request("POST", f"{server.url}/{options['index_prefix']}-*/_refresh")
+        return int(http.request("GET", f"{server.url}/{options['index_prefix']}-*/_count").json()["count"])
+
+
+BENCHMARK = Benchmark(
+    "documents answered, offsets committed",
+    own="index_prefix",
+    server=LocalOpenSearch,
+    options=lambda server: {"hosts": [server.url]},
+    needs_setup=True,
+    count=_count,
+    peers=(Peer("streaming_bulk", _bulk, form=RowFormat.ECS),),
+)

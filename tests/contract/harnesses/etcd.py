@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+import urllib3
 
 from libs.local.etcd import LocalEtcd
 from tests.contract.harness import Benchmark, Case, Content, Harness, Row, killed
+from tests.contract.peers import Options, one_by_one
 from tests.etcd_client import EtcdClient
 from tests.flows import Spot
 from tests.row_samples import document, position_of, row, text_column
@@ -20,9 +24,6 @@ from tests.row_samples import document, position_of, row, text_column
 MODES = ("kept", "leased")
 WITHOUT_TLS = {"hosts": ["https://a:2379", "http://b:2379"], "username": "u", "password": "p"}
 MARKS = pytest.mark.etcd
-BENCHMARK = Benchmark(
-    "transactions answered, offsets committed", own="prefix", server=LocalEtcd, options=lambda server: {"hosts": server.url}
-)
 _MOST_BYTES = 4_000
 
 
@@ -78,3 +79,28 @@ class EtcdHarness(Harness):
 def harness(request: pytest.FixtureRequest, tmp_path: Path, case: Case) -> Harness:
     """Give an unused prefix."""
     return EtcdHarness(case, request.getfixturevalue("etcd_server"))
+
+
+def _put(options: Options, rows: Iterable[bytes]) -> int:
+    session, done = uuid4().hex, 0
+    with urllib3.PoolManager() as http:
+        for number, row in enumerate(rows):
+            key = f"{options['prefix']}/{session}/{number}"
+            body = {"key": base64.b64encode(key.encode()).decode(), "value": base64.b64encode(row).decode()}
+            done += http.request("POST", f"{options['hosts']}/v3/kv/put", json=body).status == HTTPStatus.OK
+    return done
+
+
+def _count(server: LocalEtcd, options: Options) -> int:
+    first, last = (base64.b64encode(f"{options['prefix']}{end}".encode()).decode() for end in "/0")  # 0 comes after the slash
+    return int(EtcdClient(server.url).ask("/kv/range", key=first, range_end=last, count_only=True).get("count", 0))
+
+
+BENCHMARK = Benchmark(
+    "transactions answered, offsets committed",
+    own="prefix",
+    server=LocalEtcd,
+    options=lambda server: {"hosts": server.url},
+    count=_count,
+    peers=one_by_one("urllib3 /kv/put", _put, rows=4_000),
+)

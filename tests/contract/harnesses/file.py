@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,10 +15,11 @@ import pytest
 
 from services.sinks.kinds.file.sink import FileSettings, FileSink
 from tests.contract.harness import Benchmark, Case, Content, Harness, LocalDiskHarness, Row
+from tests.contract.peers import Options, Peer, Takes, some_at_a_time
 from tests.row_samples import by_position, document, position_of
 
 MODES = ("parquet", "ndjson", "hive")
-BENCHMARK = Benchmark("rows synced to disk, offsets committed", own="directory", is_directory=True, times=5)
+_PEER_ROWS = 50_000
 
 
 class FileHarness(LocalDiskHarness):
@@ -66,3 +68,28 @@ class FileHarness(LocalDiskHarness):
 def harness(request: pytest.FixtureRequest, tmp_path: Path, case: Case) -> Harness:
     """Give an empty directory."""
     return FileHarness(case, tmp_path / "files")
+
+
+def _write(options: Options, rows: Iterable[dict[str, Any]]) -> int:
+    directory = Path(options["directory"])
+    directory.mkdir(parents=True, exist_ok=True)
+    written = 0
+    for some in some_at_a_time(rows, _PEER_ROWS):
+        pq.write_table(pa.Table.from_pylist(some), directory / f"{uuid4().hex}.parquet")
+        written += len(some)
+    return written
+
+
+def _count(_: object, options: Options) -> int:
+    return sum(pq.read_metadata(file).num_rows for file in Path(options["directory"]).glob("*.parquet"))
+
+
+BENCHMARK = Benchmark(
+    "rows in files, the last ones in spools, offsets committed",
+    own="directory",
+    is_directory=True,
+    times=5,
+    options=lambda _: {"rotate_rows": _PEER_ROWS},  # so that files are completed while the clock runs
+    count=_count,
+    peers=(Peer("write_table, from_pylist", _write, Takes.VALUES, ends="rows in files"),),
+)

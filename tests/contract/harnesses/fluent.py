@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
@@ -14,18 +16,13 @@ import pytest
 from libs.common.rows.types.flows import FLOWS
 from libs.local.fluent import ForwardRules, LocalFluent
 from tests.contract.harness import Benchmark, Case, Content, Harness, Row, killed
+from tests.contract.peers import Options, Peer
 from tests.flows import Spot
 from tests.row_samples import document, position_of, row, ticks_of
 
 MODES = ("gzip", "none")
 WITHOUT_TLS = {"hosts": ["tls://a", "tcp://b"], "shared_key": "k"}
 MARKS = pytest.mark.fluent
-BENCHMARK = Benchmark(
-    "chunks acknowledged, offsets committed",
-    own="tag",
-    server=partial(LocalFluent, rules=ForwardRules(keeps_records=False)),
-    options=lambda server: {"hosts": server.url},
-)
 _AFTER_2106_MS = 4_300_000_000_000
 
 
@@ -75,3 +72,24 @@ class FluentHarness(Harness):
 def harness(request: pytest.FixtureRequest, tmp_path: Path, case: Case) -> Harness:
     """Give a tag of its own."""
     return FluentHarness(case, request.getfixturevalue("fluent"))
+
+
+def _emit(options: Options, rows: Iterable[dict[str, Any]]) -> int:
+    """Send without acknowledgements: the library knows none."""
+    from fluent.sender import FluentSender
+
+    place = urlsplit(options["hosts"])
+    sender = FluentSender(options["tag"], host=place.hostname, port=place.port)
+    sent = sum(sender.emit_with_time(None, datetime.fromisoformat(row["time"]).timestamp(), row) for row in rows)
+    sender.close()
+    return int(sent)
+
+
+BENCHMARK = Benchmark(
+    "chunks acknowledged, offsets committed",
+    own="tag",
+    server=partial(LocalFluent, rules=ForwardRules(keeps_records=False)),
+    options=lambda server: {"hosts": server.url},
+    count=lambda server, _: server.received(),
+    peers=(Peer("fluent-logger", _emit, ends="records sent"),),
+)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import pytest
+import urllib3
 
 from tests.contract.harness import Benchmark, Case, Content, Harness, Row, killed
+from tests.contract.peers import Options, Peer, some_at_a_time
 from tests.flows import Spot
 from tests.receiver import Kept, LocalReceiver
 from tests.row_samples import document, position_of, row, text_column
@@ -20,13 +23,6 @@ from tests.row_samples import document, position_of, row, text_column
 MODES = ("lines", "array", "csv", "no_keys")
 WITHOUT_TLS = {"hosts": ["http://a"], "bearer_token": "t"}
 MARKS = ()
-BENCHMARK = Benchmark(
-    "requests answered, offsets committed",
-    own="path",  # a directory is one that the receiver does not keep
-    is_directory=True,
-    server=LocalReceiver,
-    options=lambda server: {"hosts": [server.url]},
-)
 _BAD = "no receiver takes this"
 
 
@@ -118,3 +114,22 @@ def _csv(value: Any) -> str:
 def harness(request: pytest.FixtureRequest, tmp_path: Path, case: Case) -> Harness:
     """Give an unused path."""
     return HttpHarness(case, request.getfixturevalue("receiver"))
+
+
+def _post(options: Options, rows: Iterable[dict[str, Any]]) -> int:
+    done = 0
+    with urllib3.PoolManager() as http:
+        for some in some_at_a_time(rows, 1_000):
+            answer = http.request("POST", f"{options['hosts'][0]}{options['path']}", json=some)
+            done += len(some) if answer.status == HTTPStatus.OK else 0
+    return done
+
+
+BENCHMARK = Benchmark(
+    "requests answered, offsets committed",
+    own="path",  # a directory is one that the receiver does not keep
+    is_directory=True,
+    server=LocalReceiver,
+    options=lambda server: {"hosts": [server.url]},
+    peers=(Peer("urllib3, json.dumps of 1,000 rows", _post),),
+)

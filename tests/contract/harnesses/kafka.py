@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,8 +19,10 @@ from libs.common.kafka.topics.making import make_topic
 from libs.common.settings import Settings
 from libs.common.settings.kafka import KafkaSettings
 from libs.local.kafka import LocalKafka
-from tests.contract.harness import Case, Content, Harness, Row
+from tests.contract.harness import Benchmark, Case, Content, Harness, Row
+from tests.contract.peers import Options, one_by_one
 from tests.flows import Spot
+from tests.kafka_target import KEY_AND_HEADERS, TOPIC, TargetKafka, produce
 from tests.row_samples import document, position_of, row, text_column
 
 MODES = ("transactional", "idempotent")
@@ -115,3 +118,18 @@ class KafkaHarness(Harness):
 def harness(request: pytest.FixtureRequest, tmp_path: Path, case: Case) -> Harness:
     """Give an empty topic."""
     return KafkaHarness(case, request.getfixturevalue("kafka"))
+
+
+def _produce(options: Options, rows: Iterable[bytes], **more: Any) -> int:
+    return produce({"bootstrap.servers": options["cluster"]["bootstrap_servers"], "compression.type": "lz4"}, rows, **more)
+
+
+BENCHMARK = Benchmark(
+    "records committed, offsets committed",
+    own="positions_topic",  # all write to one topic
+    server=TargetKafka,
+    options=lambda server: {"cluster": {"bootstrap_servers": server.bootstrap_servers}, "topic": TOPIC},
+    needs_setup=True,
+    count=lambda server, _: server.committed_records(),
+    peers=one_by_one("produce", _produce, partial(_produce, **KEY_AND_HEADERS)),
+)

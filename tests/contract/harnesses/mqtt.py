@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import paho.mqtt.client as mqtt
@@ -19,15 +20,13 @@ from libs.common.rows.types.flows import FLOWS
 from libs.local.mosquitto import LocalMosquitto
 from libs.local.ports import LOOPBACK
 from tests.contract.harness import Benchmark, Case, Content, Harness, Row
+from tests.contract.peers import Options, one_by_one
 from tests.flows import Spot
 from tests.row_samples import document, position_of, row, table, text_column
 
 MODES = ("5", "3.1.1")
 WITHOUT_TLS = {"url": "mqtt://broker", "username": "u", "password": "p"}
 MARKS = pytest.mark.mosquitto
-BENCHMARK = Benchmark(
-    "messages acknowledged, offsets committed", own="topic", server=LocalMosquitto, options=lambda server: {"url": server.url}
-)
 _SECONDS = 30.0
 _MOST_BYTES = 2_000
 
@@ -137,3 +136,27 @@ def harness(request: pytest.FixtureRequest, tmp_path: Path, case: Case) -> Harne
     made = MqttHarness(case, request.getfixturevalue("mosquitto"))
     request.addfinalizer(made.close)
     return made
+
+
+def _publish(options: Options, rows: Iterable[bytes]) -> int:
+    client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
+    acknowledged: list[int] = []
+    client.on_publish = lambda _client, _data, number, *_: acknowledged.append(number)
+    place = urlsplit(options["url"])
+    client.connect(place.hostname or LOOPBACK, place.port or 0)
+    client.loop_start()
+    sent = [client.publish(options["topic"], row, qos=1) for row in rows]
+    for one in sent:
+        one.wait_for_publish(_SECONDS)
+    client.disconnect()
+    client.loop_stop()
+    return len(acknowledged)
+
+
+BENCHMARK = Benchmark(
+    "messages acknowledged, offsets committed",
+    own="topic",
+    server=LocalMosquitto,
+    options=lambda server: {"url": server.url},
+    peers=one_by_one("paho publish", _publish, rows=20_000),
+)

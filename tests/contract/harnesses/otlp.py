@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.contract.harness import Benchmark, Case, Content, Harness, Row, killed
+from tests.contract.peers import Options, Peer
 from tests.flows import Spot
 from tests.otlp_records import expected_record, records_of
 from tests.receiver import LocalReceiver
@@ -18,13 +20,6 @@ from tests.row_samples import row, text_column
 MODES = ("partial", "refusing")
 WITHOUT_TLS = {"hosts": ["http://a:4318"], "bearer_token": "t"}
 MARKS = ()
-BENCHMARK = Benchmark(
-    "requests answered, offsets committed",
-    own="path",  # a directory is one that the receiver does not keep
-    is_directory=True,
-    server=LocalReceiver,
-    options=lambda server: {"hosts": [server.url]},
-)
 _BAD = "no receiver takes this"
 
 
@@ -84,3 +79,43 @@ class OtlpHarness(Harness):
 def harness(request: pytest.FixtureRequest, tmp_path: Path, case: Case) -> Harness:
     """Give an unused path."""
     return OtlpHarness(case, request.getfixturevalue("receiver"))
+
+
+def _export(options: Options, rows: Iterable[dict[str, Any]]) -> int:
+    from opentelemetry._logs import LogRecord
+    from opentelemetry.exporter.otlp.proto.http import Compression
+    from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+    from opentelemetry.sdk._logs import LoggerProvider
+    from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, LogRecordExportResult
+
+    class Counting(OTLPLogExporter):
+        exported = 0
+
+        def export(self, batch: Any) -> Any:
+            result = super().export(batch)
+            self.exported += len(batch) if result is LogRecordExportResult.SUCCESS else 0
+            return result
+
+    exporter = Counting(f"{options['hosts'][0]}{options['path']}", compression=Compression.Gzip)
+    provider = LoggerProvider()
+    # What does not fit into the queue would be dropped.
+    provider.add_log_record_processor(BatchLogRecordProcessor(exporter, max_queue_size=1_000_000, max_export_batch_size=512))
+    logger = provider.get_logger("peer")
+    for values in rows:
+        logger.emit(LogRecord(timestamp=_nanoseconds(values["time"]), attributes=values, event_name="flow"))
+    provider.shutdown()
+    return exporter.exported
+
+
+def _nanoseconds(text: str) -> int:
+    return int(datetime.fromisoformat(text).timestamp() * 1_000) * 1_000_000
+
+
+BENCHMARK = Benchmark(
+    "requests answered, offsets committed",
+    own="path",  # a directory is one that the receiver does not keep
+    is_directory=True,
+    server=LocalReceiver,
+    options=lambda server: {"hosts": [server.url]},
+    peers=(Peer("OpenTelemetry SDK", _export, rows=20_000),),
+)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,19 +19,13 @@ from libs.common.rows.types.application import APPLICATION
 from libs.common.rows.types.flows import FLOWS
 from libs.local.postgres import ADMIN, LocalPostgres
 from tests.contract.harness import Benchmark, Case, Content, Harness, Row, killed
+from tests.contract.peers import Options, Peer, Takes, some_at_a_time
 from tests.flows import Spot
 from tests.row_samples import position_of, row
 
 MODES = ("id", "position", "daily")
 WITHOUT_TLS = {"hosts": ["db"], "tls": False, "username": "u", "password": "p"}
 MARKS = pytest.mark.postgres
-BENCHMARK = Benchmark(
-    "transactions committed, offsets committed",
-    own="table",
-    server=LocalPostgres,
-    options=lambda server: {"hosts": server.host, "username": ADMIN},
-    needs_setup=True,
-)
 _OPTIONS: Mapping[str, dict[str, Any]] = {"id": {}, "position": {"key": "position"}, "daily": {"layout": "daily"}}
 _END_OF_TIMES_MS = 2**62
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -129,3 +123,33 @@ def _stored(value: Any, unit: str | None) -> Any:
 def harness(request: pytest.FixtureRequest, tmp_path: Path, case: Case) -> Harness:
     """Give a new table."""
     return PostgresHarness(case, request.getfixturevalue("postgres"))
+
+
+def _insert(options: Options, rows: Iterable[dict[str, Any]]) -> int:
+    host, _, port = options["hosts"].rpartition(":")
+    written = 0
+    with psycopg.connect(host=host, port=port, user=ADMIN, dbname="postgres") as connection, connection.cursor() as cursor:
+        for some in some_at_a_time(rows, 10_000):
+            columns, values = ", ".join(some[0]), ", ".join(f"%({name})s" for name in some[0])
+            statement = f"INSERT INTO {options['table']} ({columns}) VALUES ({values}) ON CONFLICT DO NOTHING"  # noqa: S608
+            cursor.executemany(cast("Any", statement), some)
+            written += cursor.rowcount
+            connection.commit()
+    return written
+
+
+def _count(server: LocalPostgres, options: Options) -> int:
+    with psycopg.connect(host="127.0.0.1", port=server.port, user=ADMIN, dbname="postgres") as connection:
+        found = connection.execute(cast("Any", f"SELECT count(*) FROM {options['table']}")).fetchone()  # noqa: S608
+    return int(found[0]) if found else 0
+
+
+BENCHMARK = Benchmark(
+    "transactions committed, offsets committed",
+    own="table",
+    server=LocalPostgres,
+    options=lambda server: {"hosts": server.host, "username": ADMIN},
+    needs_setup=True,
+    count=_count,
+    peers=(Peer("psycopg executemany", _insert, Takes.VALUES, options={"key": "position"}),),
+)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,12 @@ from redis import Redis
 from libs.common.rows.types.flows import FLOWS
 from libs.local.redis import LocalRedis
 from tests.contract.harness import Benchmark, Case, Content, Harness, Row, killed
+from tests.contract.peers import Options, one_by_one, some_at_a_time
 from tests.row_samples import document, position_of
 
 MODES = ("streams", "keys", "pubsub")
 WITHOUT_TLS = {"url": "redis://cache:6379", "password": "p"}
 MARKS = pytest.mark.redis
-BENCHMARK = Benchmark(
-    "commands answered, offsets committed", own="prefix", server=LocalRedis, options=lambda server: {"url": server.url}
-)
 _SECONDS = 30.0
 
 
@@ -164,3 +162,29 @@ def harness(request: pytest.FixtureRequest, tmp_path: Path, case: Case) -> Harne
     made = PubSubHarness(case, server)
     request.addfinalizer(made.close)
     return made
+
+
+def _add(options: Options, rows: Iterable[bytes]) -> int:
+    added = 0
+    with Redis.from_url(options["url"]) as redis:
+        for some in some_at_a_time(rows, 1_000):
+            pipeline = redis.pipeline(transaction=False)
+            for row in some:
+                pipeline.xadd(f"{options['prefix']}:peer", {"flow": row})
+            added += len(pipeline.execute())
+    return added
+
+
+def _count(server: LocalRedis, options: Options) -> int:
+    with Redis.from_url(server.url) as redis:
+        return sum(int(redis.xlen(key)) for key in redis.scan_iter(f"{options['prefix']}:*", _type="stream"))
+
+
+BENCHMARK = Benchmark(
+    "commands answered, offsets committed",
+    own="prefix",
+    server=LocalRedis,
+    options=lambda server: {"url": server.url},
+    count=_count,
+    peers=one_by_one("pipeline of XADD", _add),
+)

@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pyarrow as pa
 import pytest
+from snowflake.connector import connect
 
 from libs.common.rows.row_type import RowType
 from libs.common.rows.types.application import APPLICATION
 from libs.local.snowflake import LocalSnowflake
 from tests.contract.harness import Benchmark, Case, Content, Harness, Row, killed
+from tests.contract.peers import Options, Peer, Takes, some_at_a_time
 from tests.flows import Spot
 from tests.row_samples import position_of, row
 from tests.snowflake_tables import ask
 
 WITHOUT_TLS = {"account": "a", "url": "http://snow.example", "database": "d", "username": "u", "password": "p"}
 MARKS = pytest.mark.snowflake
-BENCHMARK = Benchmark(
-    "loads committed, offsets committed",
-    own="table",
-    server=LocalSnowflake,
-    options=lambda server: {**server.login, "batch": {"seconds": 1}},
-    needs_setup=True,
-)
 _END_OF_TIMES_MS = 2**62
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NANOSECONDS = {"ms": 1_000_000, "us": 1_000, "ns": 1}
@@ -100,3 +96,33 @@ def _as_stored(row_type: RowType, values: Row) -> dict[str, Any]:
 def harness(request: pytest.FixtureRequest, tmp_path: Path, case: Case) -> Harness:
     """Give a new table."""
     return SnowflakeHarness(case, request.getfixturevalue("snowflake"))
+
+
+def _insert(options: Options, rows: Iterable[dict[str, Any]]) -> int:
+    place = urlsplit(options["url"])
+    where = {"account": options["account"], "host": place.hostname, "port": place.port, "protocol": "http"}
+    who = {"user": options["username"], "password": "any", "database": options["database"], "schema": "PUBLIC"}
+    session = {"CLIENT_TELEMETRY_ENABLED": False, "TIMEZONE": "UTC"}
+    written = 0
+    with closing(connect(**where, **who, session_parameters=session)) as connection:
+        for some in some_at_a_time(rows, 1_000):
+            columns, values = ", ".join(some[0]), ", ".join(f"%({name})s" for name in some[0])
+            connection.cursor().executemany(f"INSERT INTO {options['table']} ({columns}) VALUES ({values})", some)  # noqa: S608
+            written += len(some)
+    return written
+
+
+def _count(server: LocalSnowflake, options: Options) -> int:
+    (found,) = ask(server, f"SELECT count(*) AS n FROM {options['table']}")  # noqa: S608
+    return int(found["n"])
+
+
+BENCHMARK = Benchmark(
+    "loads committed, offsets committed",
+    own="table",
+    server=LocalSnowflake,
+    options=lambda server: {**server.login, "batch": {"seconds": 1}},
+    needs_setup=True,
+    count=_count,
+    peers=(Peer("connector executemany", _insert, Takes.VALUES, rows=5_000),),
+)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,13 @@ import pyarrow as pa
 import pytest
 
 from libs.common.rows.row_type import RowType
+from libs.common.rows.types.flows import FLOWS
 from tests.contract.harness import Benchmark, Case, Content, Harness, LocalDiskHarness, Row
+from tests.contract.peers import Options, Peer, some_at_a_time
 from tests.documents import iso
 from tests.flows import Spot
 from tests.row_samples import position_of, row
 
-BENCHMARK = Benchmark("transactions synced to disk, offsets committed", own="file", is_directory=True)
 _DIGITS = {"ms": 3, "us": 6, "ns": 9}
 
 
@@ -70,3 +71,29 @@ def _time(value: int | None, digits: int) -> str | None:
 def harness(request: pytest.FixtureRequest, tmp_path: Path, case: Case) -> Harness:
     """Give a new file."""
     return SqliteHarness(case, tmp_path / "database")
+
+
+def _insert(options: Options, rows: Iterable[dict[str, Any]]) -> int:
+    names = FLOWS.names
+    insert = f"INSERT OR IGNORE INTO flows ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608
+    written = 0
+    with closing(sqlite3.connect(options["file"])) as database:
+        for some in some_at_a_time(rows, 10_000):
+            written += database.executemany(insert, ([row.get(name) for name in names] for row in some)).rowcount
+            database.commit()
+    return written
+
+
+def _count(_: object, options: Options) -> int:
+    with closing(sqlite3.connect(options["file"])) as database:
+        return int(database.execute("SELECT count(*) FROM flows").fetchone()[0])
+
+
+BENCHMARK = Benchmark(
+    "transactions synced to disk, offsets committed",
+    own="file",
+    is_directory=True,
+    needs_setup=True,
+    count=_count,
+    peers=(Peer("sqlite3 executemany", _insert),),
+)

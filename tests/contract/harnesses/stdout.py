@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import pytest
 
 from services.sinks.frame.contract import Sink
 from services.sinks.kinds.stdout.sink import StdoutSettings, StdoutSink
-from tests.contract.harness import Case, Content, Harness, LocalDiskHarness, Row
+from tests.contract.harness import Benchmark, Case, Content, Harness, LocalDiskHarness, Row
+from tests.contract.peers import Options, Peer
 from tests.row_samples import document, position_of
 
 
@@ -58,3 +60,21 @@ class StdoutHarness(LocalDiskHarness):
 def harness(request: pytest.FixtureRequest, tmp_path: Path, case: Case) -> Harness:
     """Give an empty file."""
     return StdoutHarness(case, tmp_path / "lines", request)
+
+
+def _print(_: Options, rows: Iterable[dict[str, Any]]) -> int:
+    with TemporaryFile("w", encoding="utf-8") as out:
+        written = 0
+        for row in rows:
+            print(json.dumps(row), file=out)
+            written += 1
+        return written
+
+
+BENCHMARK = Benchmark(
+    "lines in a file, offsets committed",
+    own=None,
+    options=lambda _: {"format": "json"},
+    times=5,
+    peers=(Peer("print, json.dumps", _print),),
+)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -17,14 +17,7 @@ from libs.common.rows.types.flows import FLOWS
 from services.sinks.kinds.summary.fold import COUNTS, MINUTE_MS, SOCKET
 from services.sinks.kinds.summary.sink import SummarySettings, SummarySink
 from tests.contract.harness import Benchmark, Case, Content, Harness, LocalDiskHarness, Row
-
-BENCHMARK = Benchmark(
-    "sums synced to disk, offsets committed",
-    own="directory",
-    is_directory=True,
-    times=5,
-    options=lambda _: {"print_seconds": 0},
-)
+from tests.contract.peers import Options, Peer
 
 
 class SummaryHarness(LocalDiskHarness):
@@ -77,3 +70,24 @@ def _add(sums: list[int], counts: list[int]) -> None:
 def harness(request: pytest.FixtureRequest, tmp_path: Path, case: Case) -> Harness:
     """Give an empty directory."""
     return SummaryHarness(case, tmp_path / "summary")
+
+
+def _add_up(_: Options, rows: Iterable[dict[str, Any]]) -> int:
+    """Add up row by row, without sessions and without a disk."""
+    sums: defaultdict[Any, list[int]] = defaultdict(lambda: [0] * (len(COUNTS) - 2))
+    for row in rows:
+        local, remote = ("dst", "src") if row["direction"] == "inbound" else ("src", "dst")
+        socket = (row["protocol"], row[f"{local}_ip"], row[f"{remote}_ip"], row["dst_port"], row["direction"])
+        counters = (row.get(f"{unit}_{way}", 0) for unit in ("packets", "bytes") for way in ("sent", "received"))
+        _add(sums[row["time"][:16], socket], [1, *counters])
+    return sum(one[0] for one in sums.values())
+
+
+BENCHMARK = Benchmark(
+    "sums synced to disk, offsets committed",
+    own="directory",
+    is_directory=True,
+    times=5,
+    options=lambda _: {"print_seconds": 0},
+    peers=(Peer("sums in a dictionary", _add_up, ends="sums in memory"),),
+)
