@@ -16,7 +16,7 @@ _NAME = re.compile(r".*/kubernetes/\d{8}\.([^_]+)_([^_]+)_(.+)-([0-9a-f]{64})\.g
 _METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"}
 _LEVEL = re.compile(r"TRACE|DEBUG|INFO|WARNING|WARN|ERROR|FATAL")
 _OF_ALL_LINES = ("row_type", "time", "observed_time", "stream")
-_CONTINUES = re.compile(r"\t|Caused by: |[a-z]+(\.\w+)+(Exception|Error)\b")
+_CONTINUES = re.compile(r"\t|Caused by: ")
 
 
 def members(data: bytes) -> list[bytes]:
@@ -54,7 +54,6 @@ def rows(blob: str, data: bytes) -> list[dict[str, Any]]:
         row = {**source, "blob": blob, "line_offset": offset, "line_length": len(line)}
         if head is not None and said is not None and _CONTINUES.match(said):
             head["body"] += f"\n{said}"
-            _note_exception(head, said)
             row |= {"row_offset": head["row_offset"], **{name: known[name] for name in _OF_ALL_LINES}}
         else:
             row |= {**({"row_offset": offset} if "row_type" in known else {}), **known}
@@ -64,21 +63,15 @@ def rows(blob: str, data: bytes) -> list[dict[str, Any]]:
     return found
 
 
-def _note_exception(head: dict[str, Any], said: str) -> None:
-    kind, _, message = said.partition(": ")
-    if "exception_type" not in head and not said.startswith("\t"):
-        head |= {"exception_type": kind} | ({"exception_message": message} if message else {})
-
-
 def _known(line: bytes, *, is_proxy: bool) -> dict[str, Any]:
     """Return what a line says; of one that becomes no row, only why, and when it was collected."""
     if not line.strip():
-        return {"skipped": "blank"}
+        return {"skipped": "blank_line"}
     record = json.loads(line)
     collected = datetime.fromisoformat(record.get("@timestamp") or record["time"])
     logs = record.get("logs") or record.get("Logs")
     try:
-        said = _printed(record, collected) if logs is None else _logged(logs, is_proxy=is_proxy)
+        said = _printed(record, collected) if logs is None else _logged(logs, collected, is_proxy=is_proxy)
     except Skipped as skipped:
         return {"observed_time": collected, "skipped": str(skipped)}
     return {"observed_time": collected, **{name: value for name, value in said.items() if value not in (None, "-", "")}}
@@ -91,15 +84,15 @@ class Skipped(Exception):
 def _printed(record: dict[str, Any], collected: datetime) -> dict[str, Any]:
     text = record["log"]
     if not text.strip():
-        raise Skipped("blank")
+        raise Skipped("blank_message")
     level = _LEVEL.search(text)
     known = {"time": collected, "stream": record["stream"], "logger": record["kubernetes"]["pod_name"]}
     return {"row_type": "application", **known, "severity_text": level[0] if level else "INFO", "body": text, "said": text}
 
 
-def _logged(logs: dict[str, Any], *, is_proxy: bool) -> dict[str, Any]:
+def _logged(logs: dict[str, Any], collected: datetime, *, is_proxy: bool) -> dict[str, Any]:
     if "requestFirstLine" in logs:
-        return _access(logs, is_proxy=is_proxy)
+        return _access(logs, collected, is_proxy=is_proxy)
     known = logs.get("contextMap", {})
     if "requestLine" in known:
         exchange = _exchange(known["requestLine"], known["statusCode"], known["bytesSent"], known["processMillis"])
@@ -108,11 +101,13 @@ def _logged(logs: dict[str, Any], *, is_proxy: bool) -> dict[str, Any]:
     return _event(logs)
 
 
-def _access(logs: dict[str, Any], *, is_proxy: bool) -> dict[str, Any]:
+def _access(logs: dict[str, Any], collected: datetime, *, is_proxy: bool) -> dict[str, Any]:
+    logged = datetime.strptime(logs["time"], "[%d/%b/%Y:%H:%M:%S %z]")
+    assert timedelta() <= collected - logged < timedelta(seconds=2)
     server = logs.get("localServerName")
     return {
         "row_type": "proxy" if is_proxy and server else "http",
-        "time": datetime.strptime(logs["time"], "[%d/%b/%Y:%H:%M:%S %z]"),
+        "time": collected,
         "client_address": logs["remoteHost"],
         "remote_user": logs["remoteUser"],
         "user_agent": logs["userAgent"],
@@ -131,7 +126,7 @@ def _exchange(line: str, status: str, size: str, took: str) -> dict[str, Any]:
     if name != "HTTP":
         raise Skipped("not_http")
     if method not in _METHODS:
-        raise Skipped("method")
+        raise Skipped("unknown_method")
     path, _, query = target.partition("?")
     return {
         "http_request_method": method,
@@ -146,7 +141,7 @@ def _exchange(line: str, status: str, size: str, took: str) -> dict[str, Any]:
 
 def _event(logs: dict[str, Any]) -> dict[str, Any]:
     if not logs["message"].strip():
-        raise Skipped("blank")
+        raise Skipped("blank_message")
     instant, thrown = logs.get("instant"), logs.get("thrown", {})
     if instant:
         time = _EPOCH + timedelta(seconds=instant["epochSecond"], microseconds=instant["nanoOfSecond"] // 1000)

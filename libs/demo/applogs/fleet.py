@@ -160,7 +160,7 @@ def _event(shape: Shape, scene: Scene) -> list[LogLine]:
         case Shape.TRACE:
             return stack_trace(scene)
         case Shape.BLANK:
-            return [LogLine(b"\n", shape, {"skipped": SkipReason.BLANK})]
+            return [LogLine(b"\n", shape, {"skipped": SkipReason.BLANK_LINE})]
 
 
 def _placed(blob: _OpenBlob, pod: Pod, lines: Iterable[LogLine]) -> Iterator[dict[str, Any]]:

@@ -40,7 +40,7 @@ _USERS: Final = ("-",) * 8 + ("admin", "ünal")
 # Request lines that are no requests, with the status and the reason why they become no row.
 _NO_ROWS: Final = (
     ("-", 408, SkipReason.NO_REQUEST),
-    ("PROPFIND /dav HTTP/1.1", 405, SkipReason.METHOD),
+    ("PROPFIND /dav HTTP/1.1", 405, SkipReason.UNKNOWN_METHOD),
     ("OPTIONS / RTSP/1.0", 400, SkipReason.NOT_HTTP),
 )
 _NO_ROW_SHARE: Final = 0.02
@@ -60,7 +60,7 @@ class _Exchange:
 
 
 def access_line(scene: Scene) -> LogLine:
-    """Return a line of Apache's access log. Its own time has seconds only."""
+    """Return a line of Apache's access log. Its time is the collector's, which is more exact than its own."""
     exchange, proxy = _exchange(scene), scene.pod.service.is_proxy
     agent, referer, user = scene.one_of(_AGENTS), scene.one_of(_REFERERS), scene.one_of(_USERS)
     logs = {
@@ -81,7 +81,7 @@ def access_line(scene: Scene) -> LogLine:
         logs |= {"localServerName": server, "cache status": cache}
     truth = {
         **_row(scene, exchange, LineKind.HTTP if server is None else LineKind.PROXY),
-        "time": scene.time // NS_PER_SECOND * NS_PER_SECOND,
+        "time": scene.collected,
         "remote_user": _stated(user),
         "user_agent": _stated(agent),
         "referer": _stated(referer),

@@ -46,6 +46,15 @@ _PRINTED: Final = (
     ("Server startup in [{n}] milliseconds", False),
     ("[proxy_http:notice] [pid {n}] AH01114: backend {m} is back", False),
 )
+_TRACES: Final = (
+    ("ERROR", "ERROR [CronJob-{n}] index job failed: {said}"),
+    ("INFO", 'Exception in thread "Thread-{n}" {said}'),
+)
+_CAUSE: Final = (
+    "Caused by: java.net.ConnectException: Connection refused",
+    "\tat java.net.Socket.connect(Socket.java:601)",
+    "\t... 3 more",
+)
 _THROWN_SHARE: Final = 0.5  # of errors
 _BLANK_SHARE: Final = 0.01
 _BRIDGED_SHARE: Final = 0.05
@@ -96,17 +105,12 @@ def stack_trace(scene: Scene) -> list[LogLine]:
     """Return the lines of a stack trace, each of which is an object of its own; together they are one row."""
     kind, message = _exception(scene)
     said = f"{kind}: {message}" if message else kind
-    texts = [f"ERROR {scene.one_of(_LOGGERS)} - job {scene.dice.randrange(1000)} failed", said]
+    level, form = scene.one_of(_TRACES)
+    texts = [_filled(scene, form).replace("{said}", said)]
     texts += [f"\tat {owner}.{method}({file}:{scene.dice.randrange(20, 900)})" for owner, method, file in _FRAMES]
-    if scene.chance(0.5):
-        texts += [
-            f"Caused by: {_EXCEPTIONS[2][0]}: {_EXCEPTIONS[2][1]}",
-            "\tat java.net.Socket.connect(Socket.java:601)",
-            "\t... 3 more",
-        ]
+    texts += _CAUSE if scene.chance(0.5) else ()
     rest = {"row_type": LineKind.APPLICATION, "observed_time": scene.collected, "time": scene.collected, "stream": "stderr"}
-    head = rest | _row(scene, "ERROR", "\n".join(texts)) | {"logger": scene.pod.name}
-    head |= {"exception_type": kind, "exception_message": message}
+    head = rest | _row(scene, level, "\n".join(texts)) | {"logger": scene.pod.name}
     lines = [scene.printed(text, "stderr") for text in texts]
     return [LogLine(line, Shape.TRACE, rest if index else head, continues=index > 0) for index, line in enumerate(lines)]
 
@@ -119,7 +123,7 @@ def _printed(scene: Scene, text: str, level: str) -> LogLine:
 
 def _row(scene: Scene, level: str, message: str) -> dict[str, Any]:
     if not message.strip():
-        return {"skipped": SkipReason.BLANK, "observed_time": scene.collected}
+        return {"skipped": SkipReason.BLANK_MESSAGE, "observed_time": scene.collected}
     return {
         "row_type": LineKind.APPLICATION,
         "observed_time": scene.collected,

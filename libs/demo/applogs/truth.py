@@ -28,10 +28,11 @@ class LineKind(StrEnum):
 class SkipReason(StrEnum):
     """Why a line becomes no row, though nothing is wrong with it."""
 
-    BLANK = "blank"  # an empty line, or a message of white space
+    BLANK_LINE = "blank_line"
+    BLANK_MESSAGE = "blank_message"  # white space
     NO_REQUEST = "no_request"  # the connection ended before there was a request: "-"
     NOT_HTTP = "not_http"  # another protocol
-    METHOD = "method"  # not one of the nine of HTTP
+    UNKNOWN_METHOD = "unknown_method"  # not one of the nine of HTTP
 
 
 LOG_TRUTH_SCHEMA: Final = pa.schema(
@@ -39,11 +40,12 @@ LOG_TRUTH_SCHEMA: Final = pa.schema(
         ("blob", WORD),
         ("line_offset", pa.int64()),  # in the decoded text
         ("line_length", pa.int32()),  # with its newline
-        ("row_offset", pa.int64()),  # of the first line of the row; a stack trace has several
+        # Of the first line of the row: a stack trace has several lines, which are one row if they arrive in one segment.
+        ("row_offset", pa.int64()),
         ("row_type", WORD),  # `LineKind`; null: skipped
         ("skipped", WORD),  # `SkipReason`
         ("shape", WORD),  # `pods.Shape`
-        ("time", _TIME),  # as the program states it, otherwise as the collector does
+        ("time", _TIME),  # as the program states it in an exact form, otherwise as the collector does
         ("observed_time", _TIME),  # as the collector states it
         ("service", WORD),  # the selector; null: no selector takes the blob
         ("namespace", WORD),
