@@ -12,6 +12,7 @@ from libs.common.messages.dead_letters import DeadLetter
 from libs.common.messages.events import BlobCheckpoint, BlobCompletion, Stream
 from libs.common.messages.segments import Segment
 from services.ingest.cutting.window import SizeLimits
+from services.ingest.reading.decoders import Decoders
 from services.ingest.reading.reader import BlobReader
 from services.ingest.work import Announcement, ReadingTask, Skip, Step
 from tests.blob_container import FakeContainer
@@ -37,6 +38,7 @@ class Desk:
     skipped: list[Skip] = field(default_factory=list)
     steps: int = 0
     wanted: int = 0
+    decoders: Decoders = field(default_factory=lambda: Decoders(0))  # keeps none: each step is as after a restart
 
     def announce(self, *, closed: bool = False, **more: Any) -> Announcement:
         """Announce the blob as it is now."""
@@ -65,7 +67,7 @@ class Desk:
     def step(self, announcement: Announcement) -> Step:
         """Do one step and keep its outcome."""
         task = ReadingTask(announcement, self.checkpoint, self.stream, self.wanted or self.allowance)
-        step = BlobReader(lambda _: self.limits, clock=lambda: NOW).step(self.container, task)
+        step = BlobReader(lambda _: self.limits, self.decoders, clock=lambda: NOW).step(self.container, task)
         self.wanted = step.wanted
         self.checkpoint = step.checkpoint or self.checkpoint
         self.segments += step.segments

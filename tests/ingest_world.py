@@ -27,6 +27,7 @@ from libs.common.settings.storage import Environment, Source, StorageAccount, Su
 from services.ingest.app import Ingest, IngestParts
 from services.ingest.cutting.window import SizeLimits
 from services.ingest.pending.checkpoints import Checkpoints, LoadingTimes, Topic
+from services.ingest.reading.decoders import Decoders
 from services.ingest.reading.reader import BlobReader
 from services.ingest.sources import Sources
 from tests.blob_container import EPOCH, FakeContainer
@@ -161,7 +162,7 @@ class Site:
             ),
             topics=TOPICS,
             sources=Sources(subscriptions, lambda _account, alias, _container: self.containers[alias]),
-            reader=reader or BlobReader(lambda _: LIMITS),
+            reader=reader or BlobReader(lambda _: LIMITS, Decoders(1_000_000)),
             checkpoints=Checkpoints(Topic(self._table, self.lookup), LoadingTimes(30.0, 300.0)),
             check=lambda: None,
             clock=self.clock,

@@ -55,6 +55,7 @@ LOOKUP_AGAIN_SECONDS: Final = 5.0
 DISPATCH_SECONDS: Final = 1.0  # per round: very many checkpoints may have to be looked up
 SMALLEST_GRANT: Final = 65_536
 FEWEST_REFUSALS: Final = 10  # in a row (a quarter of an hour) before a blob is given up, however old its announcement
+MOST_TEXT: Final = 16  # bytes per compressed byte for which room is made; more takes another step
 MOST_CHANGES: Final = 5  # of a blob during reading, in a row, before it waits
 MEMORY_COMMITS: Final = 2  # limit on reservations, as a multiple of one commit's bytes
 SMALLEST_COMMIT: Final = 1_000_000
@@ -263,7 +264,9 @@ class Ingest:
         record = self._tries.record(stored, announcement)
         checkpoint = record.checkpoint
         stream = announcement.stream or (record.stored.stream if record.stored else self._parts.sources.stream(blob))
-        unread = announcement.size - (checkpoint.next_offset if checkpoint else 0)
+        unread = announcement.size - (checkpoint.read_to if checkpoint else 0)
+        if checkpoint is not None and checkpoint.encoding:
+            unread *= MOST_TEXT  # what is granted bounds the text
         share = min(self._settings.read_bytes, self._commit_bytes)
         most = SMALLEST_GRANT if self._backlog.doubtful(blob.account) else share
         allowance = pending.wanted or max(SMALLEST_GRANT, min(most, unread))
@@ -376,9 +379,12 @@ class Ingest:
             held = is_quarantined(step.checkpoint)
             self._parts.checkpoints.put(pending.source.partition, key, checkpoint, quarantined=held)
         self._tell_replaced(job.task, step)
-        answering = self._backlog.go_on(pending) if step.more else self._backlog.finish(pending)
+        answering = self._go_on(pending, step) if step.more else self._backlog.finish(pending)
         if answering is Answering.AGAIN:
             log.info("a storage account responds again", account=pending.announcement.blob.account)
+
+    def _go_on(self, pending: PendingBlob, step: Step) -> Answering:
+        return self._backlog.go_on_soon(pending) if step.soon else self._backlog.go_on(pending)
 
     def _tell_replaced(self, task: ReadingTask, step: Step) -> None:
         """Log that a blob's content was replaced: destinations get the rows of both generations."""

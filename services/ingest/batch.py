@@ -137,6 +137,8 @@ def _append(completions: list[BlobCompletion], new: BlobCompletion) -> None:
     last = completions[-1] if completions else None
     if last and (last.generation, last.status, last.to_offset) == (new.generation, CheckpointStatus.OPEN, new.from_offset):
         segments, records = last.segments + new.segments, last.records + new.records
-        completions[-1] = replace(new, from_offset=last.from_offset, segments=segments, records=records)
+        completions[-1] = replace(
+            new, from_offset=last.from_offset, segments=segments, records=records, decoded_from=last.decoded_from
+        )
     else:
         completions.append(new)

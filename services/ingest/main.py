@@ -23,6 +23,7 @@ from services.ingest.app import Ingest, IngestParts
 from services.ingest.batch import raw_topics
 from services.ingest.cutting.window import SizeLimits
 from services.ingest.pending.checkpoints import Checkpoints, LoadingTimes, Topic
+from services.ingest.reading.decoders import Decoders
 from services.ingest.reading.reader import BlobReader
 from services.ingest.sources import Sources
 
@@ -46,7 +47,7 @@ def build(settings: Settings) -> Service:
         settings=ingest,
         topics=topics,
         sources=Sources(settings.subscriptions, open_container),
-        reader=BlobReader(partial(_cutting, ingest, topics, limits)),
+        reader=BlobReader(partial(_cutting, ingest, topics, limits), Decoders(ingest.decoder_bytes)),
         checkpoints=_checkpoints(settings),
         check=partial(_check_topics, settings),
     )

@@ -41,3 +41,10 @@ RECALLS: Final = Counter(
     "blobtide_ingest_checkpoint_readings_total",
     "Parts of the checkpoint topic read again, for announcements of days no longer in memory.",
 )
+DECODER_BYTES: Final = Gauge(
+    "blobtide_ingest_decoder_bytes", "Approximate memory of decoders of compressed blobs that are kept between steps."
+)
+DECODED_AGAIN: Final = Counter(
+    "blobtide_ingest_decoded_again_bytes_total",
+    "Compressed bytes decoded again, because the decoder of an incomplete member was not kept.",
+)

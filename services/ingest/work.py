@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 from libs.common.messages.blobs import BlobId
 from libs.common.messages.dead_letters import DeadLetter
@@ -20,6 +21,8 @@ from libs.common.messages.events import (
 )
 from libs.common.messages.labels import pack_labels
 from libs.common.messages.segments import Segment
+
+_NOT_READ: Final = "gzip"  # content in checkpoints from before gzip was supported
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,7 @@ class ReadingTask:
     def nothing_new(self) -> bool:
         """Whether the announced version is known, without asking storage, to have been handled."""
         checkpoint, announced = self.checkpoint, self.announcement
-        if checkpoint is None or checkpoint.etag != announced.etag or self.wants_replay:
+        if checkpoint is None or checkpoint.etag != announced.etag or self.wants_replay or checkpoint.content == _NOT_READ:
             return False
         return not announced.closed or checkpoint.status is not CheckpointStatus.OPEN
 
@@ -112,7 +115,7 @@ class Skip(StrEnum):
     VANISHED = "vanished"
     CHANGED = "changed"  # while being read: look again
     UNREADABLE = "unreadable"  # archived, encrypted, or access is denied
-    UNSUPPORTED = "unsupported"  # gzip, page blobs
+    UNSUPPORTED = "unsupported"  # compressed, and given up
     QUARANTINED = "quarantined"  # reading it crashed too often
     NOT_CONFIGURED = "not_configured"  # no enabled environment has its container
 
@@ -122,6 +125,8 @@ class GenerationEnd(StrEnum):
 
     REPLACED = "replaced"  # also shrunk and re-created
     VANISHED = "vanished"
+    CUT = "cut"  # compressed, and closed inside a member
+    UNREADABLE = "unreadable"  # compressed, and given up
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +138,7 @@ class Step:
     completion: BlobCompletion | None = None
     checkpoint: BlobCheckpoint | None = None  # None: unchanged
     more: bool = False  # there is more to do immediately
+    soon: bool = False  # before other blobs: what is kept in memory for it must be used before it is dropped
     wanted: int = 0  # bytes to read at once next time, if these were too few to find an end
     skipped: Skip | None = None
     ended: GenerationEnd | None = None

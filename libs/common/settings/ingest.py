@@ -15,6 +15,12 @@ class IngestSettings(Group):
     read_bytes: int = Field(
         default=4_194_304, ge=65_536, description="Bytes read from one blob per step; capped by `commit_bytes`."
     )
+    decoder_bytes: int = Field(
+        default=33_554_432,
+        ge=0,
+        description="Memory for decoders of compressed blobs that are kept between steps. Without one, what was read of an "
+        "incomplete gzip member or zstd frame is decoded again when it grows.",
+    )
     commit_seconds: float = Field(default=1.0, gt=0, le=5, description="Maximum seconds between transactions.")
     commit_bytes: int = Field(default=16_777_216, ge=1_000_000, description="Bytes after which a transaction is committed.")
     give_up_hours: float = Field(

@@ -90,7 +90,7 @@ def packing_of(data: bytes) -> Packing | None:
     return next((packing for packing in Packing if sign_of(packing, data) is Sign.YES), None)
 
 
-def may_be_compressed(data: bytes) -> bool:
+def may_be_packed(data: bytes) -> bool:
     """Return whether `data` may be the beginning of compressed data, although there are too few bytes to tell."""
     return any(sign_of(packing, data) is Sign.UNDECIDED for packing in Packing)
 

@@ -51,6 +51,11 @@ class Halt(StrEnum):
         """Whether more bytes, if there are any, may give more text."""
         return self in {Halt.BETWEEN, Halt.INSIDE}
 
+    @property
+    def is_final(self) -> bool:
+        """Whether no bytes can change anything."""
+        return self in {Halt.DAMAGED, Halt.UNSUPPORTED, Halt.BOMB}
+
 
 _HALTS: Final = {After.DAMAGED: Halt.DAMAGED, After.UNSUPPORTED: Halt.UNSUPPORTED}
 
@@ -64,6 +69,15 @@ class Unpacked:
     halt: Halt = Halt.BETWEEN
     reason: str = ""
     size: int = 0  # of the text
+
+    def give_up(self, reason: str) -> None:
+        """Judge that the data is unsupported."""
+        self.halt, self.reason = Halt.UNSUPPORTED, reason
+
+    def then(self, more: Unpacked) -> Unpacked:
+        """Return this step and the next one as one."""
+        texts, boundaries = self.texts + more.texts, self.boundaries + more.boundaries
+        return Unpacked(texts, boundaries, more.halt, more.reason, self.size + more.size)
 
 
 class Unpacker:
@@ -86,7 +100,7 @@ class Unpacker:
         """Approximate memory that the decoder of an incomplete member needs."""
         return self._member.held_bytes if self._member else 0
 
-    def decode(self, data: bytes, most: int) -> Unpacked:
+    def decode(self, data: bytes | memoryview, most: int) -> Unpacked:
         """Decode `data`, which begins at offset `packed`, to `most` bytes of text, or `LEAST_ROOM` more.
 
         Afterwards, `packed` says how much was used; what was not must be given again.

@@ -57,6 +57,10 @@ class FairQueues:
         """Append `key`."""
         self._queue_of(account).ready.append(key)
 
+    def put_first(self, account: str, key: bytes) -> None:
+        """Insert `key` before all others of the account."""
+        self._queue_of(account).ready.appendleft(key)
+
     def put_later(self, account: str, key: bytes, due: float) -> None:
         """Append `key` at the time `due`."""
         heappush(self._queue_of(account).later, (due, key))

@@ -77,7 +77,7 @@ class Backlog:
     def take(self, admits: Callable[[str], bool] = lambda _: True) -> PendingBlob | None:
         """Return the next blob to work on, from an account that `admits` allows to start another.
 
-        Return it exactly once, through `finish`, `settle`, `go_on`, `set_aside`, `put_off`, `turn_away` or `drop`.
+        Return it exactly once: with `finish`, `settle`, `go_on`, `go_on_soon`, `set_aside`, `put_off`, `turn_away` or `drop`.
         """
         key = self._queues.take(self._clock(), admits)
         if key is None:
@@ -114,6 +114,13 @@ class Backlog:
         blob = pending.announcement.blob
         pending.taken = False
         self._queues.put(blob.account, blob.key)
+        return self._queues.succeeded(blob.account)
+
+    def go_on_soon(self, pending: PendingBlob) -> Answering:
+        """Return a blob that has more to read, to the front of its account's queue."""
+        blob = pending.announcement.blob
+        pending.taken = False
+        self._queues.put_first(blob.account, blob.key)
         return self._queues.succeeded(blob.account)
 
     def set_aside(self, pending: PendingBlob) -> None:

@@ -1,8 +1,8 @@
 """Detect the kind of content from a blob's bytes; names and content types are unreliable. Pure.
 
-Gzip is recognised by its magic bytes. Documents are objects whose first key is ``records`` with an array, arrays of objects,
-and objects that span several lines or share one. Anything else is text lines, or JSON lines if the first one begins with a
-brace; documents that each occupy one line are JSON lines too.
+Compressed content is recognised by its magic bytes; what is in it is then detected from its text. Documents are objects whose
+first key is ``records`` with an array, arrays of objects, and objects that span several lines or share one. Anything else is
+text lines, or JSON lines if the first one begins with a brace; documents that each occupy one line are JSON lines too.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from libs.common.framing.frame import Rest, is_json, unfinished
 from libs.common.framing.lead import BOM, HEAD, gap_end
 from libs.common.framing.scan import value_end
 from libs.common.messages.segments import SegmentFormat
+from libs.common.unpacking.member import may_be_packed, packing_of
 
 PROBE_BYTES = 4_096  # enough to decide for every sane blob
 
-_GZIP = b"\x1f\x8b"
 _RECORDS = b'{"records":['
 _BLANK = b" \t\r\n"
 # If the first value does not end within this much text, it is taken for a broken line.
-_MOST_UNDECIDED = 1_048_576
+MOST_UNDECIDED = 1_048_576
 
 
 class Content(StrEnum):
@@ -33,6 +33,8 @@ class Content(StrEnum):
     JSON_LINES = "jsonl"
     LINES = "lines"
     GZIP = "gzip"
+    ZSTD = "zstd"
+    GIVEN_UP = "given_up"  # compressed, and not read any further: damaged, a bomb, or something other than lines
 
     @property
     def line_format(self) -> SegmentFormat:
@@ -52,10 +54,11 @@ class Sample:
 def detect(sample: Sample) -> Content | None:
     """Return the kind of content, or None while there are too few bytes to decide."""
     data = sample.data
-    if data.startswith(_GZIP):
-        return Content.GZIP
+    packing = packing_of(data)
+    if packing is not None:
+        return Content(packing.value)
     text = data.removeprefix(BOM).lstrip(_BLANK)
-    if not sample.whole and (not text or _GZIP.startswith(data) or BOM.startswith(data)):
+    if not sample.whole and (not text or may_be_packed(data) or BOM.startswith(data)):
         return None
     if text.startswith(b"["):
         return _array_or_lines(sample, text)
@@ -114,7 +117,7 @@ def _unfinished(sample: Sample, text: bytes, following: bytes) -> Content | None
     """Distinguish a broken line from an object whose end has not arrived yet."""
     second, newline, _ = following.lstrip(_BLANK).partition(b"\n")
     broken = unfinished(text, 0) is Rest.BROKEN or (newline and _is_object(second))
-    return Content.JSON_LINES if sample.whole or broken or len(text) >= _MOST_UNDECIDED else None
+    return Content.JSON_LINES if sample.whole or broken or len(text) >= MOST_UNDECIDED else None
 
 
 def _is_object(line: bytes) -> bool:

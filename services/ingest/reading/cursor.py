@@ -9,9 +9,11 @@ from datetime import datetime
 from libs.common.azure.storage.api import Container
 from libs.common.framing.lead import skip_lead
 from libs.common.messages.events import BlobCheckpoint
+from libs.common.unpacking.member import Packing
+from libs.common.unpacking.unpacker import Boundary
 from services.ingest.cutting import lines
 from services.ingest.reading.content import PROBE_BYTES, Content, Sample, detect
-from services.ingest.reading.generation import LOOK_BACK, Version, name_generation
+from services.ingest.reading.generation import LOOK_BACK, Version, name_generation, predecessor
 from services.ingest.work import ReadingTask
 
 
@@ -39,10 +41,19 @@ class Visit:
 
 
 @dataclass(frozen=True, slots=True)
+class PackedPlace:
+    """Where to continue in the text of a compressed blob: at the decoded offset `text`, by decoding again from `start`."""
+
+    packing: Packing
+    start: Boundary
+    text: int
+
+
+@dataclass(frozen=True, slots=True)
 class Cursor:
     """Where to continue reading."""
 
-    offset: int
+    offset: int  # of the next byte to read; all bytes below it were read
     ordinal: int = 0  # of the next segment
     records: int = 0
     generation: str = ""  # empty: not named yet
@@ -52,6 +63,8 @@ class Cursor:
     checksum: int | None = None  # of the bytes from `checksum_from` to `offset`; None: unknown
     checksum_from: int = 0
     compare_from: int | None = None  # bytes from here to `offset` are read again and compared with `checksum`
+    packed: PackedPlace | None = None  # None: not compressed, or not known yet
+    counted: int = 0  # bytes at the beginning of a compressed blob that count as read; they must be decoded nevertheless
 
     @property
     def look_back(self) -> int:
@@ -62,18 +75,26 @@ class Cursor:
     @classmethod
     def of(cls, checkpoint: BlobCheckpoint) -> Cursor:
         """Continue at `checkpoint`."""
-        if checkpoint.content == Content.GZIP:
-            return cls(offset=0, previous=checkpoint.generation)
+        if checkpoint.content == Content.GZIP:  # from before gzip was supported: nothing was read
+            return cls(offset=0, previous=predecessor(checkpoint.generation))
         return cls(
-            offset=checkpoint.next_offset,
+            offset=checkpoint.read_to,
             ordinal=checkpoint.ordinal,
             records=checkpoint.records,
             generation=checkpoint.generation,
-            content=Content(checkpoint.content) if checkpoint.next_offset else None,
+            content=Content(checkpoint.content) if checkpoint.read_to else None,
             skip_from=checkpoint.skip_from,
             checksum=checkpoint.checksum,
             checksum_from=checkpoint.checksum_from,
+            packed=_packed_place(checkpoint),
         )
+
+
+def _packed_place(checkpoint: BlobCheckpoint) -> PackedPlace | None:
+    if checkpoint.decoded_offset is None:
+        return None
+    start = Boundary(checkpoint.next_offset, checkpoint.decoded_start)
+    return PackedPlace(Packing(checkpoint.encoding), start, checkpoint.decoded_offset)
 
 
 def begin(visit: Visit) -> Cursor:
@@ -89,6 +110,8 @@ def begin(visit: Visit) -> Cursor:
             return _behind_blocks(visit.version, baseline, sample)
         case Content.LINES | Content.JSON_LINES as content:
             return _behind_lines(visit, baseline, sample, content)
+        case Content.GZIP | Content.ZSTD:
+            return Cursor(offset=size) if size == baseline else Cursor(offset=0, counted=baseline)
         case _:
             return Cursor(offset=0)
 

@@ -60,6 +60,12 @@ def name_generation(version: Version, first: int, material: bytes, previous: str
     return f"{name}.{int(number or 1) + 1}" if previous else name
 
 
+def predecessor(name: str) -> str:
+    """Return a name that `name_generation` can be given as `previous` to number a generation like the one called `name`."""
+    _, _, number = name.partition(".")
+    return "" if int(number or 1) == 1 else f"{name.partition('.')[0]}.{int(number) - 1}"
+
+
 class Evidence(StrEnum):
     """How to verify that a version continues the content that was read."""
 
@@ -77,7 +83,7 @@ class Fingerprint:
     before: str
 
 
-def identify(version: Version, offset: int, below: bytes) -> Fingerprint:
+def identify(version: Version, offset: int, below: memoryview) -> Fingerprint:
     """Identify the content below `offset`; `below` are the available bytes that end there."""
     count = bisect_left(version.block_ends, offset) + 1 if offset and version.blocks else 0
     text = below[-LOOK_BACK:]
@@ -90,12 +96,12 @@ def evidence(checkpoint: BlobCheckpoint, version: Version, affordable: int) -> E
     A version of the same shape under another ETag either has only other metadata, or different bytes under the same block ids.
     To tell, up to `affordable` bytes are compared; if there are more, only the last ones.
     """
-    if version.size < checkpoint.next_offset:
+    if version.size < checkpoint.read_to:
         return Evidence.REFUTED
     if checkpoint.seen_etag == version.etag:
         return Evidence.END
     same_time = _same_time(checkpoint, version)
-    known = checkpoint.next_offset - checkpoint.checksum_from if checkpoint.checksum is not None else 0
+    known = checkpoint.read_to - checkpoint.checksum_from if checkpoint.checksum is not None else 0
     if same_time and version.size == checkpoint.size and _same_blocks(checkpoint, version) and not version.appended:
         return Evidence.CONTENT if 0 < known <= affordable else Evidence.END
     if same_time and (version.appended or (checkpoint.blocks and _same_blocks(checkpoint, version))):
@@ -103,7 +109,7 @@ def evidence(checkpoint: BlobCheckpoint, version: Version, affordable: int) -> E
     if known:
         return Evidence.CONTENT
     # A checkpoint from before checksums, or of a blob that counted as read and of which nothing was read yet.
-    return Evidence.END if same_time and (bytes_before(checkpoint) or not checkpoint.next_offset) else Evidence.REFUTED
+    return Evidence.END if same_time and (bytes_before(checkpoint) or not checkpoint.read_to) else Evidence.REFUTED
 
 
 def bytes_before(checkpoint: BlobCheckpoint) -> int:

@@ -37,19 +37,43 @@ def published(reading: BlobReading) -> Step:
     done = progress.outlook is Outlook.DONE
     if not generation:
         return Step(skipped=Skip.EMPTY if done and visit.closing else None, more=not done)
-    segments = tuple(_segment(visit.task, generation, cursor.ordinal + index, cut) for index, cut in enumerate(progress.cuts))
+    segments = segments_of(visit.task, generation, cursor.ordinal, progress.cuts)
     found = sum(cut.records for cut in progress.cuts)
     status = CheckpointStatus.COMPLETE if done and visit.closing else CheckpointStatus.OPEN
     consumed = progress.next_offset - cursor.offset + cursor.look_back
-    identity = identify(visit.version, progress.next_offset, reading.data[:consumed])
-    checkpoint = BlobCheckpoint(
-        blob=str(visit.task.announcement.blob),
+    checkpoint = replace(
+        checkpoint_at(visit, cursor, memoryview(reading.data)[:consumed]),
         generation=generation,
         status=status,
-        next_offset=progress.next_offset,
         ordinal=cursor.ordinal + len(segments),
         records=cursor.records + found,
         etag=visit.version.etag if done else "",
+        content=reading.content.value,
+        skip_from=progress.skip_from,
+        unread=_unread(reading, consumed) if done else None,
+    )
+    completion = None
+    if progress.next_offset > cursor.offset or status is CheckpointStatus.COMPLETE:
+        completion = completion_of(checkpoint, cursor.offset, len(segments), found)
+    bad = tuple(dead_letter_of(visit.task, generation, item) for item in progress.bad)
+    return Step(segments, bad, completion, checkpoint, more=not done)
+
+
+def checkpoint_at(visit: Visit, cursor: Cursor, below: memoryview) -> BlobCheckpoint:
+    """Return a checkpoint with all that follows from the bytes that were read; nothing is published, and more remains.
+
+    `below` begins `cursor.look_back` bytes before the cursor and ends where reading will continue.
+    """
+    offset = cursor.offset + len(below) - cursor.look_back
+    identity = identify(visit.version, offset, below)
+    return BlobCheckpoint(
+        blob=str(visit.task.announcement.blob),
+        generation=cursor.generation,
+        status=CheckpointStatus.OPEN,
+        next_offset=offset,
+        ordinal=cursor.ordinal,
+        records=cursor.records,
+        etag="",
         size=visit.version.size,
         blocks=identity.blocks,
         digest=identity.digest,
@@ -57,49 +81,11 @@ def published(reading: BlobReading) -> Step:
         updated_at=visit.now,
         replay_id=_replay_id(visit.task),
         stream=visit.task.stream,
-        content=reading.content.value,
-        skip_from=progress.skip_from,
         seen_etag=visit.version.etag,
         before=identity.before,
-        checksum=crc32(memoryview(reading.data)[cursor.look_back : consumed], cursor.checksum or 0),
+        checksum=crc32(below[cursor.look_back :], cursor.checksum or 0),
         checksum_from=cursor.offset if cursor.checksum is None else cursor.checksum_from,
-        unread=_unread(reading, consumed) if done else None,
     )
-    completion = None
-    if progress.next_offset > cursor.offset or status is CheckpointStatus.COMPLETE:
-        completion = _completion(checkpoint, cursor.offset, len(segments), found)
-    bad = tuple(_dead_letter(visit.task, generation, item) for item in progress.bad)
-    return Step(segments, bad, completion, checkpoint, more=not done)
-
-
-def compressed(visit: Visit, data: bytes) -> Step:
-    """Report a gzip blob by reference, once per generation; its checkpoint stays at the beginning."""
-    known = visit.task.checkpoint
-    generation = name_generation(visit.version, 0, data, "")
-    checkpoint = BlobCheckpoint(
-        blob=str(visit.task.announcement.blob),
-        generation=generation,
-        status=CheckpointStatus.INCOMPLETE,
-        next_offset=0,
-        ordinal=0,
-        records=0,
-        etag=visit.version.etag,
-        size=visit.version.size,
-        blocks=0,
-        digest="",
-        creation_time=visit.version.creation_time,
-        updated_at=visit.now,
-        replay_id=_replay_id(visit.task),
-        stream=visit.task.stream,
-        content=Content.GZIP.value,
-        seen_etag=visit.version.etag,
-    )
-    if known and (known.content, known.generation, known.replay_id) == (Content.GZIP, generation, checkpoint.replay_id):
-        return Step(checkpoint=checkpoint, skipped=Skip.UNSUPPORTED)
-    letter = _letter(visit.task, ErrorCode.UNSUPPORTED_BLOB, f"gzip blobs are not supported yet: {visit.version.size} bytes")
-    completion = _completion(checkpoint, 0, 0, 0)
-    named = replace(letter, generation=generation, record_offset=0)
-    return Step((), (named,), completion, checkpoint, skipped=Skip.UNSUPPORTED)
 
 
 def unreadable(task: ReadingTask, reason: str) -> Step:
@@ -110,11 +96,11 @@ def unreadable(task: ReadingTask, reason: str) -> Step:
 
 def quarantined(task: ReadingTask, reason: str, marked: BlobCheckpoint) -> Step:
     """Report the unread part of a blob that crashes our code by reference; `marked` is its quarantined checkpoint."""
-    unread = max(0, task.announcement.size - marked.next_offset)
+    unread = max(0, task.announcement.size - marked.read_to)
     letter = replace(
         _letter(task, ErrorCode.QUARANTINED, f"not read any further until released: {reason}"),
         generation=marked.generation or None,
-        record_offset=marked.next_offset,
+        record_offset=marked.read_to,
         source={"length": str(unread), OMITTED_BYTES: str(unread)},
     )
     return Step((), (letter,), checkpoint=marked, skipped=Skip.QUARANTINED)
@@ -125,7 +111,7 @@ def given_up(task: ReadingTask, reason: str) -> Step:
     known = task.checkpoint
     letter = _letter(task, ErrorCode.INCOMPLETE_BLOB, f"given up because storage keeps refusing it: {reason}")
     if known is not None:
-        letter = replace(letter, generation=known.generation, record_offset=known.next_offset)
+        letter = replace(letter, generation=known.generation, record_offset=known.read_to)
     return Step((), (letter,), skipped=Skip.UNREADABLE)
 
 
@@ -146,10 +132,10 @@ def ended(task: ReadingTask, ending: GenerationEnd, now: datetime) -> Step | Non
     letter = replace(
         _letter(task, ErrorCode.INCOMPLETE_BLOB, reason),
         generation=checkpoint.generation,
-        record_offset=checkpoint.next_offset,
+        record_offset=checkpoint.read_to,
     )
     closed = replace(checkpoint, status=CheckpointStatus.INCOMPLETE, etag="", updated_at=now)
-    completion = _completion(closed, closed.next_offset, 0, 0)
+    completion = replace(completion_of(closed, closed.read_to, 0, 0), decoded_from=closed.decoded_offset)
     return Step((), (letter,), completion, closed, more=ending is GenerationEnd.REPLACED, ended=ending)
 
 
@@ -157,7 +143,7 @@ def _how_far(checkpoint: BlobCheckpoint) -> str:
     """Describe how much of a blob was read: in records, or in bytes if the content after the cursor is unknown."""
     match checkpoint.unread:
         case None:
-            return f"{checkpoint.next_offset} of {checkpoint.size} known bytes were read"
+            return f"{checkpoint.read_to} of {checkpoint.size} known bytes were read"
         case 0:
             return f"all {checkpoint.records} known records or lines were read"
         case unread:
@@ -183,26 +169,36 @@ def _name(reading: BlobReading) -> str:
     return name_generation(reading.visit.version, reading.cursor.offset + first[0], material, reading.cursor.previous)
 
 
-def _segment(task: ReadingTask, generation: str, ordinal: int, cut: Cut) -> Segment:
+def segments_of(
+    task: ReadingTask, generation: str, ordinal: int, cuts: tuple[Cut, ...], encoding: str = ""
+) -> tuple[Segment, ...]:
+    """Return the segments of `cuts`, numbered from `ordinal` on."""
+    return tuple(_segment(task, generation, ordinal + index, cut, encoding) for index, cut in enumerate(cuts))
+
+
+def _segment(task: ReadingTask, generation: str, ordinal: int, cut: Cut, encoding: str) -> Segment:
     piece = RecordPiece(cut.piece, cut.count, cut.first_tuple) if cut.count else None
     blob, labels = str(task.announcement.blob), task.announcement.labels
-    return Segment(blob, generation, cut.start, cut.end, ordinal, cut.format, cut.data, piece, labels)
+    return Segment(blob, generation, cut.start, cut.end, ordinal, cut.format, cut.data, piece, labels, encoding)
 
 
-def _completion(checkpoint: BlobCheckpoint, begin: int, segments: int, found: int) -> BlobCompletion:
+def completion_of(checkpoint: BlobCheckpoint, begin: int, segments: int, found: int) -> BlobCompletion:
+    """Return the completion of what was read from offset `begin` to the checkpoint."""
     return BlobCompletion(
         blob=checkpoint.blob,
         generation=checkpoint.generation,
         status=checkpoint.status,
         from_offset=begin,
-        to_offset=checkpoint.next_offset,
+        to_offset=checkpoint.read_to,
         segments=segments,
         records=found,
         completed_at=checkpoint.updated_at,
+        decoded_to=checkpoint.decoded_offset,
     )
 
 
-def _dead_letter(task: ReadingTask, generation: str, bad: Bad) -> DeadLetter:
+def dead_letter_of(task: ReadingTask, generation: str, bad: Bad, encoding: str = "") -> DeadLetter:
+    """Return the dead letter of a range; with an `encoding`, its offsets count decoded bytes."""
     length = bad.end - bad.start
     omitted = {OMITTED_BYTES: str(length - len(bad.data))} if length > len(bad.data) else {}
     return DeadLetter(
@@ -214,7 +210,7 @@ def _dead_letter(task: ReadingTask, generation: str, bad: Bad) -> DeadLetter:
         blob=str(task.announcement.blob),
         generation=generation,
         record_offset=bad.start,
-        source={"length": str(length), **omitted},
+        source={"length": str(length), **omitted, **({"encoding": encoding} if encoding else {})},
     )
 
 

@@ -21,8 +21,10 @@ from services.ingest.cutting import lines, whole_records
 from services.ingest.cutting.window import REFERENCE_BYTES, Outlook, Progress, SizeLimits, Window
 from services.ingest.reading.content import Content
 from services.ingest.reading.cursor import Cursor, Visit, begin
+from services.ingest.reading.decoders import Decoders
 from services.ingest.reading.generation import Version
-from services.ingest.reading.outcome import BlobReading, compressed, ended, published, unreadable, vanished
+from services.ingest.reading.outcome import BlobReading, ended, published, unreadable, vanished
+from services.ingest.reading.packed import PackedReader, is_packed, range_of
 from services.ingest.reading.resume import Replaced, TooNarrow, check, read, resume
 from services.ingest.work import GenerationEnd, ReadingTask, Skip, Step
 
@@ -32,12 +34,16 @@ _APPEND_BLOB = "AppendBlob"
 
 
 class BlobReader:
-    """Reads blobs step by step. Keeps no state about blobs; thread-safe."""
+    """Reads blobs step by step. Keeps no state about blobs that makes a difference; thread-safe."""
 
     def __init__(
-        self, limits: Callable[[Stream], SizeLimits], clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        limits: Callable[[Stream], SizeLimits],
+        decoders: Decoders,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._limits = limits  # evaluated each time: topics may accept less than before
+        self._packed = PackedReader(limits, decoders)
         self._clock = clock
 
     def step(self, container: Container, task: ReadingTask) -> Step:
@@ -72,13 +78,13 @@ class BlobReader:
 
     def _read(self, visit: Visit, cursor: Cursor) -> Step:
         allowance = visit.task.allowance
-        end = _window_end(visit.version, cursor.offset, allowance)
+        end = _window_end(visit.version, cursor.offset, range_of(cursor, allowance))
         data = read(visit, cursor, cursor.offset - cursor.look_back, end)
         check(visit, cursor, data)
         window_data = data[cursor.look_back :]
         content = cursor.content or visit.detect(window_data, end)
-        if content is Content.GZIP:
-            return compressed(visit, window_data)
+        if is_packed(cursor, content):
+            return self._packed.read(visit, cursor, content, data)
         if content is not None:
             progress = self._advance(visit, cursor, window_data, content)
             if progress.outlook is not Outlook.WIDEN:

@@ -12,6 +12,7 @@ from libs.common.kafka.records import Inbound
 from libs.common.process.health import NO_PARTITIONS
 from services.ingest.app import FEWEST_REFUSALS, MOST_CHANGES, SMALLEST_GRANT
 from services.ingest.pending import backlog
+from services.ingest.reading.decoders import Decoders
 from services.ingest.reading.reader import BlobReader
 from services.ingest.work import ReadingTask, Step
 from tests.ingest_world import LIMITS, PARTITION, TOPICS, FakeSession, Site, lines
@@ -106,7 +107,7 @@ def test_an_account_that_did_not_answer_is_tried_with_few_bytes() -> None:
         return site.committed == len(site.records)
 
     site.put("a", lines(30_000))
-    site.run(Watched(lambda _: LIMITS), done)
+    site.run(Watched(lambda _: LIMITS, Decoders(0)), done)
     assert asked == [len(lines(30_000)), SMALLEST_GRANT, len(lines(30_000)) - site.segments("a")[0].end]
 
 
@@ -189,7 +190,7 @@ def test_what_needs_more_than_a_steps_share_is_read_one_at_a_time() -> None:
     site = Site(read_bytes=share)
     for number in range(6):
         site.put(f"b{number}", b"x" * 90_000 + b"\n")
-    site.run(Watched(lambda _: LIMITS))
+    site.run(Watched(lambda _: LIMITS, Decoders(0)))
     assert most == 1
     for number in range(6):
         assert [len(s.data) for s in site.segments(f"b{number}")] == [90_001]

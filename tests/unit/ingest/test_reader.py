@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from dataclasses import replace
 from typing import Any
@@ -406,20 +405,6 @@ def test_content_decides_not_the_name(data: bytes, expected: str) -> None:
     desk = text(Desk(), data, closed=True)
     assert {s.format.value for s in desk.segments} == {expected}
     assert desk.dead_letters == []
-
-
-def test_gzip_is_named_once_a_generation_and_not_read() -> None:
-    """A compressed blob goes to the errors by reference, again only when it is another one; plain text after it is read."""
-    desk = Desk(stream=Stream.APPLICATION_LOGS)
-    text(desk, gzip.compress(b"hello\n", mtime=0))
-    desk.container.touch(desk.name)
-    desk.read()
-    desk.read(closed=True)
-    assert [d.code for d in desk.dead_letters] == ["unsupported_blob"]
-    text(desk, gzip.compress(b"other\n", mtime=0))
-    assert len(desk.dead_letters) == 2
-    text(desk, b"hello\n")
-    assert desk.text == b"hello\n"
 
 
 def test_page_blobs_are_named_and_not_read() -> None:

@@ -13,6 +13,7 @@ from libs.common.kafka.records import CommitResult, NextOffsets, Outbound
 from libs.common.messages.blobs import BlobId
 from libs.common.messages.events import QUARANTINED, BlobCheckpoint, BlobReleased, BlobStatus, Stream, decode_event
 from services.ingest.pending.tries import CAREFUL_SECONDS, MOST_CRASHES
+from services.ingest.reading.decoders import Decoders
 from services.ingest.reading.reader import BlobReader
 from services.ingest.work import ReadingTask, Step
 from tests.blob_container import EPOCH
@@ -31,7 +32,7 @@ class Poisoned(BlobReader):
     """Does `harm` when it reads the blob ``bad`` and has read `safe` bytes of it."""
 
     def __init__(self, harm: Callable[[], None], safe: int = 0) -> None:
-        super().__init__(lambda _: LIMITS)
+        super().__init__(lambda _: LIMITS, Decoders(0))
         self._harm = harm
         self._safe = safe
         self.tries = 0
@@ -237,8 +238,8 @@ def test_a_storage_that_does_not_answer_is_no_crash() -> None:
     site = Site(careful_seconds=CAREFUL_SECONDS)
     site.put("bad", lines(3))
     for _ in range(2 * MOST_CRASHES):
-        tried = len(marks(site))
-        site.run(Away(lambda _: LIMITS), done=lambda tried=tried: len(marks(site)) > tried and not checkpoints(site))  # type: ignore[misc]
+        tried, reader = len(marks(site)), Away(lambda _: LIMITS, Decoders(0))
+        site.run(reader, done=lambda tried=tried: len(marks(site)) > tried and not checkpoints(site))  # type: ignore[misc]
     site.run()
     assert len(site.segments("bad")) == 1
 
@@ -262,7 +263,7 @@ def test_a_process_that_is_told_to_end_leaves_no_marks() -> None:
 
     site = Site(careful_seconds=CAREFUL_SECONDS, session=Ending, clock=lambda: next(ticks) / 10)
     site.put("bad", lines(3))
-    site.run(Hanging(lambda _: LIMITS), done=lambda: False)
+    site.run(Hanging(lambda _: LIMITS, Decoders(0)), done=lambda: False)
     is_over.set()
     assert marks(site) == [BAD]
     assert checkpoints(site) == {}
