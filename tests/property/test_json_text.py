@@ -94,7 +94,7 @@ def test_lines_read_back_as_the_rows(columns: dict[str, pa.Array], times: int) -
     assert [in_order(line) for line in lines] == [in_order(expected(row, nest=False)) for row in table.to_pylist()]
 
 
-@given(tables(), st.lists(st.integers(1, 40), min_size=8, max_size=8), st.sampled_from([1, SLICE_ROWS // 20]))
+@given(tables(), st.lists(st.integers(1, 40), min_size=8, max_size=8), st.sampled_from([1, SLICE_ROWS // 100]))
 def test_rows_that_seldom_change_are_none_the_less_rows(columns: dict[str, pa.Array], times: list[int], again: int) -> None:
     """However often a row is repeated, and whatever repeats with it, each document is that of its own row."""
     rows = len(next(iter(columns.values())))

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.rows.formats.json import json_documents
-from libs.common.rows.formats.message_pack import map_columns, packed_integers
-from libs.common.rows.row_text import RowBytes
+from libs.common.rows.formats.message_pack import PACKED, map_columns, packed_integers
+from libs.common.rows.row_text import SMALL, RowBytes
 from tests.property.test_json_text import column, expected, tables
 
 INTEGERS = st.integers(-(2**63), 2**63 - 1) | st.sampled_from(
@@ -25,7 +25,7 @@ INTEGERS = st.integers(-(2**63), 2**63 - 1) | st.sampled_from(
 def packed(columns: dict[str, pa.Array]) -> list[bytes]:
     """Return the map of each row."""
     table = pa.table(list(columns.values()), names=list(columns))
-    return [one for some in RowBytes(map_columns(table), table.num_rows).slices() for one in some.to_pylist()]
+    return [one for some in RowBytes(map_columns(table), table.num_rows, PACKED).slices() for one in some.to_pylist()]
 
 
 @given(tables())
@@ -44,13 +44,15 @@ def test_rows_that_seldom_change_are_none_the_less_rows(columns: dict[str, pa.Ar
     assert packed({name: some.take(pa.array(of_row)) for name, some in columns.items()}) == [maps[row] for row in of_row]
 
 
-@given(st.lists(st.none() | INTEGERS))
-def test_integers_take_their_shortest_form(values: list[int | None]) -> None:
-    """Each integer is in the form that the library chooses; nothing stands for none."""
-    numbers = np.array([value or 0 for value in values], np.int64)
-    valid = np.array([value is not None for value in values], np.bool_)
-    found = packed_integers(numbers, valid).to_pylist()
-    assert found == [b"" if value is None else msgpack.packb(value) for value in values]
+@given(st.lists(INTEGERS))
+def test_integers_take_their_shortest_form(values: list[int]) -> None:
+    """Each integer is in the form that the library chooses."""
+    assert packed_integers(np.array(values, np.int64)).to_pylist() == list(map(msgpack.packb, values))
+
+
+def test_small_integers_are_at_their_places() -> None:
+    """Whatever is looked up is what the library makes of it."""
+    assert PACKED.small().to_pylist() == list(map(msgpack.packb, range(SMALL)))
 
 
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from libs.common.rows.formats.encoders import RowFormat, encoder_for, log_records_for
-from libs.common.rows.formats.otel_proto import record_bytes, request, varint, varints
+from libs.common.rows.formats.otel_proto import VARINTS, record_bytes, request, varint, varint_sizes, varints
+from libs.common.rows.row_text import SMALL
 from libs.common.rows.row_type import RowType
 from libs.common.rows.shape import Shape
 from libs.common.rows.types import ROW_TYPES
@@ -106,13 +107,18 @@ def test_every_type_of_column_has_a_value(values: Sequence[tuple[Any, bool | Non
         assert {name: value for name, value in one.items() if name != "log.record.uid"} == stated
 
 
-@given(st.lists(st.tuples(int64s, st.booleans()), max_size=50))
-def test_varints_are_those_of_single_numbers(values: Sequence[tuple[int, bool]]) -> None:
-    """Numbers encoded as a column are encoded as they are one by one, and absent ones as nothing."""
-    integers = np.array([value for value, _ in values], np.int64)
-    encoded, sizes = varints(integers, np.array([present for _, present in values], np.bool_))
-    assert encoded.to_pylist() == [varint(value % 2**64) if present else b"" for value, present in values]
-    assert sizes.tolist() == [len(one) for one in encoded.to_pylist()]
+@given(st.lists(int64s, max_size=50))
+def test_varints_are_those_of_single_numbers(values: Sequence[int]) -> None:
+    """Numbers encoded as a column are encoded as they are one by one."""
+    numbers = np.array(values, np.int64)
+    encoded = varints(numbers).to_pylist()
+    assert encoded == [varint(value % 2**64) for value in values]
+    assert varint_sizes(numbers).tolist() == list(map(len, encoded))
+
+
+def test_small_numbers_are_at_their_places() -> None:
+    """Whatever is looked up is the varint of its place."""
+    assert VARINTS.small().to_pylist() == list(map(varint, range(SMALL)))
 
 
 def test_columns_that_are_left_out_are_in_no_record() -> None:

@@ -56,3 +56,14 @@ def test_distinct_values_are_those_of_the_rows(values: list[int]) -> None:
     """Each row has the index of its own value, also where values lie close together or come in runs."""
     few, codes = distinct(np.array(values, np.int64))
     assert few[codes].tolist() == values
+
+
+@pytest.mark.parametrize("most", [1, 7, 10_000])
+@given(st.lists(st.text(max_size=12) | st.none(), max_size=30))
+def test_slices_have_at_most_so_many_bytes(most: int, values: list[str | None]) -> None:
+    """Text is made in slices of bounded size, however long each row is; only a row that is longer alone exceeds it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(row_text, "SLICE_BYTES", most)
+        slices = [some.to_pylist() for some in RowText(["<", pa.array(values, pa.string())], len(values)).slices()]
+    assert [text for some in slices for text in some] == [f"<{value or ''}" for value in values]
+    assert all(len(some) == 1 or sum(len(text.encode()) for text in some) <= most for some in slices)

@@ -22,7 +22,7 @@ import xxhash
 
 from libs.common.rows.column_values import combined, integers
 from libs.common.rows.combinations import Combinations
-from libs.common.rows.row_text import CodedTexts, Ints, RowText, TextColumn, numbers
+from libs.common.rows.row_text import CodedTexts, Ints, Numbers, Pieces, RowText, TextColumn, decimals, numbers
 from libs.common.rows.row_type import PositionColumns
 
 
@@ -77,6 +77,11 @@ class Identities:
             [f"{generation}-" for generation in self.generations.to_pylist()], self.generation.astype(np.uint32)
         )
         return [sources, *numbers("", self.offset, all_rows), "-", *numbers("", self.index, all_rows)]
+
+    def pieces(self) -> Pieces:
+        """Return the rows' ids in pieces."""
+        columns = [decimals(one.values) if isinstance(one, Numbers) else one for one in self.text_columns()]
+        return Pieces(columns, len(self.generation))
 
     def document_ids(self) -> pa.ChunkedArray:
         """Return the id of each row."""

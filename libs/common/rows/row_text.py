@@ -16,16 +16,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
-from typing import Any, ClassVar, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-SLICE_ROWS: Final = 1_024
-"""Bounds the working memory. The text of a slice is about 1.5 MB; with much more, memory would be mapped anew each time, and
-the page faults would cost as much as the text. Even rows with seven names of maximum length, all escaped, stay far below
-Arrow's limit of 2 GiB."""
+SLICE_BYTES: Final = 4_194_304
+"""The most text that is made at once, unless a row has more: it bounds memory, and stays far below Arrow's limit of 2 GiB.
+With much more, memory would be mapped anew each time, and the page faults would cost as much as the text."""
+
+SLICE_ROWS: Final = 4_096
+"""The most rows whose text is made at once."""
 
 _ROWS_A_RUN: Final = 16  # with fewer rows, a text for each run costs more than it saves
 _ROWS_A_JOINED_RUN: Final = 8
@@ -34,8 +36,7 @@ _MOST_COMBINATIONS: Final = 256
 _NO_TEXT: Final = 0  # the first fragment
 _BLOCK_ROWS: Final = 8_192  # whose fragments are numbered together; larger blocks would not cost less
 _MOST_JOINED: Final = 16_777_216  # characters of the texts of runs, which bounds memory
-_SMALL: Final = 65_536  # numbers that are looked up, if there are enough rows to look them up for
-_SMALL_A_ROW: Final = 4
+_SMALL_A_ROW: Final = 4  # small numbers that may be looked up: with fewer rows, fewer of them
 
 Ints: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 Codes: TypeAlias = np.ndarray[Any, np.dtype[np.uint32]]
@@ -59,8 +60,25 @@ class CodedTexts:
 
 
 @dataclass(frozen=True, slots=True)
+class Spelling:
+    """How integers are written.
+
+    Attributes:
+        small: returns the texts of the integers from 0 on, each at its place. To look one up costs less than to make it.
+        spell: returns the texts of any integers.
+    """
+
+    small: Callable[[], pa.Array]
+    spell: Callable[[Ints], pa.Array]
+
+
+SMALL: Final = 65_536
+"""How many integers `Spelling.small` has; each needs a few bytes, as long as the process runs."""
+
+
+@dataclass(frozen=True, slots=True)
 class Numbers:
-    """Integers in decimal; empty where a value is not valid."""
+    """Integers as they are spelled, in decimal in text; empty where a value is not valid."""
 
     values: Ints
     valid: Bools
@@ -68,6 +86,36 @@ class Numbers:
 
 TextColumn: TypeAlias = "str | CodedTexts | Numbers | pa.Array"
 """The same text in all rows, a word, a number, or a separate text for each row (strings; empty where one is null)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """A text of each of `rows` rows, in pieces: columns without `Numbers`."""
+
+    columns: Sequence[str | CodedTexts | pa.Array]
+    rows: int
+
+    def array(self) -> pa.Array:
+        """Return the texts as one array of strings."""
+        return pa.chunked_array(RowText(self.columns, self.rows).slices(), pa.string()).combine_chunks()
+
+    def sizes(self) -> Ints:
+        """Return the number of bytes of each text."""
+        sizes = np.zeros(self.rows, np.int64)
+        for column in self.columns:
+            if isinstance(column, str):
+                sizes += len(column.encode())
+            elif isinstance(column, CodedTexts):
+                sizes += np.array([len(text.encode()) for text in column.texts], np.int64)[column.codes]
+            else:
+                sizes += pc.fill_null(pc.binary_length(column), 0).to_numpy()
+        return sizes
+
+
+def decimals(values: Ints) -> pa.Array:
+    """Return the decimal text of each integer."""
+    small = _small_decimals()
+    return small.take(pa.array(values)) if ((values >= 0) & (values < len(small))).all() else _decimals(values)
 
 
 def numbers(prefix: str, values: Ints, valid: Bools) -> list[TextColumn]:
@@ -124,10 +172,10 @@ def _spread(starts: Ints, rows: int) -> Codes:
 class RowText:
     """The texts of `rows` rows. Fragments that many rows share are made once, here."""
 
-    _kind: ClassVar[pa.DataType] = pa.string()
-
-    def __init__(self, columns: Sequence[TextColumn], rows: int) -> None:
+    def __init__(self, columns: Sequence[TextColumn], rows: int, spelling: Spelling | None = None) -> None:
+        """Take columns of `rows` rows; numbers are spelled in decimal unless told otherwise."""
         self._rows = rows
+        self._spelling = spelling or DECIMAL
         self._columns = _combined(_by_run(columns, rows), min(rows, _MOST_COMBINATIONS))
         texts = [""]
         self._first = [_add_texts(texts, column) for column in self._columns]
@@ -141,7 +189,7 @@ class RowText:
     def _block(self, rows: slice) -> Iterator[pa.Array]:
         count = rows.stop - rows.start
         fragments = _Fragments([self._fixed], len(self._fixed))
-        decimals = iter(self._decimals(fragments, rows))
+        numbers = iter(self._numbers(fragments, rows))
         each = np.arange(count, dtype=np.uint32)
         line = np.empty((count, len(self._columns)), np.uint32)
         for place, (column, first) in enumerate(zip(self._columns, self._first, strict=True)):
@@ -151,35 +199,36 @@ class RowText:
                 case CodedTexts():
                     np.add(column.codes[rows], np.uint32(first), out=line[:, place])
                 case Numbers():
-                    line[:, place] = next(decimals)
+                    line[:, place] = next(numbers)
                 case _:
                     np.add(each, np.uint32(fragments.add(column[rows])), out=line[:, place])
-        line = self._line(fragments, line)
+        sizes = fragments.sizes()[line].sum(axis=1)
+        line, sizes = self._line(fragments, line, sizes)
         every = fragments.all()
-        for start in range(0, count, SLICE_ROWS):
-            yield _taken(every, line[start : start + SLICE_ROWS])
+        for some in _cut(sizes):
+            yield _taken(every, line[some])
 
-    def _decimals(self, fragments: _Fragments, rows: slice) -> Codes:
+    def _numbers(self, fragments: _Fragments, rows: slice) -> Codes:
         """Add the text of all numbers; return for each column of them the numbers of their fragments."""
         columns = [column for column in self._columns if isinstance(column, Numbers)]
         if not columns:
             return np.empty((0, 0), np.uint32)
         values = np.stack([column.values[rows] for column in columns])
-        small = _small_decimals()[: _SMALL_A_ROW * values.shape[1]].view(self._kind)
+        small = self._spelling.small()[: _SMALL_A_ROW * values.shape[1]]
         large = np.flatnonzero(values.view(np.uint64) >= len(small))  # negative ones too
         codes = (values + fragments.add(small)).astype(np.uint32)
         if len(large):
-            first = fragments.add(pa.array(values.ravel()[large]).cast(pa.string()).view(self._kind))
+            first = fragments.add(self._spelling.spell(values.ravel()[large]))
             codes.ravel()[large] = np.arange(first, first + len(large), dtype=np.uint32)
         for place, column in enumerate(columns):
             if not (valid := column.valid[rows]).all():
                 codes[place, ~valid] = _NO_TEXT
         return codes
 
-    def _line(self, fragments: _Fragments, line: Codes) -> Codes:
-        """Return the numbers of each row's fragments, given those of its columns."""
+    def _line(self, fragments: _Fragments, line: Codes, sizes: Ints) -> tuple[Codes, Ints]:
+        """Return the numbers of each row's fragments and its size in bytes, given those of its columns."""
         del fragments
-        return line
+        return line, sizes
 
     @staticmethod
     def _array(texts: Iterable[str]) -> pa.Array:
@@ -190,7 +239,8 @@ class RowText:
 class RowBytes(RowText):
     """The same for bytes: arrays are binary, and in other texts each character is the byte with its number (Latin-1)."""
 
-    _kind = pa.binary()
+    def __init__(self, columns: Sequence[TextColumn], rows: int, spelling: Spelling) -> None:
+        super().__init__(columns, rows, spelling)
 
     @staticmethod
     def _array(texts: Iterable[str]) -> pa.Array:
@@ -204,15 +254,17 @@ class SizedBytes(RowBytes):
     `prefix` returns it, as bytes, for the numbers of bytes of rows.
     """
 
-    def __init__(self, columns: Sequence[TextColumn], rows: int, prefix: Callable[[Ints], pa.Array]) -> None:
-        super().__init__(columns, rows)
+    def __init__(
+        self, columns: Sequence[TextColumn], rows: int, spelling: Spelling, prefix: Callable[[Ints], pa.Array]
+    ) -> None:
+        super().__init__(columns, rows, spelling)
         self._prefix = prefix
 
-    def _line(self, fragments: _Fragments, line: Codes) -> Codes:
+    def _line(self, fragments: _Fragments, line: Codes, sizes: Ints) -> tuple[Codes, Ints]:
         """Put the prefix before each row."""
-        prefixes = self._prefix(fragments.sizes()[line].sum(axis=1))
+        prefixes = self._prefix(sizes)
         before = np.arange(len(line), dtype=np.uint32) + np.uint32(fragments.add(prefixes))
-        return np.column_stack((before, line))
+        return np.column_stack((before, line)), sizes + pc.binary_length(prefixes).to_numpy()
 
 
 @dataclass(slots=True)
@@ -232,15 +284,32 @@ class _Fragments:
         """Return all fragments, in the order of their numbers."""
         return pa.concat_arrays(self.arrays)
 
-    def sizes(self) -> Ints:
+    def sizes(self) -> np.ndarray[Any, np.dtype[np.int32]]:
         """Return the number of bytes of each fragment, in the order of their numbers."""
-        return np.concatenate([pc.fill_null(pc.binary_length(texts), 0).to_numpy() for texts in self.arrays]).astype(np.int64)
+        return np.concatenate([pc.fill_null(pc.binary_length(texts), 0).to_numpy() for texts in self.arrays])
+
+
+def _cut(sizes: Ints) -> Iterator[slice]:
+    """Yield slices of rows of these sizes, of at most so many rows and bytes."""
+    ends = np.cumsum(sizes)
+    start = before = 0
+    while start < len(ends):
+        fitting = int(np.searchsorted(ends, before + SLICE_BYTES, side="right"))
+        stop = max(start + 1, min(fitting, start + SLICE_ROWS))
+        yield slice(start, stop)
+        start, before = stop, int(ends[stop - 1])
+
+
+def _decimals(values: Ints) -> pa.Array:
+    return pa.array(values).cast(pa.string())
 
 
 @cache
 def _small_decimals() -> pa.Array:
-    """Return the text of small numbers, each at its place. To look it up costs less than to make it."""
-    return pa.array(np.arange(_SMALL)).cast(pa.string())
+    return _decimals(np.arange(SMALL))
+
+
+DECIMAL: Final = Spelling(_small_decimals, _decimals)
 
 
 def _taken(fragments: pa.Array, line: Codes) -> pa.Array:
@@ -289,10 +358,8 @@ def _joined(parts: Sequence[TextColumn], starts: Ints) -> list[str] | None:
 
 
 def _characters(part: str | CodedTexts, rows: int) -> int:
-    """Return how many characters a column has in total."""
-    if isinstance(part, str):
-        return len(part) * rows
-    return int(np.array([len(text) for text in part.texts], np.int64)[part.codes].sum())
+    """Return how many characters a column has at most in total."""
+    return rows * (len(part) if isinstance(part, str) else max(map(len, part.texts)))
 
 
 def _at(column: str | CodedTexts, rows: Ints) -> str | CodedTexts:

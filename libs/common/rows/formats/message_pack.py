@@ -7,6 +7,7 @@ row; members, nesting and nulls are as in JSON (`libs.common.rows.formats.json`)
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any, Final
 
 import msgpack
@@ -15,7 +16,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from libs.common.rows.column_values import Tree, integers, time_words, tree_of, validity, word_codes
-from libs.common.rows.row_text import Bools, CodedTexts, Ints, TextColumn, distinct, runs, when, where
+from libs.common.rows.row_text import (
+    SMALL,
+    Bools,
+    CodedTexts,
+    Ints,
+    Numbers,
+    Spelling,
+    TextColumn,
+    distinct,
+    runs,
+    when,
+    where,
+)
 
 _BYTE_BITS: Final = 8
 _WORD_BYTES: Final = 8
@@ -32,7 +45,7 @@ _PACKER: Final = msgpack.Packer()
 
 
 def map_columns(table: pa.Table) -> list[TextColumn]:
-    """Return one map per row as columns for `RowBytes`. Dots in names nest.
+    """Return one map per row as columns for `RowBytes`, in which numbers are `PACKED`. Dots in names nest.
 
     Raises:
         ValueError: if a name is both a value and a map (``a`` and ``a.b``).
@@ -49,8 +62,8 @@ def fixed_bytes(cells: np.ndarray[Any, np.dtype[np.uint8]]) -> pa.Array:
     return pa.Array.from_buffers(pa.binary(), rows, [None, pa.py_buffer(ends), pa.py_buffer(data)])
 
 
-def packed_integers(values: Ints, valid: Bools) -> pa.Array:
-    """Return each integer in its shortest form, and nothing where it is not valid."""
+def packed_integers(values: Ints) -> pa.Array:
+    """Return each integer in its shortest form."""
     form, first = _forms(values)
     most = int(_SIZES[form.max(initial=0)])
     rows = len(values)
@@ -60,11 +73,18 @@ def packed_integers(values: Ints, valid: Bools) -> pa.Array:
     start = most - _SIZES[form]
     longer = np.flatnonzero(form)
     cells[longer, start[longer]] = first[longer]
-    start = np.where(valid, start, most + 1)
     ends = np.zeros(rows + 1, np.int32)
     np.cumsum(most + 1 - start, out=ends[1:])
     data = cells[np.arange(most + 1) >= start[:, None]]
     return pa.Array.from_buffers(pa.binary(), rows, [None, pa.py_buffer(ends), pa.py_buffer(data)])
+
+
+@cache
+def _small_integers() -> pa.Array:
+    return packed_integers(np.arange(SMALL))
+
+
+PACKED: Final = Spelling(_small_integers, packed_integers)
 
 
 def _forms(values: Ints) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], np.ndarray[Any, np.dtype[np.uint8]]]:
@@ -163,7 +183,7 @@ def _plain(values: pa.Array) -> pa.Array:
 def _numbers(key: str, values: Ints, present: Bools) -> list[TextColumn]:
     seldom = runs(values)
     if seldom is None:
-        return [when(key, present), packed_integers(values, present)]
+        return [when(key, present), Numbers(values, present)]
     few, codes = seldom
     return [where(present, CodedTexts([key + _packed(value) for value in few.tolist()], codes))]
 

@@ -27,15 +27,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from libs.common.rows.column_values import A_SECOND, combined, integers, one_array
+from libs.common.rows.column_values import A_SECOND, combined, integers, one_array, validity, word_codes
 from libs.common.rows.combinations import Combinations
 from libs.common.rows.formats.ecs import ecs_columns
 from libs.common.rows.formats.json import value_text
-from libs.common.rows.formats.line import endpoints
 from libs.common.rows.formats.otel_names import OWN, attribute_of
 from libs.common.rows.identity import Identities
 from libs.common.rows.protocol_names import protocol_names
-from libs.common.rows.row_text import Bools, CodedTexts, Codes, Ints, TextColumn, numbers, when
+from libs.common.rows.row_text import Bools, CodedTexts, Codes, Ints, Pieces, TextColumn, decimals, numbers, when, where
 from libs.common.rows.row_type import RowType
 from libs.common.rows.types.application import APPLICATION
 from libs.common.rows.types.dead_letters import DEAD_LETTERS
@@ -108,8 +107,9 @@ class LogRecords:
         time, observed: nanoseconds since 1970, 0 to 2**63 - 1.
         event: the same for all.
         ids: ``trace_id`` and ``span_id`` as hex digits; null where there is none, empty if no row of the type can have one.
-        body: strings; null where there is none.
-        attributes: by name, in order; text, numbers, booleans or times, or dictionaries of these. Each is one array.
+        body: strings, or their pieces; null where there is none.
+        attributes: by name, in order; text, numbers, booleans or times, or dictionaries of these. Each is one array, or the
+            pieces of a text that every row has.
     """
 
     time: Ints
@@ -117,8 +117,8 @@ class LogRecords:
     severities: Severities
     event: str
     ids: Mapping[str, pa.Array]
-    body: pa.Array
-    attributes: Mapping[str, pa.Array]
+    body: pa.Array | Pieces
+    attributes: Mapping[str, pa.Array | Pieces]
 
 
 def log_records(row_type: RowType, rows: pa.Table) -> LogRecords:
@@ -132,7 +132,7 @@ def log_records(row_type: RowType, rows: pa.Table) -> LogRecords:
         severities=_severities(row_type, rows),
         event=f"blobtide.{row_type.name}",
         ids=ids,
-        body=one_array(_body(row_type, rows)),
+        body=_body(row_type, rows),
         attributes={**_identity(row_type, rows), **attributes},
     )
 
@@ -141,7 +141,7 @@ def otel_text(row_type: RowType, rows: pa.Table) -> list[TextColumn]:
     """Return the text columns of one request per row."""
     records = log_records(row_type, rows)
     everywhere = np.ones(rows.num_rows, np.bool_)
-    body, has_body = value_text('"body":{"stringValue":', records.body)
+    body, has_body = value_text('"body":{"stringValue":', _whole(records.body))
     ids = [text for name, column in records.ids.items() for text in _id(_ID_MEMBERS[name], column)]
     return [
         _begin(),
@@ -223,20 +223,20 @@ def _io_direction(direction: pa.DictionaryArray) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(direction.indices, pa.array(words, pa.string()))
 
 
-def _identity(row_type: RowType, rows: pa.Table) -> dict[str, pa.Array]:
+def _identity(row_type: RowType, rows: pa.Table) -> dict[str, Pieces]:
     position = row_type.position
     if not rows.num_rows or any(rows.column(name).null_count for name in position.names):
         return {}
-    return {_UID: one_array(Identities.of(rows, position).document_ids())}
+    return {_UID: Identities.of(rows, position).pieces()}
 
 
-def _body(row_type: RowType, rows: pa.Table) -> pa.ChunkedArray | pa.Array:
+def _body(row_type: RowType, rows: pa.Table) -> pa.Array | Pieces:
     if row_type is FLOWS:
         return _flow_body(rows)
     if row_type in {HTTP, PROXY}:
         return _request_body(rows)
     column = _BODIES.get(row_type.name)
-    return pa.nulls(rows.num_rows, pa.string()) if column is None else rows.column(column)
+    return pa.nulls(rows.num_rows, pa.string()) if column is None else combined(rows, column)
 
 
 def _request_body(rows: pa.Table) -> pa.Array:
@@ -249,22 +249,36 @@ def _request_body(rows: pa.Table) -> pa.Array:
     return pc.if_else(pc.equal(text, ""), _NO_TEXT, text)
 
 
-def _flow_body(flows: pa.Table) -> pa.Array:
+def _flow_body(flows: pa.Table) -> pa.Array | Pieces:
     """Return ``allow outbound TCP 10.0.0.4:50312 -> 10.1.0.9:443``, without what is not known."""
-    ends = one_array(pc.binary_join_element_wise(endpoints(flows, "src"), endpoints(flows, "dst"), " -> "))
     protocol = combined(flows, "protocol").dictionary_encode()
     protocol = pa.DictionaryArray.from_arrays(protocol.indices, protocol_names(protocol.dictionary))
-    words = [_spaced(word) for word in (*map(one_array, map(flows.column, ("action", "direction"))), protocol)]
-    text = pc.binary_join_element_wise(*words, pc.fill_null(ends, ""), "")
-    if not ends.null_count:
+    words = [_spaced(word) for word in (combined(flows, "action"), combined(flows, "direction"), protocol)]
+    ends = [combined(flows, name) for name in ("src_ip", "src_port", "dst_ip", "dst_port")]
+    known = np.logical_and.reduce([validity(end) for end in ends])
+    source, destination = _endpoint(ends[0], ends[1], known), _endpoint(ends[2], ends[3], known)
+    text = Pieces([*words, *source, when(" -> ", known), *destination], flows.num_rows)
+    if known.all():
         return text
-    text = pc.utf8_rtrim(text, characters=" ")
-    return pc.if_else(pc.equal(text, ""), _NO_TEXT, text)
+    trimmed = pc.utf8_rtrim(text.array(), characters=" ")
+    return pc.if_else(pc.equal(trimmed, ""), _NO_TEXT, trimmed)
 
 
-def _spaced(words: pa.DictionaryArray) -> pa.Array:
+def _spaced(words: pa.DictionaryArray) -> CodedTexts:
     """Return words with a space after each, and nothing where there is none."""
-    return pc.fill_null(pc.binary_join_element_wise(words.dictionary, "", " ").take(words.indices), "")
+    texts = ["" if word is None else f"{word} " for word in words.dictionary.to_pylist()]
+    return CodedTexts([*texts, ""], word_codes(words))
+
+
+def _endpoint(address: pa.Array, port: pa.Array, known: Bools) -> list[str | CodedTexts | pa.Array]:
+    """Return ``10.0.0.4:443`` or ``[2001:db8::1]:443``, and nothing where it is not known."""
+    numbers = decimals(integers(port))
+    if not known.all():
+        address, numbers = (pc.if_else(pa.array(known), one, _NO_TEXT) for one in (address, numbers))
+    six = pc.fill_null(pc.match_substring(address, ":"), fill_value=False).to_numpy(zero_copy_only=False)
+    if not six.any():
+        return [address, when(":", known), numbers]
+    return [when("[", six), address, where(known, CodedTexts((":", "]:"), six.astype(np.uint32))), numbers]
 
 
 def _observed(row_type: RowType, rows: pa.Table, time: Ints) -> Ints:
@@ -287,11 +301,15 @@ def _nanoseconds(times: pa.Array) -> Ints:
 # --- As JSON ---
 
 
-def _attributes(columns: Mapping[str, pa.Array], rows: int) -> list[TextColumn]:
+def _whole(text: pa.Array | Pieces) -> pa.Array:
+    return text.array() if isinstance(text, Pieces) else text
+
+
+def _attributes(columns: Mapping[str, pa.Array | Pieces], rows: int) -> list[TextColumn]:
     texts: list[TextColumn] = []
     any_before = np.zeros(rows, np.bool_)
     for name, column in columns.items():
-        own, present = _attribute(name, column)
+        own, present = _attribute(name, _whole(column))
         texts += [when(",", any_before & present), *own]
         any_before |= present
     return texts

@@ -12,16 +12,31 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
+from functools import cache, lru_cache
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from libs.common.rows.column_values import validity
+from libs.common.rows.column_values import integers, validity, word_codes
 from libs.common.rows.formats.json import json_texts, text_bytes
 from libs.common.rows.formats.otel import RESOURCE, SCOPE, Severity, log_records
-from libs.common.rows.row_text import Bools, CodedTexts, Ints, SizedBytes, TextColumn, distinct, when, where
+from libs.common.rows.row_text import (
+    SMALL,
+    CodedTexts,
+    Codes,
+    Ints,
+    Numbers,
+    Pieces,
+    SizedBytes,
+    Spelling,
+    TextColumn,
+    distinct,
+    runs,
+    when,
+    where,
+)
 from libs.common.rows.row_type import RowType
 
 # Tags, by message: number of the field times 8, plus the wire type (0: varint, 1: eight bytes, 2: with a size).
@@ -49,7 +64,7 @@ _VALUE_DOUBLE: Final = b"\x21"
 
 _LOW_BITS: Final = 7
 _BYTE_BITS: Final = 8
-_FEW: Final = 64  # with fewer rows for each distinct value, words cost more than they save
+_REMEMBERED: Final = 4_096  # numbers whose varints are remembered: most are sizes
 
 
 def record_bytes(row_type: RowType, rows: pa.Table) -> SizedBytes:
@@ -61,7 +76,7 @@ def record_bytes(row_type: RowType, rows: pa.Table) -> SizedBytes:
         columns += _id(_RECORD_IDS[name], digits)
     for name, column in records.attributes.items():
         columns += _attribute(name, column)
-    return SizedBytes(columns, rows.num_rows, _record_heads)
+    return SizedBytes(columns, rows.num_rows, VARINTS, _record_heads)
 
 
 def request(records: pa.ChunkedArray, resource: Mapping[str, str] | None = None) -> list[bytes | memoryview]:
@@ -75,6 +90,7 @@ def request(records: pa.ChunkedArray, resource: Mapping[str, str] | None = None)
     return [_REQUEST_RESOURCE_LOGS + varint(len(head) - len(scope) + logs) + head, *contents]
 
 
+@lru_cache(_REMEMBERED)
 def varint(number: int) -> bytes:
     """Return a number from 0 to 2**64 - 1 as a varint."""
     groups = []
@@ -85,23 +101,36 @@ def varint(number: int) -> bytes:
             return bytes(groups)
 
 
-def varints(values: Ints, present: Bools) -> tuple[pa.Array, Ints]:
-    """Return numbers as varints, empty where they are not present, and their sizes. Negative ones have ten bytes."""
-    unsigned = values.astype(np.int64, copy=False).view(np.uint64)
-    sizes = present.astype(np.int64)
-    for shift in range(_LOW_BITS, 64, _LOW_BITS):
-        more = (unsigned >> np.uint64(shift)) != 0
-        if not more.any():
-            break
-        sizes += more & present
+def varints(values: Ints) -> pa.Array:
+    """Return numbers as varints."""
+    sizes = varint_sizes(values)
     ends = np.zeros(len(values) + 1, np.int32)
     np.cumsum(sizes, out=ends[1:])
     data = np.empty(int(ends[-1]), np.uint8)
     for place in range(int(sizes.max(initial=0))):
         chosen = np.flatnonzero(sizes > place)
-        group = (unsigned[chosen] >> np.uint64(_LOW_BITS * place)).astype(np.uint8) & np.uint8(0x7F)
+        group = (values.view(np.uint64)[chosen] >> np.uint64(_LOW_BITS * place)).astype(np.uint8) & np.uint8(0x7F)
         data[ends[chosen] + place] = group | (sizes[chosen] > place + 1).astype(np.uint8) << np.uint8(7)
-    return pa.Array.from_buffers(pa.binary(), len(values), [None, pa.py_buffer(ends), pa.py_buffer(data)]), sizes
+    return pa.Array.from_buffers(pa.binary(), len(values), [None, pa.py_buffer(ends), pa.py_buffer(data)])
+
+
+def varint_sizes(values: Ints) -> Codes:
+    """Return how many bytes numbers have as varints; negative ones have ten."""
+    sizes = np.ones(len(values), np.uint32)
+    for bits in range(_LOW_BITS, 64, _LOW_BITS):
+        more = values.view(np.uint64) >= np.uint64(1 << bits)
+        if not more.any():
+            break
+        sizes += more
+    return sizes
+
+
+@cache
+def _small_varints() -> pa.Array:
+    return varints(np.arange(SMALL))
+
+
+VARINTS: Final = Spelling(_small_varints, varints)
 
 
 # --- Parts of a record ---
@@ -141,40 +170,52 @@ def _body_head(size: int) -> bytes:
     return _RECORD_BODY + varint(len(value) + size) + value
 
 
-def _attribute(name: str, column: pa.Array) -> list[TextColumn]:
+def _attribute(name: str, column: pa.Array | Pieces) -> list[TextColumn]:
+    if isinstance(column, Pieces) or pa.types.is_string(column.type):
+        return _texts(lambda size: _head(name, _VALUE_TEXT + varint(size), size), column)
     kind = column.type
     if pa.types.is_dictionary(kind):
         return [_words(name, column)]
-    if pa.types.is_string(kind):
-        return _texts(lambda size: _head(name, _VALUE_TEXT + varint(size), size), column)
     if pa.types.is_integer(kind) and kind.bit_width > _BYTE_BITS:
         return _integers(name, column)
     return [_words(name, column.dictionary_encode())]
 
 
-def _texts(head: Callable[[int], bytes], column: pa.Array) -> list[TextColumn]:
+def _texts(head: Callable[[int], bytes], column: pa.Array | Pieces) -> list[TextColumn]:
     """Return texts after what precedes one of its size; nothing where there is none."""
+    if isinstance(column, Pieces):
+        few, codes = distinct(column.sizes())
+        return [CodedTexts([_raw(head(size)) for size in few.tolist()], codes), *map(_bytes, column.columns)]
     present = validity(column)
-    few, codes = distinct(pc.fill_null(pc.binary_length(column), 0).to_numpy().astype(np.int64))
-    return [where(present, CodedTexts([_raw(head(size)) for size in few.tolist()], codes)), column.cast(pa.binary())]
+    few, codes = distinct(integers(pc.binary_length(column)))
+    return [where(present, CodedTexts([_raw(head(size)) for size in few.tolist()], codes)), _bytes(column)]
+
+
+def _bytes(piece: str | CodedTexts | pa.Array) -> TextColumn:
+    """Return a column of text as one of bytes."""
+    if isinstance(piece, str):
+        return _raw(piece.encode())
+    if isinstance(piece, CodedTexts):
+        return CodedTexts([_raw(text.encode()) for text in piece.texts], piece.codes)
+    return piece.cast(pa.binary())
 
 
 def _integers(name: str, column: pa.Array) -> list[TextColumn]:
-    present = validity(column)
-    values: Ints = (column.fill_null(0) if column.null_count else column).to_numpy().astype(np.int64)
-    few, codes = distinct(values)
-    if len(few) * _FEW <= len(values):
+    present, values = validity(column), integers(column)
+    if (seldom := runs(values)) is not None:
+        few, codes = seldom
         whole = [_raw(_head(name, _VALUE_INT + varint(value % 2**64))) for value in few.tolist()]
         return [where(present, CodedTexts(whole, codes))]
-    numbers, sizes = varints(values, present)
-    heads = [_raw(_head(name, _VALUE_INT, size)) if size else "" for size in range(11)]
-    return [CodedTexts(heads, sizes.astype(np.uint32)), numbers]
+    sizes = varint_sizes(values)
+    heads = [_raw(_head(name, _VALUE_INT, size)) for size in range(int(sizes.max()) + 1)]
+    return [where(present, CodedTexts(heads, sizes)), Numbers(values, present)]
 
 
 def _words(name: str, column: pa.DictionaryArray) -> TextColumn:
-    values = ["" if value is None else _raw(_head(name, value)) for value in _values(column.dictionary)]
-    codes = pc.fill_null(column.indices, len(values)).to_numpy().astype(np.uint32)
-    return CodedTexts([*values, ""], codes)
+    texts = ["" if value is None else _raw(_head(name, value)) for value in _values(column.dictionary)]
+    if column.indices.null_count or not texts:
+        texts.append("")
+    return CodedTexts(texts, word_codes(column))
 
 
 def _values(words: pa.Array) -> list[bytes | None]:

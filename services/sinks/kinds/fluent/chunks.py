@@ -19,7 +19,7 @@ import xxhash
 from isal import isal_zlib
 
 from libs.common.rows.column_values import A_SECOND, integers
-from libs.common.rows.formats.message_pack import fixed_bytes, map_columns
+from libs.common.rows.formats.message_pack import PACKED, fixed_bytes, map_columns
 from libs.common.rows.identity import Identities
 from libs.common.rows.row_text import Ints, RowBytes, TextColumn
 from libs.common.rows.row_type import RowType
@@ -126,7 +126,7 @@ class ChunkMaker:
         columns = self._columns(chosen.rows)
         names = "\0".join(columns.column_names)
         ids = _Ids.of(chosen.rows, self._row_type)
-        text = RowBytes([*self._times(chosen.rows), *map_columns(columns)], chosen.rows.num_rows)
+        text = RowBytes([*self._times(chosen.rows), *map_columns(columns)], chosen.rows.num_rows, PACKED)
         for start, pieces, stop in self._cut(text.slices(), chosen, too_large):
             tag = chosen.tags[int(chosen.tag[start])]
             rows = slice(start, stop)
