@@ -102,9 +102,10 @@ class SnowflakeSink(Sink):
     def write(self, parts: Sequence[Part]) -> Outcome:
         """Store the rows that the table does not have; rows of all parts in the same loads."""
         writer = self._ready({part.shard for part in parts})
-        values = pa.concat_tables([self._shape.apply(part.rows) for part in parts])
+        # Numbers stay where they are, and only words get new ones: a copy of everything would be half of the memory of a write.
+        values = pa.concat_tables([self._shape.apply(part.rows) for part in parts]).unify_dictionaries()
         try:
-            done = writer.write(values.unify_dictionaries().combine_chunks(), self._patience.beat)
+            done = writer.write(values, self._patience.beat)
         except BaseException:
             self.close()  # nothing is known about the session
             raise
