@@ -25,7 +25,7 @@ from typing import Any, Final
 
 from libs.common.messages.blobs import BlobId
 from libs.demo.applogs.http_lines import access_line, request_line
-from libs.demo.applogs.pods import Pod, Shape, container_id, make_pods
+from libs.demo.applogs.pods import LineShape, Pod, container_id, make_pods
 from libs.demo.applogs.program_lines import container_line, log4j2_line, stack_trace
 from libs.demo.applogs.scene import NS_PER_SECOND, LogLine, Scene
 from libs.demo.applogs.spec import LogSpec
@@ -147,19 +147,19 @@ def _lines(spec: LogSpec, pod: Pod, minute: int) -> Iterator[LogLine]:
         yield from _event(shape, Scene.at(pod, container, dice, minute * _NS_PER_MINUTE + time))
 
 
-def _event(shape: Shape, scene: Scene) -> list[LogLine]:
+def _event(shape: LineShape, scene: Scene) -> list[LogLine]:
     match shape:
-        case Shape.ACCESS:
+        case LineShape.ACCESS:
             return [access_line(scene)]
-        case Shape.REQUEST:
+        case LineShape.REQUEST:
             return [request_line(scene)]
-        case Shape.LOG4J2:
+        case LineShape.LOG4J2:
             return [log4j2_line(scene)]
-        case Shape.CONTAINER:
+        case LineShape.CONTAINER:
             return [container_line(scene)]
-        case Shape.TRACE:
+        case LineShape.TRACE:
             return stack_trace(scene)
-        case Shape.BLANK:
+        case LineShape.BLANK:
             return [LogLine(b"\n", shape, {"skipped": SkipReason.BLANK_LINE})]
 
 

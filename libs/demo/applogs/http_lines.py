@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from libs.demo.applogs.pods import Shape
+from libs.demo.applogs.pods import LineShape
 from libs.demo.applogs.scene import NS_PER_SECOND, LogLine, Scene, milliseconds
 from libs.demo.applogs.truth import LineKind, SkipReason
 
@@ -88,7 +88,7 @@ def access_line(scene: Scene) -> LogLine:
         "server_address": server,
         "cache_status": _stated(cache),
     }
-    return LogLine(scene.logged(logs), Shape.ACCESS, truth)
+    return LogLine(scene.logged(logs), LineShape.ACCESS, truth)
 
 
 def request_line(scene: Scene) -> LogLine:
@@ -110,7 +110,7 @@ def request_line(scene: Scene) -> LogLine:
         },
     }
     truth = {**_row(scene, exchange, LineKind.HTTP), "time": milliseconds(scene.time) * 1_000_000}
-    return LogLine(scene.logged(logs), Shape.REQUEST, truth)
+    return LogLine(scene.logged(logs), LineShape.REQUEST, truth)
 
 
 def _exchange(scene: Scene) -> _Exchange:

@@ -19,7 +19,7 @@ _LIFETIMES: Final = {
 _ALPHABET: Final = "bcdfghjklmnpqrstvwxz2456789"  # of the names that Kubernetes makes up
 
 
-class Shape(StrEnum):
+class LineShape(StrEnum):
     """The form of a line."""
 
     ACCESS = "access"  # Apache, {logs: {requestFirstLine, ...}, kubernetes}
@@ -37,26 +37,26 @@ class LogService:
     name: str  # of the selector that takes its blobs; empty: none does
     pod: str  # beginning of the names of its pods
     container: str
-    mix: tuple[tuple[Shape, float], ...]
+    mix: tuple[tuple[LineShape, float], ...]
     is_proxy: bool = False
     is_numbered: bool = False  # pods are called -0, -1, ...
 
 
-_PROXY: Final = ((Shape.ACCESS, 0.94), (Shape.CONTAINER, 0.05), (Shape.BLANK, 0.01))
+_PROXY: Final = ((LineShape.ACCESS, 0.94), (LineShape.CONTAINER, 0.05), (LineShape.BLANK, 0.01))
 _JAVA: Final = (
-    (Shape.LOG4J2, 0.62),
-    (Shape.REQUEST, 0.28),
-    (Shape.CONTAINER, 0.06),
-    (Shape.TRACE, 0.03),
-    (Shape.BLANK, 0.01),
+    (LineShape.LOG4J2, 0.62),
+    (LineShape.REQUEST, 0.28),
+    (LineShape.CONTAINER, 0.06),
+    (LineShape.TRACE, 0.03),
+    (LineShape.BLANK, 0.01),
 )
-_PLAIN: Final = ((Shape.CONTAINER, 0.93), (Shape.TRACE, 0.05), (Shape.BLANK, 0.02))
+_PLAIN: Final = ((LineShape.CONTAINER, 0.93), (LineShape.TRACE, 0.05), (LineShape.BLANK, 0.02))
 SERVICES: Final = (
     LogService("apache-proxy", "apache2-igc", "proxy", _PROXY, is_proxy=True),
     LogService("api", "api", "platform", _JAVA),
     LogService("backoffice", "backoffice", "platform", _JAVA),
     LogService("background-processing", "backgroundprocessing", "platform", _JAVA),
-    LogService("jsapps", "jsapps", "jsapps", ((Shape.ACCESS, 0.6), (Shape.CONTAINER, 0.39), (Shape.BLANK, 0.01))),
+    LogService("jsapps", "jsapps", "jsapps", ((LineShape.ACCESS, 0.6), (LineShape.CONTAINER, 0.39), (LineShape.BLANK, 0.01))),
     LogService("imageprocessing", "imageprocessing", "imageprocessing", _PLAIN),
     LogService("zookeeper", "zookeeper", "zookeeper", _PLAIN, is_numbered=True),
     LogService("", "apache2-igc-nat", "proxy", _PROXY, is_proxy=True),

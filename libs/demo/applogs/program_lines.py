@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from libs.demo.applogs.pods import Shape
+from libs.demo.applogs.pods import LineShape
 from libs.demo.applogs.scene import NS_PER_SECOND, LogLine, Scene, milliseconds, rfc3339
 from libs.demo.applogs.truth import LineKind, SkipReason
 
@@ -89,7 +89,7 @@ def log4j2_line(scene: Scene) -> LogLine:
         "exception_type": thrown and thrown["name"],
         "exception_message": thrown and thrown.get("message"),
     }
-    return LogLine(scene.logged(logs), Shape.LOG4J2, truth)
+    return LogLine(scene.logged(logs), LineShape.LOG4J2, truth)
 
 
 def container_line(scene: Scene) -> LogLine:
@@ -112,13 +112,13 @@ def stack_trace(scene: Scene) -> list[LogLine]:
     rest = {"row_type": LineKind.APPLICATION, "observed_time": scene.collected, "time": scene.collected, "stream": "stderr"}
     head = rest | _row(scene, level, "\n".join(texts)) | {"logger": scene.pod.name}
     lines = [scene.printed(text, "stderr") for text in texts]
-    return [LogLine(line, Shape.TRACE, rest if index else head, continues=index > 0) for index, line in enumerate(lines)]
+    return [LogLine(line, LineShape.TRACE, rest if index else head, continues=index > 0) for index, line in enumerate(lines)]
 
 
 def _printed(scene: Scene, text: str, level: str) -> LogLine:
     stream = "stderr" if level in {"ERROR", "FATAL"} else "stdout"
     truth = _row(scene, level, text) | {"time": scene.collected, "stream": stream, "logger": scene.pod.name}
-    return LogLine(scene.printed(text, stream), Shape.CONTAINER, truth)
+    return LogLine(scene.printed(text, stream), LineShape.CONTAINER, truth)
 
 
 def _row(scene: Scene, level: str, message: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from libs.demo.applogs.pods import Pod, Shape
+from libs.demo.applogs.pods import LineShape, Pod
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ class LogLine:
     """
 
     data: bytes
-    shape: Shape
+    shape: LineShape
     truth: Mapping[str, Any]
     continues: bool = False
 

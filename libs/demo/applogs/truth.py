@@ -44,7 +44,7 @@ LOG_TRUTH_SCHEMA: Final = pa.schema(
         ("row_offset", pa.int64()),
         ("row_type", WORD),  # `LineKind`; null: skipped
         ("skipped", WORD),  # `SkipReason`
-        ("shape", WORD),  # `pods.Shape`
+        ("shape", WORD),  # `pods.LineShape`
         ("time", _TIME),  # as the program states it in an exact form, otherwise as the collector does
         ("observed_time", _TIME),  # as the collector states it
         ("service", WORD),  # the selector; null: no selector takes the blob

@@ -36,7 +36,7 @@ _SOURCES: Final[Mapping[Contents, Values]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class EnvironmentName:
     """The names of an environment: its subscription's, and its own."""
 
     subscription: str
@@ -55,24 +55,24 @@ def source(contents: Contents, container: str | None, selectors: tuple[str, ...]
     return values | ({"selectors": list(selectors)} if selectors else {})
 
 
-def converted(values: object) -> dict[Place, Values]:
+def converted(values: object) -> dict[EnvironmentName, Values]:
     """Return the environments of a settings file of the Commerce Logs Pipeline.
 
     Raises:
         ConfigError: if it is not such a file; the message names what is missing.
     """
-    found: dict[Place, Values] = {}
+    found: dict[EnvironmentName, Values] = {}
     for subscription, its in _group(values, "subscriptions", "").items():
         path = f"subscriptions.{subscription}"
         for environment, content in _group(its, "environments", path).items():
-            place = Place(str(subscription), str(environment))
+            place = EnvironmentName(str(subscription), str(environment))
             found[place] = _environment(content, f"{path}.environments.{environment}")
     if not found:
         raise ConfigError("there are no environments in it")
     return found
 
 
-def merged(values: Values, new: Mapping[Place, Values], *, replace: bool) -> Values:
+def merged(values: Values, new: Mapping[EnvironmentName, Values], *, replace: bool) -> Values:
     """Return settings with more environments.
 
     Raises:

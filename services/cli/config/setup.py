@@ -14,7 +14,7 @@ import click
 from libs.common.errors import ConfigError
 from libs.common.settings.selectors import PRESETS
 from libs.common.settings.yaml_file import read_yaml
-from services.cli.config.environments import Contents, Place, Values, converted, merged, source
+from services.cli.config.environments import Contents, EnvironmentName, Values, converted, merged, source
 from services.cli.config.written import known, others_may_read, text_of, write
 from services.cli.help_text import examples
 from services.cli.terminal import say, show
@@ -115,7 +115,7 @@ def _with_older(asked: _Asked) -> _Asked:
     return replace(asked, older=found) if click.confirm(f"Convert {found}?", default=True, err=True) else asked
 
 
-def _converted(older: Path) -> Mapping[Place, Values]:
+def _converted(older: Path) -> Mapping[EnvironmentName, Values]:
     try:
         new = converted(read_yaml(older.expanduser()))
     except ConfigError as error:
@@ -125,9 +125,9 @@ def _converted(older: Path) -> Mapping[Place, Values]:
     return new
 
 
-def _described(asked: _Asked) -> Mapping[Place, Values]:
+def _described(asked: _Asked) -> Mapping[EnvironmentName, Values]:
     """Return the environment that the options describe; ask for what is missing. Raises click.UsageError."""
-    place = Place(_given(asked.subscription, "subscription"), _given(asked.environment, "environment"))
+    place = EnvironmentName(_given(asked.subscription, "subscription"), _given(asked.environment, "environment"))
     storage = _storage(asked)
     kind = Contents(_given(asked.contents, "contents", tuple(kind.value for kind in Contents)))
     return {place: {"storage": storage, "sources": [source(kind, asked.container, asked.selectors)]}}

@@ -42,7 +42,7 @@ class DocumentBatchSettings(BatchSettings):
 class SinkSettings(Group):
     """Settings of every sink."""
 
-    rows: str = Field(default="flows", description="Row type: flows or dead_letters.")
+    rows: str = Field(default="flows", description="Row type: one of those in docs/reference/rows, if the kind takes it.")
     where: str | None = Field(
         default=None, description="SQL condition over the columns of the row type. Only rows that meet it are written."
     )

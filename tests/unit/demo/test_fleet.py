@@ -22,7 +22,7 @@ from libs.common.process.service import Stop
 from libs.common.settings.selectors import PRESETS
 from libs.demo.applogs.appends import Appends, Directory
 from libs.demo.applogs.fleet import Fleet, collect
-from libs.demo.applogs.pods import SERVICES, Shape
+from libs.demo.applogs.pods import SERVICES, LineShape
 from libs.demo.applogs.spec import LogSpec
 from libs.demo.applogs.truth import LineKind, SkipReason
 from libs.demo.player import PlaybackPace, Player
@@ -49,7 +49,7 @@ def test_a_small_fleet_shows_everything() -> None:
     """All shapes, rows and reasons to skip a line; members that end within a line, both spellings, and restarted containers."""
     spec = LogSpec(pods=16, lines_per_minute=60, minutes=100)
     logs = collect(Fleet(spec).appends())
-    assert set(logs.truth["shape"].to_pylist()) == set(Shape)
+    assert set(logs.truth["shape"].to_pylist()) == set(LineShape)
     assert set(logs.truth["row_type"].to_pylist()) == {*LineKind, None}
     assert set(logs.truth["skipped"].to_pylist()) == {*SkipReason, None}
     texts = {blob: log_text.members(data) for blob, data in logs.blobs.items()}
