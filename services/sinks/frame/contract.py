@@ -129,6 +129,18 @@ class Sink(ABC):
         """
         return None
 
+    def dashboard(self) -> bytes | None:
+        """Return a file with a dashboard for the destination's own web interface; None if there is none. No I/O.
+
+        Raises:
+            ConfigError: if there is none for these rows.
+        """
+        return None
+
+    def install_dashboard(self) -> str | None:
+        """Install that dashboard and return a line that says what was done; None if there is none. Raises as `setup` does."""
+        return None
+
     def while_waiting(self, beat: Callable[[], None]) -> None:
         """Take a callback that a long `write` calls every few seconds, so that its process counts as alive.
 

@@ -17,6 +17,7 @@ from libs.common.rows.row_text import TextColumn
 from libs.common.rows.row_type import RowType
 from libs.common.rows.shape import Shape
 from services.sinks.kinds.elasticsearch.index import Fields, ecs_fields, plain_fields
+from services.sinks.kinds.elasticsearch.panels import DashboardFields
 
 _TIMESTAMP: Final = "@timestamp"
 
@@ -46,6 +47,15 @@ class DocumentMaker:
     def arrival_field(self) -> str:
         """The field in which an ingest pipeline may record when a document arrived."""
         return "ingested" if self._ecs is None else "event.ingested"
+
+    def described(self, weight: str | None) -> DashboardFields:
+        """Return what a dashboard has to know of the documents; `weight` is the column with the weight of a sample's rows."""
+        if self._ecs is None:
+            names = dict(zip(self._shape.columns, self._shape.names, strict=True))
+            return DashboardFields(self._fields, names, weight=None if weight is None else names.get(weight))
+        return DashboardFields.of_flows_in_ecs(
+            self._fields, self._shape.columns, None if weight is None else f"blobtide.{weight}"
+        )
 
     def text_columns(self, rows: pa.Table) -> list[TextColumn]:
         """Return the text columns of one document per row."""

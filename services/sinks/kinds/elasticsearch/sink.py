@@ -23,7 +23,7 @@ from typing import Annotated, Any, Final, Self
 import numpy as np
 import pyarrow as pa
 import structlog
-from pydantic import Field, SecretStr, StringConstraints, model_validator
+from pydantic import Field, SecretStr, StringConstraints, field_validator, model_validator
 
 from libs.common.errors import ConfigError, Retry, ServerUnreachable
 from libs.common.http.client import Answer, Cluster, HttpClient, Request, authorization
@@ -32,16 +32,21 @@ from libs.common.rows.formats.encoders import RowFormat
 from libs.common.rows.identity import Identities
 from libs.common.rows.row_text import RowText
 from libs.common.rows.row_type import RowType
+from libs.common.rows.select import SAMPLE_WEIGHT
 from libs.common.settings.secrets import read_secret
+from services.sinks.frame.address import split_address
 from services.sinks.frame.contract import Outcome, Part, RejectedRow, Sink
 from services.sinks.frame.http import HttpTokenSettings
 from services.sinks.frame.in_flight import InFlight
 from services.sinks.frame.kind import Promise
 from services.sinks.frame.settings import DocumentBatchSettings, SinkSettings
 from services.sinks.kinds.elasticsearch.bulk import BulkLimits, BulkWriter, Delivered, operation_text
+from services.sinks.kinds.elasticsearch.dashboards_server import import_objects
 from services.sinks.kinds.elasticsearch.documents import DocumentMaker
 from services.sinks.kinds.elasticsearch.index import DailyIndexes, DataStream
 from services.sinks.kinds.elasticsearch.lifecycle import Lifecycle
+from services.sinks.kinds.elasticsearch.panels import panels_of
+from services.sinks.kinds.elasticsearch.saved_objects import Board, saved_objects
 from services.sinks.kinds.elasticsearch.setup import Installation, install
 
 log = structlog.get_logger(__name__)
@@ -96,7 +101,18 @@ class ElasticsearchSettings(SinkSettings, HttpTokenSettings):
         default=False,
         description="Have sink-setup's ingest pipeline record when a document arrived, as event.ingested or ingested.",
     )
+    dashboards_url: str | None = Field(
+        default=None,
+        description="URL of Kibana or OpenSearch Dashboards, for sink-dashboard; sign-in and TLS are those of hosts.",
+    )
     require_template: bool = Field(default=True, description="Refuse to start without the index template from sink-setup.")
+
+    @field_validator("dashboards_url")
+    @classmethod
+    def _dashboards_have_an_address(cls, url: str | None) -> str | None:
+        if url is not None:
+            split_address(url, ("http", "https"), "http(s)://host[:port][/path]")
+        return url
 
     @model_validator(mode="after")
     def _only_streams_roll_over(self) -> Self:
@@ -113,6 +129,14 @@ class ElasticsearchSettings(SinkSettings, HttpTokenSettings):
     def connection(self) -> Cluster:
         """Read the secrets and return the connection parameters. Raises `ConfigError`."""
         return self.cluster(KIND, self.in_flight)
+
+    def dashboards_server(self) -> Cluster:
+        """Read the secrets and return how to connect to the server of dashboards. Raises `ConfigError`."""
+        if self.dashboards_url is None:
+            raise ConfigError(
+                "dashboards_url is not set: give the URL of Kibana or OpenSearch Dashboards, or write a file by --output"
+            )
+        return self.model_copy(update={"hosts": (self.dashboards_url,)}).cluster(f"{KIND} dashboards")
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +188,22 @@ class ElasticsearchSink(Sink):
             return "; ".join(install(partial(_ask, client), self._installation()))
         finally:
             client.close()
+
+    def dashboard(self) -> bytes:
+        """Return the dashboard as saved objects, for an import into Kibana or OpenSearch Dashboards."""
+        return saved_objects(self._board())
+
+    def install_dashboard(self) -> str:
+        """Import the dashboard, in place of an earlier one."""
+        board = self._board()
+        server = self._settings.dashboards_server()
+        count = import_objects(server, saved_objects(board))
+        return f"dashboard {board.title!r} imported into {self._settings.dashboards_url}: {count} objects"
+
+    def _board(self) -> Board:
+        described = self._documents.described(None if self._settings.sample is None else SAMPLE_WEIGHT)
+        pattern, name = self._target.pattern(), self._row_type.name.capitalize().replace("_", " ")
+        return Board(f"{name} in {pattern}", pattern, "@timestamp", panels_of(self._row_type, described))
 
     def _installation(self) -> Installation:
         settings = self._settings
