@@ -226,8 +226,16 @@ class Pipeline:
             time.sleep(STEP_SECONDS)
         return ended
 
+    def kill_for_good(self, name: str) -> None:
+        """End one process with SIGKILL, and do not start it again."""
+        child = self.child(name)
+        self.signal(name, signal.SIGKILL)
+        child.state = ProgramState.STOPPED
+        self.wait(lambda: child.process is None or child.process.poll() is not None, STOP_SECONDS, f"the end of {name}")
+        stop_process(child.process)  # closes its pipe
+
     def put_in(self, name: str) -> None:
-        """Start a process that was taken out."""
+        """Start a process that was taken out, or killed for good."""
         self._supervisor._start(self.child(name))
 
     def processes(self, name: str) -> list[psutil.Process]:

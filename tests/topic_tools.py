@@ -129,3 +129,10 @@ def forget_groups(kafka: KafkaSettings, groups: Iterable[str]) -> None:
     }:
         assert time.monotonic() < deadline, f"groups stay: {waiting}"
         time.sleep(0.2)
+
+
+def members(kafka: KafkaSettings, group: str) -> int:
+    """Return how many members a group has; a killed one is a member until its session ends."""
+    name = f"{kafka.group_prefix}.{group}"
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    return len(admin.describe_consumer_groups([name])[name].result(SECONDS).members)
