@@ -3,32 +3,46 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pyarrow as pa
 import pytest
+import yaml
 
 from libs.common.errors import ConfigError
+from libs.common.rows.types.flows import FLOWS
 from libs.local.azurite import LocalAzurite
 from libs.local.kafka import LocalKafka
+from services.cli.main import run
 from services.cli.up.command import FOLDERS
+from tests.delta_log import rows_of
+from tests.fixtures.servers import serving
 from tests.pipeline import read_rows, row_count
 from tests.processes import below, command_of, is_alive
+from tests.zeromq_peer import ZeroMqPeer
 
 pytestmark = [pytest.mark.kafka, pytest.mark.azurite, pytest.mark.timeout(1_200)]
 
 SECONDS = 180.0
+SIX_SINKS = Path(__file__).parents[2] / "docs" / "examples" / "six-sinks.yaml"
+MORE_ROWS = 200
+POSITION = FLOWS.position.names
+SAID = ("src_ip", "dst_ip", "src_port", "dst_port", "protocol", "action", "bytes_sent", "bytes_received", "rule")
+Position = tuple[Any, ...]
 
 
 @contextlib.contextmanager
@@ -96,6 +110,67 @@ def test_the_demo_shows_flows_survives_kills_and_goes_on_in_the_next_run(
     with up(data, "--start-over"):
         wait(lambda: max(shown_parsed(data)[before:], default=0) >= second.num_rows, "every blob parsed again", data)
     assert_each_once(read_rows(flows), second)
+
+
+def test_of_six_sinks_only_the_one_without_its_receiver_is_late(
+    kafka: LocalKafka, azurite: LocalAzurite, tmp_path: Path
+) -> None:
+    """As in the guide: while a receiver is down, the others get every row; when it is back, it gets the same ones."""
+    del kafka, azurite
+    receiver = ZeroMqPeer(tmp_path / "receiver")
+    place, config, data = tmp_path / "six-sinks", tmp_path / "six-sinks.yaml", tmp_path / "data"
+    config.write_text(SIX_SINKS.read_text().replace("six-sinks/", f"{place}/").replace("5555", str(receiver.port)))
+    place.mkdir()
+    assert run(["sink-setup", "lake", "--config", str(config)]) == 0
+    stores = {"table": partial(_in_table, place / "flows.db"), "lake": partial(_in_lake, place / "lake" / "table")}
+    with serving(receiver), up(data, "--config", str(config)):
+        wait(lambda: receiver.size and (place / "files").exists() and row_count(place / "files"), "rows everywhere", data)
+        receiver.kill()
+        received = _received(receiver)
+        wait(lambda: row_count(place / "files") > len(received) + MORE_ROWS, "rows while the receiver is down", data)
+        truth = _in_files(place / "files")
+        for name, read in stores.items():
+            wait(partial(_holds, truth, read), f"all rows in {name}", data)
+        assert _received(receiver).keys() == received.keys() < truth.keys()
+        receiver.start()
+        wait(partial(_holds, truth, partial(_received, receiver)), "all rows at the receiver", data)
+    for read in (*stores.values(), partial(_received, receiver)):
+        found = read()
+        assert {key: found[key] for key in truth} == truth
+    for name in yaml.safe_load(config.read_text())["sinks"]:
+        assert re.search(rf" {name} [1-9][\d,]* rows", output(data)), f"rows of {name} are shown"
+    assert "Traceback" not in output(data)
+
+
+def _holds(rows: Mapping[Position, str], read: Callable[[], Mapping[Position, str]]) -> bool:
+    return rows.keys() <= read().keys()
+
+
+def _in_files(directory: Path) -> dict[Position, str]:
+    return _by_position(read_rows(directory).to_pylist())
+
+
+def _in_table(file: Path) -> dict[Position, str]:
+    with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
+        database.row_factory = sqlite3.Row
+        return _by_position([dict(row) for row in database.execute("SELECT * FROM flows")])
+
+
+def _in_lake(table: Path) -> dict[Position, str]:
+    rows = rows_of(table)
+    return {} if rows is None else _by_position(rows.to_pylist())
+
+
+def _received(receiver: ZeroMqPeer) -> dict[Position, str]:
+    messages = {message.header["id"]: json.loads(message.payload) for message in receiver.received()}
+    return _by_position(list(messages.values()))
+
+
+def _by_position(rows: Sequence[Mapping[str, Any]]) -> dict[Position, str]:
+    """Return what each row says of its flow, by its position, which must be there once."""
+    found = {tuple(row[name] for name in POSITION): " ".join(str(row.get(name)) for name in SAID) for row in rows}
+    assert len(found) == len(rows), "a row stands twice"
+    return found
 
 
 def summed(data: Path) -> list[int]:

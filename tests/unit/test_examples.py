@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import yaml
 
 from libs.common.rows.types.flows import FLOWS
 from libs.common.settings import Settings, load_settings
@@ -37,6 +38,14 @@ def test_the_guide_shows_the_example(page: str, example: Path) -> None:
     shown = re.search(r"^```yaml\n(.*?)^```$", (DOCS / "how-to" / page).read_text(), re.MULTILINE | re.DOTALL)
     assert shown is not None
     assert shown[1] == example.read_text()
+
+
+def test_the_guide_shows_the_six_sinks() -> None:
+    """Each is of another kind, and the page and the file are the same text."""
+    text = (DOCS / "examples" / "six-sinks.yaml").read_text()
+    assert f"```yaml\n{text}```" in (DOCS / "how-to" / "several-sinks.md").read_text()
+    kinds = [options["kind"] for options in yaml.safe_load(text)["sinks"].values()]
+    assert len(kinds) == len(set(kinds)) == 6
 
 
 def test_the_example_of_application_logs_follows_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
