@@ -72,7 +72,7 @@ from services.sinks.kinds.redis.script import StreamRows, append_once, nowhere
 log = structlog.get_logger(__name__)
 
 KIND: Final = "redis"
-_SLICES: Final = 8  # of text, about 10 MB: bounds the memory of a write
+_SLICES: Final = 2  # of text, about 10 MB: bounds the memory of a write
 _CALL_ROWS: Final = 512  # a script runs for a few milliseconds, during which Redis does nothing else
 _DAY_SECONDS: Final = 86_400
 _REFUSED: Final = (AuthenticationError, AuthorizationError, NoPermissionError)
