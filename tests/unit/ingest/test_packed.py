@@ -268,6 +268,7 @@ def test_a_bomb_ends_the_blob_and_not_the_process(packing: str, monkeypatch: pyt
 @pytest.mark.parametrize(
     "content",
     [b'{"records":[{"category":"FlowLogFlowEvent"}]}', b'{\n "a": 1\n}\n', gzip.compress(b"x\n"), zstandard.compress(b"x\n")],
+    ids=["envelope", "object", "gzip", "zstd"],
 )
 def test_what_is_packed_and_no_lines_is_named_once_a_generation(packing: str, content: bytes) -> None:
     """Documents and what is packed twice are not read; a replay names them again, another blob too."""
