@@ -28,6 +28,7 @@ from libs.common.kafka.client.failures import (
     is_passing,
     is_refusal,
     is_too_large,
+    may_be_of_another,
     translated,
 )
 from libs.common.kafka.client.protocols import ProducerClient
@@ -192,7 +193,13 @@ class Publisher:
         failures = self._failures
         if world := {index: error for index, error in failures.items() if not (is_refusal(error) or is_other_record(error))}:
             raise self._problem(_worst(world.values()), {window[index].topic for index in world})
-        again = {index: error for index, error in failures.items() if self._is_for_others(window[index], error)}
+        unclear = {index for index, error in failures.items() if may_be_of_another(error, window[index].key)}
+        is_named = any(is_refusal(error) and window[index].key is None for index, error in failures.items())
+        again = {
+            index: error
+            for index, error in failures.items()
+            if (is_named and index in unclear) or self._is_for_others(window[index], error)
+        }
         if len(again) == len(failures) and not any(map(is_too_large, again.values())):
             again = {}  # for each of these, Kafka says that another record is at fault
         if too_large := {window[index].topic for index, error in again.items() if is_too_large(error)}:

@@ -242,3 +242,20 @@ def test_the_real_client_reports_a_failure_to_the_record_that_it_is_of() -> None
     refused = publisher.publish(records)
     publisher.close()
     assert [(one.index, one.is_too_large) for one in refused] == [(1_234, True)]
+
+
+def test_records_with_a_key_are_sent_again_when_one_without_is_refused_with_the_same_error() -> None:
+    """The client reports the error of a batch's only refused record for all of them: it is the one that has no key."""
+    refused = KafkaError(KafkaError.INVALID_RECORD)
+    keyless = Outbound("t", b"keyless", None)
+    seen: list[bytes] = []
+
+    def answer(record: Outbound) -> KafkaError | None:
+        seen.append(record.value or b"")
+        return refused if record.key is None or seen.count(record.value or b"") == 1 else None
+
+    world = _World()
+    world.make = lambda: FakeProducer(10, answer)
+    found = world.publisher.publish([*_records(2), keyless])
+    assert [one.index for one in found] == [2]
+    assert world.written == [b"0", b"1"]

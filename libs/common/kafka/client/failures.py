@@ -184,6 +184,15 @@ def is_other_record(error: KafkaError) -> bool:
     return error.code() == KafkaError._INVALID_DIFFERENT_RECORD  # noqa: SLF001
 
 
+def may_be_of_another(error: KafkaError, key: bytes | None) -> bool:
+    """Return whether a record may have been refused only because of another one in the same batch, which has no key.
+
+    If a broker refuses several records of a batch, the client says which; if it refuses one, the client reports that error for
+    all of them. What brokers refuse in this way is a record without a key, for a compacted topic.
+    """
+    return error.code() == KafkaError.INVALID_RECORD and key is not None
+
+
 def is_passing(error: KafkaError) -> bool:
     """Return whether a consumer continues by itself after `error`."""
     return not error.fatal() and (error.code() in _PASSING or error.retriable())

@@ -48,6 +48,7 @@ from libs.common.kafka.client.failures import (
     is_out_of_group,
     is_refusal,
     is_too_large,
+    may_be_of_another,
     translated,
 )
 from libs.common.kafka.client.protocols import TransactionalClient
@@ -138,7 +139,8 @@ class TransactionalProducer:
         self._throttle = Throttle(clock)
         self._too_large: set[str] = set()  # topics that did not take a record of this transaction
         self._denied: set[str] = set()  # topics that did not take a record of this transaction
-        self._refused: set[int] = set()  # records of this transaction that can never be written, by index
+        # Records of this transaction that were refused, by index: whether another record may be at fault.
+        self._refused: dict[int, bool] = {}
         self._reports: list[Callable[[KafkaError | None, Message], None]] = []
         self.state = ProducerState.COLD
 
@@ -276,7 +278,7 @@ class TransactionalProducer:
             return
         self._note(error, message.topic() or "")
         if is_refusal(error):
-            self._refused.add(index)
+            self._refused[index] = may_be_of_another(error, message.key())
 
     def _delivered(self, index: int, placed: Callable[[int], None], error: KafkaError | None, message: Message) -> None:
         """Report a record's offset."""
@@ -342,8 +344,9 @@ class TransactionalProducer:
         if is_too_large(error):
             topics = frozenset(self._too_large) or topics
             return OutputTooLarge(f"a record for {', '.join(sorted(topics))} is too large: {error.str()}", topics)
+        guilty = [index for index, may_be_innocent in self._refused.items() if not may_be_innocent]
         return OutputRefused(
-            f"a record for {', '.join(sorted(topics))} cannot be written: {error.str()}", frozenset(self._refused)
+            f"a record for {', '.join(sorted(topics))} cannot be written: {error.str()}", frozenset(guilty or self._refused)
         )
 
     def _outcome(self, failed: _Failed) -> str:
