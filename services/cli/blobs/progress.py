@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -40,8 +40,14 @@ class BlobProgress:
 @dataclass(frozen=True, slots=True)
 class _Checkpoint:
     status: str
-    next_offset: int
+    read_to: int
     etag: str
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> _Checkpoint:
+        # Of a compressed blob, reading continues at an earlier offset than the first that was not read.
+        read = fields["next_offset"] if fields["read_offset"] is None else fields["read_offset"]
+        return cls(str(fields["status"]), int(read), str(fields["etag"]))
 
 
 @dataclass(slots=True)
@@ -70,8 +76,8 @@ class ProgressOfBlobs:
         state, checkpoint = self.states.get(key, _NOT_SEEN), self.checkpoints.get(key)
         if checkpoint is None:
             return BlobProgress(state, _NOT_READ, 0, blob.size)
-        lag = 0 if checkpoint.etag == blob.etag else max(0, blob.size - checkpoint.next_offset)
-        return BlobProgress(state, checkpoint.status, checkpoint.next_offset, lag)
+        lag = 0 if checkpoint.etag == blob.etag else max(0, blob.size - checkpoint.read_to)
+        return BlobProgress(state, checkpoint.status, checkpoint.read_to, lag)
 
     def _state(self, record: Inbound) -> None:
         from libs.common.messages.events import BlobState
@@ -83,8 +89,7 @@ class ProgressOfBlobs:
         from libs.common.messages.events import BlobCheckpoint
 
         fields = self._fields(record, BlobCheckpoint)
-        kept = None if fields is None else _Checkpoint(str(fields["status"]), int(fields["next_offset"]), str(fields["etag"]))
-        _keep(self.checkpoints, record, kept)
+        _keep(self.checkpoints, record, None if fields is None else _Checkpoint.of(fields))
 
     def _fields(self, record: Inbound, kind: type[BlobState | BlobCheckpoint]) -> dict[str, Any] | None:
         """Return the fields of an event about a blob of interest; None for others, tombstones and what cannot be read."""
