@@ -87,7 +87,7 @@ def load_settings(path: Path | None = None) -> Settings:
     """
     refuse_unknown_variables(os.environ, Settings.model_fields)
     file = settings_file(path)
-    values = _read_yaml(file) if file else {}
+    values = read_groups(file) if file else {}
     try:
         settings = Settings(**values)
     except ValidationError as error:
@@ -135,7 +135,8 @@ def _texts(value: Any, path: str) -> Iterator[tuple[str, str]]:
             pass
 
 
-def _read_yaml(file: Path) -> dict[str, Any]:
+def read_groups(file: Path) -> dict[str, Any]:
+    """Return the groups in a settings file as plain values; none if it is empty. Raises `ConfigError`."""
     values = read_yaml(file)
     if values is None:
         return {}

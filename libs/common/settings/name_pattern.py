@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from libs.common.linear_regex import linear_regex
+
 _GROUP: Final = re.compile(r"\(\?P?<([^>]*)>")
 _GROUP_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _MOST_GROUPS: Final = 8
@@ -31,7 +33,7 @@ class NamePattern:
             ValueError: it is no regular expression in the syntax of RE2, or its groups cannot be used.
         """
         self.groups = _groups(text)
-        expression: Any = re.compile(text.encode()) if is_trusted else _re2(text)
+        expression: Any = re.compile(text.encode()) if is_trusted else linear_regex(text)
         self._numbers = tuple((group, expression.groupindex[group]) for group in self.groups)
         self._match = expression.fullmatch
 
@@ -63,15 +65,3 @@ def _groups(text: str) -> tuple[str, ...]:
         if groups.count(group) > 1:
             raise ValueError(f"group {group!r} occurs twice")
     return groups
-
-
-def _re2(text: str) -> Any:
-    import re2
-
-    options = re2.Options()
-    options.log_errors = False
-    try:
-        return re2.compile(text, options)
-    except re2.error as error:
-        reason = error.args[0].decode(errors="replace") if isinstance(error.args[0], bytes) else error
-        raise ValueError(f"not a regular expression in the syntax of RE2: {reason}") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from libs.common.errors import ConfigError, ServerUnreachable
+from libs.common.errors import BlobtideError, ConfigError, ServerUnreachable
 from libs.common.settings import Settings
 from libs.common.settings.storage import Environment, NameLayout
 from libs.common.suggestions import did_you_mean
+from services.cli.terminal import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -117,6 +118,14 @@ def blobs_of(settings: Settings, territory: Territory, wanted: Wanted) -> Iterat
             raise ConfigError(f"{territory.alias}: there is no container {territory.container}") from error
         except StorageError as error:
             raise ServerUnreachable(f"{territory.alias}: {error}") from error
+
+
+def end_with(command: str, failed: Sequence[BlobtideError]) -> None:
+    """Name what could not be listed, and exit with the code of the first error, if there is any."""
+    for error in failed:
+        say(f"{command}: {error}", err=True)
+    if failed:
+        raise SystemExit(failed[0].exit_code)
 
 
 def _environment(settings: Settings, territory: Territory) -> Environment:

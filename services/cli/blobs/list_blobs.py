@@ -12,7 +12,7 @@ import click
 
 from libs.common.errors import BlobtideError
 from libs.common.settings import Settings
-from services.cli.blobs.browse import Found, Wanted, blobs_of, territories_of, wanted_options
+from services.cli.blobs.browse import Found, Wanted, blobs_of, end_with, territories_of, wanted_options
 from services.cli.blobs.progress import BlobProgress, ProgressOfBlobs
 from services.cli.help_text import examples
 from services.cli.options import config_option, load_logged
@@ -51,10 +51,7 @@ def command(config: Path | None, max_per_env: int | None, *, is_long: bool, as_j
     for found in _all(settings, wanted, max_per_env, failed):
         known = progress.of(found.id.encode(), found.blob) if progress is not None else None
         say(_document(found, known) if as_json else _line(found, known))
-    for error in failed:
-        say(f"list-blobs: {error}", err=True)
-    if failed:
-        raise SystemExit(failed[0].exit_code)
+    end_with("list-blobs", failed)
 
 
 def _all(settings: Settings, wanted: Wanted, most: int | None, failed: list[BlobtideError]) -> Iterator[Found]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from libs.common.errors import BlobtideError
-from services.cli.blobs.browse import Found, Wanted, blobs_of, territories_of, wanted_options
+from services.cli.blobs.browse import Found, Wanted, blobs_of, end_with, territories_of, wanted_options
 from services.cli.help_text import examples
 from services.cli.options import config_option, load_logged
 from services.cli.pretty import ProgressLine, Table, show_table
@@ -81,10 +81,7 @@ def command(config: Path | None, *, as_json: bool, **choice: Any) -> None:
             sums.pop()
     progress.clear()
     _show(sums, as_json=as_json)
-    for error in failed:
-        say(f"list-services: {error}", err=True)
-    if failed:
-        raise SystemExit(failed[0].exit_code)
+    end_with("list-services", failed)
 
 
 def _show(sums: list[_Sums], *, as_json: bool) -> None:

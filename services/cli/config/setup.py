@@ -12,10 +12,11 @@ from typing import Any, Final
 import click
 
 from libs.common.errors import ConfigError
+from libs.common.settings.loader import read_groups
 from libs.common.settings.selectors import PRESETS
 from libs.common.settings.yaml_file import read_yaml
 from services.cli.config.environments import Contents, EnvironmentName, Values, converted, merged, source
-from services.cli.config.written import known, others_may_read, text_of, write
+from services.cli.config.written import others_may_read, text_of, write
 from services.cli.help_text import examples
 from services.cli.terminal import say, show
 
@@ -94,7 +95,7 @@ def command(**options: Any) -> None:
     file = options.pop("file") or Path.home() / ".blobtide" / "config.yaml"
     asked = _with_older(_Asked(file=file, **options))
     new = _converted(asked.older) if asked.older is not None else _described(asked)
-    values = merged(known(file), new, replace=asked.replace)
+    values = merged(read_groups(file) if file.exists() else {}, new, replace=asked.replace)
     if asked.dry_run:
         show(text_of(_without_secrets(merged({}, new, replace=False))))
         return

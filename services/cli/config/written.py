@@ -12,20 +12,9 @@ import yaml
 from libs.common.errors import ConfigError
 from libs.common.security.private_files import DIRECTORY_MODE, FILE_MODE
 from libs.common.settings import load_settings
-from libs.common.settings.yaml_file import read_yaml
 
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 _HEADER: Final = "# Settings of blobtide, with credentials: keep it readable by its owner only.\n"
-
-
-def known(file: Path) -> dict[str, Any]:
-    """Return what a settings file holds; nothing if there is none. Raises ConfigError."""
-    values = read_yaml(file) if file.exists() else None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise ConfigError(f"{file}: expected groups such as 'kafka:', got a {type(values).__name__}")
-    return values
 
 
 def text_of(values: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from libs.common.errors import CodecError
 from libs.common.kafka.records import Inbound
+from libs.common.linear_regex import linear_regex
 from libs.common.messages.segments import Segment
 
 _COMPARISONS: Final = ("!=", "~", "=")
@@ -122,15 +123,7 @@ def _labels(packed: bytes) -> Mapping[str, str]:
 
 
 def _searching(pattern: str) -> Callable[[str], bool]:
-    import re2
-
-    options = re2.Options()
-    options.log_errors = False
-    try:
-        compiled: Any = re2.compile(pattern, options)
-    except re2.error as error:
-        reason = error.args[0].decode(errors="replace") if isinstance(error.args[0], bytes) else error
-        raise ValueError(f"not a regular expression in the syntax of RE2: {reason}") from error
+    compiled = linear_regex(pattern)
     return lambda text: compiled.search(text) is not None
 
 
