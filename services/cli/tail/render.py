@@ -116,7 +116,7 @@ def _decoded(record: Inbound, kind: str) -> dict[str, Any]:
         return {name: value for name, value in asdict(decode_event(record.value)).items() if value not in (None, "", {})}
     if kind == "segment":
         segment = msgspec.to_builtins(Segment.from_message(record.headers, record.value), builtin_types=(bytes,))
-        return {name: value for name, value in segment.items() if value not in (None, b"")}
+        return {name: value for name, value in segment.items() if value not in (None, b"", "")}
     headers = {name: value.decode(errors="replace") for name, value in record.headers if name != "type"}
     return {**headers, "bytes": record.value}
 

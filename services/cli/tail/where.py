@@ -54,6 +54,7 @@ def row_type_of(topics: Sequence[str], settings: TopicSettings) -> RowType:
     names = settings.model_dump()
     types = [next((kind for kind in ROW_TYPES.values() if names[kind.topic] == topic), None) for topic in topics] or [FLOWS]
     if types[0] is None or len(set(types)) > 1:
-        known = " or ".join(kind.topic for kind in ROW_TYPES.values())
+        *most, last = (kind.topic for kind in ROW_TYPES.values())
+        known = f"{', '.join(most)} or {last}"
         raise ConfigError(f"--where needs topics with rows of one type, {known}; otherwise say with --rows what to read")
     return types[0]
