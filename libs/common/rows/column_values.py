@@ -86,6 +86,17 @@ def integers(column: pa.Array) -> Ints:
     return np.where(validity(column), found, 0) if column.null_count else found
 
 
+def text_ends(values: pa.Array) -> Ints:
+    """Return where the texts (or binary values) of an array begin and end within its bytes: one more than there are texts."""
+    places = values.buffers()[1]
+    if not len(values) or places is None:
+        return np.zeros(1, np.int64)
+    large = pa.types.is_large_string(values.type) or pa.types.is_large_binary(values.type)
+    width = np.dtype(np.int64 if large else np.int32)
+    # Only those that belong to the array: what another program wrote may end amid a number.
+    return np.frombuffer(places, width, len(values) + 1, values.offset * width.itemsize)
+
+
 def word_codes(column: pa.DictionaryArray) -> Codes:
     """Return the index of each row's word in the dictionary; that of a null is behind the last word."""
     indices = column.indices

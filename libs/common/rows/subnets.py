@@ -16,6 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from libs.common.rows.column_values import text_ends
+
 _Addresses: TypeAlias = "np.ndarray[Any, Any]"  # of uint32 for IPv4, of 16 bytes for IPv6
 _Bools: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
 _Network: TypeAlias = "ipaddress.IPv4Network | ipaddress.IPv6Network"
@@ -169,9 +171,7 @@ def _ipv4_numbers(texts: pa.StringArray) -> _Addresses:
 
 def _characters(texts: pa.StringArray) -> tuple[_Addresses, _Addresses]:
     """Return the bytes of all texts, and where they begin and end."""
-    offsets = np.frombuffer(texts.buffers()[1], np.int64 if pa.types.is_large_string(texts.type) else np.int32)
-    offsets = offsets[texts.offset : texts.offset + len(texts) + 1]
-    data = texts.buffers()[2]
+    data, offsets = texts.buffers()[2], text_ends(texts)
     characters = np.frombuffer(b"" if data is None else data, np.uint8)[offsets[0] : offsets[-1]]
     return characters, offsets - offsets[0]
 

@@ -30,6 +30,7 @@ from libs.common.rows.column_values import (
     combined,
     integers,
     second_texts,
+    text_ends,
     time_words,
     tree_of,
     validity,
@@ -84,11 +85,8 @@ def escape_json(values: pa.Array) -> pa.Array:
 
 def text_bytes(values: pa.Array) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """Return the concatenated bytes of all strings of an array, without copying."""
-    _, offsets, data = values.buffers()
-    if not len(values) or data is None:
-        return np.empty(0, np.uint8)
-    ends = np.frombuffer(offsets, np.int32)
-    return np.frombuffer(data, np.uint8)[ends[values.offset] : ends[values.offset + len(values)]]
+    data, ends = values.buffers()[2], text_ends(values)
+    return np.empty(0, np.uint8) if data is None else np.frombuffer(data, np.uint8)[ends[0] : ends[-1]]
 
 
 # --- Objects ---

@@ -18,7 +18,7 @@ import pyarrow as pa
 import xxhash
 from isal import isal_zlib
 
-from libs.common.rows.column_values import A_SECOND, integers
+from libs.common.rows.column_values import A_SECOND, integers, text_ends
 from libs.common.rows.formats.message_pack import PACKED, fixed_bytes, map_columns
 from libs.common.rows.identity import Identities
 from libs.common.rows.row_text import Ints, RowBytes, TextColumn
@@ -218,6 +218,4 @@ class _Ids:
 
 def _buffers(entries: pa.Array) -> tuple[Ints, memoryview]:
     """Return where each entry begins and ends, and the bytes of all."""
-    _, offsets, data = entries.buffers()
-    ends = np.frombuffer(offsets, np.int32)[entries.offset : entries.offset + len(entries) + 1]
-    return ends.astype(np.int64), memoryview(data)
+    return text_ends(entries).astype(np.int64), memoryview(entries.buffers()[2])

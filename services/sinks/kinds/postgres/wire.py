@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from libs.common.errors import ConfigError
+from libs.common.rows.column_values import text_ends
 
 Values: TypeAlias = "np.ndarray[Any, Any]"
 
@@ -73,11 +74,8 @@ def without_nul(text: str) -> str:
 
 def content(values: pa.Array) -> memoryview:
     """Return the bytes of all values of a large binary or large string array, one after the other."""
-    _, offsets, data = values.buffers()
-    if data is None or not len(values):
-        return memoryview(b"")
-    places = np.frombuffer(offsets, np.int64)[[values.offset, values.offset + len(values)]]
-    return memoryview(data)[places[0] : places[1]]
+    data, ends = values.buffers()[2], text_ends(values)
+    return memoryview(b"") if data is None else memoryview(data)[ends[0] : ends[-1]]
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -115,8 +113,7 @@ def _bytes_of_bool(column: pa.Array) -> Values:
 
 def _ids(column: pa.Array) -> Values:
     width = column.type.byte_width
-    data = np.frombuffer(column.buffers()[1], f"V{width}")
-    return data[column.offset : column.offset + len(column)]
+    return np.frombuffer(column.buffers()[1], f"V{width}", len(column), column.offset * width)
 
 
 def _decimals(column: pa.Array) -> Values:

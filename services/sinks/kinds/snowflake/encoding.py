@@ -10,13 +10,14 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from libs.common.errors import ConfigError
+from libs.common.rows.column_values import text_ends
 
 _DIGITS: Final = {"s": 0, "ms": 3, "us": 6, "ns": 9}
 _COUNTER: Final = "NUMBER(19,0)"
@@ -87,10 +88,7 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
 def _hex_of(values: pa.Array) -> pa.Array:
     """Return bytes as hexadecimal text, all values in one step."""
     large = values.cast(pa.large_binary())
-    _, places, content = large.buffers()
-    ends: Any = (
-        np.frombuffer(places, np.int64)[large.offset : large.offset + len(large) + 1] if len(large) else np.zeros(1, "i8")
-    )
+    content, ends = large.buffers()[2], text_ends(large)
     text = (memoryview(content)[ends[0] : ends[-1]] if content is not None else b"").hex().encode()
     valid = None if not large.null_count else large.is_valid().buffers()[1]
     offsets = pa.py_buffer(np.ascontiguousarray((ends - ends[0]) * 2))
