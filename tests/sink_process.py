@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,7 +57,10 @@ def produce(kafka: KafkaSettings, topic: str, content: Sequence[Row]) -> None:
 
 @contextmanager
 def sink_process(config: Path, name: str, crash_point: str | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a sink with its standard output as a pipe and its log beside `config`; end it hard at the end if it still runs."""
+    """Run a sink with its standard output as a pipe and its log beside `config`; end it hard at the end if it still runs.
+
+    It has started, so that it can be told to end: what a test waits for may have come from an earlier process.
+    """
     environment = {key: value for key, value in os.environ.items() if not key.startswith("BLOBTIDE_")}
     if crash_point:
         environment[CRASH_VARIABLE] = crash_point
@@ -66,6 +70,14 @@ def sink_process(config: Path, name: str, crash_point: str | None = None) -> Ite
         subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=log) as process,
     ):
         try:
+            _wait_until_started(process, config.parent / "sink.log")
             yield process
         finally:
             process.kill()
+
+
+def _wait_until_started(process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + SECONDS
+    while f"pid={process.pid} " not in log.read_text() and process.poll() is None:
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.02)
