@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import random
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +12,6 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
 
 from libs.common.kafka.topics.making import make_topic
 from libs.common.settings import Settings
@@ -24,11 +22,11 @@ from tests.contract.peers import Options, one_by_one
 from tests.flows import Spot
 from tests.kafka_target import KEY_AND_HEADERS, TOPIC, TargetKafka, produce
 from tests.row_samples import document, position_of, row, text_column
+from tests.topic_tools import read_compacted
 
 MODES = ("transactional", "idempotent")
 MARKS = pytest.mark.kafka
 PARTITIONS = 3
-SECONDS = 30.0
 _MOST_BYTES = 1_000_000
 
 
@@ -96,23 +94,10 @@ class KafkaHarness(Harness):
 
     def records(self) -> Iterator[tuple[int, dict[str, bytes], dict[str, Any]]]:
         """Yield all committed records: partition, headers, and values."""
-        config = {
-            "bootstrap.servers": self.server.bootstrap_servers,
-            "group.id": self.topic,
-            "isolation.level": "read_committed",
-        }
-        consumer = Consumer({**config, "enable.partition.eof": True, "enable.auto.commit": False})
-        with contextlib.closing(consumer):
-            consumer.assign([TopicPartition(self.topic, number, 0) for number in range(PARTITIONS)])
-            open_partitions = set(range(PARTITIONS))
-            while open_partitions:
-                message = consumer.poll(SECONDS)
-                assert message is not None
-                if message.error() is not None:
-                    open_partitions.discard(message.partition() or 0)
-                else:
-                    headers: Any = message.headers()
-                    yield message.partition() or 0, dict(headers), json.loads(message.value() or b"")
+        kafka = KafkaSettings(bootstrap_servers=self.server.bootstrap_servers)
+        # To the ends beyond transactions that are committed while their markers are still being written.
+        for message in read_compacted(kafka, self.topic, range(PARTITIONS)):
+            yield message.partition, dict(message.headers), json.loads(message.value or b"")
 
 
 def harness(request: pytest.FixtureRequest, tmp_path: Path, case: Case) -> Harness:
