@@ -238,7 +238,7 @@ CONDITIONS = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(CONDITIONS, ROWS)
 def test_agrees_with_python(condition: Expression, rows: list[dict[str, Any]]) -> None:
     """A condition holds for the rows for which Python says so, row by row, and for no others."""
@@ -323,7 +323,7 @@ ANY_CONDITION: st.SearchStrategy[str] = st.deferred(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(ANY_CONDITION, ROWS, st.lists(st.floats(), max_size=30), st.integers(-(1 << 62), 1 << 62))
 def test_accepted_conditions_never_fail(text: str, rows: list[dict[str, Any]], reals: list[float], time: int) -> None:
     """What is accepted runs over any rows; what is not is refused in one line."""

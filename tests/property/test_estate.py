@@ -27,7 +27,7 @@ specs = st.builds(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(specs)
 def test_truth_and_text_agree_for_any_spec(spec: EstateSpec) -> None:
     """Whatever the spec, the truth names every tuple of the blobs with its position and values, per blob in document order."""

@@ -23,7 +23,7 @@ specs = st.builds(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=12)
 @given(specs)
 def test_truth_and_text_agree_for_any_spec(spec: LogSpec) -> None:
     """Whatever the spec, the truth names every line of the blobs with its position and fields, per blob in order."""
@@ -41,7 +41,7 @@ def place(row: dict[str, Any]) -> tuple[str, int]:
     return row["blob"], row["line_offset"]
 
 
-@settings(max_examples=20)
+@settings(max_examples=6)
 @given(specs)
 def test_a_spec_gives_the_same_appends_every_time(spec: LogSpec) -> None:
     """Each append begins where the one before it in its blob ends, is a complete member, and is made soon after its minute."""
