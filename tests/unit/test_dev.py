@@ -47,7 +47,7 @@ def test_only_a_run_of_everything_is_spread_over_workers(
     assert commands[-1] == ("-m", "pytest", *(arguments or ("-n", "2", "--maxschedchunk", "1")))
 
 
-def test_ci_measures_what_unit_and_property_tests_reach(dev: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ci_measures_what_unit_and_contract_tests_reach(dev: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """Coverage is measured there and nowhere else; together both runs are all tests, and either of them fails the build."""
     commands: list[tuple[str, ...]] = []
 
@@ -60,8 +60,8 @@ def test_ci_measures_what_unit_and_property_tests_reach(dev: ModuleType, monkeyp
     assert dev.test_everything() == 1
     workers = ("-m", "pytest", "-n", "2", "--maxschedchunk", "1")
     assert commands[-2:] == [
-        (*workers, "--cov", "--cov-report=", "tests/unit", "tests/property"),
-        (*workers, "--ignore=tests/unit", "--ignore=tests/property"),
+        (*workers, "--cov", "--cov-report=", "tests/unit", "tests/contract"),
+        (*workers, "--ignore=tests/unit", "--ignore=tests/contract"),
     ]
 
 
