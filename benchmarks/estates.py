@@ -20,7 +20,7 @@ from libs.demo.estate import Estate
 from libs.demo.spec import EstateSpec, LogKind
 from services.ingest.cutting.whole_records import advance
 from services.ingest.cutting.window import SizeLimits, Window
-from services.ingest.main import MOST_RECORD_BYTES
+from services.ingest.limits import MOST_RECORD_BYTES
 from services.parser.app import portions
 
 SUBSCRIPTION: Final = "bench"

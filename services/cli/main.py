@@ -32,6 +32,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "list-blobs": ("services.cli.blobs.list_blobs", "List the blobs that the settings cover, and how far they have been read."),
     "list-services": ("services.cli.blobs.list_services", "Count what each selector finds in storage."),
     "inspect": ("services.cli.blobs.inspect", "Show everything about one blob: properties, blocks, checkpoint, completions."),
+    "ingest-blob": (
+        "services.cli.blobs.ingest_blob",
+        "Read one blob once, from an offset, into its raw topic.",
+    ),
     "quarantine": ("services.cli.quarantine", "List or release blobs set aside so that they do not block others."),
     "topics": ("services.cli.broker.topics", "Compare the declared topics with Kafka, or apply them."),
     "acls": ("services.cli.broker.acls", "Show, compare or grant the ACLs that services need in Kafka."),

@@ -35,6 +35,7 @@ from libs.common.work.fair_queues import Answering
 from libs.common.work.workers import Workers
 from services.ingest import metrics
 from services.ingest.batch import Batch
+from services.ingest.limits import SMALLEST_GRANT, allowance
 from services.ingest.pending import intake
 from services.ingest.pending.backlog import Backlog, PendingBlob
 from services.ingest.pending.checkpoints import Checkpoints
@@ -53,9 +54,7 @@ COLLECT_SECONDS: Final = 0.05
 STOP_SECONDS: Final = 3.0
 LOOKUP_AGAIN_SECONDS: Final = 5.0
 DISPATCH_SECONDS: Final = 1.0  # per round: very many checkpoints may have to be looked up
-SMALLEST_GRANT: Final = 65_536
 FEWEST_REFUSALS: Final = 10  # in a row (a quarter of an hour) before a blob is given up, however old its announcement
-MOST_TEXT: Final = 16  # bytes per compressed byte for which room is made; more takes another step
 MOST_CHANGES: Final = 5  # of a blob during reading, in a row, before it waits
 MEMORY_COMMITS: Final = 2  # limit on reservations, as a multiple of one commit's bytes
 SMALLEST_COMMIT: Final = 1_000_000
@@ -264,13 +263,10 @@ class Ingest:
         record = self._tries.record(stored, announcement)
         checkpoint = record.checkpoint
         stream = announcement.stream or (record.stored.stream if record.stored else self._parts.sources.stream(blob))
-        unread = announcement.size - (checkpoint.read_to if checkpoint else 0)
-        if checkpoint is not None and checkpoint.encoding:
-            unread *= MOST_TEXT  # what is granted bounds the text
         share = min(self._settings.read_bytes, self._commit_bytes)
         most = SMALLEST_GRANT if self._backlog.doubtful(blob.account) else share
-        allowance = pending.wanted or max(SMALLEST_GRANT, min(most, unread))
-        return _Job(pending, container, ReadingTask(announcement, checkpoint, stream, allowance), record, share)
+        granted = pending.wanted or allowance(announcement.size, checkpoint, most)
+        return _Job(pending, container, ReadingTask(announcement, checkpoint, stream, granted), record, share)
 
     def _work(self, job: _Job) -> Step:
         crash_point("ingest.reading", job.task.announcement.blob.name)

@@ -26,6 +26,7 @@ from libs.common.messages.events import (
 from libs.common.settings.kafka import TopicSettings
 from services.ingest import metrics
 from services.ingest.counted import Moved, moved_by
+from services.ingest.limits import raw_topics
 from services.ingest.pending.checkpoints import CheckpointPlace
 from services.ingest.pending.tries import is_quarantined
 from services.ingest.work import Step
@@ -39,15 +40,6 @@ class _Share:
     checkpoints: dict[bytes, Outbound] = field(default_factory=dict)
     completions: dict[bytes, list[BlobCompletion]] = field(default_factory=dict)
     counted: Counter[Moved] = field(default_factory=Counter)
-
-
-def raw_topics(topics: TopicSettings) -> dict[Stream, str]:
-    """Return the topic for the segments of each stream."""
-    return {
-        Stream.FLOW_LOGS: topics.raw_flow_logs,
-        Stream.APPLICATION_LOGS: topics.raw_application_logs,
-        Stream.PROXY_LOGS: topics.raw_proxy_logs,
-    }
 
 
 class Batch:

@@ -14,21 +14,16 @@ from libs.common.kafka.records import Listener, Session
 from libs.common.kafka.topics.admin import partition_count
 from libs.common.kafka.topics.topic_limits import TopicLimits
 from libs.common.kafka.transactions.session import SessionSpec, TransactionalSession
-from libs.common.messages.events import Stream
 from libs.common.process.service import Service
 from libs.common.settings import Settings
-from libs.common.settings.ingest import IngestSettings
-from libs.common.settings.kafka import TopicSettings
 from services.ingest.app import Ingest, IngestParts
-from services.ingest.batch import raw_topics
-from services.ingest.cutting.window import SizeLimits
+from services.ingest.limits import check_sizes, cutting, raw_topics
 from services.ingest.pending.checkpoints import Checkpoints, LoadingTimes, Topic
 from services.ingest.reading.decoders import Decoders
 from services.ingest.reading.reader import BlobReader
 from services.ingest.sources import Sources
 
 ROLE: Final = "ingest"
-MOST_RECORD_BYTES: Final = 16_777_216
 
 
 def build(settings: Settings) -> Service:
@@ -38,27 +33,18 @@ def build(settings: Settings) -> Service:
         ConfigError: there is nothing to read, or sizes are inconsistent.
     """
     ingest, topics = settings.ingest, settings.topics
-    room = settings.kafka.value_max_bytes
-    if max(ingest.segment_bytes, ingest.max_line_bytes) > room:
-        raise ConfigError(f"ingest.segment_bytes and ingest.max_line_bytes must fit in kafka.message_max_bytes: at most {room}")
+    check_sizes(settings)
     written = (*raw_topics(topics).values(), topics.checkpoints, topics.completions, topics.errors)
     limits = TopicLimits(settings.kafka, written)
     parts = IngestParts(
         settings=ingest,
         topics=topics,
         sources=Sources(settings.subscriptions, open_container),
-        reader=BlobReader(partial(_cutting, ingest, topics, limits), Decoders(ingest.decoder_bytes)),
+        reader=BlobReader(partial(cutting, settings, limits), Decoders(ingest.decoder_bytes)),
         checkpoints=_checkpoints(settings),
         check=partial(_check_topics, settings),
     )
     return Ingest(parts, partial(_session, settings, limits))
-
-
-def _cutting(ingest: IngestSettings, topics: TopicSettings, limits: TopicLimits, stream: Stream) -> SizeLimits:
-    """Return how `stream` is cut: so that its topic takes each segment, and the errors topic too."""
-    room = min(limits.room(raw_topics(topics)[stream]), limits.room(topics.errors))
-    at_once = min(ingest.read_bytes, ingest.commit_bytes)
-    return SizeLimits(min(ingest.segment_bytes, room), min(ingest.max_line_bytes, room), MOST_RECORD_BYTES, at_once)
 
 
 def _checkpoints(settings: Settings) -> Checkpoints:

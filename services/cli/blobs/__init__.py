@@ -1,1 +1,1 @@
-"""``blobtide list-blobs``, ``list-services`` and ``inspect``: the blobs that the settings cover, in storage and in Kafka."""
+"""``blobtide list-blobs``, ``list-services``, ``inspect`` and ``ingest-blob``: the blobs that the settings cover."""

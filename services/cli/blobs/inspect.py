@@ -5,41 +5,31 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from libs.common.errors import CodecError, ConfigError, ServerUnreachable
 from libs.common.settings import Settings
+from services.cli.blobs.known import known_of, rule_of
 from services.cli.help_text import examples
 from services.cli.options import config_option, load_logged
 from services.cli.terminal import say
 
 if TYPE_CHECKING:
     from libs.common.azure.storage.api import BlobInfo, Block
-    from libs.common.kafka.records import Inbound
     from libs.common.messages.blobs import BlobId
-    from libs.common.messages.events import BlobCheckpoint, BlobCompletion, BlobState, Event
+    from libs.common.messages.events import BlobCheckpoint, BlobCompletion, BlobState
 
 _BLOB: Final = "cp2.P1/commerce-logs-separated/kubernetes/20260501.api-1_default_platform-4f.gz"
 _SHOWN_BLOCKS: Final = 3
 _GONE: Final = "it does not exist, or no longer"
 
-_E = TypeVar("_E")
 Values = dict[str, Any]
-
-
-@dataclass(slots=True)
-class _Known:
-    """What the topics say about a blob."""
-
-    state: BlobState | None = None
-    checkpoint: BlobCheckpoint | None = None
-    completions: list[BlobCompletion] = field(default_factory=list)
 
 
 @click.command(epilog=examples(f"blobtide inspect {_BLOB}", f"blobtide inspect --json {_BLOB} | jq .checkpoint"))
@@ -64,7 +54,7 @@ def command(config: Path | None, blob: str, *, all_blocks: bool, no_kafka: bool,
     shown: Values = {"blob": str(wanted), "storage": _stored(settings, wanted, all_blocks=all_blocks)}
     shown["source"] = _source(settings, wanted)
     if not no_kafka:
-        known = _known(settings, wanted)
+        known = known_of(settings, wanted)
         shown["state"], shown["checkpoint"] = _event(known.state), _event(known.checkpoint)
         shown["completions"] = [_event(one) for one in known.completions]
     say(json.dumps(shown, default=_plain, ensure_ascii=False) if as_json else "\n".join(_lines(shown)))
@@ -121,53 +111,12 @@ def _blocks(blocks: Iterable[Block], *, all_blocks: bool) -> Values:
 
 def _source(settings: Settings, blob: BlobId) -> Values | None:
     """Return which source takes the blob; None if the settings do not cover it."""
-    from services.blob_monitor.sources import Atlas, territories
-
-    found = Atlas(territories(settings.subscriptions)).find(str(blob))
-    rule = found[0].territory.rule_of(blob.name) if found is not None else None
-    if found is None or rule is None:
+    taken = rule_of(settings, blob)
+    if taken is None:
         return None
-    territory = found[0].territory
+    territory, rule = taken
     labels = dict(rule.labels(blob.name, territory.place))
     return {"prefix": territory.prefix, "layout": territory.layout, "stream": rule.stream, "labels": labels}
-
-
-def _known(settings: Settings, blob: BlobId) -> _Known:
-    """Read the partitions that a blob is on. Raises ServerUnreachable, ConfigError."""
-    from libs.common.messages.events import BlobCheckpoint, BlobCompletion, BlobState
-
-    topics = settings.topics
-    states = _events(settings, topics.blob_state, blob, BlobState)
-    checkpoints = _events(settings, topics.checkpoints, blob, BlobCheckpoint)
-    completions = _events(settings, topics.completions, blob, BlobCompletion)
-    return _Known(
-        next(reversed(states), None), next(reversed(checkpoints), None), [one for one in completions if one is not None]
-    )
-
-
-def _events(settings: Settings, topic: str, blob: BlobId, kind: type[_E]) -> list[_E | None]:
-    """Return the events about a blob in a topic, oldest first; None for a tombstone."""
-    from libs.common.kafka.readers.compacted import CompactedTable
-    from libs.common.kafka.topics.admin import partition_count
-    from libs.common.messages.blobs import partition_of
-    from libs.common.messages.events import decode_event
-
-    found: list[_E | None] = []
-
-    def apply(record: Inbound) -> None:
-        if record.key != blob.key:
-            return
-        try:
-            event: Event | None = decode_event(record.value) if record.value is not None else None
-        except CodecError:
-            return
-        if event is None or isinstance(event, kind):
-            found.append(event)
-
-    with closing(CompactedTable(settings.kafka, topic, apply)) as table:
-        table.open([partition_of(blob.key, partition_count(settings.kafka, topic))])
-        table.catch_up()
-    return found
 
 
 def _event(event: BlobState | BlobCheckpoint | BlobCompletion | None) -> Values | None:

@@ -10,7 +10,8 @@ import pytest
 from libs.common.azure.storage.api import BlobChanged, Container, StorageRefused, StorageUnavailable
 from libs.common.kafka.records import Inbound
 from libs.common.process.health import NO_PARTITIONS
-from services.ingest.app import FEWEST_REFUSALS, MOST_CHANGES, SMALLEST_GRANT
+from services.ingest.app import FEWEST_REFUSALS, MOST_CHANGES
+from services.ingest.limits import SMALLEST_GRANT
 from services.ingest.pending import backlog
 from services.ingest.reading.decoders import Decoders
 from services.ingest.reading.reader import BlobReader
