@@ -54,12 +54,13 @@ def _packed(text: bytes, times: int) -> bytes:
     return b"".join([*(packer.compress(text) for _ in range(times)), packer.flush()])
 
 
-def _zstd(text: bytes, times: int) -> bytes:
+def zstd_of(text: bytes, times: int) -> bytes:
+    """Return a zstd frame with a text so many times."""
     packer = zstandard.ZstdCompressor(level=1).compressobj()
     return b"".join([*(packer.compress(text) for _ in range(times)), packer.flush()])
 
 
-def _with_window(data: bytes, log: int) -> bytes:
+def with_window(data: bytes, log: int) -> bytes:
     """Return a zstd frame that demands a window of ``1 << log`` bytes."""
     return data[:5] + bytes([log - 10 << 3]) + data[6:]
 
@@ -110,9 +111,9 @@ CASES = {
     "a gzip bomb of lines": Case(lambda: _packed(b"x\n" * (MB // 2), 70), 0, as_blob=False),
     "a gzip bomb of spaces": Case(lambda: _packed(b" " * MB, 1_000), 0, as_blob=False),
     "a gzip bomb in gzip": Case(lambda: gzip.compress(_packed(b"x" * MB, 1_000)), 0, as_blob=False),
-    "a zstd bomb": Case(lambda: _zstd(b"x" * MB, 1_000), 0, as_blob=False),
-    "a zstd bomb of lines": Case(lambda: _zstd(b"x\n" * (MB // 2), 70), 0, as_blob=False),
-    "zstd with a giant window": Case(lambda: _with_window(_zstd(b"x" * MB, 1_000), 40), 0, as_blob=False),
+    "a zstd bomb": Case(lambda: zstd_of(b"x" * MB, 1_000), 0, as_blob=False),
+    "a zstd bomb of lines": Case(lambda: zstd_of(b"x\n" * (MB // 2), 70), 0, as_blob=False),
+    "zstd with a giant window": Case(lambda: with_window(zstd_of(b"x" * MB, 1_000), 40), 0, as_blob=False),
     "zstd that is none": Case(lambda: b"\x28\xb5\x2f\xfd" + b"\0" * 1_000, 0, as_blob=False),
     "UTF-16": Case(lambda: (HEAD + b",".join([RECORD] * 20_000) + TAIL).decode().encode("utf-16"), 20_000, as_blob=False),
 }
