@@ -46,7 +46,17 @@ OUTAGES = tuple({(case.kind, case.mode): case for case in reversed(CASES)}.value
 
 
 def _checked(some: Sequence[Case]) -> list[Any]:
-    return [pytest.param(case, marks=getattr(module_of(case.kind), "MARKS", ()), id=case.name) for case in some]
+    return [pytest.param(case, marks=_marks(case), id=case.name) for case in some]
+
+
+def _marks(case: Case) -> Any:
+    return getattr(module_of(case.kind), "MARKS", ())
+
+
+def _interleaved() -> list[Any]:
+    # Order is no matter of the columns, either: three ways for one row type, one for the others.
+    each = ((case, seed) for case in CASES for seed in range(3 if case in OUTAGES else 1))
+    return [pytest.param(case, seed, marks=_marks(case), id=f"{case.name}-{seed}") for case, seed in each]
 
 
 def _made(case: Case, request: pytest.FixtureRequest, directory: Path) -> Any:
@@ -119,7 +129,7 @@ def test_written_twice_is_once(harness: Harness) -> None:
         assert first == [Outcome(len(content)), Outcome(0, len(content)), Outcome(0, len(content))]
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("harness", "seed"), _interleaved(), indirect=["harness"])
 def test_interleaved_replays_are_once(harness: Harness, seed: int) -> None:
     """Batches that begin anywhere in what was written and go beyond it leave each row once."""
     content, chance = harness.case.rows(), random.Random(seed)
