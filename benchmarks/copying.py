@@ -1,6 +1,6 @@
 """The limit of anything between two topics: the parser's own loop with a transform that does nothing. A child process.
 
-It reads ``Raw.FlowLogs`` and writes the same records to ``Raw.ApplicationLogs``, exactly once.
+It reads a topic and writes the same records to ``Errors``, which takes records of any size, exactly once.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -34,23 +35,24 @@ class _Copy(Transform):
         """Remember nothing."""
 
 
-def build(settings: Settings) -> Service:
-    """Build the copier with the parser's batch sizes."""
+def build(source: str, settings: Settings) -> Service:
+    """Build the copier of a topic with the parser's batch sizes."""
     topics, parser = settings.topics, settings.parser
-    spec = SessionSpec(ROLE, settings.instance.ordinal, (topics.raw_flow_logs,))
+    spec = SessionSpec(ROLE, settings.instance.ordinal, (source,))
 
     def make_session(listener: Listener) -> Session:
         return TransactionalSession(settings.kafka, spec, listener)
 
     policy = PollPolicy(parser.poll_seconds, parser.poll_messages, parser.poll_bytes)
-    return TransformLoop(make_session, _Copy(topics.raw_application_logs), policy, topics.errors, ROLE)
+    return TransformLoop(make_session, _Copy(topics.errors), policy, topics.errors, ROLE)
 
 
 @click.command()
+@click.argument("topic")
 @click.option("--config", type=click.Path(path_type=Path), required=True)
-def main(config: Path) -> None:
+def main(topic: str, config: Path) -> None:
     """Copy until SIGTERM."""
-    sys.exit(run_service(ROLE, load_settings(config), build))
+    sys.exit(run_service(ROLE, load_settings(config), partial(build, topic)))
 
 
 if __name__ == "__main__":

@@ -55,9 +55,9 @@ class Data:
     """The logs of an estate.
 
     Attributes:
-        name: ``busy`` or ``quiet``.
+        name: such as ``busy`` or ``quiet``.
         segments: in the order in which ingest writes them.
-        tuples: number of tuples.
+        tuples: number of tuples, or of lines.
     """
 
     name: str

@@ -13,10 +13,13 @@ from benchmarks.errors import BenchmarkFailed
 from benchmarks.estates import Data, Piece
 from benchmarks.measured import Measured, Sample, Work
 from libs.common.messages.segments import Segment
+from libs.common.rows.types.flows import FLOWS
 from libs.common.settings.parser import ParserSettings
 from services.parser.app import encoded
 from services.parser.flows.gathering import gather
-from services.parser.flows.kernel import no_source, parse
+from services.parser.flows.kernel import parse
+from services.parser.letters import no_source
+from services.parser.streams import TypedRows
 
 WHOLE: Final = "decode, columns, encode"
 PLAIN: Final = "json, split, dict"
@@ -60,7 +63,8 @@ def _pass(pieces: list[Piece], tuples: int) -> _Phases:
         decoded = time.process_time()
         parsed = parse(piece.segments)
         columns = time.process_time()
-        rows += sum(part.rows for _, part in encoded(parsed, piece.partitions, limit))
+        typed = TypedRows(FLOWS, parsed.batch, parsed.segment_rows)
+        rows += sum(part.rows for _, part in encoded(typed, piece.partitions, limit))
         ended = time.process_time()
         decode, parsing, encode = decode + decoded - started, parsing + columns - decoded, encode + ended - columns
     if rows != tuples:

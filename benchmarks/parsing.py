@@ -58,13 +58,23 @@ def raw_records(data: Data, topic: str) -> Iterator[Outbound]:
         yield Outbound(topic, segment.data, segment.blob.encode(), segment.headers())
 
 
-def measure(kafka: LocalKafka, load: Repeated, repeats: int) -> Iterator[Measured]:
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The way of a stream: the fields of the settings that name the topic of its segments, and that of its rows."""
+
+    raw: str = "raw_flow_logs"
+    rows: str = "flows"
+
+
+def measure(kafka: LocalKafka, load: Repeated, repeats: int, route: Route | None = None) -> Iterator[Measured]:
     """Preload the raw topic, then let the parser and the copier process it."""
+    route = route or Route()
     site = Site.make(kafka)
-    site.write(load.records(site.topics.raw_flow_logs))
-    copied = [worked_off(site.again(), COPY, ("-m", "benchmarks.copying")) for _ in range(repeats)]
-    parsed = [worked_off(site.again(), "parser", (*SERVICE, "parser")) for _ in range(repeats)]
-    _check(site, load, repeats)
+    raw = str(getattr(site.topics, route.raw))
+    site.write(load.records(raw))
+    copied = [worked_off(site.again(), COPY, ("-m", "benchmarks.copying", raw), raw) for _ in range(repeats)]
+    parsed = [worked_off(site.again(), "parser", (*SERVICE, "parser"), raw) for _ in range(repeats)]
+    _check(site, load, repeats, str(getattr(site.topics, route.rows)))
     name = load.data.name
     for stage, results, against in ((PARSER, parsed, COPIER), (COPIER, copied, None)):
         samples = tuple(sample for sample, _ in results)
@@ -72,23 +82,23 @@ def measure(kafka: LocalKafka, load: Repeated, repeats: int) -> Iterator[Measure
         yield Measured(stage, name, load.work, samples, ROWS_COMMITTED, against, memory)
 
 
-def worked_off(site: Site, role: str, words: tuple[str, ...]) -> tuple[Sample, Memory]:
-    """Let a process read the whole raw topic; return the cost."""
+def worked_off(site: Site, role: str, words: tuple[str, ...], raw: str) -> tuple[Sample, Memory]:
+    """Let a process read the whole topic `raw`; return the cost."""
     worker = Worker(words, site)
     with running(worker):
         before, began = worker.cpu(), time.monotonic()
 
         def done() -> bool:
             worker.check()
-            return site.lag(role, site.topics.raw_flow_logs) == 0
+            return site.lag(role, raw) == 0
 
         wait_until(done, f"{role} has read all segments")
         sample = Sample(worker.cpu() - before, time.monotonic() - began)
     return sample, worker.memory()
 
 
-def _check(site: Site, load: Repeated, repeats: int) -> None:
+def _check(site: Site, load: Repeated, repeats: int, topic: str) -> None:
     expected = repeats * load.work.tuples
-    found = site.total(site.topics.flows, rows_in)
+    found = site.total(topic, rows_in)
     if found != expected:
-        raise BenchmarkFailed(f"{site.topics.flows} contains {found} rows, but the segments contained {expected} tuples")
+        raise BenchmarkFailed(f"{topic} contains {found} rows, but the segments contained {expected} of them")

@@ -22,6 +22,7 @@ from libs.common.settings.parser import ParserSettings
 from libs.local.kafka import LocalKafka
 from services.parser.app import encoded
 from services.parser.flows.kernel import Parsed, parse
+from services.parser.streams import TypedRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,8 @@ def sink_worker(site: Site, place: Destination) -> Worker:
 
 def flow_batches(parsed: Parsed, partitions: Sequence[int], topic: str) -> Iterator[Outbound]:
     """Yield what the parser writes; `partitions` has the partition of each segment."""
-    for partition, part in encoded(parsed, partitions, ParserSettings().batch_bytes):
+    rows = TypedRows(FLOWS, parsed.batch, parsed.segment_rows)
+    for partition, part in encoded(rows, partitions, ParserSettings().batch_bytes):
         headers = (*row_headers(FLOWS), ("rows", str(part.rows).encode()))
         yield Outbound(topic, part.data, headers=headers, partition=partition)
 

@@ -9,7 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
-from benchmarks import estates, ingesting, kernel, lasting, monitoring, parsing, peers, pipeline, sinking, starting, storage
+from benchmarks import (
+    estates,
+    ingesting,
+    kernel,
+    lasting,
+    log_estates,
+    log_kernel,
+    monitoring,
+    parsing,
+    peers,
+    pipeline,
+    sinking,
+    starting,
+    storage,
+)
 from benchmarks.destinations import SINKS, destination
 from benchmarks.measured import Measured
 from libs.local.azurite import LocalAzurite
@@ -21,19 +35,22 @@ _Server = TypeVar("_Server", bound=LocalServer)
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much to measure: minutes of logs, number of quiet interfaces, copies of the parser's input, repetitions."""
+    """How much to measure: minutes of logs, number of quiet interfaces, copies of the parser's input, lines, repetitions."""
 
     busy_minutes: int
     quiet_minutes: int
     quiet_nics: int
     parser_times: int
+    log_lines: int
     repeats: int
     monitor: monitoring.Extent
     start: starting.Extent
 
 
-FULL: Final = Size(3, 2, 5_000, 5, 3, monitoring.Extent(5_000, 100_000, 120.0), starting.Extent(5_000, 1_000_000, 20_000))
-QUICK: Final = Size(1, 1, 1_000, 4, 1, monitoring.Extent(1_000, 20_000, 60.0), starting.Extent(1_000, 100_000, 2_000))
+FULL: Final = Size(
+    3, 2, 5_000, 5, 100_000, 3, monitoring.Extent(5_000, 100_000, 120.0), starting.Extent(5_000, 1_000_000, 20_000)
+)
+QUICK: Final = Size(1, 1, 1_000, 4, 40_000, 1, monitoring.Extent(1_000, 20_000, 60.0), starting.Extent(1_000, 100_000, 2_000))
 MONTH: Final = starting.Extent(5_000, 3_600_000, 20_000)
 """The blobs of 5,000 interfaces in thirty days, one per hour each; as many open ones as without `--long`."""
 LASTING_SECONDS: Final = 240.0
@@ -64,6 +81,17 @@ def _parser(bench: Bench) -> Iterator[Measured]:
     with _running(LocalKafka, bench) as kafka:
         for data in bench.data:
             yield from parsing.measure(kafka, parsing.Repeated(data, bench.size.parser_times), bench.size.repeats)
+
+
+def _logs(bench: Bench) -> Iterator[Measured]:
+    lines = bench.size.log_lines
+    estates_and_rows = ((log_estates.application(lines), "application"), (log_estates.proxy(lines), "proxy"))
+    for data, _ in estates_and_rows:
+        yield from log_kernel.measure(data, bench.size.repeats)
+    with _running(LocalKafka, bench) as kafka:
+        for data, rows in estates_and_rows:
+            route = parsing.Route(f"raw_{rows}_logs", rows)
+            yield from parsing.measure(kafka, parsing.Repeated(data, bench.size.parser_times), bench.size.repeats, route)
 
 
 def _storage(bench: Bench) -> Iterator[Measured]:
@@ -114,6 +142,7 @@ def _month(bench: Bench) -> Iterator[Measured]:
 STAGES: Final[dict[str, Stage]] = {
     "kernel": _kernel,
     "parser": _parser,
+    "logs": _logs,
     "storage": _storage,
     "monitor": _monitor,
     "start": _start,

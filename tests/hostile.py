@@ -145,8 +145,8 @@ def _run(command: Any, arguments: list[str]) -> None:
 
 def read_as_blob(name: str) -> int | None:
     """Read the case as a closed blob, segment by segment; return the rows that came, None if parsing stops."""
-    from services.parser.flows.gathering import TooManyLetters
     from services.parser.flows.kernel import parse
+    from services.parser.letters import TooManyLetters
     from tests.blob_reading import Desk
 
     desk = Desk()

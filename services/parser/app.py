@@ -1,8 +1,9 @@
-"""Turn segments into flow batches: the transform that runs between reading and committing.
+"""Turn segments into batches of rows: the transform that runs between reading and committing.
 
-The segments of one poll are parsed together, whatever their partitions, because each parse has a fixed cost; the rows of each
-partition leave as one batch, on that partition, or as few batches as its topic allows. A portion beyond `PARSE_BYTES` costs
-memory without any gain, so a poll may be split into several; a partition is split only if it alone is larger than a portion.
+The segments of one poll and one stream are parsed together, whatever their partitions, because each parse has a fixed cost; the
+rows of each partition leave as one batch of each type, on that partition, or as few batches as their topic allows. A portion
+beyond `PARSE_BYTES` costs memory without any gain, so a poll may be split into several; a partition is split only if it alone
+is larger than a portion.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from itertools import groupby
 from operator import attrgetter, itemgetter
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 import structlog
 
@@ -28,25 +30,25 @@ from libs.common.kafka.records import Inbound, Outbound, TopicPartition
 from libs.common.messages.dead_letters import DeadLetter, ErrorCode
 from libs.common.messages.segments import Segment
 from libs.common.process.health import Health
+from libs.common.rows.row_type import RowType
 from libs.common.rows.types.flows import FLOWS
 from libs.common.rows.wire import decode_rows, encode_rows, row_headers
 from services.parser import metrics
 from services.parser.counted import Counted
-from services.parser.flows.dictionary_columns import trimmed
-from services.parser.flows.gathering import STAGE, TooManyLetters
-from services.parser.flows.kernel import Parsed, parse
+from services.parser.dictionary_columns import trimmed
+from services.parser.letters import STAGE, TooManyLetters
+from services.parser.streams import PARSE_BYTES, Arrived, Extraction, InputStream, TypedRows
 from services.parser.triage import ParserReading, Triage
 
 log = structlog.get_logger(__name__)
-
-PARSE_BYTES: Final = 4_194_304
 
 MOST_LETTERS: Final = 100_000
 """Per poll, unless everything may be a dead letter: they must stay small relative to a worker's memory."""
 
 
-_HEADERS: Final = row_headers(FLOWS)
-_SCHEMA_BYTES: Final = 8_192  # of a flow batch, whatever its rows
+NOTHING: Final = Extraction((), np.empty(0, np.int64), [], 0)
+_NANOSECONDS: Final = 1_000_000  # in a millisecond
+_SCHEMA_BYTES: Final = 8_192  # of a batch, whatever its rows
 
 
 def _whatever(_topic: str) -> int:
@@ -54,73 +56,94 @@ def _whatever(_topic: str) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class ResultTopics:
-    """Destinations of results.
+class Outlet:
+    """Limits of results.
 
     Attributes:
-        flows_topic, errors_topic: names of the topics.
-        batch_bytes: maximum size of a flow batch.
-        dead_letter_limit: share of dead letters above which the service stops.
+        errors_topic: topic of dead letters.
+        batch_bytes: maximum size of a batch of rows.
+        dead_letter_limit: share of dead letters in one stream above which the service stops.
         room: returns the current maximum size of a value for a topic.
     """
 
-    flows_topic: str
     errors_topic: str
     batch_bytes: int
     dead_letter_limit: float
     room: Callable[[str], int] = _whatever
 
 
-class FlowParser(Transform):
-    """A `Transform` of segments into flow batches and dead letters."""
+class Parser(Transform):
+    """A `Transform` of segments into batches of rows and dead letters; `streams` are by the topics of their segments."""
 
-    def __init__(self, outlet: ResultTopics, triage: Triage, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, outlet: Outlet, streams: Mapping[str, InputStream], triage: Triage, clock: Callable[[], float] = time.time
+    ) -> None:
         self._outlet = outlet
+        self._streams = streams
         self._triage = triage
         self._clock = clock
-        self._limit = RejectionLimit(outlet.dead_letter_limit)
+        self._limits = {topic: RejectionLimit(outlet.dead_letter_limit) for topic in streams}
         self._most_letters = MOST_LETTERS if outlet.dead_letter_limit < 1 else math.inf
+        self._owned: set[TopicPartition] = set()
         self._uncommitted = Counted()  # of the last `handle`
 
     def handle(self, batch: Sequence[Inbound]) -> list[Outbound]:
         """Parse one poll.
 
         Raises:
-            DeadLetterLimit: too much of the latest input cannot be parsed.
+            DeadLetterLimit: too much of the latest input of a stream cannot be parsed.
         """
         self._triage.begin()
         poll = _Poll()
-        messages = sorted(batch, key=attrgetter("partition"))  # grouped by partition, in order
-        for portion in portions([(message.partition, len(message.value or b"")) for message in messages]):
-            for reading in self._readings(messages[portion], poll):
-                self._take(reading, poll)
-        self._judge(poll)
+        for topic, stream in self._streams.items():
+            # Grouped by partition, in order.
+            messages = sorted((message for message in batch if message.topic == topic), key=attrgetter("partition"))
+            if messages:
+                self._handle_stream(_Share(topic, stream), messages, poll)
+        self._uncommitted = poll.counted
+        poll.counted.letters.update(letter.code for letter in poll.letters)
         # A message takes several times the memory of a dead letter: create messages only for those that will be written.
         poll.outputs += [Outbound(self._outlet.errors_topic, one.data, one.key, one.headers()) for one in poll.letters]
         return poll.outputs + self._triage.outputs()
 
     def committed(self) -> None:
         """Count the last batch; a batch repeated after an aborted transaction counts once."""
-        self._limit.count(*self._uncommitted.judged)
+        for topic, judged in self._uncommitted.judged.items():
+            self._limits[topic].count(*judged)
         self._uncommitted.count(self._clock())
         self._triage.committed()
 
     def assigned(self, partitions: Collection[TopicPartition], between: Callable[[], None]) -> None:
         """Load the quarantine of new partitions."""
-        self._triage.assigned([source.partition for source in partitions], between)
+        self._triage.assigned(sorted({source.partition for source in partitions}), between)
+        self._owned |= set(partitions)
 
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
-        """Forget partitions."""
-        self._triage.revoked([source.partition for source in partitions])
+        """Forget partitions, except for those that are still read in another stream."""
+        self._owned -= set(partitions)
+        self._triage.revoked({source.partition for source in partitions} - {source.partition for source in self._owned})
 
     def tick(self, health: Health) -> None:
         """Check for releases from quarantine."""
         self._triage.tick(health)
 
-    def _readings(self, messages: list[Inbound], poll: _Poll) -> Iterator[ParserReading]:
+    def _handle_stream(self, share: _Share, messages: list[Inbound], poll: _Poll) -> None:
+        before = self._triage.counted
+        for portion in portions([(message.partition, len(message.value or b"")) for message in messages]):
+            for reading in self._readings(share, messages[portion], poll):
+                self._take(share, reading, poll)
+        bad = self._triage.counted - before + share.too_large
+        judged = poll.counted.judged[share.topic] = (share.rows + bad, bad)
+        try:
+            self._limits[share.topic].judge(*judged)
+        except DeadLetterLimit:
+            _show(poll.letters)
+            raise
+
+    def _readings(self, share: _Share, messages: list[Inbound], poll: _Poll) -> Iterator[ParserReading]:
         """Parse messages together, or one by one if they contain too much garbage to attribute."""
         try:
-            reading = self._parse(messages, self._most_letters - len(poll.letters))
+            reading = self._parse(share, messages, self._most_letters - len(poll.letters))
         except TooManyLetters as error:
             if not self._triage.in_force:
                 raise _too_many([*poll.letters, *error.letters]) from None
@@ -128,18 +151,18 @@ class FlowParser(Transform):
             yield reading
             return
         for message in messages:
-            yield self._parse_alone(message, poll)
+            yield self._parse_alone(share, message, poll)
 
-    def _parse_alone(self, message: Inbound, poll: _Poll) -> ParserReading:
+    def _parse_alone(self, share: _Share, message: Inbound, poll: _Poll) -> ParserReading:
         try:
-            return self._parse([message], self._most_letters)
+            return self._parse(share, [message], self._most_letters)
         except TooManyLetters as error:
             letter = self._triage.rubbish(message, _segment(message), error.letters)
             if letter is None:
                 raise _too_many([*poll.letters, *error.letters]) from None
-            return ParserReading([], [], parse([]), [letter])
+            return ParserReading([], [], NOTHING, [letter])
 
-    def _parse(self, messages: list[Inbound], most_letters: float) -> ParserReading:
+    def _parse(self, share: _Share, messages: list[Inbound], most_letters: float) -> ParserReading:
         segments: list[Segment] = []
         carriers: list[Inbound] = []
         letters: list[DeadLetter] = []
@@ -154,41 +177,46 @@ class FlowParser(Transform):
                 continue
             segments.append(segment)
             carriers.append(message)
+        times = [message.timestamp_ms * _NANOSECONDS for message in carriers]
+        arrived = Arrived(segments, times, cache(lambda number: coordinates(carriers[number])))
         with metrics.PARSE_SECONDS.time():
-            parsed = parse(segments, cache(lambda number: coordinates(carriers[number])), most_letters)
-        return ParserReading(segments, carriers, parsed, letters + parsed.dead_letters)
+            extraction = share.stream.kernel.extract(arrived, most_letters)
+        return ParserReading(segments, carriers, extraction, letters + extraction.dead_letters)
 
-    def _take(self, reading: ParserReading, poll: _Poll) -> None:
+    def _take(self, share: _Share, reading: ParserReading, poll: _Poll) -> None:
         reading = self._triage.sift(reading)
         poll.counted.add(reading.parsed, len(reading.segments), sum(len(segment.data) for segment in reading.segments))
+        share.rows += reading.parsed.skipped.total()
         poll.letters += reading.letters
-        poll.outputs += self._flows(reading, poll)
+        for rows in reading.parsed.tables:
+            poll.outputs += self._batches(share, rows, reading.carriers, poll)
         if len(poll.letters) > self._most_letters:
             raise _too_many(poll.letters)
 
-    def _judge(self, poll: _Poll) -> None:
-        counted = self._uncommitted = poll.counted
-        counted.letters.update(letter.code for letter in poll.letters)
-        bad = self._triage.counted + counted.too_large
-        counted.judged = (counted.rows + bad, bad)
-        try:
-            self._limit.judge(*counted.judged)
-        except DeadLetterLimit:
-            _show(poll.letters)
-            raise
-
-    def _flows(self, result: ParserReading, poll: _Poll) -> Iterator[Outbound]:
-        """Yield the flow batches; a row too large for any message becomes a dead letter."""
-        room = self._outlet.room(self._outlet.flows_topic)
-        partitions = [message.partition for message in result.carriers]
-        for partition, part in encoded(result.parsed, partitions, min(self._outlet.batch_bytes, room)):
+    def _batches(self, share: _Share, rows: TypedRows, carriers: list[Inbound], poll: _Poll) -> Iterator[Outbound]:
+        """Yield batches of rows; a row too large for any message becomes a dead letter."""
+        topic = share.stream.topics[rows.row_type.name]
+        room = self._outlet.room(topic)
+        partitions = [message.partition for message in carriers]
+        for partition, part in encoded(rows, partitions, min(self._outlet.batch_bytes, room)):
             if len(part.data) > room:
-                poll.letters.append(_too_large(part, result.carriers, room))
-                poll.counted.too_large += 1
+                poll.letters.append(_too_large(rows.row_type, part, carriers, room))
+                share.too_large += 1
                 continue
-            poll.counted.add_batch(part.rows, len(part.data))
-            headers = (*_HEADERS, ("rows", str(part.rows).encode()))
-            yield Outbound(self._outlet.flows_topic, part.data, headers=headers, partition=partition)
+            share.rows += part.rows
+            poll.counted.add_batch(rows.row_type, part.rows, len(part.data))
+            headers = (*row_headers(rows.row_type), ("rows", str(part.rows).encode()))
+            yield Outbound(topic, part.data, headers=headers, partition=partition)
+
+
+@dataclass(slots=True)
+class _Share:
+    """The share of one stream in a poll: how many rows it gave (and lines it skipped), and rows that fit in no message."""
+
+    topic: str
+    stream: InputStream
+    rows: int = 0
+    too_large: int = 0
 
 
 @dataclass(slots=True)
@@ -243,9 +271,10 @@ def _segment(message: Inbound) -> Segment:
     return Segment.from_message(message.headers, message.value)
 
 
-def _too_large(part: Encoded, messages: Sequence[Inbound], room: int) -> DeadLetter:
+def _too_large(row_type: RowType, part: Encoded, messages: Sequence[Inbound], room: int) -> DeadLetter:
     """Return the dead letter for the one row in `part`, by reference, because the tuple itself is not what makes it large."""
-    identity = decode_rows(FLOWS, part.data).select(list(FLOWS.position.names)).to_pylist()[0]
+    row = decode_rows(row_type, part.data).select(list(row_type.position.names)).to_pylist()[0]
+    identity = dict(zip(FLOWS.position.names, row.values(), strict=True))
     reason = f"a row of {len(part.data)} bytes does not fit in a message of {room} bytes: raise the topic's max.message.bytes"
     return DeadLetter(
         stage=STAGE,
@@ -271,36 +300,36 @@ def _holds(message: Inbound, identity: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """An encoded flow batch, with its number of rows."""
+    """An encoded batch, with its number of rows."""
 
     rows: int
     data: pa.Buffer
 
 
-def encoded(parsed: Parsed, partitions: Sequence[int], limit: int) -> Iterator[tuple[int, Encoded]]:
-    """Encode rows as flow batches of at most `limit` bytes, each with its partition, given the `partitions` of the segments."""
+def encoded(rows: TypedRows, partitions: Sequence[int], limit: int) -> Iterator[tuple[int, Encoded]]:
+    """Encode rows as batches of at most `limit` bytes, each with its partition, given the `partitions` of the segments."""
     start = 0
-    for partition, segments in groupby(zip(partitions, parsed.segment_rows.tolist(), strict=True), key=itemgetter(0)):
-        rows = sum(count for _, count in segments)
-        for part in slices(parsed.batch.slice(start, rows), limit):
+    for partition, segments in groupby(zip(partitions, rows.segment_rows.tolist(), strict=True), key=itemgetter(0)):
+        count = sum(of_segment for _, of_segment in segments)
+        for part in slices(rows.row_type, rows.batch.slice(start, count), limit):
             yield partition, part
-        start += rows
+        start += count
 
 
-def slices(batch: pa.RecordBatch, limit: int) -> Iterator[Encoded]:
-    """Encode `batch` as flow batches of at most `limit` bytes (a single row may be larger); none if it is empty."""
+def slices(row_type: RowType, batch: pa.RecordBatch, limit: int) -> Iterator[Encoded]:
+    """Encode `batch` as batches of at most `limit` bytes (a single row may be larger); none if it is empty."""
     rows = batch.num_rows
     step = max(1, rows * max(limit - _SCHEMA_BYTES, limit // 2) // max(batch.nbytes, 1))
     for start in range(0, rows, step):
-        yield from _halves(batch.slice(start, step) if step < rows else batch, limit)
+        yield from _halves(row_type, batch.slice(start, step) if step < rows else batch, limit)
 
 
-def _halves(batch: pa.RecordBatch, limit: int) -> Iterator[Encoded]:
+def _halves(row_type: RowType, batch: pa.RecordBatch, limit: int) -> Iterator[Encoded]:
     rows = batch.num_rows
     trimmed_batch = pa.RecordBatch.from_arrays([trimmed(column) for column in batch.columns], schema=batch.schema)
-    data = encode_rows(FLOWS, trimmed_batch)
+    data = encode_rows(row_type, trimmed_batch)
     if len(data) <= limit or rows == 1:
         yield Encoded(rows, data)
         return
-    yield from _halves(batch.slice(0, rows // 2), limit)
-    yield from _halves(batch.slice(rows // 2), limit)
+    yield from _halves(row_type, batch.slice(0, rows // 2), limit)
+    yield from _halves(row_type, batch.slice(rows // 2), limit)

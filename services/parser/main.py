@@ -12,10 +12,17 @@ from libs.common.kafka.records import Listener, Session
 from libs.common.kafka.topics.admin import partition_count
 from libs.common.kafka.topics.topic_limits import TopicLimits
 from libs.common.kafka.transactions.session import SessionSpec, TransactionalSession
+from libs.common.messages.events import Stream
 from libs.common.process.service import Service
+from libs.common.rows.types.application import APPLICATION
+from libs.common.rows.types.flows import FLOWS
+from libs.common.rows.types.http import HTTP
+from libs.common.rows.types.proxy import PROXY
 from libs.common.settings import Settings
-from services.parser.app import FlowParser, ResultTopics
+from services.parser.app import Outlet, Parser
+from services.parser.log_options import log_options
 from services.parser.quarantine import Quarantine, Register
+from services.parser.streams import FlowStream, InputStream, LogStream
 from services.parser.suspicion import Suspicion, Threshold
 from services.parser.triage import Triage
 
@@ -24,29 +31,46 @@ def build(settings: Settings) -> Service:
     """Build the parser; nothing is connected yet.
 
     Raises:
-        ConfigError: if a flow batch may be larger than a message.
+        ConfigError: if a batch of rows may be larger than a message, or a setting of logs names no column or no pattern.
     """
     topics, parser = settings.topics, settings.parser
     if parser.batch_bytes > settings.kafka.value_max_bytes:
         raise ConfigError(f"parser.batch_bytes must fit in kafka.message_max_bytes: at most {settings.kafka.value_max_bytes}")
-    limits = TopicLimits(settings.kafka, (topics.flows, topics.errors))
-    partners = (topics.flows, topics.quarantine)
-    spec = SessionSpec("parser", settings.instance.ordinal, (topics.raw_flow_logs,), partners=partners)
+    streams = _streams(settings)
+    rows = tuple(sorted({topic for stream in streams.values() for topic in stream.topics.values()}))
+    limits = TopicLimits(settings.kafka, (*rows, topics.errors))
+    partners = (*rows, topics.quarantine)
+    spec = SessionSpec("parser", settings.instance.ordinal, tuple(streams), partners=partners)
 
     def make_session(listener: Listener) -> Session:
-        _check_topics(settings)
+        _check_topics(settings, spec)
         return TransactionalSession(settings.kafka, spec, listener, limits)
 
     return TransformLoop(
         make_session,
-        FlowParser(
-            ResultTopics(topics.flows, topics.errors, parser.batch_bytes, parser.dead_letter_limit, limits.room),
-            _triage(settings),
-        ),
+        Parser(Outlet(topics.errors, parser.batch_bytes, parser.dead_letter_limit, limits.room), streams, _triage(settings)),
         PollPolicy(parser.poll_seconds, parser.poll_messages, parser.poll_bytes),
         topics.errors,
         stage="parser",
     )
+
+
+def _streams(settings: Settings) -> dict[str, InputStream]:
+    """Return the streams that are read, by the topics of their segments."""
+    topics, options = settings.topics, log_options(settings.parser.logs)
+    of_logs = {APPLICATION.name: topics.application, HTTP.name: topics.http}
+    every = {
+        Stream.FLOW_LOGS: (topics.raw_flow_logs, InputStream(FlowStream(), {FLOWS.name: topics.flows})),
+        Stream.APPLICATION_LOGS: (
+            topics.raw_application_logs,
+            InputStream(LogStream(options, of_proxies=False), of_logs),
+        ),
+        Stream.PROXY_LOGS: (
+            topics.raw_proxy_logs,
+            InputStream(LogStream(options, of_proxies=True), of_logs | {PROXY.name: topics.proxy}),
+        ),
+    }
+    return dict(every[stream] for stream in Stream if stream in settings.parser.streams)
 
 
 def _triage(settings: Settings) -> Triage:
@@ -56,9 +80,8 @@ def _triage(settings: Settings) -> Triage:
     return Triage(Suspicion(rule), Quarantine(register))
 
 
-def _check_topics(settings: Settings) -> None:
-    """Raise ConfigError if the topics of flows or quarantine have fewer partitions than that of segments."""
-    topics = settings.topics
-    counts = {name: partition_count(settings.kafka, name) for name in (topics.raw_flow_logs, topics.flows, topics.quarantine)}
-    if counts[topics.raw_flow_logs] > min(counts.values()):
+def _check_topics(settings: Settings, spec: SessionSpec) -> None:
+    """Raise ConfigError if a topic of rows, or the quarantine, has fewer partitions than one of segments."""
+    counts = {name: partition_count(settings.kafka, name) for name in (*spec.topics, *spec.partners)}
+    if max(counts[name] for name in spec.topics) > min(counts.values()):
         raise ConfigError(f"{TOGETHER}: {counts}")

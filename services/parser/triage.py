@@ -16,9 +16,9 @@ from libs.common.kafka.records import Inbound, Outbound
 from libs.common.messages.dead_letters import OMITTED_BYTES, DeadLetter, ErrorCode
 from libs.common.messages.segments import Segment
 from libs.common.process.health import Health
-from services.parser.flows.gathering import STAGE
-from services.parser.flows.kernel import Parsed
+from services.parser.letters import STAGE
 from services.parser.quarantine import Quarantine
+from services.parser.streams import Extraction
 from services.parser.suspicion import Source, Suspicion, Tally
 
 
@@ -28,7 +28,7 @@ class ParserReading:
 
     segments: list[Segment]
     carriers: list[Inbound]
-    parsed: Parsed
+    parsed: Extraction
     letters: list[DeadLetter]
 
 
@@ -107,9 +107,9 @@ class Triage:
         return verdict.condemned
 
     def _good(self, reading: ParserReading, of_blob: Counter[Source]) -> Counter[Source]:
-        """Count the rows of each blob that is already being counted, or must be from now on."""
+        """Count what was read of each blob that is already being counted, or must be from now on."""
         good: Counter[Source] = Counter()
-        for segment, rows in zip(reading.segments, reading.parsed.segment_rows.tolist(), strict=True):
+        for segment, rows in zip(reading.segments, reading.parsed.segment_good.tolist(), strict=True):
             source = _source(segment)
             if source in of_blob or self._suspicion.knows(source):
                 good[source] += rows

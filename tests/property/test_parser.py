@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from libs.common.messages.segments import Segment, SegmentFormat
 from services.parser.flows import kernel
 from services.parser.flows.gathering import gather
-from services.parser.flows.kernel import Parsed, no_source, parse
+from services.parser.flows.kernel import Parsed, parse
+from services.parser.letters import no_source
 from tests.parser_oracle import COLUMNS, COUNTERS, NSG, VNET, document, expected, rows_of
 
 SAMPLES = Path(__file__).parents[1] / "data" / "samples"

@@ -23,6 +23,7 @@ class ErrorCode(StrEnum):
     BAD_ADDRESS = "bad_address"  # not an IP address
     BAD_RECORD = "bad_record"  # JSON of the wrong shape: a key is missing, a value is of another type, a name is too long
     BAD_JSON = "bad_json"  # not JSON
+    BAD_TEXT = "bad_text"  # a line that is not UTF-8
     UNKNOWN_FORMAT = "unknown_format"  # a category or version that no parser supports
     BAD_MESSAGE = "bad_message"  # headers or encoding of a Kafka message are broken
     TOO_LARGE = "too_large"  # larger than a configured limit; by reference

@@ -28,7 +28,8 @@ from services.cli.pretty import ProgressLine, is_terminal
 from services.cli.streams import result_file
 from services.cli.terminal import say
 from services.parser.flows.gathering import Bound, Gathered, gather
-from services.parser.flows.kernel import Parsed, no_source, parse_gathered
+from services.parser.flows.kernel import Parsed, parse_gathered
+from services.parser.letters import no_source
 
 DEAD_LETTERED: Final = 1
 _LETTERS_AT_ONCE: Final = 10_000

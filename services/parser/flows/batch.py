@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from libs.common.rows.types.flows import FLOW_SCHEMA
-from services.parser.flows.dictionary_columns import mapped, spread
+from services.parser.dictionary_columns import mapped, spread
 from services.parser.flows.formats import nsg
 from services.parser.flows.gathering import Gathered
 from services.parser.flows.positions import Origin

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from libs.common.messages.dead_letters import ErrorCode
+from services.parser.dictionary_columns import Rows
 from services.parser.flows.addresses import normalised
 from services.parser.flows.columns import MAX_COUNTER, MAX_TIME, protocol_number, split
-from services.parser.flows.dictionary_columns import Rows
 from services.parser.flows.formats.layout import MANDATORY_FIELDS, FieldKind, TupleLayout
 from services.parser.flows.tuples import TupleText
 

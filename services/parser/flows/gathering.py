@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -15,11 +15,11 @@ from libs.common.framing.encoding import utf16_of
 from libs.common.messages.dead_letters import DeadLetter, ErrorCode
 from libs.common.messages.segments import RecordPiece, Segment, SegmentFormat
 from services.parser.flows.formats.layout import TupleLayout
-from services.parser.flows.framing import NOT_JSON, children, first_record, frame
 from services.parser.flows.groups import TupleArrays
 from services.parser.flows.log_records import BadRecord, LogRecord, collect, decode
+from services.parser.framing import NOT_JSON, children, first_record, frame
+from services.parser.letters import Refusal, SourceOf, TooManyLetters, letter_of
 
-STAGE: Final = "parser"
 MAX_ENVELOPES: Final = 16
 """Maximum nesting of envelopes; Azure's own published sample has two."""
 
@@ -30,30 +30,9 @@ _CATEGORY = b'"category"'
 _ARRAY: Final = re.compile(rb"\[\s*+\{")
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why something becomes a dead letter, its bytes, and, for a tuple, its index in the record."""
-
-    code: ErrorCode
-    reason: str
-    data: bytes
-    tuple_index: int | None = None
-
-
-class TooManyLetters(Exception):
-    """There are more dead letters than the caller wants in memory; `letters` are the first of them."""
-
-    def __init__(self, letters: list[DeadLetter]) -> None:
-        super().__init__(f"more than {len(letters)} dead letters")
-        self.letters = letters
-
-
 def give_up(gathered: Gathered) -> None:
     """Raise `TooManyLetters`."""
     raise TooManyLetters(gathered.letters)
-
-
-SourceOf = Callable[[int], Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,21 +108,7 @@ class Gathered:
         """
         if len(self.letters) >= self.bound.letters:
             self.bound.reached(self)
-        segment = self.segments[number]
-        self.letters.append(
-            DeadLetter(
-                stage=STAGE,
-                code=refusal.code,
-                reason=refusal.reason,
-                data=refusal.data,
-                key=segment.blob.encode(),
-                blob=segment.blob,
-                generation=segment.generation,
-                record_offset=offset,
-                tuple_index=refusal.tuple_index,
-                source=self.source_of(number),
-            )
-        )
+        self.letters.append(letter_of(self.segments[number], offset, refusal, self.source_of(number)))
 
     def _add_value(self, number: int, offset: int, value: msgspec.Raw, envelopes: int) -> None:
         try:

@@ -8,7 +8,7 @@ elsewhere.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,14 +17,15 @@ import pyarrow as pa
 from libs.common.messages.dead_letters import DeadLetter
 from libs.common.messages.segments import Segment
 from libs.common.rows.types.flows import FLOW_SCHEMA
+from services.parser.dictionary_columns import Rows
 from services.parser.flows.batch import flow_batch
 from services.parser.flows.columns import flow_columns, is_strict
-from services.parser.flows.dictionary_columns import Rows
 from services.parser.flows.examine import BadTuples, examine
 from services.parser.flows.formats.layout import TupleLayout
-from services.parser.flows.gathering import Bound, Gathered, Refusal, SourceOf, gather
+from services.parser.flows.gathering import Bound, Gathered, gather
 from services.parser.flows.positions import TupleNumbers, record_of_array
 from services.parser.flows.tuples import TupleText, tuple_text
+from services.parser.letters import Refusal, SourceOf, no_source
 
 _BAD_AT_ONCE = 10_000  # number of bad tuples turned into Python objects at a time
 
@@ -55,11 +56,6 @@ class _Part:
     columns: dict[str, pa.Array]
     good: Rows
     bad: BadTuples | None = None
-
-
-def no_source(_: int) -> Mapping[str, str]:
-    """Give no source message for any segment."""
-    return {}
 
 
 def parse(segments: Sequence[Segment], source_of: SourceOf = no_source, most_letters: float = math.inf) -> Parsed:

@@ -9,8 +9,8 @@ import msgspec
 from libs.common.messages.dead_letters import ErrorCode
 from services.parser.flows.formats import nsg, vnet
 from services.parser.flows.formats.layout import TupleLayout
-from services.parser.flows.framing import NOT_JSON
 from services.parser.flows.groups import Name, TupleArrays
+from services.parser.framing import NOT_JSON
 
 
 class LogRecord(msgspec.Struct, gc=False):

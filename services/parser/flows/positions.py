@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.parser.flows.dictionary_columns import Rows
+from services.parser.dictionary_columns import Rows
 from services.parser.flows.gathering import Gathered
 
 

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from services.parser.flows.dictionary_columns import Rows
+from services.parser.dictionary_columns import Rows
 
 _QUOTE: Final = ord('"')
 _BRACKET: Final = ord("[")

@@ -24,24 +24,26 @@ from libs.common.rows.wire import decode_rows, encode_rows
 from libs.common.settings import Settings
 from libs.common.settings.kafka import KafkaSettings
 from libs.common.settings.parser import ParserSettings
-from services.parser import app
-from services.parser.app import FlowParser, ResultTopics, portions, slices
-from services.parser.flows import gathering
+from services.parser import app, letters
+from services.parser.app import Outlet, Parser, portions, slices
 from services.parser.flows.kernel import parse
 from services.parser.main import build
 from services.parser.quarantine import Quarantine, Register
+from services.parser.streams import FlowStream, InputStream
 from services.parser.suspicion import Suspicion, Threshold
 from services.parser.triage import Triage
 from tests.checkpoint_table import FakeTable
 from tests.unit.parser.test_kernel import GOOD, vnet
 
-OUTLET = ResultTopics("Flows", "Errors", batch_bytes=1_000_000, dead_letter_limit=0.5)
+OUTLET = Outlet("Errors", batch_bytes=1_000_000, dead_letter_limit=0.5)
+STREAMS = {"Raw": InputStream(FlowStream(), {FLOWS.name: "Flows"})}
 
 
-def flow_parser(outlet: ResultTopics = OUTLET, clock: Callable[[], float] = time.time) -> FlowParser:
+def flow_parser(outlet: Outlet = OUTLET, clock: Callable[[], float] = time.time) -> Parser:
     """Return a parser that puts no blob in quarantine."""
     register = Register("Quarantine", partial(FakeTable, lambda: iter(())), patience=1.0)
-    return FlowParser(outlet, Triage(Suspicion(Threshold(share=1.0, records=100)), Quarantine(register)), clock)
+    triage = Triage(Suspicion(Threshold(share=1.0, records=100)), Quarantine(register))
+    return Parser(outlet, STREAMS, triage, clock)
 
 
 def segment(blob: int, *tuples: object) -> Segment:
@@ -132,13 +134,13 @@ def test_what_cannot_be_parsed_goes_to_the_errors_topic_with_its_coordinates() -
 def test_large_results_are_cut_to_the_largest_batch() -> None:
     """Batches stay below the limit, dictionaries hold only what a batch uses, and together they are the whole."""
     batch = parse([segment(number, *[GOOD] * 20) for number in range(200)]).batch
-    parts = list(slices(batch, 100_000))
+    parts = list(slices(FLOWS, batch, 100_000))
     tables = [decode_rows(FLOWS, part.data) for part in parts]
     assert len(parts) > 3
     assert all(len(part.data) <= 100_000 for part in parts)
     assert [row for table in tables for row in table["blob"].to_pylist()] == batch["blob"].to_pylist()
     assert all(len(table["blob"].chunk(0).dictionary) == len(set(table["blob"].to_pylist())) for table in tables)
-    assert list(slices(batch.slice(0, 0), 100_000)) == []
+    assert list(slices(FLOWS, batch.slice(0, 0), 100_000)) == []
     assert len(encode_rows(FLOWS, batch)) > 100_000
 
 
@@ -205,7 +207,7 @@ def test_more_dead_letters_than_can_be_held_stop_the_service_before_they_are_mad
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(app, "MOST_LETTERS", 500)
-        patch.setattr(gathering, "DeadLetter", make)
+        patch.setattr(letters, "DeadLetter", make)
         with pytest.raises(DeadLetterLimit, match="dead_letter_limit to 1"):
             flow_parser().handle([message(0, 0, Segment("a.b/c", "g", 0, len(data), 0, SegmentFormat.RECORDS, data))])
     assert len(made) == 500

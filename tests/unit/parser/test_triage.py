@@ -17,13 +17,13 @@ from libs.common.process.health import Health
 from libs.common.rows.types.flows import FLOWS
 from libs.common.rows.wire import decode_rows
 from services.parser import app
-from services.parser.app import FlowParser, ResultTopics
+from services.parser.app import Outlet, Parser
 from services.parser.quarantine import LOOK_SECONDS, Quarantine, Register
 from services.parser.suspicion import Suspicion, Threshold
 from services.parser.triage import Triage
 from tests.checkpoint_table import FakeTable
 from tests.metric_values import since_now
-from tests.unit.parser.test_app import message, segment
+from tests.unit.parser.test_app import STREAMS, message, segment
 from tests.unit.parser.test_kernel import GOOD
 
 BAD, FINE = 7, 1  # blobs
@@ -46,7 +46,7 @@ class World:
         """Begin with a new process."""
         register = Register("Quarantine", partial(FakeTable, self._records), patience=1.0)
         triage = Triage(Suspicion(self.rule), Quarantine(register, lambda: self.now))
-        self.parser = FlowParser(ResultTopics("Flows", "Errors", 1_000_000, self.limit), triage)
+        self.parser = Parser(Outlet("Errors", 1_000_000, self.limit), STREAMS, triage)
         self.parser.assigned([TopicPartition("Raw", number) for number in range(3)], lambda: None)
 
     def poll(self, *messages: Inbound) -> list[Outbound]:

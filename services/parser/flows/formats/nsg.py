@@ -8,7 +8,7 @@ import msgspec
 import pyarrow as pa
 
 from libs.common.rows.row_type import WORD
-from services.parser.flows.dictionary_columns import recoded
+from services.parser.dictionary_columns import recoded
 from services.parser.flows.formats.layout import COUNTERS, DIRECTIONS, ENDPOINTS, Columns, FieldKind, TupleLayout
 from services.parser.flows.groups import Name, TupleArrays
 

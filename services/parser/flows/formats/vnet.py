@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 import pyarrow as pa
 
-from services.parser.flows.dictionary_columns import mapped, recoded
+from services.parser.dictionary_columns import mapped, recoded
 from services.parser.flows.formats import nsg
 from services.parser.flows.formats.layout import COUNTERS, DIRECTIONS, ENDPOINTS, Columns, FieldKind, TupleLayout
 from services.parser.flows.groups import Name, TupleArrays

@@ -42,6 +42,21 @@ def spread(values: pa.Array, rows: Rows) -> pa.Array:
     return _words(pa.array(encoded.indices.to_numpy()[rows]), encoded.dictionary)
 
 
+def spread_words(values: Sequence[str | None], rows: Rows) -> pa.Array:
+    """Return a dictionary column with ``values[rows[i]]`` in row i, for values that are few."""
+    words = dict.fromkeys(value for value in values if value is not None)
+    if not words:
+        return pa.nulls(len(rows), WORD)
+    numbers = {word: number for number, word in enumerate(words)}
+    dictionary = pa.array(list(words), pa.string())
+    if None in values:
+        indices = pa.array([numbers[value] if value is not None else None for value in values], pa.int32())
+        return _words(indices.take(pa.array(rows)), dictionary)
+    if len(words) == 1:
+        return _words(pa.array(np.zeros(len(rows), np.int32)), dictionary)
+    return _words(pa.array(np.array([numbers[value] for value in values if value is not None], np.int32)[rows]), dictionary)
+
+
 def _words(indices: pa.Array, dictionary: pa.Array) -> pa.DictionaryArray:
     # Indices taken from a dictionary need no bounds check, which would cost as much as creating them.
     return pa.DictionaryArray.from_arrays(indices, dictionary, safe=False)
