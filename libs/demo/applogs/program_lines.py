@@ -78,7 +78,8 @@ def log4j2_line(scene: Scene) -> LogLine:
     else:
         time = scene.time
         logs = {"instant": {"epochSecond": time // NS_PER_SECOND, "nanoOfSecond": time % NS_PER_SECOND}} | logs
-    thrown = _thrown(scene) if level in {"ERROR", "FATAL"} and scene.chance(_THROWN_SHARE) else None
+    may_throw = level in {"ERROR", "FATAL"} and not message.isspace()  # an exception would say something
+    thrown = _thrown(scene) if may_throw and scene.chance(_THROWN_SHARE) else None
     if thrown is not None:
         logs["thrown"] = thrown
     truth = {

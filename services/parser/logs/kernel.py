@@ -30,6 +30,7 @@ from services.parser.logs.formats.access_text import access_text
 from services.parser.logs.formats.container import CONTAINER
 from services.parser.logs.formats.generic import generic_formats
 from services.parser.logs.formats.http_json import HTTP_JSON
+from services.parser.logs.formats.json_format import JsonFormat, without_field
 from services.parser.logs.formats.log4j2 import LOG4J2
 from services.parser.logs.formats.plain import kubelet, plain
 from services.parser.logs.formats.text_format import TextLines
@@ -39,12 +40,13 @@ from services.parser.logs.lines import Flags, Lines, lines_of
 from services.parser.logs.logfmt import as_json, is_logfmt
 from services.parser.logs.options import LogOptions, Surroundings
 from services.parser.logs.refused import Refused
-from services.parser.logs.rows import batch_of, row_types_of
+from services.parser.logs.rows import CACHE_STATUS, batch_of, row_types_of
 
 _NOT_UTF8: Final = "not UTF-8"
 _BRACE: Final = ord("{")
 _INSIDE: Final = frozenset(b'"} \t')
-_BLANKS: Final = b" \t"
+_BLANKS: Final = list(b" \t")
+_DEEPEST_INDENT: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +83,12 @@ class LogKernel:
     def __init__(self, options: LogOptions, *, is_proxy_stream: bool) -> None:
         self._options = options
         self._is_proxy_stream = is_proxy_stream
-        self._json = JsonReader((ACCESS_JSON, HTTP_JSON, LOG4J2, CONTAINER, *generic_formats("json", options)))
-        self._logfmt = JsonReader(generic_formats("logfmt", options))
+        self._json = self._reader(ACCESS_JSON, HTTP_JSON, LOG4J2, CONTAINER, *generic_formats("json", options))
+        self._logfmt = self._reader(*generic_formats("logfmt", options))
+
+    def _reader(self, *formats: JsonFormat) -> JsonReader:
+        # Only rows of proxies have that column.
+        return JsonReader(formats if self._is_proxy_stream else [without_field(one, CACHE_STATUS) for one in formats])
 
     def parse(
         self,
@@ -188,12 +194,18 @@ def _is_utf8(text: bytes) -> bool:
 
 
 def _is_json(lines: Lines, readable: Flags) -> Flags:
-    """Return which lines are meant to be JSON objects: they begin with a brace, and with a quote or nothing in it."""
+    """Return which lines are meant to be JSON objects: they begin with a brace, and with a quote or nothing in it.
+
+    They may be indented, but not without limit.
+    """
     content = lines.content
     first = lines.starts.copy()
     indented = np.flatnonzero(readable & (content.take(first) <= ord(" ")))
-    for number in indented.tolist() if len(indented) < len(lines) // 2 else ():
-        first[number] = lines.ends[number] - len(lines.line(number).lstrip(_BLANKS))
+    for _ in range(_DEEPEST_INDENT):
+        indented = indented[np.isin(content.take(first[indented]), _BLANKS)]
+        if not len(indented):
+            break
+        first[indented] += 1
     inside = content.take(first + 1)
     found: Flags = readable & (content.take(first) == _BRACE) & np.isin(inside, list(_INSIDE))
     return found

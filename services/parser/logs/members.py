@@ -14,6 +14,7 @@ from services.parser.dictionary_columns import Rows, spread_words
 from services.parser.logs.extract import valid
 from services.parser.logs.json_lines import Objects
 from services.parser.logs.leftovers import with_member
+from services.parser.logs.lines import Flags
 from services.parser.logs.readings import Reading, Template
 from services.parser.logs.shapes import Constant
 from services.parser.logs.templates import filled
@@ -76,12 +77,23 @@ class Members:
         words = spread_words(self._constants(name), self.reading)
         return without_dashes(words) if dash else words
 
-    def converted(self, name: str, convert: Callable[[pa.StringArray], pa.Array], *, dash: bool = False) -> pa.Array:
-        """Return what `convert` makes of a field. Text of which it makes null counts as not read. `dash` as in `text`."""
+    def converted(
+        self,
+        name: str,
+        convert: Callable[[pa.StringArray], pa.Array],
+        *,
+        dash: bool = False,
+        needed: Flags | None = None,
+    ) -> pa.Array:
+        """Return what `convert` makes of a field. Text of which it makes null counts as not read.
+
+        `dash` as in `text`; of lines that are not `needed`, by default all are, nothing counts as not read.
+        """
         texts = self.text(name, dash=dash)
         found = convert(texts)
         if found.null_count > texts.null_count:
-            self._left[name] = np.flatnonzero(valid(texts) & ~valid(found))
+            left = valid(texts) & ~valid(found)
+            self._left[name] = np.flatnonzero(left if needed is None else left & needed)
         return found
 
     def rest(self) -> pa.StringArray:

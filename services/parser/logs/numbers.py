@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Final
 
 import numpy as np
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from services.parser.logs.texts import NO_TEXT, Texts
 
 _INTEGER: Final = "^-?[0-9]{1,19}$"
-_DECIMAL: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?")
+_DECIMAL: Final = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{1,100})?(?:[eE][+-]?[0-9]{1,3})?")
 _NO_NUMBER: Final = pa.scalar(None, pa.int64())
 _LARGEST: Final = 2**63 - 1
 _LARGEST_SMALL: Final = 2**16 - 1
@@ -77,8 +77,5 @@ def _are_plain(texts: pa.StringArray) -> bool:
 def _scaled(text: str, factor: int) -> int | None:
     if not _DECIMAL.fullmatch(text):
         return None
-    try:
-        number = int(Decimal(text) * factor)
-    except (InvalidOperation, OverflowError):
-        return None
+    number = int(Decimal(text) * factor)
     return number if abs(number) <= _LARGEST else None

@@ -22,8 +22,10 @@ from services.parser.logs.labels import label_columns
 from services.parser.logs.options import Surroundings
 from services.parser.logs.texts import NO_TEXT
 
+CACHE_STATUS: Final = "cache_status"
+"""The column that only rows of proxies have."""
 _RESOURCE: Final = "resource_attributes"
-_OF_PROXIES: Final = ("server_address", "cache_status")
+_OF_PROXIES: Final = ("server_address", CACHE_STATUS)
 
 
 def row_types_of(extract: Extract, *, is_proxy_stream: bool) -> Iterator[tuple[RowType, Extract]]:

@@ -1,6 +1,7 @@
 """Times of logs as columns: RFC 3339 with or without a zone, counts since 1970, and what Apache writes. Pure.
 
-Whatever is no time between 1678 and 2262 is null. Times without a zone are UTC.
+Whatever is no time between 1678 and 2262 is null. Times without a zone are UTC. What a text says depends on no other text of
+its column: all that Arrow can read, is also read one by one.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from services.parser.logs.numbers import integers, times, within
 _NAIVE: Final = pa.timestamp("ns")
 _A_MILLISECOND: Final = 1_000_000
 _A_SECOND: Final = 1_000_000_000
-_LAST: Final = 2**63 - 1 - _A_SECOND
+_VERY_LAST: Final = 2**63 - 1
+_LAST: Final = _VERY_LAST - _A_SECOND
 _KEPT: Final = 8_192
 _FEW: Final = 4
 
@@ -34,10 +36,10 @@ _MONTHS: Final = {"Jan": 1, "Feb": 2, "Mar": 3, "Apr": 4, "May": 5, "Jun": 6} | 
 }  # fmt: skip
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _ZONE: Final = r" ?(?:[Zz]|UTC|(?P<sign>[+-])(?P<hours>\d\d):?(?P<minutes>\d\d)?)?"
-_CLOCK: Final = r"(?P<H>\d\d):(?P<M>\d\d)(?::(?P<S>\d\d)(?:[.,](?P<f>\d{1,20}))?)?"
-_ACCESS: Final = re.compile(rf"\[?(?P<d>\d\d?)/(?P<b>[A-Z][a-z][a-z])/(?P<Y>\d{{4}}):{_CLOCK}{_ZONE}\]?")
-_ISO: Final = re.compile(rf"(?P<Y>\d{{4}})[-/](?P<m>\d\d)[-/](?P<d>\d\d)[Tt ]{_CLOCK}{_ZONE}")
-_COUNT: Final = re.compile(r"-?\d{1,19}(?:\.\d{1,20})?(?:[eE][+]?\d{1,2})?")
+_CLOCK: Final = r"(?P<H>\d\d)(?::(?P<M>\d\d)(?::(?P<S>\d\d)(?:[.,](?P<f>\d{1,20}))?)?)?"
+_ACCESS: Final = re.compile(rf"\[?(?P<d>\d\d?)/(?P<b>[A-Z][a-z][a-z])/(?P<Y>\d{{4}}):{_CLOCK}{_ZONE}\]?", re.ASCII)
+_ISO: Final = re.compile(rf"(?P<Y>\d{{4}})[-/](?P<m>\d\d)[-/](?P<d>\d\d)(?:[Tt ]{_CLOCK}{_ZONE})?", re.ASCII)
+_COUNT: Final = re.compile(r"-?\d{1,19}(?:\.\d{1,20})?(?:[eE][+]?\d{1,2})?", re.ASCII)
 
 
 def milliseconds(texts: pa.StringArray) -> pa.TimestampArray:
@@ -97,9 +99,8 @@ def count_time(text: str) -> int | None:
 
 def _nanoseconds(found: re.Match[str], month: int) -> int | None:
     try:
-        whole = datetime(
-            int(found["Y"]), month, int(found["d"]), int(found["H"]), int(found["M"]), int(found["S"] or 0), tzinfo=UTC
-        )
+        hour, minute, second = (int(found[name] or 0) for name in "HMS")
+        whole = datetime(int(found["Y"]), month, int(found["d"]), hour, minute, second, tzinfo=UTC)
     except ValueError:
         return None
     seconds = (whole - _EPOCH) // timedelta(seconds=1)
@@ -122,7 +123,7 @@ def _cast(texts: pa.StringArray, kind: pa.DataType) -> pa.TimestampArray | None:
 
 
 def _in_range(nanoseconds: int) -> int | None:
-    return nanoseconds if abs(nanoseconds) <= _LAST else None
+    return nanoseconds if -_LAST <= nanoseconds <= _VERY_LAST else None
 
 
 def _one_by_one(texts: pa.StringArray, parse: Callable[[str], int | None]) -> pa.TimestampArray:

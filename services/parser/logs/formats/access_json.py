@@ -53,10 +53,10 @@ def _recognize(shape: Shape) -> Fields | None:
 def _extract(members: Members, verdicts: Verdicts) -> Iterator[Extract]:
     columns = request_columns(members) | source_columns(members)
     columns["time"] = first_time(
-        lambda: members.converted("time_ms", milliseconds) if members.has("time_ms") else None,
-        lambda: columns.get("observed_time"),
-        lambda: members.converted("read", iso_times) if members.has("read") else None,
-        lambda: members.converted("logged", any_times),
+        lambda needed: members.converted("time_ms", milliseconds, needed=needed) if members.has("time_ms") else None,
+        lambda _: columns.get("observed_time"),
+        lambda needed: members.converted("read", iso_times, needed=needed) if members.has("read") else None,
+        lambda needed: members.converted("logged", any_times, needed=needed),
     )
     columns |= unread_columns(members)
     yield of_request_lines(NAME, members.numbers, members.text("request"), columns, verdicts)

@@ -21,6 +21,7 @@ from services.parser.logs.formats.application_rows import with_severity, without
 from services.parser.logs.formats.json_format import JsonFormat, fields, first_time, source_columns, unread_columns, with_time
 from services.parser.logs.joining import join
 from services.parser.logs.levels import named_levels
+from services.parser.logs.lines import Flags
 from services.parser.logs.members import Members
 from services.parser.logs.options import Surroundings
 from services.parser.logs.readings import KUBERNETES, Fields
@@ -42,7 +43,9 @@ def _recognize(shape: Shape) -> Fields | None:
 def _extract(members: Members, verdicts: Verdicts) -> Iterator[Extract]:
     members.take(("collected", "stream", "line", "part"))
     columns = source_columns(members)
-    columns["time"] = first_time(lambda: columns.get("observed_time"), lambda: members.converted("read", any_times))
+    columns["time"] = first_time(
+        lambda _: columns.get("observed_time"), lambda needed: members.converted("read", any_times, needed=needed)
+    )
     columns["body"] = pc.utf8_rtrim(pc.fill_null(members.text("line"), ""), "\r\n")
     columns["part"] = members.words("part")
     columns |= unread_columns(members)
@@ -55,13 +58,20 @@ def joined(lines: Extract, surroundings: Surroundings) -> Extract:
     cut = flags(pc.equal(columns.pop("part").cast(pa.string()), "P")) if "part" in columns else None
     found = join(columns["body"], _sources(lines, surroundings), surroundings.options.joining, cut)
     first = found.first
-    levels = named_levels(columns["body"].take(pa.array(first)))
+    levels = named_levels(_first_lines(columns["body"].take(pa.array(first)), found.texts, cut, first))
     if len(first) < len(lines.lines):
         columns = {name: column.take(pa.array(first)) for name, column in columns.items()}
     columns |= {"body": found.texts, "severity_text": levels}
     if "pod" in columns:
         columns["logger"] = columns["pod"]
     return Extract(Family.APPLICATION, lines.format, lines.lines[first], with_severity(columns))
+
+
+def _first_lines(lines: pa.StringArray, texts: pa.StringArray, cut: Flags | None, first: Rows) -> pa.StringArray:
+    """Return the first line of each record, with all parts of those that were cut."""
+    if cut is None or not cut[first].any():
+        return lines
+    return pc.if_else(pa.array(cut[first]), pc.replace_substring_regex(texts, r"(?s)\n.*", ""), lines)
 
 
 def _sources(lines: Extract, surroundings: Surroundings) -> Rows:

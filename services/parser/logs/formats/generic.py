@@ -17,6 +17,7 @@ from services.parser.logs.extract import Extract, Family, Skip, Verdicts, flags,
 from services.parser.logs.formats.application_rows import application_columns, application_rows
 from services.parser.logs.formats.json_format import JsonFormat, fields, first_time, source_columns, unread_columns, with_time
 from services.parser.logs.formats.request_rows import of_request_lines, request_columns, with_authority, with_path
+from services.parser.logs.lines import Flags
 from services.parser.logs.members import Members
 from services.parser.logs.numbers import scaled
 from services.parser.logs.options import LogOptions
@@ -132,11 +133,13 @@ def _requests(name: str, members: Members, verdicts: Verdicts) -> Iterator[Extra
 
 
 def _time(members: Members, columns: Mapping[str, pa.Array]) -> pa.Array:
-    return first_time(lambda: members.converted("time", any_times), lambda: columns.get("observed_time"))
+    return first_time(
+        lambda needed: members.converted("time", any_times, needed=needed), lambda _: columns.get("observed_time")
+    )
 
 
-def _durations(members: Members, field: str, unit: int) -> pa.Array:
-    return members.converted(field, partial(scaled, factor=unit), dash=True)
+def _durations(members: Members, field: str, unit: int, needed: Flags | None) -> pa.Array:
+    return members.converted(field, partial(scaled, factor=unit), dash=True, needed=needed)
 
 
 def _of_parts(extract: Extract, verdicts: Verdicts) -> Extract:

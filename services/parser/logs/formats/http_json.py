@@ -61,7 +61,9 @@ def _recognize(shape: Shape) -> Fields | None:
 
 def _extract(members: Members, verdicts: Verdicts) -> Iterator[Extract]:
     columns = request_columns(members) | source_columns(members)
-    columns["time"] = first_time(lambda: members.converted("time_ms", milliseconds), lambda: columns.get("observed_time"))
+    columns["time"] = first_time(
+        lambda needed: members.converted("time_ms", milliseconds, needed=needed), lambda _: columns.get("observed_time")
+    )
     columns |= unread_columns(members)
     yield of_request_lines(NAME, members.numbers, members.text("request"), columns, verdicts)
 

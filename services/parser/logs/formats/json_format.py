@@ -12,10 +12,11 @@ import pyarrow.compute as pc
 
 from libs.common.messages.dead_letters import ErrorCode
 from services.parser.logs.extract import Extract, Verdicts, valid
+from services.parser.logs.lines import Flags
 from services.parser.logs.members import Members
 from services.parser.logs.options import Surroundings
 from services.parser.logs.readings import KUBERNETES, Fields, Recognize
-from services.parser.logs.shapes import Path
+from services.parser.logs.shapes import Path, Shape
 from services.parser.logs.times import iso_times
 
 Extractor = Callable[[Members, Verdicts], Iterator[Extract]]
@@ -59,6 +60,18 @@ def fields(places: Mapping[str, tuple[Path, ...]], *ignored: Path) -> Fields:
     return Fields({**SOURCE_PLACES, **places}, (*COLLECTORS_OWN, *ignored))
 
 
+def without_field(form: JsonFormat, name: str) -> JsonFormat:
+    """Return a format that does not read one of its fields, so that it is an attribute."""
+
+    def recognize(shape: Shape) -> Fields | None:
+        found = form.recognize(shape)
+        if found is None or name not in found.places:
+            return found
+        return Fields({field: places for field, places in found.places.items() if field != name}, found.ignored)
+
+    return JsonFormat(recognize, form.extract, form.finish)
+
+
 def source_columns(members: Members) -> dict[str, pa.Array]:
     """Return what lines say about their source, and when they were collected."""
     columns = {name: members.words(name) for name in _SOURCES if members.has(name)}
@@ -72,12 +85,15 @@ def unread_columns(members: Members) -> dict[str, pa.Array]:
     return {"attributes": members.rest(), "resource_attributes": members.source_rest()}
 
 
-def first_time(*times: Callable[[], pa.Array | None]) -> pa.Array:
-    """Return for each row the first of some times that it has; what is not needed is not read."""
+def first_time(*times: Callable[[Flags | None], pa.Array | None]) -> pa.Array:
+    """Return for each row the first of some times that it has; what is not needed is not read.
+
+    Each is called with which rows need it, or None if all do.
+    """
     found: pa.Array | None = None
     for read in times:
         if found is None or found.null_count:
-            other = read()
+            other = read(None if found is None else ~valid(found))
             found = other if found is None else found if other is None else pc.coalesce(found, other)
     return found
 

@@ -68,10 +68,10 @@ def _recognize(shape: Shape) -> Fields | None:
 def _extract(members: Members, verdicts: Verdicts) -> Iterator[Extract]:
     columns = application_columns(members) | source_columns(members)
     columns["time"] = first_time(
-        lambda: _instants(members) if members.has("seconds") else None,
-        lambda: members.converted("time_ms", milliseconds) if members.has("time_ms") else None,
-        lambda: columns.get("observed_time"),
-        lambda: members.converted("read", iso_times),
+        lambda _: _instants(members) if members.has("seconds") else None,
+        lambda needed: members.converted("time_ms", milliseconds, needed=needed) if members.has("time_ms") else None,
+        lambda _: columns.get("observed_time"),
+        lambda needed: members.converted("read", iso_times, needed=needed),
     )
     columns |= unread_columns(members)
     yield without_blank(application_rows(NAME, members.numbers, columns, verdicts), verdicts)

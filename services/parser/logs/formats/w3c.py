@@ -51,7 +51,9 @@ _COLUMNS: Final = {
     "sc-bytes": "http_response_size",
     "cs-bytes": "http_request_size",
 }
-_READ: Final = frozenset({*_COLUMNS, "date", "time", "cs-method", "cs-uri-stem", "cs-uri-query", "cs-version", "time-taken"})
+_READ: Final = frozenset(
+    {*_COLUMNS, "date", "time", "cs-method", "cs-uri-stem", "cs-uri-query", "cs-version", "s-computername", "time-taken"}
+)
 _MILLISECOND: Final = 1_000  # in microseconds
 _VERSION: Final = r"^HTTP/(?P<version>[0-9](?:\.[0-9])?)$"
 _PARSING: Final = pa.csv.ParseOptions(delimiter=" ", quote_char=False, double_quote=False, escape_char=False)
