@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -14,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
 from azure.storage.blob import BlobBlock, BlobServiceClient
 
 from libs.common.errors import ServerUnreachable
@@ -34,12 +31,11 @@ from libs.common.messages.events import (
     event_headers,
 )
 from libs.common.messages.segments import Segment
-from libs.common.process.crash import CRASH_VARIABLE
 from libs.common.settings import Settings
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
-from libs.local.ports import free_port
 from services.ingest.main import build
 from tests.running import running
+from tests.service_process import service_process
 
 HEAD, TAIL = ("A" + "0" * 32, b'{"records":['), ("Z" + "0" * 32, b"]}")
 WAIT_SECONDS = 60.0
@@ -194,23 +190,8 @@ def ingesting(site: Site, **ingest: Any) -> Iterator[None]:
 @contextlib.contextmanager
 def process(site: Site, directory: Path, ordinal: int = 0, crash: str = "", **ingest: Any) -> Iterator[subprocess.Popen[bytes]]:
     """Run ingest as a process of its own."""
-    file = directory / f"config-{ordinal}.yaml"
-    file.write_text(yaml.safe_dump(site.settings(**ingest)))
-    environment = {
-        **os.environ,
-        "BLOBTIDE_HTTP__PORT": str(free_port()),
-        "BLOBTIDE_INSTANCE__ORDINAL": str(ordinal),
-        **({CRASH_VARIABLE: crash} if crash else {}),
-    }
-    with (directory / f"ingest-{ordinal}.log").open("ab") as log:
-        argv = [sys.executable, "-m", "services.cli.main", "run", "ingest", "--config", str(file)]
-        child = subprocess.Popen(argv, env=environment, stdout=log, stderr=log)
-    try:
+    with service_process("ingest", site.settings(**ingest), directory, ordinal, crash) as child:
         yield child
-    finally:
-        if child.poll() is None:
-            child.kill()
-        child.wait()
 
 
 def block_id(number: int) -> str:

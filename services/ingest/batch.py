@@ -24,9 +24,9 @@ from libs.common.messages.events import (
     event_headers,
 )
 from libs.common.settings.kafka import TopicSettings
+from libs.common.settings.streams import raw_topics
 from services.ingest import metrics
 from services.ingest.counted import Moved, moved_by
-from services.ingest.limits import raw_topics
 from services.ingest.pending.checkpoints import CheckpointPlace
 from services.ingest.pending.tries import is_quarantined
 from services.ingest.work import Step

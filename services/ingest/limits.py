@@ -8,21 +8,12 @@ from libs.common.errors import ConfigError
 from libs.common.kafka.topics.topic_limits import TopicLimits
 from libs.common.messages.events import BlobCheckpoint, Stream
 from libs.common.settings import Settings
-from libs.common.settings.kafka import TopicSettings
+from libs.common.settings.streams import raw_topics
 from services.ingest.cutting.window import SizeLimits
 
 MOST_RECORD_BYTES: Final = 16_777_216
 SMALLEST_GRANT: Final = 65_536
 MOST_TEXT: Final = 16  # bytes per compressed byte for which room is made; more takes another step
-
-
-def raw_topics(topics: TopicSettings) -> dict[Stream, str]:
-    """Return the topic for the segments of each stream."""
-    return {
-        Stream.FLOW_LOGS: topics.raw_flow_logs,
-        Stream.APPLICATION_LOGS: topics.raw_application_logs,
-        Stream.PROXY_LOGS: topics.raw_proxy_logs,
-    }
 
 
 def check_sizes(settings: Settings) -> None:

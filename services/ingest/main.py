@@ -16,8 +16,9 @@ from libs.common.kafka.topics.topic_limits import TopicLimits
 from libs.common.kafka.transactions.session import SessionSpec, TransactionalSession
 from libs.common.process.service import Service
 from libs.common.settings import Settings
+from libs.common.settings.streams import raw_topics
 from services.ingest.app import Ingest, IngestParts
-from services.ingest.limits import check_sizes, cutting, raw_topics
+from services.ingest.limits import check_sizes, cutting
 from services.ingest.pending.checkpoints import Checkpoints, LoadingTimes, Topic
 from services.ingest.reading.decoders import Decoders
 from services.ingest.reading.reader import BlobReader

@@ -14,15 +14,12 @@ from libs.common.kafka.topics.topic_limits import TopicLimits
 from libs.common.kafka.transactions.session import SessionSpec, TransactionalSession
 from libs.common.messages.events import Stream
 from libs.common.process.service import Service
-from libs.common.rows.types.application import APPLICATION
-from libs.common.rows.types.flows import FLOWS
-from libs.common.rows.types.http import HTTP
-from libs.common.rows.types.proxy import PROXY
 from libs.common.settings import Settings
+from libs.common.settings.streams import parsed_topics, raw_topics, row_topics
 from services.parser.app import Outlet, Parser
 from services.parser.log_options import log_options
 from services.parser.quarantine import Quarantine, Register
-from services.parser.streams import FlowStream, InputStream, LogStream
+from services.parser.streams import FlowStream, InputStream, Kernel, LogStream
 from services.parser.suspicion import Suspicion, Threshold
 from services.parser.triage import Triage
 
@@ -37,7 +34,7 @@ def build(settings: Settings) -> Service:
     if parser.batch_bytes > settings.kafka.value_max_bytes:
         raise ConfigError(f"parser.batch_bytes must fit in kafka.message_max_bytes: at most {settings.kafka.value_max_bytes}")
     streams = _streams(settings)
-    rows = tuple(sorted({topic for stream in streams.values() for topic in stream.topics.values()}))
+    _, rows = parsed_topics(topics, parser.streams)
     limits = TopicLimits(settings.kafka, (*rows, topics.errors))
     partners = (*rows, topics.quarantine)
     spec = SessionSpec("parser", settings.instance.ordinal, tuple(streams), partners=partners)
@@ -57,20 +54,17 @@ def build(settings: Settings) -> Service:
 
 def _streams(settings: Settings) -> dict[str, InputStream]:
     """Return the streams that are read, by the topics of their segments."""
-    topics, options = settings.topics, log_options(settings.parser.logs)
-    of_logs = {APPLICATION.name: topics.application, HTTP.name: topics.http}
-    every = {
-        Stream.FLOW_LOGS: (topics.raw_flow_logs, InputStream(FlowStream(), {FLOWS.name: topics.flows})),
-        Stream.APPLICATION_LOGS: (
-            topics.raw_application_logs,
-            InputStream(LogStream(options, of_proxies=False), of_logs),
-        ),
-        Stream.PROXY_LOGS: (
-            topics.raw_proxy_logs,
-            InputStream(LogStream(options, of_proxies=True), of_logs | {PROXY.name: topics.proxy}),
-        ),
+    options, raw = log_options(settings.parser.logs), raw_topics(settings.topics)
+    kernels: dict[Stream, Kernel] = {
+        Stream.FLOW_LOGS: FlowStream(),
+        Stream.APPLICATION_LOGS: LogStream(options, of_proxies=False),
+        Stream.PROXY_LOGS: LogStream(options, of_proxies=True),
     }
-    return dict(every[stream] for stream in Stream if stream in settings.parser.streams)
+    return {
+        raw[stream]: InputStream(kernels[stream], row_topics(settings.topics, stream))
+        for stream in Stream
+        if stream in settings.parser.streams
+    }
 
 
 def _triage(settings: Settings) -> Triage:

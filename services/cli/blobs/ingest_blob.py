@@ -77,8 +77,8 @@ def command(config: Path | None, blob: str, *, as_json: bool, **options: Any) ->
     The exit code is 1 if something could not be read.
     """
     from libs.common.messages.blobs import BlobId
+    from libs.common.settings.streams import raw_topics
     from services.cli.blobs.raw_writer import RawWriter
-    from services.ingest.limits import raw_topics
 
     settings = load_logged(config, "ingest-blob")
     try:

@@ -31,6 +31,7 @@ from libs.common.kafka.loops.limit import RejectionLimit
 from libs.common.kafka.loops.waiting import Held, Reason, Waiting
 from libs.common.kafka.records import CommitResult, Inbound, Listener, Outbound, Session, TopicPartition
 from libs.common.messages.dead_letters import ErrorCode
+from libs.common.process.crash import crash_point
 from libs.common.process.health import NO_PARTITIONS, Health, Need
 from libs.common.process.service import Stop
 from libs.common.process.watch import Watch
@@ -188,6 +189,7 @@ class TransformLoop:
         else:
             try:
                 outputs = self._transform.handle(part)
+                crash_point("transform.handled")
             except (DeadLetterLimit, ConfigError, ServerUnreachable, Retry):
                 raise
             except Exception as error:  # noqa: BLE001 - a bug in one record's handling must not stop all others
@@ -202,6 +204,7 @@ class TransformLoop:
             self._suspect(error, part)
             return _TransformResult.COMES_AGAIN
         if result is CommitResult.COMMITTED:
+            crash_point("transform.committed")
             return _TransformResult.DONE
         self._isolation.aborted(part)
         return _TransformResult.COMES_AGAIN

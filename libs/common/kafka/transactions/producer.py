@@ -55,6 +55,7 @@ from libs.common.kafka.client.protocols import TransactionalClient
 from libs.common.kafka.client.throttle import Throttle
 from libs.common.kafka.records import NextOffsets, Outbound
 from libs.common.messages.dead_letters import stage_and_code
+from libs.common.process.crash import crash_point
 
 log = structlog.get_logger(__name__)
 
@@ -220,6 +221,7 @@ class TransactionalProducer:
         if positions:
             self._step(lambda s: client.send_offsets_to_transaction(positions, work.group_metadata, s), deadline)
         self.state = ProducerState.COMMITTING
+        crash_point("transaction.written")
         began = self._clock()
         self._step(client.commit_transaction, deadline)
         return self._clock() - began
