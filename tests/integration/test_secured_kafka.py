@@ -144,7 +144,10 @@ MAY = {
         {TOPICS.raw_flow_logs, TOPICS.raw_application_logs, TOPICS.raw_proxy_logs}
         | {TOPICS.checkpoints, TOPICS.completions, TOPICS.errors},
     ),
-    "parser": ({TOPICS.raw_flow_logs, TOPICS.quarantine}, {TOPICS.flows, TOPICS.quarantine, TOPICS.errors}),
+    "parser": (
+        {TOPICS.raw_flow_logs, TOPICS.raw_application_logs, TOPICS.raw_proxy_logs, TOPICS.quarantine},
+        {TOPICS.flows, TOPICS.application, TOPICS.http, TOPICS.proxy, TOPICS.quarantine, TOPICS.errors},
+    ),
     "sink-file": ({TOPICS.flows}, {TOPICS.errors}),
     "tail": (set(TOPICS.model_dump().values()), set()),
     "quarantine": ({TOPICS.blob_state, TOPICS.checkpoints, TOPICS.quarantine}, {TOPICS.blobs, TOPICS.quarantine}),

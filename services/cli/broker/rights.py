@@ -17,6 +17,7 @@ from libs.common.rows.types import row_type
 from libs.common.rows.types.flows import FLOWS
 from libs.common.settings import Settings
 from libs.common.settings.kafka import TopicSettings
+from libs.common.settings.streams import parsed_topics, raw_topics
 from services.sinks.frame.contract import KafkaUse
 from services.sinks.frame.registry import configured_sink
 
@@ -75,6 +76,7 @@ def _uses(settings: Settings, name: str) -> _Uses:
         return _uses_of_sink(settings, name.removeprefix(SINK))
     fixed = _fixed(topics)
     fixed["blob-monitor"] = _uses_of_monitor(settings)
+    fixed["parser"] = _uses_of_parser(settings)
     if name not in fixed:
         raise ConfigError(f"unknown service or command {name}: give one of {', '.join(known(settings))}, or {SINK}NAME")
     return fixed[name]
@@ -111,20 +113,20 @@ def _uses_of_monitor(settings: Settings) -> _Uses:
     return _Uses((topics.blob_state,), (topics.blobs, topics.blob_state, *letters), "blob-monitor", is_transactional=True)
 
 
+def _uses_of_parser(settings: Settings) -> _Uses:
+    topics = settings.topics
+    raw, rows = parsed_topics(topics, settings.parser.streams)
+    return _Uses((*raw, topics.quarantine), (*rows, topics.quarantine, topics.errors), "parser", is_transactional=True)
+
+
 def _fixed(topics: TopicSettings) -> dict[str, _Uses]:
     everything = tuple(topics.model_dump().values())
-    raw = (topics.raw_flow_logs, topics.raw_application_logs, topics.raw_proxy_logs)
+    raw = tuple(raw_topics(topics).values())
     return {
         "ingest": _Uses(
             (topics.blobs, topics.checkpoints),
             (*raw, topics.checkpoints, topics.completions, topics.errors),
             "ingest",
-            is_transactional=True,
-        ),
-        "parser": _Uses(
-            (topics.raw_flow_logs, topics.quarantine),
-            (topics.flows, topics.quarantine, topics.errors),
-            "parser",
             is_transactional=True,
         ),
         "tail": _Uses(everything),

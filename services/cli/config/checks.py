@@ -104,13 +104,15 @@ def _compare_sizes(settings: Settings) -> str:
         ConfigError: a topic's limit is too small to be usable.
     """
     from libs.common.kafka.topics.topic_limits import TopicLimits
+    from libs.common.settings.streams import parsed_topics
 
     topics, ingest = settings.topics, settings.ingest
+    _, rows = parsed_topics(topics, settings.parser.streams)
     limits = TopicLimits(settings.kafka, tuple(topics.model_dump().values()))
     limits.read()
     lines = (topics.raw_application_logs, topics.raw_proxy_logs, topics.errors)
     wanted = (
-        ("parser.batch_bytes", settings.parser.batch_bytes, (topics.flows,), "flow batches are cut smaller"),
+        ("parser.batch_bytes", settings.parser.batch_bytes, rows, "batches of rows are cut smaller"),
         ("ingest.segment_bytes", ingest.segment_bytes, (topics.raw_flow_logs, *lines), "segments are cut smaller"),
         ("ingest.max_line_bytes", ingest.max_line_bytes, lines, "longer lines go to the errors topic"),
     )
