@@ -28,6 +28,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "run": ("services.cli.run", "Run one service in the foreground."),
     "tail": ("services.cli.tail.command", "Follow the pipeline's topics as readable lines or JSON."),
     "explore": ("services.cli.explore.command", "Look into the raw topics line by line, through filters."),
+    "analyze-logs": ("services.cli.analyze.command", "Sum up log rows: volume, levels, errors, status codes, latencies."),
     "convert": ("services.cli.convert.command", "Convert local flow-log files to rows, without a server."),
     "list-blobs": ("services.cli.blobs.list_blobs", "List the blobs that the settings cover, and how far they have been read."),
     "list-services": ("services.cli.blobs.list_services", "Count what each selector finds in storage."),

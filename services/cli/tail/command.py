@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
@@ -22,14 +21,13 @@ from libs.common.rows.types import ROW_TYPES, row_type
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.common.settings.problems import did_you_mean
 from services.cli.help_text import examples
-from services.cli.moments import moment_of
 from services.cli.options import config_option, load_logged
+from services.cli.since import milliseconds_of
 from services.cli.streams import standard_output
 from services.cli.tail.render import AsRows, Output, render
 from services.cli.tail.where import FilteredReader, row_type_of
 from services.cli.terminal import say
 
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DEFAULT_COUNT: Final = 10
 
 
@@ -144,19 +142,7 @@ def _start(count: int | None, since: str | None) -> Newest | Since:
         return Newest(_DEFAULT_COUNT if count is None else count)
     if count is not None:
         raise ConfigError("give --tail or --since, not both")
-    return Since(_milliseconds(since))
-
-
-def _milliseconds(text: str) -> int:
-    """Parse a time: ``0``, an age such as ``10m``, or RFC 3339."""
-    if text == "0":
-        return 0
-    if age := re.fullmatch(r"(\d+)([smhd])", text):
-        return int((time.time() - int(age[1]) * _UNITS[age[2]]) * 1000)
-    try:
-        return int(moment_of(text).timestamp() * 1000)
-    except (ValueError, OverflowError) as error:
-        raise ConfigError(f"--since {text}: give an age such as 10m, or a time such as 2026-05-01T12:00:00Z") from error
+    return Since(milliseconds_of("--since", since))
 
 
 Show = Callable[[Iterable[Inbound]], Iterator[str]]

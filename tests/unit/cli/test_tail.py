@@ -16,7 +16,7 @@ from typing import IO, Any
 import pytest
 
 from libs.common.errors import ConfigError
-from services.cli.tail.command import _milliseconds
+from services.cli.since import milliseconds_of
 
 SCRIPT = """
 import sys
@@ -83,11 +83,11 @@ def far_from_utc() -> Iterator[None]:
 )
 def test_a_time_without_a_zone_is_utc(text: str) -> None:
     """Wherever the command runs: the logs are in UTC too."""
-    assert _milliseconds(text) == calendar.timegm((2026, 5, 1, 12, 0, 0)) * 1000
+    assert milliseconds_of("--since", text) == calendar.timegm((2026, 5, 1, 12, 0, 0)) * 1000
 
 
 @pytest.mark.parametrize("text", ["yesterday", "12:00", "0001-01-01T00:00:00+02:00"])
 def test_a_time_that_is_none_is_refused(text: str) -> None:
     """One line says how to write it."""
     with pytest.raises(ConfigError, match="give an age such as 10m"):
-        _milliseconds(text)
+        milliseconds_of("--since", text)

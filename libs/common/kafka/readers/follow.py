@@ -86,12 +86,17 @@ class Follower:
             ServerUnreachable: a partition that has not been read to its end delivers nothing for long.
             BlobtideError: Kafka refuses.
         """
-        records = self._to_the_ends()
+        records = self.unordered()
         if isinstance(self._start, Newest):
             records = reversed(nlargest(self._start.count, records, key=_age))
         yield from records
 
-    def _to_the_ends(self) -> Iterator[Inbound]:
+    def unordered(self) -> Iterator[Inbound]:
+        """Yield what exists now as it arrives, without keeping any; if started with `Newest`, more than that.
+
+        Raises:
+            ServerUnreachable, BlobtideError: as `backlog`.
+        """
         waited = 0.0
         while self._unfinished:
             unfinished = set(self._unfinished)

@@ -1,0 +1,1 @@
+"""``blobtide analyze-logs``: sums over the rows of logs: volume, levels, errors, requests and how long they took."""
