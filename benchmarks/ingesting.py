@@ -22,7 +22,7 @@ from libs.local.kafka import LocalKafka
 from services.ingest.pending.tries import CAREFUL_SECONDS
 
 INGEST: Final = "ingest process"
-_ENDS: Final = "segments, checkpoints, offsets committed"
+ENDS: Final = "segments, checkpoints, offsets committed"
 _TAIL: Final = len(b"]}")
 _SETTLED_SECONDS: Final = CAREFUL_SECONDS + 2.0
 
@@ -32,14 +32,15 @@ def measure(kafka: LocalKafka, azurite: LocalAzurite, data: Data, repeats: int) 
     results = []
     for _ in range(repeats):
         site = Site.make(kafka, storage_settings(azurite, container_of(data)))
-        results.append(_ingested(site, list(announcements(azurite, data, site.topics.blobs))))
+        results.append(ingested(site, list(announcements(azurite, data, site.topics.blobs))))
         _check(site, data)
     work = Work(data.tuples, data.blob_bytes, len(data.blobs))
     memory = max((found for _, found in results), key=lambda one: one.peak)
-    return Measured(INGEST, data.name, work, tuple(sample for sample, _ in results), _ENDS, OWN_READS, memory)
+    return Measured(INGEST, data.name, work, tuple(sample for sample, _ in results), ENDS, OWN_READS, memory)
 
 
-def _ingested(site: Site, announced: Sequence[Outbound]) -> tuple[Sample, Memory]:
+def ingested(site: Site, announced: Sequence[Outbound]) -> tuple[Sample, Memory]:
+    """Start ingest, write announcements, and wait until all of them are committed."""
     worker = Worker((*SERVICE, "ingest"), site)
     with running(worker):
         time.sleep(_SETTLED_SECONDS)

@@ -48,6 +48,9 @@ cannot be compared, but the ratios between rows can.
   destination is asked whether all rows are there; where it cannot say, acknowledgements are counted. *prepared bytes* is
   what the library alone needs for messages that are ready to be sent, as its most basic call sends them: its *speed* is
   relative to the sink.
+- **gzip**: sixteen blobs in flight, each with members of a megabyte of JSON lines; *tuples* are lines, and *MB* are of text.
+  *gzip lines to segments* performs ingest's own steps on blobs in memory. Its peer decompresses the same bytes with the
+  standard library and cuts the text at newlines, without positions, checksums of what was read, or bounds for what may come.
 - **monitor**: against a server that only answers listings, with default intervals. Each growing scope has one blob, which
   changes every minute. The flat prefix does not change.
 - **start**: the known blobs belong to past hours, and few are still open. *monitor start* reads their state and

@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 
 from benchmarks import (
     estates,
+    gzipped,
     ingesting,
     kernel,
     lasting,
@@ -35,22 +36,25 @@ _Server = TypeVar("_Server", bound=LocalServer)
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much to measure: minutes of logs, number of quiet interfaces, copies of the parser's input, lines, repetitions."""
+    """How much to measure: minutes, quiet interfaces, copies of the parser's input, lines, text of a blob, repetitions."""
 
     busy_minutes: int
     quiet_minutes: int
     quiet_nics: int
     parser_times: int
     log_lines: int
+    gzip_text: int
     repeats: int
     monitor: monitoring.Extent
     start: starting.Extent
 
 
 FULL: Final = Size(
-    3, 2, 5_000, 5, 100_000, 3, monitoring.Extent(5_000, 100_000, 120.0), starting.Extent(5_000, 1_000_000, 20_000)
+    3, 2, 5_000, 5, 100_000, 32_000_000, 3, monitoring.Extent(5_000, 100_000, 120.0), starting.Extent(5_000, 1_000_000, 20_000)
 )
-QUICK: Final = Size(1, 1, 1_000, 4, 40_000, 1, monitoring.Extent(1_000, 20_000, 60.0), starting.Extent(1_000, 100_000, 2_000))
+QUICK: Final = Size(
+    1, 1, 1_000, 4, 40_000, 8_000_000, 1, monitoring.Extent(1_000, 20_000, 60.0), starting.Extent(1_000, 100_000, 2_000)
+)
 MONTH: Final = starting.Extent(5_000, 3_600_000, 20_000)
 """The blobs of 5,000 interfaces in thirty days, one per hour each; as many open ones as without `--long`."""
 LASTING_SECONDS: Final = 240.0
@@ -104,6 +108,13 @@ def _storage(bench: Bench) -> Iterator[Measured]:
             yield pipeline.measure(kafka, azurite, data, bench.size.repeats)
 
 
+def _gzip(bench: Bench) -> Iterator[Measured]:
+    estate = gzipped.Estate(bench.size.gzip_text)
+    yield from gzipped.measure(estate, bench.size.repeats)
+    with _running(LocalKafka, bench) as kafka, _running(LocalAzurite, bench) as azurite:
+        yield gzipped.measure_process(kafka, azurite, estate, bench.size.repeats)
+
+
 def _monitor(bench: Bench) -> Iterator[Measured]:
     with _running(LocalKafka, bench) as kafka:
         yield from monitoring.measure(kafka, bench.size.monitor)
@@ -144,6 +155,7 @@ STAGES: Final[dict[str, Stage]] = {
     "parser": _parser,
     "logs": _logs,
     "storage": _storage,
+    "gzip": _gzip,
     "monitor": _monitor,
     "start": _start,
     "sinks": _sinks,

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from benchmarks import estates, kernel, lister, peers
+from benchmarks import estates, gzipped, kernel, lister, peers
 from benchmarks.before import Checkout, costs_of
 from benchmarks.destinations import SINKS, Destination
 from benchmarks.errors import BenchmarkFailed
@@ -215,6 +215,16 @@ def test_stages_without_servers_run() -> None:
         assert all(one.work.tuples > 0 for one in rows)
         assert all(one.cpu > 0 for one in rows if one.stage != "columns"), "columns are what a difference leaves"
         assert sum(len(segment.data) for segment in data.segments) == data.blob_bytes - len(b"]}") * len(data.blobs)
+
+
+def test_compressed_lines_are_unpacked_by_ingest_and_by_its_peer() -> None:
+    """Both give the whole text of all blobs, or the benchmark fails."""
+    estate = gzipped.Estate(1)
+    steps, peer = gzipped.measure(estate, repeats=1)
+    assert (steps.against, steps.work) == (peer.stage, peer.work)
+    assert steps.work.bytes > 10 * 16 * len(estate.packed)
+    assert [blob.size for blob in estate.data().blobs] == [len(estate.packed)] * 16
+    assert min(steps.cpu, peer.cpu) > 0
 
 
 @pytest.mark.parametrize("kind", [kind for kind in all_kinds() if module_of(kind) is not None])
