@@ -24,11 +24,13 @@ import pytest
 import yaml
 
 from libs.common.errors import ConfigError
+from libs.common.rows.types.application import APPLICATION
 from libs.common.rows.types.flows import FLOWS
 from libs.local.azurite import LocalAzurite
 from libs.local.kafka import LocalKafka
 from services.cli.main import run
 from services.cli.up.command import FOLDERS
+from services.cli.up.settings import LOGS
 from tests.delta_log import rows_of
 from tests.fixtures.servers import serving
 from tests.pipeline import read_rows, row_count
@@ -38,6 +40,8 @@ from tests.zeromq_peer import ZeroMqPeer
 pytestmark = [pytest.mark.kafka, pytest.mark.azurite, pytest.mark.timeout(1_200)]
 
 SECONDS = 180.0
+SMALL = ("--nics", "3", "--pods", "0")
+PODS = ("--pods", "2")  # of a proxy, and of an application
 SIX_SINKS = Path(__file__).parents[2] / "docs" / "examples" / "six-sinks.yaml"
 MORE_ROWS = 200
 POSITION = FLOWS.position.names
@@ -48,7 +52,7 @@ Position = tuple[Any, ...]
 @contextlib.contextmanager
 def up(data: Path, *words: str, ends_with: int = 0) -> Iterator[subprocess.Popen[bytes]]:
     """Run `blobtide up --demo`; its output goes to out.txt in the data directory's parent."""
-    argv = (sys.executable, "-m", "services.cli.main", "up", "--demo", "--nics", "3", "--data-dir", str(data), *words)
+    argv = (sys.executable, "-m", "services.cli.main", "up", "--demo", *SMALL, "--data-dir", str(data), *words)
     with (data.parent / "out.txt").open("ab") as out:
         process = subprocess.Popen(argv, stdout=out, stderr=subprocess.STDOUT)
     try:
@@ -77,12 +81,13 @@ def descendants(process: subprocess.Popen[bytes], word: str) -> list[psutil.Proc
 def test_the_demo_shows_flows_survives_kills_and_goes_on_in_the_next_run(
     kafka: LocalKafka, azurite: LocalAzurite, tmp_path: Path
 ) -> None:
-    """Flows arrive in Parquet and on the screen; a killed service or server comes back; a second run adds to the rows."""
+    """Flows and logs arrive in Parquet; a killed service or server comes back; a second run adds to the rows."""
     del kafka, azurite  # they told whether the servers can be had
     data = tmp_path / "data"
     flows = data / "flows"
-    with up(data) as process:
+    with up(data, *PODS) as process:
         wait(lambda: flows.exists() and row_count(flows) > 0, "rows in files", data)
+        wait(lambda: all((data / name).exists() and row_count(data / name) for name in LOGS), "rows of logs", data)
         os.kill(descendants(process, "parser")[0].pid, signal.SIGKILL)
         wait_for_more_rows(data, "more rows after a kill")
         wait(lambda: len(set(summed(data))) > 1, "a summary that grows", data)
@@ -97,8 +102,8 @@ def test_the_demo_shows_flows_survives_kills_and_goes_on_in_the_next_run(
     assert summed(data) == sorted(summed(data)), "the summary only grows"
     assert "Traceback" not in shown
 
-    first = read_rows(flows)
-    with up(data):
+    first, logs = read_rows(flows), {name: read_rows(data / name) for name in LOGS}
+    with up(data, *PODS):
         wait(lambda: row_count(flows) > first.num_rows, "more rows in the second run", data)
     second = read_rows(flows)
     assert_each_once(second, first)
@@ -107,9 +112,11 @@ def test_the_demo_shows_flows_survives_kills_and_goes_on_in_the_next_run(
         addresses = re.findall(rf"^{server} +ready +(\S+)$", output(data), re.MULTILINE)
         assert len(addresses) == 2
         assert len(set(addresses)) == 1, "the second run listens where the first did"
-    with up(data, "--start-over"):
+    with up(data, *PODS, "--start-over"):
         wait(lambda: max(shown_parsed(data)[before:], default=0) >= second.num_rows, "every blob parsed again", data)
     assert_each_once(read_rows(flows), second)
+    for name, earlier in logs.items():
+        assert_each_once(read_rows(data / name), earlier, APPLICATION.position.names)
 
 
 def test_of_six_sinks_only_the_one_without_its_receiver_is_late(
@@ -190,9 +197,9 @@ def output(data: Path) -> str:
     return (data.parent / "out.txt").read_text()
 
 
-def assert_each_once(rows: pa.Table, earlier: pa.Table) -> None:
+def assert_each_once(rows: pa.Table, earlier: pa.Table, position: Sequence[str] = POSITION) -> None:
     """No row stands twice, and none of the earlier ones is missing."""
-    keys = ["blob", "generation", "record_offset", "tuple_index"]
+    keys = list(position)
     assert rows.group_by(keys).aggregate([]).num_rows == rows.num_rows, "no row twice"
     assert earlier.select(keys).join(rows.select(keys), keys, join_type="left anti").num_rows == 0, "no row lost"
 
@@ -222,7 +229,7 @@ def test_nothing_outlives_a_killed_up(kafka: LocalKafka, azurite: LocalAzurite, 
     """
     del kafka, azurite
     data = tmp_path / "data"
-    argv = (sys.executable, "-m", "services.cli.main", "up", "--demo", "--nics", "1", "--data-dir", str(data))
+    argv = (sys.executable, "-m", "services.cli.main", "up", "--demo", *SMALL, "--data-dir", str(data))
     with (tmp_path / "out.txt").open("wb") as out:
         process = subprocess.Popen(argv, stdout=out, stderr=subprocess.STDOUT)
     try:

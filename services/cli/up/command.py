@@ -1,6 +1,6 @@
 """``blobtide up``: run everything on this machine.
 
-Kafka, topics, and every service and sink as child processes; with ``--demo`` also Azurite and flow logs that grow while you
+Kafka, topics, and every service and sink as child processes; with ``--demo`` also Azurite and logs that grow while you
 watch. Data is kept in the data directory between runs. No child outlives this process, however it ends.
 """
 
@@ -43,7 +43,10 @@ from services.cli.up.hints import storage_line, tail_line
 from services.cli.up.ports import last_port, remember_port
 from services.cli.up.servers import Servers
 from services.cli.up.settings import (
+    DEMO_APPLICATIONS,
+    DEMO_FLOWS,
     DEMO_SUBSCRIPTION,
+    LOGS,
     Own,
     own_kafka,
     reads_storage,
@@ -62,8 +65,9 @@ STEP_SECONDS: Final = 0.2
 SILENT_SECONDS: Final = 15.0
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 # The folders that `up` keeps in its data directory, and all that --fresh deletes.
-FOLDERS: Final = ("kafka", "azurite", "flows", "summary", "logs")
-DEMO_START: Final = "-3h"  # well within the hours that the monitor lists at every interval, see with_own
+FOLDERS: Final = ("kafka", "azurite", "flows", *LOGS, "summary", "logs")
+DEMO_START: Final = "-3h"  # well within the hours and days that the monitor lists at every interval, see with_own
+DEMO_LINES: Final = 10  # per minute and pod
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,7 @@ class UpOptions:
     fresh: bool
     start_over: bool
     nics: int
+    pods: int
     speed: float
     seconds: float | None
     kafka_port: int | None
@@ -90,7 +95,7 @@ class UpOptions:
 )
 @config_option
 @click.option(
-    "--demo", is_flag=True, help="Also start Azurite and generate growing flow logs; reads no settings file except --config."
+    "--demo", is_flag=True, help="Also start Azurite and generate growing logs; reads no settings file except --config."
 )
 @click.option("--fresh", is_flag=True, help="First delete the data of earlier runs in --data-dir.")
 @click.option("--start-over", is_flag=True, help="Read every blob again from the beginning (no row is written twice).")
@@ -107,6 +112,13 @@ class UpOptions:
     help="Port of Kafka. Default: that of the last run if it is free, otherwise any free port.",
 )
 @click.option("--nics", type=click.IntRange(1, 1000), default=4, show_default=True, help="Demo: number of network interfaces.")
+@click.option(
+    "--pods",
+    type=click.IntRange(0, 1000),
+    default=8,
+    show_default=True,
+    help="Demo: number of pods that write application logs.",
+)
 @click.option("--speed", type=click.FloatRange(1, 3600), default=60, show_default=True, help="Demo: logged seconds per second.")
 @click.option("--for", "seconds", type=click.FloatRange(min=1), help="Stop after this many seconds.  [default: never]")
 def command(**options: Any) -> None:
@@ -128,7 +140,7 @@ def command(**options: Any) -> None:
 
 
 def _refuse_demo_options(context: click.Context) -> None:
-    for name in ("nics", "speed"):
+    for name in ("nics", "pods", "speed"):
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE and not context.params["demo"]:
             raise click.UsageError(f"--{name} requires --demo.", context)
 
@@ -203,7 +215,7 @@ class _Up:
         self._start_server(azurite, stack)
         self.view.server(azurite.name, azurite.blob_endpoint)
         self.view.to_copy("use it with", storage_line(azurite.connection_string))
-        return replace(own, storage=azurite.connection_string)
+        return replace(own, storage=azurite.connection_string, pods=bool(self.options.pods))
 
     def _start_server(self, server: LocalServer, stack: contextlib.ExitStack) -> None:
         self.view.starting(server.name)
@@ -223,7 +235,7 @@ class _Up:
         self.groups.start()
 
     def _sinks(self) -> SinkOptions:
-        return sinks_of(self.settings, self.options.data_dir)
+        return sinks_of(self.settings, self.options.data_dir, pods=self.options.demo and self.options.pods > 0)
 
     def _results(self) -> dict[str, str]:
         """Return the directory of each sink that writes to this machine."""
@@ -234,7 +246,10 @@ class _Up:
         for words in (("blob-monitor",), ("ingest",), ("parser",), *(("sink", name) for name in settings.sinks)):
             yield self._service(words, settings)
         if self.options.demo:
-            yield self._generator(settings)
+            yield self._generator("demo", ("--environment", f"{DEMO_SUBSCRIPTION}.{DEMO_FLOWS}", *self._flows()), settings)
+        if self.options.demo and self.options.pods:
+            place = f"{DEMO_SUBSCRIPTION}.{DEMO_APPLICATIONS}"
+            yield self._generator("demo-pods", ("--environment", place, *self._applications()), settings)
 
     def _service(self, words: tuple[str, ...], settings: Settings) -> Program:
         name, port = "-".join(words), free_port()
@@ -248,14 +263,19 @@ class _Up:
             settings={**settings_for(words, settings), "http": {"host": "127.0.0.1", "port": port}},
         )
 
-    def _generator(self, settings: Settings) -> Program:
-        words = ("demo", "generate", "--environment", f"{DEMO_SUBSCRIPTION}.{DEMO_SUBSCRIPTION}", "--follow")
-        scale = ("--nics", str(self.options.nics), "--speed", str(self.options.speed), "--start", DEMO_START)
+    def _flows(self) -> tuple[str, ...]:
+        return ("--nics", str(self.options.nics))
+
+    def _applications(self) -> tuple[str, ...]:
+        return ("--kind", "applogs", "--pods", str(self.options.pods), "--lines-per-minute", str(DEMO_LINES))
+
+    def _generator(self, name: str, what: tuple[str, ...], settings: Settings) -> Program:
+        words = ("demo", "generate", *what, "--follow", "--speed", str(self.options.speed), "--start", DEMO_START)
         return Program(
-            name="demo",
-            argv=(*_BLOBTIDE, *words, *scale),
+            name=name,
+            argv=(*_BLOBTIDE, *words),
             env=self._environment(words),
-            log=self.options.data_dir / "logs" / "demo.log",
+            log=self.options.data_dir / "logs" / f"{name}.log",
             settings=settings_for(words, settings),
         )
 

@@ -19,6 +19,7 @@ import pytest
 from libs.common.errors import BlobtideError, ConfigError
 from libs.common.process.service import Stop
 from libs.common.settings import Settings, load_settings
+from libs.common.settings.selectors import PRESETS
 from libs.local.ports import LOOPBACK
 from services.cli.up import command as up
 from services.cli.up.handover import handed_over
@@ -51,6 +52,7 @@ def options(tmp_path: Path, *, demo: bool, config: Path | None) -> up.UpOptions:
         fresh=False,
         start_over=False,
         nics=1,
+        pods=0,
         speed=60,
         seconds=None,
         kafka_port=None,
@@ -96,6 +98,21 @@ def test_the_demo_leaves_the_default_settings_file_alone(
         settings = loaded_by(program, monkeypatch)
         assert set(settings.subscriptions) <= {"demo"}
         assert set(settings.sinks) <= {"file", "summary"}
+
+
+def test_a_demo_with_pods_writes_their_rows_to_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are a generator of their logs, an environment with all presets of selectors, and a sink for each row type."""
+    asked = replace(up._without_default_file(options(tmp_path, demo=True, config=None)), pods=3)
+    started = programs(asked, replace(OWN, storage="UseDevelopmentStorage=true", pods=True))
+    sinks = ["sink-file", "sink-application", "sink-proxy", "sink-summary"]
+    assert list(started) == ["blob-monitor", "ingest", "parser", *sinks, "demo", "demo-pods"]
+    argv = started["demo-pods"].argv
+    assert argv[argv.index("--pods") + 1] == "3"
+    settings = loaded_by(started["blob-monitor"], monkeypatch)
+    (source,) = settings.subscriptions["demo"].environments["applications"].sources
+    assert {selector.name for selector in source.selectors} == set(PRESETS)
+    for name in ("application", "proxy"):
+        assert loaded_by(started[f"sink-{name}"], monkeypatch).sinks[name]["rows"] == name
 
 
 @pytest.mark.parametrize("demo", [True, False])
