@@ -66,6 +66,8 @@ _OF_REQUEST: Final = {
     "cache_status": "cache_status upstream_cache_status cache",
 }
 _MICROSECONDS: Final[Mapping[str, int]] = MappingProxyType({"response_us": 1, "response_ms": 1_000, "response_s": 1_000_000})
+_PARTS: Final = ("http_request_method", "target", "url_query", "protocol")
+"""What a request line says as well."""
 _CONFIGURED: Final = {"url_path": "target", "response_time": "response_us", "network_protocol_version": "protocol"}
 _VERSION: Final = r"^(?:HTTP/)?(?P<version>[0-9](?:\.[0-9])?)$"
 _NO_TEXT: Final = pa.scalar(None, pa.string())
@@ -77,8 +79,9 @@ COLUMNS: Final = frozenset({*_OF_APPLICATION, *_OF_REQUEST} - {"target", "protoc
 def generic_formats(name: str, options: LogOptions) -> tuple[JsonFormat, JsonFormat]:
     """Return the format of requests, and that of everything else; `name` is that of both."""
     request, application = _fields(_OF_REQUEST, options), _fields(_OF_APPLICATION, options)
+    of_lines = Fields({field: places for field, places in request.places.items() if field not in _PARTS}, request.ignored)
     return (
-        JsonFormat(partial(_recognize, request, application.places["body"]), partial(_requests, name)),
+        JsonFormat(partial(_recognize, (of_lines, request), application.places["body"]), partial(_requests, name)),
         JsonFormat(lambda _: application, partial(_records, name)),
     )
 
@@ -98,12 +101,18 @@ def _paths(name: str) -> tuple[Path, ...]:
     return ((name,), tuple(name.split("."))) if "." in name else ((name,),)
 
 
-def _recognize(request: Fields, messages: tuple[Path, ...], shape: Shape) -> Fields | None:
-    def has(field: str) -> bool:
-        return any(path in shape.leaves for path in request.places[field])
+def _recognize(requests: tuple[Fields, Fields], messages: tuple[Path, ...], shape: Shape) -> Fields | None:
+    """Return what is read of a request: of one that has a request line, other members that say the same are attributes."""
+    of_lines, of_parts = requests
 
-    is_request = has("request") or (has("http_request_method") and has("target"))
-    return request if is_request and not any(path in shape.leaves for path in messages) else None
+    def has(field: str) -> bool:
+        return any(path in shape.leaves for path in of_parts.places[field])
+
+    if any(path in shape.leaves for path in messages):
+        return None
+    if has("request"):
+        return of_lines
+    return of_parts if has("http_request_method") and has("target") else None
 
 
 def _records(name: str, members: Members, verdicts: Verdicts) -> Iterator[Extract]:
@@ -127,7 +136,7 @@ def _requests(name: str, members: Members, verdicts: Verdicts) -> Iterator[Extra
         some = both.only(given)
         yield of_request_lines(name, some.lines, request.filter(pa.array(given)), some.columns, verdicts)
     if not given.all():
-        parts = {field: members.text(field) for field in ("http_request_method", "target", "url_query", "protocol")}
+        parts = {field: members.text(field) for field in _PARTS}
         rest = Extract(Family.REQUEST, name, members.numbers, {**columns, **parts}).only(~given)
         yield _of_parts(rest, verdicts)
 
@@ -154,7 +163,9 @@ def _of_parts(extract: Extract, verdicts: Verdicts) -> Extract:
         "network_protocol_version": versions.dictionary_encode(),
         "server_address": with_authority(columns.get("server_address"), authority),
     }
-    unknown = ~flags(pc.is_in(columns["http_request_method"].cast(pa.string()), pa.array(sorted(METHODS))))
-    verdicts.skip(extract.lines[unknown], Skip.UNKNOWN_METHOD)
+    methods = columns["http_request_method"].cast(pa.string())
+    unknown = ~flags(pc.is_in(methods, pa.array(sorted(METHODS))))
+    verdicts.skip(extract.lines[unknown & ~valid(methods)], Skip.NO_REQUEST)
+    verdicts.skip(extract.lines[unknown & valid(methods)], Skip.UNKNOWN_METHOD)
     requests = Extract(extract.family, extract.format, extract.lines, columns).only(~unknown)
     return with_path(with_time(requests, verdicts), verdicts)

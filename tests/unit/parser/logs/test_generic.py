@@ -64,6 +64,16 @@ def test_json_of_a_request() -> None:
     ]
 
 
+def test_a_request_line_counts_more_than_its_parts() -> None:
+    """Members that say the same, or something else, are attributes; a line without a request is counted."""
+    line = '{"time":"2026-05-01T12:00:00Z","request":"PUT /x HTTP/1.0","method":"GET","uri":"/index.html"}'
+    found = parse(line, line.replace('"PUT /x HTTP/1.0"', "null"))
+    (row,) = rows(found)
+    assert (row["http_request_method"], row["url_path"], row["network_protocol_version"]) == ("PUT", "/x", "1.0")
+    assert row["attributes"] == '{"method":"GET","uri":"/index.html"}'
+    assert outcomes(found) == [("skipped", "no_request")]
+
+
 def test_logfmt() -> None:
     """Pairs are read like members of JSON, all of them as text."""
     assert rows(parse('ts=2026-05-01T12:00:00Z level=info msg="order \\"placed\\"" order=4711 empty=')) == [
