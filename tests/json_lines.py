@@ -45,6 +45,8 @@ STRINGS: Final = (
     "2026-05-01 12:00:00,5", "2026-05-01", "[01/May/2026:12:00:00 +0000]", "x" * 40,
 )  # fmt: skip
 KNOWN: Final[tuple[tuple[str, Value], ...]] = (
+    ("resourceId", "/r"), ("category", "AuditEvent"), ("operationName", "o"), ("callerIpAddress", "192.0.2.7"),
+    ("properties/msg", "m"),
     ("@timestamp", "2026-05-01T12:00:01.310221Z"), ("stream", "stdout"), ("_p", "F"), ("kubernetes/pod_name", "p"),
     ("kubernetes/container_name", "c"), ("kubernetes/docker_id", "d"), ("kubernetes/host", "n"),
     ("kubernetes/pod_ip", "10.0.0.1"), ("logs/requestFirstLine", "GET /a?b=c HTTP/1.1"), ("logs/status", "200"),

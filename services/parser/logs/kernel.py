@@ -27,6 +27,7 @@ from services.parser.letters import SourceOf, TooManyLetters, no_source
 from services.parser.logs.extract import Extract, Skip, Verdicts, flags
 from services.parser.logs.formats.access_json import ACCESS_JSON
 from services.parser.logs.formats.access_text import access_text
+from services.parser.logs.formats.azure import AZURE
 from services.parser.logs.formats.container import CONTAINER
 from services.parser.logs.formats.generic import generic_formats
 from services.parser.logs.formats.http_json import HTTP_JSON
@@ -83,7 +84,7 @@ class LogKernel:
     def __init__(self, options: LogOptions, *, is_proxy_stream: bool) -> None:
         self._options = options
         self._is_proxy_stream = is_proxy_stream
-        self._json = self._reader(ACCESS_JSON, HTTP_JSON, LOG4J2, CONTAINER, *generic_formats("json", options))
+        self._json = self._reader(ACCESS_JSON, HTTP_JSON, LOG4J2, CONTAINER, AZURE, *generic_formats("json", options))
         self._logfmt = self._reader(*generic_formats("logfmt", options))
 
     def _reader(self, *formats: JsonFormat) -> JsonReader:
