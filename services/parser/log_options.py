@@ -6,14 +6,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from libs.common.errors import ConfigError
-from libs.common.settings.logs import LogSettings
+from libs.common.settings.logs import LogLineSettings
 from libs.common.suggestions import did_you_mean
 from services.parser.logs.formats.generic import COLUMNS
 from services.parser.logs.joining import Joining
 from services.parser.logs.options import LogOptions
 
 
-def log_options(settings: LogSettings) -> LogOptions:
+def log_options(settings: LogLineSettings) -> LogOptions:
     """Return how logs are read.
 
     Raises:

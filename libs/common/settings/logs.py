@@ -12,7 +12,7 @@ _MAX_NAME = 200
 Member = Annotated[str, StringConstraints(min_length=1, max_length=_MAX_NAME)]
 
 
-class LogSettings(Group):
+class LogLineSettings(Group):
     """Application, HTTP and proxy logs."""
 
     fields: dict[str, tuple[Member, ...]] = Field(

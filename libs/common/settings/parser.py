@@ -6,7 +6,7 @@ from pydantic import Field, field_validator
 
 from libs.common.messages.events import Stream
 from libs.common.settings.base import Group, listed
-from libs.common.settings.logs import LogSettings
+from libs.common.settings.logs import LogLineSettings
 
 
 class ParserSettings(Group):
@@ -15,7 +15,7 @@ class ParserSettings(Group):
     streams: tuple[Stream, ...] = Field(
         default=tuple(Stream), min_length=1, description="Streams to read: a list, or comma-separated."
     )
-    logs: LogSettings = LogSettings()
+    logs: LogLineSettings = LogLineSettings()
     poll_seconds: float = Field(default=1.0, gt=0, le=5, description="Seconds for which one poll collects segments.")
     poll_messages: int = Field(default=2_000, ge=1, description="Segments after which a poll ends early.")
     poll_bytes: int = Field(default=8_388_608, ge=1_000_000, description="Bytes after which a poll ends early.")

@@ -29,7 +29,7 @@ _value = msgspec.json.Decoder(msgspec.Raw)
 
 
 @dataclass(frozen=True, slots=True)
-class Contents:
+class SlotContents:
     """What was found in slots.
 
     Attributes:
@@ -43,7 +43,7 @@ class Contents:
     decoded: pa.StringArray
 
 
-def examine(slots: Slots, pieces: pa.BinaryArray, *, has_controls: bool) -> Contents:
+def examine(slots: Slots, pieces: pa.BinaryArray, *, has_controls: bool) -> SlotContents:
     """Check the content of all slots; lines that were not understood may be found bad, too.
 
     If `has_controls`, the lines contain control characters, which strings must not.
@@ -53,7 +53,7 @@ def examine(slots: Slots, pieces: pa.BinaryArray, *, has_controls: bool) -> Cont
     wrong = np.concatenate((controls, _scalars(slots, pieces), _arrays(slots, pieces), not_strings))
     bad = np.zeros(len(slots.json), np.bool_)
     bad[slots.line[wrong]] = True
-    return Contents(bad, escaped, decoded)
+    return SlotContents(bad, escaped, decoded)
 
 
 def slot_pieces(slots: Slots, numbers: Rows) -> pa.Array:

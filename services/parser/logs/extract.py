@@ -15,7 +15,7 @@ from services.parser.dictionary_columns import Rows
 from services.parser.logs.lines import Flags
 
 
-class Skip(StrEnum):
+class LineSkip(StrEnum):
     """Why a line is no row without being bad. These lines are counted."""
 
     BLANK_LINE = "blank_line"
@@ -81,22 +81,22 @@ class Verdicts:
     """
 
     refused: list[tuple[Rows, ErrorCode, str]] = field(default_factory=list)
-    skipped: list[tuple[Rows, Skip]] = field(default_factory=list)
+    skipped: list[tuple[Rows, LineSkip]] = field(default_factory=list)
 
     def refuse(self, lines: Rows, code: ErrorCode, reason: str) -> None:
         """Make dead letters of lines."""
         if len(lines):
             self.refused.append((lines, code, reason))
 
-    def skip(self, lines: Rows, reason: Skip) -> None:
+    def skip(self, lines: Rows, reason: LineSkip) -> None:
         """Count lines."""
         if len(lines):
             self.skipped.append((lines, reason))
 
     @property
-    def counts(self) -> Counter[Skip]:
+    def counts(self) -> Counter[LineSkip]:
         """How many lines were skipped for each reason."""
-        counts: Counter[Skip] = Counter()
+        counts: Counter[LineSkip] = Counter()
         for lines, reason in self.skipped:
             counts[reason] += len(lines)
         return counts

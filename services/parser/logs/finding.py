@@ -8,21 +8,21 @@ import numpy as np
 import pyarrow as pa
 
 from services.parser.dictionary_columns import Rows
-from services.parser.logs.shapes import Shape, Shapes
+from services.parser.logs.shapes import JsonShape, Shapes
 from services.parser.logs.slots import Slots
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundShapes:
     """The slots of lines, cut into pieces; the distinct shapes, and the index in them of each line's, -1 if it has none."""
 
     slots: Slots
     pieces: pa.BinaryArray
-    shapes: list[Shape]
+    shapes: list[JsonShape]
     shape: Rows
 
 
-def find_shapes(slots: Slots, shapes: Shapes) -> Found:
+def find_shapes(slots: Slots, shapes: Shapes) -> FoundShapes:
     """Find the shapes of lines by their skeletons."""
     pieces = slots.pieces()
     per_line = np.diff(slots.first) + 1  # gaps
@@ -37,7 +37,7 @@ def find_shapes(slots: Slots, shapes: Shapes) -> Found:
     of_word = words.indices.to_numpy()
     examples = np.empty(len(words.dictionary), np.int64)
     examples[of_word] = np.arange(len(of_word))
-    found: list[Shape] = []
+    found: list[JsonShape] = []
     index = np.full(len(examples), -1, np.int64)
     for number, (skeleton, line) in enumerate(zip(words.dictionary.to_pylist(), examples.tolist(), strict=True)):
         shape = shapes.of_skeleton(skeleton, gaps.slice(first_gap[line], per_line[line]).to_pylist)
@@ -46,4 +46,4 @@ def find_shapes(slots: Slots, shapes: Shapes) -> Found:
             found.append(shape)
     shape = index[of_word]
     sizes = np.array([len(one.strings) + 1 for one in found] + [-1], np.int64)  # the last one is that of no shape
-    return Found(slots, pieces, found, np.where(sizes[shape] == per_line, shape, -1))
+    return FoundShapes(slots, pieces, found, np.where(sizes[shape] == per_line, shape, -1))

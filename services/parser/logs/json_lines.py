@@ -17,10 +17,10 @@ import pyarrow as pa
 
 from libs.common.messages.dead_letters import ErrorCode
 from services.parser.dictionary_columns import Rows
-from services.parser.logs.contents import Contents, examine
+from services.parser.logs.contents import SlotContents, examine
 from services.parser.logs.finding import find_shapes
 from services.parser.logs.lines import PADDING, Flags, Lines
-from services.parser.logs.shapes import NOT_JSON, Shape, Shapes
+from services.parser.logs.shapes import NOT_JSON, JsonShape, Shapes
 from services.parser.logs.slots import JsonText, SlotKind, Slots, slots_of
 from services.parser.logs.tails import tails_of
 
@@ -51,10 +51,10 @@ class Objects:
     places: Rows
     slots: Slots
     pieces: pa.BinaryArray
-    contents: Contents
-    shapes: Sequence[Shape]
+    contents: SlotContents
+    shapes: Sequence[JsonShape]
     shape: Rows
-    tails: Sequence[Shape]
+    tails: Sequence[JsonShape]
     tail: Rows
 
     def __len__(self) -> int:
@@ -142,7 +142,7 @@ class _Batch:
     numbers: Rows
     json: JsonText
     has_controls: bool
-    tails: Sequence[Shape]
+    tails: Sequence[JsonShape]
     tail: Rows
 
     @classmethod

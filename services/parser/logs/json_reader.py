@@ -10,7 +10,7 @@ from services.parser.dictionary_columns import Rows
 from services.parser.logs.extract import Extract, Verdicts, merged
 from services.parser.logs.formats.json_format import JsonFormat
 from services.parser.logs.json_lines import Objects, read_objects, read_texts
-from services.parser.logs.members import Members
+from services.parser.logs.members import MemberColumns
 from services.parser.logs.options import Surroundings
 from services.parser.logs.readings import Reading, Readings
 from services.parser.logs.shapes import Shapes
@@ -44,7 +44,7 @@ class JsonReader:
             else:
                 yield form.finish(merged(extracts), surroundings)
 
-    def _recognized(self, objects: Objects) -> Iterator[tuple[int, Members]]:
+    def _recognized(self, objects: Objects) -> Iterator[tuple[int, MemberColumns]]:
         """Yield the lines of each format, and its number."""
         pair = objects.shape * (len(objects.tails) + 1) + objects.tail + 1
         _, examples, reading = np.unique(pair, return_index=True, return_inverse=True)
@@ -55,8 +55,8 @@ class JsonReader:
         for number in np.unique(of_format).tolist():
             own = np.flatnonzero(of_format == number)
             if len(own) == len(readings):
-                yield number, Members(objects, np.arange(len(objects)), readings, reading)
+                yield number, MemberColumns(objects, np.arange(len(objects)), readings, reading)
                 return
             chosen = np.flatnonzero(of_format[reading] == number)
             renumbered = np.searchsorted(own, reading[chosen])
-            yield number, Members(objects, chosen, [readings[one] for one in own.tolist()], renumbered)
+            yield number, MemberColumns(objects, chosen, [readings[one] for one in own.tolist()], renumbered)

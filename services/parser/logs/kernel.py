@@ -24,7 +24,7 @@ from libs.common.rows.types.http import HTTP
 from libs.common.rows.types.proxy import PROXY
 from services.parser.dictionary_columns import Rows
 from services.parser.letters import SourceOf, TooManyLetters, no_source
-from services.parser.logs.extract import Extract, Skip, Verdicts, flags
+from services.parser.logs.extract import Extract, LineSkip, Verdicts, flags
 from services.parser.logs.formats.access_json import ACCESS_JSON
 from services.parser.logs.formats.access_text import access_text
 from services.parser.logs.formats.azure import AZURE
@@ -40,7 +40,7 @@ from services.parser.logs.json_reader import JsonReader
 from services.parser.logs.lines import Flags, Lines, lines_of
 from services.parser.logs.logfmt import as_json, is_logfmt
 from services.parser.logs.options import LogOptions, Surroundings
-from services.parser.logs.refused import Refused
+from services.parser.logs.refused import RefusedLines
 from services.parser.logs.rows import CACHE_STATUS, batch_of, row_types_of
 
 _NOT_UTF8: Final = "not UTF-8"
@@ -74,7 +74,7 @@ class ParsedLogs:
     tables: tuple[LogRows, ...]
     dead_letters: list[DeadLetter]
     lines: int
-    skipped: Counter[Skip]
+    skipped: Counter[LineSkip]
     segment_skipped: Rows
 
 
@@ -107,7 +107,7 @@ class LogKernel:
         surroundings = Surroundings(lines, np.array(observed, np.int64), self._options)
         verdicts = Verdicts()
         extracts = list(self._extracts(surroundings, verdicts))
-        refused = Refused.of(lines, broken, verdicts)
+        refused = RefusedLines.of(lines, broken, verdicts)
         if len(refused) > most_letters:
             raise TooManyLetters(refused.letters(segments, source_of, int(most_letters)))
         letters = refused.letters(segments, source_of, len(refused))
@@ -149,7 +149,7 @@ class LogKernel:
             return
         lines = TextLines.of(numbers, surroundings)
         blank = flags(pc.equal(pc.ascii_trim_whitespace(lines.values), ""))
-        verdicts.skip(lines.numbers[blank], Skip.BLANK_LINE)
+        verdicts.skip(lines.numbers[blank], LineSkip.BLANK_LINE)
         lines = lines.only(~blank)
         for read in (w3c, access_text, kubelet, self._read_logfmt, plain):
             if not len(lines):
@@ -175,7 +175,7 @@ class LogKernel:
 def _readable(lines: Lines, verdicts: Verdicts) -> Flags:
     """Refuse lines that are not UTF-8; skip empty ones; return which are left."""
     readable = lines.ends > lines.starts
-    verdicts.skip(np.flatnonzero(~readable), Skip.BLANK_LINE)
+    verdicts.skip(np.flatnonzero(~readable), LineSkip.BLANK_LINE)
     if lines.text.isascii() or _is_utf8(lines.text):
         return readable
     high = np.flatnonzero(lines.content >= 0x80)  # noqa: PLR2004 - no ASCII

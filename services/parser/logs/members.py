@@ -15,14 +15,14 @@ from services.parser.logs.extract import valid
 from services.parser.logs.json_lines import Objects
 from services.parser.logs.leftovers import with_member
 from services.parser.logs.lines import Flags
-from services.parser.logs.readings import Reading, Template
+from services.parser.logs.readings import Reading, RestTemplate
 from services.parser.logs.shapes import Constant
 from services.parser.logs.templates import filled
 from services.parser.logs.texts import as_words, without_dashes
 
 
 @dataclass(frozen=True, eq=False)
-class Members:
+class MemberColumns:
     """The fields of lines that one format reads.
 
     Attributes:
@@ -125,7 +125,7 @@ class Members:
         leaves = (reading.leaves.get(name) for reading in self.readings)
         return [leaf.text if isinstance(leaf, Constant) else None for leaf in leaves]
 
-    def _filled(self, templates: Sequence[Template | None]) -> pa.StringArray:
+    def _filled(self, templates: Sequence[RestTemplate | None]) -> pa.StringArray:
         first_piece = self.objects.slots.first_piece()[self._places]
         return filled(templates, self.reading, self.objects.pieces, first_piece)
 

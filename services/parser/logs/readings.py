@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from json.encoder import encode_basestring
 from typing import Final
 
-from services.parser.logs.shapes import MOST_SHAPES, Leaf, Path, Shape, Tree
+from services.parser.logs.shapes import MOST_SHAPES, JsonShape, Leaf, Path, Tree
 
 KUBERNETES: Final = "kubernetes"
 """The member that tells of the source, not of the record."""
 
 
 @dataclass(frozen=True, slots=True)
-class Template:
+class RestTemplate:
     """A JSON object with places for the contents of slots: ``texts[0] slot texts[1] ... texts[-1]``."""
 
     texts: tuple[str, ...]
@@ -50,9 +50,9 @@ class Reading:
 
     format: int
     leaves: Mapping[str, Leaf]
-    rest: Template | None
-    source_rest: Template | None
-    shape: Shape
+    rest: RestTemplate | None
+    source_rest: RestTemplate | None
+    shape: JsonShape
 
     def written(self, name: str, text: str) -> tuple[Path, str]:
         """Return the path of a field as it is written, and `text`, which is its content, as JSON."""
@@ -63,7 +63,7 @@ class Reading:
         return path, leaf.json
 
 
-Recognize = Callable[[Shape], Fields | None]
+Recognize = Callable[[JsonShape], Fields | None]
 """Returns what a format reads in lines of a shape; None if these are not of the format."""
 
 
@@ -72,9 +72,9 @@ class Readings:
 
     def __init__(self, formats: Sequence[Recognize]) -> None:
         self._formats = formats
-        self._kept: dict[tuple[Shape, Shape | None], Reading] = {}
+        self._kept: dict[tuple[JsonShape, JsonShape | None], Reading] = {}
 
-    def of(self, line: Shape, tail: Shape | None) -> Reading:
+    def of(self, line: JsonShape, tail: JsonShape | None) -> Reading:
         """Return how lines of a shape are read: by the first format that recognizes them. The last one recognizes all."""
         found = self._kept.get((line, tail))
         if found is None:
@@ -83,7 +83,7 @@ class Readings:
             found = self._kept[line, tail] = self._read(line if tail is None else line.with_tail(tail))
         return found
 
-    def _read(self, shape: Shape) -> Reading:
+    def _read(self, shape: JsonShape) -> Reading:
         for number, recognize in enumerate(self._formats):
             fields = recognize(shape)
             if fields is not None:
@@ -91,7 +91,7 @@ class Readings:
         raise AssertionError("the last format recognizes all lines")
 
 
-def _reading(number: int, shape: Shape, fields: Fields) -> Reading:
+def _reading(number: int, shape: JsonShape, fields: Fields) -> Reading:
     chosen: dict[str, Leaf] = {}
     for name, places in fields.places.items():
         leaf = next((shape.leaves[path] for path in places if path in shape.leaves), None)
@@ -117,15 +117,15 @@ def _unread(tree: Tree, read: Collection[int]) -> Iterator[tuple[str, Leaf | Tre
             yield name, inner
 
 
-def _template(tree: Tree, shape: Shape) -> Template | None:
+def _template(tree: Tree, shape: JsonShape) -> RestTemplate | None:
     if not tree:
         return None
     texts, slots = [""], list[int]()
     _write(tree, shape, texts, slots)
-    return Template(tuple(texts), tuple(slots))
+    return RestTemplate(tuple(texts), tuple(slots))
 
 
-def _write(tree: Tree, shape: Shape, texts: list[str], slots: list[int]) -> None:
+def _write(tree: Tree, shape: JsonShape, texts: list[str], slots: list[int]) -> None:
     opening = "{"
     for name, member in tree.items():
         texts[-1] += f"{opening}{encode_basestring(name)}:"

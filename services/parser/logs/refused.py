@@ -14,7 +14,7 @@ from services.parser.logs.lines import Broken, Lines
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedLines:
     """Lines, and parts of segments, that could not be read."""
 
     lines: Lines
@@ -22,7 +22,7 @@ class Refused:
     reasons: dict[int, tuple[ErrorCode, str]]
 
     @classmethod
-    def of(cls, lines: Lines, broken: Sequence[Broken], verdicts: Verdicts) -> Refused:
+    def of(cls, lines: Lines, broken: Sequence[Broken], verdicts: Verdicts) -> RefusedLines:
         """Collect what was refused."""
         reasons = {number: (code, why) for numbers, code, why in verdicts.refused for number in numbers.tolist()}
         return cls(lines, broken, reasons)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from services.parser.dictionary_columns import mapped
-from services.parser.logs.extract import Skip
+from services.parser.logs.extract import LineSkip
 from services.parser.logs.lines import Flags
 from services.parser.logs.texts import EMPTY, NO_TEXT, Texts, as_words
 
@@ -43,7 +43,7 @@ class Requests:
 
     columns: Mapping[str, pa.Array]
     authority: pa.StringArray
-    skipped: Mapping[Skip, Flags]
+    skipped: Mapping[LineSkip, Flags]
 
 
 def read_requests(lines: pa.StringArray) -> Requests:
@@ -64,7 +64,11 @@ def read_requests(lines: pa.StringArray) -> Requests:
             "network_protocol_version": mapped(protocols, versions),
         },
         authority,
-        {Skip.NO_REQUEST: absent, Skip.NOT_HTTP: ~absent & ~is_http, Skip.UNKNOWN_METHOD: ~absent & is_http & ~known},
+        {
+            LineSkip.NO_REQUEST: absent,
+            LineSkip.NOT_HTTP: ~absent & ~is_http,
+            LineSkip.UNKNOWN_METHOD: ~absent & is_http & ~known,
+        },
     )
 
 

@@ -42,7 +42,7 @@ Tree: TypeAlias = "dict[str, Leaf | Tree]"
 
 
 @dataclass(frozen=True, eq=False)
-class Shape:
+class JsonShape:
     """The shape of lines.
 
     Attributes:
@@ -70,9 +70,9 @@ class Shape:
         """Yield all values with their paths, as they are written."""
         yield from _leaves(self.tree)
 
-    def with_tail(self, tail: Shape) -> Shape:
+    def with_tail(self, tail: JsonShape) -> JsonShape:
         """Return the shape of lines that also have the members of another shape, all of which are constant."""
-        return Shape(self.tree | tail.tree, self.strings)
+        return JsonShape(self.tree | tail.tree, self.strings)
 
 
 class Shapes:
@@ -80,18 +80,18 @@ class Shapes:
 
     def __init__(self, most: int = MOST_SHAPES) -> None:
         self._most = most
-        self._of_skeletons: dict[bytes, Shape | None] = {}
-        self._of_objects: dict[bytes, Shape | None] = {}
+        self._of_skeletons: dict[bytes, JsonShape | None] = {}
+        self._of_objects: dict[bytes, JsonShape | None] = {}
 
-    def of_skeleton(self, skeleton: bytes, gaps: Callable[[], Sequence[bytes]]) -> Shape | None:
+    def of_skeleton(self, skeleton: bytes, gaps: Callable[[], Sequence[bytes]]) -> JsonShape | None:
         """Return the shape of a skeleton; None if its slots are not where values are. `gaps` returns what is between them."""
         return self._kept(self._of_skeletons, skeleton, lambda: _understood(gaps()))
 
-    def of_object(self, text: bytes) -> Shape | None:
+    def of_object(self, text: bytes) -> JsonShape | None:
         """Return the shape of an object whose values are constant; None if it is none."""
         return self._kept(self._of_objects, text, lambda: constant(text))
 
-    def _kept(self, kept: dict[bytes, Shape | None], key: bytes, find: Callable[[], Shape | None]) -> Shape | None:
+    def _kept(self, kept: dict[bytes, JsonShape | None], key: bytes, find: Callable[[], JsonShape | None]) -> JsonShape | None:
         if key in kept:
             return kept[key]
         shape = find()
@@ -102,10 +102,10 @@ class Shapes:
         return shape
 
 
-def constant(text: bytes) -> Shape | None:
+def constant(text: bytes) -> JsonShape | None:
     """Return the shape of an object whose values are constant; None if it is no object."""
     try:
-        return Shape(_constants(text, DEEPEST))
+        return JsonShape(_constants(text, DEEPEST))
     except NOT_JSON:
         return None
 
@@ -125,7 +125,7 @@ def _text(value: bytes) -> str | None:
     return _string.decode(value) if value.startswith(b'"') else value.decode()
 
 
-def _understood(gaps: Sequence[bytes]) -> Shape | None:
+def _understood(gaps: Sequence[bytes]) -> JsonShape | None:
     strings = tuple(gap.endswith(b'"') for gap in gaps[:-1])
     parts: list[str] = []
     try:
@@ -135,7 +135,7 @@ def _understood(gaps: Sequence[bytes]) -> Shape | None:
     except (*NOT_JSON, _NotUnderstood):
         return None
     in_order = [slot for _, slot in _leaves(tree)] == list(range(len(strings)))
-    return Shape(tree, strings) if in_order else None
+    return JsonShape(tree, strings) if in_order else None
 
 
 class _NotUnderstood(Exception):

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from services.parser.dictionary_columns import Rows
 from services.parser.logs.lines import Flags, Lines
-from services.parser.logs.shapes import Shape, Shapes
+from services.parser.logs.shapes import JsonShape, Shapes
 
 FEWEST_LINES: Final = 16
 """In a segment of fewer lines, finding the tail costs more than it saves."""
@@ -35,14 +35,14 @@ class Tails:
         sizes: for each line the size of what is cut off, with the comma and the brace.
     """
 
-    shapes: list[Shape]
+    shapes: list[JsonShape]
     of_line: Rows
     sizes: Rows
 
 
 def tails_of(lines: Lines, numbers: Rows, shapes: Shapes) -> Tails:
     """Find the tails of lines, given by their numbers in ascending order."""
-    found: dict[Shape, int] = {}
+    found: dict[JsonShape, int] = {}
     of_line, sizes = np.full(len(numbers), -1, np.int64), np.zeros(len(numbers), np.int64)
     likely = np.full(len(numbers), -1, np.int64)  # for each line, the place of one that has the tail that it may have
     for begin, end in _stretches(lines.segment[numbers]):
@@ -63,7 +63,7 @@ def _stretches(segments: Rows) -> Iterator[tuple[int, int]]:
             yield begin, end
 
 
-def _tail(one: bytes, other: bytes, shapes: Shapes) -> tuple[Shape | None, int]:
+def _tail(one: bytes, other: bytes, shapes: Shapes) -> tuple[JsonShape | None, int]:
     """Return the longest common end of two lines that consists of members, and its size; None if it is not worth cutting."""
     size = min(len(one), len(other), _LONGEST)
     ends = (np.frombuffer(text[len(text) - size :][::-1], np.uint8) for text in (one, other))

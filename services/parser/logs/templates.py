@@ -9,10 +9,12 @@ import pyarrow as pa
 
 from services.parser.dictionary_columns import Rows
 from services.parser.logs.lines import Flags
-from services.parser.logs.readings import Template
+from services.parser.logs.readings import RestTemplate
 
 
-def filled(templates: Sequence[Template | None], template: Rows, pieces: pa.BinaryArray, first_piece: Rows) -> pa.StringArray:
+def filled(
+    templates: Sequence[RestTemplate | None], template: Rows, pieces: pa.BinaryArray, first_piece: Rows
+) -> pa.StringArray:
     """Return a text for each line; null where there is no template.
 
     `template` has the index of the template of each line. The contents of its slots are every second one of the `pieces`, after
@@ -34,7 +36,7 @@ def filled(templates: Sequence[Template | None], template: Rows, pieces: pa.Bina
     return found if all(templates) else _masked(found, each > 0)
 
 
-def _parts(templates: Sequence[Template | None]) -> tuple[list[str], Rows, Rows]:
+def _parts(templates: Sequence[RestTemplate | None]) -> tuple[list[str], Rows, Rows]:
     """Return texts, the parts of all templates, and how many each template has.
 
     A part is the number of a text, or if it is negative, that of a piece of the line.

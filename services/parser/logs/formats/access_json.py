@@ -12,9 +12,9 @@ from typing import Final
 from services.parser.logs.extract import Extract, Verdicts
 from services.parser.logs.formats.json_format import JsonFormat, fields, first_time, source_columns, unread_columns
 from services.parser.logs.formats.request_rows import of_request_lines, request_columns
-from services.parser.logs.members import Members
+from services.parser.logs.members import MemberColumns
 from services.parser.logs.readings import Fields
-from services.parser.logs.shapes import Path, Shape
+from services.parser.logs.shapes import JsonShape, Path
 from services.parser.logs.times import any_times, iso_times, milliseconds
 
 NAME: Final = "access"
@@ -44,13 +44,13 @@ _WRAPPED: Final = fields({**_places(("logs",)), "read": (("time",),)})
 _BARE: Final = fields(_places(()))
 
 
-def _recognize(shape: Shape) -> Fields | None:
+def _recognize(shape: JsonShape) -> Fields | None:
     if ("logs", "requestfirstline") in shape.leaves or ("logs", "status") in shape.leaves:
         return _WRAPPED
     return _BARE if ("requestfirstline",) in shape.leaves else None
 
 
-def _extract(members: Members, verdicts: Verdicts) -> Iterator[Extract]:
+def _extract(members: MemberColumns, verdicts: Verdicts) -> Iterator[Extract]:
     columns = request_columns(members) | source_columns(members)
     columns["time"] = first_time(
         lambda needed: members.converted("time_ms", milliseconds, needed=needed) if members.has("time_ms") else None,

@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 
 from services.parser.dictionary_columns import Rows
-from services.parser.logs.extract import Extract, Family, Skip, Verdicts, valid
+from services.parser.logs.extract import Extract, Family, LineSkip, Verdicts, valid
 from services.parser.logs.formats.json_format import with_time
 from services.parser.logs.levels import severity_numbers
-from services.parser.logs.members import Members
+from services.parser.logs.members import MemberColumns
 from services.parser.logs.numbers import integers
 from services.parser.logs.texts import are_blank
 
@@ -23,7 +23,7 @@ _TAKEN: Final = ("collected", "stream", "seconds", "nanoseconds", "time", "time_
 _WORDS: Final = ("severity_text", "logger", "thread", "exception_type", "category", "operation", "resource_id", "service")
 
 
-def application_columns(members: Members) -> dict[str, pa.Array]:
+def application_columns(members: MemberColumns) -> dict[str, pa.Array]:
     """Return the columns of application logs that lines of JSON have."""
     members.take((*_TAKEN, *_TEXTS, *_WORDS))
     columns = {name: members.text(name) for name in _TEXTS if members.has(name)}
@@ -53,5 +53,5 @@ def without_blank(extract: Extract, verdicts: Verdicts) -> Extract:
     for name in ("exception_type", "exception_message", "exception_stacktrace"):
         if name in extract.columns and blank.any():
             blank &= ~valid(extract.columns[name])
-    verdicts.skip(extract.lines[blank], Skip.BLANK_MESSAGE)
+    verdicts.skip(extract.lines[blank], LineSkip.BLANK_MESSAGE)
     return extract.only(~blank)

@@ -16,9 +16,9 @@ from services.parser.logs.extract import Extract, Verdicts
 from services.parser.logs.formats.application_rows import application_columns, application_rows
 from services.parser.logs.formats.json_format import JsonFormat, fields, first_time, source_columns, unread_columns
 from services.parser.logs.levels import severity_numbers
-from services.parser.logs.members import Members
+from services.parser.logs.members import MemberColumns
 from services.parser.logs.readings import Fields
-from services.parser.logs.shapes import Shape
+from services.parser.logs.shapes import JsonShape
 from services.parser.logs.times import any_times
 
 NAME: Final = "azure"
@@ -48,12 +48,12 @@ _EVENT_LEVELS: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
-def _recognize(shape: Shape) -> Fields | None:
+def _recognize(shape: JsonShape) -> Fields | None:
     is_of_resource = any(path in shape.leaves for path in _RESOURCES)
     return _FIELDS if is_of_resource and any(sign in shape.leaves for sign in _SIGNS) else None
 
 
-def _extract(members: Members, verdicts: Verdicts) -> Iterator[Extract]:
+def _extract(members: MemberColumns, verdicts: Verdicts) -> Iterator[Extract]:
     columns = application_columns(members) | source_columns(members)
     if "severity_text" in columns:
         levels = columns["severity_text"]

@@ -22,10 +22,10 @@ from services.parser.logs.formats.json_format import JsonFormat, fields, first_t
 from services.parser.logs.joining import join
 from services.parser.logs.levels import named_levels
 from services.parser.logs.lines import Flags
-from services.parser.logs.members import Members
+from services.parser.logs.members import MemberColumns
 from services.parser.logs.options import Surroundings
 from services.parser.logs.readings import KUBERNETES, Fields
-from services.parser.logs.shapes import Shape
+from services.parser.logs.shapes import JsonShape
 from services.parser.logs.times import any_times
 
 NAME: Final = "container"
@@ -35,12 +35,12 @@ _SIGNS: Final = (("stream",), ("@timestamp",), ("time",))
 _SOURCE: Final = ("stream", "pod", "container")
 
 
-def _recognize(shape: Shape) -> Fields | None:
+def _recognize(shape: JsonShape) -> Fields | None:
     is_line = ("log",) in shape.leaves
     return _FIELDS if is_line and ((KUBERNETES,) in shape.objects or any(sign in shape.leaves for sign in _SIGNS)) else None
 
 
-def _extract(members: Members, verdicts: Verdicts) -> Iterator[Extract]:
+def _extract(members: MemberColumns, verdicts: Verdicts) -> Iterator[Extract]:
     members.take(("collected", "stream", "line", "part"))
     columns = source_columns(members)
     columns["time"] = first_time(

@@ -13,17 +13,17 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from services.parser.logs.extract import Extract, Family, Skip, Verdicts, flags, valid
+from services.parser.logs.extract import Extract, Family, LineSkip, Verdicts, flags, valid
 from services.parser.logs.formats.application_rows import application_columns, application_rows
 from services.parser.logs.formats.json_format import JsonFormat, fields, first_time, source_columns, unread_columns, with_time
 from services.parser.logs.formats.request_rows import of_request_lines, request_columns, with_authority, with_path
 from services.parser.logs.lines import Flags
-from services.parser.logs.members import Members
+from services.parser.logs.members import MemberColumns
 from services.parser.logs.numbers import scaled
 from services.parser.logs.options import LogOptions
 from services.parser.logs.readings import Fields
 from services.parser.logs.requests import METHODS, read_targets
-from services.parser.logs.shapes import Path, Shape
+from services.parser.logs.shapes import JsonShape, Path
 from services.parser.logs.times import any_times
 
 _OF_ANY: Final = {
@@ -101,7 +101,7 @@ def _paths(name: str) -> tuple[Path, ...]:
     return ((name,), tuple(name.split("."))) if "." in name else ((name,),)
 
 
-def _recognize(requests: tuple[Fields, Fields], messages: tuple[Path, ...], shape: Shape) -> Fields | None:
+def _recognize(requests: tuple[Fields, Fields], messages: tuple[Path, ...], shape: JsonShape) -> Fields | None:
     """Return what is read of a request: of one that has a request line, other members that say the same are attributes."""
     of_lines, of_parts = requests
 
@@ -115,14 +115,14 @@ def _recognize(requests: tuple[Fields, Fields], messages: tuple[Path, ...], shap
     return of_parts if has("http_request_method") and has("target") else None
 
 
-def _records(name: str, members: Members, verdicts: Verdicts) -> Iterator[Extract]:
+def _records(name: str, members: MemberColumns, verdicts: Verdicts) -> Iterator[Extract]:
     columns = application_columns(members) | source_columns(members)
     columns["time"] = _time(members, columns)
     columns |= unread_columns(members)
     yield application_rows(name, members.numbers, columns, verdicts)
 
 
-def _requests(name: str, members: Members, verdicts: Verdicts) -> Iterator[Extract]:
+def _requests(name: str, members: MemberColumns, verdicts: Verdicts) -> Iterator[Extract]:
     columns = request_columns(members) | source_columns(members)
     columns["time"] = _time(members, columns)
     units = [(field, unit) for field, unit in _MICROSECONDS.items() if members.has(field)]
@@ -141,13 +141,13 @@ def _requests(name: str, members: Members, verdicts: Verdicts) -> Iterator[Extra
         yield _of_parts(rest, verdicts)
 
 
-def _time(members: Members, columns: Mapping[str, pa.Array]) -> pa.Array:
+def _time(members: MemberColumns, columns: Mapping[str, pa.Array]) -> pa.Array:
     return first_time(
         lambda needed: members.converted("time", any_times, needed=needed), lambda _: columns.get("observed_time")
     )
 
 
-def _durations(members: Members, field: str, unit: int, needed: Flags | None) -> pa.Array:
+def _durations(members: MemberColumns, field: str, unit: int, needed: Flags | None) -> pa.Array:
     return members.converted(field, partial(scaled, factor=unit), dash=True, needed=needed)
 
 
@@ -165,7 +165,7 @@ def _of_parts(extract: Extract, verdicts: Verdicts) -> Extract:
     }
     methods = columns["http_request_method"].cast(pa.string())
     unknown = ~flags(pc.is_in(methods, pa.array(sorted(METHODS))))
-    verdicts.skip(extract.lines[unknown & ~valid(methods)], Skip.NO_REQUEST)
-    verdicts.skip(extract.lines[unknown & valid(methods)], Skip.UNKNOWN_METHOD)
+    verdicts.skip(extract.lines[unknown & ~valid(methods)], LineSkip.NO_REQUEST)
+    verdicts.skip(extract.lines[unknown & valid(methods)], LineSkip.UNKNOWN_METHOD)
     requests = Extract(extract.family, extract.format, extract.lines, columns).only(~unknown)
     return with_path(with_time(requests, verdicts), verdicts)

@@ -12,9 +12,9 @@ from typing import Final
 from services.parser.logs.extract import Extract, Verdicts
 from services.parser.logs.formats.json_format import JsonFormat, fields, first_time, source_columns, unread_columns
 from services.parser.logs.formats.request_rows import of_request_lines, request_columns
-from services.parser.logs.members import Members
+from services.parser.logs.members import MemberColumns
 from services.parser.logs.readings import Fields
-from services.parser.logs.shapes import Path, Shape
+from services.parser.logs.shapes import JsonShape, Path
 from services.parser.logs.times import milliseconds
 
 NAME: Final = "http"
@@ -47,7 +47,7 @@ _WRAPPED: Final = _fields(("logs",))
 _BARE: Final = _fields(())
 
 
-def _recognize(shape: Shape) -> Fields | None:
+def _recognize(shape: JsonShape) -> Fields | None:
     for prefix, found in ((("logs",), _WRAPPED), ((), _BARE)):
         context = (*prefix, "contextmap")
         if (*prefix, "timemillis") not in shape.leaves or context not in shape.objects:
@@ -59,7 +59,7 @@ def _recognize(shape: Shape) -> Fields | None:
     return None
 
 
-def _extract(members: Members, verdicts: Verdicts) -> Iterator[Extract]:
+def _extract(members: MemberColumns, verdicts: Verdicts) -> Iterator[Extract]:
     columns = request_columns(members) | source_columns(members)
     columns["time"] = first_time(
         lambda needed: members.converted("time_ms", milliseconds, needed=needed), lambda _: columns.get("observed_time")

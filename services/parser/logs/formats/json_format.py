@@ -13,13 +13,13 @@ import pyarrow.compute as pc
 from libs.common.messages.dead_letters import ErrorCode
 from services.parser.logs.extract import Extract, Verdicts, valid
 from services.parser.logs.lines import Flags
-from services.parser.logs.members import Members
+from services.parser.logs.members import MemberColumns
 from services.parser.logs.options import Surroundings
 from services.parser.logs.readings import KUBERNETES, Fields, Recognize
-from services.parser.logs.shapes import Path, Shape
+from services.parser.logs.shapes import JsonShape, Path
 from services.parser.logs.times import iso_times
 
-Extractor = Callable[[Members, Verdicts], Iterator[Extract]]
+Extractor = Callable[[MemberColumns, Verdicts], Iterator[Extract]]
 """Yields the rows of lines that the format recognized."""
 
 Finisher = Callable[[Extract, Surroundings], Extract]
@@ -63,7 +63,7 @@ def fields(places: Mapping[str, tuple[Path, ...]], *ignored: Path) -> Fields:
 def without_field(form: JsonFormat, name: str) -> JsonFormat:
     """Return a format that does not read one of its fields, so that it is an attribute."""
 
-    def recognize(shape: Shape) -> Fields | None:
+    def recognize(shape: JsonShape) -> Fields | None:
         found = form.recognize(shape)
         if found is None or name not in found.places:
             return found
@@ -72,7 +72,7 @@ def without_field(form: JsonFormat, name: str) -> JsonFormat:
     return JsonFormat(recognize, form.extract, form.finish)
 
 
-def source_columns(members: Members) -> dict[str, pa.Array]:
+def source_columns(members: MemberColumns) -> dict[str, pa.Array]:
     """Return what lines say about their source, and when they were collected."""
     columns = {name: members.words(name) for name in _SOURCES if members.has(name)}
     if members.has("collected"):
@@ -80,7 +80,7 @@ def source_columns(members: Members) -> dict[str, pa.Array]:
     return columns
 
 
-def unread_columns(members: Members) -> dict[str, pa.Array]:
+def unread_columns(members: MemberColumns) -> dict[str, pa.Array]:
     """Return what no column holds. To be asked for at last."""
     return {"attributes": members.rest(), "resource_attributes": members.source_rest()}
 

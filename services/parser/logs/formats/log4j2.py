@@ -15,10 +15,10 @@ import pyarrow as pa
 from services.parser.logs.extract import Extract, Verdicts
 from services.parser.logs.formats.application_rows import application_columns, application_rows, without_blank
 from services.parser.logs.formats.json_format import JsonFormat, fields, first_time, source_columns, unread_columns
-from services.parser.logs.members import Members
+from services.parser.logs.members import MemberColumns
 from services.parser.logs.numbers import integers
 from services.parser.logs.readings import Fields
-from services.parser.logs.shapes import Path, Shape
+from services.parser.logs.shapes import JsonShape, Path
 from services.parser.logs.times import iso_times, milliseconds, seconds_and_nanoseconds
 
 NAME: Final = "log4j2"
@@ -57,7 +57,7 @@ _SIGNS: Final = (
 )  # fmt: skip
 
 
-def _recognize(shape: Shape) -> Fields | None:
+def _recognize(shape: JsonShape) -> Fields | None:
     if any(("logs", *sign) in shape.leaves for sign in _SIGNS):
         return _WRAPPED
     timed = ("timemillis",) in shape.leaves or ("instant", "epochsecond") in shape.leaves
@@ -65,7 +65,7 @@ def _recognize(shape: Shape) -> Fields | None:
     return _BARE if timed and named else None
 
 
-def _extract(members: Members, verdicts: Verdicts) -> Iterator[Extract]:
+def _extract(members: MemberColumns, verdicts: Verdicts) -> Iterator[Extract]:
     columns = application_columns(members) | source_columns(members)
     columns["time"] = first_time(
         lambda _: _instants(members) if members.has("seconds") else None,
@@ -77,7 +77,7 @@ def _extract(members: Members, verdicts: Verdicts) -> Iterator[Extract]:
     yield without_blank(application_rows(NAME, members.numbers, columns, verdicts), verdicts)
 
 
-def _instants(members: Members) -> pa.Array:
+def _instants(members: MemberColumns) -> pa.Array:
     nanoseconds = members.converted("nanoseconds", integers)
     return members.converted("seconds", lambda seconds: seconds_and_nanoseconds(integers(seconds), nanoseconds))
 

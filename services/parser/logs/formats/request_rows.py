@@ -13,7 +13,7 @@ from libs.common.messages.dead_letters import ErrorCode
 from services.parser.dictionary_columns import Rows
 from services.parser.logs.extract import Extract, Family, Verdicts, flags, valid
 from services.parser.logs.formats.json_format import with_time
-from services.parser.logs.members import Members
+from services.parser.logs.members import MemberColumns
 from services.parser.logs.numbers import integers, scaled, small_numbers
 from services.parser.logs.requests import read_requests
 from services.parser.logs.texts import EMPTY, as_words, without_dashes
@@ -28,7 +28,7 @@ _A_MILLISECOND: Final = 1_000  # in microseconds
 _TEXTS: Final = ("client_address", "referer", "correlation_id", "trace_id", "span_id")
 
 
-def request_columns(members: Members) -> dict[str, pa.Array]:
+def request_columns(members: MemberColumns) -> dict[str, pa.Array]:
     """Return the columns of requests that lines of JSON have."""
     members.take(_TAKEN, (*_TEXTS, *_WORDS, *_NUMBERS, *_SMALL, _IDENT, _MILLISECONDS))
     columns: dict[str, pa.Array] = {name: members.text(name, dash=True) for name in _TEXTS if members.has(name)}

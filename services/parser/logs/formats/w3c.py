@@ -18,7 +18,7 @@ import pyarrow.csv
 from libs.common.messages.dead_letters import ErrorCode
 from libs.common.rows.formats.json import json_documents
 from services.parser.dictionary_columns import Rows
-from services.parser.logs.extract import Extract, Family, Skip, Verdicts, flags, valid
+from services.parser.logs.extract import Extract, Family, LineSkip, Verdicts, flags, valid
 from services.parser.logs.formats.json_format import with_time
 from services.parser.logs.formats.request_rows import typed, with_path
 from services.parser.logs.formats.text_format import TextLines
@@ -63,7 +63,7 @@ def w3c(lines: TextLines, verdicts: Verdicts) -> tuple[list[Extract], TextLines]
     """Read lines of the extended format."""
     values = lines.values
     directive = flags(pc.match_substring_regex(values, _DIRECTIVE))
-    verdicts.skip(lines.numbers[directive], Skip.DIRECTIVE)
+    verdicts.skip(lines.numbers[directive], LineSkip.DIRECTIVE)
     spec, specs = _specs(lines, values, directive)
     dated = flags(pc.match_substring_regex(values, _BEGINS))
     count = pc.count_substring(values, " ").to_numpy() + 1
@@ -96,8 +96,8 @@ def _rows(lines: TextLines, names: Sequence[str], verdicts: Verdicts) -> Extract
     methods = fields.get("cs-method", pa.nulls(len(lines), pa.string()))
     known = flags(pc.is_in(methods, pa.array(sorted(METHODS))))
     absent = ~valid(methods)
-    verdicts.skip(lines.numbers[absent], Skip.NO_REQUEST)
-    verdicts.skip(lines.numbers[~absent & ~known], Skip.UNKNOWN_METHOD)
+    verdicts.skip(lines.numbers[absent], LineSkip.NO_REQUEST)
+    verdicts.skip(lines.numbers[~absent & ~known], LineSkip.UNKNOWN_METHOD)
     extract = Extract(Family.REQUEST, NAME, lines.numbers, columns).only(known)
     return with_path(with_time(extract, verdicts), verdicts)
 

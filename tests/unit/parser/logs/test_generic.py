@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from libs.common.errors import ConfigError
-from libs.common.settings.logs import LogSettings
+from libs.common.settings.logs import LogLineSettings
 from services.parser.log_options import log_options
 from services.parser.logs.options import LogOptions
 from tests.log_rows import OBSERVED, outcomes, parse, rows
@@ -94,7 +94,7 @@ def test_logfmt() -> None:
 
 def test_a_map_of_fields() -> None:
     """Configured members come before those that are known anyway, which are then attributes."""
-    options = log_options(LogSettings(fields={"body": ("event.text", "text"), "severity_text": ("prio",)}))
+    options = log_options(LogLineSettings(fields={"body": ("event.text", "text"), "severity_text": ("prio",)}))
     line = '{"time":"2026-05-01T12:00:00Z","event":{"text":"b"},"message":"m","prio":"E","level":"x"}'
     assert rows(parse(line, options=options)) == [
         {
@@ -113,9 +113,9 @@ def test_a_map_of_fields() -> None:
 def test_settings_that_mean_nothing_are_refused() -> None:
     """An unknown column is named with a similar one, a pattern with what is wrong with it."""
     with pytest.raises(ConfigError, match=r"parser\.logs\.fields: no column bodi.*body"):
-        log_options(LogSettings(fields={"bodi": ("a",)}))
+        log_options(LogLineSettings(fields={"bodi": ("a",)}))
     with pytest.raises(ConfigError, match=r"parser\.logs\.start_pattern: .*missing \)"):
-        log_options(LogSettings(start_pattern="("))
+        log_options(LogLineSettings(start_pattern="("))
 
 
 @pytest.mark.parametrize(
