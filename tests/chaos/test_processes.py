@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from libs.common.messages.events import Stream
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.local.azurite import LocalAzurite
 from tests.audit import assert_all_is_well
@@ -18,15 +19,20 @@ from tests.pipeline import Ended, Pipeline, Plan, row_count
 pytestmark = [pytest.mark.kafka, pytest.mark.azurite, pytest.mark.timeout(600)]
 
 OWNED = "blobtide_kafka_assigned_partitions"
+# Of all topics that a process of the service reads: the parser reads those of every stream.
+ALL = {"ingest": PARTITIONS, "parser": PARTITIONS * len(Stream), "sink-file": PARTITIONS}
 
 
-def wait_for_share(pipeline: Pipeline, name: str, lowest: int, highest: int = PARTITIONS) -> None:
-    """Wait until a process owns so many partitions."""
-    pipeline.wait(
-        lambda: lowest <= pipeline.metric(name, OWNED) <= highest,
-        ARRIVES_WITHIN_SECONDS,
-        f"{name} with {lowest} to {highest} partitions",
-    )
+def wait_for_a_share(pipeline: Pipeline, service: str, number: int) -> None:
+    """Wait until a process owns some partitions, and not all."""
+    name, shares = f"{service}-{number}", range(1, ALL[service])
+    pipeline.wait(lambda: pipeline.metric(name, OWNED) in shares, ARRIVES_WITHIN_SECONDS, f"{name} with a share")
+
+
+def wait_for_all(pipeline: Pipeline, service: str, number: int) -> None:
+    """Wait until a process owns all partitions."""
+    name = f"{service}-{number}"
+    pipeline.wait(lambda: pipeline.metric(name, OWNED) == ALL[service], ARRIVES_WITHIN_SECONDS, f"{name} with all partitions")
 
 
 def test_frozen_processes_are_replaced_and_double_nothing_when_they_go_on(
@@ -37,17 +43,17 @@ def test_frozen_processes_are_replaced_and_double_nothing_when_they_go_on(
     services = ("ingest", "parser", "sink-file")
     with generating(own_azurite, estate(10, 80, seed=31), speed=100) as played, Pipeline(plan).running() as pipeline:
         for service in services:
-            wait_for_share(pipeline, f"{service}-0", 1, PARTITIONS - 1)
+            wait_for_a_share(pipeline, service, 0)
         pipeline.wait(lambda: row_count(plan.rows_directory) > 0, ARRIVES_WITHIN_SECONDS, "first rows")
         for service in services:
             pipeline.signal(f"{service}-0", signal.SIGSTOP)
         for service in services:
-            wait_for_share(pipeline, f"{service}-1", PARTITIONS)
+            wait_for_all(pipeline, service, 1)
         for service in services:
             pipeline.signal(f"{service}-0", signal.SIGCONT)
         for service in services:
-            wait_for_share(pipeline, f"{service}-1", 1, PARTITIONS - 1)
-            wait_for_share(pipeline, f"{service}-0", 1, PARTITIONS - 1)
+            wait_for_a_share(pipeline, service, 1)
+            wait_for_a_share(pipeline, service, 0)
         assert_all_is_well(pipeline, played)
         assert pipeline.restarts() == 0
 
