@@ -16,10 +16,10 @@ from libs.common.messages.segments import Segment
 from libs.common.rows.types.flows import FLOWS
 from libs.common.settings.parser import ParserSettings
 from services.parser.app import encoded
+from services.parser.extraction import TypedRows
 from services.parser.flows.gathering import gather
 from services.parser.flows.kernel import parse
 from services.parser.letters import no_source
-from services.parser.streams import TypedRows
 
 WHOLE: Final = "decode, columns, encode"
 PLAIN: Final = "json, split, dict"

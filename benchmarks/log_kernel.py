@@ -15,9 +15,9 @@ from benchmarks.measured import Measured, Sample, Work
 from libs.common.messages.segments import Segment
 from libs.common.settings.parser import ParserSettings
 from services.parser.app import encoded
-from services.parser.letters import no_source
+from services.parser.extraction import Arrived
+from services.parser.logs.kernel import LogKernel
 from services.parser.logs.options import LogOptions
-from services.parser.streams import Arrived, LogStream
 
 WHOLE: Final = "lines to columns, encode"
 PLAIN: Final = "json, dict"
@@ -28,8 +28,8 @@ _PEER_SEGMENTS: Final = 40  # the peer is slow
 def measure(data: Data, repeats: int) -> Iterator[Measured]:
     """Measure the kernel and its peer."""
     pieces = list(data.portions())
-    stream = LogStream(LogOptions(), of_proxies=True)
-    samples = tuple(Sample(_pass(stream, pieces, data.tuples)) for _ in range(repeats + 1))[1:]  # the first learns the shapes
+    kernel = LogKernel(LogOptions(), is_proxy_stream=True)
+    samples = tuple(Sample(_pass(kernel, pieces, data.tuples)) for _ in range(repeats + 1))[1:]  # the first learns the shapes
     yield Measured(WHOLE, data.name, Work(data.tuples, data.segment_bytes), samples, _ENDS, PLAIN)
     some = list(islice(data.segments, _PEER_SEGMENTS))
     lines = sum(segment.data.count(b"\n") for segment in some)
@@ -37,12 +37,12 @@ def measure(data: Data, repeats: int) -> Iterator[Measured]:
     yield Measured(PLAIN, data.name, work, tuple(Sample(_cpu(plain_logs.rows, some)) for _ in range(repeats)), _ENDS)
 
 
-def _pass(stream: LogStream, pieces: list[Piece], lines: int) -> float:
+def _pass(kernel: LogKernel, pieces: list[Piece], lines: int) -> float:
     limit = ParserSettings().batch_bytes
     rows = 0
     started = time.process_time()
     for piece in pieces:
-        found = stream.extract(Arrived(piece.segments, [0] * len(piece.segments), no_source), 0)
+        found = kernel.extract(Arrived(piece.segments, [0] * len(piece.segments)), 0)
         rows += sum(part.rows for table in found.tables for _, part in encoded(table, piece.partitions, limit))
     seconds = time.process_time() - started
     if rows != lines:

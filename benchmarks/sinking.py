@@ -21,8 +21,8 @@ from libs.common.rows.wire import row_headers
 from libs.common.settings.parser import ParserSettings
 from libs.local.kafka import LocalKafka
 from services.parser.app import encoded
+from services.parser.extraction import TypedRows
 from services.parser.flows.kernel import Parsed, parse
-from services.parser.streams import TypedRows
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from libs.common.messages.segments import Segment, SegmentFormat
-from services.parser.logs.kernel import LogKernel, ParsedLogs
+from services.parser.extraction import Arrived, Extraction
+from services.parser.logs.kernel import LogKernel
 from services.parser.logs.options import LogOptions
 
 OBSERVED: Final = "2026-05-01T13:00:00.000000000Z"
@@ -21,14 +22,14 @@ def line_of(document: dict[str, Any]) -> str:
     return json.dumps(document, separators=(",", ":"))
 
 
-def parse(*lines: str, options: LogOptions | None = None, labels: str = "", is_proxy: bool = False) -> ParsedLogs:
+def parse(*lines: str, options: LogOptions | None = None, labels: str = "", is_proxy: bool = False) -> Extraction:
     """Read lines of one segment."""
     data = "".join(f"{line}\n" for line in lines).encode()
     segment = Segment(str(_SAME["blob"]), "g", START, START + len(data), 0, SegmentFormat.LINES, data, labels=labels.encode())
-    return LogKernel(options or LogOptions(), is_proxy_stream=is_proxy).parse([segment], [_OBSERVED])
+    return LogKernel(options or LogOptions(), is_proxy_stream=is_proxy).extract(Arrived([segment], [_OBSERVED]))
 
 
-def rows(parsed: ParsedLogs) -> list[dict[str, Any]]:
+def rows(parsed: Extraction) -> list[dict[str, Any]]:
     """Return whole rows without nulls, in the order of their lines, each with its ``type``; times are text."""
     found = []
     for table in parsed.tables:
@@ -42,10 +43,10 @@ def rows(parsed: ParsedLogs) -> list[dict[str, Any]]:
     return sorted(found, key=lambda row: int(row["line_offset"]))
 
 
-def outcomes(parsed: ParsedLogs) -> list[tuple[str, str]]:
+def outcomes(parsed: Extraction) -> list[tuple[str, str]]:
     """Return code and reason of dead letters, and skipped lines as ``("skipped", reason)``."""
     letters = [(letter.code.value, letter.reason) for letter in parsed.dead_letters]
-    return letters + [("skipped", reason.value) for reason in parsed.skipped.elements()]
+    return letters + [("skipped", reason) for reason in parsed.skipped.elements()]
 
 
 def _text(nanoseconds: int) -> str:

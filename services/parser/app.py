@@ -36,8 +36,9 @@ from libs.common.rows.wire import decode_rows, encode_rows, row_headers
 from services.parser import metrics
 from services.parser.counted import Counted
 from services.parser.dictionary_columns import trimmed
+from services.parser.extraction import Arrived, Extraction, TypedRows
 from services.parser.letters import STAGE, TooManyLetters
-from services.parser.streams import PARSE_BYTES, Arrived, Extraction, InputStream, TypedRows
+from services.parser.streams import PARSE_BYTES, InputStream
 from services.parser.triage import ParserReading, Triage
 
 log = structlog.get_logger(__name__)

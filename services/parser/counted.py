@@ -10,7 +10,7 @@ from libs.common.messages.dead_letters import ErrorCode
 from libs.common.rows.row_type import RowType
 from libs.common.rows.types.flows import FLOWS
 from services.parser import metrics
-from services.parser.streams import Extraction
+from services.parser.extraction import Extraction
 
 _NANOSECONDS: Final = 1_000_000_000
 _MAX_LATENCY_SECONDS: Final = 86_400.0

@@ -17,9 +17,11 @@ from libs.common.process.service import Service
 from libs.common.settings import Settings
 from libs.common.settings.streams import parsed_topics, raw_topics, row_topics
 from services.parser.app import Outlet, Parser
+from services.parser.extraction import Kernel
 from services.parser.log_options import log_options
+from services.parser.logs.kernel import LogKernel
 from services.parser.quarantine import Quarantine, Register
-from services.parser.streams import FlowStream, InputStream, Kernel, LogStream
+from services.parser.streams import FlowKernel, InputStream
 from services.parser.suspicion import Suspicion, Threshold
 from services.parser.triage import Triage
 
@@ -56,9 +58,9 @@ def _streams(settings: Settings) -> dict[str, InputStream]:
     """Return the streams that are read, by the topics of their segments."""
     options, raw = log_options(settings.parser.logs), raw_topics(settings.topics)
     kernels: dict[Stream, Kernel] = {
-        Stream.FLOW_LOGS: FlowStream(),
-        Stream.APPLICATION_LOGS: LogStream(options, of_proxies=False),
-        Stream.PROXY_LOGS: LogStream(options, of_proxies=True),
+        Stream.FLOW_LOGS: FlowKernel(),
+        Stream.APPLICATION_LOGS: LogKernel(options, is_proxy_stream=False),
+        Stream.PROXY_LOGS: LogKernel(options, is_proxy_stream=True),
     }
     return {
         raw[stream]: InputStream(kernels[stream], row_topics(settings.topics, stream))

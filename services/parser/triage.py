@@ -16,9 +16,9 @@ from libs.common.kafka.records import Inbound, Outbound
 from libs.common.messages.dead_letters import OMITTED_BYTES, DeadLetter, ErrorCode
 from libs.common.messages.segments import Segment
 from libs.common.process.health import Health
+from services.parser.extraction import Extraction
 from services.parser.letters import STAGE
 from services.parser.quarantine import Quarantine
-from services.parser.streams import Extraction
 from services.parser.suspicion import Source, Suspicion, Tally
 
 

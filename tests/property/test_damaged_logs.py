@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from libs.common.messages.segments import Segment, SegmentFormat
 from libs.demo.applogs.fleet import Fleet, collect
 from libs.demo.applogs.spec import LogSpec
+from services.parser.extraction import Arrived, Extraction
 from services.parser.logs.joining import Joining
-from services.parser.logs.kernel import LogKernel, ParsedLogs
+from services.parser.logs.kernel import LogKernel
 from services.parser.logs.options import LogOptions
 from tests import log_text
 from tests.property.test_log_lines import letters_of, rows_of
@@ -45,7 +46,7 @@ def real_lines() -> tuple[tuple[bytes, ...], ...]:
 lines_of_a_pod = st.integers(0, 63).map(lambda number: real_lines()[number % len(real_lines())])
 
 
-def parse(lines: Sequence[bytes], options: LogOptions, *, is_proxy: bool, cuts: Sequence[int] = ()) -> ParsedLogs:
+def parse(lines: Sequence[bytes], options: LogOptions, *, is_proxy: bool, cuts: Sequence[int] = ()) -> Extraction:
     """Read lines, cut into segments behind the lines with these numbers, with a kernel that has seen nothing."""
     segments: list[Segment] = []
     start = offset = 0
@@ -53,7 +54,7 @@ def parse(lines: Sequence[bytes], options: LogOptions, *, is_proxy: bool, cuts: 
         data = b"".join(line + b"\n" for line in lines[start:end])
         segments.append(Segment("a.b/logs/x", "g", offset, offset + len(data), len(segments), SegmentFormat.LINES, data))
         start, offset = end, offset + len(data)
-    return LogKernel(options, is_proxy_stream=is_proxy).parse(segments, [OBSERVED] * len(segments))
+    return LogKernel(options, is_proxy_stream=is_proxy).extract(Arrived(segments, [OBSERVED] * len(segments)))
 
 
 def damaged(line: bytes, chance: Random) -> bytes:

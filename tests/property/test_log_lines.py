@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from libs.common.messages.dead_letters import DeadLetter
 from libs.common.messages.segments import Segment, SegmentFormat
-from services.parser.logs.kernel import LogKernel, ParsedLogs
+from services.parser.extraction import Arrived, Extraction
+from services.parser.logs.kernel import LogKernel
 from services.parser.logs.options import LogOptions
 from services.parser.logs.times import access_time, count_time, iso_time
 from tests import json_lines
@@ -37,12 +38,12 @@ def offsets_of(lines: list[bytes], start: int = START) -> list[int]:
     return [start + sum(len(line) + 1 for line in lines[:number]) for number in range(len(lines))]
 
 
-def parse(*segments: Segment, is_proxy: bool = False) -> ParsedLogs:
+def parse(*segments: Segment, is_proxy: bool = False) -> Extraction:
     """Read segments with a kernel that has seen nothing."""
-    return LogKernel(LogOptions(), is_proxy_stream=is_proxy).parse(segments, [OBSERVED] * len(segments))
+    return LogKernel(LogOptions(), is_proxy_stream=is_proxy).extract(Arrived(segments, [OBSERVED] * len(segments)))
 
 
-def rows_of(parsed: ParsedLogs) -> dict[int, dict[str, Any]]:
+def rows_of(parsed: Extraction) -> dict[int, dict[str, Any]]:
     """Return rows by offset; times are whole numbers of nanoseconds."""
     found = {}
     for table in parsed.tables:
@@ -54,7 +55,7 @@ def rows_of(parsed: ParsedLogs) -> dict[int, dict[str, Any]]:
     return found
 
 
-def letters_of(parsed: ParsedLogs) -> dict[int | None, tuple[str, str, bytes]]:
+def letters_of(parsed: Extraction) -> dict[int | None, tuple[str, str, bytes]]:
     """Return what matters of dead letters by offset."""
     found = {letter.record_offset: _matters(letter) for letter in parsed.dead_letters}
     assert len(found) == len(parsed.dead_letters)
@@ -173,7 +174,7 @@ def test_lines_read_together_are_read_as_if_alone(lines: list[bytes], is_proxy: 
     rows, letters = rows_of(together), letters_of(together)
     skipped = 0
     for line, offset in zip(lines, offsets_of(lines), strict=True):
-        alone = kept.parse([segment_of([line], offset)], [OBSERVED])
+        alone = kept.extract(Arrived([segment_of([line], offset)], [OBSERVED]))
         assert rows_of(alone) == ({offset: rows.pop(offset)} if offset in rows else {})
         letter = {offset: letters.pop(offset)} if offset in letters else {}
         assert letters_of(alone) == letter

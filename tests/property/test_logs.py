@@ -17,7 +17,8 @@ from libs.common.messages.segments import Segment, SegmentFormat
 from libs.common.settings.name_pattern import kubernetes_names
 from libs.demo.applogs.fleet import Fleet, collect
 from libs.demo.applogs.spec import LogSpec
-from services.parser.logs.kernel import LogKernel, ParsedLogs
+from services.parser.extraction import Arrived, Extraction
+from services.parser.logs.kernel import LogKernel
 from services.parser.logs.options import LogOptions
 from tests import log_text
 
@@ -51,9 +52,9 @@ def segments_of(blob: BlobId, text: bytes, service: str | None, cuts: list[int])
     return [one for one in found if one.data]
 
 
-def parse(segments: list[Segment], *, is_proxy: bool) -> ParsedLogs:
+def parse(segments: list[Segment], *, is_proxy: bool) -> Extraction:
     """Read segments with a kernel that has seen nothing."""
-    return LogKernel(LogOptions(), is_proxy_stream=is_proxy).parse(segments, [OBSERVED] * len(segments))
+    return LogKernel(LogOptions(), is_proxy_stream=is_proxy).extract(Arrived(segments, [OBSERVED] * len(segments)))
 
 
 @settings(max_examples=15, deadline=None)
@@ -69,11 +70,11 @@ def test_rows_are_what_the_truth_states(spec: LogSpec, cuts: list[int]) -> None:
         parsed = parse(segments_of(blob, text, service, cuts), is_proxy=any(row["row_type"] == "proxy" for row in stated))
         assert parsed.dead_letters == []
         expected = Counter(row["skipped"] for row in stated if row["skipped"] is not None)
-        assert Counter({reason.value: count for reason, count in parsed.skipped.items()}) == expected
+        assert parsed.skipped == expected
         _compare(parsed, {row["line_offset"]: row for row in stated if row["skipped"] is None})
 
 
-def _compare(parsed: ParsedLogs, stated: dict[int, dict[str, Any]]) -> None:
+def _compare(parsed: Extraction, stated: dict[int, dict[str, Any]]) -> None:
     """Compare rows with the truth about their first lines; no first line is missing."""
     found = {row["line_offset"]: (table.row_type.name, row) for table in parsed.tables for row in table.batch.to_pylist()}
     firsts = {offset for offset, row in stated.items() if row["row_offset"] == offset}
@@ -102,7 +103,7 @@ def test_any_bytes_give_rows_letters_or_skips(parts: list[bytes], stream: str) -
         return
     segment = Segment("a.b/logs/x", "g", 5, 5 + len(data), 0, SegmentFormat.LINES, data)
     parsed = parse([segment], is_proxy=stream == "proxy")
-    assert parsed.lines + sum(letter.record_offset is not None for letter in parsed.dead_letters) == data.count(b"\n")
+    assert parsed.records + sum(letter.record_offset is not None for letter in parsed.dead_letters) == data.count(b"\n")
     offsets = {0} | {at + 1 for at, byte in enumerate(data) if byte == 10}
     rows = [row for table in parsed.tables for row in table.batch.to_pylist()]
     assert all(row["line_offset"] - 5 in offsets for row in rows)

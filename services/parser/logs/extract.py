@@ -94,11 +94,11 @@ class Verdicts:
             self.skipped.append((lines, reason))
 
     @property
-    def counts(self) -> Counter[LineSkip]:
+    def counts(self) -> Counter[str]:
         """How many lines were skipped for each reason."""
-        counts: Counter[LineSkip] = Counter()
+        counts: Counter[str] = Counter()
         for lines, reason in self.skipped:
-            counts[reason] += len(lines)
+            counts[reason.value] += len(lines)
         return counts
 
 

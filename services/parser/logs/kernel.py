@@ -7,9 +7,7 @@ shapes of lines and columns, never lines, except for those that are unusual.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -18,12 +16,12 @@ import pyarrow.compute as pc
 
 from libs.common.messages.dead_letters import DeadLetter, ErrorCode
 from libs.common.messages.segments import Segment
-from libs.common.rows.row_type import RowType
 from libs.common.rows.types.application import APPLICATION
 from libs.common.rows.types.http import HTTP
 from libs.common.rows.types.proxy import PROXY
 from services.parser.dictionary_columns import Rows
-from services.parser.letters import SourceOf, TooManyLetters, no_source
+from services.parser.extraction import Arrived, Extraction, TypedRows
+from services.parser.letters import TooManyLetters
 from services.parser.logs.extract import Extract, LineSkip, Verdicts, flags
 from services.parser.logs.formats.access_json import ACCESS_JSON
 from services.parser.logs.formats.access_text import access_text
@@ -50,34 +48,6 @@ _BLANKS: Final = list(b" \t")
 _DEEPEST_INDENT: Final = 64
 
 
-@dataclass(frozen=True, slots=True)
-class LogRows:
-    """Rows of one type in the order of their lines, and how many of them are of each segment."""
-
-    row_type: RowType
-    batch: pa.RecordBatch
-    segment_rows: Rows
-
-
-@dataclass(frozen=True, slots=True)
-class ParsedLogs:
-    """The result of reading segments.
-
-    Attributes:
-        tables: rows, one entry for each row type that there are rows of.
-        dead_letters: lines that could not be read.
-        lines: number of lines, without those in `dead_letters`.
-        skipped: how many lines are no rows, by the reason.
-        segment_skipped: for each segment the number of these lines.
-    """
-
-    tables: tuple[LogRows, ...]
-    dead_letters: list[DeadLetter]
-    lines: int
-    skipped: Counter[LineSkip]
-    segment_skipped: Rows
-
-
 class LogKernel:
     """Reads the segments of one stream."""
 
@@ -91,35 +61,30 @@ class LogKernel:
         # Only rows of proxies have that column.
         return JsonReader(formats if self._is_proxy_stream else [without_field(one, CACHE_STATUS) for one in formats])
 
-    def parse(
-        self,
-        segments: Sequence[Segment],
-        observed: Sequence[int],
-        source_of: SourceOf = no_source,
-        most_letters: float = math.inf,
-    ) -> ParsedLogs:
-        """Read segments, which were observed at these times, in nanoseconds since 1970.
+    def extract(self, arrived: Arrived, most_letters: float = math.inf) -> Extraction:
+        """Read segments; see `Kernel`.
 
         Raises:
             TooManyLetters: there would be more dead letters than `most_letters`.
         """
+        segments, source_of = arrived.segments, arrived.source_of
         lines, broken = lines_of(segments)
-        surroundings = Surroundings(lines, np.array(observed, np.int64), self._options)
+        surroundings = Surroundings(lines, np.array(arrived.times, np.int64), self._options)
         verdicts = Verdicts()
         extracts = list(self._extracts(surroundings, verdicts))
         refused = RefusedLines.of(lines, broken, verdicts)
         if len(refused) > most_letters:
             raise TooManyLetters(refused.letters(segments, source_of, int(most_letters)))
         letters = refused.letters(segments, source_of, len(refused))
-        return self._parsed(segments, surroundings, extracts, (verdicts, letters))
+        return self._extraction(segments, surroundings, extracts, (verdicts, letters))
 
-    def _parsed(
+    def _extraction(
         self,
         segments: Sequence[Segment],
         surroundings: Surroundings,
         extracts: list[Extract],
         outcome: tuple[Verdicts, list[DeadLetter]],
-    ) -> ParsedLogs:
+    ) -> Extraction:
         verdicts, letters = outcome
         lines = surroundings.lines
         row_types = (APPLICATION, HTTP, PROXY) if self._is_proxy_stream else (APPLICATION, HTTP)
@@ -128,14 +93,15 @@ class LogKernel:
             for row_type, some in row_types_of(extract, is_proxy_stream=self._is_proxy_stream):
                 of_type[row_type.name] += [some] if len(some.lines) else []
         tables = tuple(
-            LogRows(row_type, *batch_of(row_type, of_type[row_type.name], segments, surroundings))
+            TypedRows(row_type, *batch_of(row_type, of_type[row_type.name], segments, surroundings))
             for row_type in row_types
             if of_type[row_type.name]
         )
         skipped = np.concatenate([np.empty(0, np.int64), *(numbers for numbers, _ in verdicts.skipped)])
-        of_segment = np.bincount(lines.segment[skipped], minlength=len(segments))
+        good = np.bincount(lines.segment[skipped], minlength=len(segments)) + sum(one.segment_rows for one in tables)
         refused = sum(len(numbers) for numbers, _, _ in verdicts.refused)
-        return ParsedLogs(tables, letters, len(lines) - refused, verdicts.counts, of_segment)
+        newest = [pc.max(one.batch[one.row_type.time].cast(pa.int64())).as_py() for one in tables]
+        return Extraction(tables, good, letters, len(lines) - refused, verdicts.counts, max(newest, default=None))
 
     def _extracts(self, surroundings: Surroundings, verdicts: Verdicts) -> Iterator[Extract]:
         lines = surroundings.lines

@@ -29,14 +29,14 @@ from services.parser.app import Outlet, Parser, portions, slices
 from services.parser.flows.kernel import parse
 from services.parser.main import build
 from services.parser.quarantine import Quarantine, Register
-from services.parser.streams import FlowStream, InputStream
+from services.parser.streams import FlowKernel, InputStream
 from services.parser.suspicion import Suspicion, Threshold
 from services.parser.triage import Triage
 from tests.checkpoint_table import FakeTable
 from tests.unit.parser.test_kernel import GOOD, vnet
 
 OUTLET = Outlet("Errors", batch_bytes=1_000_000, dead_letter_limit=0.5)
-STREAMS = {"Raw": InputStream(FlowStream(), {FLOWS.name: "Flows"})}
+STREAMS = {"Raw": InputStream(FlowKernel(), {FLOWS.name: "Flows"})}
 
 
 def flow_parser(outlet: Outlet = OUTLET, clock: Callable[[], float] = time.time) -> Parser:
