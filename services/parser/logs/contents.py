@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from libs.common.rows.column_values import text_ends
 from services.parser.dictionary_columns import Rows
 from services.parser.logs.lines import Flags
 from services.parser.logs.shapes import NOT_JSON
@@ -114,7 +115,7 @@ def _invalid(slots: Slots, pieces: pa.BinaryArray, numbers: Rows) -> Rows:
 
 def _no_plain_integers(found: pa.BinaryArray) -> Rows:
     """Return the values that are something else than digits without a leading zero: most numbers are that."""
-    edges = np.frombuffer(found.buffers()[1], np.int32)[: len(found) + 1]
+    edges = text_ends(found)
     content = np.frombuffer(found.buffers()[2] or b"", np.uint8)[: edges[-1]]
     is_other = (np.diff(edges) == 0) | (content.take(edges[:-1], mode="clip") == _ZERO if len(content) else True)
     no_digits = np.flatnonzero(content - _ZERO > _NINE)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from libs.common.rows.column_values import text_ends
 from services.parser.dictionary_columns import Rows
 from services.parser.logs.shapes import JsonShape, Shapes
 from services.parser.logs.slots import Slots
@@ -30,7 +31,7 @@ def find_shapes(slots: Slots, shapes: Shapes) -> FoundShapes:
     is_gap[slots.numbers_of_pieces()] = False
     gaps = pieces.take(pa.array(np.flatnonzero(is_gap)))
     first_gap = np.concatenate(([0], np.cumsum(per_line)))
-    edges = np.frombuffer(gaps.buffers()[1], np.int32)[: len(gaps) + 1].take(first_gap)
+    edges = text_ends(gaps).take(first_gap)
     words = pa.Array.from_buffers(
         pa.binary(), len(per_line), [None, pa.py_buffer(edges), gaps.buffers()[2]]
     ).dictionary_encode()

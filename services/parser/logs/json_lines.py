@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from libs.common.messages.dead_letters import ErrorCode
+from libs.common.rows.column_values import text_ends
 from services.parser.dictionary_columns import Rows
 from services.parser.logs.contents import SlotContents, examine
 from services.parser.logs.finding import find_shapes
@@ -207,7 +208,7 @@ def _cut(lines: Lines, numbers: Rows, sizes: Rows) -> JsonText:
     buffers = [None, pa.py_buffer(edges), pa.py_buffer(lines.text)]
     stretches = pa.Array.from_buffers(pa.binary(), len(edges) - 1, buffers)
     kept = stretches.take(pa.array(np.arange(0, len(edges) - 1, 2)))
-    bounds = np.frombuffer(kept.buffers()[1], np.int32)[: len(kept) : 2].astype(np.int64)
+    bounds = text_ends(kept)[: len(kept) : 2].astype(np.int64)
     return JsonText(kept.buffers()[2], bounds)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from libs.common.rows.column_values import text_ends
 from services.parser.dictionary_columns import Rows
 from services.parser.logs.lines import Flags
 from services.parser.logs.readings import RestTemplate
@@ -31,7 +32,7 @@ def filled(
     part = parts[((np.cumsum(sizes) - sizes)[template] - ends + each)[line] + np.arange(ends[-1])]
     piece = np.where(part >= 0, part, (first_piece + len(texts))[line] - part)
     written = pool.take(pa.array(piece))
-    edges = np.frombuffer(written.buffers()[1], np.int32)[: len(written) + 1][np.concatenate(([0], ends))]
+    edges = text_ends(written)[np.concatenate(([0], ends))]
     found = pa.Array.from_buffers(pa.string(), count, [None, pa.py_buffer(edges), written.buffers()[2]])
     return found if all(templates) else _masked(found, each > 0)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from libs.common.rows.column_values import text_ends
 from services.parser.dictionary_columns import Rows
 from services.parser.logs.lines import Bytes, Flags
 
@@ -33,8 +34,7 @@ class Texts:
     @classmethod
     def of(cls, column: pa.StringArray) -> Texts:
         """Look at a column that was just made: its nulls have no bytes, and no others are between its texts."""
-        _, offsets, data = column.buffers()
-        edges = np.frombuffer(offsets, np.int32)[column.offset : column.offset + len(column) + 1].astype(np.int64)
+        edges, data = text_ends(column).astype(np.int64), column.buffers()[2]
         content = np.frombuffer(data if data is not None else b"", np.uint8)
         return cls(content, edges[:-1], np.diff(edges))
 

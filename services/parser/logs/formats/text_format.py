@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from libs.common.rows.column_values import text_ends
 from services.parser.dictionary_columns import Rows
 from services.parser.logs.extract import Extract, Verdicts
 from services.parser.logs.lines import Bytes, Flags, Lines
@@ -70,4 +71,4 @@ def _cut(lines: Lines, numbers: Rows) -> tuple[pa.Buffer, Rows]:
     edges[0:-1:2], edges[1::2], edges[-1] = lines.starts[numbers], lines.ends[numbers], len(lines.text)
     stretches = pa.Array.from_buffers(pa.binary(), len(edges) - 1, [None, pa.py_buffer(edges), pa.py_buffer(lines.text)])
     kept = stretches.take(pa.array(np.arange(0, len(stretches), 2)))
-    return kept.buffers()[2] or pa.py_buffer(b""), np.frombuffer(kept.buffers()[1], np.int32)[: len(kept) + 1].astype(np.int64)
+    return kept.buffers()[2] or pa.py_buffer(b""), text_ends(kept).astype(np.int64)
