@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 from pydantic import SecretStr
@@ -18,9 +18,11 @@ from libs.common.azure.storage.writer import BlobWriter
 from libs.common.process.service import Stop
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.common.settings.storage import StorageAccount
+from libs.demo.applogs.fleet import MemberAppend
+from libs.demo.commits import MinuteCommit
 from libs.demo.estate import Estate
 from libs.demo.inventory import container_of
-from libs.demo.player import BlockLists, PlaybackPace, Player
+from libs.demo.player import BlockLists, PlaybackPace, Player, Writing
 from libs.demo.spec import EstateSpec
 from libs.demo.truth import RowRange, table_of
 from libs.local.azurite import LocalAzurite
@@ -30,6 +32,7 @@ ARRIVES_WITHIN_SECONDS = 240.0
 ALIAS = "test.local"
 # The generator waits until storage is back, however long a test keeps it away.
 PATIENT = RetryPolicy(deadline=ARRIVES_WITHIN_SECONDS, longest_wait=1.0)
+C = TypeVar("C", MinuteCommit, MemberAppend)
 
 
 @dataclass(slots=True)
@@ -65,16 +68,26 @@ def estate(nics: int, minutes: int, seed: int, tuples_per_minute: float = 28) ->
 @contextmanager
 def generating(azurite: LocalAzurite, spec: EstateSpec, speed: float) -> Iterator[Played]:
     """Play an estate against Azurite in the background."""
-    writer = BlobWriter(StorageAccount(connection_string=SecretStr(azurite.connection_string)), ALIAS, PATIENT)
+    writer = patient_writer(azurite)
     for container in sorted({container_of(kind) for kind in spec.kinds}):
         writer.create_container(container)
+    with playing(BlockLists(writer), Estate(spec).commits(), speed) as played:
+        yield played
+
+
+def patient_writer(azurite: LocalAzurite) -> BlobWriter:
+    """Return a writer that waits until Azurite is back."""
+    return BlobWriter(StorageAccount(connection_string=SecretStr(azurite.connection_string)), ALIAS, PATIENT)
+
+
+@contextmanager
+def playing(to: Writing[C], commits: Iterable[C], speed: float) -> Iterator[Played]:
+    """Make commits in the background; `to` is closed at the end."""
     played, stop = Played([]), Stop()
 
     def play() -> None:
         try:
-            Player(BlockLists(writer), PlaybackPace(speed), lambda commit, _: played.rows.append(commit.rows)).play(
-                Estate(spec).commits(), stop
-            )
+            Player(to, PlaybackPace(speed), lambda commit, _: played.rows.append(commit.rows)).play(commits, stop)
             played.done = True
         except Exception as error:  # noqa: BLE001 - raised again in the test's thread
             played.failure = error
@@ -86,7 +99,7 @@ def generating(azurite: LocalAzurite, spec: EstateSpec, speed: float) -> Iterato
     finally:
         stop.set()
         thread.join()
-        writer.close()
+        to.close()
 
 
 def plan_of(kafka: KafkaSettings, topics: TopicSettings, storage: Storage, directory: Path, **more: Any) -> Plan:

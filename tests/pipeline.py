@@ -61,6 +61,7 @@ class Plan:
     parsers: int = 1
     file_sinks: int = 1
     monitor: dict[str, Any] = field(default_factory=dict)
+    source: dict[str, Any] = field(default_factory=dict)
 
     @property
     def rows_directory(self) -> Path:
@@ -71,7 +72,7 @@ class Plan:
         """Return the settings file's content."""
         environment = {
             "storage": {"connection_string": self.storage.connection_string},
-            "sources": [{"container": name} for name in self.containers],
+            "sources": [{"container": name, **self.source} for name in self.containers],
             "interval_seconds": 0.5,
         }
         settings = {

@@ -48,7 +48,7 @@ def opensearch_count(url: str, prefix: str) -> int:
 
 def opensearch_rows(url: str, prefix: str) -> pa.Table:
     """Return every document in the indexes under `prefix`, in no order."""
-    return rows_table(map(flow_of, _documents(url, f"{prefix}-*")))
+    return rows_table(map(flow_of, opensearch_documents(url, prefix)))
 
 
 def rows_table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
@@ -106,8 +106,9 @@ def _streams(redis: Any, prefix: str) -> list[bytes]:
     return sorted(redis.scan_iter(f"{prefix}:*", _type="stream"))
 
 
-def _documents(url: str, indexes: str) -> Iterator[dict[str, Any]]:
-    http = urllib3.PoolManager()
+def opensearch_documents(url: str, prefix: str) -> Iterator[dict[str, Any]]:
+    """Yield every document in the indexes under `prefix`, in no order."""
+    http, indexes = urllib3.PoolManager(), f"{prefix}-*"
     http.request("POST", f"{url}/{indexes}/_refresh")
     query = {"size": _PAGE, "sort": ["_doc"]}
     first = http.request("POST", f"{url}/{indexes}/_search?scroll=1m", json=query)

@@ -17,14 +17,15 @@ from libs.common.messages.segments import Segment, SegmentFormat
 from libs.common.settings.name_pattern import kubernetes_names
 from libs.demo.applogs.fleet import Fleet, collect
 from libs.demo.applogs.spec import LogSpec
+from libs.demo.applogs.truth import LineKind
 from services.parser.extraction import Arrived, Extraction
 from services.parser.logs.kernel import LogKernel
 from services.parser.logs.options import LogOptions
 from tests import log_text
+from tests.log_estate import assert_rows_of_lines
 
 OBSERVED: Final = 1_777_636_800_000_000_000
 NOW: Final = pa.scalar(OBSERVED, pa.timestamp("ns", tz="UTC")).as_py()
-LEFT_OUT: Final = {"line_length", "row_offset", "row_type", "skipped", "shape"}
 PROXY: Final = "apache-proxy"
 
 specs = st.builds(
@@ -71,24 +72,17 @@ def test_rows_are_what_the_truth_states(spec: LogSpec, cuts: list[int]) -> None:
         assert parsed.dead_letters == []
         expected = Counter(row["skipped"] for row in stated if row["skipped"] is not None)
         assert parsed.skipped == expected
-        _compare(parsed, {row["line_offset"]: row for row in stated if row["skipped"] is None})
+        _compare(parsed, stated)
 
 
-def _compare(parsed: Extraction, stated: dict[int, dict[str, Any]]) -> None:
-    """Compare rows with the truth about their first lines; no first line is missing."""
-    found = {row["line_offset"]: (table.row_type.name, row) for table in parsed.tables for row in table.batch.to_pylist()}
-    firsts = {offset for offset, row in stated.items() if row["row_offset"] == offset}
-    assert firsts <= found.keys() <= stated.keys()
-    for offset, (kind, row) in found.items():
-        assert kind == stated[offset]["row_type"]
-        if offset not in firsts:
-            continue  # a stack trace that a cut divides; only its first part knows level and logger
-        wanted = {name: value for name, value in stated[offset].items() if name in row and name not in LEFT_OUT}
-        if not stated[offset]["body"] or "\n" in stated[offset]["body"]:
-            wanted.pop("body", None)  # of a stack trace; a cut may divide it
-        if row["observed_time"] == NOW:
-            wanted.pop("observed_time")  # the line has one time only: that of the record
-        assert {name: row[name] for name in wanted} == wanted
+def _compare(parsed: Extraction, stated: list[dict[str, Any]]) -> None:
+    """Compare rows with the truth about their lines; of a line that has one time only, it is that of the record."""
+    for kind in LineKind:
+        found = [row for table in parsed.tables if table.row_type.name == kind for row in table.batch.to_pylist()]
+        lines = [row for row in stated if row["row_type"] == kind]
+        assert_rows_of_lines(found, lines)
+        observed = {row["line_offset"]: row["observed_time"] for row in lines}
+        assert all(row["observed_time"] in {NOW, observed[row["line_offset"]]} for row in found)
 
 
 @settings(max_examples=100, deadline=None)
