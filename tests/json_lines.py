@@ -60,6 +60,7 @@ KNOWN: Final[tuple[tuple[str, Value], ...]] = (
     ("logs/contextMap/cacheStatus", "miss"), ("message", "m"), ("level", "info"), ("method", "GET"), ("path", "/p?q"),
     ("cache", "miss"), ("trace/id", "t"), ("status", Word("500")), ("process/thread/name", "main"),
     ("error/message", "e"), ("request", "PUT /x HTTP/1.0"), ("server_name", "s"), ("user", "u"),
+    ("duration_us", Word("77")), ("elapsed_ms", Word("4.5")), ("request_time", "0.031"),
 )  # fmt: skip
 TEXTS: Final = st.sampled_from(STRINGS) | st.text(max_size=12)
 ESCAPES: Final[tuple[Callable[[str], str], ...]] = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any, Final
 
 from hypothesis import given, settings
@@ -110,8 +111,7 @@ def _is_number_or_time(text: str, row: dict[str, Any]) -> bool:
     except ValueError:
         return False
     numbers = [one for one in row.values() if isinstance(one, int)]
-    of_duration = row.get("response_time")
-    if of_duration is not None and int(number) * 1_000 <= of_duration * 1_000_000:
+    if row.get("response_time") in {int(Decimal(text) * factor) for factor in (1, 1_000, 1_000_000)}:
         return True
     return number in numbers or any(abs(time - number * 10**6) < 10**9 or abs(time // 10**9 - number) < 1 for time in times)
 

@@ -102,7 +102,10 @@ def _paths(name: str) -> tuple[Path, ...]:
 
 
 def _recognize(requests: tuple[Fields, Fields], messages: tuple[Path, ...], shape: JsonShape) -> Fields | None:
-    """Return what is read of a request: of one that has a request line, other members that say the same are attributes."""
+    """Return what is read of a request: of one that has a request line, other members that say the same are attributes.
+
+    So are durations in other units than the one that is read.
+    """
     of_lines, of_parts = requests
 
     def has(field: str) -> bool:
@@ -110,9 +113,11 @@ def _recognize(requests: tuple[Fields, Fields], messages: tuple[Path, ...], shap
 
     if any(path in shape.leaves for path in messages):
         return None
-    if has("request"):
-        return of_lines
-    return of_parts if has("http_request_method") and has("target") else None
+    if not has("request") and not (has("http_request_method") and has("target")):
+        return None
+    found = of_lines if has("request") else of_parts
+    others = [field for field in _MICROSECONDS if has(field)][1:]
+    return Fields({field: places for field, places in found.places.items() if field not in others}, found.ignored)
 
 
 def _records(name: str, members: MemberColumns, verdicts: Verdicts) -> Iterator[Extract]:

@@ -74,6 +74,16 @@ def test_a_request_line_counts_more_than_its_parts() -> None:
     assert outcomes(found) == [("skipped", "no_request")]
 
 
+def test_of_several_durations_the_first_in_the_smallest_unit_counts() -> None:
+    """The others are attributes, in each line for itself."""
+    line = (
+        '{"time":"2026-05-01T12:00:00Z","method":"GET","uri":"/a","request_time":0.0125,"duration_us":12500,"elapsed_ms":12.5}'
+    )
+    first, second = rows(parse(line, line.replace('"duration_us":12500,', "").replace("0.0125", "0.0127")))
+    assert (first["response_time"], first["attributes"]) == (12_500, '{"request_time":0.0125,"elapsed_ms":12.5}')
+    assert (second["response_time"], second["attributes"]) == (12_500, '{"request_time":0.0127}')
+
+
 def test_logfmt() -> None:
     """Pairs are read like members of JSON, all of them as text."""
     assert rows(parse('ts=2026-05-01T12:00:00Z level=info msg="order \\"placed\\"" order=4711 empty=')) == [
