@@ -75,8 +75,8 @@ class Unpacked:
         self.halt, self.reason = Halt.UNSUPPORTED, reason
 
     def then(self, more: Unpacked) -> Unpacked:
-        """Return this step and the next one as one."""
-        texts, boundaries = self.texts + more.texts, self.boundaries + more.boundaries
+        """Return this step and the next one as one. Of the boundaries in this one, only the last is kept: there are many."""
+        texts, boundaries = [b"".join(self.texts), *more.texts], self.boundaries[-1:] + more.boundaries
         return Unpacked(texts, boundaries, more.halt, more.reason, self.size + more.size)
 
 

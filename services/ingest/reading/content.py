@@ -22,7 +22,7 @@ PROBE_BYTES = 4_096  # enough to decide for every sane blob
 
 _RECORDS = b'{"records":['
 _BLANK = b" \t\r\n"
-# If the first value does not end within this much text, it is taken for a broken line.
+# If the first value does not end within this much text, it is taken for a broken line; as much white space, for empty lines.
 MOST_UNDECIDED = 1_048_576
 
 
@@ -58,7 +58,8 @@ def detect(sample: Sample) -> Content | None:
     if packing is not None:
         return Content(packing.value)
     text = data.removeprefix(BOM).lstrip(_BLANK)
-    if not sample.whole and (not text or may_be_packed(data) or BOM.startswith(data)):
+    is_blank = not text and len(data) < MOST_UNDECIDED
+    if not sample.whole and (is_blank or may_be_packed(data) or BOM.startswith(data)):
         return None
     if text.startswith(b"["):
         return _array_or_lines(sample, text)

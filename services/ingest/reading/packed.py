@@ -34,7 +34,7 @@ _PACKINGS: Final = {Content.GZIP: Packing.GZIP, Content.ZSTD: Packing.ZSTD}
 _LEAST_TEXT: Final = MOST_UNDECIDED + 1  # bytes of text that a step may hold, however little it may read
 _USUAL_RATIO: Final = 8.0  # of text to compressed bytes, while nothing is known of a blob
 _LEAST_RANGE: Final = 16  # bytes; longer than the mark of a member
-_MOST_ROUNDS: Final = 16  # of decoding, in the first step of a blob
+_MOST_ROUNDS: Final = 16  # of decoding in a step, if members are so small that one gives little text
 
 
 def is_packed(cursor: Cursor, content: Content | None) -> bool:
@@ -94,13 +94,16 @@ class PackedReader:
         """Publish what was decoded, or wait for more of it."""
         visit, cursor = decoded.visit, decoded.cursor
         limits = self._limits(visit.task.stream)
+        is_widest = visit.task.allowance >= limits.record or decoded.done.halt is Halt.ENOUGH
         content = cursor.content or detect(Sample(decoded.text, whole=decoded.is_last, appended=True))
+        if content is None and is_widest and not decoded.is_whole:
+            content = Content.LINES  # as much as a step may hold, and nothing but white space
         reading = None if content is None else cut(decoded, content, limits)
         if reading is not None:
             return self._publish(reading)
         if decoded.is_whole:
             return Step(skipped=Skip.EMPTY if visit.closing else None)
-        if visit.task.allowance < limits.record:
+        if not is_widest:
             return Step(more=True, wanted=2 * visit.task.allowance)
         decoded.done.give_up(f"{decoded.decoding.unpacker.packing} data of which the first {decoded.end} bytes contain no line")
         return self._advance(decoded)
@@ -123,8 +126,7 @@ class PackedReader:
         most = max(visit.task.allowance, self._limits(visit.task.stream).line + 1, _LEAST_TEXT) - len(decoding.text)
         new = data[cursor.look_back :]
         done = unpacker.decode(new, max(1, most))
-        # Without the first line there is no name and no checkpoint; very many members may contain less than that.
-        for _ in range(0 if cursor.generation else _MOST_ROUNDS):
+        for _ in range(_MOST_ROUNDS):
             if done.halt is Halt.ENOUGH and done.size < most:
                 done = done.then(unpacker.decode(new[unpacker.packed - cursor.offset :], most - done.size))
         text = b"".join([decoding.text, *done.texts])

@@ -537,6 +537,33 @@ def test_no_line_in_very_many_bytes_is_reported() -> None:
     assert desk.container.bytes_read < 1_000_000
 
 
+@pytest.mark.parametrize(("lines_of_a_member", "members"), [(2_500_000, 1), (1, 2_000)])
+def test_empty_lines_without_end_are_lines(lines_of_a_member: int, members: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A blob with nothing but white space, in few members or in very many, is read and complete; nothing is reported."""
+    monkeypatch.setattr(unpacker_module, "MOST_MEMBERS", 50)
+    text = b" \n" * lines_of_a_member
+    desk = put(a_desk(limits=SizeLimits(100_000, 100_000, 100_000)), gzip_member(text) * members, closed=True)
+    assert desk.text == text * members
+    assert known(desk).records == lines_of_a_member * members
+    assert (known(desk).status, desk.dead_letters, desk.skipped) == (CheckpointStatus.COMPLETE, [], [])
+    assert_tiles(desk.segments)
+
+
+def test_tiny_members_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many members are in what a step reads, it decodes nearly all; a restart decodes none of them again."""
+    monkeypatch.setattr(unpacker_module, "MOST_MEMBERS", 1_000)
+    desk = a_desk(allowance=262_144)
+    whole = b"".join(gzip_member(lines(2 * n, 2 * n + 2)) for n in range(15_000))
+    put(desk, whole)
+    assert desk.text == lines(0, 30_000)
+    assert desk.container.bytes_read < 1.2 * len(whole)
+    assert desk.container.requests.count("read") <= len(whole) // desk.allowance + 2
+    desk.decoders, desk.container.bytes_read = Decoders(0), 0
+    put(desk, whole + gzip_member(lines(30_000, 30_001)), closed=True)
+    assert desk.container.bytes_read < 2_048
+    assert_tiles(desk.segments)
+
+
 def test_a_closed_blob_of_empty_members_is_empty() -> None:
     """There is nothing in it to read or to report."""
     desk = put(a_desk(), gzip_member(b"") * 3, closed=True)

@@ -11,6 +11,7 @@ import pytest
 from libs.common.azure.storage.api import BlobUnreadable, StorageUnavailable
 from libs.common.messages.events import CheckpointStatus, Stream
 from services.ingest.cutting.window import SizeLimits
+from services.ingest.reading.content import MOST_UNDECIDED
 from services.ingest.work import GenerationEnd, ReadingTask, Skip
 from tests.blob_reading import Desk, assert_tiles, records_of, tuples_of
 
@@ -457,3 +458,12 @@ def test_a_known_version_costs_no_request_and_growth_costs_two() -> None:
     desk.container.requests.clear()
     desk.read()
     assert desk.container.requests == ["block_list", "read"]
+
+
+def test_a_megabyte_of_white_space_is_empty_lines() -> None:
+    """What begins with so much is read as lines while the blob is open, and is not read again from its start at each look."""
+    desk = Desk(stream=Stream.APPLICATION_LOGS)
+    text = b"\n" * MOST_UNDECIDED
+    desk.container.put(desk.name, text, kind="AppendBlob")
+    desk.read()
+    assert desk.text == text
