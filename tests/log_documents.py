@@ -11,9 +11,10 @@ from libs.common.rows.row_type import RowType
 from libs.common.rows.types.application import APPLICATION
 from libs.common.rows.types.http import HTTP
 from libs.common.rows.types.proxy import PROXY
+from libs.common.rows.types.spans import SPANS
 from tests.row_samples import document
 
-LOGS = (APPLICATION, HTTP, PROXY)
+LOGS = (APPLICATION, HTTP, PROXY, SPANS)
 
 _ATTRIBUTES = {
     "client_address": "client.address",
@@ -51,6 +52,7 @@ _FIELDS = {
     "client_address": "client.address",
     "container": "container.name",
     "container_id": "container.id",
+    "end_time": "event.end",
     "environment": "service.environment",
     "exception_message": "error.message",
     "exception_stacktrace": "error.stack_trace",
@@ -83,6 +85,13 @@ _FIELDS = {
     "url_query": "url.query",
     "user_agent": "user_agent.original",
 }
+_OF_SPANS = {
+    "kind": "blobtide.span.kind",
+    "name": "blobtide.span.name",
+    "parent_span_id": "blobtide.span.parent_id",
+    "row_type": "blobtide.span.row_type",
+    "status": "blobtide.span.status",
+}
 _ORIGIN = {"blob", "generation", "line_offset", "line_index"}
 _IDS = {"trace_id": "[0-9a-fA-F]{32}", "span_id": "[0-9a-fA-F]{16}"}
 
@@ -96,7 +105,7 @@ def otel_record(row_type: RowType, row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "severity": (row["severity_number"] or 0, row["severity_text"] or "") if row_type is APPLICATION else (9, "INFO"),
         "ids": ids,
-        "body": row["body"] if row_type is APPLICATION else _request(row),
+        "body": row["body"] if row_type is APPLICATION else None if row_type is SPANS else _request(row),
         "attributes": {_ATTRIBUTES.get(name, f"blobtide.{name}"): value for name, value in own.items()},
     }
 
@@ -109,13 +118,16 @@ def log_document(row_type: RowType, row: Mapping[str, Any]) -> dict[str, Any]:
         requests = {"event.category": ["web"], "event.type": ["access"]}
         if row["correlation_id"] is not None:
             requests["http.request.id"] = flat.pop("correlation_id")
+        if row_type is SPANS and row["end_time"] is not None and 0 <= row["end_time"] - row["time"] < 2**63:
+            requests["event.duration"] = row["end_time"] - row["time"]
         if "response_time" in flat and 0 <= flat["response_time"] < 2**63 // 1_000:
             requests["event.duration"] = flat["response_time"] * 1_000
         flat.pop("response_time", None)
     addresses = {"client.ip": _address(row["client_address"]), "blobtide.log.pod_ip": _address(flat.pop("pod_ip", None))}
     account = re.match(r"/subscriptions/([^/]+)", row["resource_id"] or "", re.IGNORECASE)
     derived = {"cloud.account.id": account[1].lower() if account else None, **addresses}
-    named = {_FIELDS.get(name, _own(name)): value for name, value in flat.items()}
+    fields = {**_FIELDS, **_OF_SPANS} if row_type is SPANS else _FIELDS
+    named = {fields.get(name, _own(name)): value for name, value in flat.items()}
     found = {"ecs.version": "8.17.0", "event.kind": "event", **named, **requests, **derived}
     return {name: value for name, value in found.items() if value is not None}
 

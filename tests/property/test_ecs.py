@@ -18,6 +18,7 @@ from libs.common.rows.identity import Identities
 from libs.common.rows.row_type import RowType
 from libs.common.rows.types.application import APPLICATION
 from libs.common.rows.types.flows import FLOWS
+from libs.common.rows.types.spans import SPANS
 from tests import row_samples as samples
 from tests.documents import document_id, ecs_document, flattened
 from tests.flows import Spot, row, table
@@ -62,6 +63,7 @@ def test_the_mappings_are_of_the_columns() -> None:
     assert columns[0] == "@timestamp"
 
 
+TIMES = st.sampled_from([0, 1_777_636_801_123_000_000, 2**62, -(2**63) // 2 - 5])
 TEXTS = st.none() | st.text(st.characters(codec="utf-8"), max_size=8)
 ADDRESSES = st.sampled_from([None, "10.0.0.4", "300.0.0.4", "2001:db8::1", "fe80::1%eth0", "unknown", "::1", ":", ""])
 
@@ -76,7 +78,9 @@ def test_documents_of_logs_are_those_of_the_rows(row_type: RowType, data: st.Dat
         "resource_id": data.draw(st.sampled_from([None, "", "/subscriptions/AB-1/resourceGroups/x", "nowhere"])),
         "correlation_id": data.draw(TEXTS),
     }
-    if row_type is not APPLICATION:
+    if row_type is SPANS:
+        changes |= data.draw(st.fixed_dictionaries({"time": TIMES, "end_time": st.none() | TIMES}))
+    elif row_type is not APPLICATION:
         changes["response_time"] = data.draw(st.none() | st.sampled_from([0, 12, 2**62, -(2**63)]))
     content = [samples.row(row_type, Spot(0, 0, at), **changes) for at in range(3)]
     rows = samples.table(row_type, content)

@@ -171,4 +171,7 @@ class TopicSettings(Group):
     )
     http: str = Field(default="Extracted.Http", description="Rows of HTTP requests, from the parser to the sinks.")
     proxy: str = Field(default="Extracted.Proxy", description="Rows of proxy logs, from the parser to the sinks.")
+    spans: str = Field(
+        default="Extracted.Spans", description="Spans of requests that can be followed, from the parser to the sinks."
+    )
     errors: str = Field(default="Errors", description="Dead letters from all services.")

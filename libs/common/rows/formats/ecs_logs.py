@@ -1,4 +1,4 @@
-"""Logs as Elastic Common Schema documents.
+"""Logs, and the spans of their requests, as Elastic Common Schema documents.
 
 Fields that ECS defines have ECS's names and types; columns without an ECS field are placed under ``blobtide.log``, and a row's
 origin under ``blobtide``, as in the documents of flows. What the log does not state is absent from the document.
@@ -20,6 +20,7 @@ from libs.common.rows.row_type import WORD, RowType
 from libs.common.rows.types.application import APPLICATION
 from libs.common.rows.types.http import HTTP
 from libs.common.rows.types.proxy import PROXY
+from libs.common.rows.types.spans import SPANS
 
 _FIRST: Final = {
     "@timestamp": ("date_nanos", "time"),
@@ -78,12 +79,27 @@ _OF_ANY: Final = {
     "blobtide.line_offset": ("long", "line_offset"),
     "blobtide.line_index": ("integer", "line_index"),
 }
+_OF_SPAN: Final = {
+    "@timestamp": ("date_nanos", "time"),
+    "event.end": ("date_nanos", "end_time"),
+    "http.request.method": ("keyword", "http_request_method"),
+    "url.path": ("wildcard", "url_path"),
+    "url.domain": ("keyword", "server_address"),
+    "http.response.status_code": ("long", "http_response_status_code"),
+    "http.request.id": ("keyword", "correlation_id"),
+    "blobtide.span.name": ("keyword", "name"),
+    "blobtide.span.kind": ("keyword", "kind"),
+    "blobtide.span.status": ("keyword", "status"),
+    "blobtide.span.parent_id": ("keyword", "parent_span_id"),
+    "blobtide.span.row_type": ("keyword", "row_type"),
+}
 _CACHE: Final = {"blobtide.log.cache_status": ("keyword", "cache_status")}
 
 _COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     APPLICATION.name: {**_FIRST, **_OF_APPLICATION, **_OF_ANY},
     HTTP.name: {**_FIRST, **_OF_REQUEST, **_OF_ANY},
     PROXY.name: {**_FIRST, **_OF_REQUEST, **_CACHE, **_OF_ANY},
+    SPANS.name: {**_OF_SPAN, **_OF_ANY},
 }
 _DERIVED: Final = {
     "ecs.version": "keyword",
@@ -126,7 +142,7 @@ def log_columns(row_type: RowType, rows: pa.Table) -> dict[str, pa.Array]:
         columns |= {
             "event.category": _constant(pa.array([["web"]], _LISTS), rows.num_rows),
             "event.type": _constant(pa.array([["access"]], _LISTS), rows.num_rows),
-            "event.duration": _durations(combined(rows, "response_time")),
+            "event.duration": _spans(rows) if row_type is SPANS else _durations(combined(rows, "response_time")),
         }
     columns["blobtide.log.pod_ip"] = _addresses(columns["blobtide.log.pod_ip"])
     return {name: columns[name] for name in log_fields(row_type)}
@@ -140,6 +156,13 @@ def _durations(microseconds: pa.Array) -> pa.Array:
     """Return nanoseconds; null for what is no duration, or does not fit a long."""
     fits = pc.and_(pc.less_equal(microseconds, _MOST_MICROSECONDS), pc.greater_equal(microseconds, _ZERO))
     return pc.multiply(pc.if_else(fits, microseconds, _NO_TIME), _NANOSECONDS)
+
+
+def _spans(rows: pa.Table) -> pa.Array:
+    """Return the nanoseconds from the beginning to the end; null if one is not known, or they do not fit a long."""
+    begin, end = (combined(rows, name).cast(pa.int64()) for name in ("time", "end_time"))
+    took = pc.subtract(end, begin)
+    return pc.if_else(pc.and_(pc.greater_equal(took, _ZERO), pc.greater_equal(end, begin)), took, _NO_TIME)
 
 
 def _addresses(texts: pa.Array) -> pa.Array:

@@ -15,13 +15,14 @@ from libs.common.rows.types.application import APPLICATION
 from libs.common.rows.types.flows import FLOWS
 from libs.common.rows.types.http import HTTP
 from libs.common.rows.types.proxy import PROXY
+from libs.common.rows.types.spans import SPANS
 
 EcsColumns = Callable[[pa.Table], dict[str, pa.Array]]
 """Returns rows as columns with ECS names, in the order of the fields; dots nest."""
 
 _COLUMNS: Final[Mapping[str, EcsColumns]] = {
     FLOWS.name: ecs_columns,
-    **{kind.name: partial(log_columns, kind) for kind in (APPLICATION, HTTP, PROXY)},
+    **{kind.name: partial(log_columns, kind) for kind in (APPLICATION, HTTP, PROXY, SPANS)},
 }
 
 

@@ -41,6 +41,7 @@ from libs.common.rows.types.dead_letters import DEAD_LETTERS
 from libs.common.rows.types.flows import FLOWS
 from libs.common.rows.types.http import HTTP
 from libs.common.rows.types.proxy import PROXY
+from libs.common.rows.types.spans import SPANS
 
 RESOURCE: Final[Mapping[str, str]] = {"cloud.provider": "azure", "service.name": "blobtide"}
 SCOPE: Final = "blobtide"
@@ -65,6 +66,7 @@ _OF_ECS: Final = {
 # Flow columns that these attributes already cover: they are not repeated.
 _SAID: Final = frozenset({"time", "src_ip", "src_port", "dst_ip", "dst_port", "direction", "rule", "acl_id", "target_id"})
 _LOGS: Final = (APPLICATION, HTTP, PROXY)
+_WITH_IDS: Final = (*_LOGS, SPANS)
 # Columns of logs that are fields of the record.
 _FIELDS_OF_LOGS: Final = frozenset({"time", "observed_time", "severity_text", "severity_number", "body", "trace_id", "span_id"})
 _OBSERVED: Final = {FLOWS.name: "record_time", **{kind.name: "observed_time" for kind in _LOGS}}
@@ -124,7 +126,7 @@ class LogRecords:
 def log_records(row_type: RowType, rows: pa.Table) -> LogRecords:
     """Return rows as log records. All values of columns that are left out are null."""
     time = _nanoseconds(combined(rows, row_type.time))
-    ids = {name: _hex_digits(rows, name) for name in _HEX} if row_type in _LOGS else {}
+    ids = {name: _hex_digits(rows, name) for name in _HEX} if row_type in _WITH_IDS else {}
     attributes = {name: one_array(column) for name, column in _stated(row_type, rows, ids).items()}
     return LogRecords(
         time=time,
@@ -182,7 +184,7 @@ def _stated(row_type: RowType, rows: pa.Table, ids: Mapping[str, pa.Array]) -> d
     """Return the attributes: whatever has no field of its own."""
     if row_type is FLOWS:
         return _of_flows(rows)
-    if row_type not in _LOGS:
+    if row_type not in _WITH_IDS:
         return {f"{OWN}{name}": rows.column(name) for name in rows.column_names if name != row_type.time}
     named = {attribute_of(row_type.name, name): rows.column(name) for name in rows.column_names if name not in _FIELDS_OF_LOGS}
     invalid = {name: pc.if_else(column.is_null(), combined(rows, name), _NO_TEXT) for name, column in ids.items()}

@@ -9,6 +9,7 @@ from typing import Final
 from libs.common.rows.types.application import APPLICATION
 from libs.common.rows.types.http import HTTP
 from libs.common.rows.types.proxy import PROXY
+from libs.common.rows.types.spans import SPANS
 
 OWN: Final = "blobtide."
 """The beginning of attributes that the conventions do not have."""
@@ -54,6 +55,7 @@ _ATTRIBUTES: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
         APPLICATION.name: {**_OF_ANY, **_OF_APPLICATION},
         HTTP.name: {**_OF_ANY, **_OF_REQUEST},
         PROXY.name: {**_OF_ANY, **_OF_REQUEST},
+        SPANS.name: {**_OF_ANY, **_OF_REQUEST},
     }
 )
 
