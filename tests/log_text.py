@@ -97,7 +97,8 @@ def _logged(logs: dict[str, Any], collected: datetime, *, is_proxy: bool) -> dic
     if "requestLine" in known:
         exchange = _exchange(known["requestLine"], known["statusCode"], known["bytesSent"], known["processMillis"])
         time = _EPOCH + timedelta(milliseconds=logs["timeMillis"])
-        return {"time": time, "row_type": "http", "client_address": known["remoteHost"], **exchange}
+        said = {"client_address": known["remoteHost"], "correlation_id": known.get("requestId")}
+        return {"time": time, "row_type": "http", **said, **exchange}
     return _event(logs)
 
 
@@ -114,6 +115,7 @@ def _access(logs: dict[str, Any], collected: datetime, *, is_proxy: bool) -> dic
         "referer": logs["referer"],
         "server_address": server,
         "cache_status": logs.get("cache status"),
+        "correlation_id": logs.get("requestId"),
         **_exchange(logs["requestFirstLine"], logs["status"], logs["bytes"], logs["responseTime"]),
     }
 
@@ -154,6 +156,7 @@ def _event(logs: dict[str, Any]) -> dict[str, Any]:
         "body": logs["message"],
         "logger": logs["loggerName"],
         "thread": logs["thread"],
+        "correlation_id": logs.get("contextMap", {}).get("requestId"),
         "exception_type": thrown.get("name"),
         "exception_message": thrown.get("message"),
     }

@@ -79,9 +79,12 @@ def access_line(scene: Scene) -> LogLine:
     server, cache = (scene.one_of(_SERVERS), scene.one_of(_CACHE)) if proxy and not scene.chance(0.03) else (None, None)
     if server is not None and cache is not None:
         logs |= {"localServerName": server, "cache status": cache}
+    request_id = scene.request_id()
+    logs |= {} if request_id is None else {"requestId": request_id}
     truth = {
         **_row(scene, exchange, LineKind.HTTP if server is None else LineKind.PROXY),
         "time": scene.collected,
+        "correlation_id": request_id,
         "remote_user": _stated(user),
         "user_agent": _stated(agent),
         "referer": _stated(referer),
@@ -93,7 +96,7 @@ def access_line(scene: Scene) -> LogLine:
 
 def request_line(scene: Scene) -> LogLine:
     """Return a line in which a Java program says which request it has answered."""
-    exchange = _exchange(scene)
+    exchange, request_id = _exchange(scene), scene.request_id()
     logs = {
         "timeMillis": milliseconds(scene.time),
         "thread": f"hybrisHTTP{scene.dice.randrange(1, 40)}",
@@ -107,9 +110,11 @@ def request_line(scene: Scene) -> LogLine:
             "bytesSent": "-" if exchange.size is None else str(exchange.size),
             "processMillis": str(exchange.milliseconds),
             "remoteHost": exchange.client,
+            **({} if request_id is None else {"requestId": request_id}),
         },
     }
-    truth = {**_row(scene, exchange, LineKind.HTTP), "time": milliseconds(scene.time) * 1_000_000}
+    time = milliseconds(scene.time) * 1_000_000
+    truth = {**_row(scene, exchange, LineKind.HTTP), "time": time, "correlation_id": request_id}
     return LogLine(scene.logged(logs), LineShape.REQUEST, truth)
 
 

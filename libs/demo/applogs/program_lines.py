@@ -75,8 +75,10 @@ def log4j2_line(scene: Scene) -> LogLine:
         logs |= {"timeMillis": milliseconds(scene.time)}
         logs |= {"contextMap": {"sourceClassName": logger, "sourceMethodName": "execute"}}
         time = milliseconds(scene.time) * 1_000_000
+        request_id = None
     else:
-        time = scene.time
+        time, request_id = scene.time, scene.request_id()
+        logs |= {} if request_id is None else {"contextMap": {"requestId": request_id}}
         logs = {"instant": {"epochSecond": time // NS_PER_SECOND, "nanoOfSecond": time % NS_PER_SECOND}} | logs
     may_throw = level in {"ERROR", "FATAL"} and not message.isspace()  # an exception would say something
     thrown = _thrown(scene) if may_throw and scene.chance(_THROWN_SHARE) else None
@@ -87,6 +89,7 @@ def log4j2_line(scene: Scene) -> LogLine:
         "time": time,
         "logger": logger,
         "thread": thread,
+        "correlation_id": request_id,
         "exception_type": thrown and thrown["name"],
         "exception_message": thrown and thrown.get("message"),
     }

@@ -18,6 +18,9 @@ T = TypeVar("T")
 NS_PER_SECOND: Final = 1_000_000_000
 _NS_PER_MS: Final = 1_000_000
 _COLLECTED_AFTER_MS: Final = 400  # at most
+_TOGETHER_NS: Final = 10 * NS_PER_SECOND
+_REQUESTS: Final = 16
+_FOLLOWED_SHARE: Final = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,11 @@ class Scene:
     def chance(self, share: float) -> bool:
         """Draw whether something happens that happens in `share` of all cases."""
         return self.dice.random() < share
+
+    def request_id(self) -> str | None:
+        """Draw the id of one of the requests that all pods work on in these seconds; None if this one has no id."""
+        number = self.dice.randrange(_REQUESTS)
+        return f"{self.time // _TOGETHER_NS:x}-{number:04x}" if self.chance(_FOLLOWED_SHARE) else None
 
     def logged(self, logs: Mapping[str, Any]) -> bytes:
         """Return the line of a structured log."""

@@ -56,6 +56,7 @@ LOG_TRUTH_SCHEMA: Final = pa.schema(
         ("severity_text", WORD),
         ("logger", WORD),
         ("thread", WORD),
+        ("correlation_id", pa.string()),
         ("body", pa.string()),  # of a stack trace: all its lines
         ("exception_type", WORD),
         ("exception_message", pa.string()),
