@@ -59,7 +59,9 @@ KNOWN: Final[tuple[tuple[str, Value], ...]] = (
     ("logs/contextMap/correlationId", "c-1"), ("logs/contextMap/processMillis", "5"),
     ("logs/contextMap/cacheStatus", "miss"), ("message", "m"), ("level", "info"), ("method", "GET"), ("path", "/p?q"),
     ("cache", "miss"), ("trace/id", "t"), ("status", Word("500")), ("process/thread/name", "main"),
-    ("error/message", "e"), ("request", "PUT /x HTTP/1.0"), ("server_name", "s"), ("user", "u"),
+    ("error/message", "e"), ("request", "PUT /x HTTP/1.0"), ("server_name", "s"), ("user", "u"), ("request_id", "r-1"),
+    ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"), ("logs/requestId", "r-2"),
+    ("logs/b3", "80f198ee56343ba8-e457b5a2e4d86bd1-1-05e3ac9a4f6e3b90"), ("response_time", Word("12")),
     ("duration_us", Word("77")), ("elapsed_ms", Word("4.5")), ("request_time", "0.031"),
 )  # fmt: skip
 TEXTS: Final = st.sampled_from(STRINGS) | st.text(max_size=12)

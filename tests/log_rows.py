@@ -6,10 +6,14 @@ import json
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import pyarrow as pa
+
 from libs.common.messages.segments import Segment, SegmentFormat
+from libs.common.rows.types.spans import SPANS
 from services.parser.extraction import Arrived, Extraction
 from services.parser.logs.kernel import LogKernel
 from services.parser.logs.options import LogOptions
+from tests.row_samples import values_of
 
 OBSERVED: Final = "2026-05-01T13:00:00.000000000Z"
 START: Final = 4_096
@@ -30,9 +34,11 @@ def parse(*lines: str, options: LogOptions | None = None, labels: str = "", is_p
 
 
 def rows(parsed: Extraction) -> list[dict[str, Any]]:
-    """Return whole rows without nulls, in the order of their lines, each with its ``type``; times are text."""
+    """Return whole rows but for spans, without nulls, in the order of lines, each with its ``type``; times are text."""
     found = []
     for table in parsed.tables:
+        if table.row_type is SPANS:
+            continue
         times = {name: table.batch[name].cast("int64").to_pylist() for name in ("time", "observed_time")}
         for number, row in enumerate(table.batch.drop_columns(list(times)).to_pylist()):
             for name, value in _SAME.items():
@@ -41,6 +47,12 @@ def rows(parsed: Extraction) -> list[dict[str, Any]]:
             texts = {name: _text(column[number]) for name, column in times.items()}
             found.append({"type": table.row_type.name, **texts, **stated})
     return sorted(found, key=lambda row: int(row["line_offset"]))
+
+
+def spans(parsed: Extraction) -> list[dict[str, Any]]:
+    """Return spans with nulls, as they are in order; times are whole numbers of nanoseconds."""
+    batches = [table.batch for table in parsed.tables if table.row_type is SPANS]
+    return [span for batch in batches for span in values_of(pa.Table.from_batches([batch]))]
 
 
 def outcomes(parsed: Extraction) -> list[tuple[str, str]]:

@@ -133,8 +133,8 @@ class Parser(Transform):
         for portion in portions([(message.partition, len(message.value or b"")) for message in messages]):
             for reading in self._readings(share, messages[portion], poll):
                 self._take(share, reading, poll)
-        bad = self._triage.counted - before + share.too_large
-        judged = poll.counted.judged[share.topic] = (share.rows + bad, bad)
+        letters = self._triage.counted - before
+        judged = poll.counted.judged[share.topic] = (share.good + letters, letters + share.too_large)
         try:
             self._limits[share.topic].judge(*judged)
         except DeadLetterLimit:
@@ -187,7 +187,7 @@ class Parser(Transform):
     def _take(self, share: _Share, reading: ParserReading, poll: _Poll) -> None:
         reading = self._triage.sift(reading)
         poll.counted.add(reading.parsed, len(reading.segments), sum(len(segment.data) for segment in reading.segments))
-        share.rows += reading.parsed.skipped.total()
+        share.good += int(reading.parsed.segment_good.sum())
         poll.letters += reading.letters
         for rows in reading.parsed.tables:
             poll.outputs += self._batches(share, rows, reading.carriers, poll)
@@ -204,7 +204,6 @@ class Parser(Transform):
                 poll.letters.append(_too_large(rows.row_type, part, carriers, room))
                 share.too_large += 1
                 continue
-            share.rows += part.rows
             poll.counted.add_batch(rows.row_type, part.rows, len(part.data))
             headers = (*row_headers(rows.row_type), ("rows", str(part.rows).encode()))
             yield Outbound(topic, part.data, headers=headers, partition=partition)
@@ -212,11 +211,11 @@ class Parser(Transform):
 
 @dataclass(slots=True)
 class _Share:
-    """The share of one stream in a poll: how many rows it gave (and lines it skipped), and rows that fit in no message."""
+    """The share of one stream in a poll: how many of its tuples or lines were read, and rows that fit in no message."""
 
     topic: str
     stream: InputStream
-    rows: int = 0
+    good: int = 0
     too_large: int = 0
 
 

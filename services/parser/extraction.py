@@ -30,7 +30,7 @@ class Extraction:
     """What segments gave.
 
     Attributes:
-        tables: rows, by type.
+        tables: rows, by type. Several may be of one line: a request, and its span.
         segment_good: for each segment, how many of its tuples or lines were read.
         dead_letters: what could not be read.
         records: number of records or lines, without those in `dead_letters`.

@@ -30,4 +30,4 @@ def log_options(settings: LogLineSettings) -> LogOptions:
         except pa.ArrowInvalid as error:
             raise ConfigError(f"parser.logs.start_pattern: {error}") from error
     joining = Joining(settings.start_pattern, settings.join_lines, settings.join_bytes)
-    return LogOptions(settings.fields, joining, settings.w3c_fields)
+    return LogOptions(settings.fields, joining, settings.w3c_fields, settings.spans)

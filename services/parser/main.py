@@ -36,7 +36,7 @@ def build(settings: Settings) -> Service:
     if parser.batch_bytes > settings.kafka.value_max_bytes:
         raise ConfigError(f"parser.batch_bytes must fit in kafka.message_max_bytes: at most {settings.kafka.value_max_bytes}")
     streams = _streams(settings)
-    _, rows = parsed_topics(topics, parser.streams)
+    _, rows = parsed_topics(topics, parser)
     limits = TopicLimits(settings.kafka, (*rows, topics.errors))
     partners = (*rows, topics.quarantine)
     spec = SessionSpec("parser", settings.instance.ordinal, tuple(streams), partners=partners)
@@ -63,7 +63,7 @@ def _streams(settings: Settings) -> dict[str, InputStream]:
         Stream.PROXY_LOGS: LogKernel(options, is_proxy_stream=True),
     }
     return {
-        raw[stream]: InputStream(kernels[stream], row_topics(settings.topics, stream))
+        raw[stream]: InputStream(kernels[stream], row_topics(settings.topics, stream, settings.parser))
         for stream in Stream
         if stream in settings.parser.streams
     }

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from pathlib import Path
 from typing import Any, Final
+from uuid import uuid5
 
 import pytest
 from confluent_kafka import Producer
@@ -25,10 +26,12 @@ from libs.common.rows.row_type import RowType
 from libs.common.rows.types.application import APPLICATION
 from libs.common.rows.types.http import HTTP
 from libs.common.rows.types.proxy import PROXY
+from libs.common.rows.types.spans import SPANS
 from libs.common.rows.wire import decode_rows
 from libs.common.settings import Settings
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.common.settings.parser import ParserSettings
+from services.parser.logs.derived_ids import NAMESPACE
 from services.parser.main import build
 from tests.audit import unread
 from tests.integration.test_parser import PARTITIONS, results, running, write_segments
@@ -52,8 +55,9 @@ def application(number: int) -> bytes:
 
 
 def request(number: int, **changes: str) -> bytes:
-    """Return a request, to a proxy if a change names its server."""
+    """Return a request, to a proxy if a change names its server; those with even numbers have a correlation id."""
     logs = {"requestFirstLine": f"GET /{number} HTTP/1.1", "status": "200", **changes}
+    logs |= {} if number % 2 else {"requestId": f"r-{number}"}
     return json.dumps({"@timestamp": "2026-05-01T12:00:00Z", "logs": logs}).encode()
 
 
@@ -66,6 +70,7 @@ class Writer:
         self._ends: Counter[str] = Counter()
         self.rows: set[Place] = set()
         self.letters: set[tuple[str, int]] = set()
+        self.spans: dict[tuple[str, int], str] = {}
 
     def segment(self, topic: str, blob: str, *lines: tuple[str, bytes]) -> None:
         """Write lines as a segment, each with the type of its row, or empty if it is none."""
@@ -73,6 +78,8 @@ class Writer:
         for kind, line in lines:
             if kind:
                 self.rows.add((kind, blob, end))
+            if kind in {"http", "proxy"} and b"requestId" in line:
+                self.spans[blob, end] = json.loads(line)["logs"]["requestId"]
             elif line == BAD:
                 self.letters.add((blob, end))
             end += len(line) + 1
@@ -123,6 +130,19 @@ def check_exactly_once(kafka: KafkaSettings, topics: TopicSettings, writer: Writ
     assert {(letter["code"], letter["value"]) for letter in letters} == {(ErrorCode.BAD_JSON.value.encode(), BAD)}
 
 
+def check_spans(kafka: KafkaSettings, topics: TopicSettings, writer: Writer) -> None:
+    """Check that each request with a correlation id is a span once, on the partition of its blob, with the ids that follow."""
+    found: list[dict[str, Any]] = []
+    for message in results(kafka, topics.spans):
+        spans = decode_rows(SPANS, message.value or b"").to_pylist()
+        assert {partition_of(span["blob"].encode(), len(PARTITIONS)) for span in spans} == {message.partition}
+        found += spans
+    assert {(span["blob"], span["line_offset"]): span["correlation_id"] for span in found} == writer.spans
+    assert len(found) == len(writer.spans) == len({span["span_id"] for span in found})
+    for span in found:
+        assert span["trace_id"] == uuid5(NAMESPACE, f"trace\n\n\n{span['correlation_id']}").hex
+
+
 def wait_until_read(kafka: KafkaSettings, *topics: str) -> None:
     """Wait until the parser has committed all segments."""
     deadline = time.monotonic() + WAIT_SECONDS
@@ -147,6 +167,7 @@ def test_every_line_comes_out_once_whatever_is_killed(
     with service_process("parser", settings, tmp_path):
         wait_until_read(kafka_settings, topics.raw_application_logs, topics.raw_proxy_logs)
     check_exactly_once(kafka_settings, topics, writer)
+    check_spans(kafka_settings, topics, writer)
 
 
 def test_streams_that_are_not_read_stay_where_they_are(kafka_settings: KafkaSettings, topics: TopicSettings) -> None:

@@ -146,7 +146,7 @@ MAY = {
     ),
     "parser": (
         {TOPICS.raw_flow_logs, TOPICS.raw_application_logs, TOPICS.raw_proxy_logs, TOPICS.quarantine},
-        {TOPICS.flows, TOPICS.application, TOPICS.http, TOPICS.proxy, TOPICS.quarantine, TOPICS.errors},
+        {TOPICS.flows, TOPICS.application, TOPICS.http, TOPICS.proxy, TOPICS.spans, TOPICS.quarantine, TOPICS.errors},
     ),
     "sink-file": ({TOPICS.flows}, {TOPICS.errors}),
     "tail": (set(TOPICS.model_dump().values()), set()),

@@ -29,6 +29,7 @@ OTHER_TEXT: Final = (
     b'ts=2026-05-01T12:00:00Z level=info msg="order placed" order=4711',
     b"2026-05-01T12:00:01.5Z stdout F hello",
     b'{"time":"2026-05-01T12:00:00Z","level":"WARN","message":"a","order":{"id":4711,"lines":[1,2]}}',
+    b'{"time":"2026-05-01T12:00:00Z","request":"GET /a HTTP/1.1","request_id":"r-1","duration_ms":7}',
     b"2026-05-01 12:00:00,123 ERROR it failed",
     b"no time at all",
 )

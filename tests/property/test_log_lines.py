@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import Any, Final
 
@@ -10,12 +11,14 @@ from hypothesis import strategies as st
 
 from libs.common.messages.dead_letters import DeadLetter
 from libs.common.messages.segments import Segment, SegmentFormat
+from libs.common.rows.types.spans import SPANS
 from services.parser.extraction import Arrived, Extraction
 from services.parser.logs.kernel import LogKernel
 from services.parser.logs.options import LogOptions
 from services.parser.logs.times import access_time, count_time, iso_time
 from tests import json_lines
 from tests.json_lines import Members
+from tests.log_rows import spans
 
 OBSERVED: Final = 1_777_636_800_000_000_000
 START: Final = 100
@@ -25,6 +28,7 @@ UNSAID: Final = {"_p", "record_date", "localizedmessage"}
 ELSEWHERE: Final = {"attributes", "resource_attributes", "blob", "generation"}
 SPARE: Final = {"time", "timemillis", "identdusername"}
 """Members that these formats do not need if another one gives a better answer."""
+HEX: Final = {digits: re.compile(f"(?!0+$)[0-9a-f]{{{digits}}}") for digits in (16, 32)}
 COLLECTED: Final = {"access", "http", "log4j2", "container"}
 
 
@@ -45,15 +49,36 @@ def parse(*segments: Segment, is_proxy: bool = False) -> Extraction:
 
 
 def rows_of(parsed: Extraction) -> dict[int, dict[str, Any]]:
-    """Return rows by offset; times are whole numbers of nanoseconds."""
-    found = {}
+    """Return rows by offset, those of requests with their spans; times are whole numbers of nanoseconds."""
+    found: dict[int, dict[str, Any]] = {}
     for table in parsed.tables:
+        if table.row_type is SPANS:
+            continue
         times = {name: table.batch[name].cast("int64").to_pylist() for name in ("time", "observed_time")}
         for number, row in enumerate(table.batch.drop_columns(list(times)).to_pylist()):
             assert row["line_offset"] not in found
             times_of_row = {name: column[number] for name, column in times.items()}
             found[row["line_offset"]] = {"type": table.row_type.name, **times_of_row, **row}
+    for span in spans(parsed):
+        row = found[span["line_offset"]]
+        assert "span" not in row
+        row["span"] = span
+        check_span(span, row)
     return found
+
+
+def check_span(span: dict[str, Any], row: dict[str, Any]) -> None:
+    """Check that a span is of a request that can be followed, has valid ids, and says what its request says."""
+    assert row["correlation_id"] or row["trace_id"]
+    assert span["row_type"] == row["type"]
+    assert HEX[32].fullmatch(span["trace_id"])
+    assert HEX[16].fullmatch(span["span_id"])
+    assert span["parent_span_id"] is None or HEX[16].fullmatch(span["parent_span_id"])
+    assert row["time"] in (span["time"], span["end_time"])
+    if span["end_time"] is not None:
+        assert span["end_time"] - span["time"] == row["response_time"] * 1_000
+    same = {"time", "correlation_id", "trace_id", "span_id"}
+    assert all(value == row[name] for name, value in span.items() if name in row and name not in same)
 
 
 def letters_of(parsed: Extraction) -> dict[int | None, tuple[str, str, bytes]]:

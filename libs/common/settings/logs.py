@@ -33,6 +33,12 @@ class LogLineSettings(Group):
         description="Fields of W3C logs whose segment does not name them with #Fields. Default: those of Azure App Service.",
     )
 
+    spans: bool = Field(
+        default=True,
+        description="Whether requests that have a correlation id or the id of a trace also become rows of type spans, in "
+        "topics.spans.",
+    )
+
     @field_validator("start_pattern", mode="before")
     @classmethod
     def _none_if_empty(cls, pattern: object) -> object:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from libs.common.messages.events import Stream
 from libs.common.settings.kafka import TopicSettings
+from libs.common.settings.parser import ParserSettings
 
 
 def raw_topics(topics: TopicSettings) -> dict[Stream, str]:
@@ -17,16 +16,18 @@ def raw_topics(topics: TopicSettings) -> dict[Stream, str]:
     }
 
 
-def row_topics(topics: TopicSettings, stream: Stream) -> dict[str, str]:
-    """Return the topics for the rows of a stream, by the names of the row types."""
+def row_topics(topics: TopicSettings, stream: Stream, parser: ParserSettings) -> dict[str, str]:
+    """Return the topics for the rows that the parser makes of a stream, by the names of the row types."""
     if stream is Stream.FLOW_LOGS:
         return {"flows": topics.flows}
     of_logs = {"application": topics.application, "http": topics.http}
-    return of_logs | {"proxy": topics.proxy} if stream is Stream.PROXY_LOGS else of_logs
+    if stream is Stream.PROXY_LOGS:
+        of_logs["proxy"] = topics.proxy
+    return of_logs | {"spans": topics.spans} if parser.logs.spans else of_logs
 
 
-def parsed_topics(topics: TopicSettings, streams: Collection[Stream]) -> tuple[list[str], list[str]]:
-    """Return the topics of the segments of some streams, and those of their rows, in the order of `Stream`."""
-    chosen = [stream for stream in Stream if stream in streams]
-    rows = dict.fromkeys(topic for stream in chosen for topic in row_topics(topics, stream).values())
+def parsed_topics(topics: TopicSettings, parser: ParserSettings) -> tuple[list[str], list[str]]:
+    """Return the topics of the segments that the parser reads, and those of their rows, in the order of `Stream`."""
+    chosen = [stream for stream in Stream if stream in parser.streams]
+    rows = dict.fromkeys(topic for stream in chosen for topic in row_topics(topics, stream, parser).values())
     return [raw_topics(topics)[stream] for stream in chosen], list(rows)

@@ -115,7 +115,7 @@ def _uses_of_monitor(settings: Settings) -> _Uses:
 
 def _uses_of_parser(settings: Settings) -> _Uses:
     topics = settings.topics
-    raw, rows = parsed_topics(topics, settings.parser.streams)
+    raw, rows = parsed_topics(topics, settings.parser)
     return _Uses((*raw, topics.quarantine), (*rows, topics.quarantine, topics.errors), "parser", is_transactional=True)
 
 

@@ -107,7 +107,7 @@ def _compare_sizes(settings: Settings) -> str:
     from libs.common.settings.streams import parsed_topics
 
     topics, ingest = settings.topics, settings.ingest
-    _, rows = parsed_topics(topics, settings.parser.streams)
+    _, rows = parsed_topics(topics, settings.parser)
     limits = TopicLimits(settings.kafka, tuple(topics.model_dump().values()))
     limits.read()
     lines = (topics.raw_application_logs, topics.raw_proxy_logs, topics.errors)

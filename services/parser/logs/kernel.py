@@ -20,7 +20,7 @@ from libs.common.rows.types.application import APPLICATION
 from libs.common.rows.types.http import HTTP
 from libs.common.rows.types.proxy import PROXY
 from services.parser.dictionary_columns import Rows
-from services.parser.extraction import Arrived, Extraction, TypedRows
+from services.parser.extraction import Arrived, Extraction
 from services.parser.letters import TooManyLetters
 from services.parser.logs.extract import Extract, LineSkip, Verdicts, flags
 from services.parser.logs.formats.access_json import ACCESS_JSON
@@ -40,6 +40,7 @@ from services.parser.logs.logfmt import as_json, is_logfmt
 from services.parser.logs.options import LogOptions, Surroundings
 from services.parser.logs.refused import RefusedLines
 from services.parser.logs.rows import CACHE_STATUS, batch_of, row_types_of
+from services.parser.logs.spans import spans_of
 
 _NOT_UTF8: Final = "not UTF-8"
 _BRACE: Final = ord("{")
@@ -92,16 +93,15 @@ class LogKernel:
         for extract in extracts:
             for row_type, some in row_types_of(extract, is_proxy_stream=self._is_proxy_stream):
                 of_type[row_type.name] += [some] if len(some.lines) else []
-        tables = tuple(
-            TypedRows(row_type, *batch_of(row_type, of_type[row_type.name], segments, surroundings))
-            for row_type in row_types
-            if of_type[row_type.name]
-        )
+        made = [batch_of(one, of_type[one.name], segments, surroundings) for one in row_types if of_type[one.name]]
+        tables = [one.typed for one in made]
         skipped = np.concatenate([np.empty(0, np.int64), *(numbers for numbers, _ in verdicts.skipped)])
         good = np.bincount(lines.segment[skipped], minlength=len(segments)) + sum(one.segment_rows for one in tables)
         refused = sum(len(numbers) for numbers, _, _ in verdicts.refused)
         newest = [pc.max(one.batch[one.row_type.time].cast(pa.int64())).as_py() for one in tables]
-        return Extraction(tables, good, letters, len(lines) - refused, verdicts.counts, max(newest, default=None))
+        if self._options.spans:
+            tables += spans_of([one for one in made if one.typed.row_type is not APPLICATION], len(segments))
+        return Extraction(tuple(tables), good, letters, len(lines) - refused, verdicts.counts, max(newest, default=None))
 
     def _extracts(self, surroundings: Surroundings, verdicts: Verdicts) -> Iterator[Extract]:
         lines = surroundings.lines

@@ -19,11 +19,13 @@ class LogOptions:
             nested members.
         joining: which lines are one record.
         w3c_fields: fields of W3C lines in a segment that does not say them itself.
+        spans: whether requests that can be followed also become spans.
     """
 
     fields: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     joining: Joining = field(default_factory=Joining)
     w3c_fields: tuple[str, ...] = ()
+    spans: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,10 +31,12 @@ class Fields:
     Attributes:
         places: for each field the members that it may be, of which the first that is there counts.
         ignored: members that say nothing that is not said elsewhere.
+        kept: fields that have no column of their own, so that they count as not read.
     """
 
     places: Mapping[str, tuple[Path, ...]]
     ignored: Collection[Path] = ()
+    kept: Collection[str] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +99,8 @@ def _reading(number: int, shape: JsonShape, fields: Fields) -> Reading:
         leaf = next((shape.leaves[path] for path in places if path in shape.leaves), None)
         if leaf is not None:
             chosen[name] = leaf
-    read = {id(leaf) for leaf in (*chosen.values(), *(shape.leaves[path] for path in fields.ignored if path in shape.leaves))}
+    with_column = [leaf for name, leaf in chosen.items() if name not in fields.kept]
+    read = {id(leaf) for leaf in (*with_column, *(shape.leaves[path] for path in fields.ignored if path in shape.leaves))}
     rest = dict(_unread(shape.tree, read))
     source: Tree = {}
     for name, member in rest.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -16,16 +17,26 @@ from libs.common.rows.types.http import HTTP
 from libs.common.rows.types.log_columns import TIME
 from libs.common.rows.types.proxy import PROXY
 from services.parser.dictionary_columns import Rows, spread_words
+from services.parser.extraction import TypedRows
 from services.parser.logs.extract import Extract, Family, valid
 from services.parser.logs.formats.container import NAME as CONTAINER
 from services.parser.logs.labels import label_columns
 from services.parser.logs.options import Surroundings
 from services.parser.logs.texts import NO_TEXT
+from services.parser.logs.trace_context import PARENT
 
 CACHE_STATUS: Final = "cache_status"
 """The column that only rows of proxies have."""
 _RESOURCE: Final = "resource_attributes"
 _OF_PROXIES: Final = ("server_address", CACHE_STATUS)
+
+
+@dataclass(frozen=True, slots=True)
+class MadeRows:
+    """Rows of one type, and for requests what their lines say about the span that theirs is a part of, if any does."""
+
+    typed: TypedRows
+    parents: pa.StringArray | None
 
 
 def row_types_of(extract: Extract, *, is_proxy_stream: bool) -> Iterator[tuple[RowType, Extract]]:
@@ -45,8 +56,8 @@ def row_types_of(extract: Extract, *, is_proxy_stream: bool) -> Iterator[tuple[R
 
 def batch_of(
     row_type: RowType, extracts: Sequence[Extract], segments: Sequence[Segment], surroundings: Surroundings
-) -> tuple[pa.RecordBatch, Rows]:
-    """Return rows in the order of their lines, and how many of them are of each segment."""
+) -> MadeRows:
+    """Return rows in the order of their lines."""
     columns, lines = _joined(row_type, extracts)
     segment = surroundings.lines.segment[lines]
     columns |= _identity(lines, segment, segments, surroundings)
@@ -56,7 +67,8 @@ def batch_of(
     if row_type is APPLICATION:
         columns["logger"] = _loggers(columns, len(lines))
     arrays = [_cast(columns.get(field.name), field.type, len(lines)) for field in row_type.schema]
-    return pa.RecordBatch.from_arrays(arrays, schema=row_type.schema), np.bincount(segment, minlength=len(segments))
+    batch = pa.RecordBatch.from_arrays(arrays, schema=row_type.schema)
+    return MadeRows(TypedRows(row_type, batch, np.bincount(segment, minlength=len(segments))), columns.get(PARENT))
 
 
 def _joined(row_type: RowType, extracts: Sequence[Extract]) -> tuple[dict[str, pa.Array], Rows]:
@@ -78,8 +90,9 @@ def _stated(extract: Extract) -> dict[str, pa.Array]:
 
 def _table(row_type: RowType, extract: Extract) -> pa.Table:
     found = _stated(extract)
-    stated = [field for field in row_type.schema if field.name not in row_type.position.names]
-    return pa.table({field.name: _cast(found.get(field.name), field.type, len(extract.lines)) for field in stated})
+    stated = {field.name: field.type for field in row_type.schema if field.name not in row_type.position.names}
+    stated[PARENT] = pa.string()
+    return pa.table({name: _cast(found.get(name), kind, len(extract.lines)) for name, kind in stated.items()})
 
 
 def _cast(column: pa.Array | None, kind: pa.DataType, rows: int) -> pa.Array:

@@ -22,13 +22,15 @@ def test_a_monitor_writes_to_errors_only_where_a_queue_of_events_is_read(events:
 
 
 def test_a_parser_may_use_the_topics_of_its_streams_only() -> None:
-    """The segments and rows of streams that it does not read are none of its business."""
-    settings = Settings.model_validate({"parser": {"streams": ["proxy_logs"]}})
-    found = {(right.operation, right.name) for right in rights_of(settings, ["parser"], {}) if right.on is On.TOPIC}
-    topics = settings.topics
-    written = {topics.application, topics.http, topics.proxy, topics.quarantine, topics.errors}
-    assert {name for operation, name in found if operation is Operation.READ} == {topics.raw_proxy_logs, topics.quarantine}
-    assert {name for operation, name in found if operation is Operation.WRITE} == written
+    """The segments and rows of streams that it does not read are none of its business, nor are spans if it makes none."""
+    for spans in (True, False):
+        settings = Settings.model_validate({"parser": {"streams": ["proxy_logs"], "logs": {"spans": spans}}})
+        found = {(right.operation, right.name) for right in rights_of(settings, ["parser"], {}) if right.on is On.TOPIC}
+        topics = settings.topics
+        written = {topics.application, topics.http, topics.proxy, topics.quarantine, topics.errors}
+        written |= {topics.spans} if spans else set()
+        assert {name for operation, name in found if operation is Operation.READ} == {topics.raw_proxy_logs, topics.quarantine}
+        assert {name for operation, name in found if operation is Operation.WRITE} == written
 
 
 def test_a_sink_reads_the_topic_of_its_rows_and_writes_dead_letters() -> None:

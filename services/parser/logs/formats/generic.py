@@ -6,6 +6,7 @@ A line is a request if it has a request line, or a method and a target, and no m
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 from typing import Final
@@ -25,6 +26,7 @@ from services.parser.logs.readings import Fields
 from services.parser.logs.requests import METHODS, read_targets
 from services.parser.logs.shapes import JsonShape, Path
 from services.parser.logs.times import any_times
+from services.parser.logs.trace_context import MEMBERS_OF_CONTEXT
 
 _OF_ANY: Final = {
     "time": "timestamp time ts @t datetime eventtime date t",
@@ -48,6 +50,7 @@ _OF_APPLICATION: Final = {
 }
 _OF_REQUEST: Final = {
     **_OF_ANY,
+    **MEMBERS_OF_CONTEXT,
     "request": "request request_line",
     "http_request_method": "http_request_method http.request.method request_method http_method method verb",
     "target": "url_path url.path request_uri uri path url http.url",
@@ -79,7 +82,7 @@ COLUMNS: Final = frozenset({*_OF_APPLICATION, *_OF_REQUEST} - {"target", "protoc
 def generic_formats(name: str, options: LogOptions) -> tuple[JsonFormat, JsonFormat]:
     """Return the format of requests, and that of everything else; `name` is that of both."""
     request, application = _fields(_OF_REQUEST, options), _fields(_OF_APPLICATION, options)
-    of_lines = Fields({field: places for field, places in request.places.items() if field not in _PARTS}, request.ignored)
+    of_lines = replace(request, places={field: places for field, places in request.places.items() if field not in _PARTS})
     return (
         JsonFormat(partial(_recognize, (of_lines, request), application.places["body"]), partial(_requests, name)),
         JsonFormat(lambda _: application, partial(_records, name)),

@@ -16,6 +16,7 @@ from services.parser.logs.members import MemberColumns
 from services.parser.logs.readings import Fields
 from services.parser.logs.shapes import JsonShape, Path
 from services.parser.logs.times import milliseconds
+from services.parser.logs.trace_context import MEMBERS_OF_CONTEXT
 
 NAME: Final = "http"
 
@@ -31,8 +32,9 @@ _CONTEXT: Final = {
     "server_address": ("localservername",),
     "cache_status": ("cachestatus",),
     "correlation_id": ("requestid", "correlationid"),
-    "trace_id": ("traceid", "trace_id"),
-    "span_id": ("spanid", "span_id"),
+    "trace_id": ("traceid", "trace_id", "x-b3-traceid"),
+    "span_id": ("spanid", "span_id", "x-b3-spanid"),
+    **{name: tuple(members.split()) for name, members in MEMBERS_OF_CONTEXT.items()},
 }
 _SIGNS: Final = ("requestline", "statuscode", "bytessent", "processmillis")
 _OF_APPLICATION: Final = ("sourceclassname", "sourcemethodname")

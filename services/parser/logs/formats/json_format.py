@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
@@ -18,6 +18,7 @@ from services.parser.logs.options import Surroundings
 from services.parser.logs.readings import KUBERNETES, Fields, Recognize
 from services.parser.logs.shapes import JsonShape, Path
 from services.parser.logs.times import iso_times
+from services.parser.logs.trace_context import CONTEXT
 
 Extractor = Callable[[MemberColumns, Verdicts], Iterator[Extract]]
 """Yields the rows of lines that the format recognized."""
@@ -57,7 +58,7 @@ _SOURCES: Final = ("stream", "namespace", "pod", "pod_ip", "container", "contain
 
 def fields(places: Mapping[str, tuple[Path, ...]], *ignored: Path) -> Fields:
     """Return fields with those of the source."""
-    return Fields({**SOURCE_PLACES, **places}, (*COLLECTORS_OWN, *ignored))
+    return Fields({**SOURCE_PLACES, **places}, (*COLLECTORS_OWN, *ignored), CONTEXT)
 
 
 def without_field(form: JsonFormat, name: str) -> JsonFormat:
@@ -67,7 +68,7 @@ def without_field(form: JsonFormat, name: str) -> JsonFormat:
         found = form.recognize(shape)
         if found is None or name not in found.places:
             return found
-        return Fields({field: places for field, places in found.places.items() if field != name}, found.ignored)
+        return replace(found, places={field: places for field, places in found.places.items() if field != name})
 
     return JsonFormat(recognize, form.extract, form.finish)
 

@@ -17,6 +17,7 @@ from services.parser.logs.members import MemberColumns
 from services.parser.logs.numbers import integers, scaled, small_numbers
 from services.parser.logs.requests import read_requests
 from services.parser.logs.texts import EMPTY, as_words, without_dashes
+from services.parser.logs.trace_context import context_columns
 
 _NUMBERS: Final = ("http_response_body_size", "http_response_size", "http_request_size")
 _SMALL: Final = ("http_response_status_code", "server_port")
@@ -32,6 +33,7 @@ def request_columns(members: MemberColumns) -> dict[str, pa.Array]:
     """Return the columns of requests that lines of JSON have."""
     members.take(_TAKEN, (*_TEXTS, *_WORDS, *_NUMBERS, *_SMALL, _IDENT, _MILLISECONDS))
     columns: dict[str, pa.Array] = {name: members.text(name, dash=True) for name in _TEXTS if members.has(name)}
+    columns |= context_columns(members, columns)
     columns |= {name: members.words(name, dash=True) for name in _WORDS if members.has(name)}
     columns |= {name: members.converted(name, integers, dash=True) for name in _NUMBERS if members.has(name)}
     columns |= {name: members.converted(name, small_numbers, dash=True) for name in _SMALL if members.has(name)}
