@@ -9,13 +9,16 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from libs.common.errors import BlobtideError, ConfigError
 from services.cli.help_text import examples
 from services.cli.terminal import print_uncaught, say
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 INTERRUPTED: Final = 130
 
@@ -49,6 +52,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "sink-maintain": ("services.cli.sinks.maintain", "Tidy up a destination, for example by joining small files."),
     "health": ("services.cli.health", "Check whether a service on this machine is ready."),
     "demo": ("services.cli.demo.command", "Generate logs the way Azure and Kubernetes write them."),
+    "completion": ("services.cli.completion", "Print the script with which bash, zsh or fish completes what you type."),
     "help": ("services.cli.help", "Show the help of a command."),
 }
 
@@ -72,13 +76,20 @@ class LazyGroup(click.Group):
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the subcommand; suggest the closest name if there is none."""
         name = args[0]
-        if name not in COMMANDS and not name.startswith("-"):
+        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
             import difflib
 
             close = difflib.get_close_matches(name, COMMANDS, 1)
             hint = f" Did you mean '{close[0]}'?" if close else ""
             raise click.UsageError(f"No such command '{name}'.{hint}", ctx)
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Suggest subcommands, without loading them, and options."""
+        from click.shell_completion import CompletionItem
+
+        found = [CompletionItem(name, help=text) for name, (_, text) in COMMANDS.items() if name.startswith(incomplete)]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def invoke(self, ctx: click.Context) -> object:
         """Run a subcommand; exit quietly when the reader of our output closes the pipe."""

@@ -15,6 +15,7 @@ from libs.common.process.service import Service, run_service
 from libs.common.settings import Settings, load_settings
 from services.cli.help_text import examples
 from services.cli.options import config_option
+from services.cli.suggestions import configured_sinks
 
 # name: module with `build`.
 SERVICES: Final[dict[str, str]] = {
@@ -56,7 +57,7 @@ for _name, _module in SERVICES.items():
     short_help="Write rows to a destination.",
     epilog=examples("blobtide run sink file", "BLOBTIDE_SINKS__FILE__DIRECTORY=/data blobtide run sink file"),
 )
-@click.argument("name")
+@click.argument("name", shell_complete=configured_sinks)
 @config_option
 def run_sink(name: str, config: Path | None) -> None:
     """Run one sink."""

@@ -16,6 +16,7 @@ from libs.common.errors import CodecError, ConfigError
 from services.cli.explore.lines import Filter, Line, blob_filter, field_filter, label_filter, lines_of, text_filter
 from services.cli.help_text import examples
 from services.cli.options import config_option, load_logged
+from services.cli.suggestions import topic_names
 from services.cli.terminal import say
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Shown(StrEnum):
         "blobtide explore raw_proxy_logs --analyze --max 100000",
     ),
 )
-@click.argument("topics", nargs=-1)
+@click.argument("topics", nargs=-1, shell_complete=topic_names("raw_"))
 @click.option("--from-beginning", is_flag=True, help="Begin with the oldest line.  [default: in the newest 100 segments]")
 @click.option("--max", "most", type=click.IntRange(min=1), default=100, show_default=True, help="Stop after so many lines.")
 @click.option("--skip", type=click.IntRange(min=0), default=0, help="Leave out so many lines that meet the filters.")

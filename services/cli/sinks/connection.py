@@ -11,12 +11,13 @@ from libs.common.errors import BlobtideError, ConfigError
 from libs.common.settings import Settings
 from services.cli.help_text import examples
 from services.cli.options import config_option, load_logged
+from services.cli.suggestions import configured_sinks
 from services.cli.terminal import say
 from services.sinks.frame.registry import configured_sink
 
 
 @click.command(epilog=examples("blobtide test-connection search --config blobtide.yaml", "blobtide test-connection"))
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=configured_sinks)
 @config_option
 def command(names: tuple[str, ...], config: Path | None) -> None:
     """Connect to the destination of each sink NAME, or of all sinks, the way its service does, and exit; write no rows.

@@ -9,6 +9,7 @@ import click
 from libs.common.errors import ConfigError
 from services.cli.help_text import examples
 from services.cli.options import config_option, load_logged
+from services.cli.suggestions import configured_sinks
 from services.cli.terminal import say
 from services.sinks.frame.registry import configured_sink
 
@@ -19,7 +20,7 @@ from services.sinks.frame.registry import configured_sink
         "blobtide sink-dashboard search --output flows.ndjson",
     )
 )
-@click.argument("name")
+@click.argument("name", shell_complete=configured_sinks)
 @click.option(
     "-o",
     "--output",

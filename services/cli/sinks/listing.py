@@ -12,6 +12,7 @@ from libs.common.settings.description import described
 from libs.common.settings.problems import did_you_mean
 from services.cli.help_text import examples
 from services.cli.pretty import Table, show_table
+from services.cli.suggestions import sink_kinds
 from services.cli.terminal import say
 from services.sinks.frame.kind import Kind, all_kinds, find_kind, kind_names
 from services.sinks.frame.settings import SinkSettings
@@ -26,7 +27,7 @@ _YES: Final = "yes"
         "blobtide sinks --example clickhouse >> blobtide.yaml",
     )
 )
-@click.argument("kind", required=False)
+@click.argument("kind", required=False, shell_complete=sink_kinds)
 @click.option("--example", is_flag=True, help="Print only an example of the settings, ready for a settings file.")
 def command(kind: str | None, *, example: bool) -> None:
     """List the kinds of destinations, what each promises, and whether its library is installed; or describe one KIND.

@@ -8,13 +8,14 @@ import click
 
 from services.cli.help_text import examples
 from services.cli.options import config_option, load_logged
+from services.cli.suggestions import configured_sinks
 from services.cli.terminal import say
 from services.sinks.frame.contract import Sink
 from services.sinks.frame.registry import configured_sink, sink_class
 
 
 @click.command(epilog=examples("blobtide sink-setup elasticsearch --config blobtide.yaml"))
-@click.argument("name")
+@click.argument("name", shell_complete=configured_sinks)
 @config_option
 def command(name: str, config: Path | None) -> None:
     """Install what the sink NAME needs at its destination, such as an index template. Safe to repeat."""

@@ -24,6 +24,7 @@ from services.cli.help_text import examples
 from services.cli.options import config_option, load_logged
 from services.cli.since import milliseconds_of
 from services.cli.streams import standard_output
+from services.cli.suggestions import topic_names
 from services.cli.tail.render import AsRows, Output, render
 from services.cli.tail.where import FilteredReader, row_type_of
 from services.cli.terminal import say
@@ -41,7 +42,7 @@ _DEFAULT_COUNT: Final = 10
         "blobtide tail raw_flow_logs --partition 3 -n 1 --bootstrap-servers 127.0.0.1:9092",
     ),
 )
-@click.argument("topics", nargs=-1)
+@click.argument("topics", nargs=-1, shell_complete=topic_names())
 @click.option("-f", "--follow", is_flag=True, help="Keep printing new messages, until Ctrl-C.")
 @click.option(
     "-n",
