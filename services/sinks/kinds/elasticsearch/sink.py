@@ -185,7 +185,7 @@ class ElasticsearchSink(Sink):
         """Install or update the index template, and the policy and pipeline; existing indexes keep what they have."""
         client = HttpClient(self._settings.connection())
         try:
-            return "; ".join(install(partial(_ask, client), self._installation()))
+            return "; ".join(install(partial(ask, client), self.installation()))
         finally:
             client.close()
 
@@ -205,7 +205,8 @@ class ElasticsearchSink(Sink):
         pattern, name = self._target.pattern(), self._row_type.name.capitalize().replace("_", " ")
         return Board(f"{name} in {pattern}", pattern, "@timestamp", panels_of(self._row_type, described))
 
-    def _installation(self) -> Installation:
+    def installation(self) -> Installation:
+        """Return what `setup` installs."""
         settings = self._settings
         is_stream = settings.data_stream is not None
         return Installation(
@@ -276,7 +277,7 @@ class ElasticsearchSink(Sink):
         return f"/_index_template/{self._template_name}"
 
     def _check_template(self, client: HttpClient) -> None:
-        answer = _ask(client, Request("GET", f"{self._template_path}?filter_path=index_templates.name"))
+        answer = ask(client, Request("GET", f"{self._template_path}?filter_path=index_templates.name"))
         asked = ", ".join(self._settings.hosts)
         match answer.status:
             case HTTPStatus.NOT_FOUND if not answer.body.lstrip().startswith(b"{"):
@@ -309,7 +310,7 @@ def _refuse_to_judge(delivered: Delivered) -> None:
         )
 
 
-def _ask(client: HttpClient, request: Request) -> Answer:
+def ask(client: HttpClient, request: Request) -> Answer:
     """Send a request that does not write documents. Raises `ServerUnreachable` or `ConfigError`."""
     try:
         answer = client.send(request)
