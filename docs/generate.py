@@ -1,5 +1,6 @@
-"""Write the reference pages that are generated from definitions: settings, row types, commands, sinks, error codes, metrics.
+"""Write what is generated from definitions: pages of the reference, and what is installed in an OpenSearch.
 
+The pages are about settings, row types, commands, sinks, error codes and metrics; the others are in ``deploy/opensearch/``.
 Run ``python docs/generate.py`` to write them; a test fails if they are stale.
 """
 
@@ -27,12 +28,22 @@ from libs.common.settings.description import described, group_in
 from libs.common.settings.variables import PREFIX
 from services.cli.main import COMMANDS, blobtide
 from services.sinks.frame.kind import all_kinds
+from services.sinks.kinds.elasticsearch.cluster_setup import default_installations
+from services.sinks.kinds.elasticsearch.lifecycle import opensearch_policy
+from services.sinks.kinds.elasticsearch.setup import template_of
 
-REFERENCE = Path(__file__).parent / "reference"
+ROOT = Path(__file__).parents[1]
+REFERENCE = "docs/reference"
+OPENSEARCH = "deploy/opensearch"
+
+
+def files() -> dict[str, str]:
+    """Return the content of every generated file by its path in the repository."""
+    return {**{f"{REFERENCE}/{name}": text for name, text in pages().items()}, **dict(_opensearch())}
 
 
 def pages() -> dict[str, str]:
-    """Return every generated page by file name."""
+    """Return every page of the reference by its name."""
     return {
         "settings.md": _settings(),
         **{f"rows/{name}.md": _rows(kind) for name, kind in ROW_TYPES.items()},
@@ -214,13 +225,21 @@ def _metric(metric: MetricWrapperBase) -> str:
     return f"| `{family.name}{suffix}` | {family.type} | {labels} | {family.documentation} |"
 
 
+def _opensearch() -> Iterator[tuple[str, str]]:
+    """Yield what `blobtide opensearch setup` sends to an OpenSearch for types of rows without a sink."""
+    for one in default_installations().values():
+        policy = opensearch_policy(one.lifecycle, one.description, one.target.pattern())
+        for folder, body in (("index-templates", template_of(one, {}).body), ("policies", policy)):
+            yield f"{OPENSEARCH}/{folder}/{one.name}.json", json.dumps(body, indent=2) + "\n"
+
+
 def main() -> None:
-    """Write all pages to the directory given as argument, or to their usual place."""
-    target = Path(sys.argv[1]) if len(sys.argv) > 1 else REFERENCE
-    for name, text in pages().items():
-        page = target / name
-        page.parent.mkdir(exist_ok=True)
-        page.write_text(text)
+    """Write all files below the directory given as argument, or where they belong."""
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT
+    for name, text in files().items():
+        file = target / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
 
 
 if __name__ == "__main__":

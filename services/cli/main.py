@@ -47,6 +47,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "config": ("services.cli.config.command", "Check or show the effective settings."),
     "sinks": ("services.cli.sinks.listing", "List the kinds of destinations, or describe one, with an example."),
     "sink-setup": ("services.cli.sinks.setup", "Prepare a destination, for example by installing an index template."),
+    "opensearch": (
+        "services.cli.sinks.opensearch",
+        "Prepare OpenSearch or Elasticsearch for all types of rows.",
+    ),
     "sink-dashboard": ("services.cli.sinks.dashboard", "Install a dashboard in Kibana or OpenSearch Dashboards."),
     "test-connection": ("services.cli.sinks.connection", "Connect to the destinations of sinks, without writing."),
     "sink-maintain": ("services.cli.sinks.maintain", "Tidy up a destination, for example by joining small files."),

@@ -12,12 +12,15 @@ ARCHITECTURE = ROOT / "ARCHITECTURE.md"
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
 
-def test_the_generated_reference_pages_are_what_the_definitions_say(tmp_path: Path) -> None:
-    """`python docs/generate.py` would change nothing."""
+def test_what_is_generated_is_what_the_definitions_say(tmp_path: Path) -> None:
+    """`python docs/generate.py` would change nothing, in the reference and in the templates for OpenSearch."""
     subprocess.run((sys.executable, str(ROOT / "docs" / "generate.py"), str(tmp_path)), cwd=ROOT, check=True, timeout=120)
-    for page in filter(Path.is_file, tmp_path.rglob("*")):
-        written = ROOT / "docs" / "reference" / page.relative_to(tmp_path)
-        assert written.read_text() == page.read_text(), "run python docs/generate.py"
+    generated = [file.relative_to(tmp_path) for file in tmp_path.rglob("*") if file.is_file()]
+    assert {file.parts[:2] for file in generated} == {("docs", "reference"), ("deploy", "opensearch")}
+    for file in generated:
+        assert (ROOT / file).read_text() == (tmp_path / file).read_text(), "run python docs/generate.py"
+    of_opensearch = {file.relative_to(ROOT) for file in (ROOT / "deploy" / "opensearch").rglob("*.json")}
+    assert of_opensearch == {file for file in generated if file.suffix == ".json"}
 
 
 def test_every_setting_has_a_sentence() -> None:
