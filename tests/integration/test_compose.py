@@ -54,6 +54,14 @@ def test_compose_accepts_the_file(profile: tuple[str, ...], overlay: tuple[str, 
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_compose_accepts_the_file_of_opensearch() -> None:
+    """Docker Compose finds no fault with it either."""
+    file = str(ROOT / "deploy" / "opensearch" / "compose.yaml")
+    command = ("docker", "compose", "--file", file, "config", "--quiet")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
 @pytest.mark.parametrize("options", [(), ("--secure",)], ids=["plain", "secure"])

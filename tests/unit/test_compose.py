@@ -19,6 +19,7 @@ from libs.common.settings import load_settings
 from libs.common.settings.process import HttpSettings
 from services.cli.broker.rights import rights_of
 from services.cli.main import blobtide
+from services.sinks.kinds.elasticsearch.cluster_setup import INDEXED, cluster_setup, default_installations
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
@@ -112,6 +113,23 @@ def test_every_image_can_be_replaced_and_names_no_registry() -> None:
         match = OVERRIDABLE.fullmatch(image)
         assert match, image
         assert "." not in match["default"].split("/")[0].split(":")[0]
+
+
+def test_opensearch_is_for_this_machine_only_and_is_set_up_by_the_program() -> None:
+    """Its images can be replaced, its ports are on loopback, and the command and the settings that prepare it are valid."""
+    services = yaml.safe_load((DEPLOY / "opensearch" / "compose.yaml").read_text())["services"]
+    for service in services.values():
+        match = OVERRIDABLE.fullmatch(service["image"])
+        assert match
+        assert "." not in match["default"].split("/")[0].split(":")[0]
+        assert (service["cap_drop"], service["security_opt"]) == (["ALL"], ["no-new-privileges:true"])
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
+        assert service["mem_limit"]
+    assert CliRunner().invoke(blobtide, [*services["setup"]["command"], "--help"]).exit_code == 0
+    found = cluster_setup(load_settings(DEPLOY / "opensearch" / "config.yaml"))
+    assert found.settings.hosts == ("http://opensearch:9200",)
+    assert {one.name for one in found.installations} == {f"blobtide-{rows}" for rows in INDEXED}
+    assert all(one in found.installations for one in default_installations().values())
 
 
 def test_only_storage_and_its_data_belong_to_the_demo() -> None:
