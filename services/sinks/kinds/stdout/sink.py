@@ -2,7 +2,7 @@
 
 A printed line cannot be taken back, so rows may be printed again after a failure; ``json`` and ``csv`` include the identity of
 the row, by which a reader can recognise duplicates. If the reader closes the pipe, the process ends quietly. Lines are built
-column by column.
+column by column, for a bounded number of rows at a time.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from libs.common.security.visible import visible
 from services.sinks.frame.contract import Outcome, Part, Sink
 from services.sinks.frame.settings import SinkSettings
 
+_ROWS_AT_ONCE: Final = 16_384
+"""Bounds the memory that a write needs in addition to its batch; their text is about 10 MB."""
 _RETRY_SECONDS: Final = 5.0
 _WAIT_SECONDS: Final = 1.0
 
@@ -69,7 +71,8 @@ class StdoutSink(Sink):
         try:
             self._send(self._unsent)
             for part in parts:
-                self._send(self._lines(part.rows))
+                for start in range(0, part.rows.num_rows, _ROWS_AT_ONCE):
+                    self._send(self._lines(part.rows.slice(start, _ROWS_AT_ONCE)))
         except BrokenPipeError:
             raise
         except OSError as error:

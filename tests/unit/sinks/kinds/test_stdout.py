@@ -114,3 +114,15 @@ def test_an_output_that_does_not_block_is_waited_for() -> None:
         read()
     assert len(received.splitlines()) == 240
     assert 0 < len(refusals) < len(waits)
+
+
+@pytest.mark.parametrize("form", [LineFormat.JSON, LineFormat.CSV])
+def test_a_large_part_is_printed_in_pieces_as_if_at_once(form: LineFormat, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cutting a part to bound memory changes no byte, and no line is printed twice."""
+    table = [row(Spot(record, 0, 2)) for record in range(7)]
+    whole, at_once = make(form)
+    whole.write([flow_part(0, table)])
+    monkeypatch.setattr("services.sinks.kinds.stdout.sink._ROWS_AT_ONCE", 3)
+    cut, in_pieces = make(form)
+    cut.write([flow_part(0, table)])
+    assert in_pieces.data == at_once.data
