@@ -110,7 +110,7 @@ def test_whatever_fails_and_whenever_every_row_arrives_once(
     scale: Scale,
 ) -> None:
     """Two of each service; faults follow each other within moments, while processes are still busy with the ones before."""
-    faults = 60 if scale is Scale.LONG else 8
+    faults = 60 if scale is Scale.LONG else 5
     plan = plan_of(kafka_settings, topics, own_azurite, tmp_path, monitors=2, ingesters=2, parsers=2, file_sinks=2)
     with generating(own_azurite, estate(10, 12 * faults, seed=41), speed=100) as played, Pipeline(plan).running() as pipeline:
         pipeline.wait_until_ready()

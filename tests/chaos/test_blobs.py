@@ -30,7 +30,7 @@ from tests.topic_tools import committed_records
 pytestmark = [pytest.mark.kafka, pytest.mark.azurite, pytest.mark.timeout(900)]
 
 SEED = 20260503
-BLOBS, ROUNDS = 8, 14
+BLOBS, ROUNDS = 8, 10
 LONGEST_PAUSE_SECONDS = 1.2
 PATH = "resourceId=/{number}/y={at:%Y}/m={at:%m}/d={at:%d}/h={at:%H}/m=00/macAddress=000000000001/PT1H.json"
 Row = tuple[int, int, int]  # record offset, tuple index, time

@@ -41,7 +41,7 @@ def test_frozen_processes_are_replaced_and_double_nothing_when_they_go_on(
     """An ingester, a parser and a file sink frozen beyond their session lose their partitions, go on, and join again."""
     plan = plan_of(kafka_settings, topics, own_azurite, tmp_path, ingesters=2, parsers=2, file_sinks=2)
     services = ("ingest", "parser", "sink-file")
-    with generating(own_azurite, estate(10, 80, seed=31), speed=100) as played, Pipeline(plan).running() as pipeline:
+    with generating(own_azurite, estate(10, 60, seed=31), speed=100) as played, Pipeline(plan).running() as pipeline:
         for service in services:
             wait_for_a_share(pipeline, service, 0)
         pipeline.wait(lambda: row_count(plan.rows_directory) > 0, ARRIVES_WITHIN_SECONDS, "first rows")
@@ -63,7 +63,7 @@ def test_processes_leave_and_join_under_load_and_a_stop_is_quick(
 ) -> None:
     """With ingesters 3, 1, 3 and parsers 2, 1, 2 work goes on and is done once; after SIGTERM every process ends in time."""
     plan = plan_of(kafka_settings, topics, own_azurite, tmp_path, ingesters=3, parsers=2)
-    with generating(own_azurite, estate(20, 90, seed=32), speed=100) as played, Pipeline(plan).running() as pipeline:
+    with generating(own_azurite, estate(10, 60, seed=32), speed=100) as played, Pipeline(plan).running() as pipeline:
         pipeline.wait_until_ready()
         ended: list[Ended] = []
         for act in (lambda name: ended.extend(pipeline.take_out(name).values()), pipeline.put_in):

@@ -87,7 +87,7 @@ def test_nothing_is_lost_or_doubled_when_the_broker_hangs(
     """With a broker that stops answering, at times for longer than sessions live, every row arrives once; a stop is quick."""
     dice = random.Random(SEED)
     plan = plan_of(kafka_settings, topics, own_azurite, tmp_path)
-    hangs = 40 if scale is Scale.LONG else 5
+    hangs = 40 if scale is Scale.LONG else 3
     with generating(own_azurite, estate(10, 12 * hangs, seed=25), speed=100) as played, Pipeline(plan).running() as pipeline:
         pipeline.wait_until_ready()
         for _ in range(hangs):
@@ -172,7 +172,7 @@ def test_a_dead_destination_delays_only_its_own_sink(
 ) -> None:
     """While Redis and OpenSearch are dead, files get all rows; when they are back, they get each row once."""
     pipeline = stores.pipeline(plan_of(kafka_settings, topics, own_azurite, tmp_path))
-    with generating(own_azurite, estate(10, 120, seed=23), speed=100) as played, pipeline.running():
+    with generating(own_azurite, estate(10, 60, seed=23), speed=100) as played, pipeline.running():
         stores.wait_for_first_rows(pipeline)
         stores.redis.kill()
         stores.opensearch.kill()
