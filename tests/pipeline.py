@@ -25,6 +25,7 @@ from services.cli.up.supervisor import Child, Program, ProgramState, Supervisor,
 from tests.canaries import assert_silent, leaks, with_canaries
 
 STEP_SECONDS = 0.1
+LONGEST_STEP_SECONDS = 1.0
 START_SECONDS = 90.0
 # What a stop may take is ten; beyond this, on a machine that does much else, it hangs.
 STOP_SECONDS = 30.0
@@ -170,12 +171,16 @@ class Pipeline:
             AssertionError: with `what`, after `seconds`.
         """
         deadline = time.monotonic() + seconds
+        asked = time.monotonic()
         while not done():
-            assert time.monotonic() < deadline, f"after {seconds:.0f} s still not: {what}"
+            # A question that costs much, such as one that reads topics, is asked less often: it takes time from who works.
+            answered = time.monotonic()
+            assert answered < deadline, f"after {seconds:.0f} s still not: {what}"
             self.step()
             failed = [child for child in self._supervisor.children if child.state is ProgramState.FAILED]
             assert not failed, f"waiting for {what}, a process refused its settings: {failed}"
-            time.sleep(STEP_SECONDS)
+            time.sleep(min(max(STEP_SECONDS, 3 * (answered - asked)), LONGEST_STEP_SECONDS))
+            asked = time.monotonic()
 
     def go_on_for(self, seconds: float) -> None:
         """Let time pass, keeping processes alive."""
