@@ -11,6 +11,7 @@ from libs.common.security.redaction import redact_reason
 
 MAX_REASON = 500
 _TYPE = "dead-letter"
+_TYPE_HEADER = ("type", _TYPE.encode())
 OMITTED_BYTES = "omitted-bytes"  # in `DeadLetter.source`: number of original bytes not in `data`
 
 
@@ -90,7 +91,7 @@ def is_dead_letter(headers: Headers) -> bool:
 
 def stage_and_code(headers: Headers) -> tuple[str, str] | None:
     """Return stage and code, if these are headers of an ``Errors`` message as made by `DeadLetter.headers`."""
-    if not headers or headers[0] != ("type", _TYPE.encode()):
+    if not headers or headers[0] != _TYPE_HEADER:
         return None
     (_, stage), (_, code) = headers[1:3]
     return stage.decode(), code.decode()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from enum import StrEnum
 from typing import ClassVar, Final
 
+import msgspec
 import numpy as np
 from pydantic import Field
 
@@ -36,6 +37,7 @@ from services.sinks.records.written import Place, WrittenRows
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
 POSITION_PARTITIONS: Final = 12
 """Of the topic of positions; it may have more."""
+_MOST_BYTES_A_CHARACTER: Final = 4  # UTF-8
 
 
 class Delivery(StrEnum):
@@ -239,8 +241,10 @@ class RecordSink(MessageSink):
 
     def _fitting(self, messages: Messages) -> tuple[list[tuple[int, Outbound]], list[RefusedMessage]]:
         """Return the records that Kafka accepts, as far as is known, with their numbers, and refuse the others."""
-        fitting, refused = [], []
         records = self._records(messages.ids, messages.keys, messages.topics, messages.payloads)
+        if not self._refused and self._all_fit(messages):
+            return list(enumerate(records)), []
+        fitting, refused = [], []
         for at, record in enumerate(records):
             if (why := self._refused.get(messages.ids[at])) is not None:
                 refused.append(RefusedMessage(at, ErrorCode.REFUSED, why))
@@ -249,6 +253,15 @@ class RecordSink(MessageSink):
             else:
                 fitting.append((at, record))
         return fitting, refused
+
+    def _all_fit(self, messages: Messages) -> bool:
+        """Return whether even a record with the longest of all ids, keys and payloads would fit: a look at each costs more."""
+        if not messages.payloads:
+            return True
+        row = b"x" * (_MOST_BYTES_A_CHARACTER * max(map(len, messages.ids)))
+        key = max(filter(None, messages.keys), key=len, default=None)
+        heaviest = Outbound("", max(messages.payloads, key=len), key, (("id", row), *self._headers))
+        return all(self._limits.takes(msgspec.structs.replace(heaviest, topic=topic)) for topic in set(messages.topics))
 
     def _records(
         self, ids: Sequence[str], keys: Sequence[bytes | None], topics: Sequence[str], payloads: Sequence[bytes]
