@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,9 +26,10 @@ _REPORT: Final = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.m
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What to measure: stages by name, and kinds of sinks; another checkout, if its costs are wanted as well."""
+    """What to measure, how much and how often: stages by name, kinds of sinks; another checkout, for its costs."""
 
     quick: bool
+    repeats: int | None
     names: tuple[str, ...]
     kinds: tuple[str, ...]
     with_peers: bool
@@ -45,6 +46,9 @@ class Found:
 
 @click.command()
 @click.option("--quick", is_flag=True, help="One minute of logs, 1,000 quiet interfaces instead of 5,000; takes some minutes.")
+@click.option(
+    "--repeats", type=click.IntRange(1, 100), help="How often to measure each stage. Default: 3, or once with --quick."
+)
 @click.option("--only", "names", multiple=True, type=click.Choice([*STAGES, *LONG]), help="Only this stage; may be repeated.")
 @click.option(
     "--sink",
@@ -77,7 +81,7 @@ def main(**given: Any) -> None:
     stages = (*(names or (("sinks",) if kinds else STAGES)), *(LONG if given["long"] else ()))
     checkout = Checkout(against) if against else None
     try:
-        found, busy = run(Run(given["quick"], stages, kinds or tuple(SINKS), given["peer"], checkout))
+        found, busy = run(Run(given["quick"], given["repeats"], stages, kinds or tuple(SINKS), given["peer"], checkout))
     except BlobtideError as error:
         raise click.ClickException(str(error)) from error
     print(render(found.rows, found.before))
@@ -91,6 +95,7 @@ def _command(given: Mapping[str, Any]) -> str:
     """Return the command line, as the page states it."""
     chosen = [f"--only {name}" for name in given["names"]] + [f"--sink {kind}" for kind in given["kinds"]]
     flags = [f"--{name}" for name in ("quick", "long", "peer") if given[name]]
+    flags += [f"--repeats {given['repeats']}"] if given["repeats"] else []
     other = ["--against DIRECTORY"] if given["against"] else []
     return " ".join(["python -m benchmarks", *chosen, *flags, *other, "--write"])
 
@@ -99,6 +104,7 @@ def run(what: Run) -> tuple[Found, str]:
     """Run stages; return the results, and how busy the machine was before and after."""
     before = load()
     size = QUICK if what.quick else FULL
+    size = replace(size, repeats=what.repeats or size.repeats)
     _say("generating logs")
     data = (estates.busy(size.busy_minutes), estates.quiet(size.quiet_minutes, size.quiet_nics))
     found = Found(before={} if what.against else None)
