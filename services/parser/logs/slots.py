@@ -104,9 +104,9 @@ def slots_of(json: JsonText) -> Slots:
     """Find the slots of lines. Those of a line that is not JSON may be anywhere in it, but each ends before the next begins."""
     content, end = json.content, int(json.bounds[-1])
     quotes, backslashes = _quotes(json)
-    opening, closing = quotes[0::2], quotes[1::2]
-    keys = np.flatnonzero(content.take(closing + 1) == _COLON)
-    places = closing.take(keys) + 2
+    behind = quotes[1::2] + 1
+    keys = np.flatnonzero(content.take(behind) == _COLON)
+    places = behind.take(keys) + 1
     kind = content.take(places)
     spaced = kind == _SPACE
     if spaced.any():
@@ -119,11 +119,11 @@ def slots_of(json: JsonText) -> Slots:
     chosen = np.flatnonzero(is_value)
     places, kind = places.take(chosen), kind.take(chosen)
     first = np.searchsorted(places, json.bounds)
-    next_key = keys.take(chosen) + 1
-    next_quote = np.append(opening, end).take(next_key)
+    next_string = 2 * keys.take(chosen) + 2
+    next_quote = quotes.take(next_string, mode="clip")  # if none follows the last value, that is not looked at
     _stay_in_line(next_quote, first, json.bounds)
     is_string = kind == _QUOTE
-    ends = np.append(closing, end).take(next_key)
+    ends = quotes.take(next_string + 1, mode="clip")
     kinds = (~is_string).view(np.uint8)
     scalars = np.flatnonzero(kinds)
     if arrays is not None:
