@@ -120,7 +120,7 @@ def _recognize(requests: tuple[Fields, Fields], messages: tuple[Path, ...], shap
         return None
     found = of_lines if has("request") else of_parts
     others = [field for field in _MICROSECONDS if has(field)][1:]
-    return Fields({field: places for field, places in found.places.items() if field not in others}, found.ignored)
+    return replace(found, places={field: places for field, places in found.places.items() if field not in others})
 
 
 def _records(name: str, members: MemberColumns, verdicts: Verdicts) -> Iterator[Extract]:

@@ -84,6 +84,13 @@ def test_of_several_durations_the_first_in_the_smallest_unit_counts() -> None:
     assert (second["response_time"], second["attributes"]) == (12_500, '{"request_time":0.0127}')
 
 
+def test_the_header_of_a_trace_stays_among_the_attributes() -> None:
+    """A request has the trace that it names, and still says the whole header."""
+    header = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    (row,) = rows(parse(f'{{"time":"2026-05-01T12:00:00Z","method":"GET","uri":"/a","traceparent":"{header}"}}'))
+    assert (row["trace_id"], row["attributes"]) == (header.split("-")[1], f'{{"traceparent":"{header}"}}')
+
+
 def test_logfmt() -> None:
     """Pairs are read like members of JSON, all of them as text."""
     assert rows(parse('ts=2026-05-01T12:00:00Z level=info msg="order \\"placed\\"" order=4711 empty=')) == [
