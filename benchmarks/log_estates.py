@@ -1,4 +1,4 @@
-"""The two estates of logs: application logs and access logs of proxies, as a collector for containers writes them.
+"""The estates of logs: application logs and access logs of proxies, as a collector for containers writes them.
 
 Each line is JSON of about a kilobyte: what a program logged, and what the collector knows of the container. A blob holds the
 lines of one container; segments have the size of ingest's.
@@ -17,6 +17,7 @@ from libs.common.settings.ingest import IngestSettings
 
 APPLICATION: Final = "application logs"
 PROXY: Final = "proxy logs"
+FOLLOWED: Final = "proxy logs with ids"
 
 _PODS: Final = 20
 _WITH_QUERY, _WITH_BODY, _WITH_REFERER = 0.4, 0.9, 0.6  # shares of requests
@@ -47,6 +48,17 @@ def application(lines: int) -> Data:
 def proxy(lines: int) -> Data:
     """Return lines of Apache's access log as JSON."""
     return _data(PROXY, lines, _request, "proxy", "apache2-igc")
+
+
+def followed(lines: int) -> Data:
+    """Return the same lines with correlation ids, so that each is a span as well."""
+    return _data(
+        FOLLOWED,
+        lines,
+        lambda chance, number: {**_request(chance, number), "requestId": f"{number:032x}"},
+        "proxy",
+        "apache2-igc",
+    )
 
 
 def _data(name: str, lines: int, log: _Log, container: str, service: str) -> Data:

@@ -90,7 +90,7 @@ def _parser(bench: Bench) -> Iterator[Measured]:
 def _logs(bench: Bench) -> Iterator[Measured]:
     lines = bench.size.log_lines
     estates_and_rows = ((log_estates.application(lines), "application"), (log_estates.proxy(lines), "proxy"))
-    for data, _ in estates_and_rows:
+    for data in (*(data for data, _ in estates_and_rows), log_estates.followed(lines)):
         yield from log_kernel.measure(data, bench.size.repeats)
     with _running(LocalKafka, bench) as kafka:
         for data, rows in estates_and_rows:
