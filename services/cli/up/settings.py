@@ -24,8 +24,8 @@ DEMO_APPLICATIONS: Final = "applications"
 LOGIN: Final = ("sasl_username", "sasl_password", "sasl_password_file")
 STORAGE_USERS: Final = ("blob-monitor", "ingest", "demo")
 APPLICATIONS_CONTAINER: Final = "commerce-logs-separated"
-LOGS: Final = ("application", "proxy")
-"""Row types of the demo's application logs, and their folders."""
+LOGS: Final = ("application", "proxy", "spans")
+"""Row types made of the demo's application logs, and their folders."""
 DEMO_CONTAINERS: Final = ("insights-logs-flowlogflowevent", "insights-logs-networksecuritygroupflowevent")
 
 

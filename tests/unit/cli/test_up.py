@@ -104,14 +104,14 @@ def test_a_demo_with_pods_writes_their_rows_to_files(tmp_path: Path, monkeypatch
     """There are a generator of their logs, an environment with all presets of selectors, and a sink for each row type."""
     asked = replace(up._without_default_file(options(tmp_path, demo=True, config=None)), pods=3)
     started = programs(asked, replace(OWN, storage="UseDevelopmentStorage=true", pods=True))
-    sinks = ["sink-file", "sink-application", "sink-proxy", "sink-summary"]
+    sinks = ["sink-file", "sink-application", "sink-proxy", "sink-spans", "sink-summary"]
     assert list(started) == ["blob-monitor", "ingest", "parser", *sinks, "demo", "demo-pods"]
     argv = started["demo-pods"].argv
     assert argv[argv.index("--pods") + 1] == "3"
     settings = loaded_by(started["blob-monitor"], monkeypatch)
     (source,) = settings.subscriptions["demo"].environments["applications"].sources
     assert {selector.name for selector in source.selectors} == set(PRESETS)
-    for name in ("application", "proxy"):
+    for name in ("application", "proxy", "spans"):
         assert loaded_by(started[f"sink-{name}"], monkeypatch).sinks[name]["rows"] == name
 
 
