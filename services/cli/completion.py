@@ -11,6 +11,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from services.cli.help_text import examples
+from services.cli.terminal import paint
 
 SHELLS: Final = ("bash", "zsh", "fish")
 PROGRAM: Final = "blobtide"
@@ -32,4 +33,4 @@ def command(context: click.Context, shell: str) -> None:
     kind = get_completion_class(shell)
     if kind is None:
         raise AssertionError("click knows the shell")
-    click.echo(kind(context.find_root().command, {}, PROGRAM, VARIABLE).source())
+    paint(kind(context.find_root().command, {}, PROGRAM, VARIABLE).source() + "\n")
