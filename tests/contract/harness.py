@@ -143,7 +143,7 @@ class Harness(ABC):
         """Make writes fail inside; afterwards the destination is back, or comes back by itself soon."""
 
     def refusal(self) -> AbstractContextManager[None]:
-        """Let the destination refuse every row for a reason of its own; afterwards it takes rows again."""
+        """Let the destination refuse every row for a reason of its own, then take rows again. By default, an outage."""
         return self.outage()
 
     def refused(self) -> Row | None:
