@@ -38,7 +38,7 @@ from tests.running import running
 from tests.service_process import service_process
 
 HEAD, TAIL = ("A" + "0" * 32, b'{"records":['), ("Z" + "0" * 32, b"]}")
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 150.0
 
 
 @dataclass

@@ -204,11 +204,12 @@ def test_a_kill_before_or_after_a_commit_leaves_no_gap_and_no_duplicate(site: Si
     deadline = time.monotonic() + WAIT_SECONDS
     with process(site, tmp_path, crash=place, **options) as child:
         while child.poll() is None and time.monotonic() < deadline:  # however late it begins, it reads a second time
+            began = time.monotonic()
             blocks.append(minute(len(blocks)))
             for name in names:
                 site.commit(name, blocks)
                 site.observe(name)
-            time.sleep(0.1)
+            time.sleep(max(0.1, 2 * (time.monotonic() - began)))  # leaves the machine to the child, however slow it is
         assert child.wait(0) == -signal.SIGKILL
     with process(site, tmp_path, **options):
         close_all(site, names)
