@@ -283,11 +283,10 @@ def destinations(broker: SecuredKafka, tmp_path_factory: pytest.TempPathFactory)
 
 
 def give_work(broker: SecuredKafka) -> None:
-    """Write a flow batch, and one that is none, which becomes a dead letter."""
+    """Write a flow batch, and one that is none, which becomes a dead letter; and positions, so that there are some to read."""
     (batch,) = table(rows()).combine_chunks().to_batches()
-    write(
-        broker.as_administrator(), [Outbound(TOPICS.flows, value, b"k") for value in (encode_rows(FLOWS, batch), b"nonsense")]
-    )
+    batches = [Outbound(TOPICS.flows, value, b"k") for value in (encode_rows(FLOWS, batch), b"nonsense")]
+    write(broker.as_administrator(), batches + [Outbound("Sinks.Positions", b"", b"other", partition=n) for n in range(12)])
 
 
 @pytest.mark.parametrize(("name", "topic"), [(name, options["topic"]) for name, options in KAFKA_SINKS.items()])
