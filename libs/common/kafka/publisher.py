@@ -147,7 +147,7 @@ class Publisher:
         return refused
 
     def _send(self, window: Sequence[Outbound], waiting: Iterable[int], between: Callable[[], None]) -> None:
-        """Pass records to the client; what is done for each of them costs as much as a tenth of sending it."""
+        """Pass records to the client: the inner loop of all writing, which does no more for each than it must."""
         client = self._open_client()
         reports = self._reports
         for index in range(len(reports), len(window)):

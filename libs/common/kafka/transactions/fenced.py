@@ -89,7 +89,7 @@ class FencedWriter:
 
     def _make(self, log: ClientLog) -> TransactionalClient:
         make: Callable[..., Any] = Producer
-        # Nobody asks for the offsets of these records, and a call for each that was written costs as much as a tenth of it.
+        # Nobody asks for the offsets of these records; without this, the client would call back for each that was written.
         errors_only = {"delivery.report.only.error": True}
         config = self._limits.config({**transactional_config(self._kafka, self._id), **errors_only})
         return cast("TransactionalClient", make_client(make, config, log))

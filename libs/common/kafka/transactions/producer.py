@@ -249,7 +249,7 @@ class TransactionalProducer:
             _serve(self._client, 0.05)
 
     def _produce(self, client: TransactionalClient, outputs: Sequence[Outbound], deadline: float) -> None:
-        """Pass all records to the client; what is done for each of them costs as much as a tenth of sending it."""
+        """Pass all records to the client: the inner loop of all writing, which does no more for each than it must."""
         produce, reports = client.produce, self._reports_of(len(outputs))
         for index, output in enumerate(outputs):
             partition = -1 if output.partition is None else output.partition
