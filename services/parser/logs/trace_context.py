@@ -26,6 +26,13 @@ MEMBERS_OF_CONTEXT: Final[Mapping[str, str]] = {
 }
 """The fields of the context that have no column in rows of requests, and the members that each may be."""
 
+MEMBERS_OF_TRACE: Final[Mapping[str, tuple[str, ...]]] = {
+    "trace_id": ("traceid", "trace_id", "x-b3-traceid"),
+    "span_id": ("spanid", "span_id", "x-b3-spanid"),
+    **{name: tuple(members.split()) for name, members in MEMBERS_OF_CONTEXT.items()},
+}
+"""The members that Java programs and their servers log."""
+
 CONTEXT: Final = frozenset(MEMBERS_OF_CONTEXT)
 
 _HEADERS: Final[Mapping[str, str]] = {

@@ -16,7 +16,7 @@ from services.parser.logs.members import MemberColumns
 from services.parser.logs.readings import Fields
 from services.parser.logs.shapes import JsonShape, Path
 from services.parser.logs.times import any_times, iso_times, milliseconds
-from services.parser.logs.trace_context import MEMBERS_OF_CONTEXT
+from services.parser.logs.trace_context import MEMBERS_OF_TRACE
 
 NAME: Final = "access"
 
@@ -33,9 +33,7 @@ _MEMBERS: Final = {
     "server_address": ("localservername",),
     "cache_status": ("cache status", "cachestatus", "cache_status"),
     "correlation_id": ("correlationid", "correlation_id", "requestid", "request_id", "x-request-id"),
-    "trace_id": ("traceid", "trace_id", "x-b3-traceid"),
-    "span_id": ("spanid", "span_id", "x-b3-spanid"),
-    **{name: tuple(members.split()) for name, members in MEMBERS_OF_CONTEXT.items()},
+    **MEMBERS_OF_TRACE,
     "time_ms": ("timemillis",),
     "logged": ("time",),
 }

@@ -16,7 +16,7 @@ from services.parser.logs.members import MemberColumns
 from services.parser.logs.readings import Fields
 from services.parser.logs.shapes import JsonShape, Path
 from services.parser.logs.times import milliseconds
-from services.parser.logs.trace_context import MEMBERS_OF_CONTEXT
+from services.parser.logs.trace_context import MEMBERS_OF_TRACE
 
 NAME: Final = "http"
 
@@ -32,9 +32,7 @@ _CONTEXT: Final = {
     "server_address": ("localservername",),
     "cache_status": ("cachestatus",),
     "correlation_id": ("requestid", "correlationid"),
-    "trace_id": ("traceid", "trace_id", "x-b3-traceid"),
-    "span_id": ("spanid", "span_id", "x-b3-spanid"),
-    **{name: tuple(members.split()) for name, members in MEMBERS_OF_CONTEXT.items()},
+    **MEMBERS_OF_TRACE,
 }
 _SIGNS: Final = ("requestline", "statuscode", "bytessent", "processmillis")
 _OF_APPLICATION: Final = ("sourceclassname", "sourcemethodname")
