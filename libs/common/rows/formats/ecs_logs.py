@@ -142,7 +142,7 @@ def log_columns(row_type: RowType, rows: pa.Table) -> dict[str, pa.Array]:
         columns |= {
             "event.category": _constant(pa.array([["web"]], _LISTS), rows.num_rows),
             "event.type": _constant(pa.array([["access"]], _LISTS), rows.num_rows),
-            "event.duration": _spans(rows) if row_type is SPANS else _durations(combined(rows, "response_time")),
+            "event.duration": _span_durations(rows) if row_type is SPANS else _durations(combined(rows, "response_time")),
         }
     columns["blobtide.log.pod_ip"] = _addresses(columns["blobtide.log.pod_ip"])
     return {name: columns[name] for name in log_fields(row_type)}
@@ -158,7 +158,7 @@ def _durations(microseconds: pa.Array) -> pa.Array:
     return pc.multiply(pc.if_else(fits, microseconds, _NO_TIME), _NANOSECONDS)
 
 
-def _spans(rows: pa.Table) -> pa.Array:
+def _span_durations(rows: pa.Table) -> pa.Array:
     """Return the nanoseconds from the beginning to the end; null if one is not known, or they do not fit a long."""
     begin, end = (combined(rows, name).cast(pa.int64()) for name in ("time", "end_time"))
     took = pc.subtract(end, begin)
