@@ -108,9 +108,9 @@ def test_the_command_shows_installs_and_repairs(cluster: Cluster, capsys: pytest
     assert changes["-"] == ['"type": "text"', '"number_of_replicas": "0",']
     assert changes["+"].count('"type": "keyword"') == 2
     assert '"span": {' in changes["+"]
-    assert "1 differences" in shown
+    assert "1 difference;" in shown
     code, shown = cluster.setup(capsys)
-    assert (code, "1 changes made" in shown, "existing indexes keep their mappings" in shown) == (0, True, True)
+    assert (code, "1 change made" in shown, "existing indexes keep their mappings" in shown) == (0, True, True)
     assert cluster.setup(capsys, "--dry-run")[0] == 0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -52,10 +52,10 @@ def setup(context: click.Context, name: str | None, config: Path | None, *, dry_
     if not found:
         say(f"{where}: everything is as it should be")
     elif dry_run:
-        say(f"{where}: {len(found)} differences; nothing was written")
+        say(f"{where}: {_counted(found, 'difference')}; nothing was written")
         context.exit(DIFFERENT)
     else:
-        say(f"{where}: {len(found)} changes made")
+        say(f"{where}: {_counted(found, 'change')} made")
         if not all(one.is_new for one in found):
             say(_KEPT)
 
@@ -72,6 +72,10 @@ def _connection(wanted: ClusterSetup) -> Iterator[Ask]:
         yield partial(ask, client)
     finally:
         client.close()
+
+
+def _counted(found: Sequence[Difference], what: str) -> str:
+    return f"{len(found)} {what}{'' if len(found) == 1 else 's'}"
 
 
 def _shown(found: Iterator[Difference | Absent]) -> Iterator[Difference]:
