@@ -184,8 +184,9 @@ PIN = DEPLOY / "pin-images"
 
 def _pin(tmp_path: Path, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
     """Run a copy of the script, which writes beside itself, with a `docker` that knows the digest of every image."""
-    for file in (PIN, DEPLOY / "compose.yaml"):
-        shutil.copy(file, tmp_path)
+    (tmp_path / "opensearch").mkdir(exist_ok=True)
+    for file in ("pin-images", "compose.yaml", "opensearch/compose.yaml"):
+        shutil.copy(DEPLOY / file, tmp_path / file)
     docker = tmp_path / "docker"
     docker.write_text(f"#!/bin/sh\n[ $1 = pull ] || echo registry/of/it@{DIGEST}\n")
     docker.chmod(0o755)
@@ -197,7 +198,10 @@ def _pin(tmp_path: Path, *words: str, **environ: str) -> subprocess.CompletedPro
 def test_base_images_are_pinned_by_digest_in_a_file_for_compose(tmp_path: Path) -> None:
     """The script writes what a registry says of each image of others, and tells until then which are not pinned."""
     before = _pin(tmp_path, "--check")
-    assert (before.returncode, "PYTHON_IMAGE, KAFKA_IMAGE, NODE_IMAGE" in before.stdout) == (1, True)
+    assert (
+        before.returncode,
+        "PYTHON_IMAGE, KAFKA_IMAGE, NODE_IMAGE, OPENSEARCH_IMAGE, DASHBOARDS_IMAGE" in before.stdout,
+    ) == (1, True)
     mine = f"mirror/python:3.12@sha256:{'1b' * 32}"
     assert _pin(tmp_path, PYTHON_IMAGE=mine).returncode == 0
     lines = (tmp_path / "images.env").read_text().splitlines()
@@ -205,6 +209,8 @@ def test_base_images_are_pinned_by_digest_in_a_file_for_compose(tmp_path: Path) 
         f"PYTHON_IMAGE={mine}",
         f"KAFKA_IMAGE=apache/kafka:4.2.1@{DIGEST}",
         f"NODE_IMAGE=node:22-slim@{DIGEST}",
+        f"OPENSEARCH_IMAGE=opensearchproject/opensearch:3.8.0@{DIGEST}",
+        f"DASHBOARDS_IMAGE=opensearchproject/opensearch-dashboards:3.8.0@{DIGEST}",
     ]
     assert _pin(tmp_path, "--check").returncode == 0
     assert _pin(tmp_path, "--check", NODE_IMAGE="node:22-slim").returncode == 1
