@@ -174,4 +174,5 @@ class TopicSettings(Group):
     spans: str = Field(
         default="Extracted.Spans", description="Spans of requests that can be followed, from the parser to the sinks."
     )
+    snapshots: str = Field(default="Recorder.Snapshots", description="Answers of HTTP sources, from recorders to the sinks.")
     errors: str = Field(default="Errors", description="Dead letters from all services.")
