@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 from pydantic import SecretStr
 
-from libs.common.azure.storage.retry import RetryPolicy
+from libs.common.azure.retry import RetryPolicy
 from libs.common.azure.storage.writer import BlobWriter
 from libs.common.process.service import Stop
 from libs.common.settings.kafka import KafkaSettings, TopicSettings

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from libs.common.azure.retry import RetryPolicy
 from libs.common.azure.storage.api import BlobChanged, BlobGone, BlobInfo, ListedBlob, StorageUnavailable
 from libs.common.azure.storage.blobs import AzureContainer, check_container, open_container
 from libs.common.azure.storage.credentials import StorageRequest
 from libs.common.azure.storage.page import _read_lean, _read_tree, parse_xml, read_page
 from libs.common.azure.storage.rest import BlobService
-from libs.common.azure.storage.retry import RetryPolicy
 from libs.common.azure.storage.writer import BlobWriter, Target
 from libs.common.errors import ConfigError, ServerUnreachable
 from libs.common.settings.storage import StorageAccount

@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner
 from pydantic import SecretStr
 
+from libs.common.azure.retry import RetryPolicy
 from libs.common.azure.storage.api import BlobChanged, BlobGone, Container, StorageError
 from libs.common.azure.storage.blobs import open_container
-from libs.common.azure.storage.retry import RetryPolicy
 from libs.common.azure.storage.writer import BlobWriter, Target
 from libs.common.process.service import Stop
 from libs.common.settings.storage import StorageAccount

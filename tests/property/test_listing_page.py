@@ -9,9 +9,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from libs.common.azure.retry import Transient
 from libs.common.azure.storage.api import ListedBlob
 from libs.common.azure.storage.page import _read_lean, _read_tree, parse_xml, read_page
-from libs.common.azure.storage.retry import Transient
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 TIMES = st.sampled_from(

@@ -77,8 +77,8 @@ def open_account(account: StorageAccount, alias: str, containers: Iterable[str])
     Raises:
         ServerUnreachable: storage does not respond.
     """
+    from libs.common.azure.retry import RetryPolicy
     from libs.common.azure.storage.api import StorageUnavailable
-    from libs.common.azure.storage.retry import RetryPolicy
     from libs.common.azure.storage.writer import BlobWriter
 
     first = BlobWriter(account, alias, RetryPolicy(deadline=FIRST_CONTACT_SECONDS))

@@ -12,10 +12,11 @@ from azure.core.pipeline.transport import HttpRequest
 from azure.storage.blob import ContainerClient
 from pydantic import SecretStr
 
+from libs.common.azure.endpoint import Endpoint
+from libs.common.azure.retry import Transient
 from libs.common.azure.storage.api import MessageGone, StorageRefused, StorageUnavailable
 from libs.common.azure.storage.credentials import (
     Authoriser,
-    Endpoint,
     SharedAccessSignature,
     SharedKey,
     StorageLogin,
@@ -25,7 +26,6 @@ from libs.common.azure.storage.credentials import (
     resolve_queues,
 )
 from libs.common.azure.storage.failures import Refused, queue_failure
-from libs.common.azure.storage.retry import Transient
 from libs.common.errors import ConfigError
 from libs.common.settings.storage import StorageAccount
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from libs.common.azure.retry import Retrier, RetryPolicy, Transient
 from libs.common.azure.storage.api import BlobChanged, BlobGone, BlobUnreadable, StorageRefused, StorageUnavailable
 from libs.common.azure.storage.blobs import AzureContainer, open_container
 from libs.common.azure.storage.credentials import (
@@ -23,7 +24,6 @@ from libs.common.azure.storage.credentials import (
 )
 from libs.common.azure.storage.failures import Refused, WrongBlobType, failure
 from libs.common.azure.storage.rest import BlobService
-from libs.common.azure.storage.retry import Retrier, RetryPolicy, Transient
 from libs.common.errors import ConfigError
 from libs.common.settings.storage import StorageAccount
 from tests.metric_values import since_now
@@ -100,7 +100,7 @@ def test_waits_grow_at_random_and_obey_the_server() -> None:
         waits.append(seconds)
         return False
 
-    retrier = Retrier(RetryPolicy(deadline=1e9), wait)
+    retrier = Retrier(RetryPolicy(deadline=1e9), wait, StorageUnavailable)
     assert retrier.call(_failing(12)) == "done"
     assert 0.1 <= waits[0] <= 0.2
     assert 4 <= min(waits[7:]) <= max(waits) <= 8
@@ -118,13 +118,13 @@ def test_retries_end_at_the_deadline_and_when_the_client_closes() -> None:
         return False
 
     with pytest.raises(StorageUnavailable, match=r"busy \(\d+ tries\)"):
-        Retrier(RetryPolicy(deadline=30), wait, clock=lambda: now[0]).call(_failing(10_000))
+        Retrier(RetryPolicy(deadline=30), wait, StorageUnavailable, clock=lambda: now[0]).call(_failing(10_000))
     assert 20 < now[0] <= 30
     with pytest.raises(StorageUnavailable) as caught:
-        Retrier(RetryPolicy(deadline=30), wait).call(_failing(1, after=600.0))
+        Retrier(RetryPolicy(deadline=30), wait, StorageUnavailable).call(_failing(1, after=600.0))
     assert caught.value.after == 600
     with pytest.raises(StorageUnavailable, match="closing"):
-        Retrier(RetryPolicy(), lambda _: True).call(_failing(1))
+        Retrier(RetryPolicy(), lambda _: True, StorageUnavailable).call(_failing(1))
 
 
 def test_a_name_that_could_leave_the_container_is_never_sent() -> None:

@@ -12,6 +12,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 
+from libs.common.azure.retry import RetryPolicy, Transient
 from libs.common.azure.storage.api import (
     BlobChanged,
     BlobGone,
@@ -26,7 +27,6 @@ from libs.common.azure.storage.api import (
 from libs.common.azure.storage.credentials import StorageRequest
 from libs.common.azure.storage.failures import WrongBlobType
 from libs.common.azure.storage.page import parse_xml, read_directories, read_page
-from libs.common.azure.storage.retry import RetryPolicy, Transient
 from libs.common.errors import ConfigError, ServerUnreachable
 from libs.common.settings.storage import StorageAccount
 

@@ -19,11 +19,12 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import SecretStr
 
+from libs.common.azure.endpoint import Endpoint
 from libs.common.azure.identity import Identity, NoToken, default_credential
 from libs.common.azure.storage.api import StorageUnavailable
 from libs.common.errors import ConfigError
 from libs.common.security.redaction import remember
-from libs.common.security.transport import guard_credentials, is_loopback, is_plain
+from libs.common.security.transport import guard_credentials, is_plain
 from libs.common.settings.storage import StorageAccount
 from libs.common.settings.text_file import read_text_file
 
@@ -116,27 +117,6 @@ class TokenIdentity:
             request.headers["Authorization"] = f"Bearer {self._identity.token()}"
         except NoToken as error:
             raise StorageUnavailable(str(error)) from error
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """The address of an account's service."""
-
-    scheme: str
-    host: str
-    port: int | None
-    path: str  # "" or, for emulators, "/account"
-
-    @property
-    def origin(self) -> str:
-        """The address without the path."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}" if self.port else f"{self.scheme}://{host}"
-
-    @property
-    def is_loopback(self) -> bool:
-        """Return whether it is on this machine; a proxy would look for it on its own machine."""
-        return is_loopback(self.host)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from libs.common.azure.retry import Transient
 from libs.common.azure.storage.api import (
     BlobChanged,
     BlobGone,
@@ -13,7 +14,6 @@ from libs.common.azure.storage.api import (
     StorageRefused,
     StorageUnavailable,
 )
-from libs.common.azure.storage.retry import Transient
 
 _NOT_FOUND = 404
 _SERVER_ERRORS = 500

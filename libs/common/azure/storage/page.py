@@ -18,8 +18,8 @@ from urllib.parse import unquote
 
 import msgspec
 
+from libs.common.azure.retry import Transient
 from libs.common.azure.storage.api import BlobInfo, ListedBlob
-from libs.common.azure.storage.retry import Transient
 
 _ROOT: Final = "EnumerationResults"
 _OPENING, _CLOSING = "<Blobs>", "</Blobs>"

@@ -6,11 +6,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
+from libs.common.azure.retry import RetryPolicy
 from libs.common.azure.storage.api import Queue, QueueMessage, Receipt, StorageError, StorageRefused
 from libs.common.azure.storage.credentials import StorageRequest, resolve, resolve_queues
 from libs.common.azure.storage.failures import Refused
 from libs.common.azure.storage.page import parse_xml
-from libs.common.azure.storage.retry import RetryPolicy
 from libs.common.errors import ConfigError, ServerUnreachable
 from libs.common.settings.storage import EventQueue, StorageAccount
 

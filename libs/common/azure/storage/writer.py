@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlencode
 
-from libs.common.azure.storage.credentials import Authoriser, Endpoint, SharedAccessSignature, SharedKey, resolve
+from libs.common.azure.endpoint import Endpoint
+from libs.common.azure.retry import Retrier, RetryPolicy, Transient
+from libs.common.azure.storage.api import StorageUnavailable
+from libs.common.azure.storage.credentials import Authoriser, SharedAccessSignature, SharedKey, resolve
 from libs.common.azure.storage.failures import failure
-from libs.common.azure.storage.retry import Retrier, RetryPolicy, Transient
 from libs.common.errors import ConfigError
 from libs.common.security.redaction import excerpt
 from libs.common.settings.storage import StorageAccount
@@ -53,7 +55,7 @@ class BlobWriter:
         self._alias = alias
         self._service = _service(account, alias)
         self._closing = threading.Event()
-        self._retrier = Retrier(policy or RetryPolicy(), self._closing.wait)
+        self._retrier = Retrier(policy or RetryPolicy(), self._closing.wait, StorageUnavailable)
 
     def create_container(self, container: str) -> None:
         """Create a container unless it exists."""

@@ -1,4 +1,4 @@
-"""When to retry a storage request: jittered exponential waits, ``Retry-After`` honoured, one deadline for all attempts.
+"""When to retry a request to Azure: jittered exponential waits, ``Retry-After`` honoured, one deadline for all attempts.
 
 Waits end early when the client closes, so that a stopping process never sits in a back-off.
 """
@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
-
-from libs.common.azure.storage.api import StorageUnavailable
 
 T = TypeVar("T")
 
@@ -48,6 +46,8 @@ class Retrier:
     policy: RetryPolicy
     # Waits for the given seconds; returns True if the client is closing.
     wait: Callable[[float], bool]
+    # Makes the error that is raised in the end, of the reason and, as `after`, the seconds until the caller may try again.
+    exhausted: Callable[..., Exception]
     on_retry: Callable[[], None] = lambda: None
     clock: Callable[[], float] = time.monotonic
 
@@ -55,7 +55,7 @@ class Retrier:
         """Return what `attempt` returns.
 
         Raises:
-            StorageUnavailable: if attempts kept failing with `Transient`; gives the last reason and when to try again.
+            Exception: the one that `exhausted` makes, if attempts kept failing with `Transient`; gives the last reason.
         """
         give_up_at = self.clock() + self.policy.deadline
         failures = 0
@@ -67,7 +67,7 @@ class Retrier:
                 wait = self.policy.wait_after(failures, error.after)
                 tries = f"{failures} {'try' if failures == 1 else 'tries'}"
                 if self.clock() + wait > give_up_at:
-                    raise StorageUnavailable(f"{error} ({tries})", after=max(_PAUSE_SECONDS, error.after or 0.0)) from error
+                    raise self.exhausted(f"{error} ({tries})", after=max(_PAUSE_SECONDS, error.after or 0.0)) from error
                 if self.wait(wait):
-                    raise StorageUnavailable(f"{error} (gave up after {tries}: closing)") from error
+                    raise self.exhausted(f"{error} (gave up after {tries}: closing)") from error
                 self.on_retry()
