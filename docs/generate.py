@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pyarrow as pa
@@ -27,6 +28,8 @@ from libs.common.settings import Settings
 from libs.common.settings.description import described, group_in
 from libs.common.settings.variables import PREFIX
 from services.cli.main import COMMANDS, blobtide
+from services.collector.requests.schema import request_schema, write_request
+from services.collector.requests.templates import TEMPLATES, example_requests
 from services.sinks.frame.kind import all_kinds
 from services.sinks.kinds.elasticsearch.cluster_setup import default_installations
 from services.sinks.kinds.elasticsearch.lifecycle import opensearch_policy
@@ -51,6 +54,8 @@ def pages() -> dict[str, str]:
         "error-codes.md": _error_codes(),
         "sinks.md": _sinks(),
         "metrics.md": _metrics(),
+        "collection-requests.md": _collection_requests(),
+        "collection-request.schema.json": json.dumps(request_schema(), indent=2) + "\n",
     }
 
 
@@ -223,6 +228,71 @@ def _metric(metric: MetricWrapperBase) -> str:
     suffix = "_total" if family.type == "counter" else ""
     labels = ", ".join(f"`{label}`" for label in metric._labelnames)  # noqa: SLF001 - there is no public way
     return f"| `{family.name}{suffix}` | {family.type} | {labels} | {family.documentation} |"
+
+
+def _collection_requests() -> str:
+    """Return the page about requests for configuration, from their JSON Schema and the templates."""
+    definitions = request_schema()["$defs"]
+    rows = [
+        f"| `{one.name}` | {one.lists} | {', '.join(f'`{name}`' for name in one.parameters)} | `{one.call.api_version}` | `{one.permission}` |"
+        for one in TEMPLATES.values()
+    ]
+    example = json.loads(write_request(next(example_requests())))
+    lines = [
+        "# Requests for configuration",
+        "",
+        "A request is one JSON object that lists calls of the API of Azure Resource Manager. `blobtide collector check FILE` checks requests and",
+        "shows the calls that they make. The [JSON Schema](collection-request.schema.json) is what an editor or another program needs.",
+        "",
+        "```json",
+        json.dumps(example, indent=2),
+        "```",
+        "",
+        *_members("A request", definitions["CollectionRequest"]),
+        *_members("A call", definitions["ApiRequest"]),
+        "Unknown members are refused. Nothing in a request chooses the server: a path consists of plain segments, and a value of a placeholder",
+        "is escaped, or refused if it has a slash, a backslash, a percent sign or a control character, or makes a segment of dots.",
+        "",
+        "## Templates",
+        "",
+        "`blobtide collector templates NAME` prints one of them. The permission is what the identity of the collector needs for it; the role",
+        "Reader has all of them.",
+        "",
+        "| template | lists | parameters | API version | permission |",
+        "|---|---|---|---|---|",
+        *rows,
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _members(title: str, definition: dict[str, Any]) -> Iterator[str]:
+    """Yield a table of the members of an object of a JSON Schema."""
+    yield from (f"## {title}", "", "| member | type | default | meaning |", "|---|---|---|---|")
+    for name, member in definition["properties"].items():
+        default = "required" if name in definition["required"] else _default_of(member)
+        yield f"| `{name}` | {_type_of(member)} | {default} | {member['description']} |"
+    yield ""
+
+
+def _default_of(member: dict[str, Any]) -> str:
+    default = member["default"]
+    return f"`{default}`" if isinstance(default, str) else ""
+
+
+def _type_of(member: dict[str, Any]) -> str:
+    match member:
+        case {"$ref": reference}:
+            values = request_schema()["$defs"][reference.rpartition("/")[2]]["enum"]
+            return " \\| ".join(f"`{value}`" for value in values)
+        case {"type": "array"}:
+            return "list of calls"
+        case {"type": "object", "additionalProperties": _}:
+            return "object of texts"
+        case {"type": kind}:
+            return {"string": "text"}.get(kind, kind)
+        case {"anyOf": _}:
+            return "text"
+    return "any"
 
 
 def _opensearch() -> Iterator[tuple[str, str]]:

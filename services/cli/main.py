@@ -43,6 +43,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "quarantine": ("services.cli.quarantine", "List or release blobs set aside so that they do not block others."),
     "topics": ("services.cli.broker.topics", "Compare the declared topics with Kafka, or apply them."),
     "acls": ("services.cli.broker.acls", "Show, compare or grant the ACLs that services need in Kafka."),
+    "collector": (
+        "services.cli.collector.command",
+        "Show templates and examples of requests for Azure configuration, or check requests.",
+    ),
     "setup-config": ("services.cli.config.setup", "Write the settings file with the storage accounts to read."),
     "config": ("services.cli.config.command", "Check or show the effective settings."),
     "sinks": ("services.cli.sinks.listing", "List the kinds of destinations, or describe one, with an example."),

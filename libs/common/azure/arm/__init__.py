@@ -1,0 +1,1 @@
+"""Azure Resource Manager: calls of its API, over REST."""

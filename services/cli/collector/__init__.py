@@ -1,0 +1,1 @@
+"""``blobtide collector``: requests for Azure configuration."""
