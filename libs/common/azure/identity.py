@@ -41,6 +41,21 @@ class Identity:
             token: str = self._token.token
             return token
 
+    def renewed(self, refused: str, claims: str | None = None) -> str | None:
+        """Return another token than the one that a service refused; None if there is none.
+
+        `claims` is what the service demands of it, as its challenge says; otherwise azure-identity may have no other one.
+
+        Raises:
+            NoToken: if no token can be obtained.
+        """
+        with self._lock:
+            if self._token is None or self._token.token == refused:
+                self._token = self._fetch(claims)
+                self._renew_at = self._token.expires_on - _REFRESH_SECONDS_BEFORE_EXPIRY
+            token: str = self._token.token
+            return token if token != refused else None
+
     def _renew(self, now: float) -> None:
         try:
             self._token = self._fetch()
@@ -51,11 +66,12 @@ class Identity:
         else:
             self._renew_at = self._token.expires_on - _REFRESH_SECONDS_BEFORE_EXPIRY
 
-    def _fetch(self) -> Any:
+    def _fetch(self, claims: str | None = None) -> Any:
         from azure.core.exceptions import AzureError
 
         try:
-            return self._credential.get_token(self._scope)
+            options = {"claims": claims} if claims else {}
+            return self._credential.get_token(self._scope, **options)
         # After a first success, the library passes errors on: a token file that is being replaced, an invalid response.
         except (AzureError, OSError, ValueError) as error:
             first_line = str(error).partition("\n")[0]
