@@ -14,36 +14,21 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from itertools import pairwise
 from typing import Final, Protocol
 
 import numpy as np
 import pyarrow as pa
 import structlog
 
-from libs.common.rows.used_words import used_words_only
-from services.sinks.local_state.partitions import NO_KEY, FrameCount, Ints, PartitionGroup, Partitions
+from services.sinks.local_state.dividing import Frames, divided_frames, divided_tables
+from services.sinks.local_state.partitions import NO_KEY, FrameCount, Ints, Partitions
 
 log = structlog.get_logger(__name__)
 
 ELSEWHERE: Final = "__HIVE_DEFAULT_PARTITION__"
 """The name that readers of such directories treat as null: the partition of rows without one of their own."""
 
-_FRAME_ROWS: Final = 2_048  # each frame costs a few kilobytes in addition to its rows
 _PER_SECOND: Final = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
-
-
-class Frames(Protocol):
-    """Tables in order; each is read on every access."""
-
-    def __len__(self) -> int:
-        """Return how many there are."""
-
-    def __getitem__(self, number: int) -> pa.Table:
-        """Read one."""
-
-    def __iter__(self) -> Iterator[pa.Table]:
-        """Read all, one at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,24 +93,14 @@ class ByTime:
 
     def frames(self, rows: pa.Table) -> Iterable[pa.Table]:
         """Sort by time, as far as it determines the file."""
-        keys = self._keys(rows)
-        if (keys == keys[0]).all():
-            return (rows,)
-        rows, keys = _sorted(rows, keys)
-        cuts = [0, *_cuts(keys), len(keys)]
-        return (used_words_only(rows.slice(start, end - start)) for start, end in pairwise(cuts))
+        return divided_frames(rows, self._keys(rows))
 
     def files(self, frames: Frames) -> Iterator[FileRows]:
         """Divide by time; rows stay in order in every file except that of `ELSEWHERE`."""
         partitions = Partitions.of([FrameCount.of(self._keys(frame), frame.nbytes) for frame in frames], self.most)
         self._warn(partitions)
-        for group in partitions.groups():
-            tables = self._tables(frames, partitions, group)
-            if group.size == 1:
-                yield FileRows(self._folder(partitions, group.first), (rows for rows, _ in tables))
-            else:
-                for number, rows in _divided(tables):
-                    yield FileRows(self._folder(partitions, number), (rows,))
+        for number, tables in divided_tables(frames, lambda frame: partitions.numbers(self._keys(frame)), partitions):
+            yield FileRows(self._folder(partitions, number), tables)
 
     def _keys(self, rows: pa.Table) -> Ints:
         """Return the number of each row's period, counted from 1970, or `NO_KEY`."""
@@ -147,49 +122,6 @@ class ByTime:
         named = zip(self.periods, values[: len(self.periods)], strict=True)
         return "/".join(f"{period}={value}" for period, value in named)
 
-    def _tables(self, frames: Frames, partitions: Partitions, group: PartitionGroup) -> Iterator[tuple[pa.Table, Ints]]:
-        """Read the rows of a group, frame by frame, with the numbers of their partitions."""
-        for at in group.frames:
-            frame = frames[at]
-            numbers = partitions.numbers(self._keys(frame))
-            wanted = (numbers >= group.first) & (numbers < group.first + group.size)
-            if wanted.all():
-                yield frame, numbers
-            else:
-                yield used_words_only(frame.filter(pa.array(wanted))), numbers[wanted]
-
     def _warn(self, partitions: Partitions) -> None:
         if rows := int(partitions.rows[-1]):
             log.warning("rows without a partition of their own", rows=rows, other_partitions=len(partitions.keys))
-
-
-def _divided(tables: Iterable[tuple[pa.Table, Ints]]) -> Iterator[tuple[int, pa.Table]]:
-    """Return the rows of each partition with its number."""
-    rows, numbers = _sorted(*_joined(tables))
-    found, starts = np.unique(numbers, return_index=True)
-    for number, (start, end) in zip(found.tolist(), pairwise([*starts.tolist(), len(numbers)]), strict=True):
-        yield number, used_words_only(rows.slice(start, end - start))
-
-
-def _joined(tables: Iterable[tuple[pa.Table, Ints]]) -> tuple[pa.Table, Ints]:
-    parts, numbers = zip(*tables, strict=True)
-    return pa.concat_tables(parts).unify_dictionaries().combine_chunks(), np.concatenate(numbers)
-
-
-def _sorted(rows: pa.Table, numbers: Ints) -> tuple[pa.Table, Ints]:
-    """Sort rows by their numbers; rows with equal numbers stay in order."""
-    if (numbers[1:] >= numbers[:-1]).all():
-        return rows, numbers
-    order = np.argsort(numbers, kind="stable")
-    return rows.take(pa.array(order)), numbers[order]
-
-
-def _cuts(keys: Ints) -> Iterator[int]:
-    """Return where frames end in rows sorted by `keys`: around every large partition, and between groups of small ones."""
-    starts = np.flatnonzero(keys[1:] != keys[:-1]) + 1
-    begin = before = 0
-    for start, end in pairwise([*starts.tolist(), len(keys)]):
-        if max(start - before, end - start, start - begin) >= _FRAME_ROWS:
-            yield start
-            begin = start
-        before = start
