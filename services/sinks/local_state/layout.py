@@ -33,10 +33,18 @@ _PER_SECOND: Final = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 @dataclass(frozen=True, slots=True)
 class FileRows:
-    """A file to be made: its folder, relative to the directory of all files, and its rows, which can be read only once."""
+    """A file to be made.
+
+    Attributes:
+        folder: relative to the directory of all files.
+        tables: its rows, which can be read only once.
+        titles: names that it may have, without extension, without end; the first one that no file of the shard has ever had is
+            taken. None: the outlet's template names it.
+    """
 
     folder: str
     tables: Iterable[pa.Table]
+    titles: Iterable[str] | None = None
 
 
 class FileLayout(Protocol):

@@ -15,10 +15,12 @@ and a crash after any step is recovered when the shard is opened:
 A crash before step 2 leaves bytes beyond the committed length, which are cut off. A crash before step 4 leaves parts that will
 be written again. After step 4, a part that still exists is renamed, and one that is gone *was* renamed, even if a reader has
 removed the file in the meantime. If a final name exists that was never recorded, it is somebody else's file, and the sequence
-skips it. Each file has its own sequence number, whatever folder it is in.
+skips it. Each file has its own sequence number, whatever folder it is in. Files that the layout names itself do without: their
+names are remembered (`services.sinks.local_state.used_names`), so that none comes again after a reader has taken its file away.
 
-A destination that is not a directory replaces step 5 by `FileOutlet.publish`. The parts stay until step 6, and a crash before
-it leads to the same call again: with the same parts, names and sequence number, by which it recognises what it has done.
+A destination of another kind replaces step 5 by `FileOutlet.publish`. The parts stay until step 6 unless it removes them, and a
+crash before it leads to the same call again: with the same parts, names and sequence number, by which it recognises what it has
+done. Whatever it leaves beside a part under a name that begins with the part's is removed with the parts.
 """
 
 from __future__ import annotations
@@ -38,8 +40,9 @@ import pyarrow as pa
 from libs.common.errors import Retry
 from libs.common.process.crash import crash_point
 from libs.common.security.private_files import FILE_MODE, private_directory
-from services.sinks.local_state.layout import FLAT, FileLayout
+from services.sinks.local_state.layout import FLAT, FileLayout, FileRows
 from services.sinks.local_state.spool import Spool
+from services.sinks.local_state.used_names import UsedNames
 
 HIDDEN: Final = ".blobtide"
 LOCKED_RETRY_SECONDS: Final = 1.0
@@ -128,7 +131,7 @@ class ShardStore:
         self._database = _connected(self._home / "state.db")
         # The content of a directory survives a power failure only if the directory itself does.
         for directory in (self._home, self._home.parent, self._outlet.directory):
-            _sync_directory(directory)
+            sync_directory(directory)
         self._journal = self._load()
         self._recover()
 
@@ -181,13 +184,13 @@ class ShardStore:
         """Make files from all waiting rows."""
         if not self._journal.spool_rows:
             return
-        folders: list[str] = []
+        made: list[FileRows] = []
         for file in self._outlet.layout.files(self._open_spool.frames(self._journal.spool_bytes)):
-            self._outlet.write(self._part(len(folders)), file.tables)
-            folders.append(file.folder)
+            self._outlet.write(self._part(len(made)), file.tables)
+            made.append(replace(file, tables=()))  # the rows need not stay in memory
             crash_point("sink.part-synced")
-        _sync_directory(self._home)
-        self._record_names(folders)
+        sync_directory(self._home)
+        self._record_names(made)
         crash_point("sink.part-recorded")
         self._publish()
 
@@ -214,18 +217,24 @@ class ShardStore:
             raise RuntimeError("the shard is not open")
         return self._spool
 
-    def _record_names(self, folders: Iterable[str]) -> None:
+    def _record_names(self, files: Iterable[FileRows]) -> None:
         finals: list[str] = []
         sequence = self._journal.sequence
-        for folder in folders:
-            while (self._outlet.directory / (final := self._final(folder, sequence))).exists():
+        for file in files:
+            while self._is_there(final := self._final(file, sequence)):
                 sequence += 1
             finals.append(final)
             sequence += 1
         self._save(replace(self._journal, sequence=sequence - 1, finals=tuple(finals)))
 
-    def _final(self, folder: str, sequence: int) -> str:
-        return str(Path(folder, self._outlet.file_name(self._shard, sequence)))
+    def _final(self, file: FileRows, sequence: int) -> str:
+        if file.titles is None:
+            return str(Path(file.folder, self._outlet.file_name(self._shard, sequence)))
+        names = (str(Path(file.folder, title + self._outlet.extension)) for title in file.titles)
+        return UsedNames(self.database).take(name for name in names if not self._is_there(name))
+
+    def _is_there(self, name: str) -> bool:
+        return (self._outlet.directory / name).exists()
 
     def _publish(self) -> None:
         journal = self._journal
@@ -250,7 +259,7 @@ class ShardStore:
             crash_point("sink.part-renamed")
         for directory in self._directories_of(finals):
             with suppress(FileNotFoundError):  # a reader removed all its files and the directory itself
-                _sync_directory(directory)
+                sync_directory(directory)
 
     def _remove_parts(self) -> None:
         for part in self._home.glob(f"{_PART}*"):
@@ -319,7 +328,8 @@ def _connected(path: Path) -> sqlite3.Connection:
     return database
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Wait until the entries of a directory are on disk. Raises OSError."""
     directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(directory)
