@@ -16,10 +16,9 @@ with a different number of partitions needs its own directory.
 
 from __future__ import annotations
 
-import sqlite3
 import string
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from typing import Final, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -28,14 +27,11 @@ from libs.common.rows.files import Encoding, FileCompression, FileFormat
 from libs.common.rows.row_type import RowType
 from libs.common.rows.types.flows import FLOWS
 from libs.common.settings.base import listed
-from services.sinks.frame.contract import Outcome, Part, Sink
-from services.sinks.frame.kind import Promise
 from services.sinks.kinds.file.layout import DEFAULT_PERIODS, LayoutChoice, checked_periods, chosen_layout
+from services.sinks.local_state.files_sink import LocalFilesSink
 from services.sinks.local_state.layout import ELSEWHERE, ByTime, FileLayout, Period
-from services.sinks.local_state.positions import Positions
 from services.sinks.local_state.settings import LocalFilesSettings
 from services.sinks.local_state.shard_store import FileLimits, FileOutlet
-from services.sinks.local_state.shards import Shards, ShardsSpec
 
 _LENGTHS: Final = (1, 11, 111, 1_111)  # equal except for their length: if names can collide, these numbers collide
 
@@ -123,13 +119,10 @@ class FileSettings(LocalFilesSettings):
         return FileLimits(self.rotate_rows, self.rotate_bytes, self.rotate_seconds)
 
 
-class FileSink(Sink):
+class FileSink(LocalFilesSink):
     """Rows into files; see the module."""
 
     def __init__(self, settings: FileSettings, row_type: RowType, clock: Callable[[], float] = time.time) -> None:
-        self._settings = settings
-        self._row_type = row_type
-        self._clock = clock
         encoding = settings.encoding(row_type)
         template = settings.template or f"{row_type.name}-p{{shard:03}}-{{sequence:08}}"
         schema = settings.rows_schema(row_type)
@@ -144,42 +137,4 @@ class FileSink(Sink):
         )
         # Positions of other rows would be mistaken for those of flows.
         kind = "file" if row_type is FLOWS else f"file of {row_type.name}"
-        self._shards = Shards(ShardsSpec(kind, outlet, self._prepare, settings.flush_on_close), clock)
-
-    @property
-    def promise(self) -> Promise:
-        """Positions and rows are committed together."""
-        return Promise.EFFECTIVELY_ONCE
-
-    def open(self) -> None:
-        """Recover from a crash. Raises ConfigError if the directory is not writable."""
-        self._shards.open()
-
-    def write(self, parts: Sequence[Part]) -> Outcome:
-        """Make all rows durable, each once. Raises Retry if the disk fails or another process holds a shard."""
-        written = known = 0
-        for part in parts:
-            with self._shards.writing(part.shard) as store:
-                positions = Positions(store.database, self._clock)
-                fresh = positions.fresh(part.rows, self._row_type.position)
-                store.append(fresh.rows)
-                positions.advance(fresh)
-            written, known = written + fresh.rows.num_rows, known + fresh.known
-        return Outcome(written, known)
-
-    def tick(self) -> None:
-        """Complete files that are due."""
-        self._shards.tick()
-
-    def release(self, shards: Collection[int]) -> None:
-        """Give up `shards`, so that other processes can take them."""
-        self._shards.release(shards)
-
-    def close(self) -> None:
-        """Give up all shards."""
-        self._shards.close()
-
-    def _prepare(self, database: sqlite3.Connection) -> None:
-        positions = Positions(database, self._clock)
-        positions.create()
-        positions.prune(self._settings.remember_days)
+        super().__init__(settings, kind, outlet, clock)
