@@ -1,13 +1,15 @@
-"""The file sink as a process that is stopped and killed, for property tests of what its files hold."""
+"""A sink of local files as a process that is stopped and killed, for property tests of what its files hold."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 
 from hypothesis import strategies as st
 
 from libs.common.rows.types.flows import FLOWS
 from services.sinks.kinds.file.sink import FileSettings, FileSink
+from services.sinks.local_state.files_sink import LocalFilesSink
 
 
 class Event(Enum):
@@ -23,16 +25,21 @@ class Event(Enum):
 STEPS = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 9), st.sampled_from(Event)), max_size=10)
 
 
-class FileProcess:
-    """The file sink with a clock of its own, and ways to end it."""
+def file_process(settings: FileSettings) -> FileProcess:
+    """Return the file sink as a process."""
+    return FileProcess(lambda clock: FileSink(settings, FLOWS, clock))
 
-    def __init__(self, settings: FileSettings) -> None:
-        self._settings = settings
+
+class FileProcess:
+    """A sink with a clock of its own, which `make` is given, and ways to end it."""
+
+    def __init__(self, make: Callable[[Callable[[], float]], LocalFilesSink]) -> None:
+        self._make = make
         self._now = 1_000_000.0
         self._start()
 
     def _start(self) -> None:
-        self.sink = FileSink(self._settings, FLOWS, clock=lambda: self._now)
+        self.sink = self._make(lambda: self._now)
         self.sink.open()
 
     def happens(self, event: Event) -> None:

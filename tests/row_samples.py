@@ -35,6 +35,10 @@ def row(row_type: RowType, spot: Spot, **changes: object) -> dict[str, Any]:
         position.offset: 20 + spot.record * 1_000,
         position.index: spot.tuple_index,
     }
+    if row_type is SNAPSHOTS:
+        values["record"] = (
+            f'{{"timestamp": {values["time"]},\n "at": [{spot.blob}, {spot.generation}, {spot.record}, {spot.tuple_index}]}}'
+        )
     return values | changes
 
 

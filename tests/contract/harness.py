@@ -9,7 +9,8 @@ group ``blobtide.harnesses``, and nothing has to be told of it:
 - ``WITHOUT_TLS``: of a kind that takes secrets, options that sign in without TLS, which must be refused.
 - ``BENCHMARK``: a `Benchmark`: how to measure it, and what it is compared with.
 
-There is a case for each kind, mode and row type of `BASIC`, and for each kind and row type of `ONCE`, that the kind takes.
+There is a case for each kind, mode and row type of `BASIC`, and for each kind and row type of `ONCE`, that the kind takes; if
+it takes none of them, for each mode and the first row type that it takes.
 """
 
 from __future__ import annotations
@@ -218,15 +219,16 @@ def module_of(kind: str) -> ModuleType | None:
 def cases() -> Iterator[Case]:
     """Return the cases of each kind that has a harness: each mode with `BASIC` row types, the first one also with others.
 
-    A row type whose columns are of no new types would add nothing but time: `tests/property` tries formats with all of them.
+    A row type whose columns are of no new types would add nothing but time: `tests/property` tries formats with all of them. A
+    kind that takes none of these is tried with the first that it takes.
     """
     for kind, found in all_kinds().items():
         module = module_of(kind)
         if module is not None and found.is_installed:
             taken = found.load(found.sink).row_types
             for number, mode in enumerate(getattr(module, "MODES", ("",))):
-                tried = BASIC if number else (*BASIC, *ONCE)
-                yield from (Case(kind, mode, ROW_TYPES[name]) for name in tried if name in taken)
+                tried = [name for name in (BASIC if number else (*BASIC, *ONCE)) if name in taken]
+                yield from (Case(kind, mode, ROW_TYPES[name]) for name in tried or taken[:1])
 
 
 def benchmark_of(kind: str) -> Benchmark | None:

@@ -316,6 +316,7 @@ def test_a_sink_promises_what_its_kind_says(harness: Harness) -> None:
         *(("file", "flows", point) for point in CRASH_POINTS),
         *(("file", "dead_letters", point) for point in CRASH_POINTS[2:4]),
         *(("summary", "flows", point) for point in CRASH_POINTS[1:5]),
+        *(("archive", "snapshots", point) for point in ("sink.zip-synced", "sink.part-removed", "sink.published")),
     ],
 )
 def test_a_kill_at_any_step_is_once(kind: str, rows: str, point: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
@@ -349,8 +350,10 @@ def _run_writer(harness: Harness, point: str = "", *, is_killed: bool = False) -
 
 
 def test_every_sink_has_a_harness() -> None:
-    """A kind that is there is checked by this suite, with every row type that it takes and that the suite tries."""
+    """A kind that is there is checked by this suite, with every row type that it takes and the suite tries, or with one."""
     assert [kind for kind in all_kinds() if module_of(kind) is None] == []
-    tried = {(case.kind, case.row_type.name) for case in CASES}
-    taken = {(name, rows) for name, kind in all_kinds().items() for rows in kind.load(kind.sink).row_types}
-    assert tried == {(name, rows) for name, rows in taken if rows in {*BASIC, *ONCE}}
+    tried: dict[str, set[str]] = {}
+    for case in CASES:
+        tried.setdefault(case.kind, set()).add(case.row_type.name)
+    taken = {name: kind.load(kind.sink).row_types for name, kind in all_kinds().items()}
+    assert tried == {name: {*BASIC, *ONCE} & {*rows} or {rows[0]} for name, rows in taken.items()}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from services.sinks.kinds.file.layout import LayoutChoice
 from services.sinks.kinds.file.sink import FileSettings
-from tests.file_process import STEPS, Event, FileProcess
+from tests.file_process import STEPS, Event, FileProcess, file_process
 from tests.flows import START_MS, by_identity, rows
 from tests.hive import HOUR_MS, files, folder_of, read_laid_out, with_times
 from tests.hive_writer import parts
@@ -27,7 +27,7 @@ TIMES = st.lists(st.one_of(NEAR, NEAR, NEAR, FAR), min_size=len(CONTENT), max_si
 
 
 def _process(directory: Path, rotate_rows: int, most: int) -> FileProcess:
-    return FileProcess(
+    return file_process(
         FileSettings(
             directory=directory, layout=LayoutChoice.HIVE, rotate_rows=rotate_rows, rotate_seconds=60, max_partitions=most
         )

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.sinks.kinds.file.sink import FileSettings
-from tests.file_process import STEPS, Event, FileProcess
+from tests.file_process import STEPS, Event, file_process
 from tests.flows import by_identity, rows
 from tests.flows import part as flow_part
 
@@ -28,7 +28,7 @@ def _settings(directory: Path, rotate_rows: int) -> FileSettings:
 def test_files_hold_every_row_once(steps: Sequence[tuple[int, int, Event]], rotate_rows: int) -> None:
     """Any batches, replays, restarts and rotations give files with exactly the rows that were written."""
     with tempfile.TemporaryDirectory() as directory:
-        process, reached = FileProcess(_settings(Path(directory), rotate_rows)), 0
+        process, reached = file_process(_settings(Path(directory), rotate_rows)), 0
         for back, more, event in steps:
             batch = CONTENT[max(0, reached - back) : reached + more]
             reached = min(len(CONTENT), reached + more)

@@ -16,6 +16,7 @@ from libs.common.rows.types.dead_letters import DEAD_LETTERS
 from services.sinks.frame.contract import Outcome, Part
 from services.sinks.frame.registry import configured_sink
 from services.sinks.kinds.file.sink import FileSettings
+from tests.dying import die_at
 from tests.flows import START_MS, by_identity, rows
 from tests.hive import HOUR_MS, NULL_FOLDER, files, folders, read_laid_out, rows_of_hours, with_times
 from tests.hive_writer import parts
@@ -42,18 +43,6 @@ def journal(directory: Path) -> tuple[Any, ...]:
     with closing(sqlite3.connect(directory / ".blobtide" / "p001" / "state.db")) as database:
         row: tuple[Any, ...] = database.execute("SELECT sequence, final FROM journal").fetchone()
     return row
-
-
-def die_at(monkeypatch: pytest.MonkeyPatch, point: str, times: int = 1) -> None:
-    """Let the sink end at a crash point as if killed, but for its locks."""
-    left = [times]
-
-    def reach(name: str) -> None:
-        left[0] -= name == point
-        if left[0] == 0:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr("services.sinks.local_state.shard_store.crash_point", reach)
 
 
 def test_a_rotation_makes_a_file_in_each_folder(tmp_path: Path) -> None:
