@@ -199,9 +199,11 @@ METRICS = {
     "libs.common.security.transport": "transport",
     "libs.common.kafka.client.metrics": "kafka",
     "libs.common.azure.storage.metrics": "storage",
+    "libs.common.azure.arm.metrics": "azure-resource-manager",
     "services.blob_monitor.metrics": "blob-monitor",
     "services.ingest.metrics": "ingest",
     "services.parser.metrics": "parser",
+    "services.collector.metrics": "collector",
     "services.sinks.frame.metrics": "sinks",
 }
 

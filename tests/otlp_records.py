@@ -10,6 +10,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from libs.common.rows.row_type import RowType
+from libs.common.rows.types.dead_letters import DEAD_LETTERS
 from libs.common.rows.types.flows import FLOWS
 from tests.documents import document_id, ecs_document
 from tests.log_documents import LOGS, otel_record
@@ -79,11 +80,11 @@ def _nanoseconds(row_type: RowType, row: Mapping[str, Any]) -> int:
 
 
 def _said(row_type: RowType, row: Mapping[str, Any]) -> dict[str, Any]:
-    is_flow = row_type is FLOWS
+    is_letter = row_type is DEAD_LETTERS
     return {
-        "severity": (9, "INFO") if is_flow else (17, "ERROR"),
+        "severity": (17, "ERROR") if is_letter else (9, "INFO"),
         "ids": {},
-        "body": _flow_line(row) if is_flow else row["reason"],
+        "body": _flow_line(row) if row_type is FLOWS else row["reason"] if is_letter else None,
         "attributes": _values(row_type, row),
     }
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 from libs.common.rows.row_type import RowType
 from libs.common.rows.types.application import APPLICATION
 from libs.common.rows.types.flows import FLOWS
+from libs.common.rows.types.results import RESULTS
 from libs.common.rows.types.snapshots import SNAPSHOTS
 from tests import flows
 from tests.documents import iso
@@ -50,7 +51,8 @@ def rows(row_type: RowType, sources: int = 3, records: int = 3, each: int = 4) -
 
 def text_column(row_type: RowType) -> str:
     """Return a column that may hold any text, of any length."""
-    return {FLOWS.name: "rule", APPLICATION.name: "body", SNAPSHOTS.name: "record"}.get(row_type.name, "reason")
+    named = {FLOWS.name: "rule", APPLICATION.name: "body", SNAPSHOTS.name: "record", RESULTS.name: "data"}
+    return named.get(row_type.name, "reason")
 
 
 def ticks_of(row_type: RowType, milliseconds: int) -> int:

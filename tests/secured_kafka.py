@@ -19,7 +19,18 @@ from libs.local.ports import LOOPBACK, free_port
 from libs.local.process import Launch
 
 DEPLOY: Final = Path(__file__).parents[1] / "deploy"
-USERS: Final = ("topics", "blob-monitor", "ingest", "parser", "sink-file", "tail", "quarantine", "nobody")
+USERS: Final = (
+    "topics",
+    "blob-monitor",
+    "ingest",
+    "parser",
+    "collector",
+    "sink-file",
+    "tail",
+    "collect",
+    "quarantine",
+    "nobody",
+)
 AUDIENCE: Final = "blobtide-kafka"
 _DOORS: Final = """
 listeners=CLIENTS://{host}:{clients},ADMIN://{host}:{admin},TOKENS://{host}:{tokens},CONTROLLER://{host}:{controller}

@@ -43,6 +43,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "quarantine": ("services.cli.quarantine", "List or release blobs set aside so that they do not block others."),
     "topics": ("services.cli.broker.topics", "Compare the declared topics with Kafka, or apply them."),
     "acls": ("services.cli.broker.acls", "Show, compare or grant the ACLs that services need in Kafka."),
+    "collect": ("services.cli.collector.collect", "Send requests for Azure configuration to the collector."),
     "collector": (
         "services.cli.collector.command",
         "Show templates and examples of requests for Azure configuration, or check requests.",

@@ -22,12 +22,14 @@ SERVICES: Final[dict[str, str]] = {
     "blob-monitor": "services.blob_monitor.main",
     "ingest": "services.ingest.main",
     "parser": "services.parser.main",
+    "collector": "services.collector.main",
 }
 
 _HELP: Final[dict[str, str]] = {
     "blob-monitor": "Find blobs, announce what changed, close and reopen them.",
     "ingest": "Read announced blobs block by block and write segments.",
     "parser": "Parse segments into flow batches.",
+    "collector": "Answer requests for Azure configuration.",
 }
 
 

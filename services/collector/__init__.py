@@ -1,5 +1,7 @@
 """collector: asks Azure Resource Manager for configuration.
 
-A request is a message that lists calls of the API. `requests` checks it and turns it into calls; nothing in a message chooses
-the server.
+Reads ``Collection.Requests``; writes ``Collection.Results``, ``Collection.State`` and ``Errors``. Exactly once inside Kafka:
+pages of answers, how far each call has come, and the offsets of requests that are over are one transaction. If Azure does not
+answer, or throttles, calls wait; if the process dies, another one continues with the page after the last transaction. A call
+that Azure refuses ends with an error in its results and a dead letter. A call that changes something may be made again.
 """

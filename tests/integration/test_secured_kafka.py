@@ -148,8 +148,13 @@ MAY = {
         {TOPICS.raw_flow_logs, TOPICS.raw_application_logs, TOPICS.raw_proxy_logs, TOPICS.quarantine},
         {TOPICS.flows, TOPICS.application, TOPICS.http, TOPICS.proxy, TOPICS.spans, TOPICS.quarantine, TOPICS.errors},
     ),
+    "collector": (
+        {TOPICS.collection_requests, TOPICS.collection_state},
+        {TOPICS.collection_results, TOPICS.collection_state, TOPICS.errors},
+    ),
     "sink-file": ({TOPICS.flows}, {TOPICS.errors}),
     "tail": (set(TOPICS.model_dump().values()), set()),
+    "collect": (set(), {TOPICS.collection_requests}),
     "quarantine": ({TOPICS.blob_state, TOPICS.checkpoints, TOPICS.quarantine}, {TOPICS.blobs, TOPICS.quarantine}),
     "topics": (set(), set()),
     "nobody": (set(), set()),

@@ -175,4 +175,13 @@ class TopicSettings(Group):
         default="Extracted.Spans", description="Spans of requests that can be followed, from the parser to the sinks."
     )
     snapshots: str = Field(default="Recorder.Snapshots", description="Answers of HTTP sources, from recorders to the sinks.")
+    collection_requests: str = Field(
+        default="Collection.Requests", description="Requests for Azure configuration, by message_id, for the collector."
+    )
+    collection_results: str = Field(
+        default="Collection.Results", description="Answers to these requests, from the collector to the sinks."
+    )
+    collection_state: str = Field(
+        default="Collection.State", description="How far the collector has come, one record per request; compacted."
+    )
     errors: str = Field(default="Errors", description="Dead letters from all services.")

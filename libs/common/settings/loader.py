@@ -17,6 +17,7 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from libs.common.errors import ConfigError
+from libs.common.settings.collector import CollectorSettings
 from libs.common.settings.ingest import IngestSettings
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.common.settings.monitor import MonitorSettings
@@ -45,6 +46,7 @@ class Settings(BaseSettings):
     monitor: MonitorSettings = MonitorSettings()
     ingest: IngestSettings = IngestSettings()
     parser: ParserSettings = ParserSettings()
+    collector: CollectorSettings = CollectorSettings()
     sinks: SinkOptions = Field(default_factory=dict)
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()

@@ -38,8 +38,8 @@ class _Uses:
 
 def known(settings: Settings) -> tuple[str, ...]:
     """Return everything that needs rights, in pipeline order: services, the configured sinks, commands."""
-    fixed = ("blob-monitor", "ingest", "parser")
-    return (*fixed, *(f"{SINK}{name}" for name in settings.sinks), "tail", "quarantine", "topics")
+    fixed = ("blob-monitor", "ingest", "parser", "collector")
+    return (*fixed, *(f"{SINK}{name}" for name in settings.sinks), "tail", "collect", "quarantine", "topics")
 
 
 def rights_of(settings: Settings, names: Iterable[str], principals: Mapping[str, str]) -> list[Right]:
@@ -129,7 +129,14 @@ def _fixed(topics: TopicSettings) -> dict[str, _Uses]:
             "ingest",
             is_transactional=True,
         ),
+        "collector": _Uses(
+            (topics.collection_requests, topics.collection_state),
+            (topics.collection_results, topics.collection_state, topics.errors),
+            "collector",
+            is_transactional=True,
+        ),
         "tail": _Uses(everything),
+        "collect": _Uses(writes=(topics.collection_requests,), looks_up=False),
         "quarantine": _Uses((topics.blob_state, topics.checkpoints, topics.quarantine), (topics.blobs, topics.quarantine)),
         "topics": _Uses(looks_up=False, declares=everything),
     }

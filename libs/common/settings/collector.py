@@ -1,0 +1,49 @@
+"""Settings of the collector."""
+
+from __future__ import annotations
+
+from typing import Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator, model_validator
+
+from libs.common.http.method import Method
+from libs.common.settings.base import listed
+from libs.common.settings.transport import PlaintextSettings
+
+
+class CollectorSettings(PlaintextSettings):
+    """The collector of Azure configuration. It signs in as a managed or workload identity, or as a service principal."""
+
+    management_url: str = Field(
+        default="https://management.azure.com",
+        description="Azure Resource Manager of your cloud. Requests cannot choose another server.",
+    )
+    managed_identity_client_id: str | None = Field(
+        default=None, description="Client id of a user-assigned identity. Default: the system-assigned one."
+    )
+    concurrency: int = Field(default=25, ge=1, le=64, description="Number of calls that are worked on at once.")
+    methods: tuple[Method, ...] = Field(
+        default=(),
+        description="HTTP methods that requests may use besides GET (and queries of Resource Graph, which only read): a list, "
+        "or comma-separated. A call of these may be made again if the process dies.",
+    )
+    most_pages: int = Field(default=10_000, ge=1, le=1_000_000, description="Pages after which a list is given up.")
+    give_up_hours: float = Field(
+        default=24.0, gt=0, description="Hours after which a call that Azure does not answer, or throttles, is given up."
+    )
+    commit_seconds: float = Field(default=1.0, gt=0, le=5, description="Maximum seconds between transactions.")
+    commit_bytes: int = Field(default=16_777_216, ge=1_000_000, description="Bytes after which a transaction is committed.")
+
+    _comma_separated = field_validator("methods", mode="before")(listed)
+
+    @model_validator(mode="after")
+    def _is_a_server(self) -> Self:
+        try:
+            parts = urlsplit(self.management_url)
+            is_plain = parts.port != 0 and parts.path in {"", "/"} and not (parts.query or parts.fragment)
+        except ValueError:
+            raise ValueError("management_url is not a URL such as https://management.azure.com") from None
+        if parts.scheme not in {"https", "http"} or not parts.hostname or parts.username is not None or not is_plain:
+            raise ValueError("management_url must be a URL without path and user, such as https://management.azure.com")
+        return self

@@ -1,0 +1,261 @@
+"""The main loop: requests in, transactions out, and in between threads that ask Azure.
+
+One thread owns the session and all bookkeeping; workers only read pages. A step is one page of one call, so that answers leave
+as they arrive and memory does not grow with lists. Answers, the place after each, and the offsets of requests that are over are
+one transaction: whoever continues after a crash continues at the page after the last one committed. Results for revoked
+partitions or rewound work are dropped when they arrive, because the work is repeated.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from libs.common.azure.arm.api import ArmError, ArmGone, ArmUnavailable, PageExpired
+from libs.common.azure.arm.client import ArmClient
+from libs.common.azure.arm.pages import ArmLists, PageStep, restarted
+from libs.common.errors import BlobtideError
+from libs.common.kafka.client.throttle import Throttle
+from libs.common.kafka.records import CommitResult, Listener, NextOffsets, Session, TopicPartition
+from libs.common.kafka.topics.topic_limits import TopicLimits
+from libs.common.messages.dead_letters import DeadLetter, ErrorCode
+from libs.common.process.crash import crash_point
+from libs.common.process.health import NO_PARTITIONS, Health, Need
+from libs.common.process.service import Stop
+from libs.common.process.watch import Watch
+from libs.common.settings.collector import CollectorSettings
+from libs.common.settings.kafka import TopicSettings
+from libs.common.work.workers import Workers
+from services.collector import metrics
+from services.collector.backlog import PendingCall, RequestBacklog
+from services.collector.batch import MESSAGE_FRAMING, ResultBatch
+from services.collector.intake import RequestIntake, letter_of_call
+from services.collector.progress import KnownRequests
+from services.collector.rows import CallProblem, answer_rows, end_row, problem_of
+
+log = structlog.get_logger(__name__)
+
+POLL_RECORDS: Final = 100
+POLL_IDLE_SECONDS: Final = 0.2
+COLLECT_SECONDS: Final = 0.05
+STOP_SECONDS: Final = 3.0
+MEMORY_COMMITS: Final = 2  # limit on what is uncommitted, as a multiple of one commit's bytes
+MOST_DATA: Final = 4_000_000  # of an answer in one row
+HEADROOM: Final = 2 * MESSAGE_FRAMING  # of a message, besides the data of a row
+
+
+@dataclass(frozen=True, slots=True)
+class CollectorParts:
+    """The components of the loop."""
+
+    settings: CollectorSettings
+    topics: TopicSettings
+    client: ArmClient
+    known: KnownRequests
+    limits: TopicLimits
+    clock: Callable[[], float] = time.monotonic
+    now: Callable[[], float] = time.time  # seconds since the epoch
+
+
+class CollectorService:
+    """The service, and the listener of its session."""
+
+    def __init__(self, parts: CollectorParts, make_session: Callable[[Listener], Session]) -> None:
+        self._parts = parts
+        self._settings = parts.settings
+        self._lists = ArmLists(parts.client, parts.settings.most_pages)
+        self._requests = RequestBacklog(parts.clock)
+        self._batch = ResultBatch(parts.topics)
+        self._intake = RequestIntake(self._requests, parts.known, frozenset(parts.settings.methods), parts.now)
+        self._workers: Workers[PendingCall, PageStep] = Workers(parts.settings.concurrency, self._work)
+        self._session = make_session(self)
+        self._watch = Watch(Stop(), Health())  # replaced by `run`
+        self._unanswered = Throttle(parts.clock)
+        self._committed: NextOffsets = {}
+        self._last_commit = parts.clock()
+        self._paused = False
+
+    def run(self, stop: Stop, health: Health) -> None:
+        """Work until `stop` is set; commit what is ready; return."""
+        self._watch = Watch(stop, health)
+        health.not_ready(NO_PARTITIONS)
+        self._session.open()
+        self._workers.start()
+        try:
+            while not stop.is_set():
+                health.beat()
+                self._round()
+            self._wind_up()
+        finally:
+            self._workers.stop()
+            self._parts.client.close()
+            self._session.close()
+
+    def assigned(self, partitions: Collection[TopicPartition]) -> None:
+        """Load how far requests of new partitions have come."""
+        self._load(partitions)
+        self._watch.health.ready()
+        metrics.KNOWN.set(len(self._parts.known))
+        log.info("partitions assigned", partitions=sorted(source.partition for source in partitions))
+
+    def revoked(self, partitions: Collection[TopicPartition]) -> None:
+        """Forget everything about revoked partitions; those that remain are assigned anew."""
+        self._watch.health.not_ready(NO_PARTITIONS)
+        self._forget(partitions)
+        self._parts.known.forget([source.partition for source in partitions])
+
+    def rewound(self, partitions: Collection[TopicPartition]) -> None:
+        """Start again from the committed state."""
+        self._load(partitions)
+
+    def _load(self, partitions: Collection[TopicPartition]) -> None:
+        self._forget(partitions)
+        self._parts.known.load([source.partition for source in partitions], self._watch.keep_alive)
+
+    def _forget(self, partitions: Collection[TopicPartition]) -> None:
+        self._requests.forget(partitions)
+        self._batch.forget(partitions)
+        self._committed = {source: offset for source, offset in self._committed.items() if source not in partitions}
+
+    def _round(self) -> None:
+        self._take_in(0.0 if self._workers.running else POLL_IDLE_SECONDS)
+        self._dispatch()
+        self._collect(COLLECT_SECONDS if self._workers.running else 0.0)
+        self._watch.health.tell(self._session.trouble(), Need.TOPICS)
+        due = self._parts.clock() - self._last_commit >= self._settings.commit_seconds
+        if due or self._batch.bytes >= self._settings.commit_bytes:
+            self._commit()
+
+    def _take_in(self, seconds: float) -> None:
+        if self._requests.is_full() != self._paused:
+            self._paused = not self._paused
+            (self._session.pause if self._paused else self._session.resume)()
+        for record in self._session.poll(POLL_RECORDS, seconds):
+            self._intake.take(record, self._batch)
+
+    def _dispatch(self) -> None:
+        room = self._batch.bytes < MEMORY_COMMITS * self._settings.commit_bytes
+        while room and self._workers.running < self._settings.concurrency:
+            call = self._requests.take()
+            if call is None:
+                return
+            self._workers.submit(call)
+
+    def _work(self, call: PendingCall) -> PageStep:
+        return self._lists.step(call.item.call, call.cursor)
+
+    def _collect(self, seconds: float) -> None:
+        for call, result in self._workers.collect(seconds):
+            if isinstance(result, BaseException) and not isinstance(result, Exception):
+                raise result
+            if not self._requests.is_current(call):
+                continue
+            match result:
+                case PageStep():
+                    self._answered(call, result)
+                case PageExpired():
+                    self._expired(call)
+                case ArmUnavailable():
+                    self._put_off(call, result)
+                case _:
+                    self._failed(call, result)
+
+    def _answered(self, call: PendingCall, step: PageStep) -> None:
+        call.since = 0.0
+        if step.page is not None:
+            call.waited += step.page.waited
+            most = min(MOST_DATA, self._parts.limits.room(self._parts.topics.collection_results) - HEADROOM)
+            try:
+                rows = answer_rows(call, step.page, self._now_ms(), most)
+            except BlobtideError as error:
+                self._failed(call, error)
+                return
+            self._batch.add(call.pending, rows)
+        call.cursor = step.cursor
+        if step.is_last:
+            self._end(call, None)
+        else:
+            self._batch.add(call.pending)
+            self._requests.again(call, step.after)
+
+    def _expired(self, call: PendingCall) -> None:
+        try:
+            call.cursor = restarted(call.cursor)
+        except PageExpired as error:
+            self._failed(call, error)
+            return
+        metrics.RESTARTS.inc()
+        self._batch.add(call.pending)
+        self._requests.again(call)
+
+    def _put_off(self, call: PendingCall, error: ArmUnavailable) -> None:
+        now = self._parts.now()
+        call.since = call.since or now
+        if now - call.since > self._settings.give_up_hours * 3_600:
+            self._failed(call, error)
+            return
+        call.waited += error.after
+        self._batch.add(call.pending)
+        self._requests.again(call, error.after)
+        if self._unanswered.admits():
+            log.warning("calls wait for Azure", error=str(error), seconds=error.after, calls=self._requests.put_off)
+
+    def _failed(self, call: PendingCall, error: Exception) -> None:
+        """End a call that has failed; whatever an operator can do something about becomes a dead letter."""
+        if not isinstance(error, BlobtideError):
+            log.error("asking for a page crashed", call=call.item.call.path, exc_info=error)
+            self._refuse(call, ErrorCode.HANDLER_CRASH, f"{type(error).__name__} while asking Azure; see the service's log")
+            self._end(call, CallProblem("HandlerCrash", "asking Azure crashed"))
+            return
+        if not isinstance(error, ArmGone):
+            self._refuse(call, ErrorCode.REFUSED if isinstance(error, ArmError) else ErrorCode.TOO_LARGE, str(error))
+        self._end(call, problem_of(error))
+
+    def _refuse(self, call: PendingCall, code: ErrorCode, reason: str) -> None:
+        letter: DeadLetter = letter_of_call(call.pending, call.item.index, code, reason)
+        self._batch.refuse(call.pending.record.source, letter)
+
+    def _end(self, call: PendingCall, problem: CallProblem | None) -> None:
+        self._batch.add(call.pending, [end_row(call, problem, self._now_ms())])
+        if self._requests.end(call):
+            self._parts.known.end(call.pending.record.partition, call.pending.key)
+
+    def _now_ms(self) -> int:
+        return int(self._parts.now() * 1000)
+
+    def _commit(self) -> None:
+        self._last_commit = self._parts.clock()
+        metrics.WAITING.set(len(self._requests))
+        self._tell_azure()
+        offsets = self._requests.next_offsets()
+        batch, self._batch = self._batch, ResultBatch(self._parts.topics)
+        outputs = batch.outputs(self._parts.limits.room(self._parts.topics.collection_results))
+        if not outputs and offsets == self._committed:
+            return
+        crash_point("collector.answered")
+        result = self._session.commit(outputs, offsets)
+        metrics.TRANSACTIONS.labels(result).inc()
+        if result is CommitResult.COMMITTED:
+            self._committed = offsets
+            batch.count()
+            crash_point("collector.committed")
+        else:
+            self._forget(tuple(offsets))
+
+    def _tell_azure(self) -> None:
+        """Report not ready if nothing can be asked: every call waits because Azure does not answer, or throttles."""
+        put_off = self._requests.put_off
+        metrics.PUT_OFF.set(put_off)
+        is_stuck = put_off and put_off == len(self._requests)
+        self._watch.health.tell("all calls wait for Azure; see the log for reasons" if is_stuck else "", Need.OTHERS)
+
+    def _wind_up(self) -> None:
+        """Collect running steps for a short time, and commit them."""
+        deadline = self._parts.clock() + STOP_SECONDS
+        while self._workers.running and self._parts.clock() < deadline:
+            self._collect(COLLECT_SECONDS)
+        self._commit()

@@ -1,0 +1,40 @@
+"""Build the collector from the settings."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+from libs.common.azure.arm.opening import open_arm
+from libs.common.kafka.readers.compacted import CompactedTable, patience_for
+from libs.common.kafka.records import Listener, Session
+from libs.common.kafka.topics.topic_limits import TopicLimits
+from libs.common.kafka.transactions.session import SessionSpec, TransactionalSession
+from libs.common.process.service import Service
+from libs.common.settings import Settings
+
+ROLE: Final = "collector"
+
+
+def build(settings: Settings) -> Service:
+    """Return the service; nothing is contacted yet.
+
+    Raises:
+        ConfigError: if the settings cannot work, or the extra ``azure`` is not installed.
+    """
+    client = open_arm(settings.collector)  # before the imports that need the extra
+    from services.collector.app import CollectorParts, CollectorService
+    from services.collector.progress import KnownRequests
+
+    topics = settings.topics
+    limits = TopicLimits(settings.kafka, (topics.collection_results, topics.collection_state, topics.errors))
+    table = partial(CompactedTable, settings.kafka, topics.collection_state)
+    known = KnownRequests(table, patience_for(settings.kafka))
+    parts = CollectorParts(settings.collector, topics, client, known, limits)
+    return CollectorService(parts, partial(_session, settings, limits))
+
+
+def _session(settings: Settings, limits: TopicLimits, listener: Listener) -> Session:
+    topics = settings.topics
+    spec = SessionSpec(ROLE, settings.instance.ordinal, (topics.collection_requests,), partners=(topics.collection_state,))
+    return TransactionalSession(settings.kafka, spec, listener, limits)

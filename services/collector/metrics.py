@@ -1,0 +1,22 @@
+"""All metrics of the collector. What is published counts when it is committed."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge
+
+REQUESTS: Final = Counter(
+    "blobtide_collector_requests_total",
+    "Requests that arrived, by what became of them: accepted, continued after a restart, repeated, or refused.",
+    ["outcome"],
+)
+CALLS: Final = Counter("blobtide_collector_calls_total", "Calls that ended.", ["status"])
+ANSWERS: Final = Counter("blobtide_collector_answers_total", "Answers published: pages of lists, and resources.")
+ELEMENTS: Final = Counter("blobtide_collector_elements_total", "Resources and rows in the answers published.")
+RESTARTS: Final = Counter("blobtide_collector_restarts_total", "Lists begun anew because a page had expired.")
+DEAD_LETTERS: Final = Counter("blobtide_collector_dead_letters_total", "Dead letters written.", ["code"])
+TRANSACTIONS: Final = Counter("blobtide_collector_transactions_total", "Transactions, by result.", ["result"])
+WAITING: Final = Gauge("blobtide_collector_waiting_calls", "Calls of accepted requests that have not ended.")
+PUT_OFF: Final = Gauge("blobtide_collector_put_off_calls", "Calls that wait because Azure does not answer or throttles.")
+KNOWN: Final = Gauge("blobtide_collector_known_requests", "Requests of owned partitions that are known by their id.")

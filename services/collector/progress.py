@@ -1,0 +1,152 @@
+"""How far each request has come: the current view of the compacted topic `Collection.State`.
+
+One record a request, under the request's id: which calls have ended, and where the others are. It is written in the same
+transaction as the answers. Of requests that have ended, memory holds the hash of the id only; it is what recognises them when
+they are repeated, for as long as the topic keeps their record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Final, Protocol
+
+import msgspec
+import structlog
+
+from libs.common.azure.arm.pages import ListCursor
+from libs.common.errors import CodecError
+from libs.common.kafka.records import Inbound
+from libs.common.packed import digest_of
+
+log = structlog.get_logger(__name__)
+
+_VERSION: Final = 1
+
+
+class CallPlace(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """Where a call is.
+
+    Attributes:
+        waited: seconds so far.
+        since: when Azure began not to answer it, in seconds since the epoch; 0 if it does.
+    """
+
+    cursor: ListCursor = ListCursor()
+    waited: float = 0.0
+    since: float = 0.0
+
+
+class RequestProgress(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The value of a record: what has ended, by number of the call, and the places of calls that have begun."""
+
+    calls: int
+    ended: tuple[int, ...] = ()
+    places: dict[int, CallPlace] = {}
+    version: int = _VERSION
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all calls have ended."""
+        return len(self.ended) >= self.calls
+
+
+_encoder: Final = msgspec.json.Encoder()
+_decoder: Final = msgspec.json.Decoder(RequestProgress)
+
+
+def encode_progress(progress: RequestProgress) -> bytes:
+    """Return the value of a record; of a request that is over, only how many calls it had."""
+    if progress.is_over:
+        progress = RequestProgress(progress.calls, tuple(range(progress.calls)))
+    return _encoder.encode(progress)
+
+
+def decode_progress(data: bytes) -> RequestProgress:
+    """Return what `encode_progress` encoded. Raises `CodecError`."""
+    try:
+        progress = _decoder.decode(data)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise CodecError(f"not the progress of a request: {error}") from error
+    if progress.version != _VERSION:
+        raise CodecError(f"the progress of a request has version {progress.version}; upgrade this collector")
+    return progress
+
+
+class ProgressTable(Protocol):
+    """Followed partitions of a compacted topic; see `libs.common.kafka.readers.compacted.CompactedTable`."""
+
+    def open(self, partitions: Collection[int]) -> None:
+        """Start at the beginning."""
+
+    def catch_up(self, timeout: float, between: Callable[[], None]) -> None:
+        """Apply everything up to the current end; exceptions of `between` propagate."""
+
+    def close(self) -> None:
+        """Disconnect."""
+
+
+MakeProgressTable = Callable[[Callable[[Inbound], None]], ProgressTable]
+
+
+class KnownRequests:
+    """The progress of requests, by partition and id. `patience`: seconds without a record after which Kafka counts as down."""
+
+    def __init__(self, make_table: MakeProgressTable, patience: float) -> None:
+        self._make_table = make_table
+        self._patience = patience
+        self._partitions: dict[int, dict[bytes, bytes | None]] = {}  # None: over
+
+    def __len__(self) -> int:
+        return sum(map(len, self._partitions.values()))
+
+    def load(self, partitions: Collection[int], keep_alive: Callable[[], None]) -> None:
+        """Read the progress of all requests of these partitions. Raises `ServerUnreachable`, and what `keep_alive` raises."""
+        self.forget(partitions)
+        if not partitions:
+            return
+        loaded: dict[int, dict[bytes, bytes | None]] = {number: {} for number in partitions}
+
+        def apply(record: Inbound) -> None:
+            if record.key is not None:
+                _put(loaded[record.partition], record.key, record.value)
+
+        table = self._make_table(apply)
+        try:
+            table.open(partitions)
+            table.catch_up(self._patience, keep_alive)
+        finally:
+            table.close()
+        self._partitions.update(loaded)
+
+    def forget(self, partitions: Collection[int]) -> None:
+        """Forget these partitions."""
+        for number in partitions:
+            self._partitions.pop(number, None)
+
+    def get(self, partition: int, key: bytes) -> RequestProgress | None:
+        """Return how far a request has come; None if it is new. Raises `CodecError`."""
+        known = self._partitions.get(partition, {})
+        digest = digest_of(key)
+        if digest not in known:
+            return None
+        value = known[digest]
+        return RequestProgress(0) if value is None else decode_progress(value)
+
+    def end(self, partition: int, key: bytes) -> None:
+        """Note that a request is over, before that is committed: it may be repeated at once."""
+        self._partitions.setdefault(partition, {})[digest_of(key)] = None
+
+
+def _put(known: dict[bytes, bytes | None], key: bytes, value: bytes | None) -> None:
+    digest = digest_of(key)
+    if value is None:
+        known.pop(digest, None)
+    else:
+        known[digest] = None if _is_over(value) else value
+
+
+def _is_over(value: bytes) -> bool:
+    try:
+        return decode_progress(value).is_over
+    except CodecError:
+        return False  # said when the request comes

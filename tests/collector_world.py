@@ -1,0 +1,158 @@
+"""The collector's main loop on requests in memory and an Azure Resource Manager on this machine, for unit tests."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from libs.common.kafka.records import Inbound, Listener, TopicPartition
+from libs.common.kafka.testing import FakeSession
+from libs.common.kafka.topics.topic_limits import TopicLimits
+from libs.common.process.health import Health
+from libs.common.process.service import Stop
+from libs.common.rows.types.results import RESULTS
+from libs.common.rows.wire import decode_rows
+from libs.common.settings.collector import CollectorSettings
+from libs.common.settings.kafka import KafkaSettings, TopicSettings
+from services.collector.app import CollectorParts, CollectorService
+from services.collector.progress import KnownRequests
+from tests.arm import WorldTokens, client_for
+from tests.fakes.arm_server import COMPUTE, SUBSCRIPTION, ArmWorld
+
+TOPICS = TopicSettings()
+PARTITION = TopicPartition(TOPICS.collection_requests, 0)
+SECONDS = 60.0
+LIST: dict[str, Any] = {
+    "service": "compute",
+    "api_version": "2024-07-01",
+    "resource_path": f"/subscriptions/{{id}}/providers/{COMPUTE}/virtualMachines",
+    "parameters": {"id": SUBSCRIPTION},
+}
+
+
+def one(name: str) -> dict[str, Any]:
+    """Return the call for one machine."""
+    path = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/group-0/providers/{COMPUTE}/virtualMachines/{{name}}"
+    return LIST | {"resource_path": path, "parameters": {"name": name}}
+
+
+def request(message_id: str, *calls: dict[str, Any], **more: Any) -> bytes:
+    """Return a request as a message."""
+    return msgspec.json.encode({"message_id": message_id, "api_requests": list(calls), **more})
+
+
+def rows_in(values: Collection[Any]) -> list[dict[str, Any]]:
+    """Return the rows in messages of results."""
+    return [row for value in values for row in decode_rows(RESULTS, value).to_pylist()]
+
+
+class _StoppingSession(FakeSession):
+    """Looks after each poll whether the test is over."""
+
+    def __init__(self, listener: Listener, look: Callable[[], None]) -> None:
+        super().__init__(listener, [PARTITION])
+        self._look = look
+
+    def poll(self, max_records: int, seconds: float) -> list[Inbound]:
+        """Return records, after a look."""
+        self._look()
+        return super().poll(max_records, seconds)
+
+
+@dataclass
+class CollectorWorld:
+    """Requests, and what came of them."""
+
+    arm: ArmWorld
+    url: str
+    settings: CollectorSettings = field(default_factory=lambda: CollectorSettings(commit_seconds=0.02, concurrency=4))
+    passed: float = 0.0  # seconds by which clocks are ahead
+    records: list[Inbound] = field(default_factory=list)
+    session: FakeSession | None = None
+    prepare: Callable[[FakeSession], None] = lambda _: None
+
+    def send(self, data: bytes, key: str | None = None) -> None:
+        """Add a message under its id, or another key."""
+        own = msgspec.json.decode(data)["message_id"] if key is None else key
+        self.records.append(Inbound(PARTITION.topic, 0, len(self.records), 0, own.encode(), data, ()))
+
+    def run(self, *, until: Callable[[], bool] | None = None) -> None:
+        """Run a collector until all requests are over, or `until`; like another process, it knows what was committed."""
+        stop, deadline = Stop(), time.monotonic() + SECONDS
+        done = until or (lambda: self.committed == len(self.records))
+
+        def look() -> None:
+            assert time.monotonic() < deadline, self.rows()
+            if done():
+                stop.set()
+            time.sleep(0.001)
+
+        client = client_for(self.url, WorldTokens(self.arm), clock=self._clock)
+        parts = CollectorParts(
+            self.settings, TOPICS, client, KnownRequests(self._table, 1.0), TopicLimits(KafkaSettings()), self._clock, self._now
+        )
+        CollectorService(parts, lambda listener: self._session(listener, look)).run(stop, Health())
+
+    @property
+    def committed(self) -> int:
+        """The next offset."""
+        return 0 if self.session is None else self.session.next_offsets.get(PARTITION, 0)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return all rows that were committed."""
+        return rows_in([output.value for output in self._outputs(TOPICS.collection_results)])
+
+    def ends(self) -> dict[str, tuple[str, int]]:
+        """Return how each call ended, and how many elements were received."""
+        return {row["source"]: (row["status"], row["received"]) for row in self.rows() if row["kind"] == "end"}
+
+    def letters(self) -> list[tuple[str, bytes]]:
+        """Return code and content of all dead letters."""
+        return [(dict(o.headers)["code"].decode(), bytes(o.value or b"")) for o in self._outputs(TOPICS.errors)]
+
+    def _outputs(self, topic: str) -> list[Any]:
+        return [] if self.session is None else self.session.outputs(topic)
+
+    def _clock(self) -> float:
+        return time.monotonic() + self.passed
+
+    def _now(self) -> float:
+        return time.time() + self.passed
+
+    def _session(self, listener: Listener, look: Callable[[], None]) -> FakeSession:
+        before, self.session = self.session, _StoppingSession(listener, look)
+        if before is not None:
+            self.session.committed = before.committed
+            self.session.next_offsets = before.next_offsets
+        self.session.feed(self.records)
+        self.prepare(self.session)
+        return self.session
+
+    def _table(self, apply: Callable[[Inbound], None]) -> _StateTable:
+        return _StateTable(self, apply)
+
+
+class _StateTable:
+    """What was committed about requests."""
+
+    def __init__(self, world: CollectorWorld, apply: Callable[[Inbound], None]) -> None:
+        self._world = world
+        self._apply = apply
+
+    def open(self, partitions: Collection[int]) -> None:
+        """There is one partition."""
+        assert list(partitions) == [0]
+
+    def catch_up(self, timeout: float, between: Callable[[], None]) -> None:
+        """Apply it."""
+        del timeout
+        between()
+        for offset, output in enumerate(self._world._outputs(TOPICS.collection_state)):
+            self._apply(Inbound(output.topic, 0, offset, 0, output.key, output.value, ()))
+
+    def close(self) -> None:
+        """Nothing to close."""

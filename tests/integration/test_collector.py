@@ -1,0 +1,101 @@
+"""The collector as a process, on a real Kafka: requests from the command line, answers as rows, killed in the middle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from libs.common.kafka.records import Inbound
+from libs.common.settings.kafka import KafkaSettings, TopicSettings
+from services.cli.main import blobtide
+from services.collector.progress import decode_progress
+from tests.collector_world import LIST, one, request, rows_in
+from tests.fakes.arm_server import IDENTITY_HEADER, SUBSCRIPTION, ArmWorld, serving_arm, throttled
+from tests.running import until
+from tests.service_process import service_process
+from tests.topic_tools import committed_records, lag, read_compacted
+
+pytestmark = pytest.mark.kafka
+
+PAGES = 15
+
+
+@pytest.fixture
+def settings(kafka_settings: KafkaSettings, topics: TopicSettings) -> dict[str, Any]:
+    """Settings of a collector; the address of Azure is still missing."""
+    kafka = {
+        "bootstrap_servers": kafka_settings.bootstrap_servers,
+        "group_prefix": kafka_settings.group_prefix,
+        "session_timeout_ms": 6_000,
+        "transaction_timeout_ms": 10_000,
+    }
+    return {"kafka": kafka, "topics": topics.model_dump(), "collector": {"commit_seconds": 0.001, "concurrency": 2}}
+
+
+def test_each_request_is_answered_once_however_often_the_collector_is_killed(
+    settings: dict[str, Any],
+    kafka_settings: KafkaSettings,
+    topics: TopicSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Before and after a commit; `blobtide collect` sends requests, and sending one again does nothing."""
+
+    def rows() -> list[dict[str, Any]]:
+        return rows_in([record.value for record in committed_records(kafka_settings, topics.collection_results)])
+
+    def ends() -> dict[str, tuple[str, int]]:
+        return {row["source"]: (row["status"], row["received"]) for row in rows() if row["kind"] == "end"}
+
+    arm = ArmWorld(machines=4 * PAGES, page_size=4)
+    arm.faults.extend([None, throttled("1"), None])
+    with serving_arm(arm) as url:
+        monkeypatch.setenv("IDENTITY_ENDPOINT", f"{url}/msi/token")
+        monkeypatch.setenv("IDENTITY_HEADER", IDENTITY_HEADER)
+        settings["collector"]["management_url"] = url
+        config, file = tmp_path / "blobtide.yaml", tmp_path / "requests.json"
+        config.write_text(yaml.safe_dump(settings))
+        file.write_bytes(request("m-1", LIST, one("vm-000003"), one("nobody")))
+        made = send(config, "--template", "vms", "--template", "graph", "--subscription", SUBSCRIPTION)
+        send(config, str(file))
+        for point in ("collector.answered@3", "collector.committed@3"):
+            with service_process("collector", settings, tmp_path, crash=point) as child:
+                assert child.wait(90) == -9, point
+        send(config, str(file))
+        with service_process("collector", settings, tmp_path) as child:
+            until(lambda: len(ends()) == 5, "every call ends")
+            until(lambda: lag(kafka_settings, "collector", topics.collection_requests) == 0, "every request is over")
+            child.terminate()
+            assert child.wait(30) == 0
+    assert ends() == {
+        f"{made}/0": ("success", 60), f"{made}/1": ("success", 60),
+        "m-1/0": ("success", 60), "m-1/1": ("success", 1), "m-1/2": ("error", 0),
+    }  # fmt: skip
+    found = rows()
+    positions = [(row["source"], row["generation"], row["answer_number"], row["part"]) for row in found]
+    assert len(positions) == len(set(positions)) == 3 * (PAGES + 1) + 2 + 1
+    for source in (f"{made}/0", f"{made}/1", "m-1/0"):
+        bodies = [json.loads(row["data"]) for row in found if row["source"] == source and row["kind"] == "answer"]
+        names = [machine["name"] for body in bodies for machine in body.get("value", body.get("data"))]
+        assert names == [f"vm-{index:06}" for index in range(4 * PAGES)], "in order, none missing, none twice"
+    assert committed_records(kafka_settings, topics.errors) == []
+    state = {record.key: record for record in read_compacted(kafka_settings, topics.collection_state, range(4))}
+    assert {key: is_over(record) for key, record in state.items()} == {made.encode(): True, b"m-1": True}
+    assert "token-1" not in (tmp_path / "collector-0.log").read_text()
+
+
+def is_over(record: Inbound) -> bool:
+    """Return whether a record of the state says that its request is over."""
+    return decode_progress(record.value or b"").is_over
+
+
+def send(config: Path, *words: str) -> str:
+    """Send requests; return the id of the last one."""
+    done = CliRunner().invoke(blobtide, ("collect", *words, "--config", str(config)))
+    assert done.exit_code == 0, done.exception
+    return done.stdout.splitlines()[-1]
