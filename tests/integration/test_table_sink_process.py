@@ -112,4 +112,4 @@ def _wait(process: subprocess.Popen[bytes], happened: Callable[[], bool], config
     while not happened():
         assert process.poll() is None, (config.parent / "sink.log").read_text()
         assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.1)
+        time.sleep(0.5)

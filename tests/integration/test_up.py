@@ -52,13 +52,20 @@ Position = tuple[Any, ...]
 @contextlib.contextmanager
 def up(data: Path, *words: str, ends_with: int = 0) -> Iterator[subprocess.Popen[bytes]]:
     """Run `blobtide up --demo`; its output goes to out.txt in the data directory's parent."""
+    with killed(data, *words) as process:
+        yield process
+        process.send_signal(signal.SIGINT)
+        assert process.wait(120) == ends_with, output(data)[-3000:]
+
+
+@contextlib.contextmanager
+def killed(data: Path, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run it too, and kill it."""
     argv = (sys.executable, "-m", "services.cli.main", "up", "--demo", *SMALL, "--data-dir", str(data), *words)
     with (data.parent / "out.txt").open("ab") as out:
         process = subprocess.Popen(argv, stdout=out, stderr=subprocess.STDOUT)
     try:
         yield process
-        process.send_signal(signal.SIGINT)
-        assert process.wait(120) == ends_with, output(data)[-3000:]
     finally:
         process.kill()
         process.wait()
@@ -81,7 +88,10 @@ def descendants(process: subprocess.Popen[bytes], word: str) -> list[psutil.Proc
 def test_the_demo_shows_flows_survives_kills_and_goes_on_in_the_next_run(
     kafka: LocalKafka, azurite: LocalAzurite, tmp_path: Path
 ) -> None:
-    """Flows and logs arrive in Parquet; a killed service or server comes back; a second run adds to the rows."""
+    """Flows and logs arrive in Parquet; a killed service or server comes back; a second run adds to the rows.
+
+    When `up` itself is killed, its servers and services are gone as well, and the next run starts.
+    """
     del kafka, azurite  # they told whether the servers can be had
     data = tmp_path / "data"
     flows = data / "flows"
@@ -103,8 +113,11 @@ def test_the_demo_shows_flows_survives_kills_and_goes_on_in_the_next_run(
     assert "Traceback" not in shown
 
     first, logs = read_rows(flows), {name: read_rows(data / name) for name in LOGS}
-    with up(data, *PODS):
+    with killed(data, *PODS) as process:
         wait(lambda: row_count(flows) > first.num_rows, "more rows in the second run", data)
+        children = below(process.pid)
+    assert len(children) >= 6
+    wait(lambda: not any(is_alive(child) for child in children), "the end of all that a killed run started", data)
     second = read_rows(flows)
     assert_each_once(second, first)
     before = len(shown_parsed(data))
@@ -222,26 +235,15 @@ def server_process(process: subprocess.Popen[bytes], word: str) -> psutil.Proces
     return next(child for child, argv in commands.items() if any(word in part for part in argv) and "-S" not in argv)
 
 
-def test_nothing_outlives_a_killed_up(kafka: LocalKafka, azurite: LocalAzurite, tmp_path: Path) -> None:
-    """When `up` itself is killed, its servers and services are gone as well, and the next run starts.
+def test_a_fresh_run_forgets_the_first_and_no_other_cluster(kafka: LocalKafka, azurite: LocalAzurite, tmp_path: Path) -> None:
+    """`--fresh` deletes what an earlier run has left, and nothing else.
 
-    Its settings, for a cluster with TLS and SASL, do not reach that one, nor keep services from the Kafka that `up` brings.
+    Settings for a cluster with TLS and SASL do not reach that one, nor keep services from the Kafka that `up` brings.
     """
     del kafka, azurite
     data = tmp_path / "data"
-    argv = (sys.executable, "-m", "services.cli.main", "up", "--demo", *SMALL, "--data-dir", str(data))
-    with (tmp_path / "out.txt").open("wb") as out:
-        process = subprocess.Popen(argv, stdout=out, stderr=subprocess.STDOUT)
-    try:
-        wait(lambda: bool(descendants(process, "parser")), "services", data)
-        children = below(process.pid)
-    finally:
-        process.kill()
-        process.wait()
-    assert len(children) >= 6
-    wait(lambda: not any(is_alive(child) for child in children), "the end of all", data)
     for folder in FOLDERS:
-        (data / folder).mkdir(exist_ok=True)
+        (data / folder).mkdir(parents=True)
         (data / folder / "of-the-first-run").touch()
     (data / "mine").touch()
     config = tmp_path / "my.yaml"
