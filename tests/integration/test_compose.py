@@ -18,7 +18,7 @@ COMPOSE = ("docker", "compose", "--file", str(ROOT / "deploy" / "compose.yaml"))
 BASES = ("python:3.11-slim", "node:22-slim", "apache/kafka:4.2.1")
 MADE_OFFLINE = "blobtide-offline/python"
 
-pytestmark = [pytest.mark.docker, pytest.mark.alone]
+pytestmark = pytest.mark.docker
 
 
 def _succeeds(*command: str) -> bool:
@@ -63,6 +63,18 @@ def test_compose_accepts_the_file_of_opensearch() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2400)
+def test_the_images_are_built(bases: list[str]) -> None:
+    """The images come of what is in this checkout. The tests below find them built, and need not build them alone."""
+    done = subprocess.run(
+        (ROOT / "deploy" / "verify-compose", *bases, "--only-build"), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "healthy" not in done.stderr, "nothing is started"
+
+
+@pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(2400)
 @pytest.mark.parametrize("options", [(), ("--secure",)], ids=["plain", "secure"])
 def test_the_demo_runs_as_promised(bases: list[str], options: tuple[str, ...]) -> None:
