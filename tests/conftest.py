@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,9 @@ import structlog
 from hypothesis import HealthCheck, settings
 
 from libs.common.security.redaction import forget
+
+# The JVM's second compiler costs more than it gains in servers that live for minutes.
+os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("untimed", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
