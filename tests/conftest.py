@@ -23,6 +23,8 @@ settings.load_profile("untimed")
 
 pytest_plugins = (
     "tests.fixtures.alone",
+    "tests.fixtures.grouped",
+    "tests.fixtures.measured",
     "tests.fixtures.servers",
     "tests.fixtures.kafka",
     "tests.fixtures.azurite",

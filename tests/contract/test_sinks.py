@@ -45,11 +45,16 @@ WAYS = tuple({(case.kind, case.mode): case for case in reversed(CASES)}.values()
 
 
 def _checked(some: Sequence[Case]) -> list[Any]:
-    return [pytest.param(case, marks=_marks(case), id=case.name) for case in some]
+    return [pytest.param(case, marks=(*_marks(case), *_repeats(case)), id=case.name) for case in some]
 
 
-def _marks(case: Case) -> Any:
-    return getattr(module_of(case.kind), "MARKS", ())
+def _marks(case: Case) -> Sequence[pytest.MarkDecorator]:
+    marks = getattr(module_of(case.kind), "MARKS", ())
+    return marks if isinstance(marks, tuple) else (marks,)
+
+
+def _repeats(case: Case) -> Sequence[pytest.MarkDecorator]:
+    return () if case in WAYS else (pytest.mark.more_rows,)
 
 
 def _made(case: Case, request: pytest.FixtureRequest, directory: Path) -> Any:

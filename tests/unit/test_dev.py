@@ -44,7 +44,7 @@ def test_only_a_run_of_everything_is_spread_over_workers(
     monkeypatch.setattr(dev, "run", run)
     monkeypatch.setattr(dev, "make_environment", lambda: None)
     assert dev.main(["test", *arguments]) == 0
-    assert commands[-1] == ("-m", "pytest", *(arguments or ("-n", "3", "--maxschedchunk", "1")))
+    assert commands[-1] == ("-m", "pytest", *(arguments or ("-n", "3", "--dist", "loadgroup")))
 
 
 def test_ci_measures_what_unit_and_contract_tests_reach(dev: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,11 +58,9 @@ def test_ci_measures_what_unit_and_contract_tests_reach(dev: ModuleType, monkeyp
     monkeypatch.setenv("CI", "true")
     monkeypatch.setattr(dev, "run", run)
     assert dev.test_everything() == 1
-    chosen = [[word for word in command if word.startswith(("--cov", "--ignore", "tests/"))] for command in commands[-2:]]
-    assert chosen == [
-        ["--cov", "--cov-report=", "tests/unit", "tests/contract"],
-        ["--ignore=tests/unit", "--ignore=tests/contract"],
-    ]
+    measured, rest = (command[command.index("loadgroup") + 1 :] for command in commands[-2:])
+    assert measured == ("--cov", "--cov-report=", "-m", "measured", "tests/unit", "tests/contract")
+    assert rest == ("-m", "not measured", "--ignore=tests/unit"), "all unit tests are measured"
 
 
 @pytest.mark.parametrize(
