@@ -51,6 +51,9 @@ cannot be compared, but the ratios between rows can.
 - **gzip**: sixteen blobs in flight, each with members of a megabyte of JSON lines; *tuples* are lines, and *MB* are of text.
   *gzip lines to segments* performs ingest's own steps on blobs in memory. Its peer decompresses the same bytes with the
   standard library and cuts the text at newlines, without positions, checksums of what was read, or bounds for what may come.
+- **archive**: *tuples* are snapshots, *MB* are of the answers. *snapshots to zips* performs the steps of the sink alone.
+  Its peer does what the Network State Recorder does: each answer is decoded, encoded anew with json.dumps, and written to a
+  file, which then becomes a zip; nothing is synced, read again or remembered.
 - **monitor**: against a server that only answers listings, with default intervals. Each growing scope has one blob, which
   changes every minute. The flat prefix does not change.
 - **start**: the known blobs belong to past hours, and few are still open. *monitor start* reads their state and

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from benchmarks import (
+    archiving,
     estates,
     gzipped,
     ingesting,
@@ -36,7 +37,7 @@ _Server = TypeVar("_Server", bound=LocalServer)
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much to measure: minutes, quiet interfaces, copies of the parser's input, lines, text of a blob, repetitions."""
+    """How much to measure: minutes, quiet interfaces, copies of the parser's input, lines, text, snapshots, repetitions."""
 
     busy_minutes: int
     quiet_minutes: int
@@ -44,16 +45,26 @@ class Size:
     parser_times: int
     log_lines: int
     gzip_text: int
+    snapshots: int
     repeats: int
     monitor: monitoring.Extent
     start: starting.Extent
 
 
 FULL: Final = Size(
-    3, 2, 5_000, 5, 100_000, 32_000_000, 3, monitoring.Extent(5_000, 100_000, 120.0), starting.Extent(5_000, 1_000_000, 20_000)
+    3,
+    2,
+    5_000,
+    5,
+    100_000,
+    32_000_000,
+    3_000,
+    3,
+    monitoring.Extent(5_000, 100_000, 120.0),
+    starting.Extent(5_000, 1_000_000, 20_000),
 )
 QUICK: Final = Size(
-    1, 1, 1_000, 4, 40_000, 8_000_000, 1, monitoring.Extent(1_000, 20_000, 60.0), starting.Extent(1_000, 100_000, 2_000)
+    1, 1, 1_000, 4, 40_000, 8_000_000, 500, 1, monitoring.Extent(1_000, 20_000, 60.0), starting.Extent(1_000, 100_000, 2_000)
 )
 MONTH: Final = starting.Extent(5_000, 3_600_000, 20_000)
 """The blobs of 5,000 interfaces in thirty days, one per hour each; as many open ones as without `--long`."""
@@ -115,6 +126,10 @@ def _gzip(bench: Bench) -> Iterator[Measured]:
         yield gzipped.measure_process(kafka, azurite, estate, bench.size.repeats)
 
 
+def _archive(bench: Bench) -> Iterator[Measured]:
+    yield from archiving.measure(bench.size.snapshots, bench.directory, bench.size.repeats)
+
+
 def _monitor(bench: Bench) -> Iterator[Measured]:
     with _running(LocalKafka, bench) as kafka:
         yield from monitoring.measure(kafka, bench.size.monitor)
@@ -156,6 +171,7 @@ STAGES: Final[dict[str, Stage]] = {
     "logs": _logs,
     "storage": _storage,
     "gzip": _gzip,
+    "archive": _archive,
     "monitor": _monitor,
     "start": _start,
     "sinks": _sinks,
