@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 
 from libs.common.errors import ConfigError, Retry
-from libs.common.http.client import Cluster, HttpClient, Tls, authorization
+from libs.common.http.authorization import authorization
+from libs.common.http.client import Cluster, HttpClient, Tls
 from libs.common.rows.types.flows import FLOWS
 from libs.local.clickhouse import LocalClickHouse
 from services.sinks.frame.table import Names, TableOutcome

@@ -7,7 +7,6 @@ the same host: no response may choose a host.
 
 from __future__ import annotations
 
-import base64
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -60,17 +59,6 @@ class Answer:
     status: int
     body: bytes
     retry_after: float | None = None  # seconds, if given
-
-
-def authorization(
-    *, basic: tuple[str, str] | None = None, api_key: str | None = None, bearer: str | None = None
-) -> dict[str, str]:
-    """Return the header for one of the ways to sign in, or none. An API key is ``id:key``, or the same in base64."""
-    if basic is not None:
-        return {"Authorization": f"Basic {_base64(':'.join(basic))}"}
-    if api_key is not None:
-        return {"Authorization": f"ApiKey {_base64(api_key) if ':' in api_key else api_key}"}
-    return {"Authorization": f"Bearer {bearer}"} if bearer is not None else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +171,3 @@ def _kind(error: HTTPError) -> str:
 def _seconds(value: str | None) -> float | None:
     """Read a Retry-After header that is a number; dates are rare and not worth trusting a foreign clock."""
     return min(_LONGEST_PAUSE, float(value)) if value is not None and value.isascii() and value.isdigit() else None
-
-
-def _base64(text: str) -> str:
-    return base64.b64encode(text.encode()).decode()

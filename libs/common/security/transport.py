@@ -34,6 +34,14 @@ class Permission(Protocol):
         """Whether credentials may be sent unencrypted."""
 
 
+class Verification(Permission, Protocol):
+    """Settings that also say whether certificates of servers are verified."""
+
+    @property
+    def verify(self) -> bool:
+        """Whether certificates of servers are verified."""
+
+
 class Lack(StrEnum):
     """A protection that a connection lacks."""
 
@@ -63,6 +71,19 @@ def guard_credentials(to: str, plain: Iterable[str], settings: Permission) -> No
             " if everyone on the way may read them"
         )
     note(to, Lack.ENCRYPTION)
+
+
+def guard_addresses(to: str, urls: Iterable[str], settings: Verification, *, signs_in: bool) -> None:
+    """Check what the settings allow for HTTP to `urls`: credentials, if there are any, and certificates that are not verified.
+
+    Raises:
+        ConfigError: if credentials would go to one of them unencrypted, and the settings do not allow it.
+    """
+    addresses = tuple(urls)
+    if signs_in:
+        guard_credentials(to, [url for url in addresses if is_plain(url, "https")], settings)
+    if not settings.verify and any(url.startswith("https:") for url in addresses):
+        note(to, Lack.VERIFICATION)
 
 
 def note(to: str, lack: Lack) -> None:

@@ -11,8 +11,8 @@ from pydantic import Field, field_validator, model_validator
 from libs.common.errors import ConfigError
 from libs.common.security.transport import Lack, guard_credentials, is_plain, note
 from libs.common.settings.base import listed
+from libs.common.settings.login import LoginSettings
 from libs.common.settings.transport import TlsSettings
-from services.sinks.frame.login import LoginSettings
 from services.sinks.frame.message_sink import PayloadSettings
 from services.sinks.kinds.amqp.server import Address, ExchangeType, Server, SignIn
 

@@ -16,7 +16,8 @@ import structlog
 from pydantic import Field, StringConstraints
 
 from libs.common.errors import ConfigError, Retry, ServerUnreachable
-from libs.common.http.client import HttpClient, authorization
+from libs.common.http.authorization import authorization
+from libs.common.http.client import HttpClient
 from libs.common.rows.row_type import RowType
 from libs.common.rows.shape import Shape
 from services.sinks.frame.contract import Outcome, Part, RejectedRow, Sink

@@ -26,15 +26,16 @@ import structlog
 from pydantic import Field, SecretStr, StringConstraints, field_validator, model_validator
 
 from libs.common.errors import ConfigError, Retry, ServerUnreachable
-from libs.common.http.client import Answer, Cluster, HttpClient, Request, authorization
+from libs.common.http.authorization import authorization
+from libs.common.http.client import Answer, Cluster, HttpClient, Request
 from libs.common.messages.dead_letters import ErrorCode
 from libs.common.rows.formats.encoders import RowFormat
 from libs.common.rows.identity import Identities
 from libs.common.rows.row_text import RowText
 from libs.common.rows.row_type import RowType
 from libs.common.rows.select import SAMPLE_WEIGHT
+from libs.common.settings.address import split_address
 from libs.common.settings.secrets import read_secret
-from services.sinks.frame.address import split_address
 from services.sinks.frame.contract import Outcome, Part, RejectedRow, Sink
 from services.sinks.frame.http import HttpTokenSettings
 from services.sinks.frame.in_flight import InFlight

@@ -9,10 +9,10 @@ from typing import Final, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from libs.common.rows.formats.encoders import RowFormat
+from libs.common.settings.address import split_address
 from libs.common.settings.base import listed
+from libs.common.settings.login import LoginSettings
 from libs.common.settings.transport import TlsSettings
-from services.sinks.frame.address import split_address
-from services.sinks.frame.login import LoginSettings
 from services.sinks.frame.settings import DocumentBatchSettings, SinkSettings
 
 PORT: Final = 24_224

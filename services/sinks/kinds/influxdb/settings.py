@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, SecretStr, StringConstraints, field_validator, model_validator
 
-from libs.common.http.client import authorization
+from libs.common.http.authorization import authorization
 from libs.common.settings.base import listed
 from libs.common.settings.secrets import read_secret
 from services.sinks.frame.http import HttpHostsSettings

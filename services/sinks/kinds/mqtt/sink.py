@@ -18,9 +18,9 @@ from pydantic import Field, StringConstraints, field_validator
 from libs.common.errors import Retry, ServerUnreachable
 from libs.common.rows.row_type import RowType
 from libs.common.security.transport import Lack, guard_credentials, is_plain, note
+from libs.common.settings.address import split_address
+from libs.common.settings.login import LoginSettings
 from libs.common.settings.transport import TlsSettings
-from services.sinks.frame.address import split_address
-from services.sinks.frame.login import LoginSettings
 from services.sinks.frame.message_sink import MessageSettings, MessageSink, RefusedMessage
 from services.sinks.kinds.mqtt.client import Broker, MqttClient, MqttMessage, MqttTls, MqttVersion, objection_to_topic
 

@@ -10,8 +10,8 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from libs.common.security.transport import is_loopback
 from libs.common.settings.base import listed
+from libs.common.settings.login import LoginSettings
 from libs.common.settings.transport import TlsSettings
-from services.sinks.frame.login import LoginSettings
 from services.sinks.frame.settings import SinkSettings
 
 _NAME: Final = r"[A-Za-z_][A-Za-z0-9_]{0,39}"  # a day behind it stays within the 63 characters that a name may have

@@ -59,11 +59,11 @@ from libs.common.rows.row_type import RowType
 from libs.common.rows.types.flows import FLOWS
 from libs.common.security.redaction import excerpt
 from libs.common.security.transport import Lack, guard_credentials, is_plain, note
+from libs.common.settings.address import split_address
+from libs.common.settings.login import LoginSettings
 from libs.common.settings.transport import TlsSettings
-from services.sinks.frame.address import split_address
 from services.sinks.frame.contract import Outcome, Part, Sink
 from services.sinks.frame.kind import Promise
-from services.sinks.frame.login import LoginSettings
 from services.sinks.frame.settings import DocumentBatchSettings, SinkSettings
 from services.sinks.frame.template import Template
 from services.sinks.kinds.redis.packing import Packer

@@ -10,10 +10,10 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import Field, SecretStr, StringConstraints, field_validator, model_validator
 
 from libs.common.errors import ConfigError
+from libs.common.settings.address import split_address
+from libs.common.settings.login import LoginSettings
 from libs.common.settings.secrets import read_secret
 from libs.common.settings.transport import PlaintextSettings
-from services.sinks.frame.address import split_address
-from services.sinks.frame.login import LoginSettings
 from services.sinks.frame.settings import BatchSettings, SinkSettings
 
 _NAME: Final = r"[A-Za-z_][A-Za-z0-9_$]{0,254}"

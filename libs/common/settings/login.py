@@ -1,4 +1,4 @@
-"""Sign-in with user and password: one group of settings for all kinds that need it."""
+"""Sign-in with user and password: one group of settings for whatever needs it."""
 
 from __future__ import annotations
 
