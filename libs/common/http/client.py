@@ -19,6 +19,7 @@ import urllib3
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from libs.common.errors import ConfigError, Retry
+from libs.common.http.bounded import BodyTooSlow, read_at_most
 from libs.common.http.hosts import Hosts
 
 _SICK: Final = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
@@ -43,6 +44,8 @@ class Request:
     Attributes:
         path: begins with a slash, unless it is empty; already quoted.
         redirects: how many redirects to other paths of the same host to follow, of those that keep method and body.
+        most_bytes: of the answer's body; what is larger is cut. All of the body must then come within the cluster's time limit,
+            which otherwise only limits each silence.
     """
 
     method: str
@@ -50,6 +53,7 @@ class Request:
     body: bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     redirects: int = 0
+    most_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,8 @@ class Answer:
     status: int
     body: bytes
     retry_after: float | None = None  # seconds, if given
+    headers: Mapping[str, str] = field(default_factory=dict)  # names in any case
+    is_cut: bool = False  # the body is only the beginning
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +83,7 @@ class HttpClient:
 
     def __init__(self, cluster: Cluster, clock: Callable[[], float] = time.monotonic) -> None:
         self._cluster = cluster
+        self._clock = clock
         self._hosts = Hosts(cluster.addresses, clock)
         if not cluster.tls.verify:  # we warn once at start-up instead of at every request
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
@@ -113,7 +120,8 @@ class HttpClient:
         for address in self._hosts.candidates():
             try:
                 answer = self._send_to(address, request)
-            except ReadTimeoutError as error:  # asking the others as well would take as long again, and may be the same work
+            # Asking the others as well would take as long again, and may be the same work.
+            except (ReadTimeoutError, BodyTooSlow) as error:
                 self._hosts.failed(address)
                 raise Retry(f"{address} does not respond in time", after=self._hosts.pause()) from error
             except HTTPError as error:
@@ -133,14 +141,24 @@ class HttpClient:
 
     def _send_to(self, address: str, request: Request) -> Answer:
         headers = {**self._pool.headers, **request.headers}
-        url = address.rstrip("/") + request.path
-        for _ in range(request.redirects + 1):
-            response = self._pool.request(request.method, url, body=request.body, headers=headers, redirect=False)
-            onward = _redirected(url, response)
+        url, until = address.rstrip("/") + request.path, self._clock() + self._cluster.timeout_seconds
+        for left in reversed(range(request.redirects + 1)):
+            response = self._pool.request(
+                request.method,
+                url,
+                body=request.body,
+                headers=headers,
+                redirect=False,
+                preload_content=request.most_bytes is None,
+            )
+            onward = _redirected(url, response) if left else None
             if onward is None:
                 break
+            response.close()
             url = onward
-        return Answer(response.status, response.data, _seconds(response.headers.get("Retry-After")))
+        most, retry_after = request.most_bytes, _seconds(response.headers.get("Retry-After"))
+        body, is_cut = (response.data, False) if most is None else read_at_most(response, most, until, self._clock)
+        return Answer(response.status, body, retry_after, response.headers, is_cut)
 
 
 def _redirected(url: str, response: urllib3.BaseHTTPResponse) -> str | None:
