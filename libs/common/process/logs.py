@@ -18,14 +18,16 @@ import structlog
 
 from libs.common.security.redaction import redact, redact_value
 from libs.common.security.visible import visible, visible_line
-from libs.common.settings.process import LogFormat, LogSettings
+from libs.common.settings.process import LogFormat, LogLevel, LogSettings
 
 _TRACEBACK: Final = "exception"
+_TRACED: Final = "_traced"  # marks what is logged at the level TRACE
 
 
 def configure_logging(settings: LogSettings, *, service: str) -> None:
     """Configure logging of `service` to standard error, as JSON or for a console."""
-    level = getattr(logging, settings.level.upper())
+    # structlog has no level below DEBUG; with this one, `trace` logs at DEBUG.
+    level = logging.NOTSET if settings.level is LogLevel.TRACE else getattr(logging, settings.level.upper())
     of_libraries = logging.StreamHandler(sys.stderr)
     of_libraries.setFormatter(_Redacting("%(message)s"))
     logging.basicConfig(handlers=[of_libraries], level=logging.WARNING, force=True)
@@ -39,6 +41,7 @@ def configure_logging(settings: LogSettings, *, service: str) -> None:
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
+            _name_trace,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             _redact_event,
@@ -51,6 +54,18 @@ def configure_logging(settings: LogSettings, *, service: str) -> None:
     structlog.contextvars.bind_contextvars(service=service)
     sys.excepthook = _log_uncaught
     threading.excepthook = lambda args: _log_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
+
+
+def trace(to: Any, event: str, **fields: object) -> None:
+    """Log at the level TRACE to `to`, a structlog logger: data, which no other level shows."""
+    if shows_traces(to):
+        to.debug(event, **{_TRACED: True}, **fields)
+
+
+def shows_traces(to: Any) -> bool:
+    """Return whether what is logged at the level TRACE is shown, so that data need not be prepared in vain."""
+    shown: bool = to.is_enabled_for(logging.NOTSET)
+    return shown
 
 
 class _Redacting(logging.Formatter):
@@ -69,6 +84,10 @@ def _log_uncaught(kind: type[BaseException], error: BaseException | None, where:
     structlog.get_logger(__name__).critical(
         "this is a bug in blobtide", error_type=kind.__name__, exc_info=(kind, error, where)
     )
+
+
+def _name_trace(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    return {**event, "level": LogLevel.TRACE.value} if event.pop(_TRACED, None) else event
 
 
 def _redact_event(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -26,6 +26,7 @@ class LogFormat(StrEnum):
 class LogLevel(StrEnum):
     """Lowest level that is logged."""
 
+    TRACE = "trace"  # also the data itself, where a service can show it: the answers that the recorder gets
     DEBUG = "debug"
     INFO = "info"
     WARNING = "warning"

@@ -81,7 +81,7 @@ def test_the_environment_wins_over_the_file(file: Path, monkeypatch: pytest.Monk
         ("kafka: {compression: lz44}", "should be 'none', 'lz4', 'zstd', 'snappy' or 'gzip'"),
         ("kafka: {sasl_mechanism: plain}", "should be 'PLAIN', 'SCRAM-SHA-256', 'SCRAM-SHA-512' or 'OAUTHBEARER'"),
         ("kafka: {librdkafka: {linger.ms: 5}}", "kafka.librdkafka.linger.ms: give text (quote values that look like a number"),
-        ("log: {level: loud}", "log.level: Input should be 'debug', 'info', 'warning' or 'error'"),
+        ("log: {level: loud}", "log.level: Input should be 'trace', 'debug', 'info', 'warning' or 'error'"),
         ("http: []", "http: give settings below it"),
         ("sinks: {file: parquet}", "sinks.file: give settings below it"),
         (environment("sources: {container: logs}"), "environments.e.sources: give a list"),
