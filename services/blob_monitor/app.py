@@ -18,7 +18,7 @@ import structlog
 
 from libs.common.azure.storage.api import ListedBlob
 from libs.common.errors import Retry, ServerUnreachable
-from libs.common.kafka.records import CommitResult, Listener, Session, TopicPartition
+from libs.common.kafka.records import CommitResult, Listener, MakeTable, Session, TopicPartition
 from libs.common.messages.blobs import partition_of
 from libs.common.process.health import NO_PARTITIONS, Health, Need
 from libs.common.process.service import Stop
@@ -47,7 +47,7 @@ from services.blob_monitor.listing import (
 from services.blob_monitor.memory import Memory, Same, Sight
 from services.blob_monitor.pending import PendingTransaction
 from services.blob_monitor.prefixes import horizons
-from services.blob_monitor.recall import MakeTable, Recaller
+from services.blob_monitor.recall import Recaller
 from services.blob_monitor.reports import Reports
 from services.blob_monitor.rows import RowForm
 from services.blob_monitor.rules import RuleBook

@@ -6,13 +6,13 @@ This runs in a job's thread, before these scopes are listed in full.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final, Protocol
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
 
 import structlog
 
 from libs.common.errors import CodecError, Retry, ServerUnreachable
-from libs.common.kafka.records import Inbound
+from libs.common.kafka.records import Inbound, MakeTable
 from libs.common.messages.events import BlobState, read_fields
 from libs.common.packed import PackedTable, digest_of
 from services.blob_monitor.listing import Job, Message, Recalled
@@ -23,22 +23,6 @@ log = structlog.get_logger(__name__)
 
 _PATIENCE_SECONDS: Final = 10.0
 _WAITING_ROWS: Final = 16
-
-
-class StateTable(Protocol):
-    """A compacted topic that is followed; see `libs.common.kafka.readers.compacted.CompactedTable`."""
-
-    def open(self) -> None:
-        """Start at the beginning."""
-
-    def catch_up(self, timeout: float, between: Callable[[], None]) -> None:
-        """Apply everything up to the current end, calling `between` periodically. Raises `ServerUnreachable`."""
-
-    def close(self) -> None:
-        """Disconnect."""
-
-
-MakeTable = Callable[[Callable[[Inbound], None]], StateTable]
 
 
 class Recaller:

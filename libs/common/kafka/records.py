@@ -121,3 +121,20 @@ class Session(Protocol):
 
     def close(self) -> None:
         """Abort open work, leave the group, close clients. Idempotent."""
+
+
+class StateTable(Protocol):
+    """A compacted topic that is followed; see `libs.common.kafka.readers.compacted.CompactedTable`."""
+
+    def open(self) -> None:
+        """Start at the beginning."""
+
+    def catch_up(self, timeout: float, between: Callable[[], None]) -> None:
+        """Apply everything up to the current end, calling `between` periodically. Raises `ServerUnreachable`."""
+
+    def close(self) -> None:
+        """Disconnect."""
+
+
+MakeTable = Callable[[Callable[[Inbound], None]], StateTable]
+"""Returns a table that passes each record to what it is given; not yet open."""
