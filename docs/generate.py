@@ -204,6 +204,7 @@ METRICS = {
     "services.ingest.metrics": "ingest",
     "services.parser.metrics": "parser",
     "services.collector.metrics": "collector",
+    "services.recorder.metrics": "recorder",
     "services.sinks.frame.metrics": "sinks",
 }
 

@@ -156,8 +156,10 @@ class Broker:
 
     log: list[Outbound] = field(default_factory=list)
     aborts: int = 0  # so many of the next transactions fail
+    doubts: int = 0  # so many of the next ones succeed, but nobody hears of it
     on_read: Callable[[], None] = lambda: None  # before the state topic is read to its end, in whatever thread
     partitions: int = PARTITIONS  # of the state topic
+    state_topic: str = TOPICS.blob_state
 
     def events(self, *kinds: type[Event]) -> list[Any]:
         """Return what was written to the blobs topic, without listings unless asked for."""
@@ -212,6 +214,10 @@ class FakeSession:
             self._listener.rewound(self._owned)
             return CommitResult.ABORTED
         self._broker.log += outputs
+        if self._broker.doubts:
+            self._broker.doubts -= 1
+            self._listener.rewound(self._owned)
+            return CommitResult.ABORTED
         return CommitResult.COMMITTED
 
     def trouble(self) -> str:
@@ -226,7 +232,7 @@ class FakeSession:
         """Rebalance: everything is revoked, then `partitions` are assigned."""
         if self._owned:
             self._listener.revoked(self._owned)
-        self._owned = frozenset(TopicPartition(TOPICS.blob_state, number) for number in partitions)
+        self._owned = frozenset(TopicPartition(self._broker.state_topic, number) for number in partitions)
         self._listener.assigned(self._owned)
 
     def pause(self) -> None:
@@ -265,7 +271,7 @@ class FakeTable:
             record = self._broker.log[self._next]
             self._next += 1
             partition = partition_of(record.key or b"", self._broker.partitions)
-            if record.topic == TOPICS.blob_state and partition < self._partitions:
+            if record.topic == self._broker.state_topic and partition < self._partitions:
                 self._apply(Inbound(record.topic, partition, self._next, 0, record.key, record.value, record.headers))
 
     def close(self) -> None:

@@ -25,6 +25,7 @@ USERS: Final = (
     "ingest",
     "parser",
     "collector",
+    "recorder",
     "sink-file",
     "tail",
     "collect",

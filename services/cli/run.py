@@ -23,6 +23,7 @@ SERVICES: Final[dict[str, str]] = {
     "ingest": "services.ingest.main",
     "parser": "services.parser.main",
     "collector": "services.collector.main",
+    "recorder": "services.recorder.main",
 }
 
 _HELP: Final[dict[str, str]] = {
@@ -30,6 +31,7 @@ _HELP: Final[dict[str, str]] = {
     "ingest": "Read announced blobs block by block and write segments.",
     "parser": "Parse segments into flow batches.",
     "collector": "Answer requests for Azure configuration.",
+    "recorder": "Poll HTTP sources and record their answers.",
 }
 
 

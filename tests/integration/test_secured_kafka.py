@@ -43,6 +43,7 @@ from libs.local.ports import LOOPBACK
 from services.cli.broker.rights import rights_of
 from services.cli.main import blobtide
 from services.cli.up.supervisor import Program
+from tests.answer_server import Reply, answering
 from tests.estates import estate, generating, plan_of, wait_for_all
 from tests.fixtures.servers import serving
 from tests.flows import rows, table
@@ -152,6 +153,7 @@ MAY = {
         {TOPICS.collection_requests, TOPICS.collection_state},
         {TOPICS.collection_results, TOPICS.collection_state, TOPICS.errors},
     ),
+    "recorder": ({TOPICS.recorder_state}, {TOPICS.recorder_state, TOPICS.snapshots, TOPICS.errors}),
     "sink-file": ({TOPICS.flows}, {TOPICS.errors}),
     "tail": (set(TOPICS.model_dump().values()), set()),
     "collect": (set(), {TOPICS.collection_requests}),
@@ -318,6 +320,29 @@ def test_sinks_that_write_to_kafka_do_so_with_the_least_rights(
     said = (tmp_path / "log").read_text().lower()
     assert "denied" not in said
     assert "authorization failed" not in said
+
+
+def test_a_recorder_does_its_work_with_the_least_rights(broker: SecuredKafka, tmp_path: Path) -> None:
+    """Snapshots and dead letters of its sources need what the table lists for it."""
+    seen = Follower(broker.as_administrator(), (TOPICS.snapshots, TOPICS.errors), Newest(0))
+    seen.open()
+    config, log = tmp_path / "config.yaml", tmp_path / "log"
+    with answering() as server, log.open("wb") as said:
+        server.say("/good", Reply(b"{}"))
+        server.say("/bad", Reply(b"<html>"))
+        sources = [{"name": name, "url": server.url, "path": f"/{name}"} for name in ("good", "bad")]
+        config.write_text(yaml.safe_dump({"recorder": {"sources": sources}, "http": {"port": 0}}))
+        argv = [sys.executable, "-m", "services.cli.main", "run", "recorder", "--config", str(config)]
+        with subprocess.Popen(argv, env={**os.environ, **variables(broker, "recorder")}, stdout=said, stderr=said) as process:
+            deadline, found = time.monotonic() + 3 * SECONDS, set[str]()
+            while found < {TOPICS.snapshots, TOPICS.errors}:
+                found |= {record.topic for record in seen.poll(0.2)}
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, log.read_text()
+            process.terminate()
+        assert process.returncode == 0
+    seen.close()
+    assert "authorization failed" not in log.read_text().lower()
 
 
 @pytest.mark.parametrize(

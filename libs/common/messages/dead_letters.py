@@ -45,13 +45,15 @@ class DeadLetter:
     The position uses the names of blobs and flows; a row of another type puts its own source there.
 
     Attributes:
-        stage: what gave up: ``blob_monitor``, ``ingest``, ``parser``, ``sink.<name>``, ``convert``.
+        stage: what gave up: ``blob_monitor``, ``ingest``, ``parser``, ``recorder``, ``sink.<name>``,
+            ``convert``.
         code: bounded reason.
         reason: one sentence for people; redacted, and cut at 500 characters, when it is written.
         data: the original bytes; only their beginning, or nothing, if they are given by reference.
         blob, generation, record_offset, tuple_index: position in the source, as far as known.
         source: Kafka coordinates of the message it came from, as ``topic``, ``partition``, ``offset``; for a range read from a
             blob, its ``length``; for an event, ``queue`` and ``message``; `OMITTED_BYTES` if `data` is incomplete.
+            For an answer of an HTTP source: ``url``, ``status``, ``asked_at``.
         original: the headers of that message, if the whole message is given up.
     """
 

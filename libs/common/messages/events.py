@@ -1,4 +1,4 @@
-"""Control events exchanged by the monitor, ingest and the parser, in Avro single-object encoding.
+"""Control events exchanged by the monitor, ingest and the parser, and the state of recorders, in Avro single-object encoding.
 
 Every message is ``C3 01``, the 8-byte little-endian CRC-64-AVRO fingerprint of the writer's schema, and the Avro body
 (Avro 1.11 specification, "Single-object encoding"), so a reader needs no registry. The schemas are the files in
@@ -247,6 +247,22 @@ class BlobQuarantined:
     quarantined_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class SourceState:
+    """What was recorded last of an HTTP source. Topic ``Recorder.State``, compacted, key name of the source.
+
+    It is written together with the rows of the answer, so it says which answers have been recorded.
+    """
+
+    source: str
+    run: str  # while this state is known, answers are numbered on; a new one begins a new run
+    next_sequence: int  # of the next answer with rows
+    asked_at: datetime  # when the source was asked for its last answer, recorded or refused
+    etag: str = ""  # of the last recorded answer; empty: it had none
+    last_modified: str = ""  # its header of that name
+    answer_hash: str = ""  # SHA-256 of its bytes; empty: none was recorded yet
+
+
 Event = (
     BlobObserved
     | BlobsListed
@@ -258,6 +274,7 @@ Event = (
     | BlobCheckpoint
     | BlobCompletion
     | BlobQuarantined
+    | SourceState
 )
 
 _TYPES: dict[str, type[Any]] = {t.__name__: t for t in get_args(Event)}

@@ -184,4 +184,7 @@ class TopicSettings(Group):
     collection_state: str = Field(
         default="Collection.State", description="How far the collector has come, one record per request; compacted."
     )
+    recorder_state: str = Field(
+        default="Recorder.State", description="How far recorders have numbered the answers, one record per source; compacted."
+    )
     errors: str = Field(default="Errors", description="Dead letters from all services.")

@@ -24,6 +24,7 @@ from libs.common.settings.monitor import MonitorSettings
 from libs.common.settings.parser import ParserSettings
 from libs.common.settings.problems import describe_problems
 from libs.common.settings.process import HttpSettings, InstanceSettings, LogSettings
+from libs.common.settings.recorder import RecorderSettings
 from libs.common.settings.secrets import holds_secrets, remember_secrets
 from libs.common.settings.sinks import SinkOptions
 from libs.common.settings.storage import Subscriptions
@@ -47,6 +48,7 @@ class Settings(BaseSettings):
     ingest: IngestSettings = IngestSettings()
     parser: ParserSettings = ParserSettings()
     collector: CollectorSettings = CollectorSettings()
+    recorder: RecorderSettings = RecorderSettings()
     sinks: SinkOptions = Field(default_factory=dict)
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()

@@ -38,7 +38,7 @@ class _Uses:
 
 def known(settings: Settings) -> tuple[str, ...]:
     """Return everything that needs rights, in pipeline order: services, the configured sinks, commands."""
-    fixed = ("blob-monitor", "ingest", "parser", "collector")
+    fixed = ("blob-monitor", "ingest", "parser", "collector", "recorder")
     return (*fixed, *(f"{SINK}{name}" for name in settings.sinks), "tail", "collect", "quarantine", "topics")
 
 
@@ -133,6 +133,12 @@ def _fixed(topics: TopicSettings) -> dict[str, _Uses]:
             (topics.collection_requests, topics.collection_state),
             (topics.collection_results, topics.collection_state, topics.errors),
             "collector",
+            is_transactional=True,
+        ),
+        "recorder": _Uses(
+            (topics.recorder_state,),
+            (topics.snapshots, topics.recorder_state, topics.errors),
+            "recorder",
             is_transactional=True,
         ),
         "tail": _Uses(everything),

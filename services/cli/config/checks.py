@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from libs.common.errors import BlobtideError, ConfigError
+from libs.common.errors import BlobtideError, ConfigError, ServerUnreachable
 from libs.common.settings import Settings
+from libs.common.settings.recorder import HttpSourceSettings
 from libs.common.settings.storage import Environment, account_alias
 from services.cli.run import SERVICES
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from services.sinks.frame.registry import ConfiguredSink
 
 MONITOR: Final = "blob-monitor"
+RECORDER: Final = "recorder"
 IDLE: Final = "will find nothing to do: no environment under `subscriptions` is enabled"
 _KAFKA: Final = "Kafka clients"
 
@@ -70,7 +72,8 @@ def builds(settings: Settings) -> Iterator[Check]:
     for alias, environment in _environments(settings):
         yield Check(_storage(alias), partial(_open_containers, alias, environment))
     for name in SERVICES:
-        yield Check(name, partial(_build, name, settings))
+        if name != RECORDER or settings.recorder.sources:
+            yield Check(name, partial(_build, name, settings))
     for name in settings.sinks:
         yield Check(_sink(name), partial(_build_sink, settings, name))
     yield Check("sinks share nothing", partial(_check_memories, settings))
@@ -93,8 +96,35 @@ def connections(settings: Settings) -> Iterator[Check]:
         if environment.events is not None:
             attempt = partial(check_queue, environment.storage, alias, environment.events)
             yield Check(f"queue {environment.events.queue} of {alias}", attempt, _storage(alias))
+    for polled in settings.recorder.sources:
+        yield Check(f"source {polled.name}", partial(ask_source, polled), RECORDER)
     for sink in _sinks(settings):
         yield Check(f"destination of sink {sink.name}", partial(_open_and_close, sink.sink), _sink(sink.name))
+
+
+def ask_source(source: HttpSourceSettings) -> str:
+    """Ask a source once as the recorder does, without recording its answer, and say what it answered.
+
+    Raises:
+        ConfigError: no record can be made of its answer.
+        ServerUnreachable: it gives no answer.
+    """
+    from services.recorder.asking import FailedPoll, HttpPoller, PollClock, RefusedAnswer, Snapshot
+
+    poller = HttpPoller(source, PollClock())
+    try:
+        outcome = poller.ask(None)
+    finally:
+        poller.close()
+    match outcome:
+        case FailedPoll(reason):
+            raise ServerUnreachable(reason)
+        case RefusedAnswer():
+            raise ConfigError(f"{source.address}: {outcome.reason}")
+        case Snapshot(facts, records):
+            return f"{len(records)} record{'s' * (len(records) != 1)} from {facts.size} bytes"
+        case _:
+            return ""
 
 
 def _compare_sizes(settings: Settings) -> str:

@@ -1,4 +1,4 @@
-"""``blobtide test-connection``: open sinks the way their services do, and say what happened."""
+"""``blobtide test-connection``: open sinks and ask sources the way their services do, and say what happened."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 
 from libs.common.errors import BlobtideError, ConfigError
 from libs.common.settings import Settings
+from services.cli.config.checks import ask_source
 from services.cli.help_text import examples
 from services.cli.options import config_option, load_logged
 from services.cli.suggestions import configured_sinks
@@ -23,10 +24,11 @@ def command(names: tuple[str, ...], config: Path | None) -> None:
     """Connect to the destination of each sink NAME, or of all sinks, the way its service does, and exit; write no rows.
 
     This reads the secrets, resolves, connects, signs in, and checks what the sink needs there, such as a table or an index
-    template. Run it on the same machine and as the same user as the service. The exit code is that of the first failure.
+    template. NAME may also be a source of the recorder: it is asked once, and its answer is not recorded. Run it on the same
+    machine and as the same user as the service. The exit code is that of the first failure.
     """
     settings = load_logged(config, "test-connection")
-    chosen = names or tuple(settings.sinks)
+    chosen = names or (*settings.sinks, *(source.name for source in settings.recorder.sources))
     if not chosen:
         raise ConfigError("no sinks are configured: name one under `sinks` in the settings, see `blobtide sinks`")
     failures = [error for name in chosen if (error := _tried(settings, name)) is not None]
@@ -36,15 +38,23 @@ def command(names: tuple[str, ...], config: Path | None) -> None:
 
 def _tried(settings: Settings, name: str) -> BlobtideError | None:
     began = time.monotonic()
+    source = next((source for source in settings.recorder.sources if source.name == name), None)
     try:
-        sink = configured_sink(settings.sinks, name, settings).sink
-        sink.read_files()
-        try:
-            sink.open()
-        finally:
-            sink.close()
+        if source is None or name in settings.sinks:
+            _open_sink(settings, name)
+        if source is not None:
+            ask_source(source)
     except BlobtideError as error:
         say(f"!!  {name}: {error}", err=True)
         return error
     say(f"ok  {name}: connected in {(time.monotonic() - began) * 1_000:,.0f} ms")
     return None
+
+
+def _open_sink(settings: Settings, name: str) -> None:
+    sink = configured_sink(settings.sinks, name, settings).sink
+    sink.read_files()
+    try:
+        sink.open()
+    finally:
+        sink.close()

@@ -126,8 +126,8 @@ def command(**options: Any) -> None:
     _refuse_demo_options(click.get_current_context())
     asked = _without_default_file(UpOptions(**options))
     settings = load_logged(asked.config, "up")
-    if not asked.demo and not settings.subscriptions:
-        raise ConfigError("nothing to read: configure `subscriptions`, or try `blobtide up --demo`")
+    if not asked.demo and not settings.subscriptions and not settings.recorder.sources:
+        raise ConfigError("nothing to read: configure `subscriptions` or `recorder`, or try `blobtide up --demo`")
     if asked.start_over and settings.monitor.start_from is not None:
         raise ConfigError("--start-over reads from the beginning: remove monitor.start_policy and monitor.start_from")
     refuse_what_cannot_run(settings, asked.data_dir, demo=asked.demo)
@@ -243,7 +243,8 @@ class _Up:
 
     def _programs(self, own: Own) -> Iterator[Program]:
         settings = with_own(self.settings, self.options.data_dir, own)
-        for words in (("blob-monitor",), ("ingest",), ("parser",), *(("sink", name) for name in settings.sinks)):
+        recorder = (("recorder",),) if settings.recorder.sources else ()
+        for words in (("blob-monitor",), ("ingest",), ("parser",), *recorder, *(("sink", name) for name in settings.sinks)):
             yield self._service(words, settings)
         if self.options.demo:
             yield self._generator("demo", ("--environment", f"{DEMO_SUBSCRIPTION}.{DEMO_FLOWS}", *self._flows()), settings)

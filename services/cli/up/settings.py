@@ -76,10 +76,12 @@ def own_kafka(kafka: KafkaSettings, bootstrap_servers: str) -> KafkaSettings:
 def settings_for(words: Sequence[str], settings: Settings) -> dict[str, Any]:
     """Return the settings for the program `words` (such as ``("sink", "file")``), with only the secrets that it needs."""
     known = plain(settings)
-    subscriptions, sinks = known.pop("subscriptions", {}), known.pop("sinks", {})
+    subscriptions, sinks, recorder = (known.pop(name, {}) for name in ("subscriptions", "sinks", "recorder"))
     match tuple(words):
         case ("sink", name):
             return {**known, "sinks": {name: sinks[name]}}
+        case ("recorder",):
+            return {**known, "recorder": recorder}
         case ("demo", *_):
             return {**known, "subscriptions": {DEMO_SUBSCRIPTION: subscriptions[DEMO_SUBSCRIPTION]}}
         case _ if reads_storage(words):

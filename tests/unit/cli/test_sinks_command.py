@@ -13,6 +13,7 @@ from services.cli.main import blobtide
 from services.cli.sinks import listing
 from services.sinks.frame.kind import Kind, all_kinds
 from services.sinks.frame.registry import configured_sink
+from tests.answer_server import Reply, answering
 
 
 def run(*words: str) -> Result:
@@ -95,3 +96,23 @@ def test_connections_are_tried_as_the_services_do(tmp_path: Path) -> None:
     assert run("test-connection", "nothing", "--config", str(file)).exit_code == ConfigError.exit_code
     file.write_text("{}")
     assert isinstance(run("test-connection", "--config", str(file)).exception, ConfigError)
+
+
+def test_sources_of_the_recorder_are_asked_once(tmp_path: Path) -> None:
+    """Without names, too; one whose answer is no record fails, and so does one that gives none."""
+    with answering() as server:
+        server.say("/good", Reply(b"{}"))
+        server.say("/html", Reply(b"<html>"))
+        server.say("/ill", Reply(b"", 500))
+        sources = [{"name": name, "url": server.url, "path": f"/{name}"} for name in ("good", "html", "ill")]
+        file = tmp_path / "my.yaml"
+        file.write_text(yaml.safe_dump({"recorder": {"sources": sources}}))
+        for name, code, said in (
+            ("good", 0, "ok  good: connected"),
+            ("html", ConfigError.exit_code, "/html: the answer is no JSON"),
+            ("ill", ServerUnreachable.exit_code, "/ill answers 500"),
+        ):
+            done = run("test-connection", name, "--config", str(file))
+            assert (done.exit_code, said in done.output) == (code, True), done.output
+        assert run("test-connection", "--config", str(file)).exit_code == ConfigError.exit_code
+        assert [one.path for one in server.asked] == ["/good", "/html", "/ill"] * 2

@@ -43,6 +43,9 @@ sinks:
 """
 
 
+RECORDER = "recorder: {sources: [{name: links, url: 'http://127.0.0.1:9', bearer_token: of-the-recorder}]}\n"
+
+
 def options(tmp_path: Path, *, demo: bool, config: Path | None) -> up.UpOptions:
     """Return what the command line would say."""
     return up.UpOptions(
@@ -119,14 +122,15 @@ def test_a_demo_with_pods_writes_their_rows_to_files(tmp_path: Path, monkeypatch
 def test_each_program_gets_what_it_needs_of_a_named_settings_file_and_no_more(
     *, demo: bool, earnest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Accounts go to what reads storage, the options of a sink to that sink, the rest to all; with the demo and without."""
+    """Accounts go to what reads storage, sources to the recorder, the options of a sink to that sink, the rest to all."""
     named = earnest.rename(tmp_path / "my.yaml")
-    named.write_text(named.read_text() + "  redis: {url: redis://:secret@r}\nlog: {level: debug}\n")
+    named.write_text(named.read_text() + "  redis: {url: redis://:secret@r}\nlog: {level: debug}\n" + RECORDER)
     asked = up._without_default_file(options(tmp_path, demo=demo, config=named))
     found = {}
     for name, program in programs(asked, replace(OWN, storage="UseDevelopmentStorage=true" if demo else None)).items():
         settings = loaded_by(program, monkeypatch)
         found[name] = (list(settings.subscriptions), list(settings.sinks))
+        assert [source.name for source in settings.recorder.sources] == (["links"] if name == "recorder" else [])
         assert settings.log.level == "debug"
         assert settings.kafka.bootstrap_servers == OWN.bootstrap_servers
         assert program.health_port is None or settings.http.port == program.health_port
@@ -135,6 +139,7 @@ def test_each_program_gets_what_it_needs_of_a_named_settings_file_and_no_more(
         "blob-monitor": (accounts, []),
         "ingest": (accounts, []),
         "parser": ([], []),
+        "recorder": ([], []),
         "sink-elasticsearch": ([], ["elasticsearch"]),
         "sink-redis": ([], ["redis"]),
     } | ({"demo": (["demo"], [])} if demo else {})

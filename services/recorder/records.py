@@ -1,0 +1,134 @@
+"""Make records of the answer of a source. Pure.
+
+A record is a JSON object: ``timestamp``, the time in milliseconds at which the source was asked, and the answer. The answer is
+checked but not decoded, and its bytes go into the record as they are: nothing changes that a decoder would change, such as the
+spelling of numbers, the order of members or repeated names. Only items that an expression selects are decoded and written anew.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from libs.common.errors import BlobtideError, ConfigError
+from libs.common.messages.dead_letters import ErrorCode
+from libs.common.settings.recorder import TIMESTAMP
+
+_SPACE: Final = b" \t\r\n"
+_ENCODER: Final = msgspec.json.Encoder()
+
+
+class AnswerRefused(BlobtideError):
+    """No record can be made of an answer."""
+
+    def __init__(self, code: ErrorCode, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+class Expression(Protocol):
+    """A compiled JMESPath expression."""
+
+    def search(self, value: Any) -> Any:
+        """Return what it selects in decoded JSON."""
+
+
+def compiled(text: str) -> Expression:
+    """Compile a JMESPath expression.
+
+    Raises:
+        ConfigError: if it is wrong, or the library for it is not installed.
+    """
+    try:
+        import jmespath
+    except ImportError as error:
+        raise ConfigError("items needs the library jmespath: install blobtide[recorder]") from error
+    try:
+        expression: Expression = jmespath.compile(text)
+        with suppress(jmespath.exceptions.JMESPathTypeError):  # it is made for other values than this
+            expression.search({})
+    except (jmespath.exceptions.JMESPathError, RecursionError) as error:
+        raise ConfigError(f"items is not a JMESPath expression: {' '.join(str(error).split())}") from error
+    return expression
+
+
+@dataclass(frozen=True, slots=True)
+class RecordForm:
+    """How the answer of a source becomes records.
+
+    Attributes:
+        wrap: member of the record that holds the answer or item; empty: its own members are those of the record.
+        items: selects the items; None: the whole answer is one record.
+    """
+
+    wrap: str = ""
+    items: Expression | None = None
+
+    def records(self, answer: bytes, asked_ms: int) -> list[bytes]:
+        """Return the records of an answer, in order.
+
+        Raises:
+            AnswerRefused: the answer is not UTF-8, no JSON, or of another shape.
+        """
+        _check_text(answer)
+        if self.items is not None:
+            return [self._record(item, asked_ms) for item in _items(self.items, answer)]
+        return [self._record(answer, asked_ms)]
+
+    def _record(self, value: bytes, asked_ms: int) -> bytes:
+        if self.wrap:
+            _decoded(value, msgspec.Raw)
+            return b'{"%s":%d,%s:%s}' % (TIMESTAMP.encode(), asked_ms, json.dumps(self.wrap).encode(), value)
+        members = _members(value)
+        if TIMESTAMP in members:
+            return value
+        inside = value.lstrip(_SPACE)[1:]
+        return b'{"%s":%d%s%s' % (TIMESTAMP.encode(), asked_ms, b"," if members else b"", inside)
+
+
+def _check_text(answer: bytes) -> None:
+    try:
+        answer.decode()
+    except UnicodeDecodeError as error:
+        raise AnswerRefused(ErrorCode.BAD_TEXT, f"the answer is not UTF-8 at byte {error.start}") from error
+
+
+def _members(value: bytes) -> dict[str, msgspec.Raw]:
+    if value.lstrip(_SPACE)[:1] != b"{":
+        _decoded(value, msgspec.Raw)  # if it is no JSON, that is what to say
+        raise AnswerRefused(
+            ErrorCode.BAD_RECORD, "it is no JSON object whose members could be those of a record: set wrap to a name for it"
+        )
+    members: dict[str, msgspec.Raw] = _decoded(value, dict[str, msgspec.Raw])
+    return members
+
+
+def _items(expression: Expression, answer: bytes) -> Iterator[bytes]:
+    """Yield what an expression selects, each written anew as JSON: the elements of a list, or anything else as one item."""
+    import jmespath
+
+    try:
+        selected = expression.search(_decoded(answer, Any))
+    except jmespath.exceptions.JMESPathError as error:
+        raise AnswerRefused(ErrorCode.BAD_RECORD, f"items does not fit the answer: {' '.join(str(error).split())}") from error
+    if selected is None:
+        raise AnswerRefused(ErrorCode.BAD_RECORD, "items selects nothing in the answer")
+    for item in selected if isinstance(selected, list) else [selected]:
+        try:
+            yield _ENCODER.encode(item)
+        except TypeError as error:  # a reference to an expression is no JSON
+            raise AnswerRefused(ErrorCode.BAD_RECORD, "items selects what is no JSON") from error
+
+
+def _decoded(value: bytes, kind: Any) -> Any:
+    try:
+        return msgspec.json.decode(value, type=kind)
+    except msgspec.MsgspecError as error:
+        raise AnswerRefused(ErrorCode.BAD_JSON, f"the answer is no JSON: {error}") from error
+    except RecursionError as error:
+        raise AnswerRefused(ErrorCode.BAD_RECORD, "the answer is nested too deeply") from error
