@@ -14,11 +14,14 @@ from libs.common.kafka.testing import FakeSession
 from libs.common.kafka.topics.topic_limits import TopicLimits
 from libs.common.process.health import Health
 from libs.common.process.service import Stop
+from libs.common.rows.reading import reader_of
+from libs.common.rows.types.resources import RESOURCES
 from libs.common.rows.types.results import RESULTS
 from libs.common.rows.wire import decode_rows
 from libs.common.settings.collector import CollectorSettings
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from services.collector.app import CollectorParts, CollectorService
+from services.collector.inventory import Inventory
 from services.collector.progress import KnownRequests
 from tests.arm import WorldTokens, client_for
 from tests.fakes.arm_server import COMPUTE, SUBSCRIPTION, ArmWorld
@@ -92,9 +95,9 @@ class CollectorWorld:
             time.sleep(0.001)
 
         client = client_for(self.url, WorldTokens(self.arm), clock=self._clock)
-        parts = CollectorParts(
-            self.settings, TOPICS, client, KnownRequests(self._table, 1.0), TopicLimits(KafkaSettings()), self._clock, self._now
-        )
+        known, inventory = KnownRequests(self._table, 1.0), Inventory(self._resources, 1.0)
+        limits = TopicLimits(KafkaSettings())
+        parts = CollectorParts(self.settings, TOPICS, client, known, inventory, limits, self._clock, self._now)
         CollectorService(parts, lambda listener: self._session(listener, look)).run(stop, Health())
 
     @property
@@ -109,6 +112,18 @@ class CollectorWorld:
     def ends(self) -> dict[str, tuple[str, int]]:
         """Return how each call ended, and how many elements were received."""
         return {row["source"]: (row["status"], row["received"]) for row in self.rows() if row["kind"] == "end"}
+
+    def resources(self) -> list[tuple[str, str]]:
+        """Return name and state of all resources that were written, in order."""
+        return [(row["name"], row["state"]) for row in self.resource_rows()]
+
+    def resource_rows(self) -> list[dict[str, Any]]:
+        """Return all resources that were written, as rows."""
+        read = reader_of(RESOURCES, lambda _: "id")
+        return [row for record in self._written(TOPICS.resources) for row in read(record).to_pylist()]
+
+    def _written(self, topic: str) -> list[Inbound]:
+        return [Inbound(topic, 0, offset, 0, o.key, o.value, o.headers) for offset, o in enumerate(self._outputs(topic))]
 
     def letters(self) -> list[tuple[str, bytes]]:
         """Return code and content of all dead letters."""
@@ -132,27 +147,32 @@ class CollectorWorld:
         self.prepare(self.session)
         return self.session
 
-    def _table(self, apply: Callable[[Inbound], None]) -> _StateTable:
-        return _StateTable(self, apply)
+    def _table(self, apply: Callable[[Inbound], None]) -> _CommittedTable:
+        return _CommittedTable(lambda: self._written(TOPICS.collection_state), apply)
+
+    def _resources(self, apply: Callable[[Inbound], None]) -> _CommittedTable:
+        return _CommittedTable(lambda: self._written(TOPICS.resources), apply)
 
 
-class _StateTable:
-    """What was committed about requests."""
+class _CommittedTable:
+    """What was committed to a compacted topic with one partition."""
 
-    def __init__(self, world: CollectorWorld, apply: Callable[[Inbound], None]) -> None:
-        self._world = world
+    def __init__(self, written: Callable[[], list[Inbound]], apply: Callable[[Inbound], None]) -> None:
+        self._written = written
         self._apply = apply
+        self._next = 0
 
-    def open(self, partitions: Collection[int]) -> None:
+    def open(self, partitions: Collection[int] = (0,)) -> None:
         """There is one partition."""
         assert list(partitions) == [0]
 
     def catch_up(self, timeout: float, between: Callable[[], None]) -> None:
-        """Apply it."""
+        """Apply what is new."""
         del timeout
         between()
-        for offset, output in enumerate(self._world._outputs(TOPICS.collection_state)):
-            self._apply(Inbound(output.topic, 0, offset, 0, output.key, output.value, ()))
+        for record in self._written()[self._next :]:
+            self._apply(record)
+            self._next += 1
 
     def close(self) -> None:
         """Nothing to close."""

@@ -10,6 +10,7 @@ import pyarrow as pa
 from libs.common.rows.row_type import RowType
 from libs.common.rows.types.application import APPLICATION
 from libs.common.rows.types.flows import FLOWS
+from libs.common.rows.types.resources import RESOURCES
 from libs.common.rows.types.results import RESULTS
 from libs.common.rows.types.snapshots import SNAPSHOTS
 from tests import flows
@@ -51,8 +52,8 @@ def rows(row_type: RowType, sources: int = 3, records: int = 3, each: int = 4) -
 
 def text_column(row_type: RowType) -> str:
     """Return a column that may hold any text, of any length."""
-    named = {FLOWS.name: "rule", APPLICATION.name: "body", SNAPSHOTS.name: "record", RESULTS.name: "data"}
-    return named.get(row_type.name, "reason")
+    named = {FLOWS: "rule", APPLICATION: "body", SNAPSHOTS: "record", RESULTS: "data", RESOURCES: "name"}
+    return named.get(row_type, "reason")
 
 
 def ticks_of(row_type: RowType, milliseconds: int) -> int:

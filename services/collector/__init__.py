@@ -1,7 +1,8 @@
 """collector: asks Azure Resource Manager for configuration.
 
-Reads ``Collection.Requests``; writes ``Collection.Results``, ``Collection.State`` and ``Errors``. Exactly once inside Kafka:
-pages of answers, how far each call has come, and the offsets of requests that are over are one transaction. If Azure does not
-answer, or throttles, calls wait; if the process dies, another one continues with the page after the last transaction. A call
-that Azure refuses ends with an error in its results and a dead letter. A call that changes something may be made again.
+Reads ``Collection.Requests``; writes ``Collection.Results``, ``Meta.Resources``, ``Collection.State`` and ``Errors``. Exactly
+once inside Kafka: answers, changed resources, how far each call has come, and the offsets of requests that are over are one
+transaction. If Azure does not answer, or throttles, calls wait; if the process dies, another one continues with the page after
+the last transaction. A call that Azure refuses ends with an error in its results and a dead letter. A call that changes
+something may be made again.
 """

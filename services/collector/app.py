@@ -17,7 +17,7 @@ import structlog
 
 from libs.common.azure.arm.api import ArmError, ArmGone, ArmUnavailable, PageExpired
 from libs.common.azure.arm.client import ArmClient
-from libs.common.azure.arm.pages import ArmLists, PageStep, restarted
+from libs.common.azure.arm.pages import ArmLists, Page, PageStep, restarted
 from libs.common.errors import BlobtideError
 from libs.common.kafka.client.throttle import Throttle
 from libs.common.kafka.records import CommitResult, Listener, NextOffsets, Session, TopicPartition
@@ -34,7 +34,9 @@ from services.collector import metrics
 from services.collector.backlog import PendingCall, RequestBacklog
 from services.collector.batch import MESSAGE_FRAMING, ResultBatch
 from services.collector.intake import RequestIntake, letter_of_call
+from services.collector.inventory import FOLLOW_SECONDS, Inventory
 from services.collector.progress import KnownRequests
+from services.collector.resources import SeenPage, resources_in
 from services.collector.rows import CallProblem, answer_rows, end_row, problem_of
 
 log = structlog.get_logger(__name__)
@@ -56,9 +58,18 @@ class CollectorParts:
     topics: TopicSettings
     client: ArmClient
     known: KnownRequests
+    inventory: Inventory
     limits: TopicLimits
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], float] = time.time  # seconds since the epoch
+
+
+@dataclass(frozen=True, slots=True)
+class SeenStep:
+    """A step, and the resources in its page."""
+
+    step: PageStep
+    seen: SeenPage | None
 
 
 class CollectorService:
@@ -71,12 +82,12 @@ class CollectorService:
         self._requests = RequestBacklog(parts.clock)
         self._batch = ResultBatch(parts.topics)
         self._intake = RequestIntake(self._requests, parts.known, frozenset(parts.settings.methods), parts.now)
-        self._workers: Workers[PendingCall, PageStep] = Workers(parts.settings.concurrency, self._work)
+        self._workers: Workers[PendingCall, SeenStep] = Workers(parts.settings.concurrency, self._work)
         self._session = make_session(self)
         self._watch = Watch(Stop(), Health())  # replaced by `run`
         self._unanswered = Throttle(parts.clock)
         self._committed: NextOffsets = {}
-        self._last_commit = parts.clock()
+        self._last_commit = self._followed = parts.clock()
         self._paused = False
 
     def run(self, stop: Stop, health: Health) -> None:
@@ -93,6 +104,7 @@ class CollectorService:
         finally:
             self._workers.stop()
             self._parts.client.close()
+            self._parts.inventory.close()
             self._session.close()
 
     def assigned(self, partitions: Collection[TopicPartition]) -> None:
@@ -114,6 +126,8 @@ class CollectorService:
 
     def _load(self, partitions: Collection[TopicPartition]) -> None:
         self._forget(partitions)
+        self._parts.inventory.load(self._watch.keep_alive)
+        self._followed = self._parts.clock()
         self._parts.known.load([source.partition for source in partitions], self._watch.keep_alive)
 
     def _forget(self, partitions: Collection[TopicPartition]) -> None:
@@ -126,9 +140,17 @@ class CollectorService:
         self._dispatch()
         self._collect(COLLECT_SECONDS if self._workers.running else 0.0)
         self._watch.health.tell(self._session.trouble(), Need.TOPICS)
+        self._follow()
         due = self._parts.clock() - self._last_commit >= self._settings.commit_seconds
         if due or self._batch.bytes >= self._settings.commit_bytes:
             self._commit()
+
+    def _follow(self) -> None:
+        """Learn from time to time what other collectors have written about resources."""
+        if self._parts.clock() - self._followed >= FOLLOW_SECONDS:
+            self._followed = self._parts.clock()
+            self._parts.inventory.follow(self._watch.health.beat)
+            metrics.RESOURCES.set(len(self._parts.inventory))
 
     def _take_in(self, seconds: float) -> None:
         if self._requests.is_full() != self._paused:
@@ -145,8 +167,9 @@ class CollectorService:
                 return
             self._workers.submit(call)
 
-    def _work(self, call: PendingCall) -> PageStep:
-        return self._lists.step(call.item.call, call.cursor)
+    def _work(self, call: PendingCall) -> SeenStep:
+        step = self._lists.step(call.item.call, call.cursor)
+        return SeenStep(step, None if step.page is None else resources_in(call.item.call, step.page, self._now_ms()))
 
     def _collect(self, seconds: float) -> None:
         for call, result in self._workers.collect(seconds):
@@ -155,7 +178,7 @@ class CollectorService:
             if not self._requests.is_current(call):
                 continue
             match result:
-                case PageStep():
+                case SeenStep():
                     self._answered(call, result)
                 case PageExpired():
                     self._expired(call)
@@ -164,8 +187,8 @@ class CollectorService:
                 case _:
                     self._failed(call, result)
 
-    def _answered(self, call: PendingCall, step: PageStep) -> None:
-        call.since = 0.0
+    def _answered(self, call: PendingCall, result: SeenStep) -> None:
+        call.since, step = 0.0, result.step
         if step.page is not None:
             call.waited += step.page.waited
             most = min(MOST_DATA, self._parts.limits.room(self._parts.topics.collection_results) - HEADROOM)
@@ -175,12 +198,20 @@ class CollectorService:
                 self._failed(call, error)
                 return
             self._batch.add(call.pending, rows)
+            self._note_resources(call, step.page, result.seen)
         call.cursor = step.cursor
         if step.is_last:
+            gone = self._parts.inventory.gone(call.item.id, call.item.call, self._now_ms())
+            self._batch.add_resources(call.pending.record.source, gone)
             self._end(call, None)
         else:
             self._batch.add(call.pending)
             self._requests.again(call, step.after)
+
+    def _note_resources(self, call: PendingCall, page: Page, seen: SeenPage | None) -> None:
+        if seen is not None:
+            changed = self._parts.inventory.changed(call.item.id, page.number, page.attempt, seen)
+            self._batch.add_resources(call.pending.record.source, changed)
 
     def _expired(self, call: PendingCall) -> None:
         try:
@@ -220,6 +251,7 @@ class CollectorService:
         self._batch.refuse(call.pending.record.source, letter)
 
     def _end(self, call: PendingCall, problem: CallProblem | None) -> None:
+        self._parts.inventory.forget(call.item.id)
         self._batch.add(call.pending, [end_row(call, problem, self._now_ms())])
         if self._requests.end(call):
             self._parts.known.end(call.pending.record.partition, call.pending.key)

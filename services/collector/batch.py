@@ -15,6 +15,7 @@ from prometheus_client import Counter as CounterMetric
 
 from libs.common.kafka.records import Outbound, TopicPartition
 from libs.common.messages.dead_letters import DeadLetter
+from libs.common.messages.resources import ResourceFacts, encode_resource
 from libs.common.rows.types.results import RESULTS
 from libs.common.rows.wire import encode_rows, row_headers
 from libs.common.settings.kafka import TopicSettings
@@ -38,6 +39,7 @@ class _RequestShare:
     rows: dict[bytes, list[tuple[Row, int]]] = field(default_factory=dict)  # with their sizes
     touched: dict[bytes, PendingRequest] = field(default_factory=dict)
     letters: list[Outbound] = field(default_factory=list)
+    resources: list[Outbound] = field(default_factory=list)
     counted: Counter[Counted] = field(default_factory=Counter)
 
 
@@ -63,6 +65,14 @@ class ResultBatch:
                 share.counted[metrics.ANSWERS, ()] += row["part"] == 0
                 share.counted[metrics.ELEMENTS, ()] += row["elements"]
 
+    def add_resources(self, source: TopicPartition, changed: Iterable[ResourceFacts]) -> None:
+        """Add resources that are new, different or gone."""
+        for facts in changed:
+            share, value = self._share(source), encode_resource(facts)
+            share.resources.append(Outbound(self._topics.resources, value, facts.key))
+            share.counted[metrics.CHANGES, (facts.state,)] += 1
+            self.bytes += len(value)
+
     def refuse(self, source: TopicPartition, letter: DeadLetter) -> None:
         """Add a dead letter."""
         share = self._share(source)
@@ -80,6 +90,7 @@ class ResultBatch:
         records = []
         for source, share in self._shares.items():
             records += share.letters
+            records += share.resources
             for key, rows in share.rows.items():
                 headers = row_headers(RESULTS)
                 records += [Outbound(self._topics.collection_results, data, key, headers) for data in _messages(rows, room)]

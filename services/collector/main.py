@@ -24,13 +24,15 @@ def build(settings: Settings) -> Service:
     """
     client = open_arm(settings.collector)  # before the imports that need the extra
     from services.collector.app import CollectorParts, CollectorService
+    from services.collector.inventory import Inventory
     from services.collector.progress import KnownRequests
 
     topics = settings.topics
-    limits = TopicLimits(settings.kafka, (topics.collection_results, topics.collection_state, topics.errors))
-    table = partial(CompactedTable, settings.kafka, topics.collection_state)
-    known = KnownRequests(table, patience_for(settings.kafka))
-    parts = CollectorParts(settings.collector, topics, client, known, limits)
+    written = (topics.collection_results, topics.collection_state, topics.resources, topics.errors)
+    limits, patience = TopicLimits(settings.kafka, written), patience_for(settings.kafka)
+    known = KnownRequests(partial(CompactedTable, settings.kafka, topics.collection_state), patience)
+    inventory = Inventory(partial(CompactedTable, settings.kafka, topics.resources), patience)
+    parts = CollectorParts(settings.collector, topics, client, known, inventory, limits)
     return CollectorService(parts, partial(_session, settings, limits))
 
 

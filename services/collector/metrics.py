@@ -14,6 +14,10 @@ REQUESTS: Final = Counter(
 CALLS: Final = Counter("blobtide_collector_calls_total", "Calls that ended.", ["status"])
 ANSWERS: Final = Counter("blobtide_collector_answers_total", "Answers published: pages of lists, and resources.")
 ELEMENTS: Final = Counter("blobtide_collector_elements_total", "Resources and rows in the answers published.")
+CHANGES: Final = Counter(
+    "blobtide_collector_resource_changes_total", "Resources written because they are new or different, or are gone.", ["state"]
+)
+RESOURCES: Final = Gauge("blobtide_collector_known_resources", "Resources of which the last state is in memory.")
 RESTARTS: Final = Counter("blobtide_collector_restarts_total", "Lists begun anew because a page had expired.")
 DEAD_LETTERS: Final = Counter("blobtide_collector_dead_letters_total", "Dead letters written.", ["code"])
 TRANSACTIONS: Final = Counter("blobtide_collector_transactions_total", "Transactions, by result.", ["result"])

@@ -86,7 +86,7 @@ class ArmWorld:
     """What is there, and what goes wrong.
 
     Attributes:
-        machines: how many virtual machines each subscription has.
+        machines: how many virtual machines each subscription has, apart from those `gone`; `size` is that of all.
         page_size: of lists.
         faults: used up one a request; None lets the request through.
         epoch: part of every link to a next page; those of another one have expired.
@@ -96,6 +96,8 @@ class ArmWorld:
     """
 
     machines: int = 10
+    gone: frozenset[int] = frozenset()
+    size: str = "Standard_D2s_v5"
     page_size: int = 4
     faults: deque[Fault | None] = field(default_factory=deque)
     epoch: int = 0
@@ -135,7 +137,7 @@ class ArmWorld:
         if int(epoch) != self.epoch:
             return error(400, "ExpiredSkipToken")
         end = int(begin) + self.page_size
-        body: dict[str, Any] = {"value": [machine(found[1], index) for index in range(int(begin), min(end, self.machines))]}
+        body: dict[str, Any] = {"value": self._machines(found[1], range(int(begin), min(end, self.machines)))}
         if end < self.machines:
             link = f"{self.url}{asked.path}?api-version={asked.query['api-version']}&%24skiptoken={end}.{self.epoch}"
             body["nextLink"] = self.next_link(link)
@@ -146,7 +148,7 @@ class ArmWorld:
         if index is None or int(index[1]) >= self.machines:
             return error(404, "ResourceNotFound")
         if asked.method == "GET":
-            return Reply(200, machine(found[1], int(index[1])))
+            return Reply(200, machine(found[1], int(index[1]), self.size))
         number = len(self.polled)
         place = f"{self.url}/subscriptions/{found[1]}/providers/{COMPUTE}/locations/westeurope"
         self.polled[str(number)] = 0
@@ -174,13 +176,16 @@ class ArmWorld:
             return error(400, "InvalidSkipToken")
         end = int(begin) + self.page_size
         subscription = query["subscriptions"][0]
-        rows = [machine(subscription, index) for index in range(int(begin), min(end, self.machines))]
+        rows = self._machines(subscription, range(int(begin), min(end, self.machines)))
         more = {"$skipToken": f"{end}.{self.epoch}"} if end < self.machines else {}
         body = {"totalRecords": self.machines, "count": len(rows), "data": rows, "facets": [], "resultTruncated": "false"}
         return Reply(200, body | more, {"x-ms-user-quota-remaining": "14", "x-ms-user-quota-resets-after": "00:00:05"})
 
+    def _machines(self, subscription: str, numbers: range) -> list[dict[str, Any]]:
+        return [machine(subscription, number, self.size) for number in numbers if number not in self.gone]
 
-def machine(subscription: str, index: int) -> dict[str, Any]:
+
+def machine(subscription: str, index: int, size: str) -> dict[str, Any]:
     """Return a virtual machine, which follows from its number."""
     group, name = f"group-{index % 7}", f"vm-{index:06}"
     return {
@@ -191,7 +196,7 @@ def machine(subscription: str, index: int) -> dict[str, Any]:
         "tags": {"owner": f"team-{index % 3}"},
         "properties": {
             "vmId": f"00000000-0000-0000-0000-{index:012}",
-            "hardwareProfile": {"vmSize": "Standard_D2s_v5"},
+            "hardwareProfile": {"vmSize": size},
             "provisioningState": "Succeeded",
         },
     }

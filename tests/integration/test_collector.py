@@ -84,6 +84,9 @@ def test_each_request_is_answered_once_however_often_the_collector_is_killed(
         names = [machine["name"] for body in bodies for machine in body.get("value", body.get("data"))]
         assert names == [f"vm-{index:06}" for index in range(4 * PAGES)], "in order, none missing, none twice"
     assert committed_records(kafka_settings, topics.errors) == []
+    resources = [record.key or b"" for record in committed_records(kafka_settings, topics.resources)]
+    assert len(resources) == len(set(resources)) == 4 * PAGES, "none of them has changed"
+    assert all(key.startswith(f"/subscriptions/{SUBSCRIPTION}/resourcegroups/group-".encode()) for key in resources)
     state = {record.key: record for record in read_compacted(kafka_settings, topics.collection_state, range(4))}
     assert {key: is_over(record) for key, record in state.items()} == {made.encode(): True, b"m-1": True}
     assert "token-1" not in (tmp_path / "collector-0.log").read_text()

@@ -150,8 +150,8 @@ MAY = {
         {TOPICS.flows, TOPICS.application, TOPICS.http, TOPICS.proxy, TOPICS.spans, TOPICS.quarantine, TOPICS.errors},
     ),
     "collector": (
-        {TOPICS.collection_requests, TOPICS.collection_state},
-        {TOPICS.collection_results, TOPICS.collection_state, TOPICS.errors},
+        {TOPICS.collection_requests, TOPICS.collection_state, TOPICS.resources},
+        {TOPICS.collection_results, TOPICS.collection_state, TOPICS.resources, TOPICS.errors},
     ),
     "recorder": ({TOPICS.recorder_state}, {TOPICS.recorder_state, TOPICS.snapshots, TOPICS.errors}),
     "sink-file": ({TOPICS.flows}, {TOPICS.errors}),

@@ -187,4 +187,7 @@ class TopicSettings(Group):
     recorder_state: str = Field(
         default="Recorder.State", description="How far recorders have numbered the answers, one record per source; compacted."
     )
+    resources: str = Field(
+        default="Meta.Resources", description="Resources of Azure as they are now, from the collector; compacted."
+    )
     errors: str = Field(default="Errors", description="Dead letters from all services.")

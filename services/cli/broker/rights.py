@@ -130,8 +130,8 @@ def _fixed(topics: TopicSettings) -> dict[str, _Uses]:
             is_transactional=True,
         ),
         "collector": _Uses(
-            (topics.collection_requests, topics.collection_state),
-            (topics.collection_results, topics.collection_state, topics.errors),
+            (topics.collection_requests, topics.collection_state, topics.resources),
+            (topics.collection_results, topics.collection_state, topics.resources, topics.errors),
             "collector",
             is_transactional=True,
         ),
