@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 MONITOR: Final = "blob-monitor"
 RECORDER: Final = "recorder"
+OF_BLOBS: Final = (MONITOR, "ingest", "parser")
 IDLE: Final = "will find nothing to do: no environment under `subscriptions` is enabled"
 _KAFKA: Final = "Kafka clients"
 
@@ -71,12 +72,17 @@ def builds(settings: Settings) -> Iterator[Check]:
     yield Check(_KAFKA, partial(_make_clients, settings))
     for alias, environment in _environments(settings):
         yield Check(_storage(alias), partial(_open_containers, alias, environment))
-    for name in SERVICES:
-        if name != RECORDER or settings.recorder.sources:
-            yield Check(name, partial(_build, name, settings))
+    for name in needed_services(settings):
+        yield Check(name, partial(_build, name, settings))
     for name in settings.sinks:
         yield Check(_sink(name), partial(_build_sink, settings, name))
     yield Check("sinks share nothing", partial(_check_memories, settings))
+
+
+def needed_services(settings: Settings) -> list[str]:
+    """Return the services with something to do; those that read blobs, unless only sources of the recorder are configured."""
+    unneeded = OF_BLOBS if settings.recorder.sources and not settings.subscriptions else ()
+    return [name for name in SERVICES if name not in unneeded and (name != RECORDER or settings.recorder.sources)]
 
 
 def connections(settings: Settings) -> Iterator[Check]:

@@ -36,6 +36,7 @@ from libs.local.environment import identity_variables
 from libs.local.kafka import LocalKafka
 from libs.local.ports import free_port, is_free
 from libs.local.process import LocalServer
+from services.cli.config.checks import OF_BLOBS, RECORDER, needed_services
 from services.cli.help_text import examples
 from services.cli.options import config_option, load_logged
 from services.cli.up.groups import GroupWatch
@@ -47,6 +48,7 @@ from services.cli.up.settings import (
     DEMO_FLOWS,
     DEMO_SUBSCRIPTION,
     LOGS,
+    SNAPSHOTS,
     Own,
     own_kafka,
     reads_storage,
@@ -65,7 +67,7 @@ STEP_SECONDS: Final = 0.2
 SILENT_SECONDS: Final = 15.0
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 # The folders that `up` keeps in its data directory, and all that --fresh deletes.
-FOLDERS: Final = ("kafka", "azurite", "flows", *LOGS, "summary", "logs")
+FOLDERS: Final = ("kafka", "azurite", "flows", *LOGS, "summary", SNAPSHOTS, "logs")
 DEMO_START: Final = "-3h"  # well within the hours and days that the monitor lists at every interval, see with_own
 DEMO_LINES: Final = 10  # per minute and pod
 
@@ -243,8 +245,9 @@ class _Up:
 
     def _programs(self, own: Own) -> Iterator[Program]:
         settings = with_own(self.settings, self.options.data_dir, own)
-        recorder = (("recorder",),) if settings.recorder.sources else ()
-        for words in (("blob-monitor",), ("ingest",), ("parser",), *recorder, *(("sink", name) for name in settings.sinks)):
+        needed = needed_services(settings)
+        services = [(name,) for name in (*OF_BLOBS, RECORDER) if name in needed]
+        for words in (*services, *(("sink", name) for name in settings.sinks)):
             yield self._service(words, settings)
         if self.options.demo:
             yield self._generator("demo", ("--environment", f"{DEMO_SUBSCRIPTION}.{DEMO_FLOWS}", *self._flows()), settings)

@@ -26,6 +26,8 @@ STORAGE_USERS: Final = ("blob-monitor", "ingest", "demo")
 APPLICATIONS_CONTAINER: Final = "commerce-logs-separated"
 LOGS: Final = ("application", "proxy", "spans")
 """Row types made of the demo's application logs, and their folders."""
+SNAPSHOTS: Final = "snapshots"
+"""The folder of what the recorder's sources answer."""
 DEMO_CONTAINERS: Final = ("insights-logs-flowlogflowevent", "insights-logs-networksecuritygroupflowevent")
 
 
@@ -96,14 +98,19 @@ def reads_storage(words: Sequence[str]) -> bool:
 
 
 def sinks_of(settings: Settings, data_dir: Path, *, pods: bool = False) -> SinkOptions:
-    """Return the configured sinks, or by default files and a summary; with `pods`, also files of their logs."""
+    """Return the configured sinks, or by default files and a summary, and an archive of snapshots if there are sources of them.
+
+    With `pods`, there are also files of their logs.
+    """
     data = data_dir.absolute()
     files = {"kind": "file", "format": "parquet", "rotate_seconds": 10}
     of_logs = {name: {**files, "rows": name, "directory": str(data / name)} for name in LOGS if pods}
+    archive = {"archive": {"directory": str(data / SNAPSHOTS), "rotate_seconds": 60}} if settings.recorder.sources else {}
     return settings.sinks or {
         "file": {**files, "directory": str(data / "flows")},
         **of_logs,
         "summary": {"directory": str(data / "summary"), "top": 10},
+        **archive,
     }
 
 

@@ -145,6 +145,15 @@ def test_each_program_gets_what_it_needs_of_a_named_settings_file_and_no_more(
     } | ({"demo": (["demo"], [])} if demo else {})
 
 
+def test_sources_of_the_recorder_are_reason_enough(tmp_path: Path) -> None:
+    """Without storage accounts, nothing that reads blobs runs; what sources answer goes to an archive unless told otherwise."""
+    config = tmp_path / "my.yaml"
+    config.write_text(RECORDER)
+    asked = options(tmp_path, demo=False, config=config)
+    refuse_what_cannot_run(load_settings(config), tmp_path, demo=False)
+    assert list(programs(asked)) == ["recorder", "sink-file", "sink-summary", "sink-archive"]
+
+
 def test_settings_from_variables_reach_the_programs(earnest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the operator's own variables say is what a program loads, though it is not given the variables."""
     monkeypatch.setenv("BLOBTIDE_SUBSCRIPTIONS__PRODUCTION__ENVIRONMENTS__EU__STORAGE__ACCOUNT_KEY", "bmV3")
