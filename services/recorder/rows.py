@@ -50,7 +50,7 @@ class SnapshotWriter:
     def written(self, source: HttpSourceSettings, answer: HeldAnswer, last: SourceState | None) -> RecordedAnswer:
         """Return what is written for an answer after the state `last`; None if nothing is known of the source."""
         asked_at, key = _time(answer.facts.asked_ms), source.name.encode()
-        state = SourceState(source.name, _new_run(answer.facts), 0, asked_at) if last is None else last
+        state = SourceState(source.name, new_run(answer.facts), 0, asked_at) if last is None else last
         if isinstance(answer, RefusedAnswer):
             new, rows = replace(state, asked_at=asked_at), 0
             records = [self._letter(source, answer, state.run)]
@@ -68,7 +68,7 @@ class SnapshotWriter:
         fitting = [number for number, record in enumerate(snapshot.records) if len(record) <= most]
         messages = [self._letter(source, _too_large(snapshot, number, topic), state.run) for number in too_large]
         for items in _parts(fitting, snapshot.records, most):
-            batch = _batch(source, snapshot, state, items)
+            batch = snapshot_batch(source, snapshot, state, items)
             headers = (*row_headers(SNAPSHOTS), ("rows", str(len(items)).encode()))
             messages.append(Outbound(topic, encode_rows(SNAPSHOTS, batch), key, headers))
         return messages, len(fitting)
@@ -104,7 +104,7 @@ def _next(state: SourceState, snapshot: Snapshot, sequence: int) -> SourceState:
     )
 
 
-def _new_run(facts: AnswerFacts) -> str:
+def new_run(facts: AnswerFacts) -> str:
     """Return a name that no other run of any source has; they sort by time."""
     return f"{facts.asked_ms}-{secrets.token_hex(4)}"
 
@@ -135,7 +135,7 @@ def _parts(items: Sequence[int], records: Sequence[bytes], most: int) -> Iterato
         yield part
 
 
-def _batch(source: HttpSourceSettings, snapshot: Snapshot, state: SourceState, items: Sequence[int]) -> pa.RecordBatch:
+def snapshot_batch(source: HttpSourceSettings, snapshot: Snapshot, state: SourceState, items: Sequence[int]) -> pa.RecordBatch:
     """Return the rows of some records of one answer."""
     facts, count = snapshot.facts, len(items)
     same = {
