@@ -33,6 +33,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "explore": ("services.cli.explore.command", "Look into the raw topics line by line, through filters."),
     "analyze-logs": ("services.cli.analyze.command", "Sum up log rows: volume, levels, errors, status codes, latencies."),
     "convert": ("services.cli.convert.command", "Convert local flow-log files to rows, without a server."),
+    "record": ("services.cli.record.command", "Record what an HTTP source answers into zip files, without Kafka."),
     "list-blobs": ("services.cli.blobs.list_blobs", "List the blobs that the settings cover, and how far they have been read."),
     "list-services": ("services.cli.blobs.list_services", "Count what each selector finds in storage."),
     "inspect": ("services.cli.blobs.inspect", "Show everything about one blob: properties, blocks, checkpoint, completions."),

@@ -72,6 +72,7 @@ def test_every_command_explains_itself(name: str) -> None:
         (("--help",), ("pyarrow", "confluent_kafka", "azure", "pydantic", "rich")),
         (("tail", "--help"), ("azure", "services.sinks", "services.parser", "rich.progress")),
         (("convert", "--help"), ("azure", "confluent_kafka", "rich")),
+        (("record", "--help"), ("azure", "confluent_kafka", "pyarrow", "rich.progress")),
         (("run", "parser", "--help"), ("azure", "pyarrow", "rich.progress")),
         (("sinks",), ("rich",)),
     ],

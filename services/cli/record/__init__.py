@@ -1,0 +1,1 @@
+"""``blobtide record``: what an HTTP source answers, in zip files, without Kafka."""
