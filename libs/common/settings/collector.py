@@ -33,7 +33,7 @@ class CollectorSettings(PlaintextSettings):
         default=24.0, gt=0, description="Hours after which a call that Azure does not answer, or throttles, is given up."
     )
     commit_seconds: float = Field(default=1.0, gt=0, le=5, description="Maximum seconds between transactions.")
-    commit_bytes: int = Field(default=16_777_216, ge=1_000_000, description="Bytes after which a transaction is committed.")
+    commit_bytes: int = Field(default=8_388_608, ge=1_000_000, description="Bytes after which a transaction is committed.")
 
     _comma_separated = field_validator("methods", mode="before")(listed)
 

@@ -26,7 +26,7 @@ RESOURCES: Final = RowType(
             "id", pa.string(), "id as Azure writes it; its case does not matter, and keys are in lower case", nullable=False
         ),
         Column("state", WORD, "`present` or `deleted`", nullable=False),
-        Column("type", WORD, "type, such as `Microsoft.Compute/virtualMachines`", nullable=False),
+        Column("type", WORD, "type, such as `Microsoft.Compute/virtualMachines`; in lower case if it is gone", nullable=False),
         Column("name", pa.string(), "name", null_means="the answer does not say"),
         Column("location", WORD, "region", null_means=_NOT_OF_IT),
         Column("resource_group", WORD, "resource group, from the id", null_means=_NOT_OF_IT),
