@@ -86,6 +86,7 @@ class ArmWorld:
     """What is there, and what goes wrong.
 
     Attributes:
+        subscriptions: those that the list of them has.
         machines: how many virtual machines each subscription has, apart from those `gone`; `size` is that of all.
         page_size: of lists.
         faults: used up one a request; None lets the request through.
@@ -95,6 +96,7 @@ class ArmWorld:
         tokens: that are valid; the last one is handed out.
     """
 
+    subscriptions: tuple[str, ...] = (SUBSCRIPTION,)
     machines: int = 10
     gone: frozenset[int] = frozenset()
     size: str = "Standard_D2s_v5"
@@ -122,6 +124,8 @@ class ArmWorld:
             return error(401, "ExpiredAuthenticationToken", WWW_Authenticate=challenge)
         if "api-version" not in asked.query:
             return error(400, "MissingApiVersionParameter")
+        if asked.path == "/subscriptions":
+            return Reply(200, {"value": [{"id": f"/subscriptions/{one}", "subscriptionId": one} for one in self.subscriptions]})
         if asked.path.lower() == "/providers/microsoft.resourcegraph/resources":
             return self._graph(asked)
         for pattern, handle in ((_OPERATION, self._operation), (_ONE, self._one), (_LIST, self._list)):

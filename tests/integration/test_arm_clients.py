@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,6 +14,7 @@ from azure.core.exceptions import ResourceNotFoundError
 from azure.mgmt.compute import ComputeManagementClient
 from azure.mgmt.resourcegraph import ResourceGraphClient
 from azure.mgmt.resourcegraph.models import QueryRequest, QueryRequestOptions
+from click.testing import CliRunner, Result
 
 from libs.common.azure.arm.api import ArmCall
 from libs.common.azure.arm.client import ArmClient
@@ -19,6 +22,7 @@ from libs.common.azure.arm.pages import ArmLists
 from libs.common.azure.endpoint import Endpoint
 from libs.common.azure.identity import Identity, default_credential
 from libs.common.http.method import Method
+from services.cli.main import blobtide
 from tests.fakes.arm_server import IDENTITY_HEADER, MACHINES, SUBSCRIPTION, ArmWorld, error, serving_arm, throttled
 
 PLAIN: dict[str, Any] = {"enforce_https": False}  # the credential is no secret, and does not leave this machine
@@ -63,15 +67,43 @@ def test_the_client_for_resource_graph_reads_all_rows() -> None:
         assert (len(names), answer.total_records) == (10, 10)
 
 
-def test_a_managed_identity_signs_in_and_is_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once for many requests; a token that is refused and cannot be replaced ends the attempt."""
-    world = ArmWorld(machines=10, page_size=4)
+@contextmanager
+def signed_in(world: ArmWorld, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Serve a world, with a managed identity of this process, and yield its URL."""
     with serving_arm(world) as url:
         monkeypatch.setenv("IDENTITY_ENDPOINT", f"{url}/msi/token")
         monkeypatch.setenv("IDENTITY_HEADER", IDENTITY_HEADER)
         for name in ("AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_CLIENT_SECRET", "AZURE_FEDERATED_TOKEN_FILE"):
             monkeypatch.delenv(name, raising=False)
         default_credential.cache_clear()
+        yield url
+        default_credential.cache_clear()
+
+
+def test_a_connection_to_azure_is_tried_as_the_collector_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the identity sees is said; no subscription, a refusal, and no token are errors that say what to do."""
+    world = ArmWorld(subscriptions=("a", "b"))
+    with signed_in(world, monkeypatch) as url:
+        monkeypatch.setenv("BLOBTIDE_COLLECTOR__MANAGEMENT_URL", url)
+
+        def tried() -> Result:
+            return CliRunner().invoke(blobtide, ("test-connection", "azure"))
+
+        assert "; the identity sees 2 subscriptions" in tried().output
+        world.subscriptions = ()
+        assert (tried().exit_code, "grant it the role Reader" in tried().stderr) == (2, True)
+        world.faults.append(error(403, "AuthorizationFailed"))
+        assert "grant the identity the role Reader" in tried().stderr
+        monkeypatch.setenv("IDENTITY_HEADER", "of another process")
+        default_credential.cache_clear()
+        away = tried()
+        assert (away.exit_code, "no token from Azure identity" in away.stderr) == (3, True)
+
+
+def test_a_managed_identity_signs_in_and_is_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once for many requests; a token that is refused and cannot be replaced ends the attempt."""
+    world = ArmWorld(machines=10, page_size=4)
+    with signed_in(world, monkeypatch) as url:
         parts = urlsplit(url)
         identity = Identity(default_credential(None), "https://management.azure.com/.default")
         client = ArmClient(Endpoint(parts.scheme, parts.hostname or "", parts.port, ""), identity)
@@ -83,5 +115,4 @@ def test_a_managed_identity_signs_in_and_is_renewed(monkeypatch: pytest.MonkeyPa
             assert sum(page.elements for page in ArmLists(client).pages(call)) == 10
         finally:
             client.close()
-            default_credential.cache_clear()
     assert world.issued == 1

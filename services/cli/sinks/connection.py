@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -16,16 +17,20 @@ from services.cli.suggestions import configured_sinks
 from services.cli.terminal import say
 from services.sinks.frame.registry import configured_sink
 
+AZURE: Final = "azure"
+"""What the collector asks, unless a sink or a source has this name."""
 
-@click.command(epilog=examples("blobtide test-connection search --config blobtide.yaml", "blobtide test-connection"))
+
+@click.command(epilog=examples("blobtide test-connection search --config blobtide.yaml", "blobtide test-connection azure"))
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=configured_sinks)
 @config_option
 def command(names: tuple[str, ...], config: Path | None) -> None:
     """Connect to the destination of each sink NAME, or of all sinks, the way its service does, and exit; write no rows.
 
     This reads the secrets, resolves, connects, signs in, and checks what the sink needs there, such as a table or an index
-    template. NAME may also be a source of the recorder: it is asked once, and its answer is not recorded. Run it on the same
-    machine and as the same user as the service. The exit code is that of the first failure.
+    template. NAME may also be a source of the recorder: it is asked once, and its answer is not recorded; or azure: the
+    collector's identity signs in, and lists the subscriptions it sees. Run it on the same machine and as the same user as the
+    service. The exit code is that of the first failure.
     """
     settings = load_logged(config, "test-connection")
     chosen = names or (*settings.sinks, *(source.name for source in settings.recorder.sources))
@@ -39,16 +44,26 @@ def command(names: tuple[str, ...], config: Path | None) -> None:
 def _tried(settings: Settings, name: str) -> BlobtideError | None:
     began = time.monotonic()
     source = next((source for source in settings.recorder.sources if source.name == name), None)
+    remark = ""
     try:
-        if source is None or name in settings.sinks:
+        if source is None and name == AZURE and name not in settings.sinks:
+            remark = _ask_azure(settings)
+        elif source is None or name in settings.sinks:
             _open_sink(settings, name)
         if source is not None:
             ask_source(source)
     except BlobtideError as error:
         say(f"!!  {name}: {error}", err=True)
         return error
-    say(f"ok  {name}: connected in {(time.monotonic() - began) * 1_000:,.0f} ms")
+    say(f"ok  {name}: connected in {(time.monotonic() - began) * 1_000:,.0f} ms{remark}")
     return None
+
+
+def _ask_azure(settings: Settings) -> str:
+    from libs.common.azure.arm.opening import check_arm
+
+    seen = check_arm(settings.collector)
+    return f"; the identity sees {seen} subscription{'s' if seen > 1 else ''}"
 
 
 def _open_sink(settings: Settings, name: str) -> None:
