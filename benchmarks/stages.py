@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 
 from benchmarks import (
     archiving,
+    arm_lists,
     estates,
     gzipped,
     ingesting,
@@ -37,7 +38,7 @@ _Server = TypeVar("_Server", bound=LocalServer)
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much to measure: minutes, quiet interfaces, copies of the parser's input, lines, text, snapshots, repetitions."""
+    """How much: minutes, quiet interfaces, copies of the parser's input, lines, text, snapshots, pages, repetitions."""
 
     busy_minutes: int
     quiet_minutes: int
@@ -46,6 +47,7 @@ class Size:
     log_lines: int
     gzip_text: int
     snapshots: int
+    arm_pages: int
     repeats: int
     monitor: monitoring.Extent
     start: starting.Extent
@@ -59,12 +61,23 @@ FULL: Final = Size(
     100_000,
     32_000_000,
     3_000,
+    200,
     3,
     monitoring.Extent(5_000, 100_000, 120.0),
     starting.Extent(5_000, 1_000_000, 20_000),
 )
 QUICK: Final = Size(
-    1, 1, 1_000, 4, 40_000, 8_000_000, 500, 1, monitoring.Extent(1_000, 20_000, 60.0), starting.Extent(1_000, 100_000, 2_000)
+    1,
+    1,
+    1_000,
+    4,
+    40_000,
+    8_000_000,
+    500,
+    40,
+    1,
+    monitoring.Extent(1_000, 20_000, 60.0),
+    starting.Extent(1_000, 100_000, 2_000),
 )
 MONTH: Final = starting.Extent(5_000, 3_600_000, 20_000)
 """The blobs of 5,000 interfaces in thirty days, one per hour each; as many open ones as without `--long`."""
@@ -130,6 +143,10 @@ def _archive(bench: Bench) -> Iterator[Measured]:
     yield from archiving.measure(bench.size.snapshots, bench.directory, bench.size.repeats)
 
 
+def _arm(bench: Bench) -> Iterator[Measured]:
+    yield from arm_lists.measure(bench.size.arm_pages, bench.size.repeats)
+
+
 def _monitor(bench: Bench) -> Iterator[Measured]:
     with _running(LocalKafka, bench) as kafka:
         yield from monitoring.measure(kafka, bench.size.monitor)
@@ -172,6 +189,7 @@ STAGES: Final[dict[str, Stage]] = {
     "storage": _storage,
     "gzip": _gzip,
     "archive": _archive,
+    "arm": _arm,
     "monitor": _monitor,
     "start": _start,
     "sinks": _sinks,

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from benchmarks import estates, gzipped, kernel, lister, peers
+from benchmarks import arm_lists, estates, gzipped, kernel, lister, peers
 from benchmarks.before import Checkout, costs_of
 from benchmarks.destinations import SINKS, Destination
 from benchmarks.errors import BenchmarkFailed
@@ -256,3 +256,10 @@ def test_rows_that_did_not_arrive_are_noticed(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(SINKS, "file", Benchmark("never", own=None))
     assert place.rows({}) is None
     place.check({}, None, 3)
+
+
+def test_lists_of_azure_are_read_by_both_clients() -> None:
+    """All resources are counted, which is checked, and one is compared with the other."""
+    own, sdk = arm_lists.measure(pages=2, repeats=1)
+    assert (own.stage, own.against, sdk.stage) == (arm_lists.OWN, arm_lists.SDK, arm_lists.SDK)
+    assert own.work.tuples == sdk.work.tuples == 1_000
