@@ -54,6 +54,8 @@ cannot be compared, but the ratios between rows can.
 - **archive**: *tuples* are snapshots, *MB* are of the answers. *snapshots to zips* performs the steps of the sink alone.
   Its peer does what the Network State Recorder does: each answer is decoded, encoded anew with json.dumps, and written to a
   file, which then becomes a zip; nothing is synced, read again or remembered.
+- **arm**: *tuples* are resources, *blobs* pages of lists of Azure Resource Manager. The client only counts them; its peer,
+  Microsoft's, makes an object of each.
 - **monitor**: against a server that only answers listings, with default intervals. Each growing scope has one blob, which
   changes every minute. The flat prefix does not change.
 - **start**: the known blobs belong to past hours, and few are still open. *monitor start* reads their state and

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from libs.common.azure.storage.api import Queue
 from libs.common.kafka.records import Inbound, Listener, TopicPartition
 from libs.common.kafka.testing import FakeSession
 from libs.common.kafka.topics.topic_limits import TopicLimits
@@ -18,16 +19,20 @@ from libs.common.rows.reading import reader_of
 from libs.common.rows.types.resources import RESOURCES
 from libs.common.rows.types.results import RESULTS
 from libs.common.rows.wire import decode_rows
-from libs.common.settings.collector import CollectorSettings
+from libs.common.settings.collector import CollectorSettings, RequestQueue
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from services.collector.app import CollectorParts, CollectorService
 from services.collector.inventory import Inventory
 from services.collector.progress import KnownRequests
+from services.collector.queue_feed import QueueFeed, QueuePlace
 from tests.arm import WorldTokens, client_for
 from tests.fakes.arm_server import COMPUTE, SUBSCRIPTION, ArmWorld
 
 TOPICS = TopicSettings()
 PARTITION = TopicPartition(TOPICS.collection_requests, 0)
+QUEUE = RequestQueue.model_validate(
+    {"queue": "requests", "storage": {"account_name": "requests", "account_key": "a2V5"}, "poll_seconds": 0.01}
+)
 SECONDS = 60.0
 LIST: dict[str, Any] = {
     "service": "compute",
@@ -76,6 +81,7 @@ class CollectorWorld:
     passed: float = 0.0  # seconds by which clocks are ahead
     records: list[Inbound] = field(default_factory=list)
     session: FakeSession | None = None
+    queue: Queue | None = None
     prepare: Callable[[FakeSession], None] = lambda _: None
 
     def send(self, data: bytes, key: str | None = None) -> None:
@@ -96,8 +102,9 @@ class CollectorWorld:
 
         client = client_for(self.url, WorldTokens(self.arm), clock=self._clock)
         known, inventory = KnownRequests(self._table, 1.0), Inventory(self._resources, 1.0)
+        feed = None if self.queue is None else QueueFeed(QueuePlace(self.queue, QUEUE, TOPICS))
         limits = TopicLimits(KafkaSettings())
-        parts = CollectorParts(self.settings, TOPICS, client, known, inventory, limits, self._clock, self._now)
+        parts = CollectorParts(self.settings, TOPICS, client, known, inventory, feed, limits, self._clock, self._now)
         CollectorService(parts, lambda listener: self._session(listener, look)).run(stop, Health())
 
     @property

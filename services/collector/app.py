@@ -36,6 +36,7 @@ from services.collector.batch import MESSAGE_FRAMING, ResultBatch
 from services.collector.intake import RequestIntake, letter_of_call
 from services.collector.inventory import FOLLOW_SECONDS, Inventory
 from services.collector.progress import KnownRequests
+from services.collector.queue_feed import QueueFeed
 from services.collector.resources import SeenPage, resources_in
 from services.collector.rows import CallProblem, answer_rows, end_row, problem_of
 
@@ -59,6 +60,7 @@ class CollectorParts:
     client: ArmClient
     known: KnownRequests
     inventory: Inventory
+    feed: QueueFeed | None
     limits: TopicLimits
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], float] = time.time  # seconds since the epoch
@@ -96,6 +98,8 @@ class CollectorService:
         health.not_ready(NO_PARTITIONS)
         self._session.open()
         self._workers.start()
+        if self._parts.feed is not None:
+            self._parts.feed.start()
         try:
             while not stop.is_set():
                 health.beat()
@@ -103,6 +107,8 @@ class CollectorService:
             self._wind_up()
         finally:
             self._workers.stop()
+            if self._parts.feed is not None:
+                self._parts.feed.stop()
             self._parts.client.close()
             self._parts.inventory.close()
             self._session.close()
@@ -158,6 +164,8 @@ class CollectorService:
             (self._session.pause if self._paused else self._session.resume)()
         for record in self._session.poll(POLL_RECORDS, seconds):
             self._intake.take(record, self._batch)
+        if self._parts.feed is not None and not self._paused and self._session.owned():
+            self._batch.forward(self._parts.feed.take())
 
     def _dispatch(self) -> None:
         room = self._batch.bytes < MEMORY_COMMITS * self._settings.commit_bytes
@@ -277,6 +285,8 @@ class CollectorService:
             crash_point("collector.committed")
         else:
             self._forget(tuple(offsets))
+        if self._parts.feed is not None:
+            self._parts.feed.settle(committed=result is CommitResult.COMMITTED)
 
     def _tell_azure(self) -> None:
         """Report not ready if nothing can be asked: every call waits because Azure does not answer, or throttles."""

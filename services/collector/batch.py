@@ -49,6 +49,7 @@ class ResultBatch:
     def __init__(self, topics: TopicSettings) -> None:
         self._topics = topics
         self._shares: dict[TopicPartition, _RequestShare] = {}
+        self._forwarded: list[Outbound] = []
         self.bytes = 0
 
     def add(self, pending: PendingRequest, rows: Iterable[Row] = ()) -> None:
@@ -73,6 +74,11 @@ class ResultBatch:
             share.counted[metrics.CHANGES, (facts.state,)] += 1
             self.bytes += len(value)
 
+    def forward(self, records: list[Outbound]) -> None:
+        """Add records that belong to no partition of requests: messages of a queue."""
+        self._forwarded += records
+        self.bytes += sum(len(record.value or b"") for record in records)
+
     def refuse(self, source: TopicPartition, letter: DeadLetter) -> None:
         """Add a dead letter."""
         share = self._share(source)
@@ -87,7 +93,7 @@ class ResultBatch:
 
     def outputs(self, room: int) -> list[Outbound]:
         """Return everything as records, those of rows with values of at most `room` bytes."""
-        records = []
+        records = list(self._forwarded)
         for source, share in self._shares.items():
             records += share.letters
             records += share.resources

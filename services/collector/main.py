@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from libs.common.azure.arm.opening import open_arm
+from libs.common.azure.storage.queues import open_queue
 from libs.common.kafka.readers.compacted import CompactedTable, patience_for
 from libs.common.kafka.records import Listener, Session
 from libs.common.kafka.topics.topic_limits import TopicLimits
 from libs.common.kafka.transactions.session import SessionSpec, TransactionalSession
 from libs.common.process.service import Service
 from libs.common.settings import Settings
+
+if TYPE_CHECKING:
+    from services.collector.queue_feed import QueueFeed
 
 ROLE: Final = "collector"
 
@@ -28,12 +32,21 @@ def build(settings: Settings) -> Service:
     from services.collector.progress import KnownRequests
 
     topics = settings.topics
-    written = (topics.collection_results, topics.collection_state, topics.resources, topics.errors)
+    written = (topics.collection_requests, topics.collection_results, topics.collection_state, topics.resources, topics.errors)
     limits, patience = TopicLimits(settings.kafka, written), patience_for(settings.kafka)
     known = KnownRequests(partial(CompactedTable, settings.kafka, topics.collection_state), patience)
     inventory = Inventory(partial(CompactedTable, settings.kafka, topics.resources), patience)
-    parts = CollectorParts(settings.collector, topics, client, known, inventory, limits)
+    parts = CollectorParts(settings.collector, topics, client, known, inventory, _feed(settings), limits)
     return CollectorService(parts, partial(_session, settings, limits))
+
+
+def _feed(settings: Settings) -> QueueFeed | None:
+    from services.collector.queue_feed import QueueFeed, QueuePlace
+
+    place = settings.collector.queue
+    if place is None:
+        return None
+    return QueueFeed(QueuePlace(open_queue(place.storage, ROLE, place), place, settings.topics))
 
 
 def _session(settings: Settings, limits: TopicLimits, listener: Listener) -> Session:

@@ -11,6 +11,11 @@ REQUESTS: Final = Counter(
     "Requests that arrived, by what became of them: accepted, continued after a restart, repeated, or refused.",
     ["outcome"],
 )
+MESSAGES: Final = Counter(
+    "blobtide_collector_messages_total",
+    "Messages of the queue that were handled: deleted, or late, which come again.",
+    ["outcome"],
+)
 CALLS: Final = Counter("blobtide_collector_calls_total", "Calls that ended.", ["status"])
 ANSWERS: Final = Counter("blobtide_collector_answers_total", "Answers published: pages of lists, and resources.")
 ELEMENTS: Final = Counter("blobtide_collector_elements_total", "Resources and rows in the answers published.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ from services.cli.main import blobtide
 from services.collector.progress import decode_progress
 from tests.collector_world import LIST, one, request, rows_in
 from tests.fakes.arm_server import IDENTITY_HEADER, SUBSCRIPTION, ArmWorld, serving_arm, throttled
+from tests.queue_writer import QueueWriter
 from tests.running import until
 from tests.service_process import service_process
 from tests.topic_tools import committed_records, lag, read_compacted
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.azurite]
 
 PAGES = 15
 
@@ -41,10 +43,11 @@ def test_each_request_is_answered_once_however_often_the_collector_is_killed(
     settings: dict[str, Any],
     kafka_settings: KafkaSettings,
     topics: TopicSettings,
+    queue: QueueWriter,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Before and after a commit; `blobtide collect` sends requests, and sending one again does nothing."""
+    """Before and after a commit; requests come from `blobtide collect` and a queue, and one that comes again does nothing."""
 
     def rows() -> list[dict[str, Any]]:
         return rows_in([record.value for record in committed_records(kafka_settings, topics.collection_results)])
@@ -57,39 +60,50 @@ def test_each_request_is_answered_once_however_often_the_collector_is_killed(
     with serving_arm(arm) as url:
         monkeypatch.setenv("IDENTITY_ENDPOINT", f"{url}/msi/token")
         monkeypatch.setenv("IDENTITY_HEADER", IDENTITY_HEADER)
-        settings["collector"]["management_url"] = url
+        settings["collector"] |= {"management_url": url, "queue": queue_settings(queue)}
         config, file = tmp_path / "blobtide.yaml", tmp_path / "requests.json"
         config.write_text(yaml.safe_dump(settings))
         file.write_bytes(request("m-1", LIST, one("vm-000003"), one("nobody")))
         made = send(config, "--template", "vms", "--template", "graph", "--subscription", SUBSCRIPTION)
         send(config, str(file))
+        queue.put(request("m-2", one("vm-000004")).decode())
+        queue.put(base64.b64encode(file.read_bytes()).decode())
+        queue.put("<xml>")
         for point in ("collector.answered@3", "collector.committed@3"):
             with service_process("collector", settings, tmp_path, crash=point) as child:
                 assert child.wait(90) == -9, point
         send(config, str(file))
         with service_process("collector", settings, tmp_path) as child:
-            until(lambda: len(ends()) == 5, "every call ends")
+            until(lambda: len(ends()) == 6, "every call ends")
+            until(lambda: queue.count() == 0, "every message is deleted")
             until(lambda: lag(kafka_settings, "collector", topics.collection_requests) == 0, "every request is over")
             child.terminate()
             assert child.wait(30) == 0
     assert ends() == {
         f"{made}/0": ("success", 60), f"{made}/1": ("success", 60),
-        "m-1/0": ("success", 60), "m-1/1": ("success", 1), "m-1/2": ("error", 0),
+        "m-1/0": ("success", 60), "m-1/1": ("success", 1), "m-1/2": ("error", 0), "m-2/0": ("success", 1),
     }  # fmt: skip
     found = rows()
     positions = [(row["source"], row["generation"], row["answer_number"], row["part"]) for row in found]
-    assert len(positions) == len(set(positions)) == 3 * (PAGES + 1) + 2 + 1
+    assert len(positions) == len(set(positions)) == 3 * (PAGES + 1) + 2 + 1 + 2
     for source in (f"{made}/0", f"{made}/1", "m-1/0"):
         bodies = [json.loads(row["data"]) for row in found if row["source"] == source and row["kind"] == "answer"]
         names = [machine["name"] for body in bodies for machine in body.get("value", body.get("data"))]
         assert names == [f"vm-{index:06}" for index in range(4 * PAGES)], "in order, none missing, none twice"
-    assert committed_records(kafka_settings, topics.errors) == []
+    assert [record.value for record in committed_records(kafka_settings, topics.errors)] == [b"<xml>"]
     resources = [record.key or b"" for record in committed_records(kafka_settings, topics.resources)]
     assert len(resources) == len(set(resources)) == 4 * PAGES, "none of them has changed"
     assert all(key.startswith(f"/subscriptions/{SUBSCRIPTION}/resourcegroups/group-".encode()) for key in resources)
     state = {record.key: record for record in read_compacted(kafka_settings, topics.collection_state, range(4))}
-    assert {key: is_over(record) for key, record in state.items()} == {made.encode(): True, b"m-1": True}
+    assert {key: is_over(record) for key, record in state.items()} == {made.encode(): True, b"m-1": True, b"m-2": True}
     assert "token-1" not in (tmp_path / "collector-0.log").read_text()
+
+
+def queue_settings(queue: QueueWriter) -> dict[str, Any]:
+    """Return what the settings say of a queue."""
+    secret = queue.storage.connection_string
+    assert secret is not None
+    return {"queue": queue.name, "storage": {"connection_string": secret.get_secret_value()}, "poll_seconds": 0.2}
 
 
 def is_over(record: Inbound) -> bool:

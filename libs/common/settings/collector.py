@@ -9,7 +9,21 @@ from pydantic import Field, field_validator, model_validator
 
 from libs.common.http.method import Method
 from libs.common.settings.base import listed
+from libs.common.settings.storage import EventQueue, StorageAccount
 from libs.common.settings.transport import PlaintextSettings
+
+
+class RequestQueue(EventQueue):
+    """A queue from which requests are taken, besides those in Kafka."""
+
+    storage: StorageAccount
+    visibility_seconds: int = Field(
+        default=120, ge=30, le=604_800, description="Seconds for which a received message is hidden from other collectors."
+    )
+    max_deliveries: int = Field(
+        default=5, ge=1, description="Deliveries after which a message that is not handled goes to Errors."
+    )
+    poll_seconds: float = Field(default=5.0, gt=0, description="Seconds between looks into an empty queue.")
 
 
 class CollectorSettings(PlaintextSettings):
@@ -22,6 +36,7 @@ class CollectorSettings(PlaintextSettings):
     managed_identity_client_id: str | None = Field(
         default=None, description="Client id of a user-assigned identity. Default: the system-assigned one."
     )
+    queue: RequestQueue | None = Field(default=None, description="Queue of requests, if there is one.")
     concurrency: int = Field(default=25, ge=1, le=64, description="Number of calls that are worked on at once.")
     methods: tuple[Method, ...] = Field(
         default=(),

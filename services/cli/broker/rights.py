@@ -77,6 +77,7 @@ def _uses(settings: Settings, name: str) -> _Uses:
     fixed = _fixed(topics)
     fixed["blob-monitor"] = _uses_of_monitor(settings)
     fixed["parser"] = _uses_of_parser(settings)
+    fixed["collector"] = _uses_of_collector(settings)
     if name not in fixed:
         raise ConfigError(f"unknown service or command {name}: give one of {', '.join(known(settings))}, or {SINK}NAME")
     return fixed[name]
@@ -119,6 +120,15 @@ def _uses_of_parser(settings: Settings) -> _Uses:
     return _Uses((*raw, topics.quarantine), (*rows, topics.quarantine, topics.errors), "parser", is_transactional=True)
 
 
+def _uses_of_collector(settings: Settings) -> _Uses:
+    topics = settings.topics
+    reads = (topics.collection_requests, topics.collection_state, topics.resources)
+    # Messages of a queue become requests like any others.
+    requests = () if settings.collector.queue is None else (topics.collection_requests,)
+    writes = (topics.collection_results, topics.collection_state, topics.resources, topics.errors, *requests)
+    return _Uses(reads, writes, "collector", is_transactional=True)
+
+
 def _fixed(topics: TopicSettings) -> dict[str, _Uses]:
     everything = tuple(topics.model_dump().values())
     raw = tuple(raw_topics(topics).values())
@@ -127,18 +137,6 @@ def _fixed(topics: TopicSettings) -> dict[str, _Uses]:
             (topics.blobs, topics.checkpoints),
             (*raw, topics.checkpoints, topics.completions, topics.errors),
             "ingest",
-            is_transactional=True,
-        ),
-        "collector": _Uses(
-            (topics.collection_requests, topics.collection_state, topics.resources),
-            (topics.collection_results, topics.collection_state, topics.resources, topics.errors),
-            "collector",
-            is_transactional=True,
-        ),
-        "recorder": _Uses(
-            (topics.recorder_state,),
-            (topics.snapshots, topics.recorder_state, topics.errors),
-            "recorder",
             is_transactional=True,
         ),
         "tail": _Uses(everything),
