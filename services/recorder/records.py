@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -17,10 +16,15 @@ import msgspec
 
 from libs.common.errors import BlobtideError, ConfigError
 from libs.common.messages.dead_letters import ErrorCode
+from libs.common.security.redaction import excerpt
 from libs.common.settings.recorder import TIMESTAMP
 
+_SHOWN: Final = 200
 _SPACE: Final = b" \t\r\n"
 _ENCODER: Final = msgspec.json.Encoder()
+_IN_FUNCTIONS: Final = (TypeError, ValueError, ArithmeticError, LookupError, RecursionError)
+"""What functions of jmespath raise besides its own errors, for values that they do not check: a text compared with a number, an
+infinite one to round, a step of zero."""
 
 
 class AnswerRefused(BlobtideError):
@@ -50,11 +54,24 @@ def compiled(text: str) -> Expression:
         raise ConfigError("items needs the library jmespath: install blobtide[recorder]") from error
     try:
         expression: Expression = jmespath.compile(text)
-        with suppress(jmespath.exceptions.JMESPathTypeError):  # it is made for other values than this
-            expression.search({})
+        _try_out(expression)
     except (jmespath.exceptions.JMESPathError, RecursionError) as error:
         raise ConfigError(f"items is not a JMESPath expression: {' '.join(str(error).split())}") from error
     return expression
+
+
+def _try_out(expression: Expression) -> None:
+    """Raise what is wrong with an expression whatever the answer is, such as a function that does not exist."""
+    import jmespath
+
+    try:
+        expression.search({})
+    except jmespath.exceptions.JMESPathTypeError:
+        pass  # it is made for other values than this
+    except (jmespath.exceptions.JMESPathError, RecursionError):
+        raise
+    except _IN_FUNCTIONS:
+        pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +129,15 @@ def _items(expression: Expression, answer: bytes) -> Iterator[bytes]:
     """Yield what an expression selects, each written anew as JSON: the elements of a list, or anything else as one item."""
     import jmespath
 
+    decoded = _decoded(answer, Any)
     try:
-        selected = expression.search(_decoded(answer, Any))
+        selected = expression.search(decoded)
     except jmespath.exceptions.JMESPathError as error:
-        raise AnswerRefused(ErrorCode.BAD_RECORD, f"items does not fit the answer: {' '.join(str(error).split())}") from error
+        reason = f"items does not fit the answer: {excerpt(str(error), _SHOWN)}"  # it quotes the answer
+        raise AnswerRefused(ErrorCode.BAD_RECORD, reason) from error
+    except _IN_FUNCTIONS as error:
+        reason = f"items does not fit the answer: {type(error).__name__}: {excerpt(str(error), _SHOWN)}"
+        raise AnswerRefused(ErrorCode.BAD_RECORD, reason) from error
     if selected is None:
         raise AnswerRefused(ErrorCode.BAD_RECORD, "items selects nothing in the answer")
     for item in selected if isinstance(selected, list) else [selected]:

@@ -60,6 +60,14 @@ def test_items_become_records_of_their_own(items: str, wrap: str, records: list[
         (RecordForm("", compiled("flows")), b'{"other":1}', ErrorCode.BAD_RECORD, "items selects nothing"),
         (RecordForm("", compiled("flows")), b'{"flows":[{},1]}', ErrorCode.BAD_RECORD, "set wrap"),
         (RecordForm("", compiled("sum(flows)")), b'{"flows":["x"]}', ErrorCode.BAD_RECORD, "items does not fit"),
+        (
+            RecordForm("", compiled("max_by(f, &x)")),
+            b'{"f":[{"x":1},{"x":"a"}]}',
+            ErrorCode.BAD_RECORD,
+            "does not fit.*TypeErr",
+        ),
+        (RecordForm("a", compiled("f[::0]")), b'{"f":[1]}', ErrorCode.BAD_RECORD, "does not fit.*step"),
+        (RecordForm("a", compiled("ceil(to_number(f))")), b'{"f":"1e999"}', ErrorCode.BAD_RECORD, "does not fit.*infinity"),
         (RecordForm("a", compiled("[&flows]")), b'{"flows":1}', ErrorCode.BAD_RECORD, "items selects what is no JSON"),
     ],
 )
@@ -70,8 +78,21 @@ def test_what_no_record_can_be_made_of_says_why(form: RecordForm, answer: bytes,
     assert refused.value.code is code
 
 
+def test_what_is_said_of_an_answer_does_not_repeat_all_of_it() -> None:
+    """The library quotes the value that does not fit, however long it is."""
+    with pytest.raises(AnswerRefused) as refused:
+        RecordForm("", compiled("abs(flows)")).records(b'{"flows":"%s"}' % (b"x" * 100_000), MS)
+    assert len(str(refused.value)) < 300
+
+
 @pytest.mark.parametrize("items", ["flows[", "nosuch(@)", "length()", "(" * 2_000])
 def test_an_expression_that_cannot_work_is_refused_at_the_start(items: str) -> None:
     """Wrong syntax, unknown functions and wrong numbers of arguments are mistakes of whoever wrote the settings."""
     with pytest.raises(ConfigError, match="items is not a JMESPath expression"):
         compiled(items)
+
+
+def test_an_expression_is_not_refused_for_what_it_makes_of_no_answer() -> None:
+    """Whether it works depends on the answer."""
+    form = RecordForm("a", compiled("contains('ab', kind) && [@]"))
+    assert form.records(b'{"kind":"a"}', MS) == [b'{"timestamp":%d,"a":{"kind":"a"}}' % MS]
