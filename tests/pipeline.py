@@ -63,6 +63,8 @@ class Plan:
     file_sinks: int = 1
     monitor: dict[str, Any] = field(default_factory=dict)
     source: dict[str, Any] = field(default_factory=dict)
+    recorders: int = 0
+    recorder: dict[str, Any] = field(default_factory=dict)
 
     @property
     def rows_directory(self) -> Path:
@@ -82,6 +84,7 @@ class Plan:
             "topics": self.topics.model_dump(),
             "subscriptions": {"test": {"environments": {"local": environment}}} if self.containers else {},
             "monitor": {"discovery_seconds": 1, "reconcile_seconds": 5, **self.monitor},
+            "recorder": self.recorder,
             "sinks": self.sinks,
         }  # fmt: skip
         return with_canaries(settings)
@@ -111,6 +114,7 @@ class Pipeline:
             *(("blob-monitor", n) for n in range(self.plan.monitors)),
             *(("ingest", n) for n in range(self.plan.ingesters)),
             *(("parser", n) for n in range(self.plan.parsers)),
+            *(("recorder", n) for n in range(self.plan.recorders)),
             *((f"sink {name}", n) for name in self.plan.sinks for n in range(self.plan.file_sinks if name == "file" else 1)),
         ]
         for words, ordinal in services:
