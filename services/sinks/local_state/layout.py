@@ -38,8 +38,8 @@ class FileRows:
     Attributes:
         folder: relative to the directory of all files.
         tables: its rows, which can be read only once.
-        titles: names that it may have, without extension, without end; the first one that no file of the shard has ever had is
-            taken. None: the outlet's template names it.
+        titles: names that it may have, without extension, without end; the first one that no file of the directory has ever had
+            is taken. None: the outlet's template names it.
     """
 
     folder: str

@@ -16,7 +16,8 @@ A crash before step 2 leaves bytes beyond the committed length, which are cut of
 be written again. After step 4, a part that still exists is renamed, and one that is gone *was* renamed, even if a reader has
 removed the file in the meantime. If a final name exists that was never recorded, it is somebody else's file, and the sequence
 skips it. Each file has its own sequence number, whatever folder it is in. Files that the layout names itself do without: their
-names are remembered (`services.sinks.local_state.used_names`), so that none comes again after a reader has taken its file away.
+names are remembered for the whole directory (`services.sinks.local_state.used_names`), so that none comes again, whatever shard
+it is of.
 
 A destination of another kind replaces step 5 by `FileOutlet.publish`. The parts stay until step 6 unless it removes them, and a
 crash before it leads to the same call again: with the same parts, names and sequence number, by which it recognises what it has
@@ -29,7 +30,7 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,6 +48,7 @@ from services.sinks.local_state.used_names import UsedNames
 HIDDEN: Final = ".blobtide"
 LOCKED_RETRY_SECONDS: Final = 1.0
 _PART: Final = "next.part"
+_NAMES: Final = "names.db"
 _BETWEEN: Final = "\0"  # never part of a name; a single name is stored as in versions that had only one
 
 
@@ -217,21 +219,31 @@ class ShardStore:
             raise RuntimeError("the shard is not open")
         return self._spool
 
-    def _record_names(self, files: Iterable[FileRows]) -> None:
-        finals: list[str] = []
+    def _record_names(self, files: Sequence[FileRows]) -> None:
         sequence = self._journal.sequence
-        for file in files:
-            while self._is_there(final := self._final(file, sequence)):
+        if any(file.titles is not None for file in files):
+            finals = self._titled(files)
+            sequence += len(finals)
+        else:
+            finals = []
+            for file in files:
+                while self._is_there(final := self._numbered(file, sequence)):
+                    sequence += 1
+                finals.append(final)
                 sequence += 1
-            finals.append(final)
-            sequence += 1
         self._save(replace(self._journal, sequence=sequence - 1, finals=tuple(finals)))
 
-    def _final(self, file: FileRows, sequence: int) -> str:
-        if file.titles is None:
-            return str(Path(file.folder, self._outlet.file_name(self._shard, sequence)))
-        names = (str(Path(file.folder, title + self._outlet.extension)) for title in file.titles)
-        return UsedNames(self.database).take(name for name in names if not self._is_there(name))
+    def _numbered(self, file: FileRows, sequence: int) -> str:
+        return str(Path(file.folder, self._outlet.file_name(self._shard, sequence)))
+
+    def _titled(self, files: Iterable[FileRows]) -> list[str]:
+        """Return names for files that the layout names; no file of any shard has had them."""
+        with UsedNames.of(self._outlet.directory / HIDDEN / _NAMES) as used:
+            return [used.take(name for name in self._titles(file) if not self._is_there(name)) for file in files]
+
+    def _titles(self, file: FileRows) -> Iterator[str]:
+        for title in file.titles or ():
+            yield str(Path(file.folder, title + self._outlet.extension))
 
     def _is_there(self, name: str) -> bool:
         return (self._outlet.directory / name).exists()

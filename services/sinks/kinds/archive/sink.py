@@ -2,7 +2,7 @@
 
 A file holds the records of one source, one a line. It is in a zip of its own, ``2026_05_01_12-00-00_flowinfo_json.zip``, as
 the member ``2026_05_01_12-00-00_flowinfo.json``. The name says when the file begins (UTC) and what it is of. If a file of the
-source has had that name before, the next second is taken, even after a restart, and even if that file is gone.
+directory has had that name before, the next second is taken, even after a restart, and even if that file is gone.
 
 Rows are durable when a write returns: they wait in the hidden directory ``.blobtide``, and are committed there together with
 how far every run of every source has been written, so that rows that come again, in whatever batches, add nothing. After

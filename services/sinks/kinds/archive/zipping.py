@@ -3,7 +3,7 @@
 1. The zip is made beside the file, and synced.
 2. It is read again from the start: its member must have the length and the CRC-32 of the file.
 3. The file is removed.
-4. The zip is renamed to its final name.
+4. The zip is renamed to its final name, unless there is a file that was not there when the name was chosen.
 
 All of this is repeated after a crash. A file that exists is zipped anew. If it does not exist, the zip beside it is complete
 and gets its name. If that does not exist either, it has had its name already, even if a reader has taken it away since.
@@ -65,8 +65,15 @@ def _zipped(file: Path, final: Path) -> None:
         file.unlink()
         crash_point("sink.part-removed")
     if beside.exists():
-        beside.rename(final)
+        _rename(beside, final)
     crash_point("sink.zip-renamed")
+
+
+def _rename(zipped: Path, final: Path) -> None:
+    """Give a zip its name, which was free when it was recorded; since then, somebody may have put another file there."""
+    if final.exists():
+        raise FileExistsError(errno.EEXIST, f"{final} is not ours, and would be replaced: move it away", str(final))
+    zipped.rename(final)
 
 
 def _compress(file: Path, target: Path, member: str) -> _Content:

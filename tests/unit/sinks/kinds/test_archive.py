@@ -177,6 +177,42 @@ def test_a_crash_at_any_step_leaves_each_record_once(point: str, tmp_path: Path,
         assert sorted(file.name for file in (directory / ".blobtide" / "p001").iterdir()) == ["lock", "spool", "state.db"]
 
 
+def test_no_zip_replaces_one_of_another_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source that has moved to another shard does not get the name that the crashed one has chosen, nor one of before."""
+    first, second = make(tmp_path), make(tmp_path)
+    first.write(part_of([snapshot(0)], shard=1))
+    die_at(monkeypatch, "sink.part-recorded", modules=WHERE)
+    with pytest.raises(KeyboardInterrupt):
+        first.close()
+    monkeypatch.undo()
+    second.write(part_of([snapshot(1, time=START_MS)], shard=2))
+    second.close()
+    third = make(tmp_path)
+    third.write(part_of([snapshot(2, time=START_MS)], shard=3))
+    third.close()
+    assert archived(tmp_path).total() == 3
+    assert len(zips(tmp_path)) == 3
+
+
+def test_a_zip_does_not_replace_a_file_that_was_put_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that appears under the name of a zip while that is made stays; the zip waits until it is moved away."""
+    sink, place = make(tmp_path), tmp_path / f"{NOON}_flowinfo_json.zip"
+    sink.write(part_of([snapshot(0)]))
+    die_at(monkeypatch, "sink.part-removed", modules=WHERE)
+    with pytest.raises(KeyboardInterrupt):
+        sink.close()
+    monkeypatch.undo()
+    place.write_text("another's")
+    again = make(tmp_path)
+    with pytest.raises(Retry, match="move it away"):
+        again.write(part_of([snapshot(1)]))
+    place.rename(tmp_path / "another")
+    again.write(part_of([snapshot(1)]))
+    again.close()
+    (tmp_path / "another").unlink()
+    assert archived(tmp_path) == as_archived([snapshot(0), snapshot(1)])
+
+
 def test_a_zip_that_a_reader_took_away_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a crash between the rename and its record, a zip that is gone was taken: its records do not come twice."""
     die_at(monkeypatch, "sink.zip-renamed", modules=WHERE)
