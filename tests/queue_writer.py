@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from typing import Any
 from urllib.parse import urlencode
 from xml.sax.saxutils import escape
 
@@ -57,3 +58,10 @@ class QueueWriter:
         answer = self.pool.request(method, url, headers=request.headers, body=data or None)
         assert 200 <= answer.status < 300, (answer.status, answer.data)
         return answer.headers
+
+
+def settings_of(queue: QueueWriter) -> dict[str, Any]:
+    """Return what the settings of the collector say of a queue."""
+    secret = queue.storage.connection_string
+    assert secret is not None
+    return {"queue": queue.name, "storage": {"connection_string": secret.get_secret_value()}}

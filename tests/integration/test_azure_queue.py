@@ -6,9 +6,12 @@ import base64
 import hashlib
 import hmac
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
+import yaml
+from click.testing import CliRunner
 from pydantic import SecretStr
 
 from libs.common.azure.storage.api import MessageGone, QueueMessage, StorageRefused
@@ -17,8 +20,9 @@ from libs.common.azure.storage.queues import check_queue, open_queue
 from libs.common.errors import ConfigError, ServerUnreachable
 from libs.common.settings.storage import EventQueue, StorageAccount
 from libs.local.azurite import ACCOUNT
+from services.cli.main import blobtide
 from tests.canaries import ACCOUNT_KEY
-from tests.queue_writer import QueueWriter
+from tests.queue_writer import QueueWriter, settings_of
 
 pytestmark = pytest.mark.azurite
 
@@ -84,10 +88,30 @@ def test_a_signature_with_the_right_to_process_is_enough(queue: QueueWriter) -> 
 def test_a_queue_that_is_not_there_is_named(queue: QueueWriter) -> None:
     """The error names the queue and what to do."""
     nowhere = EventQueue(queue="no-such-queue")
-    with pytest.raises(ConfigError, match=r"queue no-such-queue does not exist; create it, or correct events\.queue"):
+    with pytest.raises(
+        ConfigError, match=r"queue no-such-queue does not exist; create it, or correct its name in the settings"
+    ):
         check_queue(queue.storage, "sub.dev", nowhere)
     opened = open_queue(queue.storage, "sub.dev", nowhere)
     with pytest.raises(StorageRefused):
         opened.receive(32, 60)
     opened.close()
     check_queue(queue.storage, "sub.dev", queue.settings)
+
+
+def test_the_queue_of_requests_is_tried_as_the_collector_does(queue: QueueWriter, tmp_path: Path) -> None:
+    """Nothing is received; a queue that is missing, or is not configured, is an error that says what to do."""
+    queue.put("text")
+    file = tmp_path / "my.yaml"
+    for name, code, said in (
+        (queue.name, 0, "ok  queue: connected in"),
+        ("no-such-queue", ConfigError.exit_code, "queue no-such-queue does not exist; create it"),
+        ("", ConfigError.exit_code, "set collector.queue"),
+    ):
+        collector = {"queue": {**settings_of(queue), "queue": name}} if name else {}
+        file.write_text(yaml.safe_dump({"collector": collector}))
+        done = CliRunner().invoke(blobtide, ("test-connection", "queue", "--config", str(file)))
+        assert (done.exit_code, said in done.output) == (code, True), done.output
+    opened = open_queue(queue.storage, "sub.dev", queue.settings)
+    assert [(message.text, message.deliveries) for message in opened.receive(32, 60)] == [("text", 1)]
+    opened.close()

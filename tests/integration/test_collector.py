@@ -17,7 +17,7 @@ from services.cli.main import blobtide
 from services.collector.progress import decode_progress
 from tests.collector_world import LIST, one, request, rows_in
 from tests.fakes.arm_server import IDENTITY_HEADER, SUBSCRIPTION, ArmWorld, serving_arm, throttled
-from tests.queue_writer import QueueWriter
+from tests.queue_writer import QueueWriter, settings_of
 from tests.running import until
 from tests.service_process import service_process
 from tests.topic_tools import committed_records, lag, read_compacted
@@ -60,7 +60,7 @@ def test_each_request_is_answered_once_however_often_the_collector_is_killed(
     with serving_arm(arm) as url:
         monkeypatch.setenv("IDENTITY_ENDPOINT", f"{url}/msi/token")
         monkeypatch.setenv("IDENTITY_HEADER", IDENTITY_HEADER)
-        settings["collector"] |= {"management_url": url, "queue": queue_settings(queue)}
+        settings["collector"] |= {"management_url": url, "queue": settings_of(queue) | {"poll_seconds": 0.2}}
         config, file = tmp_path / "blobtide.yaml", tmp_path / "requests.json"
         config.write_text(yaml.safe_dump(settings))
         file.write_bytes(request("m-1", LIST, one("vm-000003"), one("nobody")))
@@ -97,13 +97,6 @@ def test_each_request_is_answered_once_however_often_the_collector_is_killed(
     state = {record.key: record for record in read_compacted(kafka_settings, topics.collection_state, range(4))}
     assert {key: is_over(record) for key, record in state.items()} == {made.encode(): True, b"m-1": True, b"m-2": True}
     assert "token-1" not in (tmp_path / "collector-0.log").read_text()
-
-
-def queue_settings(queue: QueueWriter) -> dict[str, Any]:
-    """Return what the settings say of a queue."""
-    secret = queue.storage.connection_string
-    assert secret is not None
-    return {"queue": queue.name, "storage": {"connection_string": secret.get_secret_value()}, "poll_seconds": 0.2}
 
 
 def is_over(record: Inbound) -> bool:

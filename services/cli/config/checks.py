@@ -102,10 +102,28 @@ def connections(settings: Settings) -> Iterator[Check]:
         if environment.events is not None:
             attempt = partial(check_queue, environment.storage, alias, environment.events)
             yield Check(f"queue {environment.events.queue} of {alias}", attempt, _storage(alias))
+    if settings.collector.queue is not None:
+        yield Check(f"queue {settings.collector.queue.queue} of requests", partial(check_requests, settings), "collector")
     for polled in settings.recorder.sources:
         yield Check(f"source {polled.name}", partial(ask_source, polled), RECORDER)
     for sink in _sinks(settings):
         yield Check(f"destination of sink {sink.name}", partial(_open_and_close, sink.sink), _sink(sink.name))
+
+
+def check_requests(settings: Settings) -> str:
+    """Look into the collector's queue of requests without receiving any, and return a remark.
+
+    Raises:
+        ConfigError: none is configured, it does not exist, or the settings cannot work.
+        ServerUnreachable: storage refuses or does not answer.
+    """
+    from libs.common.azure.storage.queues import check_queue
+
+    place = settings.collector.queue
+    if place is None:
+        raise ConfigError("no queue of requests is configured: set collector.queue")
+    check_queue(place.storage, "collector", place)
+    return ""
 
 
 def ask_source(source: HttpSourceSettings) -> str:

@@ -10,7 +10,7 @@ import click
 
 from libs.common.errors import BlobtideError, ConfigError
 from libs.common.settings import Settings
-from services.cli.config.checks import ask_source
+from services.cli.config.checks import ask_source, check_requests
 from services.cli.help_text import examples
 from services.cli.options import config_option, load_logged
 from services.cli.suggestions import configured_sinks
@@ -18,6 +18,7 @@ from services.cli.terminal import say
 from services.sinks.frame.registry import configured_sink
 
 AZURE: Final = "azure"
+COLLECTOR: Final = (AZURE, "queue")
 """What the collector asks, unless a sink or a source has this name."""
 
 
@@ -28,8 +29,9 @@ def command(names: tuple[str, ...], config: Path | None) -> None:
     """Connect to the destination of each sink NAME, or of all sinks, the way its service does, and exit; write no rows.
 
     This reads the secrets, resolves, connects, signs in, and checks what the sink needs there, such as a table or an index
-    template. NAME may also be a source of the recorder: it is asked once, and its answer is not recorded; or azure: the
-    collector's identity signs in, and lists the subscriptions it sees. Run it on the same machine and as the same user as the
+    template. NAME may also be a source of the recorder: it is asked once, and its answer is not recorded; azure: the
+    collector's identity signs in, and lists the subscriptions it sees; or queue: the collector's queue of requests is looked
+    into, and nothing is received. Run it on the same machine and as the same user as the
     service. The exit code is that of the first failure.
     """
     settings = load_logged(config, "test-connection")
@@ -43,20 +45,25 @@ def command(names: tuple[str, ...], config: Path | None) -> None:
 
 def _tried(settings: Settings, name: str) -> BlobtideError | None:
     began = time.monotonic()
-    source = next((source for source in settings.recorder.sources if source.name == name), None)
-    remark = ""
     try:
-        if source is None and name == AZURE and name not in settings.sinks:
-            remark = _ask_azure(settings)
-        elif source is None or name in settings.sinks:
-            _open_sink(settings, name)
-        if source is not None:
-            ask_source(source)
+        remark = _asked(settings, name)
     except BlobtideError as error:
         say(f"!!  {name}: {error}", err=True)
         return error
     say(f"ok  {name}: connected in {(time.monotonic() - began) * 1_000:,.0f} ms{remark}")
     return None
+
+
+def _asked(settings: Settings, name: str) -> str:
+    """Ask everything that has this name, and return a remark."""
+    source = next((source for source in settings.recorder.sources if source.name == name), None)
+    if source is not None:
+        ask_source(source)
+    if source is None and name in COLLECTOR and name not in settings.sinks:
+        return _ask_azure(settings) if name == AZURE else check_requests(settings)
+    if source is None or name in settings.sinks:
+        _open_sink(settings, name)
+    return ""
 
 
 def _ask_azure(settings: Settings) -> str:

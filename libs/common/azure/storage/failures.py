@@ -82,7 +82,7 @@ def queue_failure(alias: str, path: str, status: int, headers: Mapping[str, str]
     if code in _MESSAGE_GONE:
         return MessageGone(f"{queue}: the message is no longer ours ({said})")
     if status == _NOT_FOUND:
-        return StorageRefused(f"{queue} does not exist; create it, or correct events.queue ({said})")
+        return StorageRefused(f"{queue} does not exist; create it, or correct its name in the settings ({said})")
     if code == "AuthorizationPermissionMismatch":
         return Refused(f"{queue}: access denied; {_QUEUE_ROLE} ({said})")
     return failure(alias, path, status, headers)
