@@ -69,6 +69,7 @@ def answering() -> Iterator[AnswerServer]:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # headers and body leave together, without waiting for the client in between
 
     def __init__(self, server: AnswerServer, *rest: object) -> None:
         self._answers = server
@@ -92,6 +93,7 @@ class _Handler(BaseHTTPRequestHandler):
         middle = len(reply.body) // 2 if reply.hold is not None else 0
         self.wfile.write(reply.body[:middle])
         if reply.hold is not None:
+            self.wfile.flush()
             reply.hold.wait(30)
         self.wfile.write(reply.body[middle:])
 

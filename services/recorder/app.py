@@ -2,7 +2,8 @@
 
 Kafka is spoken to in one thread, sources in others. An answer is held until it is committed, and its source is not asked again
 before. If a transaction is aborted, or its outcome is unknown, the state topic is read to its end: it says whether the answer
-has been recorded. Whenever partitions are revoked, answers are dropped: whoever owns their sources now asks again.
+has been recorded. When partitions are revoked and come back, it says whether another recorder has recorded a later answer of
+the source; if so, ours is dropped.
 """
 
 from __future__ import annotations
@@ -70,19 +71,22 @@ class RecorderParts:
 
 @dataclass(frozen=True, slots=True)
 class PollTask:
-    """A request to make. Its answer is of use as long as the `epoch` lasts."""
+    """A request to make. Its answer is of use as long as the state of the source is the `last` one."""
 
     source: str
-    epoch: int
     last: SourceState | None
 
 
 @dataclass(slots=True)
 class _Owned:
-    """A source of ours: when it is due, the answer that is not known to be committed, and what was tried to write of it."""
+    """A source of ours: when it is due, the answer that is not known to be committed, and what was tried to write of it.
+
+    The answer was asked for when the state of the source was `last`.
+    """
 
     schedule: PollSchedule
     held: HeldAnswer | None = None
+    last: SourceState | None = None
     tried: RecordedAnswer | None = None
 
 
@@ -92,7 +96,7 @@ class _Work:
 
     owned: dict[str, _Owned] = field(default_factory=dict)
     asked: set[str] = field(default_factory=set)
-    epoch: int = 0  # changes whenever answers on their way become useless
+    kept: dict[str, _Owned] = field(default_factory=dict)  # with answers from before partitions were revoked
 
 
 class Recorder:
@@ -137,14 +141,12 @@ class Recorder:
         self._is_stale = True
 
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
-        """Drop what is not committed; ownership is determined anew."""
+        """Stop; ownership is determined anew. What is not committed is kept until then."""
         log.info("partitions revoked", count=len(partitions))
         self._watch.health.not_ready(NO_PARTITIONS)
-        for name, source in self._work.owned.items():
-            if source.held is not None:
-                metrics.DROPPED.labels(name).inc()
-        self._work.owned.clear()
-        self._work.epoch += 1
+        work = self._work
+        work.kept |= {name: source for name, source in work.owned.items() if source.held is not None}
+        work.owned.clear()
         self._troubles.own(set(), self._watch.health)
         self._is_stale = True
 
@@ -206,13 +208,25 @@ class Recorder:
         for name in work.owned.keys() - mine:
             del work.owned[name]
         for name in sorted(mine - work.owned.keys()):
-            work.owned[name] = _Owned(self._schedule(name))
+            work.owned[name] = self._taken(name)
+        for name in work.kept:
+            metrics.DROPPED.labels(name).inc()
+        work.kept.clear()
         for name, source in work.owned.items():
             if source.tried is not None and source.tried.state == self._states.get(name):
                 self._settle(name, source)
             source.tried = None
         self._troubles.own(mine, self._watch.health)
         metrics.SOURCES.set(len(mine))
+
+    def _taken(self, name: str) -> _Owned:
+        """Return a source that is ours now, with its answer from before if nobody has recorded another one since."""
+        taken, state = _Owned(self._schedule(name)), self._states.get(name)
+        kept = self._work.kept.get(name)
+        if kept is not None and (state == kept.last or (kept.tried is not None and state == kept.tried.state)):
+            taken.held, taken.last, taken.tried = kept.held, kept.last, kept.tried
+            del self._work.kept[name]
+        return taken
 
     def _schedule(self, name: str) -> PollSchedule:
         source, state = self._parts.pollers[name].source, self._states.get(name)
@@ -230,7 +244,7 @@ class Recorder:
         for moment, name in due[: max(0, self._most_asked - len(work.asked))]:
             if moment <= now:
                 work.asked.add(name)
-                self._workers.submit(PollTask(name, work.epoch, self._states.get(name)))
+                self._workers.submit(PollTask(name, self._states.get(name)))
 
     def _ask(self, task: PollTask) -> PollOutcome:
         return self._parts.pollers[task.source].ask(task.last)
@@ -242,9 +256,10 @@ class Recorder:
             if isinstance(outcome, BaseException):
                 raise outcome
             source = self._work.owned.get(task.source)
-            if source is None or task.epoch != self._work.epoch:
+            if source is None or self._states.get(task.source) != task.last:
                 metrics.DROPPED.labels(task.source).inc()
             else:
+                source.last = task.last
                 self._receive(task.source, source, outcome)
 
     def _receive(self, name: str, source: _Owned, outcome: PollOutcome) -> None:

@@ -16,7 +16,7 @@ MISSED = Counter(
 )
 DROPPED = Counter(
     "blobtide_recorder_dropped_answers_total",
-    "Answers that were not recorded because another recorder took over the source, which asks again.",
+    "Answers that were not recorded because another recorder has taken over the source.",
     ["source"],
 )
 SECONDS = Histogram(

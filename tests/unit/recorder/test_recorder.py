@@ -197,6 +197,26 @@ def test_recorders_divide_the_sources_and_take_over(world: RecorderWorld) -> Non
     assert len({row["run"] for row in world.rows() if row["source"] == "a"}) == 1
 
 
+@pytest.mark.parametrize("committed", [False, True])
+def test_an_answer_outlasts_a_rebalance(world: RecorderWorld, committed: bool) -> None:  # noqa: FBT001 - a parameter of the cases
+    """If partitions come back and nobody has recorded anything since, the answer is written, on its way or held; once."""
+    hold = threading.Event()
+    world.server.say("/a", Reply(b"{}", hold=hold), Reply(b"{}"))
+    run = world.recorder("a")
+    run.until(lambda: world.server.times("/a") == 1)
+    run.session.give([])
+    run.session.give(range(PARTITIONS))
+    hold.set()
+    run.rest()
+    assert (world.numbers("a"), world.server.times("/a")) == ([0], 1)
+    world.broker.doubts, world.broker.aborts = int(committed), int(not committed)
+    world.seconds += 1
+    run.until(lambda: world.broker.doubts + world.broker.aborts == 0)
+    run.session.give(range(PARTITIONS))
+    run.rest()
+    assert (world.numbers("a"), world.server.times("/a")) == ([0, 1], 2)
+
+
 def test_a_source_that_does_wrong_lives_on(world: RecorderWorld) -> None:
     """A refused answer is one dead letter, a failed request nothing but a reason to wait; the next good answer is recorded."""
     refused = since_now("blobtide_recorder_polls_total", source="a", outcome="refused")
