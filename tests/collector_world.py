@@ -25,6 +25,7 @@ from services.collector.app import CollectorParts, CollectorService
 from services.collector.inventory import Inventory
 from services.collector.progress import KnownRequests
 from services.collector.queue_feed import QueueFeed, QueuePlace
+from services.collector.schedules import CollectionSchedules
 from tests.arm import WorldTokens, client_for
 from tests.fakes.arm_server import COMPUTE, SUBSCRIPTION, ArmWorld
 
@@ -103,8 +104,11 @@ class CollectorWorld:
         client = client_for(self.url, WorldTokens(self.arm), clock=self._clock)
         known, inventory = KnownRequests(self._table, 1.0), Inventory(self._resources, 1.0)
         feed = None if self.queue is None else QueueFeed(QueuePlace(self.queue, QUEUE, TOPICS))
-        limits = TopicLimits(KafkaSettings())
-        parts = CollectorParts(self.settings, TOPICS, client, known, inventory, feed, limits, self._clock, self._now)
+        limits, schedules = (
+            TopicLimits(KafkaSettings()),
+            CollectionSchedules(self.settings.schedules, TOPICS.collection_requests, lambda: 1),
+        )
+        parts = CollectorParts(self.settings, TOPICS, client, known, inventory, feed, schedules, limits, self._clock, self._now)
         CollectorService(parts, lambda listener: self._session(listener, look)).run(stop, Health())
 
     @property

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
 import structlog
@@ -39,6 +40,7 @@ from services.collector.progress import KnownRequests
 from services.collector.queue_feed import QueueFeed
 from services.collector.resources import SeenPage, resources_in
 from services.collector.rows import CallProblem, answer_rows, end_row, problem_of
+from services.collector.schedules import CollectionSchedules, RequestView
 
 log = structlog.get_logger(__name__)
 
@@ -61,6 +63,7 @@ class CollectorParts:
     known: KnownRequests
     inventory: Inventory
     feed: QueueFeed | None
+    schedules: CollectionSchedules
     limits: TopicLimits
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], float] = time.time  # seconds since the epoch
@@ -167,6 +170,18 @@ class CollectorService:
         if self._parts.feed is not None and not self._paused and self._session.owned():
             self._batch.forward(self._parts.feed.take())
 
+    def _schedule(self) -> None:
+        """Add the requests that are due by the clock."""
+        topic, owned = self._parts.topics.collection_requests, self._session.owned()
+        if not owned:
+            return
+
+        def is_known(partition: int, key: bytes) -> bool:
+            return self._requests.has(TopicPartition(topic, partition), key) or self._parts.known.has(partition, key)
+
+        standing = RequestView(lambda partition: TopicPartition(topic, partition) in owned, is_known)
+        self._batch.forward(self._parts.schedules.due(datetime.fromtimestamp(self._parts.now(), UTC), standing))
+
     def _dispatch(self) -> None:
         room = self._batch.bytes < MEMORY_COMMITS * self._settings.commit_bytes
         while room and self._workers.running < self._settings.concurrency:
@@ -269,6 +284,7 @@ class CollectorService:
 
     def _commit(self) -> None:
         self._last_commit = self._parts.clock()
+        self._schedule()
         metrics.WAITING.set(len(self._requests))
         self._tell_azure()
         offsets = self._requests.next_offsets()
@@ -285,6 +301,7 @@ class CollectorService:
             crash_point("collector.committed")
         else:
             self._forget(tuple(offsets))
+        self._parts.schedules.settle(committed=result is CommitResult.COMMITTED)
         if self._parts.feed is not None:
             self._parts.feed.settle(committed=result is CommitResult.COMMITTED)
 

@@ -9,6 +9,7 @@ from libs.common.azure.arm.opening import open_arm
 from libs.common.azure.storage.queues import open_queue
 from libs.common.kafka.readers.compacted import CompactedTable, patience_for
 from libs.common.kafka.records import Listener, Session
+from libs.common.kafka.topics.admin import partition_count
 from libs.common.kafka.topics.topic_limits import TopicLimits
 from libs.common.kafka.transactions.session import SessionSpec, TransactionalSession
 from libs.common.process.service import Service
@@ -30,13 +31,16 @@ def build(settings: Settings) -> Service:
     from services.collector.app import CollectorParts, CollectorService
     from services.collector.inventory import Inventory
     from services.collector.progress import KnownRequests
+    from services.collector.schedules import CollectionSchedules
 
     topics = settings.topics
     written = (topics.collection_requests, topics.collection_results, topics.collection_state, topics.resources, topics.errors)
     limits, patience = TopicLimits(settings.kafka, written), patience_for(settings.kafka)
     known = KnownRequests(partial(CompactedTable, settings.kafka, topics.collection_state), patience)
     inventory = Inventory(partial(CompactedTable, settings.kafka, topics.resources), patience)
-    parts = CollectorParts(settings.collector, topics, client, known, inventory, _feed(settings), limits)
+    partitions = partial(partition_count, settings.kafka, topics.collection_requests)
+    schedules = CollectionSchedules(settings.collector.schedules, topics.collection_requests, partitions)
+    parts = CollectorParts(settings.collector, topics, client, known, inventory, _feed(settings), schedules, limits)
     return CollectorService(parts, partial(_session, settings, limits))
 
 

@@ -132,6 +132,10 @@ class KnownRequests:
         value = known[digest]
         return RequestProgress(0) if value is None else decode_progress(value)
 
+    def has(self, partition: int, key: bytes) -> bool:
+        """Return whether a request is known."""
+        return digest_of(key) in self._partitions.get(partition, {})
+
     def end(self, partition: int, key: bytes) -> None:
         """Note that a request is over, before that is committed: it may be repeated at once."""
         self._partitions.setdefault(partition, {})[digest_of(key)] = None

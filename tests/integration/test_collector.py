@@ -47,7 +47,7 @@ def test_each_request_is_answered_once_however_often_the_collector_is_killed(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Before and after a commit; requests come from `blobtide collect` and a queue, and one that comes again does nothing."""
+    """Before and after a commit; requests come from commands, a queue and a schedule, and one that comes again does nothing."""
 
     def rows() -> list[dict[str, Any]]:
         return rows_in([record.value for record in committed_records(kafka_settings, topics.collection_results)])
@@ -60,7 +60,9 @@ def test_each_request_is_answered_once_however_often_the_collector_is_killed(
     with serving_arm(arm) as url:
         monkeypatch.setenv("IDENTITY_ENDPOINT", f"{url}/msi/token")
         monkeypatch.setenv("IDENTITY_HEADER", IDENTITY_HEADER)
-        settings["collector"] |= {"management_url": url, "queue": settings_of(queue) | {"poll_seconds": 0.2}}
+        ever = {"name": "ever", "templates": ["vms"], "subscriptions": [SUBSCRIPTION], "every_minutes": 1_000_000}
+        requests = settings_of(queue) | {"poll_seconds": 0.2}
+        settings["collector"] |= {"management_url": url, "queue": requests, "schedules": [ever]}
         config, file = tmp_path / "blobtide.yaml", tmp_path / "requests.json"
         config.write_text(yaml.safe_dump(settings))
         file.write_bytes(request("m-1", LIST, one("vm-000003"), one("nobody")))
@@ -74,19 +76,21 @@ def test_each_request_is_answered_once_however_often_the_collector_is_killed(
                 assert child.wait(90) == -9, point
         send(config, str(file))
         with service_process("collector", settings, tmp_path) as child:
-            until(lambda: len(ends()) == 6, "every call ends")
+            until(lambda: len(ends()) == 7, "every call ends")
             until(lambda: queue.count() == 0, "every message is deleted")
             until(lambda: lag(kafka_settings, "collector", topics.collection_requests) == 0, "every request is over")
             child.terminate()
             assert child.wait(30) == 0
+    (by_clock,) = {row["message_id"] for row in rows() if row["message_id"].startswith("ever:")}
     assert ends() == {
+        f"{by_clock}/0": ("success", 60),
         f"{made}/0": ("success", 60), f"{made}/1": ("success", 60),
         "m-1/0": ("success", 60), "m-1/1": ("success", 1), "m-1/2": ("error", 0), "m-2/0": ("success", 1),
     }  # fmt: skip
     found = rows()
     positions = [(row["source"], row["generation"], row["answer_number"], row["part"]) for row in found]
-    assert len(positions) == len(set(positions)) == 3 * (PAGES + 1) + 2 + 1 + 2
-    for source in (f"{made}/0", f"{made}/1", "m-1/0"):
+    assert len(positions) == len(set(positions)) == 4 * (PAGES + 1) + 2 + 1 + 2
+    for source in (f"{made}/0", f"{made}/1", "m-1/0", f"{by_clock}/0"):
         bodies = [json.loads(row["data"]) for row in found if row["source"] == source and row["kind"] == "answer"]
         names = [machine["name"] for body in bodies for machine in body.get("value", body.get("data"))]
         assert names == [f"vm-{index:06}" for index in range(4 * PAGES)], "in order, none missing, none twice"
@@ -95,7 +99,9 @@ def test_each_request_is_answered_once_however_often_the_collector_is_killed(
     assert len(resources) == len(set(resources)) == 4 * PAGES, "none of them has changed"
     assert all(key.startswith(f"/subscriptions/{SUBSCRIPTION}/resourcegroups/group-".encode()) for key in resources)
     state = {record.key: record for record in read_compacted(kafka_settings, topics.collection_state, range(4))}
-    assert {key: is_over(record) for key, record in state.items()} == {made.encode(): True, b"m-1": True, b"m-2": True}
+    assert {key: is_over(record) for key, record in state.items()} == dict.fromkeys(
+        [made.encode(), by_clock.encode(), b"m-1", b"m-2"], True
+    )
     assert "token-1" not in (tmp_path / "collector-0.log").read_text()
 
 

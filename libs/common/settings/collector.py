@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from libs.common.http.method import Method
-from libs.common.settings.base import listed
+from libs.common.settings.base import Group, listed
 from libs.common.settings.storage import EventQueue, StorageAccount
 from libs.common.settings.transport import PlaintextSettings
 
@@ -26,6 +27,38 @@ class RequestQueue(EventQueue):
     poll_seconds: float = Field(default=5.0, gt=0, description="Seconds between looks into an empty queue.")
 
 
+class SchedulePriority(StrEnum):
+    """Which requests go first."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
+class CollectionSchedule(Group):
+    """A request that is made again and again."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Name, with which the ids of its requests begin."
+    )
+    templates: tuple[str, ...] = Field(min_length=1, description="What to list, as `blobtide collector templates` names it.")
+    subscriptions: tuple[str, ...] = Field(min_length=1, description="Ids of the subscriptions in which to list it.")
+    parameters: dict[str, str] = Field(default_factory=dict, description="Other parameters of the templates.")
+    every_minutes: float = Field(default=1_440.0, ge=1, description="Length of a period.")
+    offset_minutes: float = Field(default=0.0, ge=0, description="When a period begins, in minutes after midnight (UTC).")
+    jitter_minutes: float = Field(default=0.0, ge=0, description="By how much a request may be later, which differs by period.")
+    priority: SchedulePriority = Field(default=SchedulePriority.NORMAL, description="Which requests go first.")
+
+    @model_validator(mode="after")
+    def _is_within_the_period(self) -> Self:
+        if self.jitter_minutes >= self.every_minutes:
+            raise ValueError("jitter_minutes must be less than every_minutes")
+        return self
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+
 class CollectorSettings(PlaintextSettings):
     """The collector of Azure configuration. It signs in as a managed or workload identity, or as a service principal."""
 
@@ -37,6 +70,7 @@ class CollectorSettings(PlaintextSettings):
         default=None, description="Client id of a user-assigned identity. Default: the system-assigned one."
     )
     queue: RequestQueue | None = Field(default=None, description="Queue of requests, if there is one.")
+    schedules: tuple[CollectionSchedule, ...] = Field(default=(), description="Requests that the collector makes by itself.")
     concurrency: int = Field(default=25, ge=1, le=64, description="Number of calls that are worked on at once.")
     methods: tuple[Method, ...] = Field(
         default=(),
@@ -51,6 +85,14 @@ class CollectorSettings(PlaintextSettings):
     commit_bytes: int = Field(default=8_388_608, ge=1_000_000, description="Bytes after which a transaction is committed.")
 
     _comma_separated = field_validator("methods", mode="before")(listed)
+
+    @field_validator("schedules")
+    @classmethod
+    def _have_names(cls, schedules: tuple[CollectionSchedule, ...]) -> tuple[CollectionSchedule, ...]:
+        names = [schedule.name for schedule in schedules]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"two schedules are named {twice[0]}; the name is part of the ids of requests")
+        return schedules
 
     @model_validator(mode="after")
     def _is_a_server(self) -> Self:

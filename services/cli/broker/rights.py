@@ -123,8 +123,9 @@ def _uses_of_parser(settings: Settings) -> _Uses:
 def _uses_of_collector(settings: Settings) -> _Uses:
     topics = settings.topics
     reads = (topics.collection_requests, topics.collection_state, topics.resources)
-    # Messages of a queue become requests like any others.
-    requests = () if settings.collector.queue is None else (topics.collection_requests,)
+    # Messages of a queue, and schedules, become requests like any others.
+    is_sender = settings.collector.queue is not None or bool(settings.collector.schedules)
+    requests = (topics.collection_requests,) if is_sender else ()
     writes = (topics.collection_results, topics.collection_state, topics.resources, topics.errors, *requests)
     return _Uses(reads, writes, "collector", is_transactional=True)
 

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 import click
 
 from libs.common.errors import ConfigError
-from libs.common.suggestions import did_you_mean
 from services.cli.collector.input import requests_in
 from services.cli.help_text import examples
 from services.cli.options import config_option, load_logged
 from services.cli.terminal import say
 from services.collector.requests.items import RefusedItem, work_items
-from services.collector.requests.schema import MOST_CALLS, CollectionRequest, Priority, RequestRefused, write_request
-from services.collector.requests.templates import SUBSCRIPTION, TEMPLATES
+from services.collector.requests.schema import CollectionRequest, Priority, RequestRefused, write_request
+from services.collector.requests.templates import TEMPLATES, calls_of
 
 if TYPE_CHECKING:
     from libs.common.settings import Settings
@@ -99,19 +98,10 @@ def _from_templates(wanted: TemplateChoice) -> CollectionRequest:
     """Return one request for all templates in all subscriptions."""
     if not wanted.subscriptions:
         raise click.UsageError("--template requires --subscription.")
-    used = {name for template in wanted.templates for name in TEMPLATES[template].parameters} - {SUBSCRIPTION}
-    if unused := sorted(wanted.values.keys() - used):
-        raise ConfigError(f"--set {unused[0]}: no template that is asked for has this parameter{did_you_mean(unused[0], used)}")
     try:
-        calls = [
-            TEMPLATES[name].request({**wanted.values, SUBSCRIPTION: subscription})
-            for subscription in wanted.subscriptions
-            for name in wanted.templates
-        ]
+        calls = calls_of(wanted.templates, wanted.subscriptions, wanted.values)
     except RequestRefused as error:
-        raise ConfigError(f"{error}: add --set NAME=VALUE") from error
-    if len(calls) > MOST_CALLS:
-        raise ConfigError(f"{len(calls)} calls are too many for one request: give fewer templates or subscriptions")
+        raise ConfigError(f"{error} (--set NAME=VALUE)") from error
     return CollectionRequest(
         message_id=str(uuid.uuid4()), api_requests=calls, timestamp=datetime.now(UTC), priority=wanted.priority
     )

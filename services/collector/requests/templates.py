@@ -5,7 +5,7 @@ The versions of the APIs are those of Microsoft's reference of each resource pro
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -14,8 +14,9 @@ from typing import Any, Final
 import msgspec
 
 from libs.common.http.method import Method
+from libs.common.suggestions import did_you_mean
 from services.collector.requests.placeholders import placeholders
-from services.collector.requests.schema import ApiRequest, CollectionRequest, Priority, RequestRefused
+from services.collector.requests.schema import MOST_CALLS, ApiRequest, CollectionRequest, Priority, RequestRefused
 
 SUBSCRIPTION: Final = "subscriptionId"
 _OF_SUBSCRIPTION: Final = f"/subscriptions/{{{SUBSCRIPTION}}}/providers/"
@@ -129,6 +130,30 @@ TEMPLATES: Final[Mapping[str, CallTemplate]] = MappingProxyType(
     }
 )
 """By name."""
+
+
+def calls_of(templates: Iterable[str], subscriptions: Iterable[str], values: Mapping[str, str | int]) -> list[ApiRequest]:
+    """Return the calls of all `templates` in all `subscriptions`; `values` are their other parameters.
+
+    Raises:
+        RequestRefused: if a template is unknown, a value is missing or is not a parameter of any of them, or the calls are too
+            many for one request.
+    """
+    chosen = [_named(name) for name in templates]
+    used = {name for template in chosen for name in template.parameters} - {SUBSCRIPTION}
+    if unused := sorted(values.keys() - used):
+        raise RequestRefused(f"{unused[0]}: no template that is asked for has this parameter{did_you_mean(unused[0], used)}")
+    calls = [template.request({**values, SUBSCRIPTION: one}) for one in subscriptions for template in chosen]
+    if len(calls) > MOST_CALLS:
+        raise RequestRefused(f"{len(calls)} calls are too many for one request: give fewer templates or subscriptions")
+    return calls
+
+
+def _named(name: str) -> CallTemplate:
+    if name not in TEMPLATES:
+        raise RequestRefused(f"unknown template {name!r}{did_you_mean(name, TEMPLATES)} (known are {', '.join(TEMPLATES)})")
+    return TEMPLATES[name]
+
 
 _SUBSCRIPTION_EXAMPLE: Final = "00000000-0000-0000-0000-000000000000"
 _EXAMPLE_VALUES: Final = MappingProxyType(

@@ -1,0 +1,109 @@
+"""Requests by the clock: each schedule has periods, and one request for each, whose id says which one.
+
+The collector that owns the partition of the id writes the request, unless it knows the id: so each period has one request,
+however many collectors there are, and whoever takes over continues. Periods that have passed while none was running are left
+out, except the current one. Pure, apart from asking once how many partitions there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from hashlib import blake2b
+from typing import Final
+
+import msgspec
+
+from libs.common.errors import ConfigError
+from libs.common.kafka.records import Outbound
+from libs.common.messages.blobs import partition_of
+from libs.common.settings.collector import CollectionSchedule
+from services.collector.requests.items import RefusedItem, work_items
+from services.collector.requests.schema import CollectionRequest, Priority, RequestRefused, write_request
+from services.collector.requests.templates import calls_of
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulePeriod:
+    """One period of a schedule: when it begins, and when its request is written."""
+
+    begin: datetime
+    fires: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RequestView:
+    """What a collector knows: whether a partition is its own, and whether a request in it is known."""
+
+    is_own: Callable[[int], bool]
+    is_known: Callable[[int, bytes], bool]
+
+
+class CollectionSchedules:
+    """The schedules of the settings.
+
+    Args:
+        partitions: asks how many partitions the topic of requests has.
+
+    Raises:
+        ConfigError: if a schedule asks for calls that cannot be made.
+    """
+
+    def __init__(self, schedules: tuple[CollectionSchedule, ...], topic: str, partitions: Callable[[], int]) -> None:
+        self._requests = {schedule: _request(schedule) for schedule in schedules}
+        self._topic = topic
+        self._ask = partitions
+        self._written: dict[str, bytes] = {}  # by schedule, the latest
+        self._unsettled: dict[str, bytes] = {}
+
+    def due(self, now: datetime, standing: RequestView) -> list[Outbound]:
+        """Return the requests that must be written now; call `settle` when that has been tried."""
+        return list(self._due(now, standing))
+
+    def settle(self, *, committed: bool) -> None:
+        """Say whether what was due is written; otherwise it is due again."""
+        if committed:
+            self._written |= self._unsettled
+        self._unsettled = {}
+
+    def _due(self, now: datetime, standing: RequestView) -> Iterator[Outbound]:
+        for schedule, request in self._requests.items():
+            period = period_at(schedule, now)
+            own = f"{schedule.name}:{period.begin:%Y-%m-%dT%H:%M:%SZ}"
+            key = own.encode()
+            if now < period.fires or key in {self._written.get(schedule.name), self._unsettled.get(schedule.name)}:
+                continue
+            partition = partition_of(key, self._partitions)
+            if standing.is_own(partition) and not standing.is_known(partition, key):
+                self._unsettled[schedule.name] = key
+                dated = msgspec.structs.replace(request, message_id=own, timestamp=period.begin)
+                yield Outbound(self._topic, write_request(dated), key)
+
+    @cached_property
+    def _partitions(self) -> int:
+        return self._ask()
+
+
+def period_at(schedule: CollectionSchedule, now: datetime) -> SchedulePeriod:
+    """Return the period in which `now` is; its request is written at its beginning, or up to the jitter later."""
+    every, offset = timedelta(minutes=schedule.every_minutes), timedelta(minutes=schedule.offset_minutes)
+    begin = _EPOCH + (now - _EPOCH - offset) // every * every + offset
+    digest = blake2b(f"{schedule.name} {begin.isoformat()}".encode(), digest_size=8).digest()
+    share = int.from_bytes(digest) / 2**64
+    return SchedulePeriod(begin, begin + share * timedelta(minutes=schedule.jitter_minutes))
+
+
+def _request(schedule: CollectionSchedule) -> CollectionRequest:
+    try:
+        calls = calls_of(schedule.templates, schedule.subscriptions, schedule.parameters)
+        request = CollectionRequest(message_id=schedule.name, api_requests=calls, priority=Priority(schedule.priority))
+        refused = [item.reason for item in work_items(request) if isinstance(item, RefusedItem)]
+    except RequestRefused as error:
+        refused = [str(error)]
+    if refused:
+        raise ConfigError(f"collector.schedules: {schedule.name}: {refused[0]}")
+    return request
