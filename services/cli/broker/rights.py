@@ -140,6 +140,12 @@ def _fixed(topics: TopicSettings) -> dict[str, _Uses]:
             "ingest",
             is_transactional=True,
         ),
+        "recorder": _Uses(
+            (topics.recorder_state,),
+            (topics.snapshots, topics.recorder_state, topics.errors),
+            "recorder",
+            is_transactional=True,
+        ),
         "tail": _Uses(everything),
         "collect": _Uses(writes=(topics.collection_requests,), looks_up=False),
         "quarantine": _Uses((topics.blob_state, topics.checkpoints, topics.quarantine), (topics.blobs, topics.quarantine)),

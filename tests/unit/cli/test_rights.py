@@ -9,7 +9,7 @@ import pytest
 from libs.common.errors import ConfigError
 from libs.common.kafka.topics.acls import On, Operation, Right
 from libs.common.settings import Settings
-from services.cli.broker.rights import rights_of
+from services.cli.broker.rights import known, rights_of
 
 
 @pytest.mark.parametrize(("events", "writes"), [({}, False), ({"events": {"queue": "blob-events"}}, True)])
@@ -31,6 +31,13 @@ def test_a_parser_may_use_the_topics_of_its_streams_only() -> None:
         written |= {topics.spans} if spans else set()
         assert {name for operation, name in found if operation is Operation.READ} == {topics.raw_proxy_logs, topics.quarantine}
         assert {name for operation, name in found if operation is Operation.WRITE} == written
+
+
+def test_everything_that_is_said_to_need_rights_has_some() -> None:
+    """No name of the table is refused by it."""
+    settings = Settings.model_validate({"sinks": {"cold": {"kind": "file"}}})
+    for name in known(settings):
+        assert rights_of(settings, [name], {}), name
 
 
 def test_a_sink_reads_the_topic_of_its_rows_and_writes_dead_letters() -> None:
