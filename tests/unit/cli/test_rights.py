@@ -84,3 +84,11 @@ def test_rows_that_do_not_exist_have_no_rights() -> None:
     settings = Settings.model_validate({"sinks": {"cold": {"kind": "file", "rows": "flow"}}})
     with pytest.raises(ConfigError, match=r"sinks\.cold\.rows: .*did you mean flows"):
         rights_of(settings, ["sink-cold"], {})
+
+
+@pytest.mark.parametrize("more", [{}, {"schedules": [{"name": "nightly", "templates": ["vms"], "subscriptions": ["s"]}]}])
+def test_a_collector_writes_requests_only_if_it_makes_some(more: dict[str, Any]) -> None:
+    """By the clock, or from the messages of a queue; otherwise it only reads them."""
+    settings = Settings.model_validate({"collector": more})
+    right = Right("User:collector", Operation.WRITE, On.TOPIC, settings.topics.collection_requests)
+    assert (right in rights_of(settings, ["collector"], {})) is bool(more)
