@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from libs.common.azure.storage.api import Queue
+from libs.common.azure.storage.api import WorkQueue
 from libs.common.kafka.records import Inbound, Listener, TopicPartition
 from libs.common.kafka.testing import FakeSession
 from libs.common.kafka.topics.topic_limits import TopicLimits
@@ -82,7 +82,9 @@ class CollectorWorld:
     passed: float = 0.0  # seconds by which clocks are ahead
     records: list[Inbound] = field(default_factory=list)
     session: FakeSession | None = None
-    queue: Queue | None = None
+    queue: WorkQueue | None = None
+    poison: WorkQueue | None = None
+    health: Health = field(default_factory=Health)
     prepare: Callable[[FakeSession], None] = lambda _: None
 
     def send(self, data: bytes, key: str | None = None) -> None:
@@ -103,13 +105,13 @@ class CollectorWorld:
 
         client = client_for(self.url, WorldTokens(self.arm), clock=self._clock)
         known, inventory = KnownRequests(self._table, 1.0), Inventory(self._resources, 1.0)
-        feed = None if self.queue is None else QueueFeed(QueuePlace(self.queue, QUEUE, TOPICS))
+        feed = None if self.queue is None else QueueFeed(QueuePlace(self.queue, self.poison or self.queue, QUEUE, TOPICS))
         limits, schedules = (
             TopicLimits(KafkaSettings()),
             CollectionSchedules(self.settings.schedules, TOPICS.collection_requests, lambda: 1),
         )
         parts = CollectorParts(self.settings, TOPICS, client, known, inventory, feed, schedules, limits, self._clock, self._now)
-        CollectorService(parts, lambda listener: self._session(listener, look)).run(stop, Health())
+        CollectorService(parts, lambda listener: self._session(listener, look)).run(stop, self.health)
 
     @property
     def committed(self) -> int:

@@ -311,6 +311,8 @@ class CollectorService:
         metrics.PUT_OFF.set(put_off)
         is_stuck = put_off and put_off == len(self._requests)
         self._watch.health.tell("all calls wait for Azure; see the log for reasons" if is_stuck else "", Need.OTHERS)
+        if self._parts.feed is not None:
+            self._watch.health.note("queue", self._parts.feed.trouble)
 
     def _wind_up(self) -> None:
         """Collect running steps for a short time, and commit them."""

@@ -50,7 +50,8 @@ def _feed(settings: Settings) -> QueueFeed | None:
     place = settings.collector.queue
     if place is None:
         return None
-    return QueueFeed(QueuePlace(open_queue(place.storage, ROLE, place), place, settings.topics))
+    requests, poison = open_queue(place.storage, ROLE, place), open_queue(place.storage, ROLE, place.poison)
+    return QueueFeed(QueuePlace(requests, poison, place, settings.topics))
 
 
 def _session(settings: Settings, limits: TopicLimits, listener: Listener) -> Session:

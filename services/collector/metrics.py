@@ -13,7 +13,7 @@ REQUESTS: Final = Counter(
 )
 MESSAGES: Final = Counter(
     "blobtide_collector_messages_total",
-    "Messages of the queue that were handled: deleted, or late, which come again.",
+    "Messages of the queue that were handled: deleted, deleted as poison, or late, which come again.",
     ["outcome"],
 )
 CALLS: Final = Counter("blobtide_collector_calls_total", "Calls that ended.", ["status"])

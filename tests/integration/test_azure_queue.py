@@ -47,9 +47,25 @@ def test_messages_are_hidden_until_they_are_deleted_or_come_again(queue: QueueWr
     stale = next(message for message in first if message.receipt.message == again[0].receipt.message)
     with pytest.raises(MessageGone):
         opened.delete(stale.receipt)
-    opened.delete(again[0].receipt)
+    newest = opened.extend(opened.extend(again[0].receipt, 60), 60)
     with pytest.raises(MessageGone):
         opened.delete(again[0].receipt)
+    opened.delete(newest)
+    with pytest.raises(MessageGone):
+        opened.extend(newest, 60)
+    opened.close()
+
+
+def test_messages_are_added_and_stay_as_they_are_when_they_are_extended(queue: QueueWriter) -> None:
+    """Any text comes as it was put; an extended message is hidden only as long as was said last."""
+    opened = open_queue(queue.storage, "sub.dev", queue.settings)
+    opened.put("<&> \u20ac ]]>\n")
+    (message,) = opened.receive(32, 60)
+    opened.extend(message.receipt, 1)
+    again: list[QueueMessage] = []
+    while not again:
+        again = opened.receive(1, 60)
+    assert (again[0].text, again[0].deliveries) == ("<&> \u20ac ]]>\n", 2)
     opened.close()
 
 
@@ -104,7 +120,7 @@ def test_the_queue_of_requests_is_tried_as_the_collector_does(queue: QueueWriter
     queue.put("text")
     file = tmp_path / "my.yaml"
     for name, code, said in (
-        (queue.name, 0, "ok  queue: connected in"),
+        (queue.name, 0, f"there is no queue {queue.name}-poison"),
         ("no-such-queue", ConfigError.exit_code, "queue no-such-queue does not exist; create it"),
         ("", ConfigError.exit_code, "set collector.queue"),
     ):

@@ -61,7 +61,7 @@ def test_each_request_is_answered_once_however_often_the_collector_is_killed(
         monkeypatch.setenv("IDENTITY_ENDPOINT", f"{url}/msi/token")
         monkeypatch.setenv("IDENTITY_HEADER", IDENTITY_HEADER)
         ever = {"name": "ever", "templates": ["vms"], "subscriptions": [SUBSCRIPTION], "every_minutes": 1_000_000}
-        requests = settings_of(queue) | {"poll_seconds": 0.2}
+        requests = settings_of(queue) | {"poll_seconds": 0.2, "visibility_seconds": 5}
         settings["collector"] |= {"management_url": url, "queue": requests, "schedules": [ever]}
         config, file = tmp_path / "blobtide.yaml", tmp_path / "requests.json"
         config.write_text(yaml.safe_dump(settings))
@@ -71,7 +71,9 @@ def test_each_request_is_answered_once_however_often_the_collector_is_killed(
         queue.put(request("m-2", one("vm-000004")).decode())
         queue.put(base64.b64encode(file.read_bytes()).decode())
         queue.put("<xml>")
-        for point in ("collector.answered@3", "collector.committed@3"):
+        poison = QueueWriter(queue.storage, f"{queue.name}-poison", queue.pool)
+        poison.create()
+        for point in ("collector.queue-written", "collector.answered@3", "collector.committed@3"):
             with service_process("collector", settings, tmp_path, crash=point) as child:
                 assert child.wait(90) == -9, point
         send(config, str(file))
@@ -94,7 +96,9 @@ def test_each_request_is_answered_once_however_often_the_collector_is_killed(
         bodies = [json.loads(row["data"]) for row in found if row["source"] == source and row["kind"] == "answer"]
         names = [machine["name"] for body in bodies for machine in body.get("value", body.get("data"))]
         assert names == [f"vm-{index:06}" for index in range(4 * PAGES)], "in order, none missing, none twice"
-    assert [record.value for record in committed_records(kafka_settings, topics.errors)] == [b"<xml>"]
+    letters = {record.value for record in committed_records(kafka_settings, topics.errors)}
+    assert letters == {b"<xml>"}, "it may be there twice: the collector died before its message was deleted"
+    assert poison.count() == 1
     resources = [record.key or b"" for record in committed_records(kafka_settings, topics.resources)]
     assert len(resources) == len(set(resources)) == 4 * PAGES, "none of them has changed"
     assert all(key.startswith(f"/subscriptions/{SUBSCRIPTION}/resourcegroups/group-".encode()) for key in resources)

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from libs.common.http.method import Method
 from libs.common.settings.base import Group, listed
-from libs.common.settings.storage import EventQueue, StorageAccount
+from libs.common.settings.storage import QUEUE_PATTERN, EventQueue, StorageAccount
 from libs.common.settings.transport import PlaintextSettings
 
 
@@ -19,12 +19,37 @@ class RequestQueue(EventQueue):
 
     storage: StorageAccount
     visibility_seconds: int = Field(
-        default=120, ge=30, le=604_800, description="Seconds for which a received message is hidden from other collectors."
+        default=120,
+        ge=5,
+        le=604_800,
+        description="Seconds after which a message comes again if the collector that received it has died.",
     )
     max_deliveries: int = Field(
         default=5, ge=1, description="Deliveries after which a message that is not handled goes to Errors."
     )
+    poison_queue: str | None = Field(
+        default=None,
+        pattern=QUEUE_PATTERN,
+        min_length=3,
+        max_length=63,
+        description="Queue that gets what goes to Errors, if it exists. Default: the name of the queue with -poison.",
+    )
     poll_seconds: float = Field(default=5.0, gt=0, description="Seconds between looks into an empty queue.")
+
+    @property
+    def poison(self) -> EventQueue:
+        """The poison queue, in the same account."""
+        return EventQueue(queue=self.poison_queue or f"{self.queue}-poison", service_url=self.service_url)
+
+    @model_validator(mode="after")
+    def _has_another_poison_queue(self) -> Self:
+        try:
+            name = self.poison.queue
+        except ValueError as error:
+            raise ValueError("queue is too long for one with -poison at its end; set poison_queue") from error
+        if name == self.queue:
+            raise ValueError("poison_queue must not be the queue itself: its messages would come again and again")
+        return self
 
 
 class SchedulePriority(StrEnum):

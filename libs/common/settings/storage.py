@@ -144,10 +144,13 @@ class Source(Group):
         return kubernetes_names(self.prefix) if self.layout is SourceLayout.KUBERNETES else None
 
 
+QUEUE_PATTERN: Final = r"^[a-z0-9]+(-[a-z0-9]+)*$"
+
+
 class EventQueue(Group):
     """A queue of the storage account to which Event Grid delivers events about its blobs."""
 
-    queue: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", min_length=3, max_length=63, description="Name of the queue.")
+    queue: str = Field(pattern=QUEUE_PATTERN, min_length=3, max_length=63, description="Name of the queue.")
     service_url: str | None = Field(
         default=None,
         description="URL of the queue service, https://NAME.queue.core.windows.net. Default: that of the storage account. "

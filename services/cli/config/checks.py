@@ -123,6 +123,12 @@ def check_requests(settings: Settings) -> str:
     if place is None:
         raise ConfigError("no queue of requests is configured: set collector.queue")
     check_queue(place.storage, "collector", place)
+    try:
+        check_queue(place.storage, "collector", place.poison)
+    except ConfigError:
+        return f"there is no queue {place.poison.queue}, so messages that cannot be handled will only be in Errors"
+    except ServerUnreachable:  # the collector need not be allowed to read it
+        return ""
     return ""
 
 

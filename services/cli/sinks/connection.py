@@ -60,7 +60,7 @@ def _asked(settings: Settings, name: str) -> str:
     if source is not None:
         ask_source(source)
     if source is None and name in COLLECTOR and name not in settings.sinks:
-        return _ask_azure(settings) if name == AZURE else check_requests(settings)
+        return f"; {remark}" if (remark := (_ask_azure if name == AZURE else check_requests)(settings)) else ""
     if source is None or name in settings.sinks:
         _open_sink(settings, name)
     return ""
@@ -70,7 +70,7 @@ def _ask_azure(settings: Settings) -> str:
     from libs.common.azure.arm.opening import check_arm
 
     seen = check_arm(settings.collector)
-    return f"; the identity sees {seen} subscription{'s' if seen > 1 else ''}"
+    return f"the identity sees {seen} subscription{'s' if seen > 1 else ''}"
 
 
 def _open_sink(settings: Settings, name: str) -> None:

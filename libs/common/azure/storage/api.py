@@ -146,7 +146,7 @@ class Container(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Handle for deleting a message, valid until it is delivered to another reader."""
+    """Handle for deleting a message, valid until it is extended or delivered to another reader."""
 
     message: str
     pop: str
@@ -172,3 +172,13 @@ class Queue(Protocol):
 
     def close(self) -> None:
         """Close connections."""
+
+
+class WorkQueue(Queue, Protocol):
+    """A queue whose messages are worked on for longer, and to which messages can be added."""
+
+    def extend(self, receipt: Receipt, hidden_seconds: int) -> Receipt:
+        """Hide a message for this time from now on; only the new receipt is valid. Raises `MessageGone` if it is not ours."""
+
+    def put(self, text: str) -> None:
+        """Add a message, which does not expire. A retry after a lost response may add it twice."""

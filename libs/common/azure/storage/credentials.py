@@ -42,9 +42,9 @@ MOST_BYTES: Final = 16_777_216
 
 @dataclass(slots=True)
 class StorageRequest:
-    """One request without a body. `path` is percent-encoded and complete; query values are plain.
+    """One request. `path` is percent-encoded and complete; query values are plain.
 
-    `most_bytes` is the length of the longest response that is accepted.
+    `most_bytes` is the length of the longest response that is accepted. A `body` is XML.
     """
 
     method: str
@@ -52,6 +52,7 @@ class StorageRequest:
     query: dict[str, str] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
     most_bytes: int = MOST_BYTES
+    body: bytes | None = None
 
 
 class Authoriser(Protocol):

@@ -49,7 +49,10 @@ _REFUSALS = {
     "KeyBasedAuthenticationNotPermitted": "the account does not accept keys; sign in by identity",
     "AccountIsDisabled": "the account is disabled",
 }
-_QUEUE_ROLE = "grant the role Storage Queue Data Message Processor, or read and process in the SAS"
+_QUEUE_ROLE = (
+    "grant the role Storage Queue Data Message Processor, or read and process in the SAS; to add messages: Storage Queue Data "
+    "Message Sender, or add"
+)
 _MESSAGE_GONE = frozenset({"MessageNotFound", "PopReceiptMismatch"})
 _OTHER_REFUSAL = "access denied; check the credentials and the account's network rules"
 

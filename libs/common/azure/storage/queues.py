@@ -1,13 +1,14 @@
-"""`storage.api.Queue` on Azure Queue Storage: the three operations of a reader, over REST like those on blobs."""
+"""`storage.api.WorkQueue` on Azure Queue Storage, over REST like the operations on blobs."""
 
 from __future__ import annotations
 
 from functools import partial
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
+from xml.sax.saxutils import escape
 
 from libs.common.azure.retry import RetryPolicy
-from libs.common.azure.storage.api import Queue, QueueMessage, Receipt, StorageError, StorageRefused
+from libs.common.azure.storage.api import QueueMessage, Receipt, StorageError, StorageRefused, WorkQueue
 from libs.common.azure.storage.credentials import StorageRequest, resolve, resolve_queues
 from libs.common.azure.storage.failures import Refused
 from libs.common.azure.storage.page import parse_xml
@@ -23,7 +24,7 @@ MOST_MESSAGES: Final = 32  # per request; the maximum that storage allows
 _CHECK_SECONDS: Final = 3.0
 
 
-def open_queue(account: StorageAccount, alias: str, events: EventQueue) -> Queue:
+def open_queue(account: StorageAccount, alias: str, events: EventQueue) -> WorkQueue:
     """Return the queue of the environment `alias`; no request is sent yet. Threads may share it.
 
     Raises:
@@ -89,12 +90,25 @@ class AzureQueue:
 
     def delete(self, receipt: Receipt) -> None:
         """Delete a message. Raises `MessageGone` if it is no longer ours."""
-        path = f"{self._path}/{quote(receipt.message, safe='')}"
-        self._service.send(StorageRequest("DELETE", path, {"popreceipt": receipt.pop}), lambda _: None)
+        self._service.send(StorageRequest("DELETE", self._message_path(receipt), {"popreceipt": receipt.pop}), lambda _: None)
+
+    def extend(self, receipt: Receipt, hidden_seconds: int) -> Receipt:
+        """Hide a message for this time from now on; only the new receipt is valid. Raises `MessageGone` if it is not ours."""
+        query = {"popreceipt": receipt.pop, "visibilitytimeout": str(hidden_seconds)}
+        request = StorageRequest("PUT", self._message_path(receipt), query)  # without a body, the text stays as it is
+        return self._service.send(request, lambda response: Receipt(receipt.message, response.headers["x-ms-popreceipt"]))
+
+    def put(self, text: str) -> None:
+        """Add a message, which does not expire. A retry after a lost response may add it twice."""
+        body = f"<QueueMessage><MessageText>{escape(text)}</MessageText></QueueMessage>".encode()
+        self._service.send(StorageRequest("POST", self._path, {"messagettl": "-1"}, body=body), lambda _: None)
 
     def close(self) -> None:
         """Close connections."""
         self._service.close()
+
+    def _message_path(self, receipt: Receipt) -> str:
+        return f"{self._path}/{quote(receipt.message, safe='')}"
 
 
 def _elements(response: Response) -> list[Element]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import formatdate
 from functools import partial
 from typing import TypeVar
@@ -105,7 +105,9 @@ class StorageService:
         login = self._login
         headers = {"x-ms-date": formatdate(usegmt=True), "x-ms-version": _API_VERSION, **request.headers}
         path = login.endpoint.path + request.path
-        signed = StorageRequest(request.method, path, dict(request.query), headers, request.most_bytes)
+        if request.body is not None:
+            headers |= {"Content-Type": "application/xml", "Content-Length": str(len(request.body))}
+        signed = replace(request, path=path, query=dict(request.query), headers=headers)
         login.authoriser.authorise(signed)
         response = self._exchange(signed)
         if not response.is_success:
@@ -116,7 +118,7 @@ class StorageService:
         target = f"{request.path}?{urlencode(request.query)}" if request.query else request.path
         self._requests.inc()
         try:
-            return self._host.exchange(Outgoing(request.method, target, request.headers, request.most_bytes))
+            return self._host.exchange(Outgoing(request.method, target, request.headers, request.most_bytes, request.body))
         except NoConnection as error:
             raise StorageUnavailable(str(error)) from error
         except ExchangeBroken as error:
