@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import Final, TypeAlias
 
 from libs.common.errors import ConfigError, Retry
-from libs.common.http.client import Answer, Cluster, HttpClient, Request, Tls
+from libs.common.http.client import Answer, AnswerTime, Cluster, HttpClient, Request, Tls
 from libs.common.messages.dead_letters import ErrorCode
 from libs.common.messages.events import SourceState
 from libs.common.security.redaction import excerpt
@@ -118,7 +118,7 @@ class HttpPoller:
         signs_in = bool(source.sign_in() or source.param_files)
         guard_addresses(f"source {source.name}", (source.url,), source, signs_in=signs_in)
         tls = Tls(source.verify, source.ca_file, source.cert_file, source.key_file)
-        self._client = HttpClient(Cluster((source.url,), {}, tls, source.timeout_seconds, 1), clock.monotonic)
+        self._client = HttpClient(Cluster((source.url,), {}, tls, source.timeout_seconds, 1, AnswerTime.WHOLE), clock.monotonic)
 
     def ask(self, last: SourceState | None) -> PollOutcome:
         """Ask the source; `last` says what was recorded of it before."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,7 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError
 from libs.common.errors import ConfigError, Retry
 from libs.common.http.bounded import BodyTooSlow, read_at_most
 from libs.common.http.hosts import Hosts
+from libs.common.http.timed import TIMED_POOLS
 
 _SICK: Final = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
 _SAME_METHOD: Final = frozenset({HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PERMANENT_REDIRECT})
@@ -67,6 +69,13 @@ class Answer:
     is_cut: bool = False  # the body is only the beginning
 
 
+class AnswerTime(Enum):
+    """What the time limit of a cluster is one of."""
+
+    SILENCE = auto()  # a large answer may take longer, as long as it goes on
+    WHOLE = auto()  # a slow one is given up, for those who do not trust the server
+
+
 @dataclass(frozen=True, slots=True)
 class Cluster:
     """The addresses of a cluster (``http(s)://host[:port][/path]``), and how to connect."""
@@ -76,6 +85,7 @@ class Cluster:
     tls: Tls
     timeout_seconds: float
     connections: int
+    answer_time: AnswerTime = AnswerTime.SILENCE
 
 
 class HttpClient:
@@ -97,6 +107,8 @@ class HttpClient:
             cert_file=str(cluster.tls.cert_file) if cluster.tls.cert_file else None,
             key_file=str(cluster.tls.key_file) if cluster.tls.key_file else None,
         )
+        if cluster.answer_time is AnswerTime.WHOLE:
+            self._pool.pool_classes_by_scheme = TIMED_POOLS
 
     @classmethod
     def checked(cls, cluster: Cluster, check: Callable[[HttpClient], None]) -> HttpClient:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
+import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from libs.common.errors import ConfigError
 from libs.common.messages.dead_letters import ErrorCode
 from libs.common.messages.events import SourceState
 from libs.common.settings.recorder import HttpSourceSettings
+from libs.local.ports import LOOPBACK
 from services.recorder.asking import FailedPoll, HttpPoller, PollClock, PollOutcome, RefusedAnswer, Snapshot, UnchangedAnswer
 from tests.answer_server import AnswerServer, Reply, answering
 
@@ -121,6 +124,41 @@ def test_an_answer_that_does_not_end_in_time_fails(server: AnswerServer) -> None
     server.say("/x", Reply(BODY, hold=hold))
     found = asked(server, timeout_seconds=0.2)
     hold.set()
+    assert isinstance(found, FailedPoll)
+    assert "does not respond in time" in found.reason
+
+
+_OK = b"HTTP/1.1 200 OK\r\n"
+
+
+def trickle(listening: socket.socket, begin: bytes, more: bytes) -> None:
+    """Answer one request with `begin`, and then with `more`, again and again, for longer than anybody should wait."""
+    connection, _ = listening.accept()
+    with connection, suppress(OSError):
+        connection.recv(65_536)
+        connection.sendall(begin)
+        for _ in range(600):
+            connection.sendall(more)
+            threading.Event().wait(0.05)
+
+
+@pytest.mark.parametrize(
+    ("begin", "more"),
+    [
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (_OK, b"a"),
+        (_OK, b"a: b\r\n"),
+        (_OK + b"Transfer-Encoding: chunked\r\n\r\n", b"0"),
+        (_OK + b"Content-Encoding: gzip\r\n\r\n\x1f\x8b\x08\x08\0\0\0\0\0\0", b"a"),
+    ],
+    ids=["interim responses", "one header", "headers", "length of a chunk", "name in gzip"],
+)
+def test_a_server_that_always_says_a_little_more_is_given_up(begin: bytes, more: bytes) -> None:
+    """The time limit is one for all of the answer, so no server holds a thread, whatever it is that does not end."""
+    with socket.create_server((LOOPBACK, 0)) as listening:
+        threading.Thread(target=trickle, args=(listening, begin, more), daemon=True).start()
+        address = f"http://{LOOPBACK}:{listening.getsockname()[1]}"
+        found = asked(AnswerServer(address), timeout_seconds=0.3)
     assert isinstance(found, FailedPoll)
     assert "does not respond in time" in found.reason
 
