@@ -83,7 +83,7 @@ def _split(url: str) -> SplitResult:
     except ValueError:
         raise click.UsageError("URL: give an address such as http://127.0.0.1:8000/path") from None
     if "@" in parts.netloc:
-        raise click.UsageError("URL: give user and password as --header 'Authorization: @FILE', not in the address")
+        raise click.UsageError("URL: put user and password into a file that --header names, not into the address")
     return parts
 
 

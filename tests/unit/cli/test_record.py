@@ -238,7 +238,7 @@ def test_options_say_which_source(given: dict[str, Any], source: dict[str, Any])
     [
         ({"url": "ftp://h/p"}, "URL: give addresses as http"),
         ({"url": "nonsense"}, "URL: give addresses as http"),
-        ({"url": "http://u:p@h/p"}, "give user and password as --header"),
+        ({"url": "http://u:p@h/p"}, "into a file that --header names"),
         ({"url": "http://h/p?token=1234"}, "the query: others on this machine would see the value of token"),
         ({"url": "http://h/p?x=1&x=2"}, "the query: x is given twice"),
         ({"headers": ("Authorization: Bearer 1",)}, "--header: others on this machine would see the value of Authorization"),
