@@ -26,6 +26,7 @@ done. Whatever it leaves beside a part under a name that begins with the part's 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sqlite3
@@ -146,7 +147,8 @@ class ShardStore:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Commit everything done inside, or nothing."""
+        """Commit everything done inside, or nothing. Raises OSError if the home is not there any more."""
+        self._check_place()
         self.database.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -209,6 +211,11 @@ class ShardStore:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+    def _check_place(self) -> None:
+        """Notice that somebody has removed or replaced the home: open files still take rows, which nobody would find again."""
+        if not os.path.samestat((self._home / "lock").stat(), os.fstat(self._lock)):
+            raise FileNotFoundError(errno.ENOENT, "the directory was replaced while it was in use", str(self._home))
 
     def _part(self, number: int) -> Path:
         return self._home / (f"{_PART}.{number}" if number else _PART)

@@ -227,6 +227,19 @@ def test_a_zip_that_a_reader_took_away_is_not_made_again(tmp_path: Path, monkeyp
     assert archived(tmp_path) == as_archived(snapshots(2, ["flowinfo"], first=10))
 
 
+def test_a_directory_that_is_removed_is_noticed_before_more_is_written(tmp_path: Path) -> None:
+    """Rows are not committed to files that have no name any more: the write fails, and the next one begins anew."""
+    sink = make(tmp_path)
+    for first in (0, 10):
+        sink.write(part_of(snapshots(10, first=first)))
+        (tmp_path / ".blobtide").rename(tmp_path / f"away-{first}")
+        if first:
+            make(tmp_path).write(part_of(snapshots(1)))
+        with pytest.raises(Retry, match="No such file" if not first else "replaced while"):
+            sink.write(part_of(snapshots(10, first=first + 10)))
+    sink.close()
+
+
 @pytest.mark.parametrize("damage", ["content", "other", "end"])
 def test_a_zip_that_does_not_hold_the_file_is_noticed(damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A zip that the disk has changed is no zip: the file stays, the sink waits, and the next one is sound."""
