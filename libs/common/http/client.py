@@ -7,6 +7,7 @@ the same host: no response may choose a host.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -67,6 +68,10 @@ class Answer:
     retry_after: float | None = None  # seconds, if given
     headers: Mapping[str, str] = field(default_factory=dict)  # names in any case
     is_cut: bool = False  # the body is only the beginning
+
+
+# It reports headers of a wrong form for each response, with a traceback; whoever answers could fill the log.
+logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
 
 
 class AnswerTime(Enum):

@@ -18,6 +18,8 @@ import pytest
 from libs.common.errors import ConfigError
 from libs.common.messages.dead_letters import ErrorCode
 from libs.common.messages.events import SourceState
+from libs.common.process.logs import configure_logging
+from libs.common.settings.process import LogSettings
 from libs.common.settings.recorder import HttpSourceSettings
 from libs.local.ports import LOOPBACK
 from services.recorder.asking import FailedPoll, HttpPoller, PollClock, PollOutcome, RefusedAnswer, Snapshot, UnchangedAnswer
@@ -161,6 +163,14 @@ def test_a_server_that_always_says_a_little_more_is_given_up(begin: bytes, more:
         found = asked(AnswerServer(address), timeout_seconds=0.3)
     assert isinstance(found, FailedPoll)
     assert "does not respond in time" in found.reason
+
+
+def test_headers_of_a_wrong_form_do_not_fill_the_log(server: AnswerServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """The answer counts, however odd its headers are, and the library has nothing to say of them."""
+    configure_logging(LogSettings(), service="recorder")
+    server.say("/x", Reply(BODY, headers={"Content-Type": "multipart/mixed"}))
+    assert isinstance(asked(server), Snapshot)
+    assert capsys.readouterr().err == ""
 
 
 def test_an_answer_that_is_too_large_is_refused_with_its_beginning(server: AnswerServer) -> None:
