@@ -17,7 +17,7 @@ import msgspec
 from libs.common.errors import BlobtideError, ConfigError
 from libs.common.messages.dead_letters import ErrorCode
 from libs.common.security.redaction import excerpt
-from libs.common.settings.recorder import TIMESTAMP
+from libs.common.settings.recorder import MOST_ITEMS, TIMESTAMP
 
 _SHOWN: Final = 200
 _SPACE: Final = b" \t\r\n"
@@ -140,7 +140,10 @@ def _items(expression: Expression, answer: bytes) -> Iterator[bytes]:
         raise AnswerRefused(ErrorCode.BAD_RECORD, reason) from error
     if selected is None:
         raise AnswerRefused(ErrorCode.BAD_RECORD, "items selects nothing in the answer")
-    for item in selected if isinstance(selected, list) else [selected]:
+    items = selected if isinstance(selected, list) else [selected]
+    if len(items) > MOST_ITEMS:
+        raise AnswerRefused(ErrorCode.TOO_LARGE, f"items selects {len(items):,} items, more than {MOST_ITEMS:,}")
+    for item in items:
         try:
             yield _ENCODER.encode(item)
         except TypeError as error:  # a reference to an expression is no JSON

@@ -66,6 +66,12 @@ def test_items_become_records_of_their_own(items: str, wrap: str, records: list[
             ErrorCode.BAD_RECORD,
             "does not fit.*TypeErr",
         ),
+        (
+            RecordForm("a", compiled("@")),
+            b"[" + b"0," * 100_000 + b"0]",
+            ErrorCode.TOO_LARGE,
+            "100,001 items, more than 100,000",
+        ),
         (RecordForm("a", compiled("f[::0]")), b'{"f":[1]}', ErrorCode.BAD_RECORD, "does not fit.*step"),
         (RecordForm("a", compiled("ceil(to_number(f))")), b'{"f":"1e999"}', ErrorCode.BAD_RECORD, "does not fit.*infinity"),
         (RecordForm("a", compiled("[&flows]")), b'{"flows":1}', ErrorCode.BAD_RECORD, "items selects what is no JSON"),
