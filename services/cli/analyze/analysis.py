@@ -140,7 +140,7 @@ class LogSums:
         """Return everything as JSON has it."""
         span, volume = self.span, self.volume()
         return {
-            "rows": self.rows,
+            "rows": dict(sorted(self.rows.items())),
             "first": span and moment(span[0]),
             "last": span and moment(span[1]),
             "interval_seconds": volume.interval,

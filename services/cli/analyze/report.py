@@ -25,7 +25,7 @@ def show_report(sums: LogSums, most_errors: int) -> None:
     if span is None:
         say("no rows")
         return
-    rows = ", ".join(f"{count:,} {kind}" for kind, count in sums.rows.items())
+    rows = ", ".join(f"{count:,} {kind}" for kind, count in sorted(sums.rows.items()))
     say(f"{sum(sums.rows.values()):,} rows ({rows}) from {moment(span[0])} to {moment(span[1])}")
     _volume(sums.volume())
     services = sums.services()
