@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Final
 
 import pyarrow as pa
 from prometheus_client import Counter as CounterMetric
 
+from libs.common.grouping import groups_within
 from libs.common.kafka.records import Outbound, TopicPartition
 from libs.common.messages.dead_letters import DeadLetter
 from libs.common.messages.resources import ResourceFacts, encode_resource
@@ -116,16 +118,9 @@ class ResultBatch:
 
 
 def _messages(rows: list[tuple[Row, int]], room: int) -> Iterator[pa.Buffer]:
-    """Yield the rows as messages, each with at least one."""
-    group: list[Row] = []
-    held = 0
-    for row, size in rows:
-        if group and held + size > room - MESSAGE_FRAMING:
-            yield _message(group)
-            group, held = [], 0
-        group.append(row)
-        held += size
-    yield _message(group)
+    """Yield the rows, given with their sizes, as messages."""
+    for group in groups_within(rows, itemgetter(1), room - MESSAGE_FRAMING):
+        yield _message([row for row, _ in group])
 
 
 def _message(rows: list[Row]) -> pa.Buffer:

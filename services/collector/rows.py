@@ -11,6 +11,7 @@ import msgspec
 from libs.common.azure.arm.api import ArmError
 from libs.common.azure.arm.pages import Page
 from libs.common.errors import BlobtideError
+from libs.common.grouping import groups_within
 from services.collector.backlog import PendingCall, PendingRequest
 from services.collector.requests.items import RefusedItem
 from services.collector.requests.schema import ApiRequest, CollectionRequest
@@ -154,16 +155,11 @@ def _elements(body: Mapping[str, msgspec.Raw], name: str) -> list[msgspec.Raw]:
 
 def _groups(elements: list[msgspec.Raw], most: int) -> Iterator[list[msgspec.Raw]]:
     """Divide elements into groups of at most `most` bytes."""
-    group: list[msgspec.Raw] = []
-    size = 0
-    for element in elements:
-        length = len(bytes(element)) + 1
-        if length > most:
-            raise AnswerTooLarge(f"a resource of {length} bytes is larger than a message")
-        if group and size + length > most:
-            yield group
-            group, size = [], 0
-        group.append(element)
-        size += length
-    if group:
-        yield group
+    largest = max((_taken(element) for element in elements), default=0)
+    if largest > most:
+        raise AnswerTooLarge(f"a resource of {largest} bytes is larger than a message")
+    return groups_within(elements, _taken, most)
+
+
+def _taken(element: msgspec.Raw) -> int:
+    return len(bytes(element)) + 1  # with the comma

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
+from libs.common.grouping import groups_within
 from libs.common.kafka.records import Outbound
 from libs.common.messages.dead_letters import OMITTED_BYTES, DeadLetter, ErrorCode
 from libs.common.messages.events import SourceState, encode_event, event_headers
@@ -67,7 +68,7 @@ class SnapshotWriter:
         too_large = [number for number, record in enumerate(snapshot.records) if len(record) > most]
         fitting = [number for number, record in enumerate(snapshot.records) if len(record) <= most]
         messages = [self._letter(source, _too_large(snapshot, number, topic), state.run) for number in too_large]
-        for items in _parts(fitting, snapshot.records, most):
+        for items in groups_within(fitting, lambda number: len(snapshot.records[number]) + _ROW, most):
             batch = snapshot_batch(source, snapshot, state, items)
             headers = (*row_headers(SNAPSHOTS), ("rows", str(len(items)).encode()))
             messages.append(Outbound(topic, encode_rows(SNAPSHOTS, batch), key, headers))
@@ -118,21 +119,6 @@ def _too_large(snapshot: Snapshot, number: int, topic: str) -> RefusedAnswer:
     which = f"record {number} of the answer" if len(snapshot.records) > 1 else "the record of the answer"
     reason = f"{which} has {len(record)} bytes, more than a message of {topic} can take"
     return RefusedAnswer(snapshot.facts, ErrorCode.TOO_LARGE, reason, record)
-
-
-def _parts(items: Sequence[int], records: Sequence[bytes], most: int) -> Iterator[list[int]]:
-    """Yield the numbers of consecutive records that fit into one message of `most` bytes."""
-    part: list[int] = []
-    size = 0
-    for item in items:
-        own = len(records[item]) + _ROW
-        if part and size + own > most:
-            yield part
-            part, size = [], 0
-        part.append(item)
-        size += own
-    if part:
-        yield part
 
 
 def snapshot_batch(source: HttpSourceSettings, snapshot: Snapshot, state: SourceState, items: Sequence[int]) -> pa.RecordBatch:
