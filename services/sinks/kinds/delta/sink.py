@@ -14,10 +14,9 @@ each shard belongs to one of them at a time. A table may have any other writers,
 
 from __future__ import annotations
 
-import sqlite3
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -31,8 +30,7 @@ from libs.common.messages.dead_letters import ErrorCode
 from libs.common.rows.files import Encoding, FileCompression, FileFormat
 from libs.common.rows.row_type import RowType
 from libs.common.security.private_files import private_directory
-from services.sinks.frame.contract import Outcome, Part, RejectedRow, Sink
-from services.sinks.frame.kind import Promise
+from services.sinks.frame.contract import Outcome, Part, RejectedRow
 from services.sinks.frame.table import comments_of
 from services.sinks.frame.times import END_SECOND, FIRST_SECOND, outside, without
 from services.sinks.kinds.delta.files import DataFile
@@ -40,8 +38,8 @@ from services.sinks.kinds.delta.log import DeltaLog, at_start, columns_of, summa
 from services.sinks.kinds.delta.place import KIND, options_of, uri_of
 from services.sinks.kinds.delta.schema import DAY, as_stored, fields, missing, stored_schema, table_schema
 from services.sinks.kinds.delta.settings import DeltaSettings
+from services.sinks.local_state.files_sink import LocalStateSink
 from services.sinks.local_state.layout import ByTime, Period
-from services.sinks.local_state.positions import Positions
 from services.sinks.local_state.shard_store import HIDDEN, FileLimits, FileOutlet, Publication
 from services.sinks.local_state.shards import Shards, ShardsSpec, first_written
 
@@ -49,14 +47,13 @@ _SETUP: Final = "run `blobtide sink-setup`"
 _TEMPLATE: Final = "part-{shard:05}-{sequence:08}"
 
 
-class DeltaSink(Sink):
+class DeltaSink(LocalStateSink):
     """Rows in a table; see the module."""
 
     def __init__(self, settings: DeltaSettings, row_type: RowType, clock: Callable[[], float] = time.time) -> None:
         """Check the settings against the row type. Raises `ConfigError`."""
         self._settings = settings
         self._row_type = row_type
-        self._clock = clock
         self._shape = settings.shape(row_type)
         self._schema = stored_schema(row_type, settings, self._shape)
         self._encoding = Encoding(FileFormat.PARQUET, FileCompression(settings.compression.value), arrow_types=False)
@@ -72,13 +69,8 @@ class DeltaSink(Sink):
             ByTime(row_type.time, (Period.DAY,)),
             self._publish,
         )
-        self._spec = ShardsSpec(f"{KIND} of {row_type.name}", outlet, self._prepare, settings.flush_on_close)
-        self._shards = Shards(self._spec, clock)
-
-    @property
-    def promise(self) -> Promise:
-        """Positions and rows are committed together, and what is published of them is recognised by the table."""
-        return Promise.EFFECTIVELY_ONCE
+        spec = ShardsSpec(f"{KIND} of {row_type.name}", outlet, self.prepare, settings.flush_on_close)
+        super().__init__(spec, settings.remember_days, clock)
 
     def read_files(self) -> None:
         """Read the secrets of the storage account."""
@@ -131,7 +123,7 @@ class DeltaSink(Sink):
         # Names must never repeat in the table, even if another directory takes this one's place.
         outlet = replace(self._spec.outlet, template=f"{_TEMPLATE}-{self._id}")
         self._shards = Shards(replace(self._spec, outlet=outlet), self._clock)
-        self._shards.open()
+        super().open()
 
     def write(self, parts: Sequence[Part]) -> Outcome:
         """Make all rows durable, each once. Raises Retry if disk or table fail or another process holds a shard."""
@@ -140,25 +132,13 @@ class DeltaSink(Sink):
         for number, part in enumerate(parts):
             refused = outside(part.rows, FIRST_SECOND, END_SECOND)
             rejected += (RejectedRow(number, row, ErrorCode.REFUSED, _untimely(name)) for row, name in sorted(refused.items()))
-            with self._shards.writing(part.shard) as store:
-                positions = Positions(store.database, self._clock)
-                fresh = positions.fresh(without(part.rows, refused), self._row_type.position)
-                store.append(fresh.rows)
-                positions.advance(fresh)
-            written, known = written + fresh.rows.num_rows, known + fresh.known
+            added, repeated = self.append(part, without(part.rows, refused))
+            written, known = written + added, known + repeated
         return Outcome(written, known, tuple(rejected))
 
-    def tick(self) -> None:
-        """Commit what is due."""
-        self._shards.tick()
-
-    def release(self, shards: Collection[int]) -> None:
-        """Give up `shards`, so that other processes can take them."""
-        self._shards.release(shards)
-
     def close(self) -> None:
-        """Give up all shards."""
-        self._shards.close()
+        """Give up all shards, and the table."""
+        super().close()
         self._log.forget()
 
     def _check_table(self) -> None:
@@ -171,11 +151,6 @@ class DeltaSink(Sink):
             raise ConfigError(f"delta: the table {place} has no column {', '.join(lacking)}: {_SETUP}")
         if table.metadata().partition_columns != [DAY]:
             raise ConfigError(f"delta: the table {place} is not partitioned by {DAY}: give the sink another table")
-
-    def _prepare(self, database: sqlite3.Connection) -> None:
-        positions = Positions(database, self._clock)
-        positions.create()
-        positions.prune(self._settings.remember_days)
 
     def _write_part(self, path: Path, tables: Iterable[pa.Table]) -> None:
         self._encoding.write(path, (as_stored(table, self._shape, self._schema) for table in tables))

@@ -15,7 +15,7 @@ import shutil
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, Self, TextIO
 
@@ -26,15 +26,15 @@ from pydantic import Field, model_validator
 from libs.common.rows.files import Encoding, FileCompression, FileFormat
 from libs.common.rows.row_type import RowType
 from libs.common.rows.types.flows import FLOWS
-from services.sinks.frame.contract import Outcome, Part, Sink
-from services.sinks.frame.kind import Promise
+from services.sinks.frame.contract import Outcome, Part
 from services.sinks.kinds.summary.fold import SOCKET, TOTALS, TRAFFIC, fold
 from services.sinks.kinds.summary.state import SUMMARY_SCHEMA, Bounds, EventClock, SummaryState
 from services.sinks.kinds.summary.table import Totals, summary_table
+from services.sinks.local_state.files_sink import LocalStateSink
 from services.sinks.local_state.positions import Positions
 from services.sinks.local_state.settings import LocalFilesSettings
 from services.sinks.local_state.shard_store import FileLimits, FileOutlet, ShardStore
-from services.sinks.local_state.shards import Shards, ShardsSpec
+from services.sinks.local_state.shards import ShardsSpec
 
 _SECOND_MS: Final = 1_000
 _MINUTE_MS: Final = 60_000
@@ -90,7 +90,7 @@ class SummarySettings(LocalFilesSettings):
         )
 
 
-class SummarySink(Sink):
+class SummarySink(LocalStateSink):
     """Sums of rows, printed and in files; see the module."""
 
     row_types = (FLOWS.name,)
@@ -106,27 +106,16 @@ class SummarySink(Sink):
         self._settings = settings
         self._bounds = settings.bounds()
         self._out = out
-        self._clock = clock
         text = settings.format is not FileFormat.PARQUET
         encoding = Encoding(settings.format, FileCompression.NONE if text else FileCompression.ZSTD)
         limits = FileLimits(_FILE_ROWS, _FILE_BYTES, settings.rotate_seconds)
         outlet = FileOutlet(
             settings.directory, SUMMARY_SCHEMA, "summary-p{shard:03}-{sequence:08}", encoding.extension, encoding.write, limits
         )
-        self._shards = Shards(
-            ShardsSpec("summary", outlet, self._prepare, settings.flush_on_close, self._close_quiet_minutes), clock
-        )
+        spec = ShardsSpec("summary", outlet, self.prepare, settings.flush_on_close, self._close_quiet_minutes)
+        super().__init__(spec, settings.remember_days, clock)
         self._printed_at = clock()
         self._news = False
-
-    @property
-    def promise(self) -> Promise:
-        """Positions and sums are committed together."""
-        return Promise.EFFECTIVELY_ONCE
-
-    def open(self) -> None:
-        """Recover from a crash. Raises ConfigError if the directory is not writable."""
-        self._shards.open()
 
     def write(self, parts: Sequence[Part]) -> Outcome:
         """Count all rows, each once. Raises Retry if the disk fails or another process holds a shard."""
@@ -146,7 +135,7 @@ class SummarySink(Sink):
 
     def tick(self) -> None:
         """Close minutes that get no more flows, complete files, and print the table."""
-        self._shards.tick()
+        super().tick()
         if (
             self._settings.print_seconds
             and self._news
@@ -154,20 +143,15 @@ class SummarySink(Sink):
         ):
             self._print()
 
-    def release(self, shards: Collection[int]) -> None:
-        """Give up `shards`, so that other processes can take them."""
-        self._shards.release(shards)
-
     def close(self) -> None:
         """Print the table one last time and give up all shards."""
         if self._settings.print_seconds and self._news:
             self._print()
-        self._shards.close()
+        super().close()
 
-    def _prepare(self, database: sqlite3.Connection) -> None:
-        positions = Positions(database, self._clock)
-        positions.create()
-        positions.prune(self._settings.remember_days)
+    def prepare(self, database: sqlite3.Connection) -> None:
+        """Create the tables of positions and sums."""
+        super().prepare(database)
         SummaryState(database, self._bounds).create()
 
     def _close_quiet_minutes(self, store: ShardStore) -> None:
