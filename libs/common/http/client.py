@@ -23,6 +23,7 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError
 from libs.common.errors import ConfigError, Retry
 from libs.common.http.bounded import BodyTooSlow, read_at_most
 from libs.common.http.hosts import Hosts
+from libs.common.http.retry_after import retry_after_seconds
 from libs.common.http.timed import TIMED_POOLS
 
 _SICK: Final = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
@@ -173,7 +174,7 @@ class HttpClient:
                 break
             response.close()
             url = onward
-        most, retry_after = request.most_bytes, _seconds(response.headers.get("Retry-After"))
+        most, retry_after = request.most_bytes, retry_after_seconds(response.headers.get("Retry-After"), _LONGEST_PAUSE)
         body, is_cut = (response.data, False) if most is None else read_at_most(response, most, until, self._clock)
         return Answer(response.status, body, retry_after, response.headers, is_cut)
 
@@ -201,8 +202,3 @@ def _refuse_certificate(address: str, error: HTTPError) -> None:
 def _kind(error: HTTPError) -> str:
     """Name an error; its text may quote headers and addresses."""
     return type(error).__name__
-
-
-def _seconds(value: str | None) -> float | None:
-    """Read a Retry-After header that is a number; dates are rare and not worth trusting a foreign clock."""
-    return min(_LONGEST_PAUSE, float(value)) if value is not None and value.isascii() and value.isdigit() else None

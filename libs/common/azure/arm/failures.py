@@ -13,6 +13,7 @@ import msgspec
 from libs.common.azure.arm.api import ArmError, ArmGone, ArmRefusal, ArmRefused, PageExpired
 from libs.common.azure.host import HostResponse
 from libs.common.azure.retry import Transient
+from libs.common.http.retry_after import retry_after_seconds
 from libs.common.security.redaction import excerpt
 from libs.common.security.visible import visible_line
 
@@ -94,14 +95,14 @@ def request_id(headers: Mapping[str, str]) -> str:
 
 def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
     """Return the seconds of a ``Retry-After``, whether it is a number or a date; None if there is none that makes sense."""
-    text = headers.get("Retry-After", "").strip()
-    if text.isascii() and text.isdigit():
-        return min(float(text), _LONGEST_RETRY_AFTER)
+    text = headers.get("Retry-After", "")
+    if (seconds := retry_after_seconds(text, _LONGEST_RETRY_AFTER)) is not None:
+        return seconds
     try:
-        at = parsedate_to_datetime(text)
+        at = parsedate_to_datetime(text.strip())
     except ValueError:
         return None
     if at.tzinfo is None:
         at = at.replace(tzinfo=UTC)
-    seconds = (at - (now or datetime.now(UTC))).total_seconds()
-    return min(max(0.0, seconds), _LONGEST_RETRY_AFTER)
+    left = (at - (now or datetime.now(UTC))).total_seconds()
+    return min(max(0.0, left), _LONGEST_RETRY_AFTER)

@@ -14,6 +14,7 @@ from libs.common.azure.storage.api import (
     StorageRefused,
     StorageUnavailable,
 )
+from libs.common.http.retry_after import retry_after_seconds
 
 _NOT_FOUND = 404
 _SERVER_ERRORS = 500
@@ -70,7 +71,9 @@ def failure(alias: str, path: str, status: int, headers: Mapping[str, str]) -> S
     if status in {401, 403}:
         return Refused(f"{alias}: {_REFUSALS.get(code, _OTHER_REFUSAL)} ({said})")
     if status in _RETRIED or code in _RETRIED_CODES:
-        return Transient(f"{alias}: storage answered {said}", after=_retry_after(headers.get("Retry-After")))
+        return Transient(
+            f"{alias}: storage answered {said}", after=retry_after_seconds(headers.get("Retry-After"), _LONGEST_RETRY_AFTER)
+        )
     if "Location" in headers:
         return StorageUnavailable(f"{alias}: storage sent a redirect ({said}), which is not followed; check account_url")
     kind = StorageRefused if status < _SERVER_ERRORS else StorageUnavailable
@@ -96,10 +99,3 @@ def _missing(place: str, code: str, said: str, *, of_blob: bool) -> StorageError
     if of_blob and code != _BLOB_NOT_FOUND:
         return StorageRefused(f"{place}: not found, without a reason ({said}); check account_url")
     return BlobGone(f"{place} does not exist ({said})")
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Read the seconds of a ``Retry-After``; storage sends no dates."""
-    if value is None or not value.strip().isdigit():
-        return None
-    return min(float(value), _LONGEST_RETRY_AFTER)
