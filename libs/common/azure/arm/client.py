@@ -87,8 +87,7 @@ def first_request(call: ArmCall) -> ArmRequest:
 
 def following_request(call: ArmCall, target: str, *, continues: bool) -> ArmRequest:
     """Return the request for what follows, at a `target` that Azure named: a further page, or the state of an operation."""
-    found = _SUBSCRIPTION.match(call.path)
-    subject = Subject(found[1].lower() if found else "", Quota.READS)
+    subject = Subject(_subscription_of(call), Quota.READS)
     headers = {name: value for name, value in call.headers if name != "if-match"}
     return ArmRequest(Method.GET, target, subject, headers, continues=continues)
 
@@ -97,8 +96,12 @@ def subject_of(call: ArmCall) -> Subject:
     """Return whose quota the first request of a call uses."""
     if call.is_graph_query:
         return Subject("", Quota.GRAPH)
+    return Subject(_subscription_of(call), _QUOTAS.get(call.method, Quota.WRITES))
+
+
+def _subscription_of(call: ArmCall) -> str:
     found = _SUBSCRIPTION.match(call.path)
-    return Subject(found[1].lower() if found else "", _QUOTAS.get(call.method, Quota.WRITES))
+    return found[1].lower() if found else ""
 
 
 class ArmClient:
