@@ -14,9 +14,10 @@ from typing import Final
 
 from libs.common.azure.arm.pages import ListCursor
 from libs.common.kafka.records import Inbound, TopicPartition
+from libs.common.settings.collector import Priority
 from services.collector.progress import CallPlace, RequestProgress
 from services.collector.requests.items import WorkItem
-from services.collector.requests.schema import CollectionRequest, Priority
+from services.collector.requests.schema import CollectionRequest
 
 MOST_REQUESTS: Final = 1_000
 MOST_BYTES: Final = 4_194_304  # of messages; what they hold takes many times as much

@@ -21,7 +21,7 @@ from libs.common.kafka.records import Outbound
 from libs.common.messages.blobs import partition_of
 from libs.common.settings.collector import CollectionSchedule
 from services.collector.requests.items import RefusedItem, work_items
-from services.collector.requests.schema import CollectionRequest, Priority, RequestRefused, write_request
+from services.collector.requests.schema import CollectionRequest, RequestRefused, write_request
 from services.collector.requests.templates import calls_of
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -100,7 +100,7 @@ def period_at(schedule: CollectionSchedule, now: datetime) -> SchedulePeriod:
 def _request(schedule: CollectionSchedule) -> CollectionRequest:
     try:
         calls = calls_of(schedule.templates, schedule.subscriptions, schedule.parameters)
-        request = CollectionRequest(message_id=schedule.name, api_requests=calls, priority=Priority(schedule.priority))
+        request = CollectionRequest(message_id=schedule.name, api_requests=calls, priority=schedule.priority)
         refused = [item.reason for item in work_items(request) if isinstance(item, RefusedItem)]
     except RequestRefused as error:
         refused = [str(error)]

@@ -52,7 +52,7 @@ class RequestQueue(EventQueue):
         return self
 
 
-class SchedulePriority(StrEnum):
+class Priority(StrEnum):
     """Which requests go first."""
 
     HIGH = "high"
@@ -72,7 +72,7 @@ class CollectionSchedule(Group):
     every_minutes: float = Field(default=1_440.0, ge=1, description="Length of a period.")
     offset_minutes: float = Field(default=0.0, ge=0, description="When a period begins, in minutes after midnight (UTC).")
     jitter_minutes: float = Field(default=0.0, ge=0, description="By how much a request may be later, which differs by period.")
-    priority: SchedulePriority = Field(default=SchedulePriority.NORMAL, description="Which requests go first.")
+    priority: Priority = Field(default=Priority.NORMAL, description="Which requests go first.")
 
     @model_validator(mode="after")
     def _is_within_the_period(self) -> Self:

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 import click
 
 from libs.common.errors import ConfigError
+from libs.common.settings.collector import Priority
 from services.cli.collector.input import requests_in
 from services.cli.help_text import examples
 from services.cli.options import config_option, load_logged
 from services.cli.terminal import say
 from services.collector.requests.items import RefusedItem, work_items
-from services.collector.requests.schema import CollectionRequest, Priority, RequestRefused, write_request
+from services.collector.requests.schema import CollectionRequest, RequestRefused, write_request
 from services.collector.requests.templates import TEMPLATES, calls_of
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ A message is refused as a whole if it does not have this schema. Whether each of
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -16,6 +15,7 @@ from libs.common.errors import BlobtideError
 from libs.common.http.method import Method
 from libs.common.security.redaction import redact
 from libs.common.security.visible import visible_line
+from libs.common.settings.collector import Priority
 
 MOST_BYTES: Final = 1_000_000
 MOST_CALLS: Final = 1_000
@@ -28,14 +28,6 @@ class RequestRefused(BlobtideError):
     """A request, or one of its calls, is not one that can be made; says where it is wrong and what to do."""
 
     exit_code = 2
-
-
-class Priority(StrEnum):
-    """Which requests go first."""
-
-    HIGH = "high"
-    NORMAL = "normal"
-    LOW = "low"
 
 
 _Text = Annotated[str, Meta(max_length=2_000)]

@@ -14,9 +14,10 @@ from typing import Any, Final
 import msgspec
 
 from libs.common.http.method import Method
+from libs.common.settings.collector import Priority
 from libs.common.suggestions import did_you_mean
 from services.collector.requests.placeholders import placeholders
-from services.collector.requests.schema import MOST_CALLS, ApiRequest, CollectionRequest, Priority, RequestRefused
+from services.collector.requests.schema import MOST_CALLS, ApiRequest, CollectionRequest, RequestRefused
 
 SUBSCRIPTION: Final = "subscriptionId"
 _OF_SUBSCRIPTION: Final = f"/subscriptions/{{{SUBSCRIPTION}}}/providers/"

@@ -8,11 +8,11 @@ import msgspec
 import pytest
 
 from libs.common.http.method import Method
+from libs.common.settings.collector import Priority
 from services.collector.requests.items import RefusedItem, WorkItem, work_items
 from services.collector.requests.schema import (
     MOST_BYTES,
     CollectionRequest,
-    Priority,
     RequestRefused,
     read_request,
     request_schema,

@@ -9,8 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from libs.common.errors import ConfigError
-from libs.common.settings.collector import CollectionSchedule, CollectorSettings
-from services.collector.requests.schema import Priority, read_request
+from libs.common.settings.collector import CollectionSchedule, CollectorSettings, Priority
+from services.collector.requests.schema import read_request
 from services.collector.schedules import CollectionSchedules, RequestView, period_at
 from tests.collector_world import TOPICS, CollectorWorld
 from tests.fakes.arm_server import SUBSCRIPTION, ArmWorld, serving_arm
