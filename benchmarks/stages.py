@@ -38,7 +38,7 @@ _Server = TypeVar("_Server", bound=LocalServer)
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much: minutes, quiet interfaces, copies of the parser's input, lines, text, snapshots, pages, repetitions."""
+    """How much to measure: `parser_times` copies of its input, `gzip_text` bytes in a blob, `snapshots` of each source."""
 
     busy_minutes: int
     quiet_minutes: int
@@ -54,30 +54,30 @@ class Size:
 
 
 FULL: Final = Size(
-    3,
-    2,
-    5_000,
-    5,
-    100_000,
-    32_000_000,
-    3_000,
-    200,
-    3,
-    monitoring.Extent(5_000, 100_000, 120.0),
-    starting.Extent(5_000, 1_000_000, 20_000),
+    busy_minutes=3,
+    quiet_minutes=2,
+    quiet_nics=5_000,
+    parser_times=5,
+    log_lines=100_000,
+    gzip_text=32_000_000,
+    snapshots=3_000,
+    arm_pages=200,
+    repeats=3,
+    monitor=monitoring.Extent(5_000, 100_000, 120.0),
+    start=starting.Extent(5_000, 1_000_000, 20_000),
 )
 QUICK: Final = Size(
-    1,
-    1,
-    1_000,
-    4,
-    40_000,
-    8_000_000,
-    500,
-    40,
-    1,
-    monitoring.Extent(1_000, 20_000, 60.0),
-    starting.Extent(1_000, 100_000, 2_000),
+    busy_minutes=1,
+    quiet_minutes=1,
+    quiet_nics=1_000,
+    parser_times=4,
+    log_lines=40_000,
+    gzip_text=8_000_000,
+    snapshots=500,
+    arm_pages=40,
+    repeats=1,
+    monitor=monitoring.Extent(1_000, 20_000, 60.0),
+    start=starting.Extent(1_000, 100_000, 2_000),
 )
 MONTH: Final = starting.Extent(5_000, 3_600_000, 20_000)
 """The blobs of 5,000 interfaces in thirty days, one per hour each; as many open ones as without `--long`."""
