@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from libs.common.errors import BlobtideError, ConfigError, ServerUnreachable
 from libs.common.settings import Settings
+from libs.common.settings.collector import CollectorSettings
 from libs.common.settings.recorder import HttpSourceSettings
 from libs.common.settings.storage import Environment, account_alias
 from services.cli.run import SERVICES
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from services.sinks.frame.registry import ConfiguredSink
 
 MONITOR: Final = "blob-monitor"
+COLLECTOR: Final = "collector"
 RECORDER: Final = "recorder"
 OF_BLOBS: Final = (MONITOR, "ingest", "parser")
 IDLE: Final = "will find nothing to do: no environment under `subscriptions` is enabled"
@@ -80,9 +82,13 @@ def builds(settings: Settings) -> Iterator[Check]:
 
 
 def needed_services(settings: Settings) -> list[str]:
-    """Return the services with something to do; those that read blobs, unless only sources of the recorder are configured."""
-    unneeded = OF_BLOBS if settings.recorder.sources and not settings.subscriptions else ()
-    return [name for name in SERVICES if name not in unneeded and (name != RECORDER or settings.recorder.sources)]
+    """Return the services that have something to do, or would have in most places: not all if only a recorder is configured."""
+    unneeded = set() if settings.recorder.sources else {RECORDER}
+    if settings.recorder.sources and not settings.subscriptions:
+        unneeded.update(OF_BLOBS)
+        if settings.collector == CollectorSettings():
+            unneeded.add(COLLECTOR)
+    return [name for name in SERVICES if name not in unneeded]
 
 
 def connections(settings: Settings) -> Iterator[Check]:
@@ -103,7 +109,7 @@ def connections(settings: Settings) -> Iterator[Check]:
             attempt = partial(check_queue, environment.storage, alias, environment.events)
             yield Check(f"queue {environment.events.queue} of {alias}", attempt, _storage(alias))
     if settings.collector.queue is not None:
-        yield Check(f"queue {settings.collector.queue.queue} of requests", partial(check_requests, settings), "collector")
+        yield Check(f"queue {settings.collector.queue.queue} of requests", partial(check_requests, settings), COLLECTOR)
     for polled in settings.recorder.sources:
         yield Check(f"source {polled.name}", partial(ask_source, polled), RECORDER)
     for sink in _sinks(settings):

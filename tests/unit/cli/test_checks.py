@@ -10,7 +10,7 @@ import pytest
 
 from libs.common.errors import ConfigError
 from libs.common.settings import Settings, load_settings
-from services.cli.config.checks import IDLE, Check, CheckResult, builds, connections, tried
+from services.cli.config.checks import IDLE, Check, CheckResult, builds, connections, needed_services, tried
 from tests.unit.cli.test_commands import run
 
 SASL = {"security_protocol": "SASL_SSL", "sasl_username": "me"}
@@ -94,6 +94,17 @@ def test_good_settings_have_no_problems(tmp_path: Path) -> None:
     """Everything can be built without a server, and a monitor with something to do has no remark."""
     found = verdicts(settings(tmp_path, sinks={"stdout": {}, "redis": {}, "elasticsearch": {}}))
     assert [verdict for verdict in found.values() if verdict.error or verdict.remark] == []
+
+
+def test_a_recorder_alone_needs_nothing_that_others_need(tmp_path: Path) -> None:
+    """Neither services that read blobs nor an unconfigured collector are built, whose extras need not be installed then."""
+    sources = [{"name": "links", "url": "http://127.0.0.1:9"}]
+    alone = settings(tmp_path, subscriptions={}, recorder={"sources": sources})
+    assert needed_services(alone) == ["recorder"]
+    assert problems(alone) == {}
+    with_collector = settings(tmp_path, subscriptions={}, recorder={"sources": sources}, collector={"concurrency": 2})
+    assert needed_services(with_collector) == ["collector", "recorder"]
+    assert needed_services(settings(tmp_path)) == ["blob-monitor", "ingest", "parser", "collector"]
 
 
 def test_servers_are_not_asked_with_what_could_not_be_built(tmp_path: Path) -> None:
