@@ -98,7 +98,7 @@ def test_each_request_is_answered_once_however_often_the_collector_is_killed(
         assert names == [f"vm-{index:06}" for index in range(4 * PAGES)], "in order, none missing, none twice"
     letters = {record.value for record in committed_records(kafka_settings, topics.errors)}
     assert letters == {b"<xml>"}, "it may be there twice: the collector died before its message was deleted"
-    assert poison.count() == 1
+    assert poison.count() in {1, 2}, "likewise"
     resources = [record.key or b"" for record in committed_records(kafka_settings, topics.resources)]
     assert len(resources) == len(set(resources)) == 4 * PAGES, "none of them has changed"
     assert all(key.startswith(f"/subscriptions/{SUBSCRIPTION}/resourcegroups/group-".encode()) for key in resources)
