@@ -25,7 +25,7 @@ from libs.common.azure.arm.client import ArmClient
 from libs.common.azure.arm.pages import ArmLists
 from libs.common.azure.endpoint import Endpoint
 from libs.common.http.method import Method
-from tests.fakes.arm_server import MACHINES, SUBSCRIPTION, machine
+from libs.demo.arm.server import MACHINES, SUBSCRIPTION, machine
 
 OWN: Final = "lists, own client"
 SDK: Final = "lists, Azure SDK"
@@ -87,7 +87,7 @@ def _by_sdk(url: str) -> int:
 
 @contextmanager
 def _serving(machines: int) -> Iterator[str]:
-    argv = (sys.executable, "-m", "tests.fakes.arm_server", "--machines", str(machines), "--page-size", str(_PAGE))
+    argv = (sys.executable, "-m", "libs.demo.arm.server", "--machines", str(machines), "--page-size", str(_PAGE))
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as server:
         try:
             if server.stdout is None:

@@ -11,7 +11,7 @@ from libs.common.azure.arm.client import ArmClient
 from libs.common.azure.arm.pages import MOST_PAGES, ArmLists
 from libs.common.azure.endpoint import Endpoint
 from libs.common.azure.retry import RetryPolicy
-from tests.fakes.arm_server import ArmWorld, serving_arm
+from libs.demo.arm.server import ArmWorld, serving_arm
 
 QUICK = RetryPolicy(deadline=5.0, first_wait=0.01, longest_wait=0.05)
 

@@ -21,13 +21,13 @@ from libs.common.rows.types.results import RESULTS
 from libs.common.rows.wire import decode_rows
 from libs.common.settings.collector import CollectorSettings, RequestQueue
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
+from libs.demo.arm.server import COMPUTE, SUBSCRIPTION, ArmWorld
 from services.collector.app import CollectorParts, CollectorService
 from services.collector.inventory import Inventory
 from services.collector.progress import KnownRequests
 from services.collector.queue_feed import QueueFeed, QueuePlace
 from services.collector.schedules import CollectionSchedules
 from tests.arm import WorldTokens, client_for
-from tests.fakes.arm_server import COMPUTE, SUBSCRIPTION, ArmWorld
 
 TOPICS = TopicSettings()
 PARTITION = TopicPartition(TOPICS.collection_requests, 0)

@@ -22,8 +22,8 @@ from libs.common.azure.arm.pages import ArmLists
 from libs.common.azure.endpoint import Endpoint
 from libs.common.azure.identity import Identity, default_credential
 from libs.common.http.method import Method
+from libs.demo.arm.server import IDENTITY_HEADER, MACHINES, SUBSCRIPTION, ArmWorld, error, serving_arm, throttled
 from services.cli.main import blobtide
-from tests.fakes.arm_server import IDENTITY_HEADER, MACHINES, SUBSCRIPTION, ArmWorld, error, serving_arm, throttled
 
 PLAIN: dict[str, Any] = {"enforce_https": False}  # the credential is no secret, and does not leave this machine
 

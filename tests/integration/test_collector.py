@@ -13,10 +13,10 @@ from click.testing import CliRunner
 
 from libs.common.kafka.records import Inbound
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
+from libs.demo.arm.server import IDENTITY_HEADER, SUBSCRIPTION, ArmWorld, serving_arm, throttled
 from services.cli.main import blobtide
 from services.collector.progress import decode_progress
 from tests.collector_world import LIST, one, request, rows_in
-from tests.fakes.arm_server import IDENTITY_HEADER, SUBSCRIPTION, ArmWorld, serving_arm, throttled
 from tests.queue_writer import QueueWriter, settings_of
 from tests.running import until
 from tests.service_process import service_process

@@ -15,8 +15,8 @@ from libs.common.azure.arm.failures import retry_after
 from libs.common.azure.arm.pages import ArmLists, ListCursor, Page
 from libs.common.azure.retry import RetryPolicy
 from libs.common.http.method import Method
+from libs.demo.arm.server import COMPUTE, MACHINES, SUBSCRIPTION, ArmWorld, Broken, Fault, Reply, Slow, error, throttled
 from tests.arm import WorldTokens, arm_of
-from tests.fakes.arm_server import COMPUTE, MACHINES, SUBSCRIPTION, ArmWorld, Broken, Fault, Reply, Slow, error, throttled
 
 VERSION = (("api-version", "2024-07-01"),)
 LIST = ArmCall(Method.GET, MACHINES, VERSION)

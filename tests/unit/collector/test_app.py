@@ -11,13 +11,13 @@ from libs.common.azure.arm.pages import ListCursor, Page
 from libs.common.errors import DeadLetterLimit
 from libs.common.kafka.records import CommitResult
 from libs.common.settings.collector import CollectorSettings
+from libs.demo.arm.server import ArmWorld, error, serving_arm, throttled
 from services.collector.backlog import PendingCall, PendingRequest
 from services.collector.intake import MOST_REFUSED_IN_A_ROW
 from services.collector.requests.items import WorkItem, work_items
 from services.collector.requests.schema import read_request
 from services.collector.rows import AnswerTooLarge, answer_rows
 from tests.collector_world import LIST, CollectorWorld, one, request
-from tests.fakes.arm_server import ArmWorld, error, serving_arm, throttled
 
 
 @pytest.fixture

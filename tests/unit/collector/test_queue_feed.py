@@ -12,9 +12,9 @@ import pytest
 from libs.common.azure.storage.api import MessageGone, QueueMessage, Receipt, StorageRefused, StorageUnavailable
 from libs.common.kafka.records import CommitResult
 from libs.common.settings.collector import RequestQueue
+from libs.demo.arm.server import ArmWorld, serving_arm
 from services.collector.queue_feed import QueueFeed, QueuePlace
 from tests.collector_world import LIST, QUEUE, TOPICS, CollectorWorld, request
-from tests.fakes.arm_server import ArmWorld, serving_arm
 from tests.metric_values import since_now
 from tests.running import until
 

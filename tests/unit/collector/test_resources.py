@@ -12,9 +12,9 @@ from libs.common.kafka.records import CommitResult, Inbound
 from libs.common.rows.reading import reader_of
 from libs.common.rows.types.resources import RESOURCES
 from libs.common.settings.collector import CollectorSettings
+from libs.demo.arm.server import SUBSCRIPTION, ArmWorld, error, serving_arm, throttled
 from services.collector.resources import is_listed_by, type_listed_by
 from tests.collector_world import LIST, CollectorWorld, one, request
-from tests.fakes.arm_server import SUBSCRIPTION, ArmWorld, error, serving_arm, throttled
 
 SUB = f"/subscriptions/{SUBSCRIPTION}"
 

@@ -10,10 +10,10 @@ from pydantic import ValidationError
 
 from libs.common.errors import ConfigError
 from libs.common.settings.collector import CollectionSchedule, CollectorSettings, Priority
+from libs.demo.arm.server import SUBSCRIPTION, ArmWorld, serving_arm
 from services.collector.requests.schema import read_request
 from services.collector.schedules import CollectionSchedules, RequestView, period_at
 from tests.collector_world import TOPICS, CollectorWorld
-from tests.fakes.arm_server import SUBSCRIPTION, ArmWorld, serving_arm
 
 NIGHTLY = {"name": "nightly", "templates": ["vms"], "subscriptions": [SUBSCRIPTION], "offset_minutes": 150, "priority": "low"}
 OWN_AND_NEW = RequestView(lambda _: True, lambda *_: False)

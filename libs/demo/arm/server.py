@@ -1,7 +1,7 @@
 """Azure Resource Manager on this machine: any number of virtual machines, and faults that the real one cannot be made to show.
 
 Microsoft's own clients accept it (tests/integration/test_arm_clients.py). It also hands out tokens, as the endpoint for managed
-identities in App Service does. As a program (``python -m tests.fakes.arm_server``) it prints its address and runs until it is
+identities in App Service does. As a program (``python -m libs.demo.arm.server``) it prints its address and runs until it is
 killed.
 """
 
@@ -18,11 +18,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
-from libs.local.ports import LOOPBACK
-
+LOOPBACK: Final = "127.0.0.1"
 SUBSCRIPTION = "11111111-1111-1111-1111-111111111111"
 REGION = "WESTEUROPE"
 IDENTITY_HEADER = "of-this-process"
