@@ -42,20 +42,20 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class Broken:
+class BrokenReply:
     """Close the connection: before the answer, or in the middle of it."""
 
     in_body: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Slow:
+class SlowReply:
     """Send the answer in small pieces, with a pause after each."""
 
     seconds: float
 
 
-Fault = Reply | Broken | Slow
+Fault = Reply | BrokenReply | SlowReply
 
 
 def error(status: int, code: str, message: str = "said by Azure", **headers: str) -> Reply:
@@ -70,7 +70,7 @@ def throttled(seconds: str = "0") -> Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ReceivedRequest:
     """A request that arrived."""
 
     method: str
@@ -108,7 +108,7 @@ class ArmWorld:
     left: int = 240
     tokens: list[str] = field(default_factory=lambda: ["token-1"])
     issued: int = 0
-    asked: list[Asked] = field(default_factory=list)
+    asked: list[ReceivedRequest] = field(default_factory=list)
     url: str = ""
     polled: Counter[str] = field(default_factory=Counter)
 
@@ -116,7 +116,7 @@ class ArmWorld:
         """Return the paths that were asked for."""
         return [asked.path for asked in self.asked]
 
-    def answer(self, asked: Asked) -> Reply:
+    def answer(self, asked: ReceivedRequest) -> Reply:
         """Return the response to a request that no fault prevents."""
         if asked.headers.get("authorization", "").removeprefix("Bearer ") not in self.tokens:
             challenge = 'Bearer authorization_uri="https://login.example/", error="invalid_token"'
@@ -133,7 +133,7 @@ class ArmWorld:
                 return handle(asked, found) if known else error(404, "SubscriptionNotFound")
         return error(404, "InvalidResource")
 
-    def _list(self, asked: Asked, found: re.Match[str]) -> Reply:
+    def _list(self, asked: ReceivedRequest, found: re.Match[str]) -> Reply:
         if (found[2], found[3]) != (COMPUTE, "virtualMachines"):
             return error(400, "NoRegisteredProviderFound", f"no provider for {found[3]}")
         begin, _, epoch = asked.query.get("$skiptoken", f"0.{self.epoch}").partition(".")
@@ -146,7 +146,7 @@ class ArmWorld:
             body["nextLink"] = self.next_link(link)
         return Reply(200, body)
 
-    def _one(self, asked: Asked, found: re.Match[str]) -> Reply:
+    def _one(self, asked: ReceivedRequest, found: re.Match[str]) -> Reply:
         index = re.fullmatch(r"vm-(\d+)", found[5])
         if index is None or int(index[1]) >= self.machines:
             return error(404, "ResourceNotFound")
@@ -160,7 +160,7 @@ class ArmWorld:
             headers["Azure-AsyncOperation"] = f"{place}/operations/{number}?api-version=2024-07-01"
         return Reply(202, None, headers)
 
-    def _operation(self, asked: Asked, found: re.Match[str]) -> Reply:
+    def _operation(self, asked: ReceivedRequest, found: re.Match[str]) -> Reply:
         del asked
         self.polled[found[3]] += 1
         runs = self.polled[found[3]] <= self.polls
@@ -171,7 +171,7 @@ class ArmWorld:
         failed = {} if self.operation_state == "Succeeded" else {"error": {"code": "AllocationFailed", "message": "no room"}}
         return Reply(200, {"status": self.operation_state, **failed})
 
-    def _graph(self, asked: Asked) -> Reply:
+    def _graph(self, asked: ReceivedRequest) -> Reply:
         query = json.loads(asked.body)
         token = query.get("options", {}).get("$skipToken", f"0.{self.epoch}")
         begin, _, epoch = token.partition(".")
@@ -233,7 +233,9 @@ class _Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
         headers = {name.lower(): value for name, value in self.headers.items()}
-        asked = Asked(self.command, parts.path, query, headers, self.rfile.read(int(headers.get("content-length", "0"))))
+        asked = ReceivedRequest(
+            self.command, parts.path, query, headers, self.rfile.read(int(headers.get("content-length", "0")))
+        )
         if asked.path == "/msi/token":
             self._send(self._token(asked))
             return
@@ -242,14 +244,14 @@ class _Handler(BaseHTTPRequestHandler):
         match fault:
             case Reply():
                 self._send(fault)
-            case Broken(in_body=False):
+            case BrokenReply(in_body=False):
                 self.close_connection = True
             case _:
                 self._send(self._world.answer(asked), fault)
 
     do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815 - the names that http.server looks for
 
-    def _token(self, asked: Asked) -> Reply:
+    def _token(self, asked: ReceivedRequest) -> Reply:
         if asked.headers.get("x-identity-header") != IDENTITY_HEADER:
             return Reply(401, {"message": "no identity"})
         self._world.issued += 1
@@ -271,10 +273,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         match fault:
-            case Broken():
+            case BrokenReply():
                 self.wfile.write(data[: len(data) // 2])
                 self.close_connection = True
-            case Slow(seconds):
+            case SlowReply(seconds):
                 for begin in range(0, len(data), 200):
                     self.wfile.write(data[begin : begin + 200])
                     time.sleep(seconds)

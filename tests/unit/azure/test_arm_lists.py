@@ -15,7 +15,18 @@ from libs.common.azure.arm.failures import retry_after
 from libs.common.azure.arm.pages import ArmLists, ListCursor, Page
 from libs.common.azure.retry import RetryPolicy
 from libs.common.http.method import Method
-from libs.demo.arm.server import COMPUTE, MACHINES, SUBSCRIPTION, ArmWorld, Broken, Fault, Reply, Slow, error, throttled
+from libs.demo.arm.server import (
+    COMPUTE,
+    MACHINES,
+    SUBSCRIPTION,
+    ArmWorld,
+    BrokenReply,
+    Fault,
+    Reply,
+    SlowReply,
+    error,
+    throttled,
+)
 from tests.arm import WorldTokens, arm_of
 
 VERSION = (("api-version", "2024-07-01"),)
@@ -70,9 +81,9 @@ def test_a_resource_is_one_page() -> None:
         error(503, "ServiceUnavailable"),
         error(500, "InternalServerError"),
         error(409, "Conflict"),
-        Broken(),
-        Broken(in_body=True),
-        Slow(0.01),
+        BrokenReply(),
+        BrokenReply(in_body=True),
+        SlowReply(0.01),
     ],
     ids=lambda fault: f"{type(fault).__name__}{getattr(fault, 'status', '')}",
 )
@@ -84,10 +95,10 @@ def test_what_passes_is_waited_for(fault: Fault) -> None:
     with arm_of(world, policy=patient) as arm:
         pages = list(arm.pages(LIST))
     assert names(pages) == machines(10)
-    assert len(world.asked) == (3 if isinstance(fault, Slow) else 4)
+    assert len(world.asked) == (3 if isinstance(fault, SlowReply) else 4)
     waited = [page.waited > 0 for page in pages]
     assert waited[0] is False
-    assert waited[1] is not isinstance(fault, Slow)
+    assert waited[1] is not isinstance(fault, SlowReply)
 
 
 def test_long_pauses_are_left_to_the_caller() -> None:
@@ -216,7 +227,7 @@ def test_an_operation_is_followed_to_its_result() -> None:
         assert all("api-version" in asked.query for asked in world.asked)
 
 
-@pytest.mark.parametrize("fault", [Broken(), error(500, "InternalServerError")])
+@pytest.mark.parametrize("fault", [BrokenReply(), error(500, "InternalServerError")])
 def test_what_may_have_been_done_is_not_done_twice(fault: Fault) -> None:
     """A POST that changes something is sent again only if Azure refused it; queries and everything else are repeated."""
     world = ArmWorld(polls=0)
