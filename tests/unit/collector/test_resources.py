@@ -41,7 +41,7 @@ def names(*numbers: int, state: str = "present") -> list[tuple[str, str]]:
 
 
 def test_only_what_is_new_different_or_gone_is_written(world: CollectorWorld) -> None:
-    """Also by another process, and when a resource comes back; the time at which it was first seen stays."""
+    """Also by another process; the time at which it was first seen stays until it is gone. What comes back is new."""
     assert ask(world, 0) == names(0, 1, 2)
     first = world.resource_rows()[0]
     assert (first["type"], first["location"], first["resource_group"]) == (
@@ -65,6 +65,7 @@ def test_only_what_is_new_different_or_gone_is_written(world: CollectorWorld) ->
     assert ask(world, 4) == [], "what is gone is gone once"
     world.arm.gone = frozenset()
     assert ask(world, 5) == names(1)
+    assert world.resource_rows()[-1]["first_seen"] == world.resource_rows()[-1]["time"]
 
 
 def test_only_a_complete_list_shows_that_something_is_gone(world: CollectorWorld) -> None:

@@ -35,7 +35,7 @@ RESOURCES: Final = RowType(
         Column("properties", pa.string(), "properties, as JSON as Azure sent them", null_means="none, or it is gone"),
         Column("api_version", WORD, "version of the API by which it was seen", nullable=False),
         Column("content_hash", pa.string(), "hash of all that Azure said of it, 32 hex digits", null_means="it is gone"),
-        Column("first_seen", _TIME, "when it was seen for the first time", nullable=False),
+        Column("first_seen", _TIME, "when it was seen for the first time since it is there", nullable=False),
         Column("source", WORD, "topic and partition of the message, as `Meta.Resources/3`", nullable=False),
         Column(
             "generation", WORD, "Kafka's id of the topic; it changes when the topic is deleted and recreated", nullable=False
