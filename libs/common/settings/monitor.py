@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import date, datetime
 from enum import StrEnum
 from typing import Self
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from libs.common.settings.base import Group
+from libs.common.settings.time_zone import TimeZoneName
 
 
 class StartPolicy(StrEnum):
@@ -99,7 +99,7 @@ class MonitorSettings(Group):
     hours_back: int = Field(
         default=2, ge=1, le=48, description="Hourly layout: how many previous hours are listed until they are complete."
     )
-    timezone: str = Field(default="UTC", description="IANA time zone of days_back and of dates in blob names.")
+    timezone: TimeZoneName = Field(default="UTC", description="IANA time zone of days_back and of dates in blob names.")
     date_range: DateRange = DateRange()
     events: EventSettings = EventSettings()
     discovery_seconds: float = Field(default=300.0, gt=0, description="Hourly layout: seconds between directory listings.")
@@ -115,15 +115,6 @@ class MonitorSettings(Group):
         le=36_500,
         description="Days after the last write for which state and checkpoints of deleted blobs are kept.",
     )
-
-    @field_validator("timezone")
-    @classmethod
-    def _known_zone(cls, value: str) -> str:
-        try:
-            ZoneInfo(value)
-        except (ZoneInfoNotFoundError, ValueError) as error:
-            raise ValueError(f"unknown time zone {value!r}; use an IANA name such as Europe/Amsterdam") from error
-        return value
 
     @model_validator(mode="after")
     def _start_over_needs_a_name(self) -> Self:
