@@ -1,8 +1,9 @@
 """Requests by the clock: each schedule has periods, and one request for each, whose id says which one.
 
 The collector that owns the partition of the id writes the request, unless it knows the id: so each period has one request,
-however many collectors there are, and whoever takes over continues. Periods that have passed while none was running are left
-out, except the current one. Pure, apart from asking once how many partitions there are.
+however many collectors there are, and whoever takes over continues. Of periods that have passed while none was running, only
+the current one has a request, if it is not too late for it: an id is never older than what is remembered of ids. Pure, apart
+from asking once how many partitions there are.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import blake2b
 from typing import Final
 
 import msgspec
 
+from libs.common.cron import CronTimes
 from libs.common.errors import ConfigError
 from libs.common.kafka.records import Outbound
 from libs.common.messages.blobs import partition_of
@@ -55,6 +57,7 @@ class CollectionSchedules:
 
     def __init__(self, schedules: tuple[CollectionSchedule, ...], topic: str, partitions: Callable[[], int]) -> None:
         self._requests = {schedule: _request(schedule) for schedule in schedules}
+        self._clocks = {schedule.name: clock_of(schedule) for schedule in schedules}
         self._topic = topic
         self._ask = partitions
         self._written: dict[str, bytes] = {}  # by schedule, the latest
@@ -72,10 +75,11 @@ class CollectionSchedules:
 
     def _due(self, now: datetime, standing: RequestView) -> Iterator[Outbound]:
         for schedule, request in self._requests.items():
-            period = period_at(schedule, now)
+            period = self._clocks[schedule.name](now)
             own = f"{schedule.name}:{period.begin:%Y-%m-%dT%H:%M:%SZ}"
             key = own.encode()
-            if now < period.fires or key in {self._written.get(schedule.name), self._unsettled.get(schedule.name)}:
+            is_time = period.fires <= now <= period.fires + timedelta(minutes=schedule.late_minutes)
+            if not is_time or key in {self._written.get(schedule.name), self._unsettled.get(schedule.name)}:
                 continue
             partition = partition_of(key, self._partitions)
             if standing.is_own(partition) and not standing.is_known(partition, key):
@@ -88,13 +92,27 @@ class CollectionSchedules:
         return self._ask()
 
 
-def period_at(schedule: CollectionSchedule, now: datetime) -> SchedulePeriod:
-    """Return the period in which `now` is; its request is written at its beginning, or up to the jitter later."""
+def clock_of(schedule: CollectionSchedule) -> Callable[[datetime], SchedulePeriod]:
+    """Return the function that tells in which period a time is."""
+    return partial(_of_interval, schedule) if schedule.cron is None else partial(_of_cron, schedule, schedule.cron_times())
+
+
+def _of_interval(schedule: CollectionSchedule, now: datetime) -> SchedulePeriod:
     every, offset = timedelta(minutes=schedule.every_minutes), timedelta(minutes=schedule.offset_minutes)
     begin = _EPOCH + (now - _EPOCH - offset) // every * every + offset
+    return SchedulePeriod(begin, begin + _share(schedule, begin) * timedelta(minutes=schedule.jitter_minutes))
+
+
+def _of_cron(schedule: CollectionSchedule, times: CronTimes, now: datetime) -> SchedulePeriod:
+    match = times.at(now)
+    jitter = min(timedelta(minutes=schedule.jitter_minutes), match.following - match.latest)
+    return SchedulePeriod(match.latest, match.latest + _share(schedule, match.latest) * jitter)
+
+
+def _share(schedule: CollectionSchedule, begin: datetime) -> float:
+    """Return which part of the jitter a period has: less than 1, and the same for whoever computes it."""
     digest = blake2b(f"{schedule.name} {begin.isoformat()}".encode(), digest_size=8).digest()
-    share = int.from_bytes(digest) / 2**64
-    return SchedulePeriod(begin, begin + share * timedelta(minutes=schedule.jitter_minutes))
+    return int.from_bytes(digest) / 2**64
 
 
 def _request(schedule: CollectionSchedule) -> CollectionRequest:

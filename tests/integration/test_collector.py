@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,8 @@ def test_each_request_is_answered_once_however_often_the_collector_is_killed(
     with serving_arm(arm) as url:
         monkeypatch.setenv("IDENTITY_ENDPOINT", f"{url}/msi/token")
         monkeypatch.setenv("IDENTITY_HEADER", IDENTITY_HEADER)
-        ever = {"name": "ever", "templates": ["vms"], "subscriptions": [SUBSCRIPTION], "every_minutes": 1_000_000}
+        once = {"every_minutes": 1_000_000, "offset_minutes": time.time() // 60 - 1}
+        ever = {"name": "ever", "templates": ["vms"], "subscriptions": [SUBSCRIPTION], **once}
         requests = settings_of(queue) | {"poll_seconds": 0.2, "visibility_seconds": 5}
         settings["collector"] |= {"management_url": url, "queue": requests, "schedules": [ever]}
         config, file = tmp_path / "blobtide.yaml", tmp_path / "requests.json"

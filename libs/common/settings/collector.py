@@ -5,12 +5,15 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Self
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator, model_validator
 
+from libs.common.cron import CronTimes
 from libs.common.http.method import Method
 from libs.common.settings.base import Group, listed
 from libs.common.settings.storage import QUEUE_PATTERN, EventQueue, StorageAccount
+from libs.common.settings.time_zone import TimeZoneName
 from libs.common.settings.transport import PlaintextSettings
 
 
@@ -61,7 +64,7 @@ class Priority(StrEnum):
 
 
 class CollectionSchedule(Group):
-    """A request that is made again and again."""
+    """A request that is made again and again: in each period, which every_minutes or cron divides time into."""
 
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Name, with which the ids of its requests begin."
@@ -71,14 +74,42 @@ class CollectionSchedule(Group):
     parameters: dict[str, str] = Field(default_factory=dict, description="Other parameters of the templates.")
     every_minutes: float = Field(default=1_440.0, ge=1, description="Length of a period.")
     offset_minutes: float = Field(default=0.0, ge=0, description="When a period begins, in minutes after midnight (UTC).")
-    jitter_minutes: float = Field(default=0.0, ge=0, description="By how much a request may be later, which differs by period.")
+    cron: str | None = Field(
+        default=None,
+        max_length=200,
+        description="Instead of both: when a period begins: minute, hour, day of month, month and day of week (`5 * * * *`).",
+    )
+    timezone: TimeZoneName = Field(default="UTC", description="IANA time zone of cron.")
+    jitter_minutes: float = Field(
+        default=0.0,
+        ge=0,
+        description="By how much a request may be later, which differs by period. With cron, at most the period.",
+    )
+    late_minutes: float = Field(
+        default=1_440.0,
+        ge=1,
+        le=20_160,
+        description="By how much later it is still made if there was no collector; after that, its period is left out.",
+    )
     priority: Priority = Field(default=Priority.NORMAL, description="Which requests go first.")
 
     @model_validator(mode="after")
-    def _is_within_the_period(self) -> Self:
-        if self.jitter_minutes >= self.every_minutes:
-            raise ValueError("jitter_minutes must be less than every_minutes")
+    def _is_one_kind(self) -> Self:
+        given = self.model_fields_set
+        if self.cron is None:
+            if "timezone" in given:
+                raise ValueError("timezone needs cron: every_minutes and offset_minutes are in UTC")
+            if self.jitter_minutes >= self.every_minutes:
+                raise ValueError("jitter_minutes must be less than every_minutes")
+        elif given & {"every_minutes", "offset_minutes"}:
+            raise ValueError("give cron, or every_minutes and offset_minutes, not both")
+        else:
+            self.cron_times()
         return self
+
+    def cron_times(self) -> CronTimes:
+        """Return when periods begin that cron divides. Raises ValueError."""
+        return CronTimes(self.cron or "", ZoneInfo(self.timezone))
 
     def __hash__(self) -> int:
         return hash(self.name)
