@@ -12,8 +12,9 @@ import json
 import re
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableSequence, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -80,37 +81,38 @@ class ReceivedRequest:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A list: how many elements it has, and a function that returns those with the given numbers."""
+
+    total: int
+    part: Callable[[range], list[dict[str, Any]]]
+
+
 @dataclass
-class ArmWorld:
-    """What is there, and what goes wrong.
+class AzureWorld(ABC):
+    """What is the same whatever there is: tokens, checks, pages; and what goes wrong.
 
     Attributes:
         subscriptions: those that the list of them has.
-        machines: how many virtual machines each subscription has, apart from those `gone`; `size` is that of all.
         page_size: of lists.
         faults: used up one a request; None lets the request through.
         epoch: part of every link to a next page; those of another one have expired.
         next_link: changes a link before it is sent.
-        polls: how often a started operation answers that it runs.
         tokens: that are valid; the last one is handed out.
+        asked: requests that arrived, except those for tokens.
     """
 
     subscriptions: tuple[str, ...] = (SUBSCRIPTION,)
-    machines: int = 10
-    gone: frozenset[int] = frozenset()
-    size: str = "Standard_D2s_v5"
     page_size: int = 4
     faults: deque[Fault | None] = field(default_factory=deque)
     epoch: int = 0
     next_link: Callable[[str], str] = lambda link: link
-    polls: int = 2
-    operation_state: str = "Succeeded"
     left: int = 240
     tokens: list[str] = field(default_factory=lambda: ["token-1"])
     issued: int = 0
-    asked: list[ReceivedRequest] = field(default_factory=list)
+    asked: MutableSequence[ReceivedRequest] = field(default_factory=list)
     url: str = ""
-    polled: Counter[str] = field(default_factory=Counter)
 
     def paths(self) -> list[str]:
         """Return the paths that were asked for."""
@@ -124,27 +126,76 @@ class ArmWorld:
         if "api-version" not in asked.query:
             return error(400, "MissingApiVersionParameter")
         if asked.path == "/subscriptions":
-            return Reply(200, {"value": [{"id": f"/subscriptions/{one}", "subscriptionId": one} for one in self.subscriptions]})
+            return Reply(200, {"value": [_subscription(one) for one in self.subscriptions]})
         if asked.path.lower() == "/providers/microsoft.resourcegraph/resources":
             return self._graph(asked)
-        for pattern, handle in ((_OPERATION, self._operation), (_ONE, self._one), (_LIST, self._list)):
+        return self._of_resources(asked)
+
+    @abstractmethod
+    def _of_resources(self, asked: ReceivedRequest) -> Reply:
+        """Return the response to a request for what is in a subscription."""
+
+    @abstractmethod
+    def _everything(self, subscriptions: Sequence[str]) -> Listed:
+        """Return all resources, as Resource Graph knows them."""
+
+    def _list(self, asked: ReceivedRequest, listed: Listed) -> Reply:
+        """Return the page of a list that is asked for."""
+        begin, _, epoch = asked.query.get("$skiptoken", f"0.{self.epoch}").partition(".")
+        if int(epoch) != self.epoch:
+            return error(400, "ExpiredSkipToken")
+        end = int(begin) + self.page_size
+        body: dict[str, Any] = {"value": listed.part(range(int(begin), min(end, listed.total)))}
+        if end < listed.total:
+            link = f"{self.url}{asked.path}?api-version={asked.query['api-version']}&%24skiptoken={end}.{self.epoch}"
+            body["nextLink"] = self.next_link(link)
+        return Reply(200, body)
+
+    def _graph(self, asked: ReceivedRequest) -> Reply:
+        """Return a page of all resources, whatever the query says."""
+        query = json.loads(asked.body)
+        token = query.get("options", {}).get("$skipToken", f"0.{self.epoch}")
+        begin, _, epoch = token.partition(".")
+        if int(epoch) != self.epoch:
+            return error(400, "InvalidSkipToken")
+        end = int(begin) + self.page_size
+        listed = self._everything(query["subscriptions"])
+        rows = listed.part(range(int(begin), min(end, listed.total)))
+        more = {"$skipToken": f"{end}.{self.epoch}"} if end < listed.total else {}
+        body = {"totalRecords": listed.total, "count": len(rows), "data": rows, "facets": [], "resultTruncated": "false"}
+        return Reply(200, body | more, {"x-ms-user-quota-remaining": "14", "x-ms-user-quota-resets-after": "00:00:05"})
+
+
+@dataclass
+class ArmWorld(AzureWorld):
+    """Any number of virtual machines.
+
+    Attributes:
+        machines: how many virtual machines each subscription has, apart from those `gone`; `size` is that of all.
+        polls: how often a started operation answers that it runs.
+    """
+
+    machines: int = 10
+    gone: frozenset[int] = frozenset()
+    size: str = "Standard_D2s_v5"
+    polls: int = 2
+    operation_state: str = "Succeeded"
+    polled: Counter[str] = field(default_factory=Counter)
+
+    def _of_resources(self, asked: ReceivedRequest) -> Reply:
+        for pattern, handle in ((_OPERATION, self._operation), (_ONE, self._one), (_LIST, self._machine_list)):
             if found := pattern.fullmatch(asked.path):
                 known = found[1].startswith(SUBSCRIPTION[:8])
                 return handle(asked, found) if known else error(404, "SubscriptionNotFound")
         return error(404, "InvalidResource")
 
-    def _list(self, asked: ReceivedRequest, found: re.Match[str]) -> Reply:
+    def _everything(self, subscriptions: Sequence[str]) -> Listed:
+        return Listed(self.machines, partial(self._machines, subscriptions[0]))
+
+    def _machine_list(self, asked: ReceivedRequest, found: re.Match[str]) -> Reply:
         if (found[2], found[3]) != (COMPUTE, "virtualMachines"):
             return error(400, "NoRegisteredProviderFound", f"no provider for {found[3]}")
-        begin, _, epoch = asked.query.get("$skiptoken", f"0.{self.epoch}").partition(".")
-        if int(epoch) != self.epoch:
-            return error(400, "ExpiredSkipToken")
-        end = int(begin) + self.page_size
-        body: dict[str, Any] = {"value": self._machines(found[1], range(int(begin), min(end, self.machines)))}
-        if end < self.machines:
-            link = f"{self.url}{asked.path}?api-version={asked.query['api-version']}&%24skiptoken={end}.{self.epoch}"
-            body["nextLink"] = self.next_link(link)
-        return Reply(200, body)
+        return self._list(asked, Listed(self.machines, partial(self._machines, found[1])))
 
     def _one(self, asked: ReceivedRequest, found: re.Match[str]) -> Reply:
         index = re.fullmatch(r"vm-(\d+)", found[5])
@@ -171,21 +222,12 @@ class ArmWorld:
         failed = {} if self.operation_state == "Succeeded" else {"error": {"code": "AllocationFailed", "message": "no room"}}
         return Reply(200, {"status": self.operation_state, **failed})
 
-    def _graph(self, asked: ReceivedRequest) -> Reply:
-        query = json.loads(asked.body)
-        token = query.get("options", {}).get("$skipToken", f"0.{self.epoch}")
-        begin, _, epoch = token.partition(".")
-        if int(epoch) != self.epoch:
-            return error(400, "InvalidSkipToken")
-        end = int(begin) + self.page_size
-        subscription = query["subscriptions"][0]
-        rows = self._machines(subscription, range(int(begin), min(end, self.machines)))
-        more = {"$skipToken": f"{end}.{self.epoch}"} if end < self.machines else {}
-        body = {"totalRecords": self.machines, "count": len(rows), "data": rows, "facets": [], "resultTruncated": "false"}
-        return Reply(200, body | more, {"x-ms-user-quota-remaining": "14", "x-ms-user-quota-resets-after": "00:00:05"})
-
     def _machines(self, subscription: str, numbers: range) -> list[dict[str, Any]]:
         return [machine(subscription, number, self.size) for number in numbers if number not in self.gone]
+
+
+def _subscription(subscription: str) -> dict[str, Any]:
+    return {"id": f"/subscriptions/{subscription}", "subscriptionId": subscription, "displayName": "demo", "state": "Enabled"}
 
 
 def machine(subscription: str, index: int, size: str) -> dict[str, Any]:
@@ -206,9 +248,9 @@ def machine(subscription: str, index: int, size: str) -> dict[str, Any]:
 
 
 @contextmanager
-def serving_arm(world: ArmWorld) -> Iterator[str]:
+def serving_arm(world: AzureWorld, port: int = 0) -> Iterator[str]:
     """Serve `world` and yield its URL."""
-    server = ThreadingHTTPServer((LOOPBACK, 0), partial(_Handler, world))
+    server = ThreadingHTTPServer((LOOPBACK, port), partial(_Handler, world))
     server.daemon_threads = True
     world.url = f"http://{LOOPBACK}:{server.server_port}"
     thread = threading.Thread(target=partial(server.serve_forever, 0.02))
@@ -224,7 +266,7 @@ def serving_arm(world: ArmWorld) -> Iterator[str]:
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
-    def __init__(self, world: ArmWorld, *arguments: Any) -> None:
+    def __init__(self, world: AzureWorld, *arguments: Any) -> None:
         self._world = world
         super().__init__(*arguments)
 
