@@ -28,6 +28,8 @@ _CONTAINERS: Final = {
 class Site:
     """What the interfaces of one flow log have in common. Fields that a kind of log lacks are None."""
 
+    number: int
+    region: str
     folder: str
     resource_id: str
     target_id: str | None
@@ -140,7 +142,7 @@ def _site(seed: int, kind: LogKind, number: int) -> Site:
         return _vnet_site(_Place(seed, number, region, subscription), acls)
     folder = f"resourceId={groups[0].upper()}"
     resource = groups[0].upper() if number % 2 == 0 else groups[0]
-    return Site(folder, resource, None, _guid(seed, "system", region), None, acls)
+    return Site(number, region, folder, resource, None, _guid(seed, "system", region), None, acls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +164,8 @@ def _vnet_site(place: _Place, acls: tuple[str, ...]) -> Site:
         f"{network}/networkInterfaces/nic-",
     )
     return Site(
+        number=place.number,
+        region=place.region,
         folder=f"flowLogResourceID=/{place.subscription.upper()}_NETWORKWATCHERRG/{watcher}_{log}",
         resource_id=f"/SUBSCRIPTIONS/{place.subscription}/RESOURCEGROUPS/NETWORKWATCHERRG/{providers}"
         f"/NETWORKWATCHERS/{watcher}/FLOWLOGS/{log}",

@@ -22,7 +22,9 @@ from libs.common.azure.arm.pages import ArmLists
 from libs.common.azure.endpoint import Endpoint
 from libs.common.azure.identity import Identity, default_credential
 from libs.common.http.method import Method
+from libs.demo.arm.estate_world import EstateWorld
 from libs.demo.arm.server import IDENTITY_HEADER, MACHINES, SUBSCRIPTION, ArmWorld, error, serving_arm, throttled
+from libs.demo.spec import EstateSpec
 from services.cli.main import blobtide
 
 PLAIN: dict[str, Any] = {"enforce_https": False}  # the credential is no secret, and does not leave this machine
@@ -51,6 +53,16 @@ def test_the_client_for_compute_reads_lists_machines_and_operations() -> None:
         assert absent.value.error.code == "ResourceNotFound"
         client.virtual_machines.begin_start("group-3", "vm-000003", polling_interval=0, **PLAIN).result(30)
         assert world.polled == {"0": 3}, "while it runs, when it is over, and for its result"
+
+
+def test_the_client_for_compute_reads_the_machines_of_the_demo() -> None:
+    """The Azure of the demo is one for Microsoft's clients as well, also by the name of a machine."""
+    world = EstateWorld(EstateSpec(nics=3), lambda: 0.0)
+    with serving_arm(world) as url, ComputeManagementClient(_Credential(), world.subscriptions[0], base_url=url) as client:
+        machines = list(client.virtual_machines.list_all(**PLAIN))
+        assert [machine.name for machine in machines] == ["vm-0", "vm-1", "vm-2"]
+        one = client.virtual_machines.get("rg-demo", "vm-1", **PLAIN)
+        assert [nic.id.rpartition("/")[2] for nic in one.network_profile.network_interfaces] == ["nic-1"]
 
 
 def test_the_client_for_resource_graph_reads_all_rows() -> None:
