@@ -185,6 +185,33 @@ def test_an_answer_that_is_too_large_is_refused_with_its_beginning(server: Answe
     assert found.data == bytes(100)
 
 
+_PACKED = gzip.compress(BODY)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [_PACKED[:-1], _PACKED[:-8], _PACKED[:12], _PACKED[:1], _PACKED + gzip.compress(b" ")[:-8], _PACKED[:-8] + bytes(8), b"{}"],
+    ids=["length", "checksum", "text", "header", "second member", "wrong checksum", "no gzip"],
+)
+def test_an_answer_in_gzip_counts_only_with_its_checksum(server: AnswerServer, body: bytes) -> None:
+    """One that is cut off before it is asked for again, even if all of its JSON is there."""
+    server.say("/x", Reply(body, headers={"Content-Encoding": "gzip"}))
+    found = asked(server)
+    assert isinstance(found, FailedPoll)
+    assert "BodyCutOff" in found.reason or "DecodeError" in found.reason
+
+
+@pytest.mark.parametrize(
+    "body", [gzip.compress(BODY[:4]) + gzip.compress(BODY[4:]), _PACKED + b"\0\0", _PACKED + b"x" * 100_000]
+)
+def test_an_answer_in_gzip_may_have_several_members(server: AnswerServer, body: bytes) -> None:
+    """What follows the last one is ignored, as by other clients."""
+    server.say("/x", Reply(body, headers={"Content-Encoding": "gzip"}))
+    found = asked(server)
+    assert isinstance(found, Snapshot)
+    assert found.answer_hash == hashlib.sha256(BODY).hexdigest()
+
+
 def test_an_answer_of_another_shape_is_refused_with_its_bytes(server: AnswerServer) -> None:
     """A page of a proxy, say, is no record."""
     server.say("/x", Reply(b"<html>maintenance</html>"))
