@@ -34,6 +34,7 @@ from libs.common.work.workers import Workers
 from services.collector import metrics
 from services.collector.backlog import PendingCall, RequestBacklog
 from services.collector.batch import MESSAGE_FRAMING, ResultBatch
+from services.collector.comparing import Comparison
 from services.collector.intake import RequestIntake, letter_of_call
 from services.collector.inventory import FOLLOW_SECONDS, Inventory
 from services.collector.progress import KnownRequests
@@ -85,6 +86,7 @@ class CollectorService:
         self._settings = parts.settings
         self._lists = ArmLists(parts.client, parts.settings.most_pages)
         self._requests = RequestBacklog(parts.clock)
+        self._comparison = Comparison.of(parts.settings.ignore_changes_of)
         self._batch = ResultBatch(parts.topics)
         self._intake = RequestIntake(self._requests, parts.known, frozenset(parts.settings.methods), parts.now)
         self._workers: Workers[PendingCall, SeenStep] = Workers(parts.settings.concurrency, self._work)
@@ -192,7 +194,9 @@ class CollectorService:
 
     def _work(self, call: PendingCall) -> SeenStep:
         step = self._lists.step(call.item.call, call.cursor)
-        return SeenStep(step, None if step.page is None else resources_in(call.item.call, step.page, self._now_ms()))
+        if step.page is None:
+            return SeenStep(step, None)
+        return SeenStep(step, resources_in(call.item.call, step.page, self._comparison, self._now_ms()))
 
     def _collect(self, seconds: float) -> None:
         for call, result in self._workers.collect(seconds):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any, Final
 
 import msgspec
@@ -17,7 +16,8 @@ import msgspec
 from libs.common.azure.arm.api import ArmCall
 from libs.common.azure.arm.pages import Page
 from libs.common.http.method import Method
-from libs.common.messages.resources import PRESENT, ResourceFacts
+from libs.common.messages.resources import NOTHING, PRESENT, ResourceFacts
+from services.collector.comparing import Comparison
 
 _ID: Final = re.compile(r"(?:/[^/\x00-\x1f\x7f]{1,300}){2,40}")
 _IN_ID: Final = re.compile(r"(?i)/subscriptions/([^/]+)(?:/resourcegroups/([^/]+))?")
@@ -30,7 +30,7 @@ class _Element(msgspec.Struct):
     name: str | None = None
     location: str | None = None
     tags: dict[str, Any] | None = None
-    properties: msgspec.Raw = msgspec.Raw(b"")
+    properties: msgspec.Raw = NOTHING
 
 
 class _List(msgspec.Struct):
@@ -38,6 +38,7 @@ class _List(msgspec.Struct):
 
 
 _element: Final = msgspec.json.Decoder(_Element)
+_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _list: Final = msgspec.json.Decoder(_List)
 
 
@@ -49,8 +50,8 @@ class SeenPage:
     is_list: bool
 
 
-def resources_in(call: ArmCall, page: Page, now_ms: int) -> SeenPage:
-    """Return the resources in an answer to `call`."""
+def resources_in(call: ArmCall, page: Page, comparison: Comparison, now_ms: int) -> SeenPage:
+    """Return the resources in an answer to `call`, with hashes of what counts in a `comparison`."""
     if call.method is not Method.GET or len(call.query) != 1:
         return SeenPage((), is_list=False)
     try:
@@ -58,25 +59,27 @@ def resources_in(call: ArmCall, page: Page, now_ms: int) -> SeenPage:
     except (msgspec.MsgspecError, RecursionError):
         elements, is_list = [msgspec.Raw(page.body)], False
     version = call.query[0][1]
-    return SeenPage(tuple(_resources(elements, version, now_ms)), is_list)
+    return SeenPage(tuple(_resources(elements, comparison, version, now_ms)), is_list)
 
 
-def _resources(elements: list[msgspec.Raw], version: str, now_ms: int) -> Iterator[ResourceFacts]:
+def _resources(elements: list[msgspec.Raw], comparison: Comparison, version: str, now_ms: int) -> Iterator[ResourceFacts]:
     for raw in elements:
         try:
             element = _element.decode(raw)
         except (msgspec.MsgspecError, RecursionError):
             continue  # not a resource
         if _ID.fullmatch(element.id):
-            yield _facts(element, bytes(raw), version, now_ms)
+            facts = _facts(element, version, now_ms)
+            yield msgspec.structs.replace(facts, other=_other(raw), content_hash=comparison.hash_of(bytes(raw)))
 
 
-def _facts(element: _Element, content: bytes, version: str, now_ms: int) -> ResourceFacts:
+def _facts(element: _Element, version: str, now_ms: int) -> ResourceFacts:
     subscription, group = place_of(element.id)
     return ResourceFacts(
         id=element.id,
         time=now_ms,
         first_seen=now_ms,
+        last_seen=now_ms,
         api_version=version,
         type=element.type,
         state=PRESENT,
@@ -86,14 +89,13 @@ def _facts(element: _Element, content: bytes, version: str, now_ms: int) -> Reso
         subscription=subscription,
         tags=element.tags or None,
         properties=element.properties,
-        content_hash=_hash(content),
     )
 
 
-def _hash(content: bytes) -> str:
-    """Return the same for the same content, however it is written: lists and single resources are not written alike."""
-    same = msgspec.json.encode(msgspec.json.decode(content), order="deterministic")
-    return blake2b(same, digest_size=16).hexdigest()
+def _other(raw: msgspec.Raw) -> msgspec.Raw:
+    """Return the members that have no column of their own, as a JSON object; empty if there are none."""
+    members = {name: value for name, value in _members.decode(raw).items() if name not in _Element.__struct_fields__}
+    return msgspec.Raw(msgspec.json.encode(members)) if members else NOTHING
 
 
 def place_of(resource_id: str) -> tuple[str | None, str | None]:

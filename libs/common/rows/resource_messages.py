@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 
 from libs.common.errors import CodecError
@@ -35,7 +36,6 @@ def resource_rows(message: Message, topic_id: TopicIds) -> pa.Table:
 
 
 def _values(facts: ResourceFacts) -> dict[str, Any]:
-    properties = bytes(facts.properties)
     return {
         "time": facts.time,
         "id": facts.id,
@@ -46,8 +46,13 @@ def _values(facts: ResourceFacts) -> dict[str, Any]:
         "resource_group": facts.resource_group,
         "subscription": facts.subscription,
         "tags": json.dumps(facts.tags, ensure_ascii=False) if facts.tags else None,
-        "properties": properties.decode(errors="replace") or None,
+        "properties": _text(facts.properties),
+        "other": _text(facts.other),
         "api_version": facts.api_version,
         "content_hash": facts.content_hash,
         "first_seen": facts.first_seen,
     }
+
+
+def _text(value: msgspec.Raw) -> str | None:
+    return bytes(value).decode(errors="replace") or None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Self
+from typing import Final, Self
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -15,6 +15,18 @@ from libs.common.settings.base import Group, listed
 from libs.common.settings.storage import QUEUE_PATTERN, EventQueue, StorageAccount
 from libs.common.settings.time_zone import TimeZoneName
 from libs.common.settings.transport import PlaintextSettings
+
+IGNORED: Final = (
+    "etag",
+    "provisioningState",
+    "lastModified",
+    "lastModifiedAt",
+    "lastModifiedTime",
+    "lastModifiedTimeUtc",
+    "changedTime",
+    "earliestRestoreDate",
+)
+"""Members that Azure changes by itself, or with every change of others."""
 
 
 class RequestQueue(EventQueue):
@@ -133,6 +145,12 @@ class CollectorSettings(PlaintextSettings):
         description="HTTP methods that requests may use besides GET (and queries of Resource Graph, which only read): a list, "
         "or comma-separated. A call of these may be made again if the process dies.",
     )
+    ignore_changes_of: tuple[str, ...] = Field(
+        default=IGNORED,
+        max_length=100,
+        description="What does not count as a change of a resource: names of members, anywhere except in tags, and paths with "
+        "dots, such as `properties.subnets.*.properties.delegations`. Upper and lower case are the same.",
+    )
     most_pages: int = Field(default=10_000, ge=1, le=1_000_000, description="Pages after which a list is given up.")
     give_up_hours: float = Field(
         default=24.0, gt=0, description="Hours after which a call that Azure does not answer, or throttles, is given up."
@@ -140,7 +158,15 @@ class CollectorSettings(PlaintextSettings):
     commit_seconds: float = Field(default=1.0, gt=0, le=5, description="Maximum seconds between transactions.")
     commit_bytes: int = Field(default=8_388_608, ge=1_000_000, description="Bytes after which a transaction is committed.")
 
-    _comma_separated = field_validator("methods", mode="before")(listed)
+    _comma_separated = field_validator("methods", "ignore_changes_of", mode="before")(listed)
+
+    @field_validator("ignore_changes_of")
+    @classmethod
+    def _are_paths(cls, paths: tuple[str, ...]) -> tuple[str, ...]:
+        for path in paths:
+            if not all(path.split(".")) or path == "*":
+                raise ValueError(f"{path!r} is not the name of a member or a path such as properties.osProfile.secrets")
+        return paths
 
     @field_validator("schedules")
     @classmethod

@@ -7,13 +7,18 @@ from collections.abc import Iterator
 
 import pytest
 
+from libs.common.azure.arm.api import ArmCall
+from libs.common.azure.arm.pages import Page
 from libs.common.errors import CodecError
+from libs.common.http.method import Method
 from libs.common.kafka.records import CommitResult, Inbound
+from libs.common.messages.resources import decode_resource, encode_resource
 from libs.common.rows.reading import reader_of
 from libs.common.rows.types.resources import RESOURCES
 from libs.common.settings.collector import CollectorSettings
 from libs.demo.arm.server import SUBSCRIPTION, ArmWorld, error, serving_arm, throttled
-from services.collector.resources import is_listed_by, type_listed_by
+from services.collector.comparing import Comparison
+from services.collector.resources import is_listed_by, resources_in, type_listed_by
 from tests.collector_world import LIST, CollectorWorld, one, request
 
 SUB = f"/subscriptions/{SUBSCRIPTION}"
@@ -123,3 +128,18 @@ def test_a_message_that_is_no_resource_is_no_row(value: bytes | None) -> None:
     """It becomes a dead letter of whoever reads it."""
     with pytest.raises(CodecError, match="not a resource"):
         reader_of(RESOURCES, lambda _: "id")(Inbound("Meta.Resources", 0, 0, 0, b"k", value, ()))
+
+
+def test_everything_that_azure_says_is_kept() -> None:
+    """Also members without a column of their own, and of what has no properties; the hash leaves out what is ignored."""
+    path = f"{SUB}/resourceGroups/g/providers/Microsoft.Compute/disks"
+    first = {"id": f"{path}/a", "type": "Microsoft.Compute/disks", "name": "a", "zones": ["1"], "etag": "1"}
+    second = {"id": f"{path}/a", "type": "microsoft.compute/disks", "etag": "2", "zones": ["1"], "name": "a"}
+    body = json.dumps({"value": [first, second]}).encode()
+    call = ArmCall(Method.GET, path, (("api-version", "1"),))
+    seen = resources_in(call, Page(0, 0, 200, "", body, 2, 0.0), Comparison.of(("etag",)), 7)
+    assert seen.is_list
+    facts = [decode_resource(encode_resource(each)) for each in seen.resources]
+    assert [json.loads(bytes(each.other)) for each in facts] == [{"zones": ["1"], "etag": "1"}, {"etag": "2", "zones": ["1"]}]
+    assert facts[0].content_hash == facts[1].content_hash
+    assert facts[0].content() == {"name": "a", "zones": ["1"], "etag": "1"}

@@ -33,8 +33,14 @@ RESOURCES: Final = RowType(
         Column("subscription", WORD, "id of the subscription, from the id", null_means=_NOT_OF_IT),
         Column("tags", pa.string(), "tags as a JSON object", null_means="none, or it is gone"),
         Column("properties", pa.string(), "properties, as JSON as Azure sent them", null_means="none, or it is gone"),
+        Column(
+            "other",
+            pa.string(),
+            "other members, such as `sku` and `identity`, as a JSON object",
+            null_means="none, or it is gone",
+        ),
         Column("api_version", WORD, "version of the API by which it was seen", nullable=False),
-        Column("content_hash", pa.string(), "hash of all that Azure said of it, 32 hex digits", null_means="it is gone"),
+        Column("content_hash", pa.string(), "hash of what counts as a change, 32 hex digits", null_means="it is gone"),
         Column("first_seen", _TIME, "when it was seen for the first time since it is there", nullable=False),
         Column("source", WORD, "topic and partition of the message, as `Meta.Resources/3`", nullable=False),
         Column(
@@ -58,6 +64,7 @@ RESOURCES: Final = RowType(
         "subscription": "0",
         "tags": '{"owner":"team-1"}',
         "properties": '{"hardwareProfile":{"vmSize":"Standard_D2s_v5"}}',
+        "other": '{"zones":["1"]}',
         "api_version": "2024-07-01",
         "content_hash": "0f3c5a9be1d24c6f8a7b6c5d4e3f2a1b",
         "first_seen": datetime(2026, 4, 3, 8, 15, tzinfo=UTC),
