@@ -15,7 +15,7 @@ from benchmarks.measured import Measured, Sample, Work
 from libs.common.messages.segments import Segment
 from libs.common.rows.types.flows import FLOWS
 from libs.common.settings.parser import ParserSettings
-from services.parser.app import encoded
+from services.parser.batches import encoded
 from services.parser.extraction import TypedRows
 from services.parser.flows.gathering import gather
 from services.parser.flows.kernel import parse

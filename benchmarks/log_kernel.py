@@ -15,7 +15,7 @@ from benchmarks.measured import Measured, Sample, Work
 from libs.common.messages.segments import Segment
 from libs.common.rows.types.spans import SPANS
 from libs.common.settings.parser import ParserSettings
-from services.parser.app import encoded
+from services.parser.batches import encoded
 from services.parser.extraction import Arrived
 from services.parser.logs.kernel import LogKernel
 from services.parser.logs.options import LogOptions

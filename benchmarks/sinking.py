@@ -20,7 +20,7 @@ from libs.common.rows.types.flows import FLOWS
 from libs.common.rows.wire import row_headers
 from libs.common.settings.parser import ParserSettings
 from libs.local.kafka import LocalKafka
-from services.parser.app import encoded
+from services.parser.batches import encoded
 from services.parser.extraction import TypedRows
 from services.parser.flows.kernel import Parsed, parse
 

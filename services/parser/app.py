@@ -19,7 +19,6 @@ from operator import attrgetter, itemgetter
 from typing import Any, Final
 
 import numpy as np
-import pyarrow as pa
 import structlog
 
 from libs.common.errors import CodecError, DeadLetterLimit
@@ -30,12 +29,13 @@ from libs.common.kafka.records import Inbound, Outbound, TopicPartition
 from libs.common.messages.dead_letters import DeadLetter, ErrorCode
 from libs.common.messages.segments import Segment
 from libs.common.process.health import Health
+from libs.common.rows.batches import Encoded
 from libs.common.rows.row_type import RowType
 from libs.common.rows.types.flows import FLOWS
-from libs.common.rows.wire import decode_rows, encode_rows, row_headers
+from libs.common.rows.wire import decode_rows, row_headers
 from services.parser import metrics
+from services.parser.batches import encoded
 from services.parser.counted import Counted
-from services.parser.dictionary_columns import trimmed
 from services.parser.extraction import Arrived, Extraction, TypedRows
 from services.parser.letters import STAGE, TooManyLetters
 from services.parser.streams import PARSE_BYTES, InputStream
@@ -49,7 +49,6 @@ MOST_LETTERS: Final = 100_000
 
 NOTHING: Final = Extraction((), np.empty(0, np.int64), [], 0)
 _NANOSECONDS: Final = 1_000_000  # in a millisecond
-_SCHEMA_BYTES: Final = 8_192  # of a batch, whatever its rows
 
 
 def _whatever(_topic: str) -> int:
@@ -296,40 +295,3 @@ def _holds(message: Inbound, identity: Mapping[str, Any]) -> bool:
     same = (segment.blob, segment.generation) == (identity["blob"], identity["generation"])
     first_tuple = segment.piece.first_tuple if segment.piece else 0
     return same and segment.start <= identity["record_offset"] < segment.end and first_tuple <= identity["tuple_index"]
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """An encoded batch, with its number of rows."""
-
-    rows: int
-    data: pa.Buffer
-
-
-def encoded(rows: TypedRows, partitions: Sequence[int], limit: int) -> Iterator[tuple[int, Encoded]]:
-    """Encode rows as batches of at most `limit` bytes, each with its partition, given the `partitions` of the segments."""
-    start = 0
-    for partition, segments in groupby(zip(partitions, rows.segment_rows.tolist(), strict=True), key=itemgetter(0)):
-        count = sum(of_segment for _, of_segment in segments)
-        for part in slices(rows.row_type, rows.batch.slice(start, count), limit):
-            yield partition, part
-        start += count
-
-
-def slices(row_type: RowType, batch: pa.RecordBatch, limit: int) -> Iterator[Encoded]:
-    """Encode `batch` as batches of at most `limit` bytes (a single row may be larger); none if it is empty."""
-    rows = batch.num_rows
-    step = max(1, rows * max(limit - _SCHEMA_BYTES, limit // 2) // max(batch.nbytes, 1))
-    for start in range(0, rows, step):
-        yield from _halves(row_type, batch.slice(start, step) if step < rows else batch, limit)
-
-
-def _halves(row_type: RowType, batch: pa.RecordBatch, limit: int) -> Iterator[Encoded]:
-    rows = batch.num_rows
-    trimmed_batch = pa.RecordBatch.from_arrays([trimmed(column) for column in batch.columns], schema=batch.schema)
-    data = encode_rows(row_type, trimmed_batch)
-    if len(data) <= limit or rows == 1:
-        yield Encoded(rows, data)
-        return
-    yield from _halves(row_type, batch.slice(0, rows // 2), limit)
-    yield from _halves(row_type, batch.slice(rows // 2), limit)

@@ -60,19 +60,3 @@ def spread_words(values: Sequence[str | None], rows: Rows) -> pa.Array:
 def _words(indices: pa.Array, dictionary: pa.Array) -> pa.DictionaryArray:
     # Indices taken from a dictionary need no bounds check, which would cost as much as creating them.
     return pa.DictionaryArray.from_arrays(indices, dictionary, safe=False)
-
-
-def trimmed(column: pa.Array) -> pa.Array:
-    """Return a slice of a dictionary column with only the range of the dictionary that it uses."""
-    if not pa.types.is_dictionary(column.type) or not len(column.dictionary):
-        return column
-    if column.null_count == len(column):
-        return pa.nulls(len(column), column.type)
-    if len(column.dictionary) == 1:
-        return column
-    indices = column.indices.drop_null().to_numpy()
-    low, high = int(indices.min()), int(indices.max())
-    if high - low + 1 == len(column.dictionary):
-        return column
-    shifted = pc.subtract(column.indices, pa.scalar(low, pa.int32()))
-    return pa.DictionaryArray.from_arrays(shifted, column.dictionary.slice(low, high - low + 1))
