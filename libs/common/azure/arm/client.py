@@ -6,8 +6,6 @@ other subscriptions for example. Neither headers nor bodies are logged or quoted
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 import threading
 import time
@@ -20,6 +18,7 @@ from libs.common.azure.arm import metrics
 from libs.common.azure.arm.api import ArmCall, ArmRefused, ArmResponse, ArmUnavailable
 from libs.common.azure.arm.buckets import Buckets, Quota, Subject
 from libs.common.azure.arm.failures import THROTTLED, arm_failure, retry_after
+from libs.common.azure.challenges import demanded_claims
 from libs.common.azure.endpoint import Endpoint
 from libs.common.azure.host import AzureHost, ExchangeBroken, HostResponse, NoConnection, Outgoing
 from libs.common.azure.identity import NoToken
@@ -37,7 +36,6 @@ _TOO_MANY: Final = 429
 _READ_SECONDS: Final = 60.0
 _SIGN_IN_AGAIN: Final = frozenset({401, 403})
 _SUBSCRIPTION: Final = re.compile(r"(?i)/subscriptions/([^/?]+)")
-_CLAIMS: Final = re.compile(r'claims="([A-Za-z0-9+/_=-]{1,4000})"')
 _QUOTAS: Final = {Method.GET: Quota.READS, Method.DELETE: Quota.DELETES}
 
 
@@ -181,7 +179,7 @@ class ArmClient:
     def _signed_in_again(self, request: ArmRequest, token: str, response: HostResponse) -> HostResponse:
         """Repeat a request once with a new token, if there is one."""
         try:
-            other = self._tokens.renewed(token, _claims(response.headers))
+            other = self._tokens.renewed(token, demanded_claims(response.headers))
         except NoToken:
             return response
         return response if other is None else self._exchange(request, other)
@@ -220,15 +218,3 @@ class _Waits:
         self.seconds += seconds
         metrics.WAITED.inc(seconds)
         return self._closing.wait(seconds)
-
-
-def _claims(headers: Mapping[str, str]) -> str | None:
-    """Return what a challenge demands of the next token, decoded."""
-    found = _CLAIMS.search(headers.get("WWW-Authenticate", ""))
-    if found is None:
-        return None
-    text = found[1].replace("-", "+").replace("_", "/")
-    try:
-        return base64.b64decode(text + "=" * (-len(text) % 4)).decode()
-    except (binascii.Error, UnicodeDecodeError):
-        return None
