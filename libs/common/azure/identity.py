@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, Final
 
+from libs.common.azure.sign_in_problems import sign_in_problem
 from libs.common.errors import BlobtideError
 
 _REFRESH_SECONDS_BEFORE_EXPIRY: Final = 300
@@ -74,16 +75,20 @@ class Identity:
             return self._credential.get_token(self._scope, **options)
         # After a first success, the library passes errors on: a token file that is being replaced, an invalid response.
         except (AzureError, OSError, ValueError) as error:
-            first_line = str(error).partition("\n")[0]
-            raise NoToken(f"no token from Azure identity (managed, workload, service principal): {first_line}") from error
+            reason = sign_in_problem(str(error))
+            raise NoToken(f"no token from Azure identity (managed, workload, service principal): {reason}") from error
 
 
 @cache
-def default_credential(client_id: str | None) -> Any:
-    """Return the process's only credential for `client_id`, without the slow and surprising sources meant for developers."""
+def default_credential(client_id: str | None, authority: str | None = None) -> Any:
+    """Return the process's only credential for `client_id`, without the slow and surprising sources meant for developers.
+
+    `authority` is the host that hands out tokens.
+    """
     from azure.identity import DefaultAzureCredential
 
-    options: dict[str, Any] = {"managed_identity_client_id": client_id} if client_id else {}
+    given = {"managed_identity_client_id": client_id, "authority": authority}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value}
     return DefaultAzureCredential(
         exclude_cli_credential=True,
         exclude_developer_cli_credential=True,

@@ -11,10 +11,10 @@ from pydantic import Field, field_validator, model_validator
 
 from libs.common.cron import CronTimes
 from libs.common.http.method import Method
+from libs.common.settings.azure import AzureLoginSettings, AzureSettings
 from libs.common.settings.base import Group, listed
 from libs.common.settings.storage import QUEUE_PATTERN, EventQueue, StorageAccount
 from libs.common.settings.time_zone import TimeZoneName
-from libs.common.settings.transport import PlaintextSettings
 
 IGNORED: Final = (
     "etag",
@@ -50,6 +50,10 @@ class RequestQueue(EventQueue):
         description="Queue that gets what goes to Errors, if it exists. Default: the name of the queue with -poison.",
     )
     poll_seconds: float = Field(default=5.0, gt=0, description="Seconds between looks into an empty queue.")
+
+    def with_azure(self, shared: AzureSettings) -> Self:
+        """Return the same with what is set for all of Azure, if the account sets nothing itself."""
+        return self.model_copy(update={"storage": self.storage.with_default(shared)})
 
     @property
     def poison(self) -> EventQueue:
@@ -127,15 +131,12 @@ class CollectionSchedule(Group):
         return hash(self.name)
 
 
-class CollectorSettings(PlaintextSettings):
+class CollectorSettings(AzureLoginSettings):
     """The collector of Azure configuration. It signs in as a managed or workload identity, or as a service principal."""
 
-    management_url: str = Field(
-        default="https://management.azure.com",
-        description="Azure Resource Manager of your cloud. Requests cannot choose another server.",
-    )
-    managed_identity_client_id: str | None = Field(
-        default=None, description="Client id of a user-assigned identity. Default: the system-assigned one."
+    management_url: str | None = Field(
+        default=None,
+        description="Azure Resource Manager. Default: that of azure.cloud. Requests cannot choose another server.",
     )
     queue: RequestQueue | None = Field(default=None, description="Queue of requests, if there is one.")
     schedules: tuple[CollectionSchedule, ...] = Field(default=(), description="Requests that the collector makes by itself.")
@@ -178,6 +179,8 @@ class CollectorSettings(PlaintextSettings):
 
     @model_validator(mode="after")
     def _is_a_server(self) -> Self:
+        if self.management_url is None:
+            return self
         try:
             parts = urlsplit(self.management_url)
             is_plain = parts.port != 0 and parts.path in {"", "/"} and not (parts.query or parts.fragment)

@@ -46,10 +46,13 @@ class SettingDescription:
 
 
 def described(model: type[BaseModel], prefix: str = "") -> Iterator[SettingDescription]:
-    """Yield the settings of a group and of the groups inside it, in order."""
+    """Yield the settings of a group and of the groups inside it, in order; a group that has a place of its own is one line."""
     for name, field in model.model_fields.items():
         inner = group_in(field.annotation)
-        if inner is None:
+        elsewhere = getattr(inner, "described_at", "")
+        if elsewhere:
+            yield SettingDescription(f"{prefix}{name}", (), f"group as {elsewhere}", "", field.description or "")
+        elif inner is None:
             values = _values(field.annotation)
             choice = ("list of " if values and _is_list(field.annotation) else "") + " | ".join(values)
             yield SettingDescription(

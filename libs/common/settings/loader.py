@@ -17,6 +17,7 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from libs.common.errors import ConfigError
+from libs.common.settings.azure import AzureSettings
 from libs.common.settings.collector import CollectorSettings
 from libs.common.settings.ingest import IngestSettings
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
@@ -43,6 +44,7 @@ class Settings(BaseSettings):
 
     kafka: KafkaSettings = KafkaSettings()
     topics: TopicSettings = TopicSettings()
+    azure: AzureSettings = AzureSettings()
     subscriptions: Subscriptions = Field(default_factory=dict)
     monitor: MonitorSettings = MonitorSettings()
     ingest: IngestSettings = IngestSettings()
@@ -101,9 +103,22 @@ def load_settings(path: Path | None = None) -> Settings:
     except ValueError as error:  # a variable that should be JSON but is not
         raise ConfigError(f"{error}: give groups and lists in {PREFIX}... variables as JSON") from error
     remember_secrets(settings)
+    settings = _with_azure(settings)
     if file is not None and _others_can_read(file) and holds_secrets(settings):
         settings._notes = (f"{file} holds secrets and is world-readable: chmod 600 it, or give secrets as files (..._file)",)  # noqa: SLF001
     return settings
+
+
+def _with_azure(settings: Settings) -> Settings:
+    """Give whatever signs in to Azure what is set for all of Azure. Sinks get it when they join the pipeline."""
+    shared = settings.azure
+    if shared == AzureSettings():
+        return settings
+    collector = settings.collector.with_default(shared)
+    if collector.queue is not None:
+        collector = collector.model_copy(update={"queue": collector.queue.with_azure(shared)})
+    subscriptions = {name: subscription.with_azure(shared) for name, subscription in settings.subscriptions.items()}
+    return settings.model_copy(update={"collector": collector, "subscriptions": subscriptions})
 
 
 def settings_file(path: Path | None = None) -> Path | None:

@@ -10,10 +10,10 @@ from pydantic import Field, SecretStr, StringConstraints, model_validator
 
 from libs.common.messages.blobs import CONTAINER_PATTERN
 from libs.common.messages.events import Stream
+from libs.common.settings.azure import AzureLoginSettings, AzureSettings
 from libs.common.settings.base import Group
 from libs.common.settings.name_pattern import NamePattern, kubernetes_names
 from libs.common.settings.selectors import SelectorSettings
-from libs.common.settings.transport import PlaintextSettings
 
 Alias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
 
@@ -35,19 +35,20 @@ class SourceLayout(StrEnum):
     KUBERNETES = "kubernetes"  # dated, kubernetes/YYYYMMDD.<pod>_<namespace>_<container>-<container id>.gz
 
 
-class StorageAccount(PlaintextSettings):
-    """One storage account and one way to sign in to it."""
+class StorageAccount(AzureLoginSettings):
+    """One storage account and one way to sign in to it: a key, a SAS, or else an identity."""
 
     account_url: str | None = Field(default=None, description="https://NAME.blob.core.windows.net, or the URL of an emulator.")
     account_name: str | None = Field(default=None, pattern=r"^[a-z0-9]{3,24}$", description="Shorthand for account_url.")
-    dns_suffix: str = Field(default="core.windows.net", description="DNS suffix of the cloud; used with account_name.")
+    dns_suffix: str | None = Field(
+        default=None, description="DNS suffix; used with account_name. Default: that of the cloud, such as core.windows.net."
+    )
     connection_string: SecretStr | None = Field(default=None, description="Connection string with account key or SAS.")
     connection_string_file: Path | None = Field(default=None, description="File that holds the connection string.")
     account_key: SecretStr | None = Field(default=None, description="Account key, in base64.")
     account_key_file: Path | None = Field(default=None, description="File that holds the account key.")
     sas_token: SecretStr | None = Field(default=None, description="Shared access signature with read and list permissions.")
     sas_token_file: Path | None = Field(default=None, description="File that holds the shared access signature.")
-    managed_identity_client_id: str | None = Field(default=None, description="Client id of the user-assigned identity to use.")
 
     @model_validator(mode="after")
     def _one_way_in(self) -> Self:
@@ -172,6 +173,14 @@ class Subscription(Group):
     """One subscription."""
 
     environments: dict[Alias, Environment]
+
+    def with_azure(self, shared: AzureSettings) -> Self:
+        """Return the same with what is set for all of Azure, for accounts that set nothing themselves."""
+        environments = {
+            name: environment.model_copy(update={"storage": environment.storage.with_default(shared)})
+            for name, environment in self.environments.items()
+        }
+        return self.model_copy(update={"environments": environments})
 
 
 Subscriptions = dict[Alias, Subscription]

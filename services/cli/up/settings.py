@@ -78,10 +78,13 @@ def own_kafka(kafka: KafkaSettings, bootstrap_servers: str) -> KafkaSettings:
 def settings_for(words: Sequence[str], settings: Settings) -> dict[str, Any]:
     """Return the settings for the program `words` (such as ``("sink", "file")``), with only the secrets that it needs."""
     known = plain(settings)
+    azure, collector = (known.pop(name, {}) for name in ("azure", "collector"))
     subscriptions, sinks, recorder = (known.pop(name, {}) for name in ("subscriptions", "sinks", "recorder"))
     match tuple(words):
         case ("sink", name):
-            return {**known, "sinks": {name: sinks[name]}}
+            return {**known, "azure": azure, "sinks": {name: sinks[name]}}
+        case ("collector",):
+            return {**known, "collector": collector}
         case ("recorder",):
             return {**known, "recorder": recorder}
         case ("demo", *_):

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from libs.common.azure.arm.api import ArmCall, ArmUnavailable
+from libs.common.azure.clouds import CLOUD_HOSTS
+from libs.common.azure.credentials import credential_of
 from libs.common.azure.endpoint import Endpoint
-from libs.common.azure.identity import Identity, default_credential
+from libs.common.azure.identity import Identity
 from libs.common.azure.retry import RetryPolicy
 from libs.common.errors import ConfigError, ServerUnreachable
 from libs.common.http.method import Method
@@ -26,16 +28,17 @@ def open_arm(settings: CollectorSettings, policy: RetryPolicy | None = None) -> 
     """Return a client; nothing is sent yet.
 
     Raises:
-        ConfigError: if tokens would be sent unencrypted without permission, or the extra ``azure`` is not installed.
+        ConfigError: if the identity's settings cannot work, tokens would be sent unencrypted without permission, or the extra
+            ``azure`` is not installed.
     """
-    url = settings.management_url.rstrip("/")
+    url = (settings.management_url or CLOUD_HOSTS[settings.identity.cloud].management).rstrip("/")
     parts = urlsplit(url)
     if is_plain(url, "https"):
         guard_credentials(_WHAT, [url], settings)
     try:
         from libs.common.azure.arm.client import POLICY, ArmClient
 
-        credential = default_credential(settings.managed_identity_client_id)
+        credential = credential_of(settings.identity)
     except ModuleNotFoundError as error:
         raise ConfigError(f"collecting needs the extra 'azure' ({error.name} is missing): blobtide[azure]") from error
     endpoint = Endpoint(parts.scheme, parts.hostname or "", parts.port, "")

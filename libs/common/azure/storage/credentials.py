@@ -19,8 +19,10 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import SecretStr
 
+from libs.common.azure.clouds import CLOUD_HOSTS
+from libs.common.azure.credentials import credential_of
 from libs.common.azure.endpoint import Endpoint
-from libs.common.azure.identity import Identity, NoToken, default_credential
+from libs.common.azure.identity import Identity, NoToken
 from libs.common.azure.storage.api import StorageUnavailable
 from libs.common.errors import ConfigError
 from libs.common.security.redaction import remember
@@ -205,7 +207,7 @@ def _resolve(account: StorageAccount) -> StorageLogin:
         return StorageLogin(endpoint, _sas("sas_token", sas))
     if endpoint.scheme != "https":
         raise ValueError("signing in by identity requires https; give account_key or sas_token for an emulator")
-    return StorageLogin(endpoint, TokenIdentity(default_credential(account.managed_identity_client_id)))
+    return StorageLogin(endpoint, TokenIdentity(credential_of(account.identity)))
 
 
 def _secret(name: str, value: SecretStr | None, file: Path | None) -> str | None:
@@ -249,7 +251,11 @@ def _parts(connection_string: str) -> dict[str, str]:
 
 
 def _url_of(account: StorageAccount) -> str:
-    return account.account_url or f"https://{account.account_name}.blob.{account.dns_suffix}"
+    return account.account_url or f"https://{account.account_name}.blob.{_suffix_of(account)}"
+
+
+def _suffix_of(account: StorageAccount) -> str:
+    return account.dns_suffix or CLOUD_HOSTS[account.identity.cloud].storage
 
 
 def _endpoint(setting: str, url: str, example: str = "https://NAME.blob.core.windows.net") -> Endpoint:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlencode
 
+from libs.common.azure.credentials import credential_of
 from libs.common.azure.endpoint import Endpoint
 from libs.common.azure.retry import Retrier, RetryPolicy, Transient
 from libs.common.azure.storage.api import StorageUnavailable
@@ -193,9 +194,7 @@ def _credential(authoriser: Authoriser, account: StorageAccount) -> Any:
         return AzureNamedKeyCredential(authoriser.account, base64.b64encode(authoriser.key).decode())
     if isinstance(authoriser, SharedAccessSignature):
         return AzureSasCredential(urlencode(authoriser.fields))
-    from azure.identity import DefaultAzureCredential
-
-    return DefaultAzureCredential(managed_identity_client_id=account.managed_identity_client_id)
+    return credential_of(account.identity)
 
 
 def _headers(error: Any) -> Mapping[str, str]:

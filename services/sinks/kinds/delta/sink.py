@@ -19,7 +19,6 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +29,7 @@ from libs.common.messages.dead_letters import ErrorCode
 from libs.common.rows.files import Encoding, FileCompression, FileFormat
 from libs.common.rows.row_type import RowType
 from libs.common.security.private_files import private_directory
+from libs.common.settings import Settings
 from services.sinks.frame.contract import Outcome, Part, RejectedRow
 from services.sinks.frame.table import comments_of
 from services.sinks.frame.times import END_SECOND, FIRST_SECOND, outside, without
@@ -57,7 +57,7 @@ class DeltaSink(LocalStateSink):
         self._shape = settings.shape(row_type)
         self._schema = stored_schema(row_type, settings, self._shape)
         self._encoding = Encoding(FileFormat.PARQUET, FileCompression(settings.compression.value), arrow_types=False)
-        self._log = DeltaLog(uri_of(settings), partial(options_of, settings))
+        self._log = DeltaLog(uri_of(settings), lambda: options_of(self._settings))
         self._id = ""
         outlet = FileOutlet(
             settings.directory,
@@ -71,6 +71,13 @@ class DeltaSink(LocalStateSink):
         )
         spec = ShardsSpec(f"{KIND} of {row_type.name}", outlet, self.prepare, settings.flush_on_close)
         super().__init__(spec, settings.remember_days, clock)
+
+    def join(self, name: str, pipeline: Settings) -> None:
+        """Sign in to the storage account as to all of Azure, unless it has settings of its own."""
+        super().join(name, pipeline)
+        account = self._settings.account
+        if account is not None:
+            self._settings = self._settings.model_copy(update={"storage": account.with_default(pipeline.azure)})
 
     def read_files(self) -> None:
         """Read the secrets of the storage account."""
