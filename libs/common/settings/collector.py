@@ -88,7 +88,7 @@ class CollectionSchedule(Group):
     templates: tuple[str, ...] = Field(min_length=1, description="What to list, as `blobtide collector templates` names it.")
     subscriptions: tuple[str, ...] = Field(min_length=1, description="Ids of the subscriptions in which to list it.")
     parameters: dict[str, str] = Field(default_factory=dict, description="Other parameters of the templates.")
-    every_minutes: float = Field(default=1_440.0, ge=1, description="Length of a period.")
+    every_minutes: float = Field(default=1_440.0, ge=0.1, description="Length of a period.")
     offset_minutes: float = Field(default=0.0, ge=0, description="When a period begins, in minutes after midnight (UTC).")
     cron: str | None = Field(
         default=None,
