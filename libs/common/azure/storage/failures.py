@@ -51,8 +51,8 @@ _REFUSALS = {
     "AccountIsDisabled": "the account is disabled",
 }
 _QUEUE_ROLE = (
-    "grant the role Storage Queue Data Message Processor, or read and process in the SAS; to add messages: Storage Queue Data "
-    "Message Sender, or add"
+    "grant the role Storage Queue Data Message Processor, or read and process in the SAS; to keep messages hidden: Storage "
+    "Queue Data Contributor, or update; to add messages: Storage Queue Data Message Sender, or add"
 )
 _MESSAGE_GONE = frozenset({"MessageNotFound", "PopReceiptMismatch"})
 _OTHER_REFUSAL = "access denied; check the credentials and the account's network rules"
