@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import signal
 import sqlite3
 import subprocess
@@ -43,6 +44,7 @@ SECONDS = 180.0
 SMALL = ("--nics", "3", "--pods", "0")
 PODS = ("--pods", "2")  # of a proxy, and of an application
 SIX_SINKS = Path(__file__).parents[2] / "docs" / "examples" / "six-sinks.yaml"
+COLLECTING = Path(__file__).parents[2] / "docs" / "tutorial" / "collect-azure-configuration.md"
 MORE_ROWS = 200
 POSITION = FLOWS.position.names
 SAID = ("src_ip", "dst_ip", "src_port", "dst_port", "protocol", "action", "bytes_sent", "bytes_received", "rule")
@@ -235,24 +237,47 @@ def server_process(process: subprocess.Popen[bytes], word: str) -> psutil.Proces
     return next(child for child, argv in commands.items() if any(word in part for part in argv) and "-S" not in argv)
 
 
-def test_a_fresh_run_forgets_the_first_and_no_other_cluster(kafka: LocalKafka, azurite: LocalAzurite, tmp_path: Path) -> None:
+def test_a_fresh_run_forgets_the_first_and_no_other_cluster(
+    kafka: LocalKafka, azurite: LocalAzurite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """`--fresh` deletes what an earlier run has left, and nothing else.
 
-    Settings for a cluster with TLS and SASL do not reach that one, nor keep services from the Kafka that `up` brings.
+    Settings for a cluster with TLS and SASL do not reach that one, nor keep services from the Kafka that `up` brings. With
+    `--mock`, resources and snapshots arrive in files, and the line that `up` prints collects more.
     """
     del kafka, azurite
-    data = tmp_path / "data"
+    data = tmp_path / ".blobtide"
     for folder in FOLDERS:
         (data / folder).mkdir(parents=True)
         (data / folder / "of-the-first-run").touch()
     (data / "mine").touch()
     config = tmp_path / "my.yaml"
     config.write_text("kafka: {bootstrap_servers: 'broker:9092', security_protocol: SASL_SSL, sasl_username: me}")
-    with up(data, "--fresh", "--config", str(config)):
+    with up(data, "--fresh", "--config", str(config), "--mock"):
         wait(lambda: (data / "flows").exists() and row_count(data / "flows") > 0, "rows in the next run", data)
+        wait(lambda: '"name":"nic-2"' in lines_in(data / "resources"), "resources in files", data)
+        line = re.search(r"^collect with +(.*)$", output(data), re.MULTILINE)
+        assert line is not None
+        assert run(shlex.split(line[1])[1:]) == 0
+        asked = capsys.readouterr().out.strip()
+        wait(lambda: asked in lines_in(data / "results"), "the answer to a request", data)
+        wait(lambda: list((data / "snapshots").glob("*_flowinfo_json.zip")), "snapshots in a zip", data)
+        for program in programs_in(COLLECTING):
+            assert "nic-" in subprocess.check_output((sys.executable, "-c", program), cwd=tmp_path, text=True, timeout=60)
     assert [path.name for path in data.rglob("of-the-first-run")] == [], "--fresh has forgotten the first run"
     assert (data / "mine").exists(), "--fresh deletes nothing that is not its own"
     assert "kafka.bootstrap_servers broker:9092 is ignored" in output(data)
+    assert re.search(r"resources collected [1-9].* snapshots [1-9]", output(data))
+
+
+def lines_in(directory: Path) -> str:
+    """Return what is in files of lines."""
+    return "".join(file.read_text() for file in directory.glob("*.ndjson"))
+
+
+def programs_in(page: Path) -> list[str]:
+    """Return the Python programs that a page shows."""
+    return re.findall(r"python - <<'EOF'\n(.*?)^EOF$", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
 class _SaysNo(BaseHTTPRequestHandler):

@@ -26,6 +26,7 @@ LOOPBACK: Final = "127.0.0.1"
 SUBSCRIPTION = "11111111-1111-1111-1111-111111111111"
 REGION = "WESTEUROPE"
 IDENTITY_HEADER = "of-this-process"
+IDENTITY_PATH: Final = "/msi/token"
 COMPUTE = "Microsoft.Compute"
 MACHINES = f"/subscriptions/{SUBSCRIPTION}/providers/{COMPUTE}/virtualMachines"
 _LIST = re.compile(r"/subscriptions/([^/]+)/providers/([^/]+)/([^/]+)")
@@ -278,7 +279,7 @@ class _Handler(BaseHTTPRequestHandler):
         asked = ReceivedRequest(
             self.command, parts.path, query, headers, self.rfile.read(int(headers.get("content-length", "0")))
         )
-        if asked.path == "/msi/token":
+        if asked.path == IDENTITY_PATH:
             self._send(self._token(asked))
             return
         self._world.asked.append(asked)

@@ -82,11 +82,15 @@ def builds(settings: Settings) -> Iterator[Check]:
 
 
 def needed_services(settings: Settings) -> list[str]:
-    """Return the services that have something to do, or would have in most places: not all if only a recorder is configured."""
+    """Return the services that have something to do, or would have in most places.
+
+    Without storage accounts, they are only the recorder and the collector, as far as these are configured.
+    """
+    collects = settings.collector != CollectorSettings()
     unneeded = set() if settings.recorder.sources else {RECORDER}
-    if settings.recorder.sources and not settings.subscriptions:
+    if not settings.subscriptions and (settings.recorder.sources or collects):
         unneeded.update(OF_BLOBS)
-        if settings.collector == CollectorSettings():
+        if not collects:
             unneeded.add(COLLECTOR)
     return [name for name in SERVICES if name not in unneeded]
 

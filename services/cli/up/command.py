@@ -1,7 +1,8 @@
 """``blobtide up``: run everything on this machine.
 
 Kafka, topics, and every service and sink as child processes; with ``--demo`` also Azurite and logs that grow while you
-watch. Data is kept in the data directory between runs. No child outlives this process, however it ends.
+watch, and with ``--mock`` an Azure whose configuration changes. Data is kept in the data directory between runs. No child
+outlives this process, however it ends.
 """
 
 from __future__ import annotations
@@ -30,32 +31,36 @@ from libs.common.kafka.topics.admin import apply_topics, load_topic_specs
 from libs.common.process.service import Stop
 from libs.common.security.private_files import private
 from libs.common.settings import Settings
-from libs.common.settings.sinks import SinkOptions
+from libs.common.settings.kafka import KafkaSettings
 from libs.local.azurite import LocalAzurite
 from libs.local.environment import identity_variables
 from libs.local.kafka import LocalKafka
-from libs.local.ports import free_port, is_free
+from libs.local.ports import LOOPBACK, free_port, is_free
 from libs.local.process import LocalServer
-from services.cli.config.checks import OF_BLOBS, RECORDER, needed_services
+from services.cli.config.checks import COLLECTOR, OF_BLOBS, RECORDER, needed_services
 from services.cli.help_text import examples
 from services.cli.options import config_option, load_logged
 from services.cli.up.groups import GroupWatch
-from services.cli.up.hints import storage_line, tail_line
+from services.cli.up.hints import collect_line, storage_line, tail_line
+from services.cli.up.mock import LocalMock, MockPlace, mock_identity
+from services.cli.up.news import ResourceNews
 from services.cli.up.ports import last_port, remember_port
 from services.cli.up.servers import Servers
 from services.cli.up.settings import (
+    COLLECTED,
     DEMO_APPLICATIONS,
     DEMO_FLOWS,
     DEMO_SUBSCRIPTION,
     LOGS,
     SNAPSHOTS,
     Own,
+    collects,
     own_kafka,
-    reads_storage,
     refuse_what_cannot_run,
     settings_for,
-    sinks_of,
+    signs_in,
     with_own,
+    write_settings,
 )
 from services.cli.up.supervisor import Child, Program, ProgramState, StateChange, Supervisor
 from services.cli.up.view import View
@@ -67,7 +72,7 @@ STEP_SECONDS: Final = 0.2
 SILENT_SECONDS: Final = 15.0
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 # The folders that `up` keeps in its data directory, and all that --fresh deletes.
-FOLDERS: Final = ("kafka", "azurite", "flows", *LOGS, "summary", SNAPSHOTS, "logs")
+FOLDERS: Final = ("kafka", "azurite", "mock", "flows", *LOGS, "summary", *COLLECTED, SNAPSHOTS, "logs")
 DEMO_START: Final = "-3h"  # well within the hours and days that the monitor lists at every interval, see with_own
 DEMO_LINES: Final = 10  # per minute and pod
 
@@ -79,6 +84,7 @@ class UpOptions:
     config: Path | None
     data_dir: Path
     demo: bool
+    mock: bool
     fresh: bool
     start_over: bool
     nics: int
@@ -92,12 +98,18 @@ class UpOptions:
     epilog=examples(
         "blobtide up --demo",
         "blobtide up --demo --speed 600 --for 120",
+        "blobtide up --demo --mock",
         "blobtide up --config blobtide.yaml --data-dir /var/tmp/blobtide",
     )
 )
 @config_option
 @click.option(
     "--demo", is_flag=True, help="Also start Azurite and generate growing logs; reads no settings file except --config."
+)
+@click.option(
+    "--mock",
+    is_flag=True,
+    help="Demo: also collect the configuration of an Azure that is only in this demo, and record an API that is.",
 )
 @click.option("--fresh", is_flag=True, help="First delete the data of earlier runs in --data-dir.")
 @click.option("--start-over", is_flag=True, help="Read every blob again from the beginning (no row is written twice).")
@@ -128,11 +140,11 @@ def command(**options: Any) -> None:
     _refuse_demo_options(click.get_current_context())
     asked = _without_default_file(UpOptions(**options))
     settings = load_logged(asked.config, "up")
-    if not asked.demo and not settings.subscriptions and not settings.recorder.sources:
-        raise ConfigError("nothing to read: configure `subscriptions` or `recorder`, or try `blobtide up --demo`")
+    if not (asked.demo or settings.subscriptions or settings.recorder.sources or collects(settings)):
+        raise ConfigError("nothing to read: configure `subscriptions`, `collector` or `recorder`, or try `blobtide up --demo`")
     if asked.start_over and settings.monitor.start_from is not None:
         raise ConfigError("--start-over reads from the beginning: remove monitor.start_policy and monitor.start_from")
-    refuse_what_cannot_run(settings, asked.data_dir, demo=asked.demo)
+    refuse_what_cannot_run(settings, asked.data_dir, _expected(asked, settings))
     with _locked(asked.data_dir):
         if asked.kafka_port is not None and not is_free(asked.kafka_port):
             raise ConfigError(f"--kafka-port {asked.kafka_port}: the port is in use or not permitted; choose another")
@@ -142,9 +154,16 @@ def command(**options: Any) -> None:
 
 
 def _refuse_demo_options(context: click.Context) -> None:
-    for name in ("nics", "pods", "speed"):
+    for name in ("mock", "nics", "pods", "speed"):
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE and not context.params["demo"]:
             raise click.UsageError(f"--{name} requires --demo.", context)
+
+
+def _expected(asked: UpOptions, settings: Settings) -> Own:
+    """Return what `up` will provide, as far as it is known before anything runs."""
+    storage = "UseDevelopmentStorage=true" if asked.demo else None
+    mock = MockPlace(f"http://{LOOPBACK}", (DEMO_SUBSCRIPTION,)) if asked.mock else None
+    return Own(settings.kafka.bootstrap_servers, storage, pods=asked.demo and asked.pods > 0, mock=mock)
 
 
 def _without_default_file(asked: UpOptions) -> UpOptions:
@@ -195,7 +214,7 @@ class _Up:
         supervisor = Supervisor(programs)
         stack.callback(supervisor.stop)
         supervisor.start()
-        self.view.started(self._results())
+        self.view.started(self._results(own))
         self._watch(supervisor, stop)
         self.view.stopping()
         return supervisor.failed()
@@ -213,11 +232,25 @@ class _Up:
         own = Own(kafka.bootstrap_servers, replay_id=secrets.token_hex(8) if self.options.start_over else None)
         if not self.options.demo:
             return own
-        azurite = LocalAzurite(data / "azurite", last_port(data, LocalAzurite.name))
+        azurite = LocalAzurite(data / LocalAzurite.name, last_port(data, LocalAzurite.name))
         self._start_server(azurite, stack)
         self.view.server(azurite.name, azurite.blob_endpoint)
         self.view.to_copy("use it with", storage_line(azurite.connection_string))
-        return replace(own, storage=azurite.connection_string, pods=bool(self.options.pods))
+        own = replace(own, storage=azurite.connection_string, pods=bool(self.options.pods))
+        return replace(own, mock=self._start_mock(own, stack)) if self.options.mock else own
+
+    def _start_mock(self, own: Own, stack: contextlib.ExitStack) -> MockPlace:
+        """Start what the collector and the recorder ask, and say how to use it."""
+        data = self.options.data_dir
+        mock = LocalMock(data / LocalMock.name, last_port(data, LocalMock.name), self.options.nics)
+        self._start_server(mock, stack)
+        self.view.server(mock.name, mock.place.url)
+        if collects(self.settings):
+            self.view.not_used("collector")
+        file = write_settings(self.settings, data, own.bootstrap_servers)
+        self.view.to_copy("collect with", collect_line(file, mock.place.subscriptions[0]))
+        self.view.to_copy("follow with", tail_line(self.settings, self.options.config, own.bootstrap_servers, "resources"))
+        return mock.place
 
     def _start_server(self, server: LocalServer, stack: contextlib.ExitStack) -> None:
         self.view.starting(server.name)
@@ -229,38 +262,44 @@ class _Up:
     def _prepare_topics(self, bootstrap_servers: str, stack: contextlib.ExitStack) -> None:
         kafka = own_kafka(self.settings.kafka, bootstrap_servers)
         apply_topics(kafka, self.settings.topics, load_topic_specs())
-        self.view.sample = Follower(kafka, (self.settings.topics.flows,), Newest(0))
-        stack.callback(self.view.sample.close)
-        self.view.sample.open()
+        self.view.sample = self._following(kafka, self.settings.topics.flows, stack)
+        if self.options.mock or collects(self.settings):
+            self.view.news = ResourceNews(self._following(kafka, self.settings.topics.resources, stack))
         self.groups = GroupWatch(GroupProbe(kafka, self.settings.topics.flows))
         stack.callback(self.groups.close)
         self.groups.start()
 
-    def _sinks(self) -> SinkOptions:
-        return sinks_of(self.settings, self.options.data_dir, pods=self.options.demo and self.options.pods > 0)
+    @staticmethod
+    def _following(kafka: KafkaSettings, topic: str, stack: contextlib.ExitStack) -> Follower:
+        """Return a reader of what is written to a topic from now on."""
+        follower = Follower(kafka, (topic,), Newest(0))
+        stack.callback(follower.close)
+        follower.open()
+        return follower
 
-    def _results(self) -> dict[str, str]:
+    def _results(self, own: Own) -> dict[str, str]:
         """Return the directory of each sink that writes to this machine."""
-        return {name: str(options["directory"]) for name, options in self._sinks().items() if "directory" in options}
+        sinks = with_own(self.settings, self.options.data_dir, own).sinks
+        return {name: str(options["directory"]) for name, options in sinks.items() if "directory" in options}
 
     def _programs(self, own: Own) -> Iterator[Program]:
         settings = with_own(self.settings, self.options.data_dir, own)
-        needed = needed_services(settings)
-        services = [(name,) for name in (*OF_BLOBS, RECORDER) if name in needed]
+        needed = set(needed_services(settings)) - (set() if collects(settings) else {COLLECTOR})
+        services = [(name,) for name in (*OF_BLOBS, COLLECTOR, RECORDER) if name in needed]
         for words in (*services, *(("sink", name) for name in settings.sinks)):
-            yield self._service(words, settings)
+            yield self._service(words, settings, own)
         if self.options.demo:
             yield self._generator("demo", ("--environment", f"{DEMO_SUBSCRIPTION}.{DEMO_FLOWS}", *self._flows()), settings)
         if self.options.demo and self.options.pods:
             place = f"{DEMO_SUBSCRIPTION}.{DEMO_APPLICATIONS}"
             yield self._generator("demo-pods", ("--environment", place, *self._applications()), settings)
 
-    def _service(self, words: tuple[str, ...], settings: Settings) -> Program:
+    def _service(self, words: tuple[str, ...], settings: Settings, own: Own) -> Program:
         name, port = "-".join(words), free_port()
         return Program(
             name=name,
             argv=(*_BLOBTIDE, "run", *words),
-            env=self._environment(words),
+            env=self._environment(words, own),
             log=self.options.data_dir / "logs" / f"{name}.log",
             health_port=port,
             relay=self.options.data_dir / "logs" / f"{name}.out",
@@ -283,9 +322,11 @@ class _Up:
             settings=settings_for(words, settings),
         )
 
-    def _environment(self, words: Sequence[str]) -> dict[str, str]:
+    def _environment(self, words: Sequence[str], own: Own | None = None) -> dict[str, str]:
         """Return the environment variables specific to one program."""
-        environ = identity_variables(os.environ) if reads_storage(words) else {}
+        environ = identity_variables(os.environ) if signs_in(words) else {}
+        if own is not None and own.mock is not None and words[0] == COLLECTOR:
+            environ = mock_identity(own.mock)
         if self.view.width is not None:
             environ["COLUMNS"] = str(self.view.width)  # the output of sinks reaches our terminal by way of a file
         return {**environ, "PYTHONUNBUFFERED": "1"}

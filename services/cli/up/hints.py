@@ -16,12 +16,12 @@ from services.cli.up.settings import LOGIN
 _PROGRAM: Final = "blobtide"
 
 
-def tail_line(settings: Settings, config: Path | None, bootstrap_servers: str) -> str:
-    """Return the command that follows the flows of this run, whichever Kafka is configured in the settings that `tail` reads.
+def tail_line(settings: Settings, config: Path | None, bootstrap_servers: str, rows: str = "flows") -> str:
+    """Return the command that follows flows or other rows of this run, whichever Kafka the settings name that `tail` reads.
 
     `config` is the file that `up` itself read; None if `tail` finds the same one by default.
     """
-    words = [_own_program(), "tail", "-f", "flows", "--bootstrap-servers", bootstrap_servers]
+    words = [_own_program(), "tail", "-f", rows, "--bootstrap-servers", bootstrap_servers]
     if config is not None and config != (settings_file() or Path(os.devnull)):
         words += ["--config", str(config.absolute())]
     line = shlex.join(words)
@@ -29,6 +29,12 @@ def tail_line(settings: Settings, config: Path | None, bootstrap_servers: str) -
         return line
     logins = "".join(f"BLOBTIDE_KAFKA__{name.upper()}= " for name in LOGIN if name in settings.kafka.model_fields_set)
     return f"BLOBTIDE_KAFKA__SECURITY_PROTOCOL={SecurityProtocol.PLAINTEXT} {logins}{line}"
+
+
+def collect_line(config: Path, subscription: str) -> str:
+    """Return the command that asks the collector of this run for the machines in a subscription."""
+    words = ("collect", "--template", "vms", "--subscription", subscription, "--config", str(config.absolute()))
+    return shlex.join((_own_program(), *words))
 
 
 def storage_line(connection_string: str) -> str:

@@ -7,15 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import yaml
+
 from libs.common.errors import ConfigError
+from libs.common.security.private_files import private
 from libs.common.settings import Settings
+from libs.common.settings.collector import CollectorSettings
 from libs.common.settings.kafka import KafkaSettings, SecurityProtocol
 from libs.common.settings.monitor import StartPolicy
 from libs.common.settings.plain import plain
 from libs.common.settings.selectors import PRESETS
 from libs.common.settings.sinks import SinkOptions
 from libs.common.settings.storage import SourceLayout, Subscription
-from services.cli.config.checks import builds, tried
+from services.cli.config.checks import COLLECTOR, builds, tried
+from services.cli.up.mock import MockPlace, mocked
 
 DEMO_SUBSCRIPTION: Final = "demo"
 DEMO_FLOWS: Final = "demo"
@@ -23,11 +28,14 @@ DEMO_APPLICATIONS: Final = "applications"
 """The environments of the demo, both in one storage account."""
 LOGIN: Final = ("sasl_username", "sasl_password", "sasl_password_file")
 STORAGE_USERS: Final = ("blob-monitor", "ingest", "demo")
+AZURE_USERS: Final = (*STORAGE_USERS, COLLECTOR)
 APPLICATIONS_CONTAINER: Final = "commerce-logs-separated"
 LOGS: Final = ("application", "proxy", "spans")
 """Row types made of the demo's application logs, and their folders."""
 SNAPSHOTS: Final = "snapshots"
 """The folder of what the recorder's sources answer."""
+COLLECTED: Final = ("resources", "results")
+"""Row types of what the collector writes, and their folders."""
 DEMO_CONTAINERS: Final = ("insights-logs-flowlogflowevent", "insights-logs-networksecuritygroupflowevent")
 
 
@@ -39,12 +47,14 @@ class Own:
         bootstrap_servers: of its Kafka.
         storage: connection string of the demo's storage account; None if there is no demo.
         pods: whether the demo has application logs.
+        mock: what the collector and the recorder ask in the demo; None if it has neither.
         replay_id: if set, everything is read again from the beginning.
     """
 
     bootstrap_servers: str
     storage: str | None = None
     pods: bool = False
+    mock: MockPlace | None = None
     replay_id: str | None = None
 
 
@@ -60,9 +70,10 @@ def with_own(settings: Settings, data_dir: Path, own: Own) -> Settings:
         "kafka": own_kafka(settings.kafka, own.bootstrap_servers),
         "monitor": settings.monitor.model_copy(update=monitor),
         "subscriptions": subscriptions,
-        "sinks": sinks_of(settings, data_dir, pods=own.pods),
+        **({} if own.mock is None else mocked(settings, own.mock)),
     }
-    return settings.model_copy(update=changed)
+    changed_settings = settings.model_copy(update=changed)
+    return changed_settings.model_copy(update={"sinks": sinks_of(changed_settings, data_dir, own)})
 
 
 def own_kafka(kafka: KafkaSettings, bootstrap_servers: str) -> KafkaSettings:
@@ -73,6 +84,18 @@ def own_kafka(kafka: KafkaSettings, bootstrap_servers: str) -> KafkaSettings:
     }
     own = {"bootstrap_servers": bootstrap_servers, "security_protocol": SecurityProtocol.PLAINTEXT, "verify": True}
     return KafkaSettings.model_validate({**kept, **own})
+
+
+def write_settings(settings: Settings, data_dir: Path, bootstrap_servers: str) -> Path:
+    """Write the settings with which other commands reach our own Kafka, and return the file."""
+    values = {
+        "kafka": own_kafka(settings.kafka, bootstrap_servers).model_dump(mode="json", exclude_defaults=True),
+        "topics": settings.topics.model_dump(mode="json", exclude_defaults=True),
+    }
+    file = data_dir / "settings.yaml"
+    with open(file, "w", encoding="utf-8", opener=private) as out:
+        yaml.safe_dump({name: group for name, group in values.items() if group}, out, sort_keys=False)
+    return file
 
 
 def settings_for(words: Sequence[str], settings: Settings) -> dict[str, Any]:
@@ -100,30 +123,39 @@ def reads_storage(words: Sequence[str]) -> bool:
     return words[0] in STORAGE_USERS
 
 
-def sinks_of(settings: Settings, data_dir: Path, *, pods: bool = False) -> SinkOptions:
-    """Return the configured sinks, or by default files and a summary, and an archive of snapshots if there are sources of them.
-
-    With `pods`, there are also files of their logs.
-    """
-    data = data_dir.absolute()
-    files = {"kind": "file", "format": "parquet", "rotate_seconds": 10}
-    of_logs = {name: {**files, "rows": name, "directory": str(data / name)} for name in LOGS if pods}
-    archive = {"archive": {"directory": str(data / SNAPSHOTS), "rotate_seconds": 60}} if settings.recorder.sources else {}
-    return settings.sinks or {
-        "file": {**files, "directory": str(data / "flows")},
-        **of_logs,
-        "summary": {"directory": str(data / "summary"), "top": 10},
-        **archive,
-    }
+def signs_in(words: Sequence[str]) -> bool:
+    """Return whether the program signs in to Azure."""
+    return words[0] in AZURE_USERS
 
 
-def refuse_what_cannot_run(settings: Settings, data_dir: Path, *, demo: bool) -> None:
-    """Build everything that will run, before anything is deleted, downloaded or started.
+def collects(settings: Settings) -> bool:
+    """Return whether there is something for the collector to do besides what it is sent."""
+    return settings.collector != CollectorSettings()
+
+
+def sinks_of(settings: Settings, data_dir: Path, own: Own) -> SinkOptions:
+    """Return the configured sinks, or by default files of everything that there will be rows of, and a summary of flows."""
+    return settings.sinks or dict(_default_sinks(settings, data_dir.absolute(), own))
+
+
+def _default_sinks(settings: Settings, data: Path, own: Own) -> Iterator[tuple[str, dict[str, Any]]]:
+    files = {"kind": "file", "rotate_seconds": 10}
+    yield "file", {**files, "format": "parquet", "directory": str(data / "flows")}
+    for name in LOGS if own.pods else ():
+        yield name, {**files, "format": "parquet", "rows": name, "directory": str(data / name)}
+    yield "summary", {"directory": str(data / "summary"), "top": 10}
+    for name in COLLECTED if collects(settings) else ():
+        yield name, {**files, "format": "ndjson", "rows": name, "directory": str(data / name)}
+    if settings.recorder.sources:
+        yield "archive", {"directory": str(data / SNAPSHOTS), "rotate_seconds": 60 if own.mock is None else 10}
+
+
+def refuse_what_cannot_run(settings: Settings, data_dir: Path, own: Own) -> None:
+    """Build everything that will run, before anything is deleted, downloaded or started; `own` is what will be there.
 
     Raises:
         ConfigError: its message names everything that cannot be built.
     """
-    own = Own(settings.kafka.bootstrap_servers, "UseDevelopmentStorage=true" if demo else None, pods=demo)  # nothing runs yet
     found = tried(builds(with_own(settings, data_dir, own)))
     if problems := [f"{verdict.what}: {verdict.error}" for verdict in found if verdict.error is not None and verdict.is_new]:
         raise ConfigError("; ".join(problems))

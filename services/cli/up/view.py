@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TextIO
@@ -22,19 +23,23 @@ from libs.common.rows.types.flows import FLOWS
 from libs.common.rows.wire import decode_rows
 from libs.common.security.redaction import redact
 from libs.common.security.visible import visible, visible_line
-from services.cli.config.checks import MONITOR
+from services.cli.config.checks import COLLECTOR, MONITOR, RECORDER
 from services.cli.pretty import styled
 from services.cli.probe import metrics_of, total, why_not_ready
+from services.cli.up.news import ResourceNews
 from services.cli.up.storage import storage_trouble
 from services.cli.up.supervisor import Child, ProgramState, StateChange, Supervisor
 from services.cli.up.trouble import Look, Troubles, said
 
 REFRESH_SECONDS: Final = 5.0
 SAMPLE_LINES: Final = 5
-# What is counted: label, service (empty: all), metric, and the label values that samples must have.
+# What is counted: label, service (empty: all; one that does not run has no count), metric, and label values of its samples.
 COUNTS: Final[tuple[tuple[str, str, str, dict[str, str]], ...]] = (
     ("blobs announced", MONITOR, "blobtide_blob_monitor_events_total", {"type": "BlobObserved"}),
     ("tuples parsed", "parser", "blobtide_parser_tuples_total", {}),
+    ("resources collected", COLLECTOR, "blobtide_collector_elements_total", {}),
+    ("changes", COLLECTOR, "blobtide_collector_resource_changes_total", {}),
+    ("snapshots", RECORDER, "blobtide_recorder_rows_total", {}),
     ("dead letters", "", "blobtide_kafka_dead_letters_total", {}),
 )
 # How a terminal shows a state, and what keeps something from working.
@@ -100,6 +105,7 @@ class View:
     out: TextIO
     clock: Callable[[], float] = time.monotonic
     sample: Follower | None = None
+    news: ResourceNews | None = None
     _last: float = 0.0
     _lines: FlowLines = field(default_factory=FlowLines)
     _relayed: dict[Path, int] = field(default_factory=dict)
@@ -144,6 +150,7 @@ class View:
         self._last = self.clock()
         looks = _looks(supervisor)
         self._show_sample()
+        self._show_news()
         self._say(self._status(looks), "bold")
         away = tuple(others)
         for name, what in away:
@@ -165,8 +172,11 @@ class View:
             self._say(f"sink {name:{width}} {verb} {place}")
 
     def _status(self, looks: Iterable[Look]) -> str:
-        for label, *_ in COUNTS:
-            self._counts.setdefault(label, {})  # in this order
+        looks = tuple(looks)
+        running = {"", *(look.child.program.name for look in looks)}
+        for label, service, *_ in COUNTS:
+            if service in running:
+                self._counts.setdefault(label, {})  # in this order
         for look in looks:
             name = look.child.program.name
             for label, service, metric, wanted in COUNTS:
@@ -233,6 +243,14 @@ class View:
                     self._say(f"  {fitted(line, self.width)}", "dim")
         except (BlobtideError, CodecError):
             return  # the view must not cause a failure
+
+    def _show_news(self) -> None:
+        """Show what has become of resources; what is missed meanwhile is in the counts."""
+        if self.news is None:
+            return
+        with suppress(BlobtideError):  # the view must not cause a failure
+            for line in self.news.lines():
+                self._say(f"  {line}", "dim")
 
     @property
     def width(self) -> int | None:

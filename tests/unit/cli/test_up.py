@@ -52,6 +52,7 @@ def options(tmp_path: Path, *, demo: bool, config: Path | None) -> up.UpOptions:
         config=config,
         data_dir=tmp_path,
         demo=demo,
+        mock=False,
         fresh=False,
         start_over=False,
         nics=1,
@@ -150,7 +151,7 @@ def test_sources_of_the_recorder_are_reason_enough(tmp_path: Path) -> None:
     config = tmp_path / "my.yaml"
     config.write_text(RECORDER)
     asked = options(tmp_path, demo=False, config=config)
-    refuse_what_cannot_run(load_settings(config), tmp_path, demo=False)
+    refuse_what_cannot_run(load_settings(config), tmp_path, OWN)
     assert list(programs(asked)) == ["recorder", "sink-file", "sink-summary", "sink-archive"]
 
 
@@ -293,8 +294,9 @@ def test_settings_that_can_work_are_not_refused(*, demo: bool, earnest: Path, tm
     """Neither the accounts of the demo, which do not run yet, nor the login of a Kafka that is not used are in the way."""
     with earnest.open("a") as file:
         file.write("kafka: {security_protocol: SASL_SSL, sasl_username: me, sasl_password_file: /none}")
-    refuse_what_cannot_run(load_settings(earnest), tmp_path, demo=demo)
-    refuse_what_cannot_run(load_settings(Path(os.devnull)), tmp_path, demo=True)
+    for read, is_demo in ((earnest, demo), (Path(os.devnull), True)):
+        asked, settings = options(tmp_path, demo=is_demo, config=read), load_settings(read)
+        refuse_what_cannot_run(settings, tmp_path, up._expected(asked, settings))
 
 
 @pytest.mark.parametrize(("code", "ends_with"), [(ConfigError.exit_code, ConfigError), (7, BlobtideError)])
