@@ -18,7 +18,7 @@ from tests.fakes.azure_front import WebReply, WebRequest
 from tests.fakes.entra_server import TENANT, EntraWorld
 
 SUFFIXES = {"vault.azure.net": "login.microsoftonline.com", "vault.usgovcloudapi.net": "login.microsoftonline.us"}
-_VERSIONS = ("7.4", "7.5", "7.6", "2025-07-01")
+_VERSIONS = re.compile(r"7\.[0-6]|20\d\d-\d\d-\d\d")
 _ONE = re.compile(r"/secrets/([0-9a-zA-Z-]{1,127})(?:/([0-9a-f]{32}|versions)?)?")
 
 
@@ -78,7 +78,7 @@ class VaultWorld:
         if not self.admits:
             said = "Client address is not authorized and caller is not a trusted service.\r\nClient address: 192.0.2.1"
             return failure(403, "Forbidden", said, "ForbiddenByFirewall")
-        if request.query.get("api-version") not in _VERSIONS:
+        if not _VERSIONS.fullmatch(request.query.get("api-version", "")):
             return failure(400, "BadParameter", "The specified version is not recognized.")
         if self.readers is None or client in self.readers:
             return None

@@ -1,7 +1,8 @@
 """Load the settings: defaults, overridden by the YAML file, overridden by ``BLOBTIDE_...`` variables; refuse unknown names.
 
 The file is ``--config``, else ``BLOBTIDE_CONFIG``, else ``~/.blobtide/config.yaml`` if it exists. A variable names a setting by
-its path, with ``__`` between the parts: ``BLOBTIDE_KAFKA__BOOTSTRAP_SERVERS``. There is no interpolation.
+its path, with ``__`` between the parts: ``BLOBTIDE_KAFKA__BOOTSTRAP_SERVERS``. There is no interpolation, but a text may be a
+reference to a secret in a key vault (`references`), which is read before the settings are checked.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,14 @@ from libs.common.settings.parser import ParserSettings
 from libs.common.settings.problems import describe_problems
 from libs.common.settings.process import HttpSettings, InstanceSettings, LogSettings
 from libs.common.settings.recorder import RecorderSettings
+from libs.common.settings.references import (
+    OpenReader,
+    ResolvedSettings,
+    SecretReference,
+    references_in,
+    refuse_references,
+    resolved,
+)
 from libs.common.settings.secrets import holds_secrets, remember_secrets
 from libs.common.settings.sinks import SinkOptions
 from libs.common.settings.storage import Subscriptions
@@ -57,6 +66,12 @@ class Settings(BaseSettings):
     instance: InstanceSettings = InstanceSettings()
 
     _notes: tuple[str, ...] = PrivateAttr(())
+    _unread: dict[str, SecretReference] = PrivateAttr(default_factory=dict)
+
+    @property
+    def unread(self) -> Mapping[str, SecretReference]:
+        """References to secrets that were not read, by the path of the setting; only `load_unread` leaves any."""
+        return self._unread
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -80,31 +95,79 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Let the environment override the file; read no .env file and no secrets folder."""
-        del env_settings, dotenv_settings, file_secret_settings
-        return Variables(settings_cls), init_settings
+        """Take what is given, and nothing else: `load_settings` has read file and environment."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
 
 
-def load_settings(path: Path | None = None) -> Settings:
-    """Return the effective settings.
+def load_settings(path: Path | None = None, open_reader: OpenReader = refuse_references) -> Settings:
+    """Return the effective settings, with the secrets that `open_reader` reads in place of references.
 
     Raises:
         ConfigError: its message names every invalid setting and says what is wrong with it.
+        ServerUnreachable: a key vault does not answer.
     """
+    return _loaded(settings_file(path), lambda values: resolved(values, open_reader))
+
+
+def load_unread(path: Path | None = None) -> Settings:
+    """Return the settings as they are without key vaults: references stand in them as text, and `Settings.unread` names them.
+
+    Raises:
+        ConfigError: as `load_settings`; also if only the value of a secret can be checked, since it must have some form.
+    """
+    unread = dict[str, SecretReference]()
+
+    def left(values: dict[str, Any]) -> ResolvedSettings:
+        unread.update(references_in(values))
+        return ResolvedSettings(values)
+
+    try:
+        settings = _loaded(settings_file(path), left)
+    except ConfigError as error:
+        concerned = any(f"{path}: " in str(error) for path in unread)
+        hint = "; what is kv://... here can only be checked with its value" if concerned else ""
+        raise ConfigError(f"{error}{hint}") from error
+    settings._unread = unread  # noqa: SLF001
+    return settings
+
+
+def raw_settings(path: Path | None = None) -> dict[str, Any]:
+    """Return file and environment as plain values, unchecked. Raises `ConfigError`."""
+    return _raw(settings_file(path))
+
+
+def _raw(file: Path | None) -> dict[str, Any]:
     refuse_unknown_variables(os.environ, Settings.model_fields)
-    file = settings_file(path)
     values = read_groups(file) if file else {}
     try:
-        settings = Settings(**values)
-    except ValidationError as error:
-        raise ConfigError(_explain(error, file)) from error
+        return _overridden(values, Variables(Settings)())
     except RecursionError as error:
         raise ConfigError("settings are nested too deeply; check the BLOBTIDE_... variables") from error
     except ValueError as error:  # a variable that should be JSON but is not
         raise ConfigError(f"{error}: give groups and lists in {PREFIX}... variables as JSON") from error
+
+
+def _overridden(values: dict[str, Any], by: dict[str, Any]) -> dict[str, Any]:
+    """Return groups in which single settings are overridden."""
+    merged = dict(values)
+    for name, value in by.items():
+        inner = merged.get(name)
+        merged[name] = _overridden(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _loaded(file: Path | None, resolve: Callable[[dict[str, Any]], ResolvedSettings]) -> Settings:
+    try:
+        found = resolve(_raw(file))
+        settings = Settings(**found.values)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, file)) from error
+    except RecursionError as error:
+        raise ConfigError("settings are nested too deeply; check the BLOBTIDE_... variables") from error
     remember_secrets(settings)
     settings = _with_azure(settings)
-    if file is not None and _others_can_read(file) and holds_secrets(settings):
+    if file is not None and _others_can_read(file) and holds_secrets(settings, found.secrets):
         settings._notes = (f"{file} holds secrets and is world-readable: chmod 600 it, or give secrets as files (..._file)",)  # noqa: SLF001
     return settings
 

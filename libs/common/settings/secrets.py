@@ -1,16 +1,19 @@
-"""A secret setting is given as a value or as a file, never both."""
+"""A secret setting is given as a value, as a reference to a key vault, or as a file, never both."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, SecretStr
 
 from libs.common.errors import ConfigError
 from libs.common.security.redaction import is_secret_name, remember
 from libs.common.settings.text_file import read_text_file
+
+REFERENCE: Final = "kv://"
+"""How a reference to a secret begins, which is no secret itself; `references` says what it looks like."""
 
 
 def read_secret(name: str, value: SecretStr | None, file: Path | None) -> str | None:
@@ -38,12 +41,16 @@ def remember_secrets(settings: BaseModel) -> None:
         remember(secret)
 
 
-def holds_secrets(settings: BaseModel) -> bool:
-    """Return whether `settings` contain a secret itself, not just the name of a file that holds one."""
-    return any(_secrets_in(settings))
+def holds_secrets(settings: BaseModel, from_elsewhere: frozenset[str] = frozenset()) -> bool:
+    """Return whether `settings` contain a secret itself, not just a reference to it or the name of a file that holds it."""
+    return any(secret not in from_elsewhere for secret in _secrets_in(settings))
 
 
-def _secrets_in(value: Any, name: str = "") -> Iterator[str]:
+def _secrets_in(value: Any) -> Iterator[str]:
+    return (secret for secret in _values_of(value) if secret and not secret.startswith(REFERENCE))
+
+
+def _values_of(value: Any, name: str = "") -> Iterator[str]:
     """Yield values that are secret by type or, where only a sink knows the types, by name."""
     match value:
         case SecretStr():
@@ -51,12 +58,12 @@ def _secrets_in(value: Any, name: str = "") -> Iterator[str]:
         case str() if is_secret_name(name):
             yield value
         case BaseModel():
-            yield from _secrets_in(dict(value))
+            yield from _values_of(dict(value))
         case dict():
             for inner_name, inner in value.items():
-                yield from _secrets_in(inner, str(inner_name))
+                yield from _values_of(inner, str(inner_name))
         case list() | tuple():
             for inner in value:
-                yield from _secrets_in(inner, name)
+                yield from _values_of(inner, name)
         case _:
             pass
