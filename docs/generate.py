@@ -67,6 +67,8 @@ def _settings() -> str:
         "`$BLOBTIDE_CONFIG`, else `~/.blobtide/config.yaml` if it exists. A variable is named after the path of its setting:",
         f"`kafka.bootstrap_servers` is `{PREFIX}KAFKA__BOOTSTRAP_SERVERS`. Lists and maps in variables are JSON. Unknown settings and",
         "unknown variables are refused. `blobtide config show` prints the settings in effect.",
+        "",
+        "Any text may be a reference to a secret in Key Vault, `kv://VAULT/NAME`: see [secrets in Key Vault](../how-to/key-vault.md).",
     ]
     for name, field in Settings.model_fields.items():
         lines += ["", f"## `{name}`", ""]

@@ -9,6 +9,7 @@ from typing import TypeVar
 import click
 import structlog
 
+from libs.common.azure.vault.opening import open_vaults
 from libs.common.process.logs import configure_logging
 from libs.common.settings import Settings, load_settings
 
@@ -24,13 +25,22 @@ config_option: Callable[[F], F] = click.option(
 )
 
 
-def load_logged(config: Path | None, command: str) -> Settings:
+def load(config: Path | None) -> Settings:
+    """Load the settings, with the secrets that key vaults hold.
+
+    Raises:
+        ConfigError, ServerUnreachable: as `load_settings`.
+    """
+    return load_settings(config, open_vaults)
+
+
+def load_logged(config: Path | None, command: str, load: Callable[[Path | None], Settings] = load) -> Settings:
     """Load the settings and configure the log of `command`, which goes to standard error, apart from results.
 
     Raises:
-        ConfigError: as `load_settings`.
+        ConfigError, ServerUnreachable: as `load`.
     """
-    settings = load_settings(config)
+    settings = load(config)
     configure_logging(settings.log, service=command)
     for note in settings.notes:
         log.warning(note)

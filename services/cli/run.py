@@ -12,9 +12,9 @@ import click
 
 from libs.common.process.memory import hide_pandas, return_freed_memory
 from libs.common.process.service import Service, run_service
-from libs.common.settings import Settings, load_settings
+from libs.common.settings import Settings
 from services.cli.help_text import examples
-from services.cli.options import config_option
+from services.cli.options import config_option, load
 from services.cli.suggestions import configured_sinks
 
 # name: module with `build`.
@@ -46,7 +46,7 @@ def _add(name: str, module: str) -> None:
     @command.command(name, help=_HELP[name])
     @config_option
     def run_one(config: Path | None) -> None:
-        settings = load_settings(config)
+        settings = load(config)
         sys.exit(run_service(name, settings, _build_of(module)))
 
 
@@ -67,7 +67,7 @@ def run_sink(name: str, config: Path | None) -> None:
     """Run one sink."""
     from services.sinks.main import build
 
-    settings = load_settings(config)
+    settings = load(config)
     sys.exit(run_service(f"sink-{name}", settings, lambda loaded: build(loaded, name)))
 
 

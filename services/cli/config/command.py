@@ -8,10 +8,10 @@ from typing import Any
 import click
 import yaml
 
-from libs.common.settings import Settings, load_settings, masked, masked_options, settings_file
+from libs.common.settings import Settings, load_unread, masked, masked_options, settings_file
 from services.cli.config.checks import CheckResult, builds, connections, tried
 from services.cli.help_text import examples
-from services.cli.options import config_option, load_logged
+from services.cli.options import config_option, load, load_logged
 from services.cli.terminal import say, show
 
 
@@ -23,8 +23,8 @@ def command() -> None:
 @command.command("show")
 @config_option
 def show_settings(config: Path | None) -> None:
-    """Print the effective settings as YAML, defaults included, secrets masked."""
-    settings = load_settings(config)
+    """Print the effective settings as YAML, defaults included, secrets masked. References to key vaults are not followed."""
+    settings = load_unread(config)
     shown = masked(settings) | {"sinks": {name: _sink(settings, name) for name in settings.sinks}}
     show(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True))
 
@@ -41,14 +41,17 @@ def _sink(settings: Settings, name: str) -> dict[str, Any]:
 
 @command.command()
 @config_option
-@click.option("--connect", is_flag=True, help="Also contact Kafka and check its topics, every container and every destination.")
+@click.option(
+    "--connect", is_flag=True, help="Also contact key vaults, Kafka, its topics, every container and every destination."
+)
 def check(config: Path | None, *, connect: bool) -> None:
     """Build every service, client and sink from the settings, read every secret, and exit.
 
     All problems are listed, not just the first. The exit code is 0 if there are none. With --connect, sinks are opened the way
-    their services open them, so run it on the same machine and as the same user as the services.
+    their services open them, so run it on the same machine and as the same user as the services. Without it, nothing is
+    contacted: secrets in key vaults (kv://...) are not read, and what needs them is not built.
     """
-    settings = load_logged(config, "config")
+    settings = load_logged(config, "config", load if connect else load_unread)
     say(f"ok  settings: {settings_file(config) or 'no file, only defaults and environment variables'}")
     verdicts = []
     for verdict in tried([*builds(settings), *(connections(settings) if connect else ())]):

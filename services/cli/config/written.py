@@ -11,7 +11,7 @@ import yaml
 
 from libs.common.errors import ConfigError
 from libs.common.security.private_files import DIRECTORY_MODE, FILE_MODE
-from libs.common.settings import load_settings
+from libs.common.settings import load_unread
 
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 _HEADER: Final = "# Settings of blobtide, with credentials: keep it readable by its owner only.\n"
@@ -36,7 +36,7 @@ def write(file: Path, values: dict[str, Any]) -> Path | None:
         with os.fdopen(os.open(fresh, _NEW, FILE_MODE), "w") as out:
             out.write(text_of(values))
         try:
-            load_settings(fresh)
+            load_unread(fresh)
         except ConfigError as error:
             raise ConfigError(str(error).replace(str(fresh), str(file))) from error
         kept = _keep(file)

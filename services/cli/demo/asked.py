@@ -10,8 +10,8 @@ from typing import Final
 from pydantic import SecretStr
 
 from libs.common.errors import ConfigError
-from libs.common.settings import load_settings
 from libs.common.settings.storage import StorageAccount
+from services.cli.options import load
 
 ALIAS: Final = "demo.local"
 
@@ -76,7 +76,7 @@ def account_of(asked: Asked) -> tuple[StorageAccount, str]:
 
 def _configured(asked: Asked, environment: str) -> StorageAccount:
     subscription, _, name = environment.partition(".")
-    subscriptions = load_settings(asked.config).subscriptions
+    subscriptions = load(asked.config).subscriptions
     try:
         return subscriptions[subscription].environments[name].storage
     except KeyError:

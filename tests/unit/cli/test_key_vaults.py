@@ -1,0 +1,108 @@
+"""Commands whose settings refer to a key vault: those that read it, and those that need no network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from services.cli.config.checks import UNREAD
+from services.cli.main import blobtide
+from tests.azure_estate import APP, CLIENT_SECRET, AzureEstate, azure_estate
+from tests.fakes.entra_server import TENANT
+from tests.fakes.key_vault import StoredSecret, throttled
+
+CREDENTIAL = {"kind": "client_secret", "tenant_id": TENANT, "client_id": APP, "client_secret": CLIENT_SECRET}
+KAFKA = {"security_protocol": "SASL_SSL", "sasl_username": "me", "sasl_password": "kv://shop-vault/password"}
+NOWHERE = {"HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
+
+
+@pytest.fixture
+def estate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AzureEstate]:
+    """Azure on this machine."""
+    with azure_estate(tmp_path, monkeypatch) as found:
+        yield found
+
+
+def tried(tmp_path: Path, *words: str, **groups: Any) -> Result:
+    """Run a command with settings that have these groups; YAML reads JSON."""
+    file = tmp_path / "config.yaml"
+    file.write_text(json.dumps({"azure": {"credential": CREDENTIAL}, **groups}))
+    file.chmod(0o600)
+    return CliRunner().invoke(blobtide, (*words, "--config", str(file)))
+
+
+def test_a_connection_to_key_vaults_names_each_secret_once_and_shows_none(estate: AzureEstate, tmp_path: Path) -> None:
+    """Which vault, which secret, for which settings; the exit code is that of the first failure."""
+    redis = {"password": "kv://shop-vault/password", "username": "kv://shop-vault/user"}
+    both = tried(tmp_path, "test-connection", "keyvault", kafka=KAFKA, sinks={"redis": redis})
+    assert both.stdout.splitlines() == [
+        "ok  keyvault: vault shop-vault: secret password can be read (for kafka.sasl_password, sinks.redis.password)"
+    ]
+    assert "!!  keyvault: kv://shop-vault/user: Key Vault answers 404 SecretNotFound" in both.stderr
+    assert "(for sinks.redis.username)" in both.stderr
+    assert both.exit_code == 2
+    assert estate.vault.asked == ["/secrets/password", "/secrets/user"]
+    estate.vault.secrets["user"] = [StoredSecret("hunter3-user")]
+    good = tried(tmp_path, "test-connection", "keyvault", kafka=KAFKA, sinks={"redis": redis})
+    assert (good.exit_code, "hunter" in both.output + good.output) == (0, False)
+
+
+def test_a_vault_that_is_away_is_another_exit_code(estate: AzureEstate, tmp_path: Path) -> None:
+    """As for any server that cannot be reached."""
+    estate.vault.faults.append(throttled(500))
+    away = tried(tmp_path, "test-connection", "keyvault", kafka=KAFKA)
+    assert (away.exit_code, "429 Throttled" in away.stderr) == (3, True)
+
+
+def test_without_references_there_is_nothing_to_try(estate: AzureEstate, tmp_path: Path) -> None:
+    """It says how to refer to a secret."""
+    none = tried(tmp_path, "test-connection", "keyvault")
+    assert "no setting refers to a key vault: give secrets as kv://VAULT/NAME" in str(none.exception)
+
+
+def test_key_vaults_and_others_can_be_tried_at_once(estate: AzureEstate, tmp_path: Path) -> None:
+    """A sink of that name goes first, as with the other names."""
+    files = {"kind": "file", "directory": str(tmp_path / "files")}
+    done = tried(tmp_path, "test-connection", "keyvault", "mine", kafka=KAFKA, sinks={"mine": files})
+    assert "ok  keyvault: vault shop-vault" in done.stdout
+    assert "ok  mine: connected" in done.stdout
+    own = tried(tmp_path, "test-connection", "keyvault", kafka=KAFKA, sinks={"keyvault": files})
+    assert "ok  keyvault: connected" in own.stdout
+
+
+def test_settings_are_checked_and_shown_without_a_network(
+    estate: AzureEstate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What needs a secret of a vault is not built, and said so; the rest is built; references are shown as they are."""
+    for name, value in NOWHERE.items():
+        monkeypatch.setenv(name, value)
+    account = {"account_name": "logs", "account_key": "kv://shop-vault/key"}
+    sources = [{"container": "logs"}]
+    environments = {
+        "a": {"storage": account, "sources": sources},
+        "b": {"storage": {"account_name": "others"}, "sources": sources},
+    }
+    groups = {"subscriptions": {"s": {"environments": environments}}, "sinks": {"stdout": {}, "redis": {"url": "redis://h:1"}}}
+    checked = tried(tmp_path, "config", "check", **groups)
+    assert checked.exit_code == 0, checked.output
+    remarks = dict(line.removeprefix("ok  ").partition(": ")[::2] for line in checked.stdout.splitlines())
+    unread = {what for what, remark in remarks.items() if remark == UNREAD}
+    assert unread == {"storage of s.a", "blob-monitor", "ingest", "parser"}
+    assert {"Kafka clients", "storage of s.b", "collector", "sink redis"} <= remarks.keys() - unread
+    shown = tried(tmp_path, "config", "show", kafka={**KAFKA, "bootstrap_servers": "kv://shop-vault/servers"})
+    assert "bootstrap_servers: kv://shop-vault/servers" in shown.stdout
+    assert estate.front.tunnels == []
+
+
+def test_a_check_with_connections_reads_the_vault_first(estate: AzureEstate, tmp_path: Path) -> None:
+    """The setting is named if a secret cannot be read."""
+    estate.vault.readers = frozenset()
+    checked = tried(tmp_path, "config", "check", "--connect", kafka=KAFKA)
+    said = str(checked.exception)
+    assert said.startswith("kafka.sasl_password: kv://shop-vault/password: Key Vault answers 403 ForbiddenByRbac")
+    assert "Key Vault Secrets User" in said
