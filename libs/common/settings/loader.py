@@ -66,7 +66,13 @@ class Settings(BaseSettings):
     instance: InstanceSettings = InstanceSettings()
 
     _notes: tuple[str, ...] = PrivateAttr(())
+    _from_vaults: frozenset[str] = PrivateAttr(frozenset())
     _unread: dict[str, SecretReference] = PrivateAttr(default_factory=dict)
+
+    @property
+    def from_vaults(self) -> frozenset[str]:
+        """The texts that came from key vaults, which are all secret, whatever setting they are for."""
+        return self._from_vaults
 
     @property
     def unread(self) -> Mapping[str, SecretReference]:
@@ -165,6 +171,7 @@ def _loaded(file: Path | None, resolve: Callable[[dict[str, Any]], ResolvedSetti
         raise ConfigError(_explain(error, file)) from error
     except RecursionError as error:
         raise ConfigError("settings are nested too deeply; check the BLOBTIDE_... variables") from error
+    settings._from_vaults = found.secrets  # noqa: SLF001
     remember_secrets(settings)
     settings = _with_azure(settings)
     if file is not None and _others_can_read(file) and holds_secrets(settings, found.secrets):

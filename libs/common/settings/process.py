@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 
 from libs.common.settings.base import Group
 
@@ -38,6 +38,9 @@ class LogSettings(Group):
 
     level: LogLevel = Field(default=LogLevel.INFO, description="Lowest level that is logged, in upper or lower case.")
     format: LogFormat = Field(default=LogFormat.CONSOLE, description="console for people, json for one object per line.")
+    hidden: tuple[SecretStr, ...] = Field(
+        default=(), description="Texts that no output may show, besides the secrets that are known from the settings."
+    )
 
     @field_validator("level", mode="before")
     @classmethod

@@ -99,7 +99,29 @@ def write_settings(settings: Settings, data_dir: Path, bootstrap_servers: str) -
 
 
 def settings_for(words: Sequence[str], settings: Settings) -> dict[str, Any]:
-    """Return the settings for the program `words` (such as ``("sink", "file")``), with only the secrets that it needs."""
+    """Return the settings for the program `words` (such as ``("sink", "file")``), with only the secrets that it needs.
+
+    What came from key vaults stands in them as a text, and the program is told not to show it.
+    """
+    values = _needed(words, settings)
+    hidden = sorted(settings.from_vaults & set(_texts(values)))
+    log: dict[str, Any] = values.get("log", {})
+    return {**values, "log": {**log, "hidden": [*log.get("hidden", ()), *hidden]}} if hidden else values
+
+
+def _texts(value: Any) -> Iterator[str]:
+    match value:
+        case str():
+            yield value
+        case dict():
+            yield from (text for inner in value.values() for text in _texts(inner))
+        case list():
+            yield from (text for inner in value for text in _texts(inner))
+        case _:
+            pass
+
+
+def _needed(words: Sequence[str], settings: Settings) -> dict[str, Any]:
     known = plain(settings)
     azure, collector = (known.pop(name, {}) for name in ("azure", "collector"))
     subscriptions, sinks, recorder = (known.pop(name, {}) for name in ("subscriptions", "sinks", "recorder"))

@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from libs.common.security.redaction import forget, redact
 from services.cli.config.checks import UNREAD
 from services.cli.main import blobtide
+from services.cli.options import load
+from services.cli.up.settings import settings_for
 from tests.azure_estate import APP, CLIENT_SECRET, AzureEstate, azure_estate
 from tests.fakes.entra_server import TENANT
 from tests.fakes.key_vault import StoredSecret, throttled
@@ -106,3 +109,21 @@ def test_a_check_with_connections_reads_the_vault_first(estate: AzureEstate, tmp
     said = str(checked.exception)
     assert said.startswith("kafka.sasl_password: kv://shop-vault/password: Key Vault answers 403 ForbiddenByRbac")
     assert "Key Vault Secrets User" in said
+
+
+def test_programs_of_up_show_nothing_that_came_from_a_vault(estate: AzureEstate, tmp_path: Path) -> None:
+    """Each is told what to hide of its own settings; it reads no vault, and knows nothing of others."""
+    estate.vault.secrets["user"] = [StoredSecret("user-of-kafka")]
+    estate.vault.secrets["cache"] = [StoredSecret("cache-of-redis")]
+    file = tmp_path / "config.yaml"
+    sinks = {"redis": {"prefix": "kv://shop-vault/cache"}}
+    kafka = {**KAFKA, "sasl_username": "kv://shop-vault/user"}
+    file.write_text(json.dumps({"azure": {"credential": CREDENTIAL}, "kafka": kafka, "sinks": sinks}))
+    settings = load(file)
+    parser, sink = settings_for(("parser",), settings), settings_for(("sink", "redis"), settings)
+    assert parser["log"]["hidden"] == ["hunter2-of-kafka", "user-of-kafka"]
+    assert sink["log"]["hidden"] == ["cache-of-redis", "hunter2-of-kafka", "user-of-kafka"]
+    file.write_text(json.dumps(sink))
+    forget()
+    load(file)
+    assert redact("cache-of-redis user-of-kafka") == "*** ***"
