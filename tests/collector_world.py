@@ -24,7 +24,7 @@ from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.demo.arm.server import COMPUTE, SUBSCRIPTION, ArmWorld
 from services.collector.app import CollectorParts, CollectorService
 from services.collector.inventory import Inventory
-from services.collector.progress import KnownRequests
+from services.collector.progress import KnownRequests, RequestProgress, decode_progress
 from services.collector.queue_feed import QueueFeed, QueuePlace
 from services.collector.schedules import CollectionSchedules
 from tests.arm import WorldTokens, client_for
@@ -125,6 +125,11 @@ class CollectorWorld:
     def ends(self) -> dict[str, tuple[str, int]]:
         """Return how each call ended, and how many elements were received."""
         return {row["source"]: (row["status"], row["received"]) for row in self.rows() if row["kind"] == "end"}
+
+    def progress(self) -> dict[str, RequestProgress]:
+        """Return how far each request has come."""
+        written = self._written(TOPICS.collection_state)
+        return {(record.key or b"").decode(): decode_progress(record.value or b"") for record in written}
 
     def resources(self) -> list[tuple[str, str]]:
         """Return name and state of all resources that were written, in order."""

@@ -37,10 +37,10 @@ from services.collector.batch import MESSAGE_FRAMING, ResultBatch
 from services.collector.comparing import Comparison
 from services.collector.intake import RequestIntake, letter_of_call
 from services.collector.inventory import FOLLOW_SECONDS, Inventory
-from services.collector.progress import KnownRequests
+from services.collector.progress import CallProblem, KnownRequests
 from services.collector.queue_feed import QueueFeed
 from services.collector.resources import SeenPage, resources_in
-from services.collector.rows import CallProblem, answer_rows, end_row, problem_of
+from services.collector.rows import answer_rows, end_row, outcome_of, problem_of
 from services.collector.schedules import CollectionSchedules, RequestView
 
 log = structlog.get_logger(__name__)
@@ -279,8 +279,9 @@ class CollectorService:
 
     def _end(self, call: PendingCall, problem: CallProblem | None) -> None:
         self._parts.inventory.forget(call.item.id)
-        self._batch.add(call.pending, [end_row(call, problem, self._now_ms())])
-        if self._requests.end(call):
+        outcome = outcome_of(call.cursor, problem)
+        self._batch.add(call.pending, [end_row(call, outcome, self._now_ms())])
+        if self._requests.end(call, outcome):
             self._parts.known.end(call.pending.record.partition, call.pending.key)
 
     def _now_ms(self) -> int:

@@ -15,7 +15,7 @@ from typing import Final
 from libs.common.azure.arm.pages import ListCursor
 from libs.common.kafka.records import Inbound, TopicPartition
 from libs.common.settings.collector import Priority
-from services.collector.progress import CallPlace, RequestProgress
+from services.collector.progress import CallOutcome, CallPlace, RequestProgress
 from services.collector.requests.items import WorkItem
 from services.collector.requests.schema import CollectionRequest
 
@@ -31,7 +31,7 @@ class PendingRequest:
     record: Inbound
     request: CollectionRequest
     calls: int
-    ended: set[int]
+    ended: dict[int, CallOutcome]  # by number of the call
     open: dict[int, PendingCall] = field(default_factory=dict)
 
     @property
@@ -42,7 +42,8 @@ class PendingRequest:
     def progress(self) -> RequestProgress:
         """Return how far it has come."""
         places = {index: call.place() for index, call in self.open.items() if call.has_begun}
-        return RequestProgress(self.calls, tuple(sorted(self.ended)), places)
+        outcomes = {index: outcome for index, outcome in self.ended.items() if outcome.status}
+        return RequestProgress(self.calls, tuple(sorted(self.ended)), places, outcomes)
 
 
 @dataclass(slots=True, eq=False)
@@ -132,11 +133,11 @@ class RequestBacklog:
         else:
             self._put(call)
 
-    def end(self, call: PendingCall) -> bool:
+    def end(self, call: PendingCall, outcome: CallOutcome) -> bool:
         """Return a call that has ended; tell whether its request is over with it."""
         pending = call.pending
         del pending.open[call.item.index]
-        pending.ended.add(call.item.index)
+        pending.ended[call.item.index] = outcome.shortened()
         return self.settle(pending)
 
     def settle(self, pending: PendingRequest) -> bool:

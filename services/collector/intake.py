@@ -15,10 +15,10 @@ from libs.common.messages.dead_letters import DeadLetter, ErrorCode
 from services.collector import metrics
 from services.collector.backlog import PendingRequest, RequestBacklog
 from services.collector.batch import ResultBatch
-from services.collector.progress import KnownRequests, RequestProgress
+from services.collector.progress import CallOutcome, KnownRequests, RequestProgress
 from services.collector.requests.items import RefusedItem, WorkItem, work_items
 from services.collector.requests.schema import CollectionRequest, RequestRefused, read_request, write_request
-from services.collector.rows import refused_row
+from services.collector.rows import refused_outcome, refused_row
 
 STAGE: Final = "collector"
 MOST_REFUSED_IN_A_ROW: Final = 1_000
@@ -59,7 +59,8 @@ class RequestIntake:
         self._accept(record, request, progress or RequestProgress(len(request.api_requests)), batch)
 
     def _accept(self, record: Inbound, request: CollectionRequest, progress: RequestProgress, batch: ResultBatch) -> None:
-        pending = PendingRequest(record, request, len(request.api_requests), set(progress.ended))
+        ended = {index: progress.outcomes.get(index, CallOutcome()) for index in progress.ended}
+        pending = PendingRequest(record, request, len(request.api_requests), ended)
         items: list[WorkItem] = []
         for item in work_items(request, self._permitted):
             index = item.index
@@ -74,8 +75,9 @@ class RequestIntake:
             self._known.end(record.partition, pending.key)
 
     def _end_refused(self, pending: PendingRequest, item: RefusedItem, batch: ResultBatch) -> None:
-        pending.ended.add(item.index)
-        batch.add(pending, [refused_row(pending, item, int(self._now() * 1000))])
+        outcome = refused_outcome(item)
+        pending.ended[item.index] = outcome.shortened()
+        batch.add(pending, [refused_row(pending, item.index, outcome, int(self._now() * 1000))])
         batch.refuse(pending.record.source, letter_of_call(pending, item.index, ErrorCode.BAD_RECORD, item.reason))
 
     def _refuse(self, record: Inbound, reason: str, batch: ResultBatch) -> None:

@@ -1,6 +1,6 @@
 """How far each request has come: the current view of the compacted topic `Collection.State`.
 
-One record a request, under the request's id: which calls have ended, and where the others are. It is written in the same
+One record a request, under the request's id: how calls have ended, and where the others are. It is written in the same
 transaction as the answers. Of requests that have ended, memory holds the hash of the id only; it is what recognises them when
 they are repeated, for as long as the topic keeps their record.
 """
@@ -21,6 +21,33 @@ from libs.common.packed import digest_of
 log = structlog.get_logger(__name__)
 
 _VERSION: Final = 1
+_LONGEST_MESSAGE: Final = 500  # of a problem; the row that says it all has the whole message
+
+
+class CallProblem(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """Why a call has no answers, or not all of them: one element of the column `errors`."""
+
+    code: str
+    message: str
+    status: int | None = None
+    request_id: str | None = None
+
+
+class CallOutcome(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """How a call ended. `status` is that of its last row; empty if a collector ended it that did not write it here yet."""
+
+    status: str = ""
+    pages: int = 0
+    received: int = 0
+    expected: int | None = None
+    problem: CallProblem | None = None
+
+    def shortened(self) -> CallOutcome:
+        """Return what a record has room for a thousand times."""
+        if self.problem is None:
+            return self
+        problem = msgspec.structs.replace(self.problem, message=self.problem.message[:_LONGEST_MESSAGE])
+        return msgspec.structs.replace(self, problem=problem)
 
 
 class CallPlace(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -37,11 +64,12 @@ class CallPlace(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class RequestProgress(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The value of a record: what has ended, by number of the call, and the places of calls that have begun."""
+    """The value of a record, by number of the call: what has ended, and how; the places of calls that have begun."""
 
     calls: int
     ended: tuple[int, ...] = ()
     places: dict[int, CallPlace] = {}
+    outcomes: dict[int, CallOutcome] = {}
     version: int = _VERSION
 
     @property
@@ -55,9 +83,7 @@ _decoder: Final = msgspec.json.Decoder(RequestProgress)
 
 
 def encode_progress(progress: RequestProgress) -> bytes:
-    """Return the value of a record; of a request that is over, only how many calls it had."""
-    if progress.is_over:
-        progress = RequestProgress(progress.calls, tuple(range(progress.calls)))
+    """Return the value of a record."""
     return _encoder.encode(progress)
 
 

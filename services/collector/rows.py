@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 
 from libs.common.azure.arm.api import ArmError
-from libs.common.azure.arm.pages import Page
+from libs.common.azure.arm.pages import ListCursor, Page
 from libs.common.errors import BlobtideError
 from libs.common.grouping import groups_within
 from services.collector.backlog import PendingCall, PendingRequest
+from services.collector.progress import CallOutcome, CallProblem
 from services.collector.requests.items import RefusedItem
 from services.collector.requests.schema import ApiRequest, CollectionRequest
 
@@ -25,16 +25,6 @@ Row = dict[str, Any]
 
 class AnswerTooLarge(BlobtideError):
     """One resource in an answer is too large for a message."""
-
-
-@dataclass(frozen=True, slots=True)
-class CallProblem:
-    """Why a call has no answers, or not all of them: one element of the column `errors`."""
-
-    code: str
-    message: str
-    status: int | None = None
-    request_id: str | None = None
 
 
 def problem_of(error: Exception) -> CallProblem:
@@ -64,42 +54,42 @@ def answer_rows(call: PendingCall, page: Page, now_ms: int, most: int) -> list[R
     ]
 
 
-def end_row(call: PendingCall, problem: CallProblem | None, now_ms: int) -> Row:
-    """Return the row that says how a call ended."""
-    cursor = call.cursor
+def outcome_of(cursor: ListCursor, problem: CallProblem | None) -> CallOutcome:
+    """Return how a call ended whose last page is before `cursor`."""
     if problem is None and cursor.expected is not None and cursor.expected != cursor.received:
         problem = CallProblem(
             "Incomplete", f"received {cursor.received} of {cursor.expected} rows; the estate changed meanwhile"
         )
     failed = PARTIAL if cursor.pages else ERROR
-    return _of_call(call) | {
-        "time": now_ms,
-        "kind": "end",
-        "status": SUCCESS if problem is None else failed,
-        "errors": None if problem is None else _errors(problem),
-        "pages": cursor.pages,
-        "received": cursor.received,
-        "expected": cursor.expected,
-        "waited_ms": round(1000 * call.waited),
-        "answer_number": cursor.pages,
-        "part": 0,
-    }
+    return CallOutcome(SUCCESS if problem is None else failed, cursor.pages, cursor.received, cursor.expected, problem)
 
 
-def refused_row(pending: PendingRequest, item: RefusedItem, now_ms: int) -> Row:
+def refused_outcome(item: RefusedItem) -> CallOutcome:
+    """Return how a call ends that cannot be made."""
+    return CallOutcome(ERROR, problem=CallProblem("InvalidRequest", item.reason))
+
+
+def end_row(call: PendingCall, outcome: CallOutcome, now_ms: int) -> Row:
+    """Return the row that says how a call ended."""
+    waited = {"waited_ms": round(1000 * call.waited), "answer_number": outcome.pages}
+    return _of_call(call) | _of_end(outcome, now_ms) | waited
+
+
+def refused_row(pending: PendingRequest, index: int, outcome: CallOutcome, now_ms: int) -> Row:
     """Return the row of a call that cannot be made."""
-    api_request = pending.request.api_requests[item.index]
-    return _of_request(pending.request, item.index, api_request) | {
+    row = _of_request(pending.request, index, pending.request.api_requests[index]) | _of_end(outcome, now_ms)
+    return row | {"waited_ms": 0, "attempt": 0, "generation": "refused.0", "answer_number": 0}
+
+
+def _of_end(outcome: CallOutcome, now_ms: int) -> Row:
+    return {
         "time": now_ms,
         "kind": "end",
-        "status": ERROR,
-        "errors": _errors(CallProblem("InvalidRequest", item.reason)),
-        "pages": 0,
-        "received": 0,
-        "waited_ms": 0,
-        "attempt": 0,
-        "generation": "refused.0",
-        "answer_number": 0,
+        "status": outcome.status,
+        "errors": None if outcome.problem is None else msgspec.json.encode([outcome.problem]).decode(),
+        "pages": outcome.pages,
+        "received": outcome.received,
+        "expected": outcome.expected,
         "part": 0,
     }
 
@@ -125,11 +115,6 @@ def _of_request(request: CollectionRequest, index: int, api_request: ApiRequest)
         "metadata": msgspec.json.encode(request.metadata).decode() if request.metadata else None,
         "source": f"{request.message_id}/{index}",
     }
-
-
-def _errors(problem: CallProblem) -> str:
-    members = {"code": problem.code, "status": problem.status, "message": problem.message, "request_id": problem.request_id}
-    return msgspec.json.encode([{name: value for name, value in members.items() if value is not None}]).decode()
 
 
 def _parts(page: Page, most: int) -> Iterator[tuple[str | None, int]]:

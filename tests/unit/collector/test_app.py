@@ -72,6 +72,24 @@ def test_each_answer_is_a_row_and_each_call_has_an_end(world: CollectorWorld) ->
     assert (len(world.rows()), len(world.arm.asked)) == (len(rows), asked_before), "another process knows it too"
 
 
+def test_the_state_of_a_request_says_how_its_calls_ended(world: CollectorWorld) -> None:
+    """Also after another process has continued it; so whoever reads it need not search the rows."""
+    world.settings = CollectorSettings(commit_seconds=0.001, concurrency=1)
+    world.send(request("m-1", LIST, one("nobody"), one("../x")))
+    world.run(until=lambda: any(not progress.is_over for progress in world.progress().values()))
+    first = world.progress()["m-1"]
+    assert (first.calls, first.outcomes[2].status, first.is_over) == (3, "error", False)
+    world.run()
+    outcomes = world.progress()["m-1"].outcomes
+    assert {index: (one.status, one.pages, one.received) for index, one in outcomes.items()} == {
+        0: ("success", 3, 10), 1: ("error", 0, 0), 2: ("error", 0, 0)
+    }  # fmt: skip
+    problems = [outcomes[index].problem for index in range(3)]
+    assert [problem and (problem.code, problem.status) for problem in problems] == [
+        None, ("ResourceNotFound", 404), ("InvalidRequest", None)
+    ]  # fmt: skip
+
+
 def test_what_is_refused_for_good_is_a_dead_letter(world: CollectorWorld) -> None:
     """With what Azure says; a list that fails in the middle is a partial failure and never a success."""
     world.arm.faults.extend([None, None, error(403, "AuthorizationFailed")])
