@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, IsolationLevel, Message
 from confluent_kafka import TopicPartition as ClientPartition
-from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from libs.common.errors import ServerUnreachable
 from libs.common.kafka.client.client_log import ClientLog
@@ -61,7 +61,16 @@ class CompactedTable:
         """
         if partitions is None:
             partitions = range(partition_count(self._kafka, self._topic))
-        self._follower.open(partitions, first)
+        self._follower.open(dict.fromkeys(partitions, first))
+
+    def open_at(self, starts: Mapping[int, int]) -> None:
+        """Start at these offsets of the partitions; for a topic of which only the end is of interest, compacted or not."""
+        self._follower.open(starts)
+
+    def beginnings(self, between: Callable[[], None] = lambda: None) -> dict[int, int]:
+        """Return the first offset that each partition still has. Raises `ServerUnreachable`, and what `between` raises."""
+        earliest: Any = OffsetSpec.earliest
+        return self._follower.offsets(earliest(), between)
 
     def catch_up(self, timeout: float = 60.0, between: Callable[[], None] = lambda: None) -> None:
         """Apply everything up to the ends as they are now; call `between` many times a second, since it may take long.
@@ -98,44 +107,52 @@ class _Follower:
         self._topic = topic
         self._clock = clock
         self._consumer: Consumer | None = None
+        self._admin: AdminClient | None = None
         self._reached: dict[int, int] = {}
 
-    def open(self, partitions: Collection[int], first: int = 0) -> None:
+    def open(self, starts: Mapping[int, int]) -> None:
         common = consumer_config(self._kafka, reader_group(self._kafka))
         config = {
             **common,
             "enable.partition.eof": True,
             "fetch.wait.max.ms": 100,
             # Records before the beginning of the partition are gone: read what remains.
-            **({"auto.offset.reset": "earliest"} if first else {}),
+            **({"auto.offset.reset": "earliest"} if any(starts.values()) else {}),
             **_SMALL_FETCHES,
             # The client does not accept less than its largest message.
             "fetch.max.bytes": max(_WHOLE_FETCH, int(common.get("message.max.bytes", 0))),
         }
         self._consumer = make_client(Consumer, config, ClientLog(f"reader of {self._topic}"))
-        self._reached = dict.fromkeys(partitions, 0)
-        self._consumer.assign([ClientPartition(self._topic, number, first or OFFSET_BEGINNING) for number in self._reached])
+        self._reached = dict.fromkeys(starts, 0)
+        self._consumer.assign([ClientPartition(self._topic, number, at or OFFSET_BEGINNING) for number, at in starts.items()])
 
     def close(self) -> None:
         if self._consumer is not None:
             self._consumer.close()
             self._consumer = None
+        self._admin = None
 
     def ends(self, between: Callable[[], None], most: int | None = None) -> dict[int, int]:
         """Return the high watermarks, at most `most`: they include records of open transactions."""
+        latest: Any = OffsetSpec.latest
+        ends = self.offsets(latest(), between)
+        return ends if most is None else {number: min(end, most) for number, end in ends.items()}
+
+    def offsets(self, which: Any, between: Callable[[], None]) -> dict[int, int]:
+        """Ask Kafka for an offset of each partition."""
         if not self._reached:
             return {}
-        latest: Any = OffsetSpec.latest
-        wanted = {ClientPartition(self._topic, number): latest() for number in self._reached}
-        admin = make_admin(self._kafka)
-        answers = admin.list_offsets(wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=ANSWER_SECONDS)
+        wanted = {ClientPartition(self._topic, number): which for number in self._reached}
+        self._admin = self._admin or make_admin(self._kafka)
+        answers = self._admin.list_offsets(
+            wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=ANSWER_SECONDS
+        )
         waiting = set(answers.values())
         while waiting:
             between()
             waiting = wait(waiting, _SLICE_SECONDS).not_done
-        doing = f"querying the end offsets of {self._topic}"
-        ends = {partition.partition: answer_of(future, doing).offset for partition, future in answers.items()}
-        return ends if most is None else {number: min(end, most) for number, end in ends.items()}
+        doing = f"querying offsets of {self._topic}"
+        return {partition.partition: answer_of(future, doing).offset for partition, future in answers.items()}
 
     def read_to(self, ends: Mapping[int, int], patience: float, between: Callable[[], None]) -> Iterator[Inbound]:
         """Yield records until `ends` are reached, counting aborted and removed records."""

@@ -50,7 +50,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> _World:
     """Return a follower of one partition, over a fake client."""
     world = _World()
     monkeypatch.setattr(compacted, "make_client", lambda *_: _Client(world))
-    world.follower.open([0])
+    world.follower.open({0: 0})
     return world
 
 
