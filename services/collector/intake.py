@@ -17,7 +17,7 @@ from services.collector.backlog import PendingRequest, RequestBacklog
 from services.collector.batch import ResultBatch
 from services.collector.progress import CallOutcome, KnownRequests, RequestProgress
 from services.collector.requests.items import RefusedItem, WorkItem, work_items
-from services.collector.requests.schema import CollectionRequest, RequestRefused, read_request, write_request
+from services.collector.requests.schema import CollectionRequest, NotJson, RequestRefused, read_request, write_request
 from services.collector.rows import refused_outcome, refused_row
 
 STAGE: Final = "collector"
@@ -47,7 +47,7 @@ class RequestIntake:
             _check_key(record, request)
             progress = self._known.get(record.partition, request.message_id.encode())
         except (RequestRefused, CodecError) as error:
-            self._refuse(record, str(error), batch)
+            self._refuse(record, error, batch)
             return
         self._refused = 0
         is_known = self._requests.has(record.source, request.message_id.encode())
@@ -80,7 +80,7 @@ class RequestIntake:
         batch.add(pending, [refused_row(pending, item.index, outcome, int(self._now() * 1000))])
         batch.refuse(pending.record.source, letter_of_call(pending, item.index, ErrorCode.BAD_RECORD, item.reason))
 
-    def _refuse(self, record: Inbound, reason: str, batch: ResultBatch) -> None:
+    def _refuse(self, record: Inbound, error: RequestRefused | CodecError, batch: ResultBatch) -> None:
         self._refused += 1
         if self._refused > MOST_REFUSED_IN_A_ROW:
             raise DeadLetterLimit(
@@ -88,8 +88,8 @@ class RequestIntake:
                 "right topic?"
             )
         metrics.REQUESTS.labels("refused").inc()
-        code = ErrorCode.BAD_JSON if reason.startswith("not JSON") else ErrorCode.BAD_RECORD
-        batch.refuse(record.source, dead_message(STAGE, code, reason, record))
+        code = ErrorCode.BAD_JSON if isinstance(error, NotJson) else ErrorCode.BAD_RECORD
+        batch.refuse(record.source, dead_message(STAGE, code, str(error), record))
         self._requests.pass_over(record)
 
 

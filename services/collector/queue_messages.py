@@ -12,7 +12,7 @@ from libs.common.messages.dead_letters import DeadLetter, ErrorCode
 from libs.common.settings.collector import RequestQueue
 from libs.common.settings.kafka import TopicSettings
 from services.collector.intake import STAGE
-from services.collector.requests.schema import RequestRefused, read_request
+from services.collector.requests.schema import NotJson, RequestRefused, read_request
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class MessageReading:
         try:
             request = read_request(data)
         except RequestRefused as error:
-            code = ErrorCode.BAD_JSON if str(error).startswith("not JSON") else ErrorCode.BAD_RECORD
+            code = ErrorCode.BAD_JSON if isinstance(error, NotJson) else ErrorCode.BAD_RECORD
             return self._dead(message, data, code, str(error))
         return HeldMessage(message, Outbound(self.topics.collection_requests, data, request.message_id.encode()))
 

@@ -22,7 +22,7 @@ from libs.common.errors import ConfigError
 from libs.common.kafka.records import Outbound
 from libs.common.messages.blobs import partition_of
 from libs.common.settings.collector import CollectionSchedule
-from services.collector.requests.items import RefusedItem, work_items
+from services.collector.requests.items import check_calls
 from services.collector.requests.schema import CollectionRequest, RequestRefused, write_request
 from services.collector.requests.templates import calls_of
 
@@ -119,9 +119,7 @@ def _request(schedule: CollectionSchedule) -> CollectionRequest:
     try:
         calls = calls_of(schedule.templates, schedule.subscriptions, schedule.parameters)
         request = CollectionRequest(message_id=schedule.name, api_requests=calls, priority=schedule.priority)
-        refused = [item.reason for item in work_items(request) if isinstance(item, RefusedItem)]
+        check_calls(request)
     except RequestRefused as error:
-        refused = [str(error)]
-    if refused:
-        raise ConfigError(f"collector.schedules: {schedule.name}: {refused[0]}")
+        raise ConfigError(f"collector.schedules: {schedule.name}: {error}") from error
     return request

@@ -60,6 +60,13 @@ def work_items(request: CollectionRequest, permitted: frozenset[Method] = frozen
             yield WorkItem(_id(request.message_id, index, call), request.message_id, index, api_request.service, call)
 
 
+def check_calls(request: CollectionRequest, permitted: frozenset[Method] = frozenset()) -> None:
+    """Raise `RequestRefused` if one of the calls of `request` cannot be made."""
+    for item in work_items(request, permitted):
+        if isinstance(item, RefusedItem):
+            raise RequestRefused(item.reason)
+
+
 def arm_call(api_request: ApiRequest, permitted: frozenset[Method] = frozenset()) -> ArmCall:
     """Return the call that is asked for.
 

@@ -30,6 +30,10 @@ class RequestRefused(BlobtideError):
     exit_code = 2
 
 
+class NotJson(RequestRefused):
+    """What should be a request is not even JSON."""
+
+
 _Text = Annotated[str, Meta(max_length=2_000)]
 _Value = _Text | int | bool
 _Placeholder = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}(?!\n)$")]
@@ -122,7 +126,8 @@ def read_request(data: bytes) -> CollectionRequest:
     """Return the request in a message.
 
     Raises:
-        RequestRefused: if it is no JSON, larger than `MOST_BYTES`, or not as the schema says; the reason quotes no values.
+        RequestRefused: if it is no JSON (`NotJson`), larger than `MOST_BYTES`, or not as the schema says; the reason quotes no
+            values.
     """
     if len(data) > MOST_BYTES:
         raise RequestRefused(f"a request of {len(data)} bytes is too large; divide it into several of at most {MOST_BYTES}")
@@ -131,7 +136,7 @@ def read_request(data: bytes) -> CollectionRequest:
     except msgspec.ValidationError as error:
         raise RequestRefused(f"not a request: {reason_of(error)}") from error
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise RequestRefused(f"not JSON: {reason_of(error)}") from error
+        raise NotJson(f"not JSON: {reason_of(error)}") from error
     if request.metadata and len(_encoder.encode(request.metadata)) > MOST_METADATA:
         raise RequestRefused(f"metadata: has more than {MOST_METADATA} bytes, and every result repeats it; shorten it")
     return request
