@@ -28,6 +28,7 @@ from libs.common.settings import Settings
 from libs.common.settings.description import described, group_in
 from libs.common.settings.variables import PREFIX
 from services.cli.main import COMMANDS, blobtide
+from services.collector.api.openapi import openapi, openapi_document
 from services.collector.requests.schema import request_schema, write_request
 from services.collector.requests.templates import TEMPLATES, example_requests
 from services.sinks.frame.kind import all_kinds
@@ -56,6 +57,8 @@ def pages() -> dict[str, str]:
         "metrics.md": _metrics(),
         "collection-requests.md": _collection_requests(),
         "collection-request.schema.json": json.dumps(request_schema(), indent=2) + "\n",
+        "collection-api.md": _collection_api(),
+        "collection-api.openapi.json": openapi_document().decode(),
     }
 
 
@@ -297,6 +300,59 @@ def _type_of(member: dict[str, Any]) -> str:
             return {"string": "text"}.get(kind, kind)
         case {"anyOf": _}:
             return "text"
+    return "any"
+
+
+def _collection_api() -> str:
+    """Return the page about the API of the collector, from its OpenAPI document."""
+    document = openapi()
+    schemas = document["components"]["schemas"]
+    lines = [
+        "# The API of the collector",
+        "",
+        "The collector takes [requests](collection-requests.md) over HTTP, if `collector.api` is set; see",
+        "[how to use it](../how-to/collect-azure-configuration.md#over-http). `GET /openapi.json` serves this as a document of OpenAPI 3.1, which is also",
+        "[here](collection-api.openapi.json).",
+        "",
+        "Every request but that one needs the header `Authorization: Bearer TOKEN`. Errors are problems (RFC 9457): a JSON object with `title`, `status`",
+        "and `detail`, which says what is wrong and what to do.",
+    ]
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            lines += _operation(f"{method.upper()} {path}", operation)
+    for title, name in (
+        ("An accepted request", "AcceptedRequest"),
+        ("Progress", "CollectionProgress"),
+        ("Progress of a call", "CallProgress"),
+    ):
+        lines += ["", f"## {title}", "", "| member | type | meaning |", "|---|---|---|"]
+        for member, schema in schemas[name]["properties"].items():
+            lines.append(f"| `{member}` | {_json_type(schema, schemas)} | {schema['description']} |")
+    lines += ["", "An `error` has `code` and `message` and, if Azure has answered, its `status` and `request_id`."]
+    return "\n".join(lines) + "\n"
+
+
+def _operation(title: str, operation: dict[str, Any]) -> Iterator[str]:
+    """Yield what an operation does, and a table of its answers."""
+    said = " ".join(operation[name] for name in ("summary", "description") if name in operation)
+    yield from ("", f"## {title}", "", said, "", "| status | meaning | headers |", "|---|---|---|")
+    for status, answer in operation["responses"].items():
+        yield f"| {status} | {answer['description']} | {', '.join(f'`{name}`' for name in answer.get('headers', {}))} |"
+
+
+def _json_type(schema: dict[str, Any], schemas: dict[str, Any]) -> str:
+    match schema:
+        case {"anyOf": kinds}:
+            return " or ".join(_json_type(kind, schemas) for kind in kinds)
+        case {"$ref": reference}:
+            values = schemas[reference.rpartition("/")[2]].get("enum")
+            return " \\| ".join(f"`{value}`" for value in values) if values else "object"
+        case {"type": "array"}:
+            return "list of objects"
+        case {"format": "date-time"}:
+            return "time"
+        case {"type": kind}:
+            return {"string": "text"}.get(kind, kind)
     return "any"
 
 

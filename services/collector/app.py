@@ -32,6 +32,7 @@ from libs.common.settings.collector import CollectorSettings
 from libs.common.settings.kafka import TopicSettings
 from libs.common.work.workers import Workers
 from services.collector import metrics
+from services.collector.api.api import CollectionApi
 from services.collector.backlog import PendingCall, RequestBacklog
 from services.collector.batch import MESSAGE_FRAMING, ResultBatch
 from services.collector.comparing import Comparison
@@ -68,6 +69,7 @@ class CollectorParts:
     limits: TopicLimits
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], float] = time.time  # seconds since the epoch
+    api: CollectionApi | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +108,15 @@ class CollectorService:
         if self._parts.feed is not None:
             self._parts.feed.start()
         try:
+            if self._parts.api is not None:
+                self._parts.api.start()
             while not stop.is_set():
                 health.beat()
                 self._round()
             self._wind_up()
         finally:
+            if self._parts.api is not None:
+                self._parts.api.stop()
             self._workers.stop()
             if self._parts.feed is not None:
                 self._parts.feed.stop()
@@ -147,6 +153,8 @@ class CollectorService:
         self._committed = {source: offset for source, offset in self._committed.items() if source not in partitions}
 
     def _round(self) -> None:
+        if self._parts.api is not None:
+            self._parts.api.check()
         self._take_in(0.0 if self._workers.running else POLL_IDLE_SECONDS)
         self._dispatch()
         self._collect(COLLECT_SECONDS if self._workers.running else 0.0)
@@ -321,6 +329,8 @@ class CollectorService:
 
     def _wind_up(self) -> None:
         """Collect running steps for a short time, and commit them."""
+        if self._parts.api is not None:
+            self._parts.api.stop()
         deadline = self._parts.clock() + STOP_SECONDS
         while self._workers.running and self._parts.clock() < deadline:
             self._collect(COLLECT_SECONDS)

@@ -16,6 +16,7 @@ from libs.common.process.service import Service
 from libs.common.settings import Settings
 
 if TYPE_CHECKING:
+    from services.collector.api.api import CollectionApi
     from services.collector.queue_feed import QueueFeed
 
 ROLE: Final = "collector"
@@ -40,8 +41,18 @@ def build(settings: Settings) -> Service:
     inventory = Inventory(partial(CompactedTable, settings.kafka, topics.resources), patience)
     partitions = partial(partition_count, settings.kafka, topics.collection_requests)
     schedules = CollectionSchedules(settings.collector.schedules, topics.collection_requests, partitions)
-    parts = CollectorParts(settings.collector, topics, client, known, inventory, _feed(settings), schedules, limits)
+    parts = CollectorParts(
+        settings.collector, topics, client, known, inventory, _feed(settings), schedules, limits, api=_api(settings, limits)
+    )
     return CollectorService(parts, partial(_session, settings, limits))
+
+
+def _api(settings: Settings, limits: TopicLimits) -> CollectionApi | None:
+    """Return the API, with the secrets that it needs."""
+    from services.collector.api.building import build_api
+
+    own = settings.collector.api
+    return None if own is None else build_api(settings, own, ROLE, limits)
 
 
 def _feed(settings: Settings) -> QueueFeed | None:

@@ -16,6 +16,11 @@ MESSAGES: Final = Counter(
     "Messages of the queue that were handled: deleted, deleted as poison, or late, which come again.",
     ["outcome"],
 )
+API: Final = Counter(
+    "blobtide_collector_api_requests_total",
+    "Answers of the API, by status: to a collect, progress or document request, or to one that is unknown or unreadable.",
+    ["operation", "status"],
+)
 CALLS: Final = Counter("blobtide_collector_calls_total", "Calls that ended.", ["status"])
 ANSWERS: Final = Counter("blobtide_collector_answers_total", "Answers published: pages of lists, and resources.")
 ELEMENTS: Final = Counter("blobtide_collector_elements_total", "Resources and rows in the answers published.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ from click.testing import CliRunner
 from libs.common.kafka.records import Inbound
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.demo.arm.server import IDENTITY_HEADER, SUBSCRIPTION, ArmWorld, serving_arm, throttled
+from libs.local.ports import free_port
 from services.cli.main import blobtide
 from services.collector.progress import decode_progress
+from tests.collection_api import TOKEN
 from tests.collector_world import LIST, one, request, rows_in
+from tests.http_wire import ask
 from tests.queue_writer import QueueWriter, settings_of
 from tests.running import until
 from tests.service_process import service_process
@@ -121,3 +125,59 @@ def send(config: Path, *words: str) -> str:
     done = CliRunner().invoke(blobtide, ("collect", *words, "--config", str(config)))
     assert done.exit_code == 0, done.exception
     return done.stdout.splitlines()[-1]
+
+
+def test_requests_are_taken_over_http_and_every_collector_tells_how_far_they_have_come(
+    settings: dict[str, Any],
+    kafka_settings: KafkaSettings,
+    topics: TopicSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever accepted one, and whoever works on it; an id that is repeated at another collector does nothing."""
+    ports = free_port(), free_port()
+    token = {"Authorization": f"Bearer {TOKEN}"}
+
+    def progress(port: int, message_id: str) -> Any:
+        answer = ask(port, "GET", f"/collections/{message_id}", None, **token)
+        assert answer.status == 200, answer
+        return answer.json
+
+    with serving_arm(ArmWorld(machines=10, page_size=4)) as url, ExitStack() as stack:
+        monkeypatch.setenv("IDENTITY_ENDPOINT", f"{url}/msi/token")
+        monkeypatch.setenv("IDENTITY_HEADER", IDENTITY_HEADER)
+        for ordinal, port in enumerate(ports):
+            own = settings["collector"] | {"management_url": url, "api": {"port": port, "token": TOKEN}}
+            stack.enter_context(service_process("collector", settings | {"collector": own}, tmp_path, ordinal))
+        for port in ports:
+            until(lambda port=port: is_told(port, token), f"the API at {port} knows what there is")  # type: ignore[misc]
+        ids = [f"m-{number}" for number in range(6)]
+        for number, message_id in enumerate(ids):
+            body = request(message_id, LIST, one("nobody"))
+            port, other = ports[number % 2], ports[1 - number % 2]
+            accepted = ask(port, "POST", "/collections", body, Content_Type="application/json", **token)
+            assert (accepted.status, accepted.json["repeated"]) == (202, False)
+            assert progress(other, message_id)["calls_total"] == 2, "it is known as soon as it is accepted"
+            repeated = ask(other, "POST", "/collections", body, Content_Type="application/json", **token)
+            assert (repeated.status, repeated.json) == (200, {"id": message_id, "repeated": True})
+        for port in ports:
+            until(lambda port=port: all(progress(port, one)["state"] == "done" for one in ids), "all is done")  # type: ignore[misc]
+        found = progress(ports[0], "m-0")
+        assert ask(ports[0], "POST", "/collections", b"{}", Authorization="Bearer wrong").status == 401
+    assert (found["status"], [(call["status"], call["received"]) for call in found["calls"]]) == (
+        "partial_failure", [("success", 10), ("error", 0)]
+    )  # fmt: skip
+    assert found["calls"][1]["error"]["code"] == "ResourceNotFound"
+    rows = rows_in([record.value for record in committed_records(kafka_settings, topics.collection_results)])
+    assert sorted(row["source"] for row in rows if row["kind"] == "end") == [f"{own}/{call}" for own in ids for call in (0, 1)]
+    assert len(committed_records(kafka_settings, topics.collection_requests)) == len(ids)
+    for ordinal in range(2):
+        assert TOKEN not in (tmp_path / f"collector-{ordinal}.log").read_text()
+
+
+def is_told(port: int, token: dict[str, str]) -> bool:
+    """Return whether an API is there, and knows which requests there are."""
+    try:
+        return ask(port, "GET", "/collections/none", None, **token).status == 404
+    except OSError:
+        return False

@@ -13,6 +13,7 @@ from libs.common.cron import CronTimes
 from libs.common.http.method import Method
 from libs.common.settings.azure import AzureLoginSettings, AzureSettings
 from libs.common.settings.base import Group, listed
+from libs.common.settings.collector_api import CollectionApiSettings
 from libs.common.settings.storage import QUEUE_PATTERN, EventQueue, StorageAccount
 from libs.common.settings.time_zone import TimeZoneName
 
@@ -140,6 +141,7 @@ class CollectorSettings(AzureLoginSettings):
     )
     queue: RequestQueue | None = Field(default=None, description="Queue of requests, if there is one.")
     schedules: tuple[CollectionSchedule, ...] = Field(default=(), description="Requests that the collector makes by itself.")
+    api: CollectionApiSettings | None = Field(default=None, description="API for requests, if there shall be one.")
     concurrency: int = Field(default=25, ge=1, le=64, description="Number of calls that are worked on at once.")
     methods: tuple[Method, ...] = Field(
         default=(),

@@ -123,8 +123,9 @@ def _uses_of_parser(settings: Settings) -> _Uses:
 def _uses_of_collector(settings: Settings) -> _Uses:
     topics = settings.topics
     reads = (topics.collection_requests, topics.collection_state, topics.resources)
-    # Messages of a queue, and schedules, become requests like any others.
-    is_sender = settings.collector.queue is not None or bool(settings.collector.schedules)
+    # Messages of a queue, schedules, and what the API takes become requests like any others.
+    own = settings.collector
+    is_sender = own.queue is not None or own.api is not None or bool(own.schedules)
     requests = (topics.collection_requests,) if is_sender else ()
     writes = (topics.collection_results, topics.collection_state, topics.resources, topics.errors, *requests)
     return _Uses(reads, writes, "collector", is_transactional=True)

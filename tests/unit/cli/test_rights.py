@@ -86,9 +86,16 @@ def test_rows_that_do_not_exist_have_no_rights() -> None:
         rights_of(settings, ["sink-cold"], {})
 
 
-@pytest.mark.parametrize("more", [{}, {"schedules": [{"name": "nightly", "templates": ["vms"], "subscriptions": ["s"]}]}])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"schedules": [{"name": "nightly", "templates": ["vms"], "subscriptions": ["s"]}]},
+        {"api": {"token_file": "/secrets/token"}},
+    ],
+)
 def test_a_collector_writes_requests_only_if_it_makes_some(more: dict[str, Any]) -> None:
-    """By the clock, or from the messages of a queue; otherwise it only reads them."""
+    """By the clock, from the messages of a queue, or from what its API takes; otherwise it only reads them."""
     settings = Settings.model_validate({"collector": more})
     right = Right("User:collector", Operation.WRITE, On.TOPIC, settings.topics.collection_requests)
     assert (right in rights_of(settings, ["collector"], {})) is bool(more)

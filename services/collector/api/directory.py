@@ -1,0 +1,237 @@
+"""Finds requests in Kafka, whoever works on them, in a thread of its own.
+
+The thread follows `Collection.State`, and `Collection.Requests` from where the collectors have come to, and remembers only
+where records are. A question is answered after a look at what was written until then: what a client was told to be accepted
+is found, also by another collector. Whoever asks waits; nobody else does.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+import structlog
+
+from libs.common.errors import BlobtideError, Retry, ServerUnreachable
+from libs.common.kafka.client.throttle import Throttle
+from libs.common.kafka.records import Inbound
+from services.collector.api.answers import CollectionProgress, progressed, waiting
+from services.collector.api.places import REQUEST, STATE, RequestPlace, RequestPlaces
+from services.collector.progress import decode_progress
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+MOST_QUESTIONS: Final = 200  # at once
+_FOLLOW_SECONDS: Final = 2.0  # without questions
+_LEAST_SECONDS: Final = 0.1  # between two looks
+_LOOK_SECONDS: Final = 2.0  # an open transaction holds up a look, not its answers
+_PATIENCE_SECONDS: Final = 5.0
+_READ_SECONDS: Final = 3.0
+_FORGET_SECONDS: Final = 3_600.0
+
+
+class FollowedTopic(Protocol):
+    """Followed partitions of a topic; see `libs.common.kafka.readers.compacted.CompactedTable`."""
+
+    def open_at(self, starts: dict[int, int]) -> None:
+        """Start at these offsets."""
+
+    def catch_up(self, timeout: float, between: Callable[[], None]) -> None:
+        """Apply everything up to the current end; exceptions of `between` propagate."""
+
+    def beginnings(self) -> dict[int, int]:
+        """Return the first offset that each partition still has."""
+
+    def close(self) -> None:
+        """Disconnect."""
+
+
+class RecordReader(Protocol):
+    """Reads single records; see `libs.common.kafka.readers.lookup.Lookup`."""
+
+    def read(self, partition: int, offset: int, seconds: float) -> Inbound | None:
+        """Return the record at `offset`; None if it no longer exists."""
+
+    def close(self) -> None:
+        """Disconnect."""
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryParts:
+    """What a directory reads.
+
+    Attributes:
+        requests, state: make the followed topics, which pass each record to what they are given.
+        starts: asks for how far the collectors have come in the topic of requests.
+        readers: by kind of place.
+    """
+
+    requests: Callable[[Callable[[Inbound], None]], FollowedTopic]
+    state: Callable[[Callable[[Inbound], None]], FollowedTopic]
+    starts: Callable[[], dict[int, int]]
+    readers: dict[int, RecordReader]
+    clock: Callable[[], float] = time.monotonic
+
+
+@dataclass(frozen=True, slots=True)
+class _Question(Generic[T]):
+    key: bytes
+    find: Callable[[bytes], T]
+    answer: Future[T]
+
+    def settle(self) -> None:
+        """Find the answer."""
+        if self.answer.set_running_or_notify_cancel():
+            try:
+                self.answer.set_result(self.find(self.key))
+            except BlobtideError as error:
+                self.answer.set_exception(Retry(str(error)))
+
+    def fail(self, reason: str) -> None:
+        """Answer that it cannot be told now."""
+        if self.answer.set_running_or_notify_cancel():
+            self.answer.set_exception(Retry(reason))
+
+
+class _Enough(Exception):
+    """The look has taken long enough, or the thread is to end."""
+
+
+class RequestDirectory:
+    """Answers questions about requests. `broken` is why the thread has ended by itself, if it has."""
+
+    def __init__(self, parts: DirectoryParts) -> None:
+        self._parts = parts
+        self._places = RequestPlaces()
+        self._requests = parts.requests(self._places.note_request)
+        self._state = parts.state(self._places.note_state)
+        self._questions: queue.Queue[_Question[Any]] = queue.Queue(MOST_QUESTIONS)
+        self._stop = threading.Event()
+        self._failing = Throttle(parts.clock)
+        self._is_open = self._is_loaded = False
+        self._until = self._forget_at = 0.0
+        self.broken: Exception | None = None
+
+    def start(self) -> None:
+        """Start the thread."""
+        threading.Thread(target=self._run, name="api-progress", daemon=True).start()
+
+    def stop(self) -> None:
+        """Let the thread end."""
+        self._stop.set()
+
+    def progress(self, message_id: str) -> Future[CollectionProgress | None]:
+        """Return how far a request has come, in the end: None if there is none.
+
+        The future, or this itself, raises `Retry` if Kafka does not tell, or too many ask.
+        """
+        return self._ask(message_id, self._progress)
+
+    def knows(self, message_id: str) -> Future[bool]:
+        """Return whether there is such a request, in the end. Raises as `progress`."""
+        return self._ask(message_id, lambda key: self._place(key) is not None)
+
+    def _ask(self, message_id: str, find: Callable[[bytes], T]) -> Future[T]:
+        answer: Future[T] = Future()
+        question = _Question(message_id.encode(), find, answer)
+        try:
+            self._questions.put_nowait(question)
+        except queue.Full:
+            raise Retry("too many questions at once", kind="busy") from None
+        return answer
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.is_set():
+                self._round(self._asked())
+                self._stop.wait(_LEAST_SECONDS)
+        except Exception as error:  # noqa: BLE001 - the top of a thread; raised again in the main thread
+            self.broken = error
+        finally:
+            self._close()
+
+    def _asked(self) -> list[_Question[Any]]:
+        """Wait for questions, but not for long; return all that are there."""
+        try:
+            found = [self._questions.get(timeout=_FOLLOW_SECONDS)]
+        except queue.Empty:
+            return []
+        while not self._questions.empty():
+            found.append(self._questions.get_nowait())
+        return found
+
+    def _round(self, questions: list[_Question[Any]]) -> None:
+        try:
+            self._look()
+        except ServerUnreachable as error:
+            if self._failing.admits():
+                log.warning("the API cannot tell how far requests have come", error=str(error))
+            self._close()
+            for question in questions:
+                question.fail(str(error))
+        else:
+            for question in questions:
+                question.settle()
+
+    def _look(self) -> None:
+        """Read what was written until now. Raises `ServerUnreachable`."""
+        self._until = self._parts.clock() + _LOOK_SECONDS
+        try:
+            if not self._is_open:
+                self._open()
+            self._state.catch_up(_PATIENCE_SECONDS, self._hurry)
+            self._requests.catch_up(_PATIENCE_SECONDS, self._hurry)
+        except _Enough:
+            return
+        self._is_loaded = True
+        if self._parts.clock() >= self._forget_at:
+            self._forget_at = self._parts.clock() + _FORGET_SECONDS
+            self._places.forget_before(REQUEST, self._requests.beginnings())
+            self._places.forget_before(STATE, self._state.beginnings())
+
+    def _open(self) -> None:
+        starts = self._parts.starts()
+        self._is_open = True
+        self._requests.open_at(starts)
+        self._state.open_at(dict.fromkeys(starts, 0))
+
+    def _hurry(self) -> None:
+        if self._stop.is_set() or self._parts.clock() >= self._until:
+            raise _Enough
+
+    def _place(self, key: bytes) -> RequestPlace | None:
+        place = self._places.get(key)
+        if place is None and not self._is_loaded:
+            raise Retry("the state of requests is still being read")
+        return place
+
+    def _progress(self, key: bytes) -> CollectionProgress | None:
+        """Return how far a request has come; None if there is none. Raises `BlobtideError`."""
+        place = self._place(key)
+        if place is None:
+            return None
+        record = self._parts.readers[place.kind].read(place.partition, place.offset, _READ_SECONDS)
+        if record is None:
+            self._look()
+            newer = self._places.get(key)
+            if newer == place:  # it is as old as the topic keeps records
+                self._places.forget(key)
+            return None if newer == place else self._progress(key)
+        if place.kind == REQUEST:
+            return waiting(key.decode(), record)
+        return progressed(key.decode(), decode_progress(record.value or b""), record.timestamp_ms)
+
+    def _close(self) -> None:
+        """Disconnect, and begin anew when the next look opens."""
+        self._is_open = False
+        self._requests.close()
+        self._state.close()
+        for reader in self._parts.readers.values():
+            reader.close()
