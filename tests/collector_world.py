@@ -86,6 +86,7 @@ class CollectorWorld:
     poison: WorkQueue | None = None
     health: Health = field(default_factory=Health)
     prepare: Callable[[FakeSession], None] = lambda _: None
+    partitions: Callable[[], int] = lambda: 1
 
     def send(self, data: bytes, key: str | None = None) -> None:
         """Add a message under its id, or another key."""
@@ -108,7 +109,7 @@ class CollectorWorld:
         feed = None if self.queue is None else QueueFeed(QueuePlace(self.queue, self.poison or self.queue, QUEUE, TOPICS))
         limits, schedules = (
             TopicLimits(KafkaSettings()),
-            CollectionSchedules(self.settings.schedules, TOPICS.collection_requests, lambda: 1),
+            CollectionSchedules(self.settings.schedules, TOPICS.collection_requests, self.partitions),
         )
         parts = CollectorParts(self.settings, TOPICS, client, known, inventory, feed, schedules, limits, self._clock, self._now)
         CollectorService(parts, lambda listener: self._session(listener, look)).run(stop, self.health)
@@ -191,6 +192,10 @@ class _CommittedTable:
         for record in self._written()[self._next :]:
             self._apply(record)
             self._next += 1
+
+    def take_new(self, between: Callable[[], None]) -> None:
+        """Apply what is new, too."""
+        self.catch_up(0.0, between)
 
     def close(self) -> None:
         """Nothing to close."""

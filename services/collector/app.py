@@ -19,7 +19,7 @@ import structlog
 from libs.common.azure.arm.api import ArmError, ArmGone, ArmUnavailable, PageExpired
 from libs.common.azure.arm.client import ArmClient
 from libs.common.azure.arm.pages import ArmLists, Page, PageStep, restarted
-from libs.common.errors import BlobtideError
+from libs.common.errors import BlobtideError, ServerUnreachable
 from libs.common.kafka.client.throttle import Throttle
 from libs.common.kafka.records import CommitResult, Listener, NextOffsets, Session, TopicPartition
 from libs.common.kafka.topics.topic_limits import TopicLimits
@@ -94,7 +94,7 @@ class CollectorService:
         self._workers: Workers[PendingCall, SeenStep] = Workers(parts.settings.concurrency, self._work)
         self._session = make_session(self)
         self._watch = Watch(Stop(), Health())  # replaced by `run`
-        self._unanswered = Throttle(parts.clock)
+        self._unanswered, self._unscheduled = Throttle(parts.clock), Throttle(parts.clock)
         self._committed: NextOffsets = {}
         self._last_commit = self._followed = parts.clock()
         self._paused = False
@@ -127,6 +127,7 @@ class CollectorService:
     def assigned(self, partitions: Collection[TopicPartition]) -> None:
         """Load how far requests of new partitions have come."""
         self._load(partitions)
+        self._parts.schedules.forget_partitions()
         self._watch.health.ready()
         metrics.KNOWN.set(len(self._parts.known))
         log.info("partitions assigned", partitions=sorted(source.partition for source in partitions))
@@ -190,7 +191,11 @@ class CollectorService:
             return self._requests.has(TopicPartition(topic, partition), key) or self._parts.known.has(partition, key)
 
         standing = RequestView(lambda partition: TopicPartition(topic, partition) in owned, is_known)
-        self._batch.forward(self._parts.schedules.due(datetime.fromtimestamp(self._parts.now(), UTC), standing))
+        try:
+            self._batch.forward(self._parts.schedules.due(datetime.fromtimestamp(self._parts.now(), UTC), standing))
+        except ServerUnreachable as error:  # they are due as long as they are not written
+            if self._unscheduled.admits():
+                log.warning("schedules wait for Kafka", error=str(error))
 
     def _dispatch(self) -> None:
         room = self._batch.bytes < MEMORY_COMMITS * self._settings.commit_bytes

@@ -9,21 +9,32 @@ latest. When a list ends, what it would have, but has a smaller number, has not 
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import unquote
 
 import msgspec
 
 from libs.common.azure.arm.api import ArmCall
 from libs.common.errors import CodecError
-from libs.common.kafka.records import Inbound, MakeTable, StateTable
+from libs.common.kafka.records import Inbound, StateTable
 from libs.common.messages.resources import DELETED, ResourceFacts, decode_resource, key_of
 from services.collector.known_resources import KnownResources, RecordPlace
 from services.collector.resources import SeenPage, place_of, type_listed_by
 
 FOLLOW_SECONDS: Final = 5.0
+
+
+class FollowedTable(StateTable, Protocol):
+    """A compacted topic whose new records are taken now and then."""
+
+    def take_new(self, between: Callable[[], None]) -> None:
+        """Apply what has arrived; wait for nothing."""
+
+
+MakeFollowedTable = Callable[[Callable[[Inbound], None]], FollowedTable]
 
 
 @dataclass(slots=True)
@@ -38,10 +49,10 @@ class _Listing:
 class Inventory:
     """Known resources. `patience`: seconds without a record after which Kafka counts as down."""
 
-    def __init__(self, make_table: MakeTable, patience: float) -> None:
+    def __init__(self, make_table: MakeFollowedTable, patience: float) -> None:
         self._make_table = make_table
         self._patience = patience
-        self._table: StateTable | None = None
+        self._table: FollowedTable | None = None
         self._known = KnownResources()
         self._listings: dict[str, _Listing] = {}
         self._number = 0
@@ -52,14 +63,19 @@ class Inventory:
     def load(self, keep_alive: Callable[[], None]) -> None:
         """Read everything again. Raises whatever `keep_alive` raises, and `ServerUnreachable`."""
         self.close()
-        self._table = self._make_table(self._apply)
-        self._table.open()
-        self.follow(keep_alive)
+        table = self._make_table(self._apply)
+        try:
+            table.open()
+            table.catch_up(self._patience, keep_alive)
+        except BaseException:
+            table.close()
+            raise
+        self._table = table
 
-    def follow(self, keep_alive: Callable[[], None]) -> None:
-        """Read what was written since. Raises as `load`."""
+    def follow(self, between: Callable[[], None]) -> None:
+        """Read what has arrived since; nothing is waited for, so that Kafka may be away."""
         if self._table is not None:
-            self._table.catch_up(self._patience, keep_alive)
+            self._table.take_new(between)
 
     def close(self) -> None:
         """Forget everything."""
@@ -109,13 +125,12 @@ class Inventory:
     def _apply(self, record: Inbound) -> None:
         try:
             facts = decode_resource(record.value or b"")
-        except CodecError:  # a tombstone, or not ours
-            self._known.remove(record.key or b"")
-            return
-        if facts.state == DELETED:
-            self._known.remove(facts.key)
-        else:
-            self._known.put(facts, self._number, RecordPlace(record.partition, record.offset))
+            if facts.state != DELETED:
+                self._known.put(facts, self._number, RecordPlace(record.partition, record.offset))
+                return
+        except (CodecError, ValueError, OverflowError, struct.error):  # a tombstone, or not ours
+            pass
+        self._known.remove(record.key or b"")
 
 
 def _deleted(resource_id: str, first_seen: int, call: ArmCall, now_ms: int) -> ResourceFacts:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cached_property, partial
+from functools import partial
 from hashlib import blake2b
 from typing import Final
 
@@ -60,11 +60,12 @@ class CollectionSchedules:
         self._clocks = {schedule.name: clock_of(schedule) for schedule in schedules}
         self._topic = topic
         self._ask = partitions
+        self._partitions: int | None = None
         self._written: dict[str, bytes] = {}  # by schedule, the latest
         self._unsettled: dict[str, bytes] = {}
 
     def due(self, now: datetime, standing: RequestView) -> list[Outbound]:
-        """Return the requests that must be written now; call `settle` when that has been tried."""
+        """Return the requests that must be written now; call `settle` when that has been tried. Raises as `partitions` does."""
         return list(self._due(now, standing))
 
     def settle(self, *, committed: bool) -> None:
@@ -72,6 +73,10 @@ class CollectionSchedules:
         if committed:
             self._written |= self._unsettled
         self._unsettled = {}
+
+    def forget_partitions(self) -> None:
+        """Ask anew how many partitions there are, which may have become more."""
+        self._partitions = None
 
     def _due(self, now: datetime, standing: RequestView) -> Iterator[Outbound]:
         for schedule, request in self._requests.items():
@@ -81,15 +86,16 @@ class CollectionSchedules:
             is_time = period.fires <= now <= period.fires + timedelta(minutes=schedule.late_minutes)
             if not is_time or key in {self._written.get(schedule.name), self._unsettled.get(schedule.name)}:
                 continue
-            partition = partition_of(key, self._partitions)
+            partition = partition_of(key, self._count())
             if standing.is_own(partition) and not standing.is_known(partition, key):
                 self._unsettled[schedule.name] = key
                 dated = msgspec.structs.replace(request, message_id=own, timestamp=period.begin)
                 yield Outbound(self._topic, write_request(dated), key)
 
-    @cached_property
-    def _partitions(self) -> int:
-        return self._ask()
+    def _count(self) -> int:
+        if self._partitions is None:
+            self._partitions = self._ask()
+        return self._partitions
 
 
 def clock_of(schedule: CollectionSchedule) -> Callable[[datetime], SchedulePeriod]:

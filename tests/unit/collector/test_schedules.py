@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pydantic import ValidationError
 
-from libs.common.errors import ConfigError
+from libs.common.errors import ConfigError, ServerUnreachable
+from libs.common.messages.blobs import partition_of
 from libs.common.settings.collector import CollectionSchedule, CollectorSettings, Priority
 from libs.demo.arm.server import SUBSCRIPTION, ArmWorld, serving_arm
 from services.collector.requests.schema import read_request
@@ -225,3 +226,36 @@ def test_the_collector_answers_what_its_schedule_asks_once(world: CollectorWorld
     world.run(until=lambda: next(rounds) == 99)
     assert sent() == [request]
     assert list(world.ends().values()) == [("success", 10)]
+
+
+def test_the_collector_lives_on_while_it_cannot_ask_for_partitions(world: CollectorWorld) -> None:
+    """What is due is written when Kafka is back; partitions are counted anew when they are assigned anew."""
+    answers: list[int | Exception] = [ServerUnreachable("away"), ServerUnreachable("away"), 1]
+
+    def partitions() -> int:
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    world.partitions = partitions
+    world.run(until=lambda: world.session is not None and bool(world.session.outputs(TOPICS.collection_requests)))
+    assert answers == [1]
+
+
+def test_partitions_are_counted_again_when_told() -> None:
+    """There may be more of them than before, and then requests belong to others."""
+    counts = iter((4, 5))
+    found = CollectionSchedules((CollectionSchedule.model_validate(NIGHTLY),), "requests", lambda: next(counts))
+    asked: list[int] = []
+
+    def is_own(partition: int) -> bool:
+        asked.append(partition)
+        return False
+
+    for _ in range(2):
+        assert ids(found, "2026-05-01T12:00:00", RequestView(is_own, lambda *_: False)) == []
+    found.forget_partitions()
+    assert ids(found, "2026-05-01T12:00:00", RequestView(is_own, lambda *_: False)) == []
+    key = b"nightly:2026-05-01T02:30:00Z"
+    assert asked == [partition_of(key, 4), partition_of(key, 4), partition_of(key, 5)]

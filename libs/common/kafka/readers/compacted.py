@@ -94,6 +94,11 @@ class CompactedTable:
         for record in self._follower.read_to(self._follower.ends(between, last + 1), timeout, between):
             self._apply(record)
 
+    def take_new(self, between: Callable[[], None]) -> None:
+        """Apply what has arrived since, and wait for nothing: neither for the end, nor for Kafka if it is down."""
+        for record in self._follower.arrived(between):
+            self._apply(record)
+
     def close(self) -> None:
         """Stop following. Idempotent."""
         self._follower.close()
@@ -170,6 +175,16 @@ class _Follower:
                     yield inbound(message)
             if any(message.error() is None for message in messages):
                 deadline = self._clock() + patience
+
+    def arrived(self, between: Callable[[], None]) -> Iterator[Inbound]:
+        """Yield the records that the client has received already."""
+        if self._consumer is None:
+            raise RuntimeError("the reader is not open")
+        while messages := self._consumer.consume(_SLICE_RECORDS, 0.0):
+            for message in messages:
+                if self._note(message):
+                    yield inbound(message)
+            between()
 
     def _note(self, message: Message) -> bool:
         """Remember how far the partition has been read; return whether `message` is a record."""
