@@ -65,6 +65,9 @@ class Plan:
     source: dict[str, Any] = field(default_factory=dict)
     recorders: int = 0
     recorder: dict[str, Any] = field(default_factory=dict)
+    collectors: int = 0
+    collector: dict[str, Any] = field(default_factory=dict)
+    environ: dict[str, str] = field(default_factory=dict)  # of all processes
 
     @property
     def rows_directory(self) -> Path:
@@ -85,6 +88,7 @@ class Plan:
             "subscriptions": {"test": {"environments": {"local": environment}}} if self.containers else {},
             "monitor": {"discovery_seconds": 1, "reconcile_seconds": 5, **self.monitor},
             "recorder": self.recorder,
+            "collector": self.collector,
             "sinks": self.sinks,
         }  # fmt: skip
         return with_canaries(settings)
@@ -115,6 +119,7 @@ class Pipeline:
             *(("ingest", n) for n in range(self.plan.ingesters)),
             *(("parser", n) for n in range(self.plan.parsers)),
             *(("recorder", n) for n in range(self.plan.recorders)),
+            *(("collector", n) for n in range(self.plan.collectors)),
             *((f"sink {name}", n) for name in self.plan.sinks for n in range(self.plan.file_sinks if name == "file" else 1)),
         ]
         for words, ordinal in services:
@@ -126,7 +131,12 @@ class Pipeline:
         return Program(
             name=name,
             argv=(sys.executable, "-m", "services.cli.main", "run", *words.split(), "--config", str(file)),
-            env={"BLOBTIDE_HTTP__PORT": str(port), "BLOBTIDE_INSTANCE__ORDINAL": str(ordinal), "BLOBTIDE_LOG__FORMAT": "json"},
+            env={
+                "BLOBTIDE_HTTP__PORT": str(port),
+                "BLOBTIDE_INSTANCE__ORDINAL": str(ordinal),
+                "BLOBTIDE_LOG__FORMAT": "json",
+                **self.plan.environ,
+            },
             log=self.plan.directory / f"{name}.log",
             health_port=port,
         )
