@@ -63,7 +63,7 @@ class Collected:
         states = {key_of(one["id"]): "deleted" if one["name"] in machines.gone else "present" for one in there}
         assert {key: facts.state for key, facts in self.resources.items()} == states
         present = [facts for facts in self.resources.values() if facts.state == "present"]
-        assert {json.loads(facts.properties)["hardwareProfile"]["vmSize"] for facts in present} == {machines.size}
+        assert {json.loads(bytes(facts.properties))["hardwareProfile"]["vmSize"] for facts in present} == {machines.size}
 
 
 def _assert_complete(rows: list[dict[str, Any]], machines: Machines) -> None:

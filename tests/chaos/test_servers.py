@@ -18,6 +18,7 @@ from libs.local.kafka import LocalKafka
 from libs.local.opensearch import LocalOpenSearch
 from libs.local.process import LocalServer
 from libs.local.redis import LocalRedis
+from tests.asked_sources import asked_sources
 from tests.audit import assert_all_is_well, unread, wait_until_consumed
 from tests.estates import ARRIVES_WITHIN_SECONDS, Played, estate, generating, plan_of
 from tests.fault_proxy import Fault, Reset, Short, Status, fault_proxy
@@ -59,21 +60,27 @@ def test_nothing_is_lost_or_doubled_when_the_broker_is_killed(
     tmp_path: Path,
     scale: Scale,
 ) -> None:
-    """With the broker killed and restarted no process ends and every row arrives once; without it a stop is clean."""
-    plan = plan_of(kafka_settings, topics, own_azurite, tmp_path)
+    """With the broker killed and restarted no process ends, and every row arrives once; without it a stop is clean.
+
+    The same is true of what a recorder is answered, and of what a collector is asked.
+    """
     kills = 20 if scale is Scale.LONG else 2
     spec = estate(10, 30 * kills, seed=21)
-    with generating(own_azurite, spec, speed=100) as played, Pipeline(plan).running() as pipeline:
-        pipeline.wait_until_ready()
-        for _ in range(kills):
-            wait_for_progress(pipeline, played)
-            be_away(pipeline, kafka, kafka.kill)
-        assert_all_is_well(pipeline, played)
-        assert pipeline.restarts() == 0
-        kafka.kill()
-        ended = pipeline.take_out(*pipeline.names())
-        assert {one.exit_code for one in ended.values()} <= {0, 128 + signal.SIGTERM}, "a stop without Kafka"
-        kafka.start()
+    with asked_sources(kafka_settings, topics) as sources:
+        pipeline = Pipeline(plan_of(kafka_settings, topics, own_azurite, tmp_path, **sources.options()))
+        with generating(own_azurite, spec, speed=100) as played, pipeline.running():
+            pipeline.wait_until_ready()
+            for _ in range(kills):
+                wait_for_progress(pipeline, played)
+                sources.send(5)
+                be_away(pipeline, kafka, kafka.kill)
+            assert_all_is_well(pipeline, played)
+            sources.assert_all_is_well(pipeline, tmp_path)
+            assert pipeline.restarts() == 0
+            kafka.kill()
+            ended = pipeline.take_out(*pipeline.names())
+            assert {one.exit_code for one in ended.values()} <= {0, 128 + signal.SIGTERM}, "a stop without Kafka"
+            kafka.start()
 
 
 def test_nothing_is_lost_or_doubled_when_the_broker_hangs(
