@@ -30,6 +30,7 @@ from libs.common.process.service import Stop
 from libs.common.process.watch import Watch
 from libs.common.settings.collector import CollectorSettings
 from libs.common.settings.kafka import TopicSettings
+from libs.common.work.room import RoomShare, SharedRoom
 from libs.common.work.workers import Workers
 from services.collector import metrics
 from services.collector.api.api import CollectionApi
@@ -52,6 +53,7 @@ COLLECT_SECONDS: Final = 0.05
 STOP_SECONDS: Final = 3.0
 MEMORY_COMMITS: Final = 2  # limit on what is uncommitted, as a multiple of one commit's bytes
 MOST_DATA: Final = 4_000_000  # of an answer in one row
+MOST_OF_PAGES: Final = 33_554_432  # bytes of large pages that are read or wait to be taken over: two of the largest
 HEADROOM: Final = 2 * MESSAGE_FRAMING  # of a message, besides the data of a row
 
 
@@ -74,10 +76,11 @@ class CollectorParts:
 
 @dataclass(frozen=True, slots=True)
 class SeenStep:
-    """A step, and the resources in its page."""
+    """A step, the resources in its page, and the memory that both take."""
 
     step: PageStep
     seen: SeenPage | None
+    share: RoomShare
 
 
 class CollectorService:
@@ -87,6 +90,7 @@ class CollectorService:
         self._parts = parts
         self._settings = parts.settings
         self._lists = ArmLists(parts.client, parts.settings.most_pages)
+        self._room = SharedRoom(MOST_OF_PAGES)
         self._requests = RequestBacklog(parts.clock)
         self._comparison = Comparison.of(parts.settings.ignore_changes_of)
         self._batch = ResultBatch(parts.topics)
@@ -117,6 +121,7 @@ class CollectorService:
         finally:
             if self._parts.api is not None:
                 self._parts.api.stop()
+            self._room.close()
             self._workers.stop()
             if self._parts.feed is not None:
                 self._parts.feed.stop()
@@ -206,26 +211,42 @@ class CollectorService:
             self._workers.submit(call)
 
     def _work(self, call: PendingCall) -> SeenStep:
-        step = self._lists.step(call.item.call, call.cursor)
-        if step.page is None:
-            return SeenStep(step, None)
-        return SeenStep(step, resources_in(call.item.call, step.page, self._comparison, self._now_ms()))
+        share = self._room.share()
+        try:
+            step = self._lists.step(call.item.call, call.cursor, share)
+            seen = None if step.page is None else self._seen(call, step.page)
+        except BaseException:
+            share.change(0)
+            raise
+        return SeenStep(step, seen, share)
+
+    def _seen(self, call: PendingCall, page: Page) -> SeenPage:
+        return resources_in(call.item.call, page, self._comparison, self._now_ms())
 
     def _collect(self, seconds: float) -> None:
-        for call, result in self._workers.collect(seconds):
-            if isinstance(result, BaseException) and not isinstance(result, Exception):
-                raise result
-            if not self._requests.is_current(call):
-                continue
-            match result:
-                case SeenStep():
-                    self._answered(call, result)
-                case PageExpired():
-                    self._expired(call)
-                case ArmUnavailable():
-                    self._put_off(call, result)
-                case _:
-                    self._failed(call, result)
+        results = self._workers.collect(seconds)[::-1]
+        while results:  # none is kept any longer than needed: pages may be large
+            call, result = results.pop()
+            self._take_over(call, result)
+            if isinstance(result, SeenStep):
+                result.share.change(0)
+            if self._batch.bytes >= self._settings.commit_bytes:
+                self._commit()
+
+    def _take_over(self, call: PendingCall, result: SeenStep | BaseException) -> None:
+        if isinstance(result, BaseException) and not isinstance(result, Exception):
+            raise result
+        if not self._requests.is_current(call):
+            return
+        match result:
+            case SeenStep():
+                self._answered(call, result)
+            case PageExpired():
+                self._expired(call)
+            case ArmUnavailable():
+                self._put_off(call, result)
+            case _:
+                self._failed(call, result)
 
     def _answered(self, call: PendingCall, result: SeenStep) -> None:
         call.since, step = 0.0, result.step

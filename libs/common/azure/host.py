@@ -1,5 +1,7 @@
 """Exchanges with one host of Azure, over pooled connections: bodies are bounded in length and time, and are never decoded.
 
+Large bodies can be made to wait for room in memory that all of them share.
+
 Redirects are never followed, and nothing is retried. A proxy of the environment is used unless the host is on this machine.
 """
 
@@ -23,15 +25,19 @@ from urllib3.util import make_headers, parse_url
 from libs.common.azure.endpoint import Endpoint
 from libs.common.errors import BlobtideError, ConfigError
 from libs.common.security.redaction import excerpt
+from libs.common.work.room import RoomShare
 
 # Idle connections kept for reuse; as many as a service may have requests in flight.
 _POOL_SIZE: Final = 256
 _PRINTED_OBJECT: Final = re.compile(r"^(HTTPS?Connection\(.*?\)|.*object at 0x\w+>|None): ")
+_LENGTH: Final = re.compile(r"[0-9]{1,18}")
 _READ_SECONDS: Final = 20.0
 # The timeout covers silence; a body that arrives more slowly than this for longer than the timeout is abandoned as well.
 _SLOWEST_BYTES_PER_SECOND: Final = 16_384
 _CHUNK_BYTES: Final = 65_536
 _MOST_OF_AN_ERROR: Final = 65_536
+UNCOUNTED_BYTES: Final = 262_144
+"""Of a body, without taking room: most are smaller."""
 
 
 class NoConnection(BlobtideError):
@@ -44,13 +50,20 @@ class ExchangeBroken(BlobtideError):
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A request. `target` is path and query, percent-encoded; `most_bytes` the length of the longest good response."""
+    """A request.
+
+    Attributes:
+        target: path and query, percent-encoded.
+        most_bytes: length of the longest good response.
+        share: where a large response takes room before it is read; it keeps that room afterwards.
+    """
 
     method: str
     target: str
     headers: Mapping[str, str] = field(repr=False)
     most_bytes: int
     body: bytes | None = field(default=None, repr=False)
+    share: RoomShare | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +118,9 @@ class AzureHost:
                 preload_content=False,
                 decode_content=False,
             )
-            body = self._body(response, request.most_bytes if _is_success(response.status) else _MOST_OF_AN_ERROR)
+            is_success = _is_success(response.status)
+            most, share = (request.most_bytes, request.share) if is_success else (_MOST_OF_AN_ERROR, None)
+            body = self._whole_body(response, _BodyRoom(share, most, _length(response)))
             return HostResponse(response.status, response.headers, body)
         except NameResolutionError as error:
             raise NoConnection(f"{alias}: host {host} cannot be resolved; check the name of the account or host") from error
@@ -118,20 +133,71 @@ class AzureHost:
         """Close idle connections."""
         self._pool.close()
 
-    def _body(self, response: urllib3.BaseHTTPResponse, most: int) -> bytes:
+    def _whole_body(self, response: urllib3.BaseHTTPResponse, room: _BodyRoom) -> bytes:
+        try:
+            body = self._body(response, room)
+        except BaseException:
+            room.keep(0)
+            raise
+        room.keep(len(body))
+        return body
+
+    def _body(self, response: urllib3.BaseHTTPResponse, room: _BodyRoom) -> bytes:
         """Read the body as it arrives, one receive per chunk, checking the clock in between."""
-        begun, received, chunks = self._clock(), 0, []
+        received, chunks = 0, []
+        if room.is_needed(received):
+            self._take(response, room)
+        begun = self._clock()
         while chunk := response.read1(_CHUNK_BYTES):
             chunks.append(chunk)
             received += len(chunk)
-            if received > most:
+            if received > room.most:
                 response.close()
-                raise ExchangeBroken(f"{self._alias}: the response from {self._name} exceeds {most} bytes")
+                raise ExchangeBroken(f"{self._alias}: the response from {self._name} exceeds {room.most} bytes")
+            if room.is_needed(received):
+                begun += self._take(response, room)
             seconds = self._clock() - begun
             if seconds > self._read_seconds + received / _SLOWEST_BYTES_PER_SECOND:
                 response.close()
                 raise ExchangeBroken(f"{self._alias}: {self._name} sends too slowly: {received} bytes in {seconds:.0f} s")
         return b"".join(chunks)
+
+    def _take(self, response: urllib3.BaseHTTPResponse, room: _BodyRoom) -> float:
+        """Take the room that a body needs, and return how long that took. Meanwhile the host waits, too."""
+        begun = self._clock()
+        if not room.take():
+            response.close()
+            raise ExchangeBroken(f"{self._alias}: closing")
+        return self._clock() - begun
+
+
+class _BodyRoom:
+    """The room that one body takes: none if it is small; otherwise its length or, unless that is known, the longest."""
+
+    def __init__(self, share: RoomShare | None, most: int, length: int | None) -> None:
+        self._share = share
+        self.most = most
+        self._length = length
+        self.keep(0)
+
+    def is_needed(self, received: int) -> bool:
+        """Return whether room must be taken before more is read."""
+        is_large = max(received, self._length or 0) > UNCOUNTED_BYTES
+        return is_large and self._share is not None and not self._share.size
+
+    def take(self) -> bool:
+        """Take room, which may have to be waited for; False if there will be none."""
+        return self._share is None or self._share.change(self.most if self._length is None else min(self.most, self._length))
+
+    def keep(self, size: int) -> None:
+        """Give back what the body did not need."""
+        if self._share is not None:
+            self._share.change(size if size > UNCOUNTED_BYTES else 0)
+
+
+def _length(response: urllib3.BaseHTTPResponse) -> int | None:
+    text = response.headers.get("Content-Length", "")
+    return int(text) if _LENGTH.fullmatch(text) else None
 
 
 def _is_success(status: int) -> bool:

@@ -24,6 +24,7 @@ from libs.common.azure.host import AzureHost, ExchangeBroken, HostResponse, NoCo
 from libs.common.azure.identity import NoToken
 from libs.common.azure.retry import Retrier, RetryPolicy, Transient
 from libs.common.http.method import Method
+from libs.common.work.room import RoomShare
 
 MOST_BYTES: Final = 16_777_216
 """Of a response. Azure's own pages are smaller: Resource Graph ends a page at 16 MiB, and lists at some hundred resources."""
@@ -58,6 +59,7 @@ class ArmRequest:
         subject: whose quota it uses.
         continues: whether it asks for a further page, whose link may have expired.
         is_repeatable: whether sending it twice does no harm.
+        share: of the memory for answers; see `Outgoing`.
     """
 
     method: Method
@@ -67,6 +69,7 @@ class ArmRequest:
     body: bytes | None = field(default=None, repr=False)
     continues: bool = False
     is_repeatable: bool = True
+    share: RoomShare | None = field(default=None, repr=False, compare=False)
 
     @property
     def shown(self) -> str:
@@ -186,7 +189,8 @@ class ArmClient:
 
     def _exchange(self, request: ArmRequest, token: str) -> HostResponse:
         own = {"Accept": "application/json", "User-Agent": "blobtide", "Authorization": f"Bearer {token}"}
-        outgoing = Outgoing(request.method, request.target, {**request.headers, **own}, MOST_BYTES, request.body)
+        headers = {**request.headers, **own}
+        outgoing = Outgoing(request.method, request.target, headers, MOST_BYTES, request.body, request.share)
         try:
             response = self._host.exchange(outgoing)
         except NoConnection as error:

@@ -23,6 +23,7 @@ from libs.common.azure.arm.client import ArmClient, ArmRequest, first_request, f
 from libs.common.azure.arm.failures import request_id
 from libs.common.azure.arm.operations import ArmOperation, ResultAt, Running, operation_after
 from libs.common.azure.endpoint import Endpoint
+from libs.common.work.room import RoomShare
 
 MOST_PAGES: Final = 10_000
 MOST_RESTARTS: Final = 3
@@ -101,15 +102,15 @@ class ArmLists:
         self._client = client
         self._most_pages = most_pages
 
-    def step(self, call: ArmCall, at: ListCursor) -> PageStep:
-        """Read the page at a place.
+    def step(self, call: ArmCall, at: ListCursor, share: RoomShare | None = None) -> PageStep:
+        """Read the page at a place; if it is large, when `share` has room for it, which the page then has.
 
         Raises:
             PageExpired: begin anew, at `restarted(at)`; what was read before is void.
             ArmGone, ArmRefused, ArmUnavailable: as `ArmClient.send`.
             ArmIncomplete: the list cannot be read to its end.
         """
-        response = self._sent(call, at)
+        response = self._sent(call, at, share)
         if at.operation is not None or not at.pages:
             operation = operation_after(call, at.operation, response, partial(self._target, call))
             match operation:
@@ -144,9 +145,9 @@ class ArmLists:
             if self._client.pause(step.after):
                 raise ArmUnavailable("closing")
 
-    def _sent(self, call: ArmCall, at: ListCursor) -> ArmResponse:
+    def _sent(self, call: ArmCall, at: ListCursor, share: RoomShare | None) -> ArmResponse:
         try:
-            return self._client.send(_request(call, at))
+            return self._client.send(replace(_request(call, at), share=share))
         except PageExpired as error:
             if call.reads_only:
                 raise
