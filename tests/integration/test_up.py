@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -261,6 +262,8 @@ def test_a_fresh_run_forgets_the_first_and_no_other_cluster(
         assert run(shlex.split(line[1])[1:]) == 0
         asked = capsys.readouterr().out.strip()
         wait(lambda: asked in lines_in(data / "results"), "the answer to a request", data)
+        progress = progress_of(asked, data)
+        assert (progress["state"], progress["calls_done"]) == ("done", 1)
         wait(lambda: list((data / "snapshots").glob("*_flowinfo_json.zip")), "snapshots in a zip", data)
         for program in programs_in(COLLECTING):
             assert "nic-" in subprocess.check_output((sys.executable, "-c", program), cwd=tmp_path, text=True, timeout=60)
@@ -268,6 +271,17 @@ def test_a_fresh_run_forgets_the_first_and_no_other_cluster(
     assert (data / "mine").exists(), "--fresh deletes nothing that is not its own"
     assert "kafka.bootstrap_servers broker:9092 is ignored" in output(data)
     assert re.search(r"resources collected [1-9].* snapshots [1-9]", output(data))
+
+
+def progress_of(request: str, data: Path) -> dict[str, Any]:
+    """Ask for the progress of a request as the line does that was shown, for which this machine may lack the program."""
+    shown = r'^and ask with +curl --header "Authorization: Bearer \$\(cat (\S+)\)" http://(\S+):(\d+)(\S+)ID$'
+    line = re.search(shown, output(data), re.MULTILINE)
+    assert line is not None
+    with contextlib.closing(HTTPConnection(line[2], int(line[3]), timeout=60)) as connection:
+        connection.request("GET", line[4] + request, headers={"Authorization": f"Bearer {Path(line[1]).read_text()}"})
+        progress: dict[str, Any] = json.loads(connection.getresponse().read())
+        return progress
 
 
 def lines_in(directory: Path) -> str:

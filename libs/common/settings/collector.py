@@ -161,6 +161,11 @@ class CollectorSettings(AzureLoginSettings):
     commit_seconds: float = Field(default=1.0, gt=0, le=5, description="Maximum seconds between transactions.")
     commit_bytes: int = Field(default=8_388_608, ge=1_000_000, description="Bytes after which a transaction is committed.")
 
+    @property
+    def is_configured(self) -> bool:
+        """Whether anything is set; cloud and credential do not count, which may come from what is set for all of Azure."""
+        return self.model_copy(update={"azure": None}) != CollectorSettings()
+
     _comma_separated = field_validator("methods", "ignore_changes_of", mode="before")(listed)
 
     @field_validator("ignore_changes_of")

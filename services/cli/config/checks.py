@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Final
 
 from libs.common.errors import BlobtideError, ConfigError, ServerUnreachable
 from libs.common.settings import Settings
-from libs.common.settings.collector import CollectorSettings
 from libs.common.settings.recorder import HttpSourceSettings
 from libs.common.settings.storage import Environment, account_alias
 from services.cli.run import SERVICES
@@ -106,7 +105,7 @@ def needed_services(settings: Settings) -> list[str]:
 
     Without storage accounts, they are only the recorder and the collector, as far as these are configured.
     """
-    collects = settings.collector != CollectorSettings()
+    collects = settings.collector.is_configured
     unneeded = set() if settings.recorder.sources else {RECORDER}
     if not settings.subscriptions and (settings.recorder.sources or collects):
         unneeded.update(OF_BLOBS)

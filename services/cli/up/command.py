@@ -41,8 +41,8 @@ from services.cli.config.checks import COLLECTOR, OF_BLOBS, RECORDER, needed_ser
 from services.cli.help_text import examples
 from services.cli.options import config_option, load_logged
 from services.cli.up.groups import GroupWatch
-from services.cli.up.hints import collect_line, storage_line, tail_line
-from services.cli.up.mock import LocalMock, MockPlace, mock_identity
+from services.cli.up.hints import collect_line, progress_line, storage_line, tail_line
+from services.cli.up.mock import LocalMock, MockApi, MockPlace, mock_identity
 from services.cli.up.news import ResourceNews
 from services.cli.up.ports import last_port, remember_port
 from services.cli.up.servers import Servers
@@ -54,7 +54,6 @@ from services.cli.up.settings import (
     LOGS,
     SNAPSHOTS,
     Own,
-    collects,
     own_kafka,
     refuse_what_cannot_run,
     settings_for,
@@ -140,7 +139,7 @@ def command(**options: Any) -> None:
     _refuse_demo_options(click.get_current_context())
     asked = _without_default_file(UpOptions(**options))
     settings = load_logged(asked.config, "up")
-    if not (asked.demo or settings.subscriptions or settings.recorder.sources or collects(settings)):
+    if not (asked.demo or settings.subscriptions or settings.recorder.sources or settings.collector.is_configured):
         raise ConfigError("nothing to read: configure `subscriptions`, `collector` or `recorder`, or try `blobtide up --demo`")
     if asked.start_over and settings.monitor.start_from is not None:
         raise ConfigError("--start-over reads from the beginning: remove monitor.start_policy and monitor.start_from")
@@ -162,7 +161,7 @@ def _refuse_demo_options(context: click.Context) -> None:
 def _expected(asked: UpOptions, settings: Settings) -> Own:
     """Return what `up` will provide, as far as it is known before anything runs."""
     storage = "UseDevelopmentStorage=true" if asked.demo else None
-    mock = MockPlace(f"http://{LOOPBACK}", (DEMO_SUBSCRIPTION,)) if asked.mock else None
+    mock = MockPlace(f"http://{LOOPBACK}", (DEMO_SUBSCRIPTION,), MockApi.new()) if asked.mock else None
     return Own(settings.kafka.bootstrap_servers, storage, pods=asked.demo and asked.pods > 0, mock=mock)
 
 
@@ -244,13 +243,16 @@ class _Up:
         data = self.options.data_dir
         mock = LocalMock(data / LocalMock.name, last_port(data, LocalMock.name), self.options.nics)
         self._start_server(mock, stack)
-        self.view.server(mock.name, mock.place.url)
-        if collects(self.settings):
+        self.view.server(mock.name, mock.url)
+        if self.settings.collector.is_configured:
             self.view.not_used("collector")
+        place = mock.place(MockApi.new(last_port(data, COLLECTOR)))
+        remember_port(data, COLLECTOR, place.api.port)
         file = write_settings(self.settings, data, own.bootstrap_servers)
-        self.view.to_copy("collect with", collect_line(file, mock.place.subscriptions[0]))
+        self.view.to_copy("collect with", collect_line(file, place.subscriptions[0]))
+        self.view.to_copy("and ask with", progress_line(place.api, data))
         self.view.to_copy("follow with", tail_line(self.settings, self.options.config, own.bootstrap_servers, "resources"))
-        return mock.place
+        return place
 
     def _start_server(self, server: LocalServer, stack: contextlib.ExitStack) -> None:
         self.view.starting(server.name)
@@ -263,7 +265,7 @@ class _Up:
         kafka = own_kafka(self.settings.kafka, bootstrap_servers)
         apply_topics(kafka, self.settings.topics, load_topic_specs())
         self.view.sample = self._following(kafka, self.settings.topics.flows, stack)
-        if self.options.mock or collects(self.settings):
+        if self.options.mock or self.settings.collector.is_configured:
             self.view.news = ResourceNews(self._following(kafka, self.settings.topics.resources, stack))
         self.groups = GroupWatch(GroupProbe(kafka, self.settings.topics.flows))
         stack.callback(self.groups.close)
@@ -284,7 +286,7 @@ class _Up:
 
     def _programs(self, own: Own) -> Iterator[Program]:
         settings = with_own(self.settings, self.options.data_dir, own)
-        needed = set(needed_services(settings)) - (set() if collects(settings) else {COLLECTOR})
+        needed = set(needed_services(settings)) - (set() if settings.collector.is_configured else {COLLECTOR})
         services = [(name,) for name in (*OF_BLOBS, COLLECTOR, RECORDER) if name in needed]
         for words in (*services, *(("sink", name) for name in settings.sinks)):
             yield self._service(words, settings, own)

@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from libs.common.security.private_files import private
 from libs.common.settings import Settings, settings_file
 from libs.common.settings.kafka import SecurityProtocol
+from services.cli.up.mock import MockApi
 from services.cli.up.settings import LOGIN
 
 _PROGRAM: Final = "blobtide"
@@ -35,6 +37,15 @@ def collect_line(config: Path, subscription: str) -> str:
     """Return the command that asks the collector of this run for the machines in a subscription."""
     words = ("collect", "--template", "vms", "--subscription", subscription, "--config", str(config.absolute()))
     return shlex.join((_own_program(), *words))
+
+
+def progress_line(api: MockApi, data_dir: Path) -> str:
+    """Return the command that asks the collector's API how far a request has come, and write the file with its token."""
+    file = data_dir.absolute() / "collector-token"
+    with open(file, "w", encoding="utf-8", opener=private) as out:
+        out.write(api.token)
+    header = f"Authorization: Bearer $(cat {shlex.quote(str(file))})"
+    return f'curl --header "{header}" {api.url}/collections/ID'
 
 
 def storage_line(connection_string: str) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from libs.common.settings import Settings
 from libs.common.settings.collector import CollectorSettings
@@ -15,7 +15,7 @@ from libs.demo import mock
 from libs.demo.arm.resources import EstateInventory
 from libs.demo.arm.server import IDENTITY_HEADER, IDENTITY_PATH
 from libs.demo.spec import EstateSpec
-from libs.local.ports import LOOPBACK, accepts
+from libs.local.ports import LOOPBACK, accepts, free_port
 from libs.local.process import Launch, LocalServer
 
 _EVERY_MINUTES: Final = 0.5
@@ -28,11 +28,30 @@ _POLL_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
+class MockApi:
+    """The collector's API, on this machine."""
+
+    port: int
+    token: str
+
+    @classmethod
+    def new(cls, port: int | None = None) -> Self:
+        """Return one with a token of its own, and any free port if none is given."""
+        return cls(port or free_port(), secrets.token_hex(16))
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"http://{LOOPBACK}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
 class MockPlace:
-    """Where the server is, and the subscriptions that it has."""
+    """Where the server is, the subscriptions that it has, and the API of the collector that asks it."""
 
     url: str
     subscriptions: tuple[str, ...]
+    api: MockApi
 
 
 class LocalMock(LocalServer):
@@ -48,10 +67,14 @@ class LocalMock(LocalServer):
     def install(cls) -> None:
         """Do nothing: it is a part of blobtide."""
 
-    @cached_property
-    def place(self) -> MockPlace:
-        """Where it is, and the subscriptions that it has."""
-        return MockPlace(f"http://{LOOPBACK}:{self.port}", EstateInventory(EstateSpec(nics=self._nics)).subscriptions)
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"http://{LOOPBACK}:{self.port}"
+
+    def place(self, api: MockApi) -> MockPlace:
+        """Where it is, for a collector with this API."""
+        return MockPlace(self.url, EstateInventory(EstateSpec(nics=self._nics)).subscriptions, api)
 
     def _launch(self) -> Launch:
         argv = (sys.executable, "-m", mock.__name__, "--port", str(self.port), "--nics", str(self._nics))
@@ -73,8 +96,10 @@ def mocked(settings: Settings, place: MockPlace) -> dict[str, Any]:
     ]
     recorder, names = settings.recorder, {source.name for source in settings.recorder.sources}
     added = tuple(source for source in sources if source.name not in names)
+    api = {"port": place.api.port, "token": place.api.token}
+    collector = {"management_url": place.url, "schedules": schedules, "api": api}
     return {
-        "collector": CollectorSettings.model_validate({"management_url": place.url, "schedules": schedules}),
+        "collector": CollectorSettings.model_validate(collector),
         "recorder": RecorderSettings.model_validate({**dict(recorder), "sources": (*recorder.sources, *added)}),
     }
 

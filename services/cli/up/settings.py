@@ -12,7 +12,6 @@ import yaml
 from libs.common.errors import ConfigError
 from libs.common.security.private_files import private
 from libs.common.settings import Settings
-from libs.common.settings.collector import CollectorSettings
 from libs.common.settings.kafka import KafkaSettings, SecurityProtocol
 from libs.common.settings.monitor import StartPolicy
 from libs.common.settings.plain import plain
@@ -150,11 +149,6 @@ def signs_in(words: Sequence[str]) -> bool:
     return words[0] in AZURE_USERS
 
 
-def collects(settings: Settings) -> bool:
-    """Return whether there is something for the collector to do besides what it is sent."""
-    return settings.collector != CollectorSettings()
-
-
 def sinks_of(settings: Settings, data_dir: Path, own: Own) -> SinkOptions:
     """Return the configured sinks, or by default files of everything that there will be rows of, and a summary of flows."""
     return settings.sinks or dict(_default_sinks(settings, data_dir.absolute(), own))
@@ -166,7 +160,7 @@ def _default_sinks(settings: Settings, data: Path, own: Own) -> Iterator[tuple[s
     for name in LOGS if own.pods else ():
         yield name, {**files, "format": "parquet", "rows": name, "directory": str(data / name)}
     yield "summary", {"directory": str(data / "summary"), "top": 10}
-    for name in COLLECTED if collects(settings) else ():
+    for name in COLLECTED if settings.collector.is_configured else ():
         yield name, {**files, "format": "ndjson", "rows": name, "directory": str(data / name)}
     if settings.recorder.sources:
         yield "archive", {"directory": str(data / SNAPSHOTS), "rotate_seconds": 60 if own.mock is None else 10}

@@ -18,14 +18,14 @@ from libs.common.settings import Settings, load_settings
 from libs.common.settings.kafka import KafkaSettings
 from libs.local.ports import LOOPBACK, is_free
 from services.cli.up import command as up
-from services.cli.up.hints import collect_line
-from services.cli.up.mock import LocalMock, MockPlace
+from services.cli.up.hints import collect_line, progress_line
+from services.cli.up.mock import LocalMock, MockApi, MockPlace
 from services.cli.up.news import MOST_LINES, ResourceNews
 from services.cli.up.settings import refuse_what_cannot_run, with_own, write_settings
 from tests.unit.cli.test_commands import run
 from tests.unit.cli.test_up import OWN, loaded_by, options, programs
 
-PLACE = MockPlace("http://127.0.0.1:9", ("11111111-1111-1111-1111-111111111111",))
+PLACE = MockPlace("http://127.0.0.1:9", ("11111111-1111-1111-1111-111111111111",), MockApi(8, "of-the-collectors-api"))
 MOCKED = replace(OWN, storage="UseDevelopmentStorage=true", mock=PLACE)
 FACTS = ResourceFacts("/subscriptions/s/providers/p/machines/vm-0", 1, 1, "2024-07-01", "p/machines", name="vm-0")
 
@@ -115,6 +115,29 @@ def test_the_mock_is_a_server_like_the_others(tmp_path: Path) -> None:
     finally:
         server.stop()
     assert is_free(server.port)
+
+
+def test_the_line_that_asks_for_progress_does_not_show_the_token(tmp_path: Path) -> None:
+    """It is in a file that only its owner can read; the collector has it in its settings."""
+    line = progress_line(PLACE.api, tmp_path)
+    file = tmp_path / "collector-token"
+    assert line == f'curl --header "Authorization: Bearer $(cat {file})" http://127.0.0.1:8/collections/ID'
+    assert (file.read_text(), file.stat().st_mode & 0o077) == (PLACE.api.token, 0)
+    api = with_own(Settings(), tmp_path, MOCKED).collector.api
+    assert api is not None
+    assert (api.read_token(), api.host, api.port) == (PLACE.api.token, "127.0.0.1", 8)
+
+
+def test_what_is_set_for_all_of_azure_makes_no_collector(tmp_path: Path) -> None:
+    """Settings of the cloud, which the collector would use as well, are no reason to run one."""
+    config = tmp_path / "my.yaml"
+    config.write_text("azure: {cloud: china}\nrecorder: {sources: [{name: a, url: 'http://127.0.0.1:7'}]}\n")
+    assert list(programs(options(tmp_path, demo=False, config=config))) == [
+        "recorder",
+        "sink-file",
+        "sink-summary",
+        "sink-archive",
+    ]
 
 
 class _Resources(Follower):
