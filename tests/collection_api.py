@@ -89,7 +89,7 @@ class Followed:
         between()
         for record in self._topic.records[self._next :]:
             self._next += 1
-            if record.offset >= self._starts[record.partition]:
+            if record.offset >= self._starts.get(record.partition, 1_000):
                 self._apply(record)
 
     def beginnings(self) -> dict[int, int]:
@@ -136,6 +136,7 @@ class ApiWorld:
     requests: MemoryTopic = field(default_factory=lambda: MemoryTopic(TOPIC))
     state: MemoryTopic = field(default_factory=lambda: MemoryTopic("state"))
     starts: dict[int, int] = field(default_factory=lambda: dict.fromkeys(range(PARTITIONS), 0))
+    partitions: int = PARTITIONS
     clock: Clock = field(default_factory=Clock)
     port: int = 0
     api: CollectionApi | None = None
@@ -169,7 +170,8 @@ def serving_api(world: ApiWorld) -> Iterator[ApiWorld]:
         DirectoryParts(
             lambda apply: Followed(world.requests, apply),
             lambda apply: Followed(world.state, apply),
-            lambda: world.starts,
+            lambda: world.partitions,
+            lambda numbers: {number: world.starts.get(number, 0) for number in numbers},
             dict(readers),
             world.clock,
         )

@@ -53,14 +53,10 @@ def build_api(settings: Settings, own: CollectionApiSettings, role: str, limits:
 def _directory_parts(settings: Settings, role: str) -> DirectoryParts:
     kafka, topics = settings.kafka, settings.topics
 
-    def starts() -> dict[int, int]:
-        """Return the offsets from which on requests need not be over."""
-        numbers = range(partition_count(kafka, topics.collection_requests))
-        return committed_offsets(kafka, role, topics.collection_requests, numbers)
-
     return DirectoryParts(
         partial(CompactedTable, kafka, topics.collection_requests),
         partial(CompactedTable, kafka, topics.collection_state),
-        starts,
+        partial(partition_count, kafka, topics.collection_requests),
+        partial(committed_offsets, kafka, role, topics.collection_requests),
         {REQUEST: Lookup(kafka, topics.collection_requests), STATE: Lookup(kafka, topics.collection_state)},
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
@@ -31,7 +31,8 @@ T = TypeVar("T")
 MOST_QUESTIONS: Final = 200  # at once
 _FOLLOW_SECONDS: Final = 2.0  # without questions
 _LEAST_SECONDS: Final = 0.1  # between two looks
-_LOOK_SECONDS: Final = 2.0  # an open transaction holds up a look, not its answers
+_LOOK_SECONDS: Final = 1.0  # into a topic; an open transaction holds it up
+_COUNT_SECONDS: Final = 60.0
 _PATIENCE_SECONDS: Final = 5.0
 _READ_SECONDS: Final = 3.0
 _FORGET_SECONDS: Final = 3_600.0
@@ -69,13 +70,15 @@ class DirectoryParts:
 
     Attributes:
         requests, state: make the followed topics, which pass each record to what they are given.
-        starts: asks for how far the collectors have come in the topic of requests.
+        partitions: asks how many the topics have.
+        starts: asks how far the collectors have come in partitions of the topic of requests.
         readers: by kind of place.
     """
 
     requests: Callable[[Callable[[Inbound], None]], FollowedTopic]
     state: Callable[[Callable[[Inbound], None]], FollowedTopic]
-    starts: Callable[[], dict[int, int]]
+    partitions: Callable[[], int]
+    starts: Callable[[Collection[int]], dict[int, int]]
     readers: dict[int, RecordReader]
     clock: Callable[[], float] = time.monotonic
 
@@ -115,8 +118,9 @@ class RequestDirectory:
         self._questions: queue.Queue[_Question[Any]] = queue.Queue(MOST_QUESTIONS)
         self._stop = threading.Event()
         self._failing = Throttle(parts.clock)
-        self._is_open = self._is_loaded = False
-        self._until = self._forget_at = 0.0
+        self._partitions = 0  # that are followed
+        self._is_current = self._has_more = False
+        self._until = self._forget_at = self._count_at = 0.0
         self.broken: Exception | None = None
 
     def start(self) -> None:
@@ -160,7 +164,7 @@ class RequestDirectory:
     def _asked(self) -> list[_Question[Any]]:
         """Wait for questions, but not for long; return all that are there."""
         try:
-            found = [self._questions.get(timeout=_FOLLOW_SECONDS)]
+            found = [self._questions.get(timeout=_LEAST_SECONDS if self._has_more else _FOLLOW_SECONDS)]
         except queue.Empty:
             return []
         while not self._questions.empty():
@@ -174,33 +178,45 @@ class RequestDirectory:
             if self._failing.admits():
                 log.warning("the API cannot tell how far requests have come", error=str(error))
             self._close()
+            self._has_more = False
             for question in questions:
                 question.fail(str(error))
         else:
+            self._has_more = not self._is_current
             for question in questions:
                 question.settle()
 
     def _look(self) -> None:
         """Read what was written until now. Raises `ServerUnreachable`."""
-        self._until = self._parts.clock() + _LOOK_SECONDS
-        try:
-            if not self._is_open:
-                self._open()
-            self._state.catch_up(_PATIENCE_SECONDS, self._hurry)
-            self._requests.catch_up(_PATIENCE_SECONDS, self._hurry)
-        except _Enough:
-            return
-        self._is_loaded = True
-        if self._parts.clock() >= self._forget_at:
-            self._forget_at = self._parts.clock() + _FORGET_SECONDS
+        self._is_current = False
+        now = self._parts.clock()
+        if self._partitions and now >= self._count_at:
+            self._count_at = now + _COUNT_SECONDS
+            if self._parts.partitions() != self._partitions:
+                self._close()
+        if not self._partitions:
+            self._open()
+        read_out = [self._caught_up(topic) for topic in (self._state, self._requests)]
+        self._is_current = all(read_out)
+        if self._is_current and now >= self._forget_at:
+            self._forget_at = now + _FORGET_SECONDS
             self._places.forget_before(REQUEST, self._requests.beginnings())
             self._places.forget_before(STATE, self._state.beginnings())
 
     def _open(self) -> None:
-        starts = self._parts.starts()
-        self._is_open = True
-        self._requests.open_at(starts)
-        self._state.open_at(dict.fromkeys(starts, 0))
+        partitions = self._parts.partitions()
+        self._requests.open_at(self._parts.starts(range(partitions)))
+        self._state.open_at(dict.fromkeys(range(partitions), 0))
+        self._partitions = partitions
+
+    def _caught_up(self, topic: FollowedTopic) -> bool:
+        """Read what a topic has; return whether that is all, since an open transaction hides what comes after it."""
+        self._until = self._parts.clock() + _LOOK_SECONDS
+        try:
+            topic.catch_up(_PATIENCE_SECONDS, self._hurry)
+        except _Enough:
+            return False
+        return True
 
     def _hurry(self) -> None:
         if self._stop.is_set() or self._parts.clock() >= self._until:
@@ -208,8 +224,8 @@ class RequestDirectory:
 
     def _place(self, key: bytes) -> RequestPlace | None:
         place = self._places.get(key)
-        if place is None and not self._is_loaded:
-            raise Retry("the state of requests is still being read")
+        if place is None and not self._is_current:
+            raise Retry("not everything about requests can be read yet")
         return place
 
     def _progress(self, key: bytes) -> CollectionProgress | None:
@@ -230,7 +246,7 @@ class RequestDirectory:
 
     def _close(self) -> None:
         """Disconnect, and begin anew when the next look opens."""
-        self._is_open = False
+        self._partitions = 0
         self._requests.close()
         self._state.close()
         for reader in self._parts.readers.values():
