@@ -23,6 +23,7 @@ from libs.common.settings.collector import CollectorSettings, RequestQueue
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.demo.arm.server import COMPUTE, SUBSCRIPTION, ArmWorld
 from services.collector.app import CollectorParts, CollectorService
+from services.collector.defaults import CallDefaults, NoDefaults
 from services.collector.inventory import Inventory
 from services.collector.progress import KnownRequests, RequestProgress, decode_progress
 from services.collector.queue_feed import QueueFeed, QueuePlace
@@ -84,6 +85,7 @@ class CollectorWorld:
     session: FakeSession | None = None
     queue: WorkQueue | None = None
     poison: WorkQueue | None = None
+    defaults: CallDefaults = field(default_factory=NoDefaults)
     health: Health = field(default_factory=Health)
     prepare: Callable[[FakeSession], None] = lambda _: None
     partitions: Callable[[], int] = lambda: 1
@@ -111,7 +113,9 @@ class CollectorWorld:
             TopicLimits(KafkaSettings()),
             CollectionSchedules(self.settings.schedules, TOPICS.collection_requests, self.partitions),
         )
-        parts = CollectorParts(self.settings, TOPICS, client, known, inventory, feed, schedules, limits, self._clock, self._now)
+        parts = CollectorParts(
+            self.settings, TOPICS, client, known, inventory, feed, schedules, limits, self.defaults, self._clock, self._now
+        )
         CollectorService(parts, lambda listener: self._session(listener, look)).run(stop, self.health)
 
     @property

@@ -37,6 +37,7 @@ from services.collector.api.api import CollectionApi
 from services.collector.backlog import PendingCall, RequestBacklog
 from services.collector.batch import MESSAGE_FRAMING, ResultBatch
 from services.collector.comparing import Comparison
+from services.collector.defaults import CallDefaults
 from services.collector.intake import RequestIntake, letter_of_call
 from services.collector.inventory import FOLLOW_SECONDS, Inventory
 from services.collector.progress import CallProblem, KnownRequests
@@ -54,6 +55,7 @@ STOP_SECONDS: Final = 3.0
 MEMORY_COMMITS: Final = 2  # limit on what is uncommitted, as a multiple of one commit's bytes
 MOST_DATA: Final = 4_000_000  # of an answer in one row
 MOST_OF_PAGES: Final = 33_554_432  # bytes of large pages that are read or wait to be taken over: two of the largest
+UNAUTHORISED: Final = 401
 HEADROOM: Final = 2 * MESSAGE_FRAMING  # of a message, besides the data of a row
 
 
@@ -69,6 +71,7 @@ class CollectorParts:
     feed: QueueFeed | None
     schedules: CollectionSchedules
     limits: TopicLimits
+    defaults: CallDefaults
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], float] = time.time  # seconds since the epoch
     api: CollectionApi | None = None
@@ -94,7 +97,8 @@ class CollectorService:
         self._requests = RequestBacklog(parts.clock)
         self._comparison = Comparison.of(parts.settings.ignore_changes_of)
         self._batch = ResultBatch(parts.topics)
-        self._intake = RequestIntake(self._requests, parts.known, frozenset(parts.settings.methods), parts.now)
+        permitted = frozenset(parts.settings.methods)
+        self._intake = RequestIntake(self._requests, parts.known, permitted, parts.defaults, parts.now)
         self._workers: Workers[PendingCall, SeenStep] = Workers(parts.settings.concurrency, self._work)
         self._session = make_session(self)
         self._watch = Watch(Stop(), Health())  # replaced by `run`
@@ -107,6 +111,7 @@ class CollectorService:
         """Work until `stop` is set; commit what is ready; return."""
         self._watch = Watch(stop, health)
         health.not_ready(NO_PARTITIONS)
+        self._parts.defaults.open()
         self._session.open()
         self._workers.start()
         if self._parts.feed is not None:
@@ -126,6 +131,7 @@ class CollectorService:
             if self._parts.feed is not None:
                 self._parts.feed.stop()
             self._parts.client.close()
+            self._parts.defaults.close()
             self._parts.inventory.close()
             self._session.close()
 
@@ -303,6 +309,8 @@ class CollectorService:
             self._refuse(call, ErrorCode.HANDLER_CRASH, f"{type(error).__name__} while asking Azure; see the service's log")
             self._end(call, CallProblem("HandlerCrash", "asking Azure crashed"))
             return
+        if isinstance(error, ArmError) and error.refusal is not None and error.refusal.status == UNAUTHORISED:
+            self._parts.defaults.refused()
         if not isinstance(error, ArmGone):
             self._refuse(call, ErrorCode.REFUSED if isinstance(error, ArmError) else ErrorCode.TOO_LARGE, str(error))
         self._end(call, problem_of(error))

@@ -26,13 +26,14 @@ _RANKS: Final = {Priority.HIGH: 0, Priority.NORMAL: 1, Priority.LOW: 2}
 
 @dataclass(slots=True, eq=False)
 class PendingRequest:
-    """A request that is not over."""
+    """A request that is not over; `defaults` are values that it left open, and got from the collector."""
 
     record: Inbound
     request: CollectionRequest
     calls: int
     ended: dict[int, CallOutcome]  # by number of the call
     open: dict[int, PendingCall] = field(default_factory=dict)
+    defaults: dict[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> bytes:
@@ -43,7 +44,7 @@ class PendingRequest:
         """Return how far it has come."""
         places = {index: call.place() for index, call in self.open.items() if call.has_begun}
         outcomes = {index: outcome for index, outcome in self.ended.items() if outcome.status}
-        return RequestProgress(self.calls, tuple(sorted(self.ended)), places, outcomes)
+        return RequestProgress(self.calls, tuple(sorted(self.ended)), places, outcomes, defaults=self.defaults)
 
 
 @dataclass(slots=True, eq=False)

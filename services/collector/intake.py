@@ -15,7 +15,9 @@ from libs.common.messages.dead_letters import DeadLetter, ErrorCode
 from services.collector import metrics
 from services.collector.backlog import PendingRequest, RequestBacklog
 from services.collector.batch import ResultBatch
+from services.collector.defaults import CallDefaults
 from services.collector.progress import CallOutcome, KnownRequests, RequestProgress
+from services.collector.requests.defaults import with_defaults
 from services.collector.requests.items import RefusedItem, WorkItem, work_items
 from services.collector.requests.schema import CollectionRequest, NotJson, RequestRefused, read_request, write_request
 from services.collector.rows import refused_outcome, refused_row
@@ -28,11 +30,17 @@ class RequestIntake:
     """Feeds the bookkeeping, and the transaction in the making."""
 
     def __init__(
-        self, requests: RequestBacklog, known: KnownRequests, permitted: frozenset[Method], now: Callable[[], float]
+        self,
+        requests: RequestBacklog,
+        known: KnownRequests,
+        permitted: frozenset[Method],
+        defaults: CallDefaults,
+        now: Callable[[], float],
     ) -> None:
         self._requests = requests
         self._known = known
         self._permitted = permitted
+        self._defaults = defaults
         self._now = now
         self._refused = 0  # in a row
 
@@ -60,9 +68,12 @@ class RequestIntake:
 
     def _accept(self, record: Inbound, request: CollectionRequest, progress: RequestProgress, batch: ResultBatch) -> None:
         ended = {index: progress.outcomes.get(index, CallOutcome()) for index in progress.ended}
-        pending = PendingRequest(record, request, len(request.api_requests), ended)
+        defaults = progress.defaults or dict(self._defaults.values())
+        full = with_defaults(request, defaults)
+        pending = PendingRequest(record, full, len(request.api_requests), ended)
+        pending.defaults = {} if full is request else defaults
         items: list[WorkItem] = []
-        for item in work_items(request, self._permitted):
+        for item in work_items(full, self._permitted):
             index = item.index
             if index in pending.ended:
                 continue

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from libs.common.azure.arm.opening import open_arm
 from libs.common.azure.storage.queues import open_queue
+from libs.common.azure.vault.opening import open_vaults
 from libs.common.kafka.readers.compacted import CompactedTable, patience_for
 from libs.common.kafka.records import Listener, Session
 from libs.common.kafka.topics.admin import partition_count
@@ -17,6 +18,7 @@ from libs.common.settings import Settings
 
 if TYPE_CHECKING:
     from services.collector.api.api import CollectionApi
+    from services.collector.defaults import CallDefaults
     from services.collector.queue_feed import QueueFeed
 
 ROLE: Final = "collector"
@@ -41,9 +43,8 @@ def build(settings: Settings) -> Service:
     inventory = Inventory(partial(CompactedTable, settings.kafka, topics.resources), patience)
     partitions = partial(partition_count, settings.kafka, topics.collection_requests)
     schedules = CollectionSchedules(settings.collector.schedules, topics.collection_requests, partitions)
-    parts = CollectorParts(
-        settings.collector, topics, client, known, inventory, _feed(settings), schedules, limits, api=_api(settings, limits)
-    )
+    feed, defaults, api = _feed(settings), defaults_of(settings), _api(settings, limits)
+    parts = CollectorParts(settings.collector, topics, client, known, inventory, feed, schedules, limits, defaults, api=api)
     return CollectorService(parts, partial(_session, settings, limits))
 
 
@@ -63,6 +64,14 @@ def _feed(settings: Settings) -> QueueFeed | None:
         return None
     requests, poison = open_queue(place.storage, ROLE, place), open_queue(place.storage, ROLE, place.poison)
     return QueueFeed(QueuePlace(requests, poison, place, settings.topics))
+
+
+def defaults_of(settings: Settings) -> CallDefaults:
+    """Return where values for open placeholders come from; nothing is contacted yet."""
+    from services.collector.defaults import NoDefaults, VaultDefaults
+
+    place = settings.collector.key_vault
+    return NoDefaults() if place is None else VaultDefaults(place, open_vaults(settings.azure))
 
 
 def _session(settings: Settings, limits: TopicLimits, listener: Listener) -> Session:

@@ -21,6 +21,11 @@ API: Final = Counter(
     "Answers of the API, by status: to a collect, progress or document request, or to one that is unknown or unreadable.",
     ["operation", "status"],
 )
+DEFAULTS: Final = Counter(
+    "blobtide_collector_defaults_total",
+    "Attempts to read the default subscription and tenant again from Key Vault: read, or failed.",
+    ["outcome"],
+)
 CALLS: Final = Counter("blobtide_collector_calls_total", "Calls that ended.", ["status"])
 ANSWERS: Final = Counter("blobtide_collector_answers_total", "Answers published: pages of lists, and resources.")
 ELEMENTS: Final = Counter("blobtide_collector_elements_total", "Resources and rows in the answers published.")

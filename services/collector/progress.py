@@ -64,13 +64,18 @@ class CallPlace(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class RequestProgress(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The value of a record, by number of the call: what has ended, and how; the places of calls that have begun."""
+    """The value of a record, by number of the call: what has ended, and how; the places of calls that have begun.
+
+    Attributes:
+        defaults: values with which placeholders were filled that the request leaves open, so that it goes on with the same.
+    """
 
     calls: int
     ended: tuple[int, ...] = ()
     places: dict[int, CallPlace] = {}
     outcomes: dict[int, CallOutcome] = {}
     version: int = _VERSION
+    defaults: dict[str, str] = {}
 
     @property
     def is_over(self) -> bool:

@@ -7,13 +7,14 @@ from typing import Final, Self
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from libs.common.cron import CronTimes
 from libs.common.http.method import Method
 from libs.common.settings.azure import AzureLoginSettings, AzureSettings
 from libs.common.settings.base import Group, listed
 from libs.common.settings.collector_api import CollectionApiSettings
+from libs.common.settings.references import NAME_PATTERN, VAULT_PATTERN, SecretReference
 from libs.common.settings.storage import QUEUE_PATTERN, EventQueue, StorageAccount
 from libs.common.settings.time_zone import TimeZoneName
 
@@ -70,6 +71,27 @@ class RequestQueue(EventQueue):
         if name == self.queue:
             raise ValueError("poison_queue must not be the queue itself: its messages would come again and again")
         return self
+
+
+class CollectorVault(Group):
+    """A secret with the subscription and the tenant for requests that name none, in the format of the Azure Cloud Collector."""
+
+    model_config = ConfigDict(regex_engine="python-re")  # for the pattern of a vault, which looks ahead
+
+    vault: str = Field(pattern=rf"^{VAULT_PATTERN}\Z", description="Name of the key vault, which azure.credential reads.")
+    secret: str = Field(
+        default="azure-collector-creds",
+        pattern=rf"^{NAME_PATTERN}\Z",
+        description="Name of the secret: JSON with subscription_id and tenant_id.",
+    )
+    refresh_hours: float = Field(
+        default=6.0, ge=0.1, description="Hours after which it is read again; sooner if Azure answers with 401."
+    )
+
+    @property
+    def reference(self) -> SecretReference:
+        """The secret."""
+        return SecretReference(self.vault.lower(), self.secret.lower())
 
 
 class Priority(StrEnum):
@@ -140,6 +162,9 @@ class CollectorSettings(AzureLoginSettings):
         description="Azure Resource Manager. Default: that of azure.cloud. Requests cannot choose another server.",
     )
     queue: RequestQueue | None = Field(default=None, description="Queue of requests, if there is one.")
+    key_vault: CollectorVault | None = Field(
+        default=None, description="Where the subscription and the tenant come from that requests leave open, if they may."
+    )
     schedules: tuple[CollectionSchedule, ...] = Field(default=(), description="Requests that the collector makes by itself.")
     api: CollectionApiSettings | None = Field(default=None, description="API for requests, if there shall be one.")
     concurrency: int = Field(default=25, ge=1, le=64, description="Number of calls that are worked on at once.")

@@ -17,6 +17,7 @@ from services.cli.collector.input import requests_in
 from services.cli.help_text import examples
 from services.cli.options import config_option, load_logged
 from services.cli.terminal import say
+from services.collector.requests.defaults import filling_of
 from services.collector.requests.items import check_calls
 from services.collector.requests.schema import CollectionRequest, RequestRefused, write_request
 from services.collector.requests.templates import TEMPLATES, calls_of
@@ -109,9 +110,9 @@ def _from_templates(wanted: TemplateChoice) -> CollectionRequest:
 
 
 def _check(request: CollectionRequest, settings: Settings) -> None:
-    """Raise ConfigError if one of the calls cannot be made."""
+    """Raise ConfigError if one of the calls cannot be made. What the collector fills in by itself may be left open."""
     try:
-        check_calls(request, frozenset(settings.collector.methods))
+        check_calls(filling_of(settings.collector)(request), frozenset(settings.collector.methods))
     except RequestRefused as error:
         raise ConfigError(f"request {request.message_id}: {error}") from error
 

@@ -128,7 +128,7 @@ def _needed(words: Sequence[str], settings: Settings) -> dict[str, Any]:
         case ("sink", name):
             return {**known, "azure": azure, "sinks": {name: sinks[name]}}
         case ("collector",):
-            return {**known, "collector": collector}
+            return {**known, "azure": azure, "collector": collector}
         case ("recorder",):
             return {**known, "recorder": recorder}
         case ("demo", *_):

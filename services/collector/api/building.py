@@ -22,6 +22,7 @@ from services.collector.api.openapi import openapi_document
 from services.collector.api.places import REQUEST, STATE
 from services.collector.api.site import CollectionSite, SiteParts
 from services.collector.api.writer import RequestWriter
+from services.collector.requests.defaults import filling_of
 from services.collector.requests.schema import MOST_BYTES
 
 _GROUP: Final = "collector.api"
@@ -44,7 +45,8 @@ def build_api(settings: Settings, own: CollectionApiSettings, role: str, limits:
     spec = PublisherSpec("requests", (topics.collection_requests,), bytes=_WRITTEN_BYTES)
     writer = RequestWriter(Publisher(settings.kafka, spec, limits))
     document, methods = openapi_document(), frozenset(settings.collector.methods)
-    site = CollectionSite(SiteParts(token, directory, writer, topics.collection_requests, methods, document))
+    filled = filling_of(settings.collector)
+    site = CollectionSite(SiteParts(token, directory, writer, topics.collection_requests, methods, document, filled))
     place = HttpPlace(own.host, own.port, _GROUP, tls)
     server = HttpServer(place, site, HttpLimits(body_bytes=MOST_BYTES))
     return CollectionApi(server, directory, writer, "http" if tls is None else "https")

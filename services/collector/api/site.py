@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -58,7 +58,14 @@ class WritesRequests(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SiteParts:
-    """What a site needs. `topic`: of requests. `methods`: those besides GET that calls may use. `document`: OpenAPI."""
+    """What a site needs.
+
+    Attributes:
+        topic: of requests.
+        methods: those besides GET that calls may use.
+        document: OpenAPI.
+        filled: makes of a request what is checked, where the collector fills in what requests leave open.
+    """
 
     token: str = field(repr=False)
     directory: KnowsRequests
@@ -66,6 +73,7 @@ class SiteParts:
     topic: str
     methods: frozenset[Method]
     document: bytes
+    filled: Callable[[CollectionRequest], CollectionRequest] = lambda request: request
 
 
 class CollectionSite:
@@ -118,7 +126,7 @@ class CollectionSite:
     async def _take(self, body: bytes) -> HttpAnswer:
         try:
             request = read_request(body)
-            check_calls(request, self._parts.methods)
+            check_calls(self._parts.filled(request), self._parts.methods)
         except NotJson as error:
             return problem(HTTPStatus.BAD_REQUEST, f"{error}; send one JSON object")
         except RequestRefused as error:

@@ -15,6 +15,7 @@ from services.cli.config.checks import UNREAD
 from services.cli.main import blobtide
 from services.cli.options import load
 from services.cli.up.settings import settings_for
+from services.collector.main import defaults_of
 from tests.azure_estate import APP, CLIENT_SECRET, AzureEstate, azure_estate
 from tests.fakes.entra_server import TENANT
 from tests.fakes.key_vault import StoredSecret, throttled
@@ -127,3 +128,34 @@ def test_programs_of_up_show_nothing_that_came_from_a_vault(estate: AzureEstate,
     forget()
     load(file)
     assert redact("cache-of-redis user-of-kafka") == "*** ***"
+
+
+def test_the_credentials_of_the_collector_are_tried_as_well(estate: AzureEstate, tmp_path: Path) -> None:
+    """A secret that can be read, but is something else, is said without showing it."""
+    world, collector = estate.vault, {"key_vault": {"vault": "Shop-Vault"}}
+    world.secrets["azure-collector-creds"] = [StoredSecret("hunter2")]
+    bad = tried(tmp_path, "test-connection", "keyvault", collector=collector)
+    assert bad.exit_code == 2
+    assert "!!  keyvault: kv://shop-vault/azure-collector-creds: not JSON; it must be" in bad.stderr
+    good = json.dumps({"subscription_id": "11111111-1111-1111-1111-111111111111", "tenant_id": TENANT})
+    world.secrets["azure-collector-creds"] = [StoredSecret(good)]
+    done = tried(tmp_path, "test-connection", "keyvault", collector=collector)
+    assert done.stdout == (
+        "ok  keyvault: vault shop-vault: secret azure-collector-creds can be read (for collector.key_vault)\n"
+    )
+    wrong = tried(tmp_path, "test-connection", "keyvault", collector={"key_vault": {"vault": "a.b"}})
+    assert "collector.key_vault.vault: " in str(wrong.exception)
+    assert "hunter2" not in bad.output + done.output
+
+
+def test_a_collector_reads_its_credentials_from_the_vault(estate: AzureEstate, tmp_path: Path) -> None:
+    """As the identity for all of Azure, when it starts."""
+    good = json.dumps({"subscription_id": "11111111-1111-1111-1111-111111111111", "tenant_id": TENANT})
+    estate.vault.secrets["azure-collector-creds"] = [StoredSecret(good)]
+    file = tmp_path / "config.yaml"
+    file.write_text(json.dumps({"azure": {"credential": CREDENTIAL}, "collector": {"key_vault": {"vault": "shop-vault"}}}))
+    defaults = defaults_of(load(file))
+    defaults.open()
+    assert defaults.values()["tenantId"] == TENANT
+    defaults.close()
+    assert estate.vault.asked == ["/secrets/azure-collector-creds"]
