@@ -15,8 +15,9 @@ from libs.common.settings.collector import CollectorSettings, CollectorVault
 from libs.common.settings.references import SecretReference
 from libs.demo.arm.server import COMPUTE, SUBSCRIPTION, ArmWorld, error, serving_arm
 from services.collector.defaults import RETRY_SECONDS, VaultDefaults
-from services.collector.requests.defaults import defaults_in, with_defaults
-from services.collector.requests.schema import read_request
+from services.collector.requests.defaults import defaults_in, filling_of, with_defaults
+from services.collector.requests.items import check_calls
+from services.collector.requests.schema import RequestRefused, read_request
 from tests.collector_world import LIST, CollectorWorld, request
 
 PLACE = CollectorVault(vault="shop-vault", refresh_hours=6)
@@ -117,6 +118,16 @@ def test_only_placeholders_that_are_left_open_are_filled() -> None:
     some = read_request(request("m", OPEN | {"resource_path": path, "parameters": {"subscriptionId": "mine"}}))
     (call,) = with_defaults(some, defaults).api_requests
     assert call.parameters == {"subscriptionId": "mine", "tenant_id": TENANT}
+
+
+def test_whoever_checks_requests_lets_them_leave_open_what_will_be_filled() -> None:
+    """Before they are sent, only if the collector has defaults; everything else is checked as ever."""
+    left_open = read_request(request("m", OPEN))
+    check_calls(filling_of(CollectorSettings(key_vault=PLACE))(left_open))
+    with pytest.raises(RequestRefused, match=r"no value for \{subscriptionId\}"):
+        check_calls(filling_of(CollectorSettings())(left_open))
+    with pytest.raises(RequestRefused, match="DELETE is not permitted"):
+        check_calls(filling_of(CollectorSettings(key_vault=PLACE))(read_request(request("m", OPEN | {"method": "DELETE"}))))
 
 
 def test_a_secret_is_read_at_the_start_and_again_when_it_is_old() -> None:
