@@ -74,6 +74,14 @@ def test_a_committed_record_is_found_where_its_transaction_said(
         future.result(SECONDS)
     assert lookup.read(1, places[10], SECONDS) is None
     assert lookup.read(1, places[50], SECONDS) is not None
+    many = Lookup(kafka_settings, topics.checkpoints, many=True)
+    asked = [(1, places[number]) for number in (99, 60, 61, 10)] + [(1, places[99] + 1), (1, places[99] + 900), (2, 0)]
+    found = many.read_many(asked, SECONDS, lambda: None)
+    assert {place: record.value for place, record in found.items()} == {
+        (1, places[number]): b"value %d" % number for number in (60, 61, 99)
+    }
+    assert many.read_many([], SECONDS, lambda: None) == {}
+    many.close()
     lookup.close()
 
 
@@ -82,6 +90,8 @@ def test_kafka_that_does_not_answer_is_said(topics: TopicSettings) -> None:
     lookup = Lookup(KafkaSettings(bootstrap_servers="127.0.0.1:1"), topics.checkpoints)
     with pytest.raises(ServerUnreachable, match="offset 7 of partition 1"):
         lookup.read(1, 7, 0.5)
+    with pytest.raises(ServerUnreachable, match="offset 7 of partition 1"):
+        lookup.read_many([(1, 7), (1, 8)], 0.5, lambda: None)
     lookup.close()
 
 
