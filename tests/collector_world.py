@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from libs.common.kafka.topics.topic_limits import TopicLimits
 from libs.common.process.health import Health
 from libs.common.process.service import Stop
 from libs.common.rows.reading import reader_of
+from libs.common.rows.types.resource_changes import RESOURCE_CHANGES
 from libs.common.rows.types.resources import RESOURCES
 from libs.common.rows.types.results import RESULTS
 from libs.common.rows.wire import decode_rows
@@ -23,8 +24,10 @@ from libs.common.settings.collector import CollectorSettings, RequestQueue
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.demo.arm.server import COMPUTE, SUBSCRIPTION, ArmWorld
 from services.collector.app import CollectorParts, CollectorService
+from services.collector.comparing import Comparison
 from services.collector.defaults import CallDefaults, NoDefaults
-from services.collector.inventory import Inventory
+from services.collector.history import ResourceHistory
+from services.collector.inventory import Inventory, InventoryRules
 from services.collector.progress import KnownRequests, RequestProgress, decode_progress
 from services.collector.queue_feed import QueueFeed, QueuePlace
 from services.collector.schedules import CollectionSchedules
@@ -107,14 +110,27 @@ class CollectorWorld:
             time.sleep(0.001)
 
         client = client_for(self.url, WorldTokens(self.arm), clock=self._clock)
-        known, inventory = KnownRequests(self._table, 1.0), Inventory(self._resources, 1.0)
+        known, inventory = KnownRequests(self._table, 1.0), Inventory(self._resources, 1.0, InventoryRules.of(self.settings))
         feed = None if self.queue is None else QueueFeed(QueuePlace(self.queue, self.poison or self.queue, QUEUE, TOPICS))
         limits, schedules = (
             TopicLimits(KafkaSettings()),
             CollectionSchedules(self.settings.schedules, TOPICS.collection_requests, self.partitions),
         )
+        records = CommittedRecords(lambda: self._written(TOPICS.resources))
+        history = ResourceHistory(TOPICS, records, Comparison.of(self.settings.ignore_changes_of), 1.0)
         parts = CollectorParts(
-            self.settings, TOPICS, client, known, inventory, feed, schedules, limits, self.defaults, self._clock, self._now
+            self.settings,
+            TOPICS,
+            client,
+            known,
+            inventory,
+            history,
+            feed,
+            schedules,
+            limits,
+            self.defaults,
+            self._clock,
+            self._now,
         )
         CollectorService(parts, lambda listener: self._session(listener, look)).run(stop, self.health)
 
@@ -145,6 +161,15 @@ class CollectorWorld:
         read = reader_of(RESOURCES, lambda _: "id")
         return [row for record in self._written(TOPICS.resources) for row in read(record).to_pylist()]
 
+    def changes(self) -> list[tuple[str, str, str | None, str | None, str | None]]:
+        """Return name, change, path, old and new value of all changes of resources, in order."""
+        return [(row["name"], row["change"], row["path"], row["old"], row["new"]) for row in self.change_rows()]
+
+    def change_rows(self) -> list[dict[str, Any]]:
+        """Return all changes of resources, as rows."""
+        read = reader_of(RESOURCE_CHANGES, lambda _: "id")
+        return [row for record in self._written(TOPICS.resource_changes) for row in read(record).to_pylist()]
+
     def _written(self, topic: str) -> list[Inbound]:
         return [Inbound(topic, 0, offset, 0, o.key, o.value, o.headers) for offset, o in enumerate(self._outputs(topic))]
 
@@ -170,14 +195,33 @@ class CollectorWorld:
         self.prepare(self.session)
         return self.session
 
-    def _table(self, apply: Callable[[Inbound], None]) -> _CommittedTable:
-        return _CommittedTable(lambda: self._written(TOPICS.collection_state), apply)
+    def _table(self, apply: Callable[[Inbound], None]) -> CommittedTable:
+        return CommittedTable(lambda: self._written(TOPICS.collection_state), apply)
 
-    def _resources(self, apply: Callable[[Inbound], None]) -> _CommittedTable:
-        return _CommittedTable(lambda: self._written(TOPICS.resources), apply)
+    def _resources(self, apply: Callable[[Inbound], None]) -> CommittedTable:
+        return CommittedTable(lambda: self._written(TOPICS.resources), apply)
 
 
-class _CommittedTable:
+class CommittedRecords:
+    """Records that can be read again."""
+
+    def __init__(self, written: Callable[[], list[Inbound]]) -> None:
+        self._written = written
+
+    def read_many(
+        self, places: Iterable[tuple[int, int]], patience: float, between: Callable[[], None]
+    ) -> dict[tuple[int, int], Inbound]:
+        """Return those that exist."""
+        del patience
+        between()
+        written = {(record.partition, record.offset): record for record in self._written()}
+        return {place: written[place] for place in places if place in written}
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class CommittedTable:
     """What was committed to a compacted topic with one partition."""
 
     def __init__(self, written: Callable[[], list[Inbound]], apply: Callable[[Inbound], None]) -> None:

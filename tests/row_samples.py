@@ -10,6 +10,7 @@ import pyarrow as pa
 from libs.common.rows.row_type import RowType
 from libs.common.rows.types.application import APPLICATION
 from libs.common.rows.types.flows import FLOWS
+from libs.common.rows.types.resource_changes import RESOURCE_CHANGES
 from libs.common.rows.types.resources import RESOURCES
 from libs.common.rows.types.results import RESULTS
 from libs.common.rows.types.snapshots import SNAPSHOTS
@@ -52,7 +53,14 @@ def rows(row_type: RowType, sources: int = 3, records: int = 3, each: int = 4) -
 
 def text_column(row_type: RowType) -> str:
     """Return a column that may hold any text, of any length."""
-    named = {FLOWS: "rule", APPLICATION: "body", SNAPSHOTS: "record", RESULTS: "data", RESOURCES: "name"}
+    named = {
+        FLOWS: "rule",
+        APPLICATION: "body",
+        SNAPSHOTS: "record",
+        RESULTS: "data",
+        RESOURCES: "name",
+        RESOURCE_CHANGES: "new",
+    }
     return named.get(row_type, "reason")
 
 

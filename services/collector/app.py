@@ -9,7 +9,7 @@ partitions or rewound work are dropped when they arrive, because the work is rep
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -24,6 +24,7 @@ from libs.common.kafka.client.throttle import Throttle
 from libs.common.kafka.records import CommitResult, Listener, NextOffsets, Session, TopicPartition
 from libs.common.kafka.topics.topic_limits import TopicLimits
 from libs.common.messages.dead_letters import DeadLetter, ErrorCode
+from libs.common.messages.resources import ResourceFacts
 from libs.common.process.crash import crash_point
 from libs.common.process.health import NO_PARTITIONS, Health, Need
 from libs.common.process.service import Stop
@@ -38,6 +39,7 @@ from services.collector.backlog import PendingCall, RequestBacklog
 from services.collector.batch import MESSAGE_FRAMING, ResultBatch
 from services.collector.comparing import Comparison
 from services.collector.defaults import CallDefaults
+from services.collector.history import ResourceHistory, Sighting
 from services.collector.intake import RequestIntake, letter_of_call
 from services.collector.inventory import FOLLOW_SECONDS, Inventory
 from services.collector.progress import CallProblem, KnownRequests
@@ -68,6 +70,7 @@ class CollectorParts:
     client: ArmClient
     known: KnownRequests
     inventory: Inventory
+    history: ResourceHistory
     feed: QueueFeed | None
     schedules: CollectionSchedules
     limits: TopicLimits
@@ -102,7 +105,7 @@ class CollectorService:
         self._workers: Workers[PendingCall, SeenStep] = Workers(parts.settings.concurrency, self._work)
         self._session = make_session(self)
         self._watch = Watch(Stop(), Health())  # replaced by `run`
-        self._unanswered, self._unscheduled = Throttle(parts.clock), Throttle(parts.clock)
+        self._unanswered, self._unscheduled, self._uncompared = (Throttle(parts.clock) for _ in range(3))
         self._committed: NextOffsets = {}
         self._last_commit = self._followed = parts.clock()
         self._paused = False
@@ -133,6 +136,7 @@ class CollectorService:
             self._parts.client.close()
             self._parts.defaults.close()
             self._parts.inventory.close()
+            self._parts.history.close()
             self._session.close()
 
     def assigned(self, partitions: Collection[TopicPartition]) -> None:
@@ -268,8 +272,7 @@ class CollectorService:
             self._note_resources(call, step.page, result.seen)
         call.cursor = step.cursor
         if step.is_last:
-            gone = self._parts.inventory.gone(call.item.id, call.item.call, self._now_ms())
-            self._batch.add_resources(call.pending.record.source, gone)
+            self._note_states(call, self._parts.inventory.gone(call.item.id, call.item.call, self._now_ms()))
             self._end(call, None)
         else:
             self._batch.add(call.pending)
@@ -277,8 +280,12 @@ class CollectorService:
 
     def _note_resources(self, call: PendingCall, page: Page, seen: SeenPage | None) -> None:
         if seen is not None:
-            changed = self._parts.inventory.changed(call.item.id, page.number, page.attempt, seen)
-            self._batch.add_resources(call.pending.record.source, changed)
+            self._note_states(call, self._parts.inventory.changed(call.item.id, page.number, page.attempt, seen))
+
+    def _note_states(self, call: PendingCall, states: Iterable[ResourceFacts]) -> None:
+        pending, index = call.pending, call.item.index
+        source, message_id = pending.record.source, pending.request.message_id
+        self._batch.add_resources(Sighting(facts, source, message_id, index) for facts in states)
 
     def _expired(self, call: PendingCall) -> None:
         try:
@@ -335,6 +342,8 @@ class CollectorService:
         metrics.WAITING.set(len(self._requests))
         self._tell_azure()
         offsets = self._requests.next_offsets()
+        if not self._compare_resources():
+            return
         batch, self._batch = self._batch, ResultBatch(self._parts.topics)
         outputs = batch.outputs(self._parts.limits.room(self._parts.topics.collection_results))
         if not outputs and offsets == self._committed:
@@ -351,6 +360,17 @@ class CollectorService:
         self._parts.schedules.settle(committed=result is CommitResult.COMMITTED)
         if self._parts.feed is not None:
             self._parts.feed.settle(committed=result is CommitResult.COMMITTED)
+
+    def _compare_resources(self) -> bool:
+        """Find out what has become of resources; return False if that must be tried again, because Kafka is away."""
+        history, beat = self._parts.history, self._watch.health.beat
+        try:
+            self._batch.settle(history.write(self._parts.inventory, self._batch.sightings, beat))
+        except ServerUnreachable as error:
+            if self._uncompared.admits():
+                log.warning("what was seen of resources waits for Kafka", error=str(error))
+            return False
+        return True
 
     def _tell_azure(self) -> None:
         """Report not ready if nothing can be asked: every call waits because Azure does not answer, or throttles."""

@@ -17,12 +17,12 @@ from prometheus_client import Counter as CounterMetric
 from libs.common.grouping import groups_within
 from libs.common.kafka.records import Outbound, TopicPartition
 from libs.common.messages.dead_letters import DeadLetter
-from libs.common.messages.resources import ResourceFacts, encode_resource
 from libs.common.rows.types.results import RESULTS
 from libs.common.rows.wire import encode_rows, row_headers
 from libs.common.settings.kafka import TopicSettings
 from services.collector import metrics
 from services.collector.backlog import PendingRequest
+from services.collector.history import Sighting, WrittenState
 from services.collector.progress import encode_progress
 from services.collector.rows import Row
 
@@ -41,7 +41,6 @@ class _RequestShare:
     rows: dict[bytes, list[tuple[Row, int]]] = field(default_factory=dict)  # with their sizes
     touched: dict[bytes, PendingRequest] = field(default_factory=dict)
     letters: list[Outbound] = field(default_factory=list)
-    resources: list[Outbound] = field(default_factory=list)
     counted: Counter[Counted] = field(default_factory=Counter)
 
 
@@ -52,7 +51,14 @@ class ResultBatch:
         self._topics = topics
         self._shares: dict[TopicPartition, _RequestShare] = {}
         self._forwarded: list[Outbound] = []
+        self._sightings: list[Sighting] = []
+        self._written: list[WrittenState] = []
         self.bytes = 0
+
+    @property
+    def sightings(self) -> list[Sighting]:
+        """Resources that are new, different or gone, in order."""
+        return self._sightings
 
     def add(self, pending: PendingRequest, rows: Iterable[Row] = ()) -> None:
         """Add rows of a request, whose progress is written as it is when the transaction is made."""
@@ -68,13 +74,15 @@ class ResultBatch:
                 share.counted[metrics.ANSWERS, ()] += row["part"] == 0
                 share.counted[metrics.ELEMENTS, ()] += row["elements"]
 
-    def add_resources(self, source: TopicPartition, changed: Iterable[ResourceFacts]) -> None:
+    def add_resources(self, sightings: Iterable[Sighting]) -> None:
         """Add resources that are new, different or gone."""
-        for facts in changed:
-            share, value = self._share(source), encode_resource(facts)
-            share.resources.append(Outbound(self._topics.resources, value, facts.key))
-            share.counted[metrics.CHANGES, (facts.state,)] += 1
-            self.bytes += len(value)
+        for sighting in sightings:
+            self._sightings.append(sighting)
+            self.bytes += sighting.nbytes
+
+    def settle(self, written: Iterable[WrittenState]) -> None:
+        """Take what is written because of the sightings in their place."""
+        self._written, self._sightings = list(written), []
 
     def forward(self, records: list[Outbound]) -> None:
         """Add records that belong to no partition of requests: messages of a queue."""
@@ -92,13 +100,13 @@ class ResultBatch:
         """Drop the outcomes for these partitions."""
         for source in partitions:
             self._shares.pop(source, None)
+        self._sightings = [sighting for sighting in self._sightings if sighting.source not in partitions]
 
     def outputs(self, room: int) -> list[Outbound]:
         """Return everything as records, those of rows with values of at most `room` bytes."""
-        records = list(self._forwarded)
+        records = [*self._forwarded, *(record for state in self._written for record in state.records)]
         for source, share in self._shares.items():
             records += share.letters
-            records += share.resources
             for key, rows in share.rows.items():
                 headers = row_headers(RESULTS)
                 records += [Outbound(self._topics.collection_results, data, key, headers) for data in _messages(rows, room)]
@@ -112,6 +120,8 @@ class ResultBatch:
         for share in self._shares.values():
             for (metric, labels), number in share.counted.items():
                 (metric.labels(*labels) if labels else metric).inc(number)
+        for state in self._written:
+            metrics.CHANGES.labels(state.state).inc()
 
     def _share(self, source: TopicPartition) -> _RequestShare:
         return self._shares.setdefault(source, _RequestShare())

@@ -8,13 +8,13 @@ by the path of the list: of a subscription and a type, or of what is directly be
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 import numpy as np
 
-from libs.common.messages.resources import ResourceFacts
+from libs.common.messages.resources import MISSING, ResourceFacts
 from libs.common.packed import PackedTable, Rows
 
 NOWHERE: Final = 2**64 - 1
@@ -26,13 +26,19 @@ _ROW: Final = np.dtype(
         ("partition", "<u4"),
         ("offset", "<u8"),
         ("first_seen", "<u8"),
+        ("time", "<u8"),
+        ("last_seen", "<u8"),
         ("content", "<u8"),
         ("subscription_list", "<u4"),
         ("above", "<u4"),
         ("name", "<u4"),
+        ("is_missing", "u1"),
     ]
 )
-_FORM: Final = struct.Struct("<IIQQQIII")  # of a row
+_FORM: Final = struct.Struct("<IIQQQQQIIIB")  # of a row
+_PLACE: Final = struct.Struct("<IQ")
+_PLACE_AT: Final = 4
+_TOLD: Final = ["partition", "offset", "first_seen", "time", "last_seen", "content", "is_missing"]
 _LENGTH_BYTES: Final = 3
 _LEAST_WASTE: Final = 100_000  # bytes of names
 
@@ -52,17 +58,34 @@ class KnownResource:
     """What is known of a resource.
 
     Attributes:
-        first_seen: milliseconds since 1970.
+        first_seen: milliseconds since 1970, like `time`, when it was seen to be as it is, and `last_seen`.
         content: the beginning of the hash of its content, as a number.
+        is_missing: whether a list did not have it, but so much else neither that this is not believed yet.
     """
 
     first_seen: int
+    time: int
+    last_seen: int
     content: int
+    is_missing: bool
     place: RecordPlace
+
+    @classmethod
+    def of(cls, facts: ResourceFacts, place: RecordPlace) -> Self:
+        """Return what a record at `place` says."""
+        last_seen, is_missing = facts.last_seen or facts.time, facts.state == MISSING
+        return cls(facts.first_seen, facts.time, last_seen, _content(facts), is_missing, place)
 
     def is_same(self, facts: ResourceFacts) -> bool:
         """Return whether `facts` say nothing new."""
-        return self.content == _content(facts)
+        return self.content == _content(facts) and self.is_missing == (facts.state == MISSING)
+
+
+class ListedResources(NamedTuple):
+    """What a list would have: how many that are not `missing`, and those that it lacks, by id."""
+
+    there: int
+    lacking: tuple[tuple[str, KnownResource], ...]
 
 
 class KnownResources:
@@ -83,7 +106,7 @@ class KnownResources:
         rows, places = self._table.find(keys)
         found = places[places >= 0]
         rows["seen"][found] = listing
-        known = map(_known, rows[["partition", "offset", "first_seen", "content"]][found].tolist())
+        known = map(_known, rows[_TOLD][found].tolist())
         return [None if place < 0 else next(known) for place in places.tolist()]
 
     def put(self, facts: ResourceFacts, listing: int, place: RecordPlace = _UNREAD) -> None:
@@ -92,21 +115,40 @@ class KnownResources:
         if len(self._names) > self._most_names:
             self._drop_waste()
         numbers = self._texts.number(_list_of_subscription(facts)), self._texts.number(above)
-        row = _FORM.pack(listing, *place, facts.first_seen, _content(facts), *numbers, self._appended(name.encode()))
-        self._table.put(facts.key, row)
+        times = facts.first_seen, facts.time, facts.last_seen or facts.time
+        at, is_missing = self._appended(name.encode()), facts.state == MISSING
+        self._table.put(facts.key, _FORM.pack(listing, *place, *times, _content(facts), *numbers, at, is_missing))
+
+    def get(self, key: bytes) -> KnownResource | None:
+        """Return what is known of a resource."""
+        row = self._table.get(key)
+        if row is None:
+            return None
+        _, partition, offset, *told, _, _, _, is_missing = _FORM.unpack(row)
+        return _known((partition, offset, *told, is_missing))
+
+    def place(self, key: bytes, place: RecordPlace) -> None:
+        """Note where the record of a resource is, if the resource is known."""
+        row = self._table.get(key)
+        if row is not None:
+            self._table.put(key, row[:_PLACE_AT] + _PLACE.pack(*place) + row[_PLACE_AT + _PLACE.size :])
 
     def remove(self, key: bytes) -> None:
         """Forget a resource, if it is known."""
         self._table.remove(key)
 
-    def missing(self, path: str, listing: int) -> Iterator[tuple[str, int]]:
-        """Yield id and first sight of what the list at `path`, in lower case, would have, but was not seen since `listing`."""
+    def listed(self, path: str, listing: int) -> ListedResources:
+        """Return what the list at `path`, in lower case, would have, and what of it was not seen since `listing`."""
         rows = self._table.rows()
         is_of_list = rows["subscription_list"] == self._texts.known(path)
         for above in self._texts.spellings(path):
             is_of_list |= rows["above"] == above
-        for row in rows[is_of_list & (rows["seen"] < listing)]:
-            yield f"{self._texts.text(int(row['above']))}/{self._text_at(int(row['name']))}", int(row["first_seen"])
+        lacking = rows[is_of_list & (rows["seen"] < listing)]
+        ids = (f"{self._texts.text(above)}/{self._text_at(at)}" for above, at in lacking[["above", "name"]].tolist())
+        known = map(_known, lacking[_TOLD].tolist())
+        return ListedResources(
+            int(is_of_list.sum() - rows["is_missing"][is_of_list].sum()), tuple(zip(ids, known, strict=True))
+        )
 
     def _appended(self, name: bytes | bytearray) -> int:
         at = len(self._names)
@@ -162,9 +204,9 @@ def _renumber(column: Rows, number: Callable[[int], int]) -> None:
     column[:] = np.array([number(int(one)) for one in used], column.dtype)[inverse]
 
 
-def _known(row: tuple[int, int, int, int]) -> KnownResource:
-    partition, offset, first_seen, content = row
-    return KnownResource(first_seen, content, RecordPlace(partition, offset))
+def _known(row: Sequence[int]) -> KnownResource:
+    partition, offset, first_seen, time, last_seen, content, is_missing = row
+    return KnownResource(first_seen, time, last_seen, content, bool(is_missing), RecordPlace(partition, offset))
 
 
 def _named(names: bytearray, at: int) -> bytearray:

@@ -9,6 +9,7 @@ from libs.common.azure.arm.opening import open_arm
 from libs.common.azure.storage.queues import open_queue
 from libs.common.azure.vault.opening import open_vaults
 from libs.common.kafka.readers.compacted import CompactedTable, patience_for
+from libs.common.kafka.readers.lookup import Lookup
 from libs.common.kafka.records import Listener, Session
 from libs.common.kafka.topics.admin import partition_count
 from libs.common.kafka.topics.topic_limits import TopicLimits
@@ -32,19 +33,28 @@ def build(settings: Settings) -> Service:
     """
     client = open_arm(settings.collector)  # before the imports that need the extra
     from services.collector.app import CollectorParts, CollectorService
-    from services.collector.inventory import Inventory
+    from services.collector.comparing import Comparison
+    from services.collector.history import ResourceHistory
+    from services.collector.inventory import Inventory, InventoryRules
     from services.collector.progress import KnownRequests
     from services.collector.schedules import CollectionSchedules
 
     topics = settings.topics
-    written = (topics.collection_requests, topics.collection_results, topics.collection_state, topics.resources, topics.errors)
+    resources, changes = topics.resources, topics.resource_changes
+    collection = (topics.collection_requests, topics.collection_results, topics.collection_state)
+    written = (*collection, resources, changes, topics.errors)
     limits, patience = TopicLimits(settings.kafka, written), patience_for(settings.kafka)
     known = KnownRequests(partial(CompactedTable, settings.kafka, topics.collection_state), patience)
-    inventory = Inventory(partial(CompactedTable, settings.kafka, topics.resources), patience)
+    table = partial(CompactedTable, settings.kafka, resources)
+    inventory = Inventory(table, patience, InventoryRules.of(settings.collector))
+    comparison = Comparison.of(settings.collector.ignore_changes_of)
+    history = ResourceHistory(topics, Lookup(settings.kafka, resources, many=True), comparison, patience)
     partitions = partial(partition_count, settings.kafka, topics.collection_requests)
     schedules = CollectionSchedules(settings.collector.schedules, topics.collection_requests, partitions)
     feed, defaults, api = _feed(settings), defaults_of(settings), _api(settings, limits)
-    parts = CollectorParts(settings.collector, topics, client, known, inventory, feed, schedules, limits, defaults, api=api)
+    parts = CollectorParts(
+        settings.collector, topics, client, known, inventory, history, feed, schedules, limits, defaults, api=api
+    )
     return CollectorService(parts, partial(_session, settings, limits))
 
 

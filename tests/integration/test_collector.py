@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import yaml
 from click.testing import CliRunner
 
 from libs.common.kafka.records import Inbound
+from libs.common.rows.reading import reader_of
+from libs.common.rows.types.resource_changes import RESOURCE_CHANGES
 from libs.common.settings.kafka import KafkaSettings, TopicSettings
 from libs.demo.arm.server import IDENTITY_HEADER, SUBSCRIPTION, ArmWorld, serving_arm, throttled
 from libs.local.ports import free_port
@@ -65,7 +68,7 @@ def test_each_request_is_answered_once_however_often_the_collector_is_killed(
     with serving_arm(arm) as url:
         monkeypatch.setenv("IDENTITY_ENDPOINT", f"{url}/msi/token")
         monkeypatch.setenv("IDENTITY_HEADER", IDENTITY_HEADER)
-        once = {"every_minutes": 1_000_000, "offset_minutes": time.time() // 60 - 1}
+        once = {"every_minutes": 1_000_000, "offset_minutes": (time.time() // 60 - 1) % 1_000_000}
         ever = {"name": "ever", "templates": ["vms"], "subscriptions": [SUBSCRIPTION], **once}
         requests = settings_of(queue) | {"poll_seconds": 0.2, "visibility_seconds": 5}
         settings["collector"] |= {"management_url": url, "queue": requests, "schedules": [ever]}
@@ -74,11 +77,7 @@ def test_each_request_is_answered_once_however_often_the_collector_is_killed(
         file.write_bytes(request("m-1", LIST, one("vm-000003"), one("nobody")))
         made = send(config, "--template", "vms", "--template", "graph", "--subscription", SUBSCRIPTION)
         send(config, str(file))
-        queue.put(request("m-2", one("vm-000004")).decode())
-        queue.put(base64.b64encode(file.read_bytes()).decode())
-        queue.put("<xml>")
-        poison = QueueWriter(queue.storage, f"{queue.name}-poison", queue.pool)
-        poison.create()
+        poison = filled(queue, file.read_bytes())
         for point in ("collector.queue-written", "collector.answered@3", "collector.committed@3"):
             with service_process("collector", settings, tmp_path, crash=point) as child:
                 assert child.wait(90) == -9, point
@@ -87,6 +86,9 @@ def test_each_request_is_answered_once_however_often_the_collector_is_killed(
             until(lambda: len(ends()) == 7, "every call ends")
             until(lambda: queue.count() == 0, "every message is deleted")
             until(lambda: lag(kafka_settings, "collector", topics.collection_requests) == 0, "every request is over")
+            arm.size = "Standard_D4s_v5"
+            queue.put(request("m-3", one("vm-000005")).decode())
+            until(lambda: len(ends()) == 8, "the last call ends")
             child.terminate()
             assert child.wait(30) == 0
     (by_clock,) = {row["message_id"] for row in rows() if row["message_id"].startswith("ever:")}
@@ -94,25 +96,52 @@ def test_each_request_is_answered_once_however_often_the_collector_is_killed(
         f"{by_clock}/0": ("success", 60),
         f"{made}/0": ("success", 60), f"{made}/1": ("success", 60),
         "m-1/0": ("success", 60), "m-1/1": ("success", 1), "m-1/2": ("error", 0), "m-2/0": ("success", 1),
+        "m-3/0": ("success", 1),
     }  # fmt: skip
     found = rows()
     positions = [(row["source"], row["generation"], row["answer_number"], row["part"]) for row in found]
-    assert len(positions) == len(set(positions)) == 4 * (PAGES + 1) + 2 + 1 + 2
+    assert len(positions) == len(set(positions)) == 4 * (PAGES + 1) + 2 + 1 + 2 + 2
     for source in (f"{made}/0", f"{made}/1", "m-1/0", f"{by_clock}/0"):
-        bodies = [json.loads(row["data"]) for row in found if row["source"] == source and row["kind"] == "answer"]
-        names = [machine["name"] for body in bodies for machine in body.get("value", body.get("data"))]
-        assert names == [f"vm-{index:06}" for index in range(4 * PAGES)], "in order, none missing, none twice"
+        names = [f"vm-{index:06}" for index in range(4 * PAGES)]
+        assert names_in(found, source) == names, "in order, none missing, none twice"
     letters = {record.value for record in committed_records(kafka_settings, topics.errors)}
     assert letters == {b"<xml>"}, "it may be there twice: the collector died before its message was deleted"
     assert poison.count() in {1, 2}, "likewise"
     resources = [record.key or b"" for record in committed_records(kafka_settings, topics.resources)]
-    assert len(resources) == len(set(resources)) == 4 * PAGES, "none of them has changed"
+    assert len(resources) == len(set(resources)) + 1 == 4 * PAGES + 1, "one of them has changed"
+    changes = sorted(changes_in(committed_records(kafka_settings, topics.resource_changes)), key=str)
+    size = ("vm-000005", "changed", "/properties/hardwareProfile/vmSize", '"Standard_D2s_v5"', '"Standard_D4s_v5"')
+    assert changes == sorted([size, *((name, "created", None, None, None) for name in names)], key=str)
     assert all(key.startswith(f"/subscriptions/{SUBSCRIPTION}/resourcegroups/group-".encode()) for key in resources)
     state = {record.key: record for record in read_compacted(kafka_settings, topics.collection_state, range(4))}
     assert {key: is_over(record) for key, record in state.items()} == dict.fromkeys(
-        [made.encode(), by_clock.encode(), b"m-1", b"m-2"], True
+        [made.encode(), by_clock.encode(), b"m-1", b"m-2", b"m-3"], True
     )
     assert "token-1" not in (tmp_path / "collector-0.log").read_text()
+
+
+def filled(queue: QueueWriter, requests: bytes) -> QueueWriter:
+    """Put a request, `requests` and what is none into a queue; return its poison queue."""
+    queue.put(request("m-2", one("vm-000004")).decode())
+    queue.put(base64.b64encode(requests).decode())
+    queue.put("<xml>")
+    poison = QueueWriter(queue.storage, f"{queue.name}-poison", queue.pool)
+    poison.create()
+    return poison
+
+
+def names_in(found: list[dict[str, Any]], source: str) -> list[str]:
+    """Return the names of machines in the answers to a call, in order."""
+    bodies = [json.loads(row["data"]) for row in found if row["source"] == source and row["kind"] == "answer"]
+    return [machine["name"] for body in bodies for machine in body.get("value", body.get("data"))]
+
+
+def changes_in(records: list[Inbound]) -> Iterator[tuple[Any, ...]]:
+    """Yield name, change, path, old and new value of all changes of resources."""
+    read = reader_of(RESOURCE_CHANGES, lambda _: "id")
+    for record in records:
+        for row in read(record).to_pylist():
+            yield tuple(row[name] for name in ("name", "change", "path", "old", "new"))
 
 
 def is_over(record: Inbound) -> bool:

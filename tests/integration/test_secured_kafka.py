@@ -151,7 +151,7 @@ MAY = {
     ),
     "collector": (
         {TOPICS.collection_requests, TOPICS.collection_state, TOPICS.resources},
-        {TOPICS.collection_results, TOPICS.collection_state, TOPICS.resources, TOPICS.errors},
+        {TOPICS.collection_results, TOPICS.collection_state, TOPICS.resources, TOPICS.resource_changes, TOPICS.errors},
     ),
     "recorder": ({TOPICS.recorder_state}, {TOPICS.recorder_state, TOPICS.snapshots, TOPICS.errors}),
     "sink-file": ({TOPICS.flows}, {TOPICS.errors}),

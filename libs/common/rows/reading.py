@@ -10,12 +10,14 @@ import pyarrow as pa
 
 from libs.common.errors import CodecError
 from libs.common.messages.headers import Headers
+from libs.common.rows.change_messages import change_rows
 from libs.common.rows.letters import TopicIds, letter_rows
 from libs.common.rows.message import Message
 from libs.common.rows.resource_messages import resource_rows
 from libs.common.rows.row_type import RowType
 from libs.common.rows.types.dead_letters import DEAD_LETTERS
 from libs.common.rows.types.flows import FLOWS
+from libs.common.rows.types.resource_changes import RESOURCE_CHANGES
 from libs.common.rows.types.resources import RESOURCES
 from libs.common.rows.wire import TYPE_HEADER, decode_rows
 
@@ -29,13 +31,15 @@ _EARLIER_TYPES: Final = {"flow-batch": FLOWS.name}
 def reader_of(row_type: RowType, topic_id: TopicIds) -> Reader:
     """Return a reader for messages of that row type's topic.
 
-    `topic_id` is called once per message, and only for row types whose position needs it (`DEAD_LETTERS`, `RESOURCES`). Its
-    exceptions pass through the reader.
+    `topic_id` is called once per message, and only for row types whose position needs it (`DEAD_LETTERS`, `RESOURCES`,
+    `RESOURCE_CHANGES`). Its exceptions pass through the reader.
     """
     if row_type is DEAD_LETTERS:
         return partial(letter_rows, topic_id=topic_id)
     if row_type is RESOURCES:
         return partial(resource_rows, topic_id=topic_id)
+    if row_type is RESOURCE_CHANGES:
+        return partial(change_rows, topic_id=topic_id)
     return batch_reader(row_type)
 
 

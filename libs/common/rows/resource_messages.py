@@ -51,6 +51,7 @@ def _values(facts: ResourceFacts) -> dict[str, Any]:
         "api_version": facts.api_version,
         "content_hash": facts.content_hash,
         "first_seen": facts.first_seen,
+        "last_seen": facts.last_seen or facts.time,
     }
 
 

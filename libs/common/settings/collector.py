@@ -179,6 +179,20 @@ class CollectorSettings(AzureLoginSettings):
         description="What does not count as a change of a resource: names of members, anywhere except in tags, and paths with "
         "dots, such as `properties.subnets.*.properties.delegations`. Upper and lower case are the same.",
     )
+    refresh_hours: float = Field(
+        default=168.0,
+        ge=1,
+        description="Hours after which a resource that is still there is written again although it has not changed, so that "
+        "`last_seen` says whether it is still seen.",
+    )
+    doubt_percent: float = Field(
+        default=50.0,
+        ge=0,
+        le=100,
+        description="If a list lacks more than this share of the resources that it would have, they are written as `missing`, "
+        "and count as deleted only if the next list lacks them, too: permissions may be lost. 100: never.",
+    )
+    doubt_least: int = Field(default=10, ge=1, description="Resources that a list must lack for that.")
     most_pages: int = Field(default=10_000, ge=1, le=1_000_000, description="Pages after which a list is given up.")
     give_up_hours: float = Field(
         default=24.0, gt=0, description="Hours after which a call that Azure does not answer, or throttles, is given up."

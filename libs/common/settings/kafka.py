@@ -190,4 +190,7 @@ class TopicSettings(Group):
     resources: str = Field(
         default="Meta.Resources", description="Resources of Azure as they are now, from the collector; compacted."
     )
+    resource_changes: str = Field(
+        default="Meta.ResourceChanges", description="What has become of resources of Azure, from the collector to the sinks."
+    )
     errors: str = Field(default="Errors", description="Dead letters from all services.")

@@ -127,7 +127,8 @@ def _uses_of_collector(settings: Settings) -> _Uses:
     own = settings.collector
     is_sender = own.queue is not None or own.api is not None or bool(own.schedules)
     requests = (topics.collection_requests,) if is_sender else ()
-    writes = (topics.collection_results, topics.collection_state, topics.resources, topics.errors, *requests)
+    resources = (topics.resources, topics.resource_changes)
+    writes = (topics.collection_results, topics.collection_state, *resources, topics.errors, *requests)
     return _Uses(reads, writes, "collector", is_transactional=True)
 
 

@@ -10,7 +10,8 @@ import pytest
 from libs.common.errors import ServerUnreachable
 from libs.common.kafka.records import Inbound
 from libs.common.messages.resources import DELETED, ResourceFacts, encode_resource
-from services.collector.inventory import Inventory
+from libs.common.settings.collector import CollectorSettings
+from services.collector.inventory import Inventory, InventoryRules
 from services.collector.resources import SeenPage
 
 FACTS = ResourceFacts(
@@ -70,7 +71,7 @@ def inventory(tables: list[Table]) -> Inventory:
         tables.append(Table(apply))
         return tables[-1]
 
-    made = Inventory(make, 1.0)
+    made = Inventory(make, 1.0, InventoryRules.of(CollectorSettings()))
     made.load(lambda: None)
     return made
 

@@ -65,7 +65,7 @@ def test_a_list_lacks_what_was_seen_before_it_began(path: str, lacks: str | None
     ):
         known.put(one, 1)
     known.see([machine(0).key], 2)
-    missing = [(one.endswith(lacks or "-"), first_seen) for one, first_seen in known.missing(path, 2)]
+    missing = [(one.endswith(lacks or "-"), resource.first_seen) for one, resource in known.listed(path, 2).lacking]
     assert missing == ([] if lacks is None else [(True, 7)])
 
 
@@ -82,6 +82,6 @@ def test_resources_that_come_and_go_leave_nothing_behind() -> None:
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < 4_000_000
-    found = {one for one, _ in known.missing(f"{SUB}/providers/ms.compute/virtualmachines", 2)}
+    found = {one for one, _ in known.listed(f"{SUB}/providers/ms.compute/virtualmachines", 2).lacking}
     assert found == {machine(number).id for number in range(5)}
     assert [one is not None for one in known.see([key_of(one) for one in found], 2)] == [True] * 5

@@ -13,6 +13,7 @@ from libs.common.rows.types.dead_letters import DEAD_LETTERS
 from libs.common.rows.types.flows import FLOWS
 from libs.common.rows.types.http import HTTP
 from libs.common.rows.types.proxy import PROXY
+from libs.common.rows.types.resource_changes import RESOURCE_CHANGES
 from libs.common.rows.types.resources import RESOURCES
 from libs.common.rows.types.results import RESULTS
 from libs.common.rows.types.snapshots import SNAPSHOTS
@@ -20,7 +21,10 @@ from libs.common.rows.types.spans import SPANS
 from libs.common.suggestions import did_you_mean
 
 ROW_TYPES: Final[Mapping[str, RowType]] = MappingProxyType(
-    {kind.name: kind for kind in (FLOWS, APPLICATION, HTTP, PROXY, SPANS, SNAPSHOTS, RESULTS, RESOURCES, DEAD_LETTERS)}
+    {
+        kind.name: kind
+        for kind in (FLOWS, APPLICATION, HTTP, PROXY, SPANS, SNAPSHOTS, RESULTS, RESOURCES, RESOURCE_CHANGES, DEAD_LETTERS)
+    }
 )
 """Every row type by name. To add one, add a module here and an entry in this table."""
 
