@@ -1,26 +1,30 @@
 """How far each request has come: the current view of the compacted topic `Collection.State`.
 
 One record a request, under the request's id: how calls have ended, and where the others are. It is written in the same
-transaction as the answers. Of requests that have ended, memory holds the hash of the id only; it is what recognises them when
-they are repeated, for as long as the topic keeps their record.
+transaction as the answers. Of requests that have ended, memory holds the hash of the id only, packed; it is what recognises
+them when they are repeated, for as long as the topic keeps their record.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Collection
 from typing import Final, Protocol
 
 import msgspec
+import numpy as np
 import structlog
 
 from libs.common.azure.arm.pages import ListCursor
 from libs.common.errors import CodecError
 from libs.common.kafka.records import Inbound
-from libs.common.packed import digest_of
+from libs.common.packed import PackedTable
 
 log = structlog.get_logger(__name__)
 
 _VERSION: Final = 1
+_PARTITION: Final = np.dtype([("partition", "<u4")])
+_FORM: Final = struct.Struct("<I")  # of a partition
 _LONGEST_MESSAGE: Final = 500  # of a problem; the row that says it all has the whole message
 
 
@@ -125,59 +129,64 @@ class KnownRequests:
     def __init__(self, make_table: MakeProgressTable, patience: float) -> None:
         self._make_table = make_table
         self._patience = patience
-        self._partitions: dict[int, dict[bytes, bytes | None]] = {}  # None: over
+        self._over = PackedTable(_PARTITION)
+        self._open: dict[int, dict[bytes, bytes]] = {}
 
     def __len__(self) -> int:
-        return sum(map(len, self._partitions.values()))
+        return len(self._over) + sum(map(len, self._open.values()))
 
     def load(self, partitions: Collection[int], keep_alive: Callable[[], None]) -> None:
         """Read the progress of all requests of these partitions. Raises `ServerUnreachable`, and what `keep_alive` raises."""
         self.forget(partitions)
         if not partitions:
             return
-        loaded: dict[int, dict[bytes, bytes | None]] = {number: {} for number in partitions}
-
-        def apply(record: Inbound) -> None:
-            if record.key is not None:
-                _put(loaded[record.partition], record.key, record.value)
-
-        table = self._make_table(apply)
+        table = self._make_table(self._apply)
         try:
             table.open(partitions)
             table.catch_up(self._patience, keep_alive)
+        except BaseException:
+            self.forget(partitions)
+            raise
         finally:
             table.close()
-        self._partitions.update(loaded)
 
     def forget(self, partitions: Collection[int]) -> None:
         """Forget these partitions."""
         for number in partitions:
-            self._partitions.pop(number, None)
+            self._open.pop(number, None)
+        self._over.keep(~np.isin(self._over.rows()["partition"], list(partitions)))
 
     def get(self, partition: int, key: bytes) -> RequestProgress | None:
         """Return how far a request has come; None if it is new. Raises `CodecError`."""
-        known = self._partitions.get(partition, {})
-        digest = digest_of(key)
-        if digest not in known:
-            return None
-        value = known[digest]
-        return RequestProgress(0) if value is None else decode_progress(value)
+        value = self._open.get(partition, {}).get(key)
+        if value is not None:
+            return decode_progress(value)
+        return RequestProgress(0) if self.has(partition, key) else None
 
     def has(self, partition: int, key: bytes) -> bool:
         """Return whether a request is known."""
-        return digest_of(key) in self._partitions.get(partition, {})
+        return key in self._open.get(partition, {}) or self._over.get(_name(partition, key)) is not None
 
     def end(self, partition: int, key: bytes) -> None:
         """Note that a request is over, before that is committed: it may be repeated at once."""
-        self._partitions.setdefault(partition, {})[digest_of(key)] = None
+        self._open.get(partition, {}).pop(key, None)
+        self._over.put(_name(partition, key), _FORM.pack(partition))
+
+    def _apply(self, record: Inbound) -> None:
+        partition, key = record.partition, record.key
+        if key is None:
+            return
+        if record.value is None:
+            self._open.get(partition, {}).pop(key, None)
+            self._over.remove(_name(partition, key))
+        elif _is_over(record.value):
+            self.end(partition, key)
+        else:
+            self._open.setdefault(partition, {})[key] = record.value
 
 
-def _put(known: dict[bytes, bytes | None], key: bytes, value: bytes | None) -> None:
-    digest = digest_of(key)
-    if value is None:
-        known.pop(digest, None)
-    else:
-        known[digest] = None if _is_over(value) else value
+def _name(partition: int, key: bytes) -> bytes:
+    return _FORM.pack(partition) + key
 
 
 def _is_over(value: bytes) -> bool:
