@@ -186,7 +186,7 @@ class HttpConnection:
         headers = [(name, value) for name, value in _headers_of(answer)]
         if self.is_ending or self._http.their_state is not h11.DONE:
             headers.append(("Connection", "close"))
-        await self._write(h11.Response(status_code=answer.status, headers=headers))
+        await self._write(h11.Response(status_code=answer.status, headers=headers, reason=HTTPStatus(answer.status).phrase))
         if self._head is None or self._head.method != "HEAD":
             await self._write(h11.Data(data=answer.body))
         await self._write(h11.EndOfMessage())
