@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import msgspec
 import pytest
+from openapi_schema_validator import OAS31Validator
 
 from libs.common.http.method import Method
 from libs.common.settings.collector import Priority
@@ -217,3 +219,29 @@ def test_the_schema_describes_every_member() -> None:
     assert len(members) == 14
     assert all("description" in member for member in members)
     assert not any(definitions[kind]["additionalProperties"] for kind in ("CollectionRequest", "ApiRequest"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_request"),
+    [
+        ({}, True),
+        ({"priority": "high", "metadata": {"any": [1]}, "correlation_id": None}, True),
+        ({"api_requests": []}, False),
+        ({"api_requests": [{"service": "compute"}]}, False),
+        ({"message_id": "with space"}, False),
+        ({"message_id": "m\n"}, False),
+        ({"priority": "urgent"}, False),
+        ({"surprise": 1}, False),
+    ],
+)
+def test_the_schema_says_what_is_taken(changes: dict[str, object], *, is_request: bool) -> None:
+    """It is a JSON Schema, and judges as the collector does."""
+    schema = request_schema()
+    OAS31Validator.check_schema(schema)
+    document = json.loads(write_request(next(example_requests()))) | changes
+    assert OAS31Validator(schema).is_valid(document) is is_request
+    if is_request:
+        assert read_request(json.dumps(document).encode()).message_id == document["message_id"]
+    else:
+        with pytest.raises(RequestRefused):
+            read_request(json.dumps(document).encode())
