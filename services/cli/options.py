@@ -12,6 +12,7 @@ import structlog
 from libs.common.azure.vault.opening import open_vaults
 from libs.common.process.logs import configure_logging
 from libs.common.settings import Settings, load_settings
+from libs.common.settings.references import Wanted
 
 log = structlog.get_logger(__name__)
 
@@ -25,13 +26,13 @@ config_option: Callable[[F], F] = click.option(
 )
 
 
-def load(config: Path | None) -> Settings:
-    """Load the settings, with the secrets that key vaults hold.
+def load(config: Path | None, wanted: Wanted = lambda _: True) -> Settings:
+    """Load the settings, with the secrets that key vaults hold for settings that are `wanted`.
 
     Raises:
         ConfigError, ServerUnreachable: as `load_settings`.
     """
-    return load_settings(config, open_vaults)
+    return load_settings(config, open_vaults, wanted)
 
 
 def load_logged(config: Path | None, command: str, load: Callable[[Path | None], Settings] = load) -> Settings:

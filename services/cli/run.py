@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +27,14 @@ SERVICES: Final[dict[str, str]] = {
     "recorder": "services.recorder.main",
 }
 
+# Groups of settings that only some services read. Of sinks, each reads its own.
+_READERS: Final = {
+    "subscriptions": ("blob-monitor", "ingest"),
+    "collector": ("collector",),
+    "recorder": ("recorder",),
+    "sinks": (),
+}
+
 _HELP: Final[dict[str, str]] = {
     "blob-monitor": "Find blobs, announce what changed, close and reopen them.",
     "ingest": "Read announced blobs block by block and write segments.",
@@ -33,6 +42,11 @@ _HELP: Final[dict[str, str]] = {
     "collector": "Answer requests for Azure configuration.",
     "recorder": "Poll HTTP sources and record their answers.",
 }
+
+
+def needs(service: str, path: str) -> bool:
+    """Return whether a service, or a sink as ``sinks.NAME``, reads the setting at `path`: whose secrets it needs."""
+    return f"{path}.".startswith(f"{service}.") or service in _READERS.get(path.partition(".")[0], (service,))
 
 
 @click.group(epilog=examples("blobtide run parser --config blobtide.yaml", "blobtide run sink file"))
@@ -46,7 +60,7 @@ def _add(name: str, module: str) -> None:
     @command.command(name, help=_HELP[name])
     @config_option
     def run_one(config: Path | None) -> None:
-        settings = load(config)
+        settings = load(config, partial(needs, name))
         sys.exit(run_service(name, settings, _build_of(module)))
 
 
@@ -67,7 +81,7 @@ def run_sink(name: str, config: Path | None) -> None:
     """Run one sink."""
     from services.sinks.main import build
 
-    settings = load(config)
+    settings = load(config, partial(needs, f"sinks.{name}"))
     sys.exit(run_service(f"sink-{name}", settings, lambda loaded: build(loaded, name)))
 
 

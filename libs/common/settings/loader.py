@@ -27,14 +27,7 @@ from libs.common.settings.parser import ParserSettings
 from libs.common.settings.problems import describe_problems
 from libs.common.settings.process import HttpSettings, InstanceSettings, LogSettings
 from libs.common.settings.recorder import RecorderSettings
-from libs.common.settings.references import (
-    OpenReader,
-    ResolvedSettings,
-    SecretReference,
-    references_in,
-    refuse_references,
-    resolved,
-)
+from libs.common.settings.references import OpenReader, ResolvedSettings, SecretReference, Wanted, refuse_references, resolved
 from libs.common.settings.secrets import holds_secrets, remember_secrets
 from libs.common.settings.sinks import SinkOptions
 from libs.common.settings.storage import Subscriptions
@@ -67,7 +60,7 @@ class Settings(BaseSettings):
 
     _notes: tuple[str, ...] = PrivateAttr(())
     _from_vaults: frozenset[str] = PrivateAttr(frozenset())
-    _unread: dict[str, SecretReference] = PrivateAttr(default_factory=dict)
+    _unread: Mapping[str, SecretReference] = PrivateAttr(default_factory=dict)
 
     @property
     def from_vaults(self) -> frozenset[str]:
@@ -76,7 +69,7 @@ class Settings(BaseSettings):
 
     @property
     def unread(self) -> Mapping[str, SecretReference]:
-        """References to secrets that were not read, by the path of the setting; only `load_unread` leaves any."""
+        """References to secrets that were not read and still stand in the settings, by the path of the setting."""
         return self._unread
 
     @property
@@ -106,36 +99,25 @@ class Settings(BaseSettings):
         return (init_settings,)
 
 
-def load_settings(path: Path | None = None, open_reader: OpenReader = refuse_references) -> Settings:
-    """Return the effective settings, with the secrets that `open_reader` reads in place of references.
+def load_settings(
+    path: Path | None = None, open_reader: OpenReader = refuse_references, wanted: Wanted = lambda _: True
+) -> Settings:
+    """Return the effective settings, with the secrets that `open_reader` reads in place of the references that are `wanted`.
 
     Raises:
         ConfigError: its message names every invalid setting and says what is wrong with it.
         ServerUnreachable: a key vault does not answer.
     """
-    return _loaded(settings_file(path), lambda values: resolved(values, open_reader))
+    return _loaded(settings_file(path), lambda values: resolved(values, open_reader, wanted))
 
 
 def load_unread(path: Path | None = None) -> Settings:
-    """Return the settings as they are without key vaults: references stand in them as text, and `Settings.unread` names them.
+    """Return the settings as they are without key vaults: all references stand in them as text.
 
     Raises:
         ConfigError: as `load_settings`; also if only the value of a secret can be checked, since it must have some form.
     """
-    unread = dict[str, SecretReference]()
-
-    def left(values: dict[str, Any]) -> ResolvedSettings:
-        unread.update(references_in(values))
-        return ResolvedSettings(values)
-
-    try:
-        settings = _loaded(settings_file(path), left)
-    except ConfigError as error:
-        concerned = any(f"{path}: " in str(error) for path in unread)
-        hint = "; what is kv://... here can only be checked with its value" if concerned else ""
-        raise ConfigError(f"{error}{hint}") from error
-    settings._unread = unread  # noqa: SLF001
-    return settings
+    return load_settings(path, wanted=lambda _: False)
 
 
 def raw_settings(path: Path | None = None) -> dict[str, Any]:
@@ -166,17 +148,25 @@ def _overridden(values: dict[str, Any], by: dict[str, Any]) -> dict[str, Any]:
 def _loaded(file: Path | None, resolve: Callable[[dict[str, Any]], ResolvedSettings]) -> Settings:
     try:
         found = resolve(_raw(file))
-        settings = Settings(**found.values)
-    except ValidationError as error:
-        raise ConfigError(_explain(error, file)) from error
+        settings = _checked(found, file)
     except RecursionError as error:
         raise ConfigError("settings are nested too deeply; check the BLOBTIDE_... variables") from error
-    settings._from_vaults = found.secrets  # noqa: SLF001
+    settings._from_vaults, settings._unread = found.secrets, found.unread  # noqa: SLF001
     remember_secrets(settings)
     settings = _with_azure(settings)
     if file is not None and _others_can_read(file) and holds_secrets(settings, found.secrets):
         settings._notes = (f"{file} holds secrets and is world-readable: chmod 600 it, or give secrets as files (..._file)",)  # noqa: SLF001
     return settings
+
+
+def _checked(found: ResolvedSettings, file: Path | None) -> Settings:
+    try:
+        return Settings(**found.values)
+    except ValidationError as error:
+        said = _explain(error, file)
+        concerned = any(f"{path}: " in said for path in found.unread)
+        hint = "; what is kv://... here can only be checked with its value" if concerned else ""
+        raise ConfigError(f"{said}{hint}") from error
 
 
 def _with_azure(settings: Settings) -> Settings:

@@ -54,6 +54,8 @@ class SecretReader(Protocol):
 
 
 OpenReader = Callable[[AzureSettings], SecretReader]
+Wanted = Callable[[str], bool]
+"""Says by the path of a setting whether its secret is needed; what is not stays a reference."""
 
 
 def refuse_references(azure: AzureSettings) -> SecretReader:
@@ -81,29 +83,37 @@ def references_in(values: Mapping[str, Any]) -> dict[str, SecretReference]:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedSettings:
-    """Plain settings, and which of their texts are not in the file or the environment, but from key vaults."""
+    """Plain settings.
+
+    Attributes:
+        secrets: texts in them that are not in the file or the environment, but from key vaults.
+        unread: references that still stand in them, by the path of the setting.
+    """
 
     values: dict[str, Any] = field(repr=False)
     secrets: frozenset[str] = field(default=frozenset(), repr=False)
+    unread: Mapping[str, SecretReference] = field(default_factory=dict)
 
 
-def resolved(values: dict[str, Any], open_reader: OpenReader) -> ResolvedSettings:
-    """Return settings with the secrets in place of the references to them; nothing is asked if there are none.
+def resolved(values: dict[str, Any], open_reader: OpenReader, wanted: Wanted) -> ResolvedSettings:
+    """Return settings with the secrets in place of the references that are wanted; nothing is asked if there are none.
 
     Raises:
         ConfigError: a reference or the credential cannot work, or secrets cannot be had; names each setting.
         ServerUnreachable: a vault does not answer, or there is no token; names the setting.
     """
     references = references_in(values)
-    if not references:
-        return ResolvedSettings(values)
+    needed = {path: reference for path, reference in references.items() if wanted(path)}
+    if not needed:
+        return ResolvedSettings(values, unread=references)
     reader = open_reader(azure_in(values))
     try:
-        secrets = _read(references, reader)
+        secrets = _read(needed, reader)
     finally:
         reader.close()
-    by_text = {text: secrets[references[path]] for path, text in _found(values, "")}
-    return ResolvedSettings(_replaced(values, by_text), frozenset(secrets.values()))
+    by_text = {text: secrets[references[path]] for path, text in _found(values, "") if references[path] in secrets}
+    unread = {path: reference for path, reference in references.items() if reference not in secrets}
+    return ResolvedSettings(_replaced(values, by_text), frozenset(secrets.values()), unread)
 
 
 def azure_in(values: Mapping[str, Any]) -> AzureSettings:

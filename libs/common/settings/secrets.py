@@ -20,10 +20,12 @@ def read_secret(name: str, value: SecretStr | None, file: Path | None) -> str | 
     """Return the secret `name`, or None if neither it nor ``<name>_file`` is set. Surrounding line breaks are stripped.
 
     Raises:
-        ConfigError: both are set, or the file cannot be read or is empty; the message never shows the secret.
+        ConfigError: both are set, or the file cannot be read or is empty, or the secret is a reference that was not read; the
+            message never shows the secret.
     """
     if file is None:
         text = value.get_secret_value() if value is not None else None
+        refuse_unread(name, text)
         remember(text or "")
         return text
     if value is not None:
@@ -33,6 +35,12 @@ def read_secret(name: str, value: SecretStr | None, file: Path | None) -> str | 
         raise ConfigError(f"{name}_file {file} is empty")
     remember(text)
     return text
+
+
+def refuse_unread(name: str, text: str | None) -> None:
+    """Raise ConfigError if a secret is still a reference: whoever loaded the settings did not want it, so nobody may use it."""
+    if text is not None and text.startswith(REFERENCE):
+        raise ConfigError(f"{name} is in a key vault, and was not read")
 
 
 def remember_secrets(settings: BaseModel) -> None:

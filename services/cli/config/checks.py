@@ -17,7 +17,7 @@ from libs.common.errors import BlobtideError, ConfigError, ServerUnreachable
 from libs.common.settings import Settings
 from libs.common.settings.recorder import HttpSourceSettings
 from libs.common.settings.storage import Environment, account_alias
-from services.cli.run import SERVICES
+from services.cli.run import SERVICES, needs
 
 if TYPE_CHECKING:
     from services.sinks.frame.contract import Sink
@@ -30,8 +30,6 @@ OF_BLOBS: Final = (MONITOR, "ingest", "parser")
 IDLE: Final = "will find nothing to do: no environment under `subscriptions` is enabled"
 UNREAD: Final = "not built, because its secrets are in a key vault; --connect reads them"
 _KAFKA: Final = "Kafka clients"
-# Groups that not all services read.
-_PRIVATE: Final = {"subscriptions": OF_BLOBS, "collector": (COLLECTOR,), "recorder": (RECORDER,), "sinks": ()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +82,7 @@ def _builds(settings: Settings) -> Iterator[Check]:
     for alias, environment in _environments(settings):
         yield Check(_storage(alias), partial(_open_containers, alias, environment), reads=(_place(alias),))
     for name in needed_services(settings):
-        own = tuple(group for group in Settings.model_fields if name in _PRIVATE.get(group, SERVICES))
+        own = tuple(group for group in Settings.model_fields if needs(name, group))
         yield Check(name, partial(_build, name, settings), reads=own)
     for name in settings.sinks:
         yield Check(_sink(name), partial(_build_sink, settings, name), reads=("kafka", f"sinks.{name}"))

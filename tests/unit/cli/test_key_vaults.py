@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from libs.common.security.redaction import forget, redact
 from services.cli.config.checks import UNREAD
 from services.cli.main import blobtide
 from services.cli.options import load
+from services.cli.run import needs
 from services.cli.up.settings import settings_for
 from services.collector.main import defaults_of
 from tests.azure_estate import APP, CLIENT_SECRET, AzureEstate, azure_estate
@@ -96,8 +98,8 @@ def test_settings_are_checked_and_shown_without_a_network(
     assert checked.exit_code == 0, checked.output
     remarks = dict(line.removeprefix("ok  ").partition(": ")[::2] for line in checked.stdout.splitlines())
     unread = {what for what, remark in remarks.items() if remark == UNREAD}
-    assert unread == {"storage of s.a", "blob-monitor", "ingest", "parser"}
-    assert {"Kafka clients", "storage of s.b", "collector", "sink redis"} <= remarks.keys() - unread
+    assert unread == {"storage of s.a", "blob-monitor", "ingest"}
+    assert {"Kafka clients", "storage of s.b", "parser", "collector", "sink redis"} <= remarks.keys() - unread
     shown = tried(tmp_path, "config", "show", kafka={**KAFKA, "bootstrap_servers": "kv://shop-vault/servers"})
     assert "bootstrap_servers: kv://shop-vault/servers" in shown.stdout
     assert estate.front.tunnels == []
@@ -159,3 +161,39 @@ def test_a_collector_reads_its_credentials_from_the_vault(estate: AzureEstate, t
     assert defaults.values()["tenantId"] == TENANT
     defaults.close()
     assert estate.vault.asked == ["/secrets/azure-collector-creds"]
+
+
+@pytest.mark.parametrize(
+    ("service", "asked"),
+    [
+        ("parser", ["kafka"]),
+        ("blob-monitor", ["kafka", "storage"]),
+        ("ingest", ["kafka", "storage"]),
+        ("recorder", ["kafka", "source"]),
+        ("collector", ["collector", "kafka"]),
+        ("sinks.redis", ["kafka", "redis"]),
+        ("sinks.red", ["kafka"]),
+    ],
+)
+def test_a_service_reads_only_the_secrets_that_it_needs(
+    estate: AzureEstate, tmp_path: Path, service: str, asked: list[str]
+) -> None:
+    """So each may have an identity that can read no others, and a secret of another keeps none from starting."""
+    estate.vault.secrets = {name: [StoredSecret(f"hunter2-{name}")] for name in asked}
+    secrets = {name: f"kv://shop-vault/{name}" for name in ("kafka", "storage", "source", "collector", "redis")}
+    account = {"account_name": "logs", "account_key": secrets["storage"]}
+    environments = {"e": {"storage": account, "sources": [{"container": "logs"}]}}
+    queue = {"queue": "requests", "storage": {"account_name": "requests", "account_key": secrets["collector"]}}
+    groups = {
+        "azure": {"credential": CREDENTIAL},
+        "kafka": {**KAFKA, "sasl_password": secrets["kafka"]},
+        "subscriptions": {"s": {"environments": environments}},
+        "recorder": {"sources": [{"name": "links", "url": "http://127.0.0.1:9", "bearer_token": secrets["source"]}]},
+        "collector": {"queue": queue},
+        "sinks": {"redis": {"password": secrets["redis"]}},
+    }
+    file = tmp_path / "config.yaml"
+    file.write_text(json.dumps(groups))
+    settings = load(file, partial(needs, service))
+    assert sorted(estate.vault.asked) == [f"/secrets/{name}" for name in asked]
+    assert sorted(reference.name for reference in settings.unread.values()) == sorted(secrets.keys() - set(asked))

@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
+from libs.common.azure.storage.credentials import resolve
 from libs.common.errors import BlobtideError, ConfigError, ServerUnreachable
 from libs.common.security.redaction import redact
 from libs.common.settings import Settings, load_settings, load_unread, masked
 from libs.common.settings.azure import AzureSettings, Cloud
 from libs.common.settings.references import SecretReference
+from libs.common.settings.secrets import read_secret
+from libs.common.settings.storage import StorageAccount
 
 KAFKA = {"security_protocol": "SASL_SSL", "sasl_username": "me", "sasl_password": "kv://shop-vault/kafka"}
 
@@ -212,6 +216,14 @@ def test_without_a_way_to_read_them_references_are_refused(tmp_path: Path) -> No
     """They are never taken for the secret itself."""
     with pytest.raises(ConfigError, match="are not read here"):
         load_settings(file_of(tmp_path, kafka={"sasl_password": "kv://shop-vault/kafka"}))
+
+
+def test_a_reference_that_was_not_read_is_never_used_as_a_secret() -> None:
+    """Whoever needs it is told, instead of signing in with its name."""
+    with pytest.raises(ConfigError, match="password is in a key vault, and was not read"):
+        read_secret("password", SecretStr("kv://shop-vault/password"), None)
+    with pytest.raises(ConfigError, match="account_key is in a key vault, and was not read"):
+        resolve(StorageAccount(account_name="logs", account_key=SecretStr("kv://shop-vault/key")), "s.e")
 
 
 def test_unread_settings_name_what_was_not_read(tmp_path: Path) -> None:

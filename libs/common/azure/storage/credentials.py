@@ -27,6 +27,7 @@ from libs.common.azure.storage.api import StorageUnavailable
 from libs.common.errors import ConfigError
 from libs.common.security.redaction import remember
 from libs.common.security.transport import guard_credentials, is_plain
+from libs.common.settings.secrets import refuse_unread
 from libs.common.settings.storage import StorageAccount
 from libs.common.settings.text_file import read_text_file
 
@@ -213,6 +214,7 @@ def _resolve(account: StorageAccount) -> StorageLogin:
 def _secret(name: str, value: SecretStr | None, file: Path | None) -> str | None:
     if value is not None:
         text = value.get_secret_value().strip()
+        refuse_unread(name, text)
     elif file is not None:
         text = read_text_file(file, f"{name}_file").strip()
     else:
