@@ -9,15 +9,13 @@ Values derived from dictionary-encoded columns are computed once per dictionary 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from libs.common.rows.column_values import combined
-from libs.common.rows.row_type import WORD
+from libs.common.rows.formats.ecs_values import constant, mapped, mapped_pairs, where
 
 ECS_VERSION: Final = "8.17.0"
 
@@ -44,7 +42,6 @@ _LISTS: Final = pa.list_(pa.string())
 # Made once: pyarrow looks for an optional module each time it makes a scalar, which costs as much as a column of a small batch.
 _ZERO: Final = pa.scalar(0, pa.int64())
 _NO_COUNT: Final = pa.scalar(None, pa.int64())
-_NO_WORD: Final = pa.scalar(None, WORD.index_type)
 
 Columns = dict[str, pa.Array]
 
@@ -96,7 +93,14 @@ FIELDS: Final[dict[str, str]] = {
 def ecs_columns(flows: pa.Table) -> Columns:
     """Return flows as columns with ECS names in the order of `FIELDS`, for `json_documents`; dots nest. Each is one array."""
     batch = {name: combined(flows, name) for name in flows.column_names}
-    columns = {"@timestamp": batch["time"], **_event(batch), **_network(batch), **_ends(batch), **_rule(batch), **_own(batch)}
+    columns = {
+        "@timestamp": batch["time"],
+        **_event(batch),
+        **network_columns(batch),
+        **_ends(batch),
+        **_rule(batch),
+        **_own(batch),
+    }
     return {name: columns[name] for name in FIELDS}
 
 
@@ -104,15 +108,16 @@ def _event(flows: Columns) -> Columns:
     rows = len(flows["time"])
     outcome = flows["action"], flows["state"]
     return {
-        "ecs.version": _constant(ECS_VERSION, rows),
-        "event.kind": _constant("event", rows),
-        "event.category": _constant(["network"], rows, _LISTS),
-        "event.type": _mapped_pairs(outcome, _event_type, _LISTS),
-        "event.action": _mapped_pairs(outcome, _event_action),
+        "ecs.version": constant(ECS_VERSION, rows),
+        "event.kind": constant("event", rows),
+        "event.category": constant(["network"], rows, _LISTS),
+        "event.type": mapped_pairs(outcome, event_type, _LISTS),
+        "event.action": mapped_pairs(outcome, _event_action),
     }
 
 
-def _event_type(action: str | None, state: str | None) -> list[str]:
+def event_type(action: str | None, state: str | None) -> list[str]:
+    """Return the types of an event in ECS's words."""
     # A denied NSG tuple carries the state "begin", but nothing began.
     decision = [_DECISIONS[action]] if action in _DECISIONS else []
     change = [_STATES[state]] if state in _STATES and action != "deny" else []
@@ -124,13 +129,14 @@ def _event_action(action: str | None, state: str | None) -> str | None:
     return None if what is None else f"flow-{what}"
 
 
-def _network(flows: Columns) -> Columns:
+def network_columns(flows: Columns) -> Columns:
+    """Return the fields of the network, of rows with the columns of flows."""
     protocol = flows["protocol"].dictionary_encode()
     return {
-        "network.iana_number": _mapped(protocol, str),
-        "network.transport": _mapped(protocol, _TRANSPORTS.get),
+        "network.iana_number": mapped(protocol, str),
+        "network.transport": mapped(protocol, _TRANSPORTS.get),
         "network.type": _network_type(flows["src_ip"]),
-        "network.direction": _mapped(flows["direction"], lambda code: _DIRECTIONS.get(code, "unknown")),
+        "network.direction": mapped(flows["direction"], lambda code: _DIRECTIONS.get(code, "unknown")),
         "network.packets": _sum(flows["packets_sent"], flows["packets_received"]),
         "network.bytes": _sum(flows["bytes_sent"], flows["bytes_received"]),
     }
@@ -149,18 +155,18 @@ def _network_type(address: pa.Array) -> pa.Array:
 
 def _ends(flows: Columns) -> Columns:
     """Return the address, port and counters of both ends and, for the end with the network interface, its MAC."""
-    mac = _mapped(flows["mac"], _ecs_mac)
+    mac = mapped(flows["mac"], _ecs_mac)
     return {
         "source.ip": flows["src_ip"],
         "source.port": flows["src_port"],
         "source.packets": flows["packets_sent"],
         "source.bytes": flows["bytes_sent"],
-        "source.mac": _where(mac, flows["direction"], "outbound"),
+        "source.mac": where(mac, flows["direction"], "outbound"),
         "destination.ip": flows["dst_ip"],
         "destination.port": flows["dst_port"],
         "destination.packets": flows["packets_received"],
         "destination.bytes": flows["bytes_received"],
-        "destination.mac": _where(mac, flows["direction"], "inbound"),
+        "destination.mac": where(mac, flows["direction"], "inbound"),
     }
 
 
@@ -172,8 +178,8 @@ def _rule(flows: Columns) -> Columns:
     return {
         "rule.name": flows["rule"],
         "rule.ruleset": flows["acl_id"],
-        "cloud.provider": _constant("azure", len(flows["time"])),
-        "cloud.account.id": _mapped(flows["resource_id"], subscription_of),
+        "cloud.provider": constant("azure", len(flows["time"])),
+        "cloud.account.id": mapped(flows["resource_id"], subscription_of),
     }
 
 
@@ -199,34 +205,3 @@ def _own(flows: Columns) -> Columns:
         "blobtide.record_offset": flows["record_offset"],
         "blobtide.tuple_index": flows["tuple_index"],
     }
-
-
-# --- Columns from dictionary values ---
-
-
-def _constant(value: Any, rows: int, kind: pa.DataType = WORD.value_type) -> pa.Array:
-    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([value], kind))
-
-
-def _mapped(column: pa.Array, function: Callable[[Any], Any], kind: pa.DataType = WORD.value_type) -> pa.Array:
-    """Apply a function to each dictionary value; nulls stay null."""
-    values = [function(value) for value in column.dictionary.to_pylist()]
-    return pa.DictionaryArray.from_arrays(column.indices, pa.array(values, kind))
-
-
-def _mapped_pairs(
-    pair: tuple[pa.Array, pa.Array], function: Callable[[Any, Any], Any], kind: pa.DataType = WORD.value_type
-) -> pa.Array:
-    """Apply a function to each pair of dictionary values of two columns; null counts as a value."""
-    words = [[*column.dictionary.to_pylist(), None] for column in pair]
-    first, second = (column.indices.fill_null(len(column.dictionary)) for column in pair)
-    values = [function(one, other) for one in words[0] for other in words[1]]
-    indices = pc.add(pc.multiply(first, pa.scalar(len(words[1]), first.type)), second)
-    return pa.DictionaryArray.from_arrays(indices, pa.array(values, kind))
-
-
-def _where(column: pa.Array, other: pa.Array, value: str) -> pa.Array:
-    """Keep the words of a column in rows in which another column has the given value."""
-    code = other.dictionary.index(value).as_py()
-    indices = pc.if_else(pc.equal(other.indices, code), column.indices, _NO_WORD)
-    return pa.DictionaryArray.from_arrays(indices, column.dictionary)
