@@ -12,6 +12,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from libs.common.rows.row_type import RowType
 from libs.common.rows.types.dead_letters import DEAD_LETTERS
 from libs.common.rows.types.flows import FLOWS
+from libs.common.rows.types.rollups import ROLLUPS
 from tests.documents import document_id, ecs_document
 from tests.log_documents import LOGS, otel_record
 from tests.row_samples import document
@@ -28,6 +29,16 @@ _ECS = {
     "security_rule.name": ("rule", "name"),
     "security_rule.ruleset.name": ("rule", "ruleset"),
     "cloud.account.id": ("cloud", "account", "id"),
+}
+_OF_ROLLUPS = {
+    "local_ip": "network.local.address",
+    "remote_ip": "network.peer.address",
+    "src_ip": "source.address",
+    "dst_ip": "destination.address",
+    "dst_port": "destination.port",
+    "rule": "security_rule.name",
+    "acl_id": "security_rule.ruleset.name",
+    "target_id": "cloud.resource_id",
 }
 _COVERED = {"time", "src_ip", "src_port", "dst_ip", "dst_port", "direction", "rule", "acl_id", "target_id"}
 _DIRECTIONS = {"inbound": "receive", "outbound": "transmit"}
@@ -103,7 +114,8 @@ def _attributes(pairs: Any) -> dict[str, Any]:
 def _values(row_type: RowType, row: Mapping[str, Any]) -> dict[str, Any]:
     flat = document(row_type, row)
     if row_type is not FLOWS:
-        return {f"blobtide.{name}": value for name, value in flat.items() if name != row_type.time}
+        known = _OF_ROLLUPS if row_type is ROLLUPS else {}
+        return {known.get(name, f"blobtide.{name}"): value for name, value in flat.items() if name != row_type.time}
     found = {name: _inside(ecs_document(row), path) for name, path in _ECS.items()}
     own = {f"blobtide.{name}": value for name, value in flat.items() if name not in _COVERED}
     direction = _DIRECTIONS.get(row["direction"])

@@ -32,6 +32,8 @@ def values_of(column: Column) -> st.SearchStrategy[Any]:
             if pa.types.is_signed_integer(kind)
             else st.integers(0, 2**bits - 1)
         )
+    elif pa.types.is_floating(kind):
+        values = st.floats(0, 2**40)
     else:
         raise TypeError(f"no strategy for {kind}")
     return st.none() | values if column.nullable else values

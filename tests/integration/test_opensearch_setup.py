@@ -29,7 +29,7 @@ from tests.running import running, until
 pytestmark = pytest.mark.opensearch
 
 TEMPLATES = Path(__file__).parents[2] / "deploy" / "opensearch" / "index-templates"
-INDEXED = ("flows", "application", "http", "proxy", "spans")
+INDEXED = ("flows", "rollups", "application", "http", "proxy", "spans")
 TYPES = {
     "flows": {"@timestamp": "date", "source.ip": "ip", "source.bytes": "long", "rule.name": "keyword"},
     "application": {"@timestamp": "date_nanos", "message": "text", "log.level": "keyword", "trace.id": "keyword"},

@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 
 from libs.common.rows.formats.ecs import FIELDS, ecs_columns
 from libs.common.rows.formats.ecs_logs import log_columns, log_fields
+from libs.common.rows.formats.ecs_types import ecs_columns_of, ecs_fields_of
 from libs.common.rows.formats.json import json_documents
 from libs.common.rows.identity import Identities
 from libs.common.rows.row_type import RowType
 from libs.common.rows.types.application import APPLICATION
 from libs.common.rows.types.flows import FLOWS
+from libs.common.rows.types.rollups import ROLLUPS
 from libs.common.rows.types.spans import SPANS
 from tests import row_samples as samples
 from tests.documents import document_id, ecs_document, flattened
@@ -94,3 +96,25 @@ def test_the_mappings_of_logs_are_of_the_columns(row_type: RowType) -> None:
     columns = list(log_columns(row_type, samples.table(row_type, samples.rows(row_type))))
     assert columns == list(log_fields(row_type))
     assert columns[0] == "@timestamp"
+
+
+SHARED = ("src_ip", "dst_ip", "dst_port", "protocol", "direction", "action", "rule", "acl_id", "resource_id")
+COUNTERS = ("packets_sent", "bytes_sent", "packets_received", "bytes_received")
+
+
+@given(st.fixed_dictionaries({name: CHANGES[name] for name in ("direction", "action", "rule", "resource_id", *COUNTERS)}))
+def test_documents_of_rollups_share_the_fields_of_flows(changes: dict[str, Any]) -> None:
+    """What a rollup shares with flows has the same fields, as a metric; everything else has fields of its own."""
+    ends = {"src_ip": "10.0.0.4", "dst_ip": "2001:db8::1", "dst_port": 443, "protocol": 6}
+    values = samples.row(ROLLUPS, Spot(0, 0, 1), **ends, **changes)
+    (document,) = json_documents(ecs_columns_of(ROLLUPS)(samples.table(ROLLUPS, [values]))).to_pylist()
+    found = dict(flattened(json.loads(document)))
+
+    flow = ecs_document(row(Spot(0, 0, 0), **{name: values[name] for name in (*SHARED, *COUNTERS)}, mac=None, state=None))
+    beginnings = ("source.", "destination.", "network.", "rule.", "cloud.", "event.category", "event.type")
+    shared = {name: value for name, value in flattened(flow) if name.startswith(beginnings) and name != "source.port"}
+    assert shared == {name: found[name] for name in shared}
+    assert found["event.kind"] == "metric"
+    own = ("aggregation", "tuples", "peers", "local_ip", "weight")
+    assert {name: found.get(f"blobtide.rollup.{name}") for name in own} == {name: values[name] for name in own}
+    assert found.keys() <= ecs_fields_of(ROLLUPS).keys()

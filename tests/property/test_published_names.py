@@ -24,6 +24,7 @@ from libs.common.rows.formats.json import json_documents
 from libs.common.rows.row_type import RowType
 from libs.common.rows.shape import Shape
 from libs.common.rows.types.flows import FLOWS
+from libs.common.rows.types.rollups import ROLLUPS
 from tests import row_samples as samples
 from tests.documents import flattened
 from tests.flows import Spot, row, table
@@ -46,7 +47,7 @@ FLOW_ROWS = st.builds(
 )
 
 
-@pytest.mark.parametrize("row_type", [FLOWS, *LOGS], ids=lambda row_type: row_type.name)
+@pytest.mark.parametrize("row_type", [FLOWS, ROLLUPS, *LOGS], ids=lambda row_type: row_type.name)
 def test_mapped_fields_have_the_published_types(row_type: RowType) -> None:
     """What is not of the Elastic Common Schema is ours by its name. A date may be one of nanoseconds."""
     ecs = {name: kind for name, kind in ecs_fields_of(row_type).items() if not name.startswith(OWN)}
@@ -60,9 +61,9 @@ def test_documents_are_valid_in_the_elastic_common_schema(values: dict[str, Any]
     check(document)
 
 
-@pytest.mark.parametrize("row_type", LOGS, ids=lambda row_type: row_type.name)
+@pytest.mark.parametrize("row_type", [ROLLUPS, *LOGS], ids=lambda row_type: row_type.name)
 def test_documents_of_logs_are_valid_in_the_elastic_common_schema(row_type: RowType) -> None:
-    """The same holds for logs."""
+    """The same holds for rollups and logs."""
     for document in json_documents(ecs_columns_of(row_type)(samples.table(row_type, samples.rows(row_type)))).to_pylist():
         check(document)
 
@@ -83,9 +84,9 @@ def test_attributes_are_registered_in_the_semantic_conventions(values: dict[str,
     check_record(FLOWS, table([values]))
 
 
-@pytest.mark.parametrize("row_type", LOGS, ids=lambda row_type: row_type.name)
+@pytest.mark.parametrize("row_type", [ROLLUPS, *LOGS], ids=lambda row_type: row_type.name)
 def test_attributes_of_logs_are_registered_in_the_semantic_conventions(row_type: RowType) -> None:
-    """The same holds for logs."""
+    """The same holds for rollups and logs."""
     for content in samples.rows(row_type):
         check_record(row_type, samples.table(row_type, [content]))
 

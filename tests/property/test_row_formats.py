@@ -86,6 +86,8 @@ def test_csv_reads_back_in_another_dialect(row_type: RowType, tmp_path: Path) ->
 
 
 def _csv_text(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
     return "" if value is None else str(value)
 
 

@@ -76,6 +76,7 @@ class RowType:
         description: what a row is, in a few sentences.
         columns: in order.
         topic: the field of `TopicSettings` that names the topic of these rows.
+        more_topics: fields that name other topics of such rows.
         time: name of the column with the time by which rows are laid out, expired and plotted; never null.
         position: names of the columns that identify a row.
         keys: names of the columns that form a key if only the newest row of each key counts; empty if every row counts.
@@ -93,6 +94,7 @@ class RowType:
     time: str
     position: PositionColumns
     keys: tuple[str, ...] = ()
+    more_topics: tuple[str, ...] = ()
     example: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

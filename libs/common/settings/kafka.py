@@ -166,6 +166,9 @@ class TopicSettings(Group):
     )
     raw_proxy_logs: str = Field(default="Raw.ProxyLogs", description="Lines from sources with stream proxy_logs.")
     flows: str = Field(default="Extracted.Flows", description="Flow batches, from the parser to the sinks.")
+    rollups: str = Field(default="Metrics.Flows.1m", description="Rollups of a minute, from the aggregator to the sinks.")
+    rollups_1s: str = Field(default="Metrics.Flows.1s", description="Rollups of a second.")
+    rollups_1h: str = Field(default="Metrics.Flows.1h", description="Rollups of an hour.")
     application: str = Field(
         default="Extracted.Application", description="Rows of application logs, from the parser to the sinks."
     )

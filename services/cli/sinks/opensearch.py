@@ -34,7 +34,7 @@ def command() -> None:
 @config_option
 @click.pass_context
 def setup(context: click.Context, name: str | None, config: Path | None, *, dry_run: bool) -> None:
-    """Install what the cluster of the sink NAME needs for flows, application, http, proxy and spans. Safe to repeat.
+    """Install what the cluster of the sink NAME needs for flows, rollups, application, http, proxy and spans. Safe to repeat.
 
     NAME is a sink of kind elasticsearch, which says where the cluster is and how to sign in; it may be left out if all these
     sinks are of one cluster. Without any, the cluster is the one on this machine. Each sink of the cluster gets what its

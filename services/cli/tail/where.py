@@ -52,7 +52,8 @@ def row_type_of(topics: Sequence[str], settings: TopicSettings) -> RowType:
         ConfigError: if they do not carry rows of one type.
     """
     names = settings.model_dump()
-    types = [next((kind for kind in ROW_TYPES.values() if names[kind.topic] == topic), None) for topic in topics] or [FLOWS]
+    of_topic = {names[name]: kind for kind in ROW_TYPES.values() for name in (kind.topic, *kind.more_topics)}
+    types = [of_topic.get(topic) for topic in topics] or [FLOWS]
     if types[0] is None or len(set(types)) > 1:
         *most, last = (kind.topic for kind in ROW_TYPES.values())
         known = f"{', '.join(most)} or {last}"

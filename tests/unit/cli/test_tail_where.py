@@ -15,6 +15,7 @@ from libs.common.rows.reading import reader_of
 from libs.common.rows.row_type import RowType
 from libs.common.rows.types.dead_letters import DEAD_LETTERS
 from libs.common.rows.types.flows import FLOWS
+from libs.common.rows.types.rollups import ROLLUPS
 from libs.common.rows.wire import encode_rows, row_headers
 from libs.common.settings.kafka import TopicSettings
 from services.cli.tail.command import command
@@ -82,7 +83,14 @@ def test_what_cannot_be_read_is_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("topics", "expected"), [([], FLOWS), ([TOPICS.flows], FLOWS), ([TOPICS.errors], DEAD_LETTERS), ([TOPICS.flows] * 2, FLOWS)]
+    ("topics", "expected"),
+    [
+        ([], FLOWS),
+        ([TOPICS.flows], FLOWS),
+        ([TOPICS.errors], DEAD_LETTERS),
+        ([TOPICS.rollups, TOPICS.rollups_1h], ROLLUPS),
+        ([TOPICS.flows] * 2, FLOWS),
+    ],
 )
 def test_topics_say_which_rows(topics: list[str], expected: RowType) -> None:
     """The topics say which columns a condition may name; without topics, it is those of flows."""
@@ -94,7 +102,7 @@ def test_topics_say_which_rows(topics: list[str], expected: RowType) -> None:
 )
 def test_topics_must_carry_rows_of_one_type(topics: list[str]) -> None:
     """A condition is over the rows of one type, so other topics are refused."""
-    with pytest.raises(ConfigError, match=r"flows, application, .*, snapshots, collection_results, resources, .* or errors"):
+    with pytest.raises(ConfigError, match=r"flows, rollups, .*, snapshots, collection_results, resources, .* or errors"):
         row_type_of(topics, TOPICS)
 
 

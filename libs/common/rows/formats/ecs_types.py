@@ -10,11 +10,13 @@ import pyarrow as pa
 
 from libs.common.rows.formats.ecs import FIELDS, ecs_columns
 from libs.common.rows.formats.ecs_logs import log_columns, log_fields
+from libs.common.rows.formats.ecs_rollups import rollup_columns, rollup_fields
 from libs.common.rows.row_type import RowType
 from libs.common.rows.types.application import APPLICATION
 from libs.common.rows.types.flows import FLOWS
 from libs.common.rows.types.http import HTTP
 from libs.common.rows.types.proxy import PROXY
+from libs.common.rows.types.rollups import ROLLUPS
 from libs.common.rows.types.spans import SPANS
 
 EcsColumns = Callable[[pa.Table], dict[str, pa.Array]]
@@ -22,6 +24,7 @@ EcsColumns = Callable[[pa.Table], dict[str, pa.Array]]
 
 _COLUMNS: Final[Mapping[str, EcsColumns]] = {
     FLOWS.name: ecs_columns,
+    ROLLUPS.name: rollup_columns,
     **{kind.name: partial(log_columns, kind) for kind in (APPLICATION, HTTP, PROXY, SPANS)},
 }
 
@@ -38,4 +41,6 @@ def ecs_columns_of(row_type: RowType) -> EcsColumns:
 
 def ecs_fields_of(row_type: RowType) -> dict[str, str]:
     """Return the fields of documents in their order, each with its type in an index."""
+    if row_type is ROLLUPS:
+        return rollup_fields()
     return dict(FIELDS) if row_type is FLOWS else log_fields(row_type)

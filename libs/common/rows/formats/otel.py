@@ -3,8 +3,8 @@
 In JSON each row is an ``ExportLogsServiceRequest`` with one log record, so a message can be sent to any OTLP receiver as it is.
 `libs.common.rows.formats.otel_proto` has the binary encoding, many records to a request.
 
-- Attributes of flows and logs use the names of the semantic conventions where one exists; all others, and those of other row
-  types, are named ``blobtide.…``. A null has no attribute.
+- Attributes of flows, rollups and logs use the names of the semantic conventions where one exists; all others, and those of
+  other row types, are named ``blobtide.…``. A null has no attribute.
 - ``log.record.uid`` is the identity of the row, the same in every replay: by the conventions, records with the same one are
   duplicates. It is left out if the columns of the position are.
 - The time is the row's. The observed time is when Azure recorded a flow, when a log was collected, and otherwise the row's
@@ -185,7 +185,7 @@ def _stated(row_type: RowType, rows: pa.Table, ids: Mapping[str, pa.Array]) -> d
     if row_type is FLOWS:
         return _of_flows(rows)
     if row_type not in _WITH_IDS:
-        return {f"{OWN}{name}": rows.column(name) for name in rows.column_names if name != row_type.time}
+        return {attribute_of(row_type.name, name): rows.column(name) for name in rows.column_names if name != row_type.time}
     named = {attribute_of(row_type.name, name): rows.column(name) for name in rows.column_names if name not in _FIELDS_OF_LOGS}
     invalid = {name: pc.if_else(column.is_null(), combined(rows, name), _NO_TEXT) for name, column in ids.items()}
     return named | {f"{OWN}{name}": column for name, column in invalid.items()}

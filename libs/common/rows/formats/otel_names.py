@@ -1,4 +1,4 @@
-"""The names of columns of logs in OpenTelemetry: attributes of the semantic conventions, where one exists."""
+"""The names of columns of logs and rollups in OpenTelemetry: attributes of the semantic conventions, where one exists."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Final
 from libs.common.rows.types.application import APPLICATION
 from libs.common.rows.types.http import HTTP
 from libs.common.rows.types.proxy import PROXY
+from libs.common.rows.types.rollups import ROLLUPS
 from libs.common.rows.types.spans import SPANS
 
 OWN: Final = "blobtide."
@@ -49,6 +50,16 @@ _OF_REQUEST: Final = {
     "server_address": "server.address",
     "server_port": "server.port",
 }
+_OF_ROLLUP: Final = {
+    "local_ip": "network.local.address",
+    "remote_ip": "network.peer.address",
+    "src_ip": "source.address",
+    "dst_ip": "destination.address",
+    "dst_port": "destination.port",
+    "rule": "security_rule.name",
+    "acl_id": "security_rule.ruleset.name",
+    "target_id": "cloud.resource_id",
+}
 
 _ATTRIBUTES: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
     {
@@ -56,6 +67,7 @@ _ATTRIBUTES: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
         HTTP.name: {**_OF_ANY, **_OF_REQUEST},
         PROXY.name: {**_OF_ANY, **_OF_REQUEST},
         SPANS.name: {**_OF_ANY, **_OF_REQUEST},
+        ROLLUPS.name: _OF_ROLLUP,
     }
 )
 

@@ -16,6 +16,7 @@ from libs.common.rows.types.proxy import PROXY
 from libs.common.rows.types.resource_changes import RESOURCE_CHANGES
 from libs.common.rows.types.resources import RESOURCES
 from libs.common.rows.types.results import RESULTS
+from libs.common.rows.types.rollups import ROLLUPS
 from libs.common.rows.types.snapshots import SNAPSHOTS
 from libs.common.rows.types.spans import SPANS
 from libs.common.suggestions import did_you_mean
@@ -23,7 +24,19 @@ from libs.common.suggestions import did_you_mean
 ROW_TYPES: Final[Mapping[str, RowType]] = MappingProxyType(
     {
         kind.name: kind
-        for kind in (FLOWS, APPLICATION, HTTP, PROXY, SPANS, SNAPSHOTS, RESULTS, RESOURCES, RESOURCE_CHANGES, DEAD_LETTERS)
+        for kind in (
+            FLOWS,
+            ROLLUPS,
+            APPLICATION,
+            HTTP,
+            PROXY,
+            SPANS,
+            SNAPSHOTS,
+            RESULTS,
+            RESOURCES,
+            RESOURCE_CHANGES,
+            DEAD_LETTERS,
+        )
     }
 )
 """Every row type by name. To add one, add a module here and an entry in this table."""

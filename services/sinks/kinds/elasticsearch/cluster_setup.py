@@ -21,7 +21,7 @@ from services.sinks.kinds.elasticsearch.index import DataStream
 from services.sinks.kinds.elasticsearch.setup import Absent, Ask, Installation, Resource, ResourceKind, put, resources
 from services.sinks.kinds.elasticsearch.sink import KIND, ElasticsearchSettings, ElasticsearchSink
 
-INDEXED: Final = ("flows", "application", "http", "proxy", "spans")
+INDEXED: Final = ("flows", "rollups", "application", "http", "proxy", "spans")
 """The row types that a cluster is prepared for, whether there is a sink for them or not."""
 
 

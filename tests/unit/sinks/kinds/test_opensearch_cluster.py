@@ -96,7 +96,8 @@ def test_sinks_have_what_their_settings_ask_for() -> None:
     wanted = setup_of(sinks, "letters")
     assert wanted.settings.hosts == ("http://a:9200",)
     found = {one.name: one for one in wanted.installations}
-    assert list(found) == ["net", "blobtide-dead-letters", "ways", "blobtide-application", "blobtide-http", "blobtide-proxy"]
+    others = (f"blobtide-{rows}" for rows in ("rollups", "application", "http", "proxy"))
+    assert list(found) == ["net", "blobtide-dead-letters", "ways", *others]
     assert found["ways"].lifecycle.keep_days == 9
     assert "parent_span_id" in found["ways"].fields
     assert setup_of(sinks, "elsewhere").installations[0].name == "blobtide-http"
@@ -120,7 +121,7 @@ def test_what_is_not_clear_is_refused(sinks: dict[str, Any], name: str | None, m
 def test_sinks_that_share_an_index_need_it_once() -> None:
     """Two sinks of the same rows and indexes, for example with different conditions, have one template."""
     names = [one.name for one in setup_of({"a": SEARCH, "b": {**SEARCH, "where": "dst_port = 22"}}).installations]
-    assert names == ["blobtide-flows", "blobtide-application", "blobtide-http", "blobtide-proxy", "blobtide-spans"]
+    assert names == [f"blobtide-{rows}" for rows in ("flows", "rollups", "application", "http", "proxy", "spans")]
 
 
 @pytest.mark.parametrize(
