@@ -5,11 +5,10 @@ from __future__ import annotations
 from functools import partial
 
 from libs.common.errors import ConfigError
-from libs.common.kafka.group.partners import TOGETHER
 from libs.common.kafka.loops.transform_loop import PollPolicy, TransformLoop
 from libs.common.kafka.readers.compacted import CompactedTable, patience_for
 from libs.common.kafka.records import Listener, Session
-from libs.common.kafka.topics.admin import partition_count
+from libs.common.kafka.topics.admin import check_partners
 from libs.common.kafka.topics.topic_limits import TopicLimits
 from libs.common.kafka.transactions.session import SessionSpec, TransactionalSession
 from libs.common.messages.events import Stream
@@ -42,7 +41,7 @@ def build(settings: Settings) -> Service:
     spec = SessionSpec("parser", settings.instance.ordinal, tuple(streams), partners=partners)
 
     def make_session(listener: Listener) -> Session:
-        _check_topics(settings, spec)
+        check_partners(settings.kafka, spec.topics, spec.partners)
         return TransactionalSession(settings.kafka, spec, listener, limits)
 
     return TransformLoop(
@@ -74,10 +73,3 @@ def _triage(settings: Settings) -> Triage:
     register = Register(topic, partial(CompactedTable, settings.kafka, topic), patience_for(settings.kafka))
     rule = Threshold(settings.parser.quarantine_share, settings.parser.quarantine_records)
     return Triage(Suspicion(rule), Quarantine(register))
-
-
-def _check_topics(settings: Settings, spec: SessionSpec) -> None:
-    """Raise ConfigError if a topic of rows, or the quarantine, has fewer partitions than one of segments."""
-    counts = {name: partition_count(settings.kafka, name) for name in (*spec.topics, *spec.partners)}
-    if max(counts[name] for name in spec.topics) > min(counts.values()):
-        raise ConfigError(f"{TOGETHER}: {counts}")

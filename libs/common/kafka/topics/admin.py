@@ -80,6 +80,18 @@ def partition_count(kafka: KafkaSettings, topic: str) -> int:
     return len(found.partitions)
 
 
+def check_partners(kafka: KafkaSettings, topics: Sequence[str], partners: Sequence[str]) -> None:
+    """Check that each partition of `topics` has one of the same number in all `partners`.
+
+    Raises:
+        ServerUnreachable: if Kafka does not respond.
+        ConfigError: if a partner has fewer partitions than a topic, or one of them does not exist.
+    """
+    counts = {name: partition_count(kafka, name) for name in (*topics, *partners)}
+    if max(counts[name] for name in topics) > min(counts.values()):
+        raise ConfigError(f"{TOGETHER}: {counts}")
+
+
 def check_topics(kafka: KafkaSettings, topics: TopicSettings, specs: Sequence[TopicSpec]) -> None:
     """Check that all topics in `specs` exist, and that joined topics have the same number of partitions.
 
