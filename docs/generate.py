@@ -208,6 +208,7 @@ METRICS = {
     "services.blob_monitor.metrics": "blob-monitor",
     "services.ingest.metrics": "ingest",
     "services.parser.metrics": "parser",
+    "services.aggregator.metrics": "aggregator",
     "services.collector.metrics": "collector",
     "services.recorder.metrics": "recorder",
     "services.sinks.frame.metrics": "sinks",

@@ -63,6 +63,8 @@ class Plan:
     file_sinks: int = 1
     monitor: dict[str, Any] = field(default_factory=dict)
     source: dict[str, Any] = field(default_factory=dict)
+    aggregators: int = 0
+    aggregator: dict[str, Any] = field(default_factory=dict)
     recorders: int = 0
     recorder: dict[str, Any] = field(default_factory=dict)
     collectors: int = 0
@@ -87,6 +89,7 @@ class Plan:
             "topics": self.topics.model_dump(),
             "subscriptions": {"test": {"environments": {"local": environment}}} if self.containers else {},
             "monitor": {"discovery_seconds": 1, "reconcile_seconds": 5, **self.monitor},
+            "aggregator": self.aggregator,
             "recorder": self.recorder,
             "collector": self.collector,
             "sinks": self.sinks,
@@ -118,6 +121,7 @@ class Pipeline:
             *(("blob-monitor", n) for n in range(self.plan.monitors)),
             *(("ingest", n) for n in range(self.plan.ingesters)),
             *(("parser", n) for n in range(self.plan.parsers)),
+            *(("aggregator", n) for n in range(self.plan.aggregators)),
             *(("recorder", n) for n in range(self.plan.recorders)),
             *(("collector", n) for n in range(self.plan.collectors)),
             *((f"sink {name}", n) for name in self.plan.sinks for n in range(self.plan.file_sinks if name == "file" else 1)),

@@ -24,6 +24,7 @@ USERS: Final = (
     "blob-monitor",
     "ingest",
     "parser",
+    "aggregator",
     "collector",
     "recorder",
     "sink-file",

@@ -23,6 +23,7 @@ SERVICES: Final[dict[str, str]] = {
     "blob-monitor": "services.blob_monitor.main",
     "ingest": "services.ingest.main",
     "parser": "services.parser.main",
+    "aggregator": "services.aggregator.main",
     "collector": "services.collector.main",
     "recorder": "services.recorder.main",
 }
@@ -39,6 +40,7 @@ _HELP: Final[dict[str, str]] = {
     "blob-monitor": "Find blobs, announce what changed, close and reopen them.",
     "ingest": "Read announced blobs block by block and write segments.",
     "parser": "Parse segments into flow batches.",
+    "aggregator": "Sum up flows by window and dimensions.",
     "collector": "Answer requests for Azure configuration.",
     "recorder": "Poll HTTP sources and record their answers.",
 }

@@ -30,7 +30,7 @@ def build(settings: Settings, name: str) -> Service:
     batch = configured.settings.batch
     spec = SinkLoopSpec(
         group=f"{settings.kafka.group_prefix}.sink.{name}",
-        topics=(getattr(settings.topics, configured.row_type.topic),),
+        topics=(configured.settings.source_topic(configured.row_type, settings.topics),),
         errors_topic=settings.topics.errors,
         policy=PollPolicy(seconds=batch.seconds, messages=batch.messages, bytes=configured.settings.poll_bytes),
         dead_letter_limit=configured.settings.dead_letter_limit,
@@ -42,5 +42,5 @@ def _feed(settings: Settings, configured: ConfiguredSink) -> SinkFeed:
     row_type, topic_ids = configured.row_type, TopicIds(settings.kafka)
     others = (OtherLetters(configured.name, settings.topics.errors).select,) if row_type is DEAD_LETTERS else ()
     select = (*others, configured.selection.select)
-    moved = partial(topic_ids.forget, (getattr(settings.topics, row_type.topic),))
+    moved = partial(topic_ids.forget, (configured.settings.source_topic(row_type, settings.topics),))
     return SinkFeed(configured.name, row_type, reader_of(row_type, topic_ids), select, moved)

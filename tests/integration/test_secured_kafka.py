@@ -149,6 +149,7 @@ MAY = {
         {TOPICS.raw_flow_logs, TOPICS.raw_application_logs, TOPICS.raw_proxy_logs, TOPICS.quarantine},
         {TOPICS.flows, TOPICS.application, TOPICS.http, TOPICS.proxy, TOPICS.spans, TOPICS.quarantine, TOPICS.errors},
     ),
+    "aggregator": ({TOPICS.flows}, {TOPICS.rollups, TOPICS.errors}),
     "collector": (
         {TOPICS.collection_requests, TOPICS.collection_state, TOPICS.resources},
         {TOPICS.collection_results, TOPICS.collection_state, TOPICS.resources, TOPICS.resource_changes, TOPICS.errors},

@@ -45,7 +45,7 @@ class DeadLetter:
     The position uses the names of blobs and flows; a row of another type puts its own source there.
 
     Attributes:
-        stage: what gave up: ``blob_monitor``, ``ingest``, ``parser``, ``recorder``, ``sink.<name>``,
+        stage: what gave up: ``blob_monitor``, ``ingest``, ``parser``, ``aggregator``, ``recorder``, ``sink.<name>``,
             ``convert``.
         code: bounded reason.
         reason: one sentence for people; redacted, and cut at 500 characters, when it is written.

@@ -37,9 +37,9 @@ def position_hashes(rows: pa.Table, position: PositionColumns) -> _Hashes:
     """Return a hash of each row's position; only distinct texts are hashed."""
     hashes = np.zeros(rows.num_rows, np.uint64)
     for name in (position.source, position.generation):
-        hashes = _mixed(hashes + _text_hashes(rows.column(name)))
+        hashes = mixed(hashes + _text_hashes(rows.column(name)))
     for name in (position.offset, position.index):
-        hashes = _mixed(hashes + rows.column(name).to_numpy().astype(np.uint64))
+        hashes = mixed(hashes + rows.column(name).to_numpy().astype(np.uint64))
     return hashes
 
 
@@ -51,7 +51,7 @@ def _text_hashes(column: pa.ChunkedArray) -> _Hashes:
     return by_row
 
 
-def _mixed(hashes: _Hashes) -> _Hashes:
+def mixed(hashes: _Hashes) -> _Hashes:
     """Spread every bit over all others: the finalizer of SplitMix64."""
     hashes = hashes + _GOLDEN
     hashes = (hashes ^ (hashes >> np.uint64(30))) * _MIX_1

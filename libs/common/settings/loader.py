@@ -18,6 +18,7 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from libs.common.errors import ConfigError
+from libs.common.settings.aggregator import AggregatorSettings
 from libs.common.settings.azure import AzureSettings
 from libs.common.settings.collector import CollectorSettings
 from libs.common.settings.ingest import IngestSettings
@@ -51,6 +52,7 @@ class Settings(BaseSettings):
     monitor: MonitorSettings = MonitorSettings()
     ingest: IngestSettings = IngestSettings()
     parser: ParserSettings = ParserSettings()
+    aggregator: AggregatorSettings = AggregatorSettings()
     collector: CollectorSettings = CollectorSettings()
     recorder: RecorderSettings = RecorderSettings()
     sinks: SinkOptions = Field(default_factory=dict)

@@ -38,7 +38,7 @@ class _Uses:
 
 def known(settings: Settings) -> tuple[str, ...]:
     """Return everything that needs rights, in pipeline order: services, the configured sinks, commands."""
-    fixed = ("blob-monitor", "ingest", "parser", "collector", "recorder")
+    fixed = ("blob-monitor", "ingest", "parser", "aggregator", "collector", "recorder")
     return (*fixed, *(f"{SINK}{name}" for name in settings.sinks), "tail", "collect", "quarantine", "topics")
 
 
@@ -77,6 +77,7 @@ def _uses(settings: Settings, name: str) -> _Uses:
     fixed = _fixed(topics)
     fixed["blob-monitor"] = _uses_of_monitor(settings)
     fixed["parser"] = _uses_of_parser(settings)
+    fixed["aggregator"] = _uses_of_aggregator(settings)
     fixed["collector"] = _uses_of_collector(settings)
     if name not in fixed:
         raise ConfigError(f"unknown service or command {name}: give one of {', '.join(known(settings))}, or {SINK}NAME")
@@ -84,7 +85,7 @@ def _uses(settings: Settings, name: str) -> _Uses:
 
 
 def _uses_of_sink(settings: Settings, name: str) -> _Uses:
-    """Return what a sink uses: it reads the topic of its rows, of flows if it is not configured, and may refuse any of them.
+    """Return what a sink uses: it reads the topic of its rows (flows if it is not configured), and may refuse any of them.
 
     Raises:
         ConfigError: if there are no such rows.
@@ -95,7 +96,8 @@ def _uses_of_sink(settings: Settings, name: str) -> _Uses:
     except ConfigError as error:
         raise ConfigError(f"sinks.{name}.rows: {error}") from error
     own = _own_use(settings, name)
-    reads, writes = (getattr(topics, rows.topic), *own.reads), (topics.errors, *own.writes)
+    read = str(settings.sinks.get(name, {}).get("read_topic") or getattr(topics, rows.topic))
+    reads, writes = (read, *own.reads), (topics.errors, *own.writes)
     return _Uses(reads, writes, f"sink.{name}", own.is_transactional, looks_up=bool(own.reads))
 
 
@@ -118,6 +120,13 @@ def _uses_of_parser(settings: Settings) -> _Uses:
     topics = settings.topics
     raw, rows = parsed_topics(topics, settings.parser)
     return _Uses((*raw, topics.quarantine), (*rows, topics.quarantine, topics.errors), "parser", is_transactional=True)
+
+
+def _uses_of_aggregator(settings: Settings) -> _Uses:
+    topics = settings.topics
+    # Before anything is configured: the rights for what is usual.
+    results = settings.aggregator.topics_of(topics) or (topics.rollups,)
+    return _Uses((topics.flows,), (*results, topics.errors), "aggregator", is_transactional=True)
 
 
 def _uses_of_collector(settings: Settings) -> _Uses:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 MONITOR: Final = "blob-monitor"
 COLLECTOR: Final = "collector"
 RECORDER: Final = "recorder"
+AGGREGATOR: Final = "aggregator"
 OF_BLOBS: Final = (MONITOR, "ingest", "parser")
 IDLE: Final = "will find nothing to do: no environment under `subscriptions` is enabled"
 UNREAD: Final = "not built, because its secrets are in a key vault; --connect reads them"
@@ -105,6 +106,8 @@ def needed_services(settings: Settings) -> list[str]:
     """
     collects = settings.collector.is_configured
     unneeded = set() if settings.recorder.sources else {RECORDER}
+    if not settings.aggregator.aggregations:
+        unneeded.add(AGGREGATOR)
     if not settings.subscriptions and (settings.recorder.sources or collects):
         unneeded.update(OF_BLOBS)
         if not collects:
@@ -195,11 +198,17 @@ def _compare_sizes(settings: Settings) -> str:
 
     topics, ingest = settings.topics, settings.ingest
     _, rows = parsed_topics(topics, settings.parser)
-    limits = TopicLimits(settings.kafka, tuple(topics.model_dump().values()))
+    limits = TopicLimits(settings.kafka, (*topics.model_dump().values(), *settings.aggregator.topics_of(topics)))
     limits.read()
     lines = (topics.raw_application_logs, topics.raw_proxy_logs, topics.errors)
     wanted = (
         ("parser.batch_bytes", settings.parser.batch_bytes, rows, "batches of rows are cut smaller"),
+        (
+            "aggregator.batch_bytes",
+            settings.aggregator.batch_bytes,
+            settings.aggregator.topics_of(topics),
+            "batches of rollups are cut smaller",
+        ),
         ("ingest.segment_bytes", ingest.segment_bytes, (topics.raw_flow_logs, *lines), "segments are cut smaller"),
         ("ingest.max_line_bytes", ingest.max_line_bytes, lines, "longer lines go to the errors topic"),
     )

@@ -37,7 +37,7 @@ from libs.local.environment import identity_variables
 from libs.local.kafka import LocalKafka
 from libs.local.ports import LOOPBACK, free_port, is_free
 from libs.local.process import LocalServer
-from services.cli.config.checks import COLLECTOR, OF_BLOBS, RECORDER, needed_services
+from services.cli.config.checks import AGGREGATOR, COLLECTOR, OF_BLOBS, RECORDER, needed_services
 from services.cli.help_text import examples
 from services.cli.options import config_option, load_logged
 from services.cli.up.groups import GroupWatch
@@ -287,7 +287,7 @@ class _Up:
     def _programs(self, own: Own) -> Iterator[Program]:
         settings = with_own(self.settings, self.options.data_dir, own)
         needed = set(needed_services(settings)) - (set() if settings.collector.is_configured else {COLLECTOR})
-        services = [(name,) for name in (*OF_BLOBS, COLLECTOR, RECORDER) if name in needed]
+        services = [(name,) for name in (*OF_BLOBS, AGGREGATOR, COLLECTOR, RECORDER) if name in needed]
         for words in (*services, *(("sink", name) for name in settings.sinks)):
             yield self._service(words, settings, own)
         if self.options.demo:

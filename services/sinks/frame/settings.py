@@ -13,6 +13,7 @@ from libs.common.rows.row_type import RowType
 from libs.common.rows.select import Selection
 from libs.common.rows.shape import Shape
 from libs.common.settings.base import Group, listed
+from libs.common.settings.kafka import TopicSettings
 
 _SMALLER_WITH_WHERE: Final = 4
 
@@ -43,6 +44,11 @@ class SinkSettings(Group):
     """Settings of every sink."""
 
     rows: str = Field(default="flows", description="Row type: one of those in docs/reference/rows, if the kind takes it.")
+    read_topic: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9._-]{1,249}$",
+        description="Topic to read these rows from, such as that of an aggregation. Default: that of the row type.",
+    )
     where: str | None = Field(
         default=None, description="SQL condition over the columns of the row type. Only rows that meet it are written."
     )
@@ -65,6 +71,11 @@ class SinkSettings(Group):
     @classmethod
     def _columns_listed(cls, columns: object) -> object:
         return listed(columns)
+
+    def source_topic(self, row_type: RowType, topics: TopicSettings) -> str:
+        """Return the topic that the sink reads."""
+        usual: str = getattr(topics, row_type.topic)
+        return self.read_topic or usual
 
     @property
     def poll_bytes(self) -> int:

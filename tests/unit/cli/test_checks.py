@@ -105,6 +105,8 @@ def test_a_recorder_alone_needs_nothing_that_others_need(tmp_path: Path) -> None
     with_collector = settings(tmp_path, subscriptions={}, recorder={"sources": sources}, collector={"concurrency": 2})
     assert needed_services(with_collector) == ["collector", "recorder"]
     assert needed_services(settings(tmp_path)) == ["blob-monitor", "ingest", "parser", "collector"]
+    summing = settings(tmp_path, aggregator={"aggregations": [{"preset": "network"}]})
+    assert needed_services(summing) == ["blob-monitor", "ingest", "parser", "aggregator", "collector"]
 
 
 def test_servers_are_not_asked_with_what_could_not_be_built(tmp_path: Path) -> None:

@@ -55,6 +55,21 @@ def test_a_sink_reads_the_topic_of_its_rows_and_writes_dead_letters() -> None:
         }
 
 
+def test_topics_of_aggregations_are_those_of_the_settings() -> None:
+    """The aggregator may write them, and a sink that reads one of them may read it, and no other."""
+    aggregations = [{"preset": "policy"}, {"preset": "talkers", "topic": "Metrics.Own"}]
+    sinks = {"own": {"kind": "file", "rows": "rollups", "read_topic": "Metrics.Own"}}
+    settings = Settings.model_validate({"aggregator": {"aggregations": aggregations}, "sinks": sinks})
+    topics = settings.topics
+
+    def of(name: str, operation: Operation) -> set[str]:
+        return {one.name for one in rights_of(settings, [name], {}) if (one.on, one.operation) == (On.TOPIC, operation)}
+
+    assert of("aggregator", Operation.READ) == {topics.flows}
+    assert of("aggregator", Operation.WRITE) == {topics.rollups, "Metrics.Own", topics.errors}
+    assert of("sink-own", Operation.READ) == {"Metrics.Own"}
+
+
 def test_a_sink_that_writes_to_the_pipelines_own_kafka_may_do_so() -> None:
     """Its topics, its positions and its transactional ids; in another cluster, or idempotent, it needs less here."""
     row = {"kind": "kafka", "topic": "rows.flows"}

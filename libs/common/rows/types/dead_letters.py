@@ -22,7 +22,12 @@ DEAD_LETTERS: Final = RowType(
     ),
     columns=(
         Column("time", pa.timestamp("ms", tz="UTC"), "when the dead letter was written", nullable=False),
-        Column("stage", WORD, "who gave up: `blob_monitor`, `ingest`, `parser`, `recorder`, `sink.NAME`", nullable=False),
+        Column(
+            "stage",
+            WORD,
+            "who gave up: `blob_monitor`, `ingest`, `parser`, `aggregator`, `recorder`, `sink.NAME`",
+            nullable=False,
+        ),
         Column("code", WORD, "[error code](../error-codes.md)", nullable=False),
         Column("reason", pa.string(), "what is wrong, in a sentence, without secrets", null_means="the letter gives no reason"),
         Column("topic", WORD, "topic of the message that held the record", null_means=_NOT_FROM_KAFKA),
