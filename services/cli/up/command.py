@@ -251,7 +251,9 @@ class _Up:
         file = write_settings(self.settings, data, own.bootstrap_servers)
         self.view.to_copy("collect with", collect_line(file, place.subscriptions[0]))
         self.view.to_copy("and ask with", progress_line(place.api, data))
-        self.view.to_copy("follow with", tail_line(self.settings, self.options.config, own.bootstrap_servers, "resources"))
+        self.view.to_copy(
+            "follow with", tail_line(self.settings, self.options.config, own.bootstrap_servers, "resource_changes")
+        )
         return place
 
     def _start_server(self, server: LocalServer, stack: contextlib.ExitStack) -> None:
@@ -266,7 +268,7 @@ class _Up:
         apply_topics(kafka, self.settings.topics, load_topic_specs())
         self.view.sample = self._following(kafka, self.settings.topics.flows, stack)
         if self.options.mock or self.settings.collector.is_configured:
-            self.view.news = ResourceNews(self._following(kafka, self.settings.topics.resources, stack))
+            self.view.news = ResourceNews(self._following(kafka, self.settings.topics.resource_changes, stack))
         self.groups = GroupWatch(GroupProbe(kafka, self.settings.topics.flows))
         stack.callback(self.groups.close)
         self.groups.start()

@@ -33,7 +33,7 @@ LOGS: Final = ("application", "proxy", "spans")
 """Row types made of the demo's application logs, and their folders."""
 SNAPSHOTS: Final = "snapshots"
 """The folder of what the recorder's sources answer."""
-COLLECTED: Final = ("resources", "results")
+COLLECTED: Final = ("resources", "resource_changes", "results")
 """Row types of what the collector writes, and their folders."""
 DEMO_CONTAINERS: Final = ("insights-logs-flowlogflowevent", "insights-logs-networksecuritygroupflowevent")
 

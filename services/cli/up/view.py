@@ -250,7 +250,7 @@ class View:
             return
         with suppress(BlobtideError):  # the view must not cause a failure
             for line in self.news.lines():
-                self._say(f"  {line}", "dim")
+                self._say(f"  {line if self.width is None else line[: self.width - _INDENT]}", "dim")
 
     @property
     def width(self) -> int | None:

@@ -13,7 +13,7 @@ import pytest
 
 from libs.common.kafka.readers.follow import Follower, Newest
 from libs.common.kafka.records import Inbound
-from libs.common.messages.resources import DELETED, ResourceFacts, encode_resource
+from libs.common.messages.resource_changes import CHANGED, CREATED, DELETED, PathChange, ResourceChange, encode_change
 from libs.common.settings import Settings, load_settings
 from libs.common.settings.kafka import KafkaSettings
 from libs.local.ports import LOOPBACK, is_free
@@ -27,7 +27,7 @@ from tests.unit.cli.test_up import OWN, loaded_by, options, programs
 
 PLACE = MockPlace("http://127.0.0.1:9", ("11111111-1111-1111-1111-111111111111",), MockApi(8, "of-the-collectors-api"))
 MOCKED = replace(OWN, storage="UseDevelopmentStorage=true", mock=PLACE)
-FACTS = ResourceFacts("/subscriptions/s/providers/p/machines/vm-0", 1, 1, "2024-07-01", "p/machines", name="vm-0")
+NEW = ResourceChange("/subscriptions/s/providers/p/machines/vm-0", 1, "p/machines", "2024", CREATED, "request", 0, name="vm-0")
 
 
 def asked(tmp_path: Path, config: Path | None = None) -> up.UpOptions:
@@ -41,7 +41,7 @@ def test_a_collector_and_a_recorder_ask_the_mock_and_nobody_else(tmp_path: Path,
     monkeypatch.setenv("AZURE_CLIENT_SECRET", "canary")
     started = programs(asked(tmp_path), MOCKED)
     ours = ["collector", "recorder"]
-    sinks = ["sink-file", "sink-summary", "sink-resources", "sink-results", "sink-archive"]
+    sinks = ["sink-file", "sink-summary", "sink-resources", "sink-resource_changes", "sink-results", "sink-archive"]
     assert list(started) == ["blob-monitor", "ingest", "parser", *ours, *sinks, "demo"]
     environment = started["collector"].env
     assert environment["IDENTITY_ENDPOINT"].startswith(f"{PLACE.url}/")
@@ -80,7 +80,14 @@ def test_a_configured_collector_runs_without_the_demo(tmp_path: Path, monkeypatc
     config = tmp_path / "my.yaml"
     config.write_text("collector: {schedules: [{name: mine, templates: [vms], subscriptions: [a]}]}\n")
     started = programs(options(tmp_path, demo=False, config=config))
-    assert list(started) == ["collector", "sink-file", "sink-summary", "sink-resources", "sink-results"]
+    assert list(started) == [
+        "collector",
+        "sink-file",
+        "sink-summary",
+        "sink-resources",
+        "sink-resource_changes",
+        "sink-results",
+    ]
     assert "canary" in started["collector"].env.values()
 
 
@@ -140,26 +147,34 @@ def test_what_is_set_for_all_of_azure_makes_no_collector(tmp_path: Path) -> None
     ]
 
 
-class _Resources(Follower):
-    """A topic in which these resources appear, in one poll each."""
+class _Changes(Follower):
+    """A topic in which these changes appear, in one poll each."""
 
-    def __init__(self, *polls: list[ResourceFacts]) -> None:
-        super().__init__(KafkaSettings(), ("resources",), Newest(0))
+    def __init__(self, *polls: list[ResourceChange]) -> None:
+        super().__init__(KafkaSettings(), ("changes",), Newest(0))
         self._polls = list(polls)
 
     def poll(self, seconds: float) -> list[Inbound]:
         """Return the next ones, and something that is none."""
         del seconds
-        values = [encode_resource(facts) for facts in self._polls.pop(0)]
-        return [Inbound("resources", 0, 0, 0, None, value, ()) for value in (*values, None, b"{")]
+        values = [encode_change(change) for change in self._polls.pop(0)]
+        return [Inbound("changes", 0, 0, 0, None, value, ()) for value in (*values, None, b"{")]
 
 
 def test_what_has_become_of_resources_is_shown() -> None:
-    """Few have a line each, many have one together; what cannot be read has none."""
-    changed = msgspec.structs.replace(FACTS, time=2)
-    gone = msgspec.structs.replace(FACTS, time=3, state=DELETED, name=None)
-    many = [msgspec.structs.replace(FACTS, name=f"vm-{number}") for number in range(MOST_LINES)]
-    news = ResourceNews(_Resources([FACTS, changed, gone], [], [*many, changed]))
-    assert news.lines() == ["new      vm-0 (p/machines)", "changed  vm-0 (p/machines)", "gone     vm-0 (p/machines)"]
+    """Few have a line each, and what has changed in them; many have one together; what cannot be read has none."""
+    paths = (PathChange("changed", "/tags/owner", '"a"', '"b"'), PathChange("added", "/tags/x", None, f'"{"x" * 80}"'))
+    changed = msgspec.structs.replace(NEW, change=CHANGED, paths=(*paths, paths[0]))
+    gone = msgspec.structs.replace(NEW, change=DELETED, name=None)
+    many = [msgspec.structs.replace(NEW, name=f"vm-{number}") for number in range(MOST_LINES)]
+    news = ResourceNews(_Changes([NEW, changed, gone], [], [*many, changed]))
+    assert news.lines() == [
+        "new      vm-0 (p/machines)",
+        "changed  vm-0 (p/machines)",
+        '           /tags/owner: "a" -> "b"',
+        f'           /tags/x: nothing -> "{"x" * 56}...',
+        "           and 1 more",
+        "gone     vm-0 (p/machines)",
+    ]
     assert news.lines() == []
     assert news.lines() == [f"new      {MOST_LINES} resources: {MOST_LINES} machines", "changed  1 resources: 1 machines"]
