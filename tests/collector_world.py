@@ -92,6 +92,7 @@ class CollectorWorld:
     health: Health = field(default_factory=Health)
     prepare: Callable[[FakeSession], None] = lambda _: None
     partitions: Callable[[], int] = lambda: 1
+    expired: set[int] = field(default_factory=set)  # offsets of requests that Kafka has deleted
 
     def send(self, data: bytes, key: str | None = None) -> None:
         """Add a message under its id, or another key."""
@@ -125,6 +126,7 @@ class CollectorWorld:
             known,
             inventory,
             history,
+            CommittedRecords(lambda: [record for record in self.records if record.offset not in self.expired]),
             feed,
             schedules,
             limits,

@@ -39,7 +39,7 @@ from services.collector.backlog import PendingCall, RequestBacklog
 from services.collector.batch import MESSAGE_FRAMING, ResultBatch
 from services.collector.comparing import Comparison
 from services.collector.defaults import CallDefaults
-from services.collector.history import ResourceHistory, Sighting
+from services.collector.history import FormerRecords, ResourceHistory, Sighting
 from services.collector.intake import RequestIntake, letter_of_call
 from services.collector.inventory import FOLLOW_SECONDS, Inventory
 from services.collector.progress import CallProblem, KnownRequests
@@ -54,6 +54,7 @@ POLL_RECORDS: Final = 100
 POLL_IDLE_SECONDS: Final = 0.2
 COLLECT_SECONDS: Final = 0.05
 STOP_SECONDS: Final = 3.0
+READ_SECONDS: Final = 5.0  # without a record, after which requests that have waited are read later
 MEMORY_COMMITS: Final = 2  # limit on what is uncommitted, as a multiple of one commit's bytes
 MOST_DATA: Final = 4_000_000  # of an answer in one row
 MOST_OF_PAGES: Final = 33_554_432  # bytes of large pages that are read or wait to be taken over: two of the largest
@@ -71,6 +72,7 @@ class CollectorParts:
     known: KnownRequests
     inventory: Inventory
     history: ResourceHistory
+    requests: FormerRecords
     feed: QueueFeed | None
     schedules: CollectionSchedules
     limits: TopicLimits
@@ -105,7 +107,7 @@ class CollectorService:
         self._workers: Workers[PendingCall, SeenStep] = Workers(parts.settings.concurrency, self._work)
         self._session = make_session(self)
         self._watch = Watch(Stop(), Health())  # replaced by `run`
-        self._unanswered, self._unscheduled, self._uncompared = (Throttle(parts.clock) for _ in range(3))
+        self._unanswered, self._unscheduled, self._uncompared, self._unread = (Throttle(parts.clock) for _ in range(4))
         self._committed: NextOffsets = {}
         self._last_commit = self._followed = parts.clock()
         self._paused = False
@@ -137,6 +139,7 @@ class CollectorService:
             self._parts.defaults.close()
             self._parts.inventory.close()
             self._parts.history.close()
+            self._parts.requests.close()
             self._session.close()
 
     def assigned(self, partitions: Collection[TopicPartition]) -> None:
@@ -188,13 +191,30 @@ class CollectorService:
             metrics.RESOURCES.set(len(self._parts.inventory))
 
     def _take_in(self, seconds: float) -> None:
-        if self._requests.is_full() != self._paused:
+        if self._requests.deferred.is_full() != self._paused:
             self._paused = not self._paused
             (self._session.pause if self._paused else self._session.resume)()
         for record in self._session.poll(POLL_RECORDS, seconds):
             self._intake.take(record, self._batch)
-        if self._parts.feed is not None and not self._paused and self._session.owned():
+        self._readmit()
+        if self._parts.feed is not None and not self._requests.is_full() and self._session.owned():
             self._batch.forward(self._parts.feed.take())
+
+    def _readmit(self) -> None:
+        """Take in requests that have waited, if there is room again."""
+        waited = self._requests.readmit()
+        places = [(request.source.partition, request.offset) for request in waited]
+        try:
+            records = self._parts.requests.read_many(places, READ_SECONDS, self._watch.health.beat) if places else {}
+        except ServerUnreachable as error:
+            self._requests.deferred.back(waited)
+            if self._unread.admits():
+                log.warning("requests wait for Kafka", error=str(error))
+            return
+        metrics.REQUESTS.labels("expired").inc(len(waited) - len(records))
+        for place in places:
+            if place in records:
+                self._intake.readmit(records[place], self._batch)
 
     def _schedule(self) -> None:
         """Add the requests that are due by the clock."""
@@ -340,6 +360,7 @@ class CollectorService:
         self._last_commit = self._parts.clock()
         self._schedule()
         metrics.WAITING.set(len(self._requests))
+        metrics.DEFERRED.set(len(self._requests.deferred))
         self._tell_azure()
         offsets = self._requests.next_offsets()
         if not self._compare_resources():

@@ -1,7 +1,8 @@
 """Requests that are being worked on, which call is next, and the offsets that may be committed meanwhile. Pure.
 
 A request is over when all its calls have ended. The offset of a partition is that of its oldest request that is not over. Calls
-of a higher priority come first; among equals, those that have begun, so that their pages do not expire.
+of a higher priority come first; among equals, those that have begun, so that their pages do not expire. When there are enough
+requests, others wait with nothing but their places in memory, except some that are urgent.
 """
 
 from __future__ import annotations
@@ -15,12 +16,16 @@ from typing import Final
 from libs.common.azure.arm.pages import ListCursor
 from libs.common.kafka.records import Inbound, TopicPartition
 from libs.common.settings.collector import Priority
+from services.collector.deferral import DeferredRequest, DeferredRequests
 from services.collector.progress import CallOutcome, CallPlace, RequestProgress
 from services.collector.requests.items import WorkItem
 from services.collector.requests.schema import CollectionRequest
 
 MOST_REQUESTS: Final = 1_000
+AT_ONCE: Final = 100  # that have waited
 MOST_BYTES: Final = 4_194_304  # of messages; what they hold takes many times as much
+MORE_REQUESTS: Final = 100  # that are urgent
+MORE_BYTES: Final = 1_048_576
 _RANKS: Final = {Priority.HIGH: 0, Priority.NORMAL: 1, Priority.LOW: 2}
 
 
@@ -78,6 +83,7 @@ class RequestBacklog:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
+        self.deferred = DeferredRequests()
         self._requests: dict[tuple[TopicPartition, bytes], PendingRequest] = {}
         self._positions: dict[TopicPartition, int] = {}
         self._bytes = 0
@@ -94,16 +100,35 @@ class RequestBacklog:
         return sum(self.is_current(call) for _, _, call in self._later)
 
     def is_full(self) -> bool:
-        """Return whether to take in no more requests."""
+        """Return whether there are enough requests."""
         return len(self._requests) >= MOST_REQUESTS or self._bytes >= MOST_BYTES
 
     def has(self, source: TopicPartition, key: bytes) -> bool:
-        """Return whether the request of that id is being worked on."""
-        return (source, key) in self._requests
+        """Return whether the request of that id is being worked on, or waits."""
+        return (source, key) in self._requests or self.deferred.has(source, key)
+
+    def admits(self, priority: Priority) -> bool:
+        """Return whether a new request of this priority is to be taken in; otherwise `defer` it."""
+        if self.deferred.precede(_RANKS[priority]):
+            return False
+        more = (MORE_REQUESTS, MORE_BYTES) if priority is Priority.HIGH else (0, 0)
+        return len(self._requests) < MOST_REQUESTS + more[0] and self._bytes < MOST_BYTES + more[1]
+
+    def defer(self, record: Inbound, priority: Priority) -> None:
+        """Let a request wait."""
+        self.pass_over(record)
+        self.deferred.add(record, _RANKS[priority])
+
+    def readmit(self) -> list[DeferredRequest]:
+        """Return requests that have waited, once there is room for a number of them."""
+        room, room_bytes = MOST_REQUESTS - len(self._requests), MOST_BYTES - self._bytes
+        if room < AT_ONCE or room_bytes < MOST_BYTES // 4:
+            return []
+        return self.deferred.take(AT_ONCE, room_bytes)
 
     def pass_over(self, record: Inbound) -> None:
-        """Note a record that needs no work."""
-        self._positions[record.source] = record.offset + 1
+        """Note a record that needs no work now."""
+        self._positions[record.source] = max(record.offset + 1, self._positions.get(record.source, 0))
 
     def add(self, pending: PendingRequest, items: Iterable[WorkItem], progress: RequestProgress) -> None:
         """Add a request with those of its calls that have not ended."""
@@ -157,6 +182,7 @@ class RequestBacklog:
 
     def forget(self, partitions: Collection[TopicPartition]) -> None:
         """Forget everything about these partitions."""
+        self.deferred.forget(partitions)
         for source in partitions:
             self._positions.pop(source, None)
         for place, pending in list(self._requests.items()):
@@ -170,7 +196,7 @@ class RequestBacklog:
 
     def next_offsets(self) -> dict[TopicPartition, int]:
         """Return the offsets that may be committed: per partition, that of the oldest request that is not over."""
-        offsets = dict(self._positions)
+        offsets = self._positions | self.deferred.oldest()
         for pending in self._requests.values():
             source = pending.record.source
             offsets[source] = min(offsets[source], pending.record.offset)

@@ -63,10 +63,19 @@ class RequestIntake:
             metrics.REQUESTS.labels("repeated").inc()
             self._requests.pass_over(record)
             return
-        metrics.REQUESTS.labels("accepted" if progress is None else "continued").inc()
-        self._accept(record, request, progress or RequestProgress(len(request.api_requests)), batch)
+        if self._requests.admits(request.priority):
+            self._accept(record, request, progress, batch)
+        else:
+            self._requests.defer(record, request.priority)
 
-    def _accept(self, record: Inbound, request: CollectionRequest, progress: RequestProgress, batch: ResultBatch) -> None:
+    def readmit(self, record: Inbound, batch: ResultBatch) -> None:
+        """Take a request in that has waited, for which there is room now."""
+        request = read_request(record.value or b"")
+        self._accept(record, request, self._known.get(record.partition, request.message_id.encode()), batch)
+
+    def _accept(self, record: Inbound, request: CollectionRequest, known: RequestProgress | None, batch: ResultBatch) -> None:
+        metrics.REQUESTS.labels("accepted" if known is None else "continued").inc()
+        progress = known or RequestProgress(len(request.api_requests))
         ended = {index: progress.outcomes.get(index, CallOutcome()) for index in progress.ended}
         defaults = progress.defaults or dict(self._defaults.values())
         full = with_defaults(request, defaults)

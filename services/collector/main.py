@@ -52,8 +52,9 @@ def build(settings: Settings) -> Service:
     partitions = partial(partition_count, settings.kafka, topics.collection_requests)
     schedules = CollectionSchedules(settings.collector.schedules, topics.collection_requests, partitions)
     feed, defaults, api = _feed(settings), defaults_of(settings), _api(settings, limits)
+    requests = Lookup(settings.kafka, topics.collection_requests, many=True)
     parts = CollectorParts(
-        settings.collector, topics, client, known, inventory, history, feed, schedules, limits, defaults, api=api
+        settings.collector, topics, client, known, inventory, history, requests, feed, schedules, limits, defaults, api=api
     )
     return CollectorService(parts, partial(_session, settings, limits))
 

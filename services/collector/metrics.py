@@ -8,7 +8,7 @@ from prometheus_client import Counter, Gauge
 
 REQUESTS: Final = Counter(
     "blobtide_collector_requests_total",
-    "Requests that arrived, by what became of them: accepted, continued after a restart, repeated, or refused.",
+    "Requests that arrived, by what became of them: accepted, continued, repeated, refused, or expired in Kafka.",
     ["outcome"],
 )
 MESSAGES: Final = Counter(
@@ -37,5 +37,6 @@ RESTARTS: Final = Counter("blobtide_collector_restarts_total", "Lists begun anew
 DEAD_LETTERS: Final = Counter("blobtide_collector_dead_letters_total", "Dead letters written.", ["code"])
 TRANSACTIONS: Final = Counter("blobtide_collector_transactions_total", "Transactions, by result.", ["result"])
 WAITING: Final = Gauge("blobtide_collector_waiting_calls", "Calls of accepted requests that have not ended.")
+DEFERRED: Final = Gauge("blobtide_collector_deferred_requests", "Requests that wait in Kafka until there is room for them.")
 PUT_OFF: Final = Gauge("blobtide_collector_put_off_calls", "Calls that wait because Azure does not answer or throttles.")
 KNOWN: Final = Gauge("blobtide_collector_known_requests", "Requests of owned partitions that are known by their id.")

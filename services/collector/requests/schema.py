@@ -108,9 +108,9 @@ class CollectionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
         None
     )
     metadata: Annotated[dict[str, Any], Meta(description="Anything that results should repeat, up to 10,000 bytes.")] = {}
-    priority: Annotated[
-        Priority, Meta(description="Which requests go first, of up to 1,000 (or 4 MB) that a collector has taken in.")
-    ] = Priority.NORMAL
+    priority: Annotated[Priority, Meta(description="Which requests go first; `high` overtakes those that wait already.")] = (
+        Priority.NORMAL
+    )
 
     @property
     def time(self) -> datetime | None:
