@@ -22,7 +22,7 @@ _FAULTS: tuple[Fault, ...] = (
     BrokenReply(),
     BrokenReply(in_body=True),
 )
-_EXPIRES = 0.02  # of the faults
+_EXPIRES = 0.002  # of the faults, because a list is given up after a few
 
 
 class ArmProcess:

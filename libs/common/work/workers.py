@@ -50,9 +50,11 @@ class Workers(Generic[Job, Result]):
 
     def _loop(self) -> None:
         while (job := self._jobs.get()) is not None:
-            result: Result | BaseException
-            try:
-                result = self._work(job)
-            except BaseException as error:  # noqa: BLE001 - passed to the main thread, which raises it
-                result = error
-            self._done.put((job, result))
+            self._done.put((job, self._result(job)))
+            del job  # nothing is kept while the thread waits: results may be large
+
+    def _result(self, job: Job) -> Result | BaseException:
+        try:
+            return self._work(job)
+        except BaseException as error:  # noqa: BLE001 - passed to the main thread, which raises it
+            return error
