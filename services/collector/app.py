@@ -17,7 +17,7 @@ from typing import Final
 import structlog
 
 from libs.common.azure.arm.api import ArmError, ArmGone, ArmUnavailable, PageExpired
-from libs.common.azure.arm.client import ArmClient
+from libs.common.azure.arm.client import MOST_BYTES, ArmClient
 from libs.common.azure.arm.pages import ArmLists, Page, PageStep, restarted
 from libs.common.errors import BlobtideError, ServerUnreachable
 from libs.common.kafka.client.throttle import Throttle
@@ -57,7 +57,7 @@ STOP_SECONDS: Final = 3.0
 READ_SECONDS: Final = 5.0  # without a record, after which requests that have waited are read later
 MEMORY_COMMITS: Final = 2  # limit on what is uncommitted, as a multiple of one commit's bytes
 MOST_DATA: Final = 4_000_000  # of an answer in one row
-MOST_OF_PAGES: Final = 33_554_432  # bytes of large pages that are read or wait to be taken over: two of the largest
+MOST_OF_PAGES: Final = MOST_BYTES  # of large pages that are read or wait to be taken over, which take several times as much
 UNAUTHORISED: Final = 401
 HEADROOM: Final = 2 * MESSAGE_FRAMING  # of a message, besides the data of a row
 
@@ -256,18 +256,19 @@ class CollectorService:
     def _collect(self, seconds: float) -> None:
         results = self._workers.collect(seconds)[::-1]
         while results:  # none is kept any longer than needed: pages may be large
-            call, result = results.pop()
-            self._take_over(call, result)
-            if isinstance(result, SeenStep):
-                result.share.change(0)
+            self._take_over(*results.pop())
             if self._batch.bytes >= self._settings.commit_bytes:
                 self._commit()
 
     def _take_over(self, call: PendingCall, result: SeenStep | BaseException) -> None:
         if isinstance(result, BaseException) and not isinstance(result, Exception):
             raise result
-        if not self._requests.is_current(call):
-            return
+        if self._requests.is_current(call):
+            self._judge(call, result)
+        if isinstance(result, SeenStep):
+            result.share.change(0)
+
+    def _judge(self, call: PendingCall, result: SeenStep | Exception) -> None:
         match result:
             case SeenStep():
                 self._answered(call, result)

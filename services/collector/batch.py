@@ -103,13 +103,15 @@ class ResultBatch:
         self._sightings = [sighting for sighting in self._sightings if sighting.source not in partitions]
 
     def outputs(self, room: int) -> list[Outbound]:
-        """Return everything as records, those of rows with values of at most `room` bytes."""
+        """Return everything as records, those of rows with values of at most `room` bytes; once, because rows leave memory."""
         records = [*self._forwarded, *(record for state in self._written for record in state.records)]
         for source, share in self._shares.items():
             records += share.letters
-            for key, rows in share.rows.items():
+            while share.rows:
+                key, rows = share.rows.popitem()
                 headers = row_headers(RESULTS)
                 records += [Outbound(self._topics.collection_results, data, key, headers) for data in _messages(rows, room)]
+                del rows
             for key, pending in share.touched.items():
                 value = encode_progress(pending.progress())
                 records.append(Outbound(self._topics.collection_state, value, key, (), source.partition))
