@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -139,6 +140,18 @@ def test_a_client_that_sends_slowly_is_cut_off_in_time(site: EchoSite) -> None:
         until(lambda: _trickle(slow), "the client is cut off")
         assert idle.is_closed()
         assert site.asked == []
+
+
+def test_an_answer_that_nobody_takes_holds_no_connection(site: EchoSite) -> None:
+    """It is thrown away when its time is over: otherwise clients that read nothing could use up all files and memory."""
+    body = b"x" * 7_000_000  # more than the system takes for a client that does not read
+    with serving(site, connections=1, seconds=0.5, body_bytes=len(body)) as server, socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        client.connect((LOOPBACK, server.port))
+        client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        assert _status_when(server.port, lambda status: status == 200)
+        client.settimeout(20.0)
+        assert sum(map(len, iter(lambda: client.recv(65_536), b""))) < len(body)
 
 
 def _trickle(client: WireClient) -> bool:

@@ -134,10 +134,17 @@ class HttpServer:
         except asyncio.CancelledError:
             pass  # told to stop: what is open is closed
         finally:
+            await self._hang_up(writer)
             self._open.pop(task, None)
-            writer.close()
-            with suppress(OSError, TimeoutError):
+
+    async def _hang_up(self, writer: asyncio.StreamWriter) -> None:
+        """Close a connection. What a client does not take within its time is thrown away: it may never take it."""
+        writer.close()
+        try:
+            async with asyncio.timeout(self._limits.seconds):
                 await writer.wait_closed()
+        except (OSError, TimeoutError, asyncio.CancelledError):
+            writer.transport.abort()
 
 
 def server_tls(certificate: Path, key: Path) -> ssl.SSLContext:
