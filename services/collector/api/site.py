@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final, Protocol
+from urllib.parse import unquote
 
 import msgspec
 import structlog
@@ -103,7 +104,7 @@ class CollectionSite:
             return HttpAnswer(HTTPStatus.OK, self._parts.document)
         if head.method == Method.POST:
             return await _translated(self._take(body))
-        return await _translated(self._tell(head.path.removeprefix(f"{COLLECTIONS}/")))
+        return await _translated(self._tell(unquote(head.path.removeprefix(f"{COLLECTIONS}/"))))
 
     def answered(self, head: RequestHead | None, status: int) -> None:
         """Count an answer."""

@@ -94,6 +94,15 @@ def test_what_is_no_request_is_refused_with_the_member_that_is_wrong(
     assert world.requests.records == []
 
 
+def test_an_id_may_be_escaped_in_the_path(world: ApiWorld) -> None:
+    """As clients do that are generated from the document: ids of schedules have colons. Escaped or not, it is the same."""
+    world.put_state("hourly:2026-05-01T02:00:00Z", RequestProgress(1, (0,), {}, {0: CallOutcome("success")}))
+    for path in ("hourly%3A2026-05-01T02%3a00%3A00Z", "%68ourly:2026-05-01T02:00:00Z", "hourly:2026-05-01T02:00:00Z"):
+        assert world.progress(path)["id"] == "hourly:2026-05-01T02:00:00Z"
+    for path in ("hourly%253A2026-05-01T02:00:00Z", "%ff", "%00", "%", "hourly%2Fx"):
+        assert world.ask("GET", f"/collections/{path}").status == 404
+
+
 def test_methods_that_the_settings_allow_are_accepted(world: ApiWorld) -> None:
     """Others are not."""
     assert world.ask("POST", "/collections", request("m-1", LIST | {"method": "PUT", "body": {}})).status == 202
