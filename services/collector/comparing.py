@@ -74,7 +74,7 @@ class Comparison:
         """Return the same for the same content, however it is written: lists and single resources are not written alike."""
         try:
             same = _text(self._counting(msgspec.json.decode(content)))
-        except RecursionError:
+        except (msgspec.MsgspecError, RecursionError):  # a number beyond any float, or nested too deeply
             same = content
         return blake2b(same, digest_size=16).hexdigest()
 

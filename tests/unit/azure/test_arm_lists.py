@@ -181,6 +181,7 @@ def test_a_list_without_an_end_is_given_up() -> None:
         (Reply(400, {"code": "Bad Code", "message": "Bearer abcdefgh12345"}), ArmRefused, r"Bearer \*\*\*"),
         (Reply(200, b"<html>"), ArmRefused, "not as documented"),
         (Reply(200, b"[" * 1_000_000), ArmRefused, "not as documented"),
+        (Reply(200, b'{"value": [{"properties": "\xff"}]}'), ArmRefused, "not as documented"),
         (Reply(200, {"value": [], "nextLink": 7}), ArmRefused, "not as documented"),
     ],
 )

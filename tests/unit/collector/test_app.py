@@ -11,7 +11,7 @@ from libs.common.azure.arm.pages import ListCursor, Page
 from libs.common.errors import DeadLetterLimit
 from libs.common.kafka.records import CommitResult
 from libs.common.settings.collector import CollectorSettings
-from libs.demo.arm.server import ArmWorld, error, serving_arm, throttled
+from libs.demo.arm.server import ArmWorld, Reply, error, serving_arm, throttled
 from services.collector.backlog import PendingCall, PendingRequest
 from services.collector.intake import MOST_REFUSED_IN_A_ROW
 from services.collector.requests.items import WorkItem, work_items
@@ -70,6 +70,16 @@ def test_each_answer_is_a_row_and_each_call_has_an_end(world: CollectorWorld) ->
     world.send(asked)
     world.run()
     assert (len(world.rows()), len(world.arm.asked)) == (len(rows), asked_before), "another process knows it too"
+
+
+@pytest.mark.parametrize("query", [{}, {"$filter": "x"}], ids=["resources", "filtered"])
+def test_an_answer_that_is_no_text_ends_its_call_only(world: CollectorWorld, query: dict[str, str]) -> None:
+    """Not the collector, which would ask for it again and again."""
+    world.arm.faults.append(Reply(200, b'{"value": [{"id": "/a/b", "type": "c", "properties": {"d": "\xff"}}]}'))
+    world.send(request("m-1", LIST | {"query_params": query}))
+    world.run()
+    assert world.ends() == {"m-1/0": ("error", 0)}
+    assert [code for code, _ in world.letters()] == ["refused"]
 
 
 def test_the_state_of_a_request_says_how_its_calls_ended(world: CollectorWorld) -> None:

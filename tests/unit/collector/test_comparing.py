@@ -92,11 +92,12 @@ def test_long_values_are_cut_and_many_differences_become_one() -> None:
     assert COMPARISON.differences({"x": deep}, {"x": {"a": deep}})[0].path.count("/") <= 40
 
 
-def test_what_is_nested_too_deeply_to_read_is_compared_as_text() -> None:
+def test_what_is_nested_too_deeply_or_has_too_large_numbers_is_compared_as_text() -> None:
     """It is no error."""
     deep = b'{"a":' * 5_000 + b"1" + b"}" * 5_000
     assert COMPARISON.hash_of(deep) == COMPARISON.hash_of(deep)
     assert COMPARISON.hash_of(deep) != COMPARISON.hash_of(deep.replace(b"1", b"2"))
+    assert COMPARISON.hash_of(b'{"a": 1e999}') == COMPARISON.hash_of(b'{"a": 1e999}') != COMPARISON.hash_of(b'{"a": 1e998}')
 
 
 @pytest.mark.parametrize("path", ["", ".", "a..b", "*"])

@@ -53,6 +53,7 @@ def read_answer(call: ArmCall, response: ArmResponse) -> Answered:
         ArmRefused: if it is no JSON, or is not formed as Azure documents.
     """
     try:
+        response.body.decode()  # what is not looked into below is checked as well: it is handed on as text
         return _of_graph(response.body) if call.is_graph_query else _of_list(response.body)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, CodecError) as error:
         raise ArmRefused(
