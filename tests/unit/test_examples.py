@@ -14,6 +14,8 @@ from libs.common.settings import Settings, load_settings
 from libs.common.settings.selectors import PRESETS
 from libs.common.settings.storage import NameLayout
 from services.blob_monitor.main import places
+from services.cli.config.checks import needed_services
+from services.cli.main import run
 from services.sinks.frame.registry import configured_sink
 from tests.flows import Spot, row
 from tests.row_samples import table
@@ -21,6 +23,7 @@ from tests.row_samples import table
 DOCS = Path(__file__).parents[2] / "docs"
 EXAMPLE = DOCS / "examples" / "several-sinks.yaml"
 LOGS = DOCS / "examples" / "application-logs.yaml"
+TUTORIAL = DOCS / "tutorial" / "collect-azure-configuration.md"
 
 
 @pytest.fixture
@@ -94,3 +97,16 @@ def test_the_conditions_of_the_example_select_what_they_are_for(settings: Settin
     for name, chosen in (("archive", [0, 1, 2]), ("denied-logins", [0]), ("outside", [1])):
         selected = configured_sink(settings.sinks, name).selection.select(given)
         assert selected.rows["tuple_index"].to_pylist() == chosen
+
+
+def test_the_tutorial_of_the_collector_ends_with_settings_that_can_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`config check` finds nothing wrong with them, and `up` runs what they are for."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shown = re.findall(r"^```yaml\n(.*?)^```$", TUTORIAL.read_text(), re.MULTILINE | re.DOTALL)
+    assert len(shown) == 1
+    file = tmp_path / "azure.yaml"
+    file.write_text(shown[0])
+    assert run(["config", "check", "--config", str(file)]) == 0
+    assert needed_services(load_settings(file)) == ["collector"]
