@@ -26,7 +26,7 @@ from services.cli.since import milliseconds_of
 from services.cli.streams import standard_output
 from services.cli.suggestions import topic_names
 from services.cli.tail.render import AsRows, Output, render
-from services.cli.tail.where import FilteredReader, row_type_of
+from services.cli.tail.where import FilteredReader, json_rows_in, row_type_of
 from services.cli.terminal import say
 
 _DEFAULT_COUNT: Final = 10
@@ -87,6 +87,8 @@ _DEFAULT_COUNT: Final = 10
 def command(config: Path | None, bootstrap_servers: str | None, **options: Any) -> None:
     """Show messages of TOPICS, given by their names in Kafka or short names. A flow batch is shown as one line per flow.
 
+    Resources and changes of resources are shown as rows if no other topic is.
+
     Short names: flows, errors, blobs, blob_state, checkpoints, completions, quarantine, raw_flow_logs,
     raw_application_logs, raw_proxy_logs. Default: flows and errors.
 
@@ -116,10 +118,14 @@ def command(config: Path | None, bootstrap_servers: str | None, **options: Any) 
 
 def _as_rows(options: Mapping[str, Any], topics: TopicSettings, kafka: KafkaSettings) -> AsRows | None:
     name, where = options["rows"], options["where"]
-    if name is None and where is None:
-        return None
     short = topics.model_dump()
-    kind = row_type(name) if name else row_type_of([short.get(asked, asked) for asked in options["topics"]], topics)
+    asked = [short.get(topic, topic) for topic in options["topics"]]
+    if name is None and where is None:
+        kind = json_rows_in(asked, topics)
+    else:
+        kind = row_type(name) if name else row_type_of(asked, topics)
+    if kind is None:
+        return None
     read = reader_of(kind, TopicIds(kafka))
     return AsRows(kind, read if where is None else FilteredReader.of(read, kind, where))
 

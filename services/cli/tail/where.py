@@ -15,6 +15,8 @@ from libs.common.rows.row_type import RowType
 from libs.common.rows.select import Selection
 from libs.common.rows.types import ROW_TYPES
 from libs.common.rows.types.flows import FLOWS
+from libs.common.rows.types.resource_changes import RESOURCE_CHANGES
+from libs.common.rows.types.resources import RESOURCES
 from libs.common.settings.kafka import TopicSettings
 
 
@@ -59,3 +61,9 @@ def row_type_of(topics: Sequence[str], settings: TopicSettings) -> RowType:
         known = f"{', '.join(most)} or {last}"
         raise ConfigError(f"--where needs topics with rows of one type, {known}; otherwise say with --rows what to read")
     return types[0]
+
+
+def json_rows_in(topics: Sequence[str], settings: TopicSettings) -> RowType | None:
+    """Return the type of the rows that `topics` (names in Kafka) carry if these are no batches, and say little as they are."""
+    names = settings.model_dump()
+    return next((kind for kind in (RESOURCES, RESOURCE_CHANGES) if set(topics) == {names[kind.topic]}), None)

@@ -15,12 +15,14 @@ from libs.common.rows.reading import reader_of
 from libs.common.rows.row_type import RowType
 from libs.common.rows.types.dead_letters import DEAD_LETTERS
 from libs.common.rows.types.flows import FLOWS
+from libs.common.rows.types.resource_changes import RESOURCE_CHANGES
+from libs.common.rows.types.resources import RESOURCES
 from libs.common.rows.types.rollups import ROLLUPS
 from libs.common.rows.wire import encode_rows, row_headers
 from libs.common.settings.kafka import TopicSettings
 from services.cli.tail.command import command
 from services.cli.tail.render import AsRows, Output, render
-from services.cli.tail.where import FilteredReader, row_type_of
+from services.cli.tail.where import FilteredReader, json_rows_in, row_type_of
 from tests.flows import Spot, row, table
 
 TOPICS = TopicSettings()
@@ -112,3 +114,19 @@ def test_wrong_conditions_end_the_command(arguments: list[str]) -> None:
     result = CliRunner().invoke(command, [*arguments, "--where", "acton = 'deny'"])
     assert isinstance(result.exception, ConfigError)
     assert str(result.exception).startswith("--where: condition \"acton = 'deny'\": unknown column acton; did you mean action?")
+
+
+@pytest.mark.parametrize(
+    ("topics", "expected"),
+    [
+        ([TOPICS.resources], RESOURCES),
+        ([TOPICS.resource_changes] * 2, RESOURCE_CHANGES),
+        ([TOPICS.resources, TOPICS.resource_changes], None),
+        ([TOPICS.resources, TOPICS.flows], None),
+        ([TOPICS.flows], None),
+        ([], None),
+    ],
+)
+def test_resources_are_shown_as_rows_without_being_told(topics: list[str], expected: RowType | None) -> None:
+    """Their messages do not say what they hold, so the topic does, if there is no other one."""
+    assert json_rows_in(topics, TOPICS) is expected
