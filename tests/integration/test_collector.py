@@ -24,7 +24,7 @@ from services.cli.main import blobtide
 from services.collector.progress import decode_progress
 from tests.collection_api import TOKEN
 from tests.collector_world import LIST, one, request, rows_in
-from tests.http_wire import ask
+from tests.http_wire import WireAnswer, ask
 from tests.queue_writer import QueueWriter, settings_of
 from tests.running import until
 from tests.service_process import service_process
@@ -168,9 +168,15 @@ def test_requests_are_taken_over_http_and_every_collector_tells_how_far_they_hav
     token = {"Authorization": f"Bearer {TOKEN}"}
 
     def progress(port: int, message_id: str) -> Any:
-        answer = ask(port, "GET", f"/collections/{message_id}", None, **token)
-        assert answer.status == 200, answer
-        return answer.json
+        answers: list[WireAnswer] = []
+
+        def is_told() -> bool:
+            answers.append(ask(port, "GET", f"/collections/{message_id}", None, **token))
+            return answers[-1].status != 503
+
+        until(is_told, "Kafka tells")
+        assert answers[-1].status == 200, answers[-1]
+        return answers[-1].json
 
     with serving_arm(ArmWorld(machines=10, page_size=4)) as url, ExitStack() as stack:
         monkeypatch.setenv("IDENTITY_ENDPOINT", f"{url}/msi/token")
@@ -179,7 +185,7 @@ def test_requests_are_taken_over_http_and_every_collector_tells_how_far_they_hav
             own = settings["collector"] | {"management_url": url, "api": {"port": port, "token": TOKEN}}
             stack.enter_context(service_process("collector", settings | {"collector": own}, tmp_path, ordinal))
         for port in ports:
-            until(lambda port=port: is_told(port, token), f"the API at {port} knows what there is")  # type: ignore[misc]
+            until(lambda port=port: knows_all(port, token), f"the API at {port} knows what there is")  # type: ignore[misc]
         ids = [f"m-{number}" for number in range(6)]
         for number, message_id in enumerate(ids):
             body = request(message_id, LIST, one("nobody"))
@@ -204,7 +210,7 @@ def test_requests_are_taken_over_http_and_every_collector_tells_how_far_they_hav
         assert TOKEN not in (tmp_path / f"collector-{ordinal}.log").read_text()
 
 
-def is_told(port: int, token: dict[str, str]) -> bool:
+def knows_all(port: int, token: dict[str, str]) -> bool:
     """Return whether an API is there, and knows which requests there are."""
     try:
         return ask(port, "GET", "/collections/none", None, **token).status == 404

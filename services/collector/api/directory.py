@@ -32,6 +32,7 @@ MOST_QUESTIONS: Final = 200  # at once
 _FOLLOW_SECONDS: Final = 2.0  # without questions
 _LEAST_SECONDS: Final = 0.1  # between two looks
 _LOOK_SECONDS: Final = 1.0  # into a topic; an open transaction holds it up
+_HELD_SECONDS: Final = 4.0  # for which a question waits until everything is read
 _COUNT_SECONDS: Final = 60.0
 _PATIENCE_SECONDS: Final = 5.0
 _READ_SECONDS: Final = 3.0
@@ -87,20 +88,32 @@ class DirectoryParts:
 class _Question(Generic[T]):
     key: bytes
     find: Callable[[bytes], T]
+    until: float
     answer: Future[T]
 
-    def settle(self) -> None:
-        """Find the answer."""
-        if self.answer.set_running_or_notify_cancel():
-            try:
-                self.answer.set_result(self.find(self.key))
-            except BlobtideError as error:
-                self.answer.set_exception(Retry(str(error)))
+    def settle(self, now: float) -> bool:
+        """Find the answer; return whether that is over, or to be tried again after the next look."""
+        try:
+            found = self.find(self.key)
+        except _NotYet as error:
+            if now < self.until:
+                return False
+            self.fail(str(error))
+        except BlobtideError as error:
+            self.fail(str(error))
+        else:
+            if self.answer.set_running_or_notify_cancel():
+                self.answer.set_result(found)
+        return True
 
     def fail(self, reason: str) -> None:
         """Answer that it cannot be told now."""
         if self.answer.set_running_or_notify_cancel():
             self.answer.set_exception(Retry(reason))
+
+
+class _NotYet(BlobtideError):
+    """Not everything has been read that could tell."""
 
 
 class _Enough(Exception):
@@ -116,6 +129,7 @@ class RequestDirectory:
         self._requests = parts.requests(self._places.note_request)
         self._state = parts.state(self._places.note_state)
         self._questions: queue.Queue[_Question[Any]] = queue.Queue(MOST_QUESTIONS)
+        self._held: list[_Question[Any]] = []
         self._stop = threading.Event()
         self._failing = Throttle(parts.clock)
         self._partitions = 0  # that are followed
@@ -144,7 +158,7 @@ class RequestDirectory:
 
     def _ask(self, message_id: str, find: Callable[[bytes], T]) -> Future[T]:
         answer: Future[T] = Future()
-        question = _Question(message_id.encode(), find, answer)
+        question = _Question(message_id.encode(), find, self._parts.clock() + _HELD_SECONDS, answer)
         try:
             self._questions.put_nowait(question)
         except queue.Full:
@@ -154,7 +168,7 @@ class RequestDirectory:
     def _run(self) -> None:
         try:
             while not self._stop.is_set():
-                self._round(self._asked())
+                self._round([*self._held, *self._asked()])
                 self._stop.wait(_LEAST_SECONDS)
         except Exception as error:  # noqa: BLE001 - the top of a thread; raised again in the main thread
             self.broken = error
@@ -178,13 +192,12 @@ class RequestDirectory:
             if self._failing.admits():
                 log.warning("the API cannot tell how far requests have come", error=str(error))
             self._close()
-            self._has_more = False
+            self._has_more, self._held = False, []
             for question in questions:
                 question.fail(str(error))
         else:
-            self._has_more = not self._is_current
-            for question in questions:
-                question.settle()
+            self._has_more, now = not self._is_current, self._parts.clock()
+            self._held = [question for question in questions if not question.settle(now)]
 
     def _look(self) -> None:
         """Read what was written until now. Raises `ServerUnreachable`."""
@@ -225,7 +238,7 @@ class RequestDirectory:
     def _place(self, key: bytes) -> RequestPlace | None:
         place = self._places.get(key)
         if place is None and not self._is_current:
-            raise Retry("not everything about requests can be read yet")
+            raise _NotYet("not everything about requests can be read yet")
         return place
 
     def _progress(self, key: bytes) -> CollectionProgress | None:

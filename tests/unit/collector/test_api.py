@@ -271,6 +271,14 @@ def test_an_open_transaction_does_not_hold_up_answers(world: ApiWorld) -> None:
     world.state.held_up = lambda: None
     assert world.progress("m-2")["state"] == "running"
 
+    def pass_time_once() -> None:
+        world.clock.now += 2
+        world.state.held_up = lambda: None
+
+    world.state.held_up = pass_time_once
+    world.put_state("m-4", RequestProgress(1))
+    assert world.progress("m-4")["state"] == "running", "a question waits a little for the end of the transaction"
+
 
 def test_partitions_that_are_added_are_followed() -> None:
     """Within a minute."""
