@@ -11,13 +11,14 @@ from http import HTTPStatus
 from typing import Final, TypeAlias
 
 from libs.common.errors import ConfigError, Retry
+from libs.common.expressions import compiled
 from libs.common.http.client import Answer, AnswerTime, Cluster, HttpClient, Request, Tls
 from libs.common.messages.dead_letters import ErrorCode
 from libs.common.messages.events import SourceState
 from libs.common.security.redaction import excerpt
 from libs.common.security.transport import guard_addresses
 from libs.common.settings.recorder import HttpSourceSettings, Unchanged
-from services.recorder.records import AnswerRefused, RecordForm, compiled
+from services.recorder.records import AnswerRefused, RecordForm
 
 _REDIRECTS: Final = 5
 _SHOWN: Final = 200

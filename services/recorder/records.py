@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 
-from libs.common.errors import BlobtideError, ConfigError
+from libs.common.errors import BlobtideError
+from libs.common.expressions import IN_FUNCTIONS, Expression
 from libs.common.messages.dead_letters import ErrorCode
 from libs.common.security.redaction import excerpt
 from libs.common.settings.recorder import MOST_ITEMS, TIMESTAMP
@@ -22,9 +23,6 @@ from libs.common.settings.recorder import MOST_ITEMS, TIMESTAMP
 _SHOWN: Final = 200
 _SPACE: Final = b" \t\r\n"
 _ENCODER: Final = msgspec.json.Encoder()
-_IN_FUNCTIONS: Final = (TypeError, ValueError, ArithmeticError, LookupError, RecursionError)
-"""What functions of jmespath raise besides its own errors, for values that they do not check: a text compared with a number, an
-infinite one to round, a step of zero."""
 
 
 class AnswerRefused(BlobtideError):
@@ -33,45 +31,6 @@ class AnswerRefused(BlobtideError):
     def __init__(self, code: ErrorCode, reason: str) -> None:
         super().__init__(reason)
         self.code = code
-
-
-class Expression(Protocol):
-    """A compiled JMESPath expression."""
-
-    def search(self, value: Any) -> Any:
-        """Return what it selects in decoded JSON."""
-
-
-def compiled(text: str) -> Expression:
-    """Compile a JMESPath expression.
-
-    Raises:
-        ConfigError: if it is wrong, or the library for it is not installed.
-    """
-    try:
-        import jmespath
-    except ImportError as error:
-        raise ConfigError("items needs the library jmespath: install blobtide[recorder]") from error
-    try:
-        expression: Expression = jmespath.compile(text)
-        _try_out(expression)
-    except (jmespath.exceptions.JMESPathError, RecursionError) as error:
-        raise ConfigError(f"items is not a JMESPath expression: {' '.join(str(error).split())}") from error
-    return expression
-
-
-def _try_out(expression: Expression) -> None:
-    """Raise what is wrong with an expression whatever the answer is, such as a function that does not exist."""
-    import jmespath
-
-    try:
-        expression.search({})
-    except jmespath.exceptions.JMESPathTypeError:
-        pass  # it is made for other values than this
-    except (jmespath.exceptions.JMESPathError, RecursionError):
-        raise
-    except _IN_FUNCTIONS:
-        pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +94,7 @@ def _items(expression: Expression, answer: bytes) -> Iterator[bytes]:
     except jmespath.exceptions.JMESPathError as error:
         reason = f"items does not fit the answer: {excerpt(str(error), _SHOWN)}"  # it quotes the answer
         raise AnswerRefused(ErrorCode.BAD_RECORD, reason) from error
-    except _IN_FUNCTIONS as error:
+    except IN_FUNCTIONS as error:
         reason = f"items does not fit the answer: {type(error).__name__}: {excerpt(str(error), _SHOWN)}"
         raise AnswerRefused(ErrorCode.BAD_RECORD, reason) from error
     if selected is None:

@@ -7,8 +7,9 @@ import json
 import pytest
 
 from libs.common.errors import ConfigError
+from libs.common.expressions import compiled
 from libs.common.messages.dead_letters import ErrorCode
-from services.recorder.records import AnswerRefused, RecordForm, compiled
+from services.recorder.records import AnswerRefused, RecordForm
 
 MS = 1_777_636_805_002
 
