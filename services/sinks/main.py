@@ -41,6 +41,6 @@ def build(settings: Settings, name: str) -> Service:
 def _feed(settings: Settings, configured: ConfiguredSink) -> SinkFeed:
     row_type, topic_ids = configured.row_type, TopicIds(settings.kafka)
     others = (OtherLetters(configured.name, settings.topics.errors).select,) if row_type is DEAD_LETTERS else ()
-    select = (*others, configured.selection.select)
+    select = (*others, *configured.steps)
     moved = partial(topic_ids.forget, (configured.settings.source_topic(row_type, settings.topics),))
     return SinkFeed(configured.name, row_type, reader_of(row_type, topic_ids), select, moved)

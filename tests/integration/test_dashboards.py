@@ -15,7 +15,7 @@ import yaml
 
 from libs.common.errors import ConfigError
 from libs.common.http.client import Cluster, Tls
-from libs.common.rows.select import SAMPLE_WEIGHT
+from libs.common.rows.sampling import SAMPLE_WEIGHT
 from libs.common.rows.types import ROW_TYPES
 from libs.local.opensearch import LocalOpenSearch
 from services.cli.main import run

@@ -79,6 +79,7 @@ class RowType:
         more_topics: fields that name other topics of such rows.
         time: name of the column with the time by which rows are laid out, expired and plotted; never null.
         position: names of the columns that identify a row.
+        document: name of a column with JSON, in which values can be selected; empty if there is none.
         keys: names of the columns that form a key if only the newest row of each key counts; empty if every row counts.
         example: a row as Python values, for the reference page; columns left out are null.
 
@@ -95,6 +96,7 @@ class RowType:
     position: PositionColumns
     keys: tuple[str, ...] = ()
     more_topics: tuple[str, ...] = ()
+    document: str = ""
     example: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -19,6 +19,9 @@ _Hashes: TypeAlias = "np.ndarray[Any, np.dtype[np.uint64]]"
 _Bools: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
 
 _ALL: Final = 1 << 64
+SAMPLE_WEIGHT: Final = "sample_weight"
+"""The column of sampled rows that says how many rows each represents (float64)."""
+
 SMALLEST_SHARE: Final = 1 / _ALL
 """A smaller share selects no rows."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -11,10 +11,7 @@ import pyarrow as pa
 from libs.common.errors import ConfigError
 from libs.common.rows.condition import Condition
 from libs.common.rows.row_type import RowType
-from libs.common.rows.sampling import SMALLEST_SHARE, sampled
-
-SAMPLE_WEIGHT: Final = "sample_weight"
-"""The column of sampled rows that says how many rows each represents (float64)."""
+from libs.common.rows.sampling import SAMPLE_WEIGHT, SMALLEST_SHARE, sampled
 
 _Bools: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
 _Places: TypeAlias = "np.ndarray[Any, np.dtype[np.int64]]"

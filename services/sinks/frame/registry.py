@@ -12,11 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+import pyarrow as pa
 from pydantic import ValidationError
 
 from libs.common.errors import ConfigError
+from libs.common.rows.fields import JsonFields
 from libs.common.rows.row_type import RowType
-from libs.common.rows.select import Selection
+from libs.common.rows.select import Selected, Selection
 from libs.common.rows.types import row_type
 from libs.common.settings import Settings
 from libs.common.settings.problems import describe_problems, did_you_mean
@@ -37,7 +39,13 @@ class ConfiguredSink:
     settings: SinkSettings
     row_type: RowType
     selection: Selection
+    fields: JsonFields | None
     sink: Sink
+
+    @property
+    def steps(self) -> tuple[Callable[[pa.Table], Selected], ...]:
+        """What is done with rows before the sink gets them, in order."""
+        return (self.selection.select,) if self.fields is None else (self.selection.select, self.fields.select)
 
 
 def configured_sink(options: SinkOptions, name: str, pipeline: Settings | None = None) -> ConfiguredSink:
@@ -50,6 +58,7 @@ def configured_sink(options: SinkOptions, name: str, pipeline: Settings | None =
     """
     make, settings, kind_of_rows = _settled(options, name)
     try:
+        fields = settings.selected_fields(kind_of_rows)
         sink = make(settings, kind_of_rows)
         settings.shape(kind_of_rows)
         selection = settings.selection(kind_of_rows)
@@ -57,7 +66,7 @@ def configured_sink(options: SinkOptions, name: str, pipeline: Settings | None =
             sink.join(name, pipeline)
     except ConfigError as error:  # its text begins with the name of the option
         raise ConfigError(f"sinks.{name}.{error}") from error
-    return ConfiguredSink(name, settings, kind_of_rows, selection, sink)
+    return ConfiguredSink(name, settings, kind_of_rows, selection, fields, sink)
 
 
 def check_memory(options: SinkOptions, name: str) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import pyarrow as pa
-from pydantic import Field, field_validator
+from pydantic import Field, StringConstraints, field_validator
 
 from libs.common.errors import ConfigError
+from libs.common.rows.fields import MOST_FIELDS, JsonFields
 from libs.common.rows.row_type import RowType
 from libs.common.rows.select import Selection
 from libs.common.rows.shape import Shape
@@ -16,6 +17,9 @@ from libs.common.settings.base import Group, listed
 from libs.common.settings.kafka import TopicSettings
 
 _SMALLER_WITH_WHERE: Final = 4
+
+FieldName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
+"""Name of a column that the settings add."""
 
 
 class BatchSettings(Group):
@@ -56,6 +60,12 @@ class SinkSettings(Group):
         default=None, min_length=1, description="Columns to write, in this order: a list, or comma-separated. Default: all."
     )
     rename: dict[str, str] = Field(default_factory=dict, description="New column names, as old: new. A dot nests in JSON.")
+    fields: dict[FieldName, str] = Field(
+        default_factory=dict,
+        max_length=MOST_FIELDS,
+        description="More columns, as name: JMESPath expression, for values in the JSON of a row: `record` of snapshots, "
+        "`data` of results, `properties` of resources. Text as it is, anything else as JSON; what is missing is null.",
+    )
     sample: float | None = Field(
         default=None,
         gt=0,
@@ -103,16 +113,25 @@ class SinkSettings(Group):
         except ConfigError as error:  # the share has already been checked
             raise ConfigError(f"where: {error}") from error
 
+    def selected_fields(self, row_type: RowType) -> JsonFields | None:
+        """Return the columns for values in JSON; None if there are none. Raises `ConfigError`."""
+        return JsonFields.of(row_type, self.fields) if self.fields else None
+
     def shape(self, row_type: RowType) -> Shape:
         """Return which columns are written, and their names. Raises `ConfigError`."""
         return Shape.of(row_type, self.columns, self.rename, added=self._added(row_type))
 
     def rows_schema(self, row_type: RowType) -> pa.Schema:
-        """Return the schema of the incoming rows: that of their type, plus the weight if they are sampled."""
+        """Return the schema of the incoming rows: that of their type, plus the weight if they are sampled, and the fields."""
         schema = row_type.schema
-        for name in self._added(row_type):
+        for name in self._weight(row_type):
             schema = schema.append(pa.field(name, pa.float64(), nullable=False))
+        for name in self.fields:
+            schema = schema.append(pa.field(name, pa.string()))
         return schema
 
     def _added(self, row_type: RowType) -> tuple[str, ...]:
+        return (*self._weight(row_type), *self.fields)
+
+    def _weight(self, row_type: RowType) -> tuple[str, ...]:
         return Selection.of(row_type, sample=self.sample).added

@@ -25,6 +25,7 @@ from libs.common.rows.formats.otel import otel_text
 from libs.common.rows.formats.otel_proto import record_bytes
 from libs.common.rows.row_text import RowText, SizedBytes, TextColumn
 from libs.common.rows.row_type import RowType
+from libs.common.rows.sampling import SAMPLE_WEIGHT
 from libs.common.rows.shape import Shape
 from libs.common.rows.types.flows import FLOWS
 
@@ -223,8 +224,10 @@ def _lines(text: Callable[[pa.Table], bytes], rows: pa.Table) -> Sequence[bytes]
 
 
 def _no_rows(row_type: RowType, shape: Shape) -> pa.Table:
-    """Return an empty table with every column of `shape`, including any that sampling adds."""
-    fields = [pa.field(name, pa.float64(), nullable=False) for name in _added(shape.columns, row_type)]
+    """Return an empty table with every column of `shape`, including any that sampling or fields add."""
+    weight = pa.field(SAMPLE_WEIGHT, pa.float64(), nullable=False)
+    names = _added(shape.columns, row_type)
+    fields = [weight if name == SAMPLE_WEIGHT else pa.field(name, pa.string()) for name in names]
     return pa.schema([*row_type.schema, *fields]).empty_table()
 
 

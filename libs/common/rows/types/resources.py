@@ -66,6 +66,7 @@ RESOURCES: Final = RowType(
     time="time",
     position=PositionColumns("source", "generation", "message_offset", "message_index"),
     keys=("id",),
+    document="properties",
     example={
         "time": datetime(2026, 5, 1, 12, 0, 1, 250_000, tzinfo=UTC),
         "id": "/subscriptions/0/resourceGroups/shop/providers/Microsoft.Compute/virtualMachines/web-1",

@@ -76,6 +76,7 @@ RESULTS: Final = RowType(
     topic="collection_results",
     time="time",
     position=PositionColumns("source", "generation", "answer_number", "part"),
+    document="data",
     example={
         "time": datetime(2026, 5, 1, 12, 0, 1, 250_000, tzinfo=UTC),
         "message_id": "0b8f4a9e-5a0e-4f5b-9a36-2c1f6f0f4e11",

@@ -59,6 +59,7 @@ SNAPSHOTS: Final = RowType(
     topic="snapshots",
     time="time",
     position=PositionColumns("source", "run", "sequence", "item"),
+    document="record",
     example={
         "time": datetime(2026, 5, 1, 12, 0, 5, 2_000, tzinfo=UTC),
         "source": "flowinfo",

@@ -54,7 +54,7 @@ class ArchiveSettings(LocalFilesSettings):
 
     @model_validator(mode="after")
     def _records_are_whole(self) -> Self:
-        if given := [name for name in ("columns", "rename", "sample") if name in self.model_fields_set]:
+        if given := [name for name in ("columns", "rename", "fields", "sample") if name in self.model_fields_set]:
             raise ValueError(f"{given[0]} has no effect on records, which are written as they are; the archive supports where")
         return self
 

@@ -33,7 +33,7 @@ from libs.common.rows.formats.encoders import RowFormat
 from libs.common.rows.identity import Identities
 from libs.common.rows.row_text import RowText
 from libs.common.rows.row_type import RowType
-from libs.common.rows.select import SAMPLE_WEIGHT
+from libs.common.rows.sampling import SAMPLE_WEIGHT
 from libs.common.settings.address import split_address
 from libs.common.settings.secrets import read_secret
 from services.sinks.frame.contract import Outcome, Part, RejectedRow, Sink

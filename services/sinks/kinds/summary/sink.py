@@ -75,7 +75,7 @@ class SummarySettings(LocalFilesSettings):
 
     @model_validator(mode="after")
     def _sums_are_of_whole_flows(self) -> Self:
-        if given := [name for name in ("columns", "rename", "sample") if name in self.model_fields_set]:
+        if given := [name for name in ("columns", "rename", "fields", "sample") if name in self.model_fields_set]:
             raise ValueError(f"{given[0]} has no effect on sums; the summary supports where")
         return self
 
