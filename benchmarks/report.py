@@ -48,6 +48,8 @@ cannot be compared, but the ratios between rows can.
   destination is asked whether all rows are there; where it cannot say, acknowledgements are counted. *prepared bytes* is
   what the library alone needs for messages that are ready to be sent, as its most basic call sends them: its *speed* is
   relative to the sink.
+- **rollups**: batches of flows become batches of rollups of each preset, with windows of a minute, as in the aggregator but
+  without Kafka. Its peer makes rows of the same columns and adds them up in a dictionary.
 - **gzip**: sixteen blobs in flight, each with members of a megabyte of JSON lines; *tuples* are lines, and *MB* are of text.
   *gzip lines to segments* performs ingest's own steps on blobs in memory. Its peer decompresses the same bytes with the
   standard library and cuts the text at newlines, without positions, checksums of what was read, or bounds for what may come.

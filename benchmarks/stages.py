@@ -23,6 +23,7 @@ from benchmarks import (
     parsing,
     peers,
     pipeline,
+    rollups,
     sinking,
     starting,
     storage,
@@ -122,6 +123,11 @@ def _logs(bench: Bench) -> Iterator[Measured]:
             yield from parsing.measure(kafka, parsing.Repeated(data, bench.size.parser_times), bench.size.repeats, route)
 
 
+def _rollups(bench: Bench) -> Iterator[Measured]:
+    for data in bench.data:
+        yield from rollups.measure(data, bench.size.repeats)
+
+
 def _storage(bench: Bench) -> Iterator[Measured]:
     """Measure everything that reads from storage; both estates use the same container, so each gets its own Azurite."""
     for data in bench.data:
@@ -186,6 +192,7 @@ STAGES: Final[dict[str, Stage]] = {
     "kernel": _kernel,
     "parser": _parser,
     "logs": _logs,
+    "rollups": _rollups,
     "storage": _storage,
     "gzip": _gzip,
     "archive": _archive,

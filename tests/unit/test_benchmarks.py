@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from benchmarks import arm_lists, estates, gzipped, kernel, lister, peers
+from benchmarks import arm_lists, estates, gzipped, kernel, lister, peers, rollups
 from benchmarks.before import Checkout, costs_of
 from benchmarks.destinations import SINKS, Destination
 from benchmarks.errors import BenchmarkFailed
@@ -24,6 +24,7 @@ from benchmarks.table import render
 from libs.common.azure.storage.page import _read_lean, read_directories, read_page
 from libs.common.rows.types.flows import FLOW_SCHEMA, FLOWS
 from libs.common.rows.wire import decode_rows
+from libs.common.settings.aggregator import Preset
 from services.sinks.frame.kind import Kind, all_kinds
 from services.sinks.frame.message_sink import PayloadSink
 from tests.contract.harness import Benchmark, module_of
@@ -215,6 +216,14 @@ def test_stages_without_servers_run() -> None:
         assert all(one.work.tuples > 0 for one in rows)
         assert all(one.cpu > 0 for one in rows if one.stage != "columns"), "columns are what a difference leaves"
         assert sum(len(segment.data) for segment in data.segments) == data.blob_bytes - len(b"]}") * len(data.blobs)
+
+
+def test_rollups_and_their_peer_lose_no_tuple() -> None:
+    """Each preset and the dictionary sum up all tuples, or the benchmark fails."""
+    rows = list(rollups.measure(estates.quiet(1, nics=50), repeats=1))
+    assert [one.stage for one in rows][-1] == rollups.PEER
+    assert len(rows) == len(Preset) + 1
+    assert all(one.cpu > 0 for one in rows)
 
 
 def test_compressed_lines_are_unpacked_by_ingest_and_by_its_peer() -> None:
