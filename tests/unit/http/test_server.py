@@ -81,6 +81,14 @@ def test_requests_follow_each_other_on_one_connection(site: EchoSite) -> None:
         assert answers[0].headers["x-content-type-options"] == "nosniff"
 
 
+def test_what_is_asked_for_may_be_a_whole_address(site: EchoSite) -> None:
+    """As some proxies write it: the server takes the path of it, whichever host it names."""
+    with serving(site) as server:
+        for target in ("http://x/a?b=http://y/", "HTTPS://x:1/a", "/a", "//a"):
+            assert ask(server.port, "GET", target).status == 200
+        assert site.asked == ["/a", "/a", "/a", "//a"]
+
+
 def test_a_client_that_waits_for_leave_to_send_gets_it_only_if_the_body_is_wanted(site: EchoSite) -> None:
     """As curl does with large bodies."""
     expecting = b" HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"

@@ -8,6 +8,7 @@ answer, what arrives is thrown away for a moment, because a client that is still
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ log = structlog.get_logger(__name__)
 _READ_BYTES: Final = 65_536
 _LINGER_SECONDS: Final = 2.0
 _ALL_READ: Final = (h11.DONE, h11.MUST_CLOSE, h11.CLOSED)
+_ABSOLUTE: Final = re.compile(r"^https?://[^/?]*", re.IGNORECASE)  # as a proxy may write what is asked for
 _RETRY_AFTER: Final = {"Retry-After": "1"}
 
 
@@ -207,7 +209,8 @@ class HttpConnection:
 
 
 def _head_of(request: h11.Request) -> RequestHead:
-    path, _, _ = request.target.decode("ascii", "replace").partition("?")
+    target = _ABSOLUTE.sub("", request.target.decode("ascii", "replace"))
+    path, _, _ = target.partition("?")
     headers: dict[str, str] = {}
     for name, value in request.headers:
         headers.setdefault(name.decode("ascii", "replace"), value.decode("latin-1"))

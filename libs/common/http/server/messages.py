@@ -17,7 +17,7 @@ class RequestHead:
     """A request without its body.
 
     Attributes:
-        path: as the client wrote it, without the query.
+        path: as the client wrote it, percent-encoded, without the query.
         headers: by name in lower case. If one comes twice, the first.
     """
 
