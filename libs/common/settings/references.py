@@ -70,7 +70,10 @@ def references_in(values: Mapping[str, Any]) -> dict[str, SecretReference]:
     Raises:
         ConfigError: if one is malformed, or stands where none can; names each such setting.
     """
-    found, problems = dict[str, SecretReference](), list[str]()
+    found = dict[str, SecretReference]()
+    problems = [
+        f"{path or 'settings'}: has a name that is a reference; only values come from a key vault" for path in _named(values)
+    ]
     for path, text in _found(values, ""):
         try:
             found[path] = _parsed(path, text)
@@ -164,8 +167,26 @@ def _parsed(path: str, text: str) -> SecretReference:
             "without a secret (managed_identity, workload_identity)"
         )
     if path.endswith("_file"):
-        raise ConfigError(f"{path}: names a file; give {path.rpartition('.')[2].removesuffix('_file')}: {text} instead")
+        other = path.rpartition(".")[2].removesuffix("_file")
+        raise ConfigError(
+            f"{path}: names a file; give {other}: {text} instead; if there is no setting {other}, write the secret to a file"
+        )
     return SecretReference(match[1].lower(), match[2].lower(), match[3] and match[3].lower())
+
+
+def _named(value: Any, path: str = "") -> Iterator[str]:
+    """Yield the paths of groups in which a reference stands for a name."""
+    match value:
+        case dict():
+            if any(str(name)[: len(REFERENCE)].lower() == REFERENCE for name in value):
+                yield path
+            for name, inner in value.items():
+                yield from _named(inner, _below(path, name))
+        case list() | tuple():
+            for index, inner in enumerate(value):
+                yield from _named(inner, _below(path, index))
+        case _:
+            pass
 
 
 def _found(value: Any, path: str) -> Iterator[tuple[str, str]]:

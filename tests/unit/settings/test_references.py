@@ -150,6 +150,11 @@ def test_a_malformed_reference_is_named_with_what_to_give(tmp_path: Path, text: 
             r"azure\.credential\.client_secret: cannot come from a key vault, because it is needed to open one",
         ),
         ({"kafka": {"sasl_password_file": "kv://shop-vault/kafka"}}, "names a file; give sasl_password: kv://shop-vault/kafka"),
+        ({"kafka": {"ssl_ca_file": "kv://shop-vault/ca"}}, "if there is no setting ssl_ca, write the secret to a file"),
+        (
+            {"sinks": {"http": {"headers": {"kv://shop-vault/name": "x"}}}},
+            r"^sinks\.http\.headers: has a name that is a reference",
+        ),
         (
             {"azure": {"credential": {"kind": "nothing"}}, "kafka": {"sasl_password": "kv://shop-vault/kafka"}},
             r"azure\.credential\.kind",
@@ -157,7 +162,7 @@ def test_a_malformed_reference_is_named_with_what_to_give(tmp_path: Path, text: 
     ],
 )
 def test_a_reference_cannot_stand_where_it_would_not_work(tmp_path: Path, groups: dict[str, Any], said: str) -> None:
-    """The credential that opens the vaults, names of files; and without a credential none is read."""
+    """The credential that opens the vaults, names of files and of settings; and without a credential none is read."""
     vaults = Vaults({})
     with pytest.raises(ConfigError, match=said):
         loaded(tmp_path, vaults, **groups)
