@@ -16,7 +16,7 @@ from typing import Any, Final, Self
 import msgspec
 
 MOST_PATHS: Final = 1_000
-MOST_TEXT: Final = 524_288  # bytes of old and new values together
+MOST_TEXT: Final = 524_288  # bytes of all differences in a message
 MOST_VALUE: Final = 8_192  # bytes of an old or a new value
 _DEEPEST: Final = 40  # what is nested more deeply is compared as a whole
 _DEPTHS: Final = (_DEEPEST, 6, 4, 2, 1, 0)
@@ -186,4 +186,4 @@ def _text(value: Any) -> bytes:
 
 
 def _size(difference: PathDifference) -> int:
-    return len(difference.path) + len(difference.old or "") + len(difference.new or "")
+    return len(msgspec.json.encode((difference.path, difference.old, difference.new)))

@@ -92,6 +92,15 @@ def test_long_values_are_cut_and_many_differences_become_one() -> None:
     assert COMPARISON.differences({"x": deep}, {"x": {"a": deep}})[0].path.count("/") <= 40
 
 
+@pytest.mark.parametrize("text", ["\u6f22" * 1_000, '"' * 1_000, "\x01" * 1_000], ids=["wide", "quotes", "control"])
+def test_what_is_written_about_a_change_is_bounded_in_bytes(text: str) -> None:
+    """However many bytes a character takes, and however it is escaped: a broker takes no message of any size."""
+    values = {f"m{number}": text for number in range(400)}
+    change = COMPARISON.differences({"a": values, "b": 1}, {"a": dict.fromkeys(values, ""), "b": 2})
+    assert len(msgspec.json.encode([(one.path, one.old, one.new) for one in change])) < 600_000
+    assert {one.path for one in change} >= {"/b"}
+
+
 def test_what_is_nested_too_deeply_or_has_too_large_numbers_is_compared_as_text() -> None:
     """It is no error."""
     deep = b'{"a":' * 5_000 + b"1" + b"}" * 5_000
