@@ -27,7 +27,14 @@ from libs.common.security.redaction import redact
 from services.collector import metrics
 from services.collector.api.answers import AcceptedRequest, CollectionProgress
 from services.collector.requests.items import check_calls
-from services.collector.requests.schema import CollectionRequest, NotJson, RequestRefused, read_request, write_request
+from services.collector.requests.schema import (
+    MOST_BYTES,
+    CollectionRequest,
+    NotJson,
+    RequestRefused,
+    read_request,
+    write_request,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -143,10 +150,13 @@ class CollectionSite:
 
     async def _accept(self, request: CollectionRequest) -> HttpAnswer:
         """Write a request, unless it is known."""
-        key = request.message_id
+        key, value = request.message_id, write_request(request)
+        if len(value) > MOST_BYTES:  # numbers take more bytes than a client may write them with
+            said = f"with its numbers written out, a request has at most {MOST_BYTES} bytes, not {len(value)}; divide it"
+            return problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, said)
         is_known = await self._is_known(key)
         if not is_known:
-            record = Outbound(self._parts.topic, write_request(request), key.encode())
+            record = Outbound(self._parts.topic, value, key.encode())
             await asyncio.wrap_future(self._parts.writer.write(record))
         accepted = AcceptedRequest(id=key, repeated=is_known)
         where = {"Location": f"{COLLECTIONS}/{key}", "Retry-After": str(POLL_SECONDS)}

@@ -81,6 +81,13 @@ def test_a_repeated_id_does_nothing_and_is_told_so(world: ApiWorld) -> None:
         (request("m-1", one("../x")), 422, "api_requests[0].parameters.name: "),
         (request("m-1", LIST, metadata={"x": "y" * 10_001}), 422, "metadata: has more than 10000 bytes"),
         (b'{"message_id": "' + b"x" * 1_000_000, 413, "at most 1000000 bytes"),
+        (
+            request("m-1", LIST | {"method": "PUT", "body": "NUMBERS"}).replace(
+                b'"NUMBERS"', b"[1e15%s]" % (b",1e15" * 100_000)
+            ),
+            413,
+            "at most 1000000 bytes",
+        ),
     ],
 )
 def test_what_is_no_request_is_refused_with_the_member_that_is_wrong(
