@@ -92,6 +92,7 @@ class CollectorWorld:
     health: Health = field(default_factory=Health)
     prepare: Callable[[FakeSession], None] = lambda _: None
     partitions: Callable[[], int] = lambda: 1
+    service: CollectorService | None = None  # the one that runs, or ran last
     expired: set[int] = field(default_factory=set)  # offsets of requests that Kafka has deleted
 
     def send(self, data: bytes, key: str | None = None) -> None:
@@ -111,7 +112,8 @@ class CollectorWorld:
             time.sleep(0.001)
 
         client = client_for(self.url, WorldTokens(self.arm), clock=self._clock)
-        known, inventory = KnownRequests(self._table, 1.0), Inventory(self._resources, 1.0, InventoryRules.of(self.settings))
+        known = KnownRequests(self._table, 1.0, self._now)
+        inventory = Inventory(self._resources, 1.0, InventoryRules.of(self.settings))
         feed = None if self.queue is None else QueueFeed(QueuePlace(self.queue, self.poison or self.queue, QUEUE, TOPICS))
         limits, schedules = (
             TopicLimits(KafkaSettings()),
@@ -134,7 +136,8 @@ class CollectorWorld:
             self._clock,
             self._now,
         )
-        CollectorService(parts, lambda listener: self._session(listener, look)).run(stop, self.health)
+        self.service = CollectorService(parts, lambda listener: self._session(listener, look))
+        self.service.run(stop, self.health)
 
     @property
     def committed(self) -> int:
@@ -173,7 +176,8 @@ class CollectorWorld:
         return [row for record in self._written(TOPICS.resource_changes) for row in read(record).to_pylist()]
 
     def _written(self, topic: str) -> list[Inbound]:
-        return [Inbound(topic, 0, offset, 0, o.key, o.value, o.headers) for offset, o in enumerate(self._outputs(topic))]
+        now_ms = int(self._now() * 1_000)
+        return [Inbound(topic, 0, offset, now_ms, o.key, o.value, o.headers) for offset, o in enumerate(self._outputs(topic))]
 
     def letters(self) -> list[tuple[str, bytes]]:
         """Return code and content of all dead letters."""

@@ -2,12 +2,13 @@
 
 One record a request, under the request's id: how calls have ended, and where the others are. It is written in the same
 transaction as the answers. Of requests that have ended, memory holds the hash of the id only, packed; it is what recognises
-them when they are repeated, for as long as the topic keeps their record.
+them when they are repeated, for as long as the topic keeps their record, as declared; after that, memory forgets it, too.
 """
 
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Callable, Collection
 from typing import Final, Protocol
 
@@ -23,8 +24,13 @@ from libs.common.packed import PackedTable
 log = structlog.get_logger(__name__)
 
 _VERSION: Final = 1
-_PARTITION: Final = np.dtype([("partition", "<u4")])
-_FORM: Final = struct.Struct("<I")  # of a partition
+REMEMBERED_HOURS: Final = 30 * 24
+"""For how long ids are known at least: as long as `Collection.State` keeps records, as declared."""
+
+_ROW: Final = np.dtype([("partition", "<u4"), ("hour", "<u4")])
+_FORM: Final = struct.Struct("<II")  # of a row
+_PARTITION: Final = struct.Struct("<I")
+_HOUR: Final = 3_600
 _LONGEST_MESSAGE: Final = 500  # of a problem; the row that says it all has the whole message
 
 
@@ -126,10 +132,12 @@ MakeProgressTable = Callable[[Callable[[Inbound], None]], ProgressTable]
 class KnownRequests:
     """The progress of requests, by partition and id. `patience`: seconds without a record after which Kafka counts as down."""
 
-    def __init__(self, make_table: MakeProgressTable, patience: float) -> None:
+    def __init__(self, make_table: MakeProgressTable, patience: float, now: Callable[[], float] = time.time) -> None:
         self._make_table = make_table
         self._patience = patience
-        self._over = PackedTable(_PARTITION)
+        self._over = PackedTable(_ROW)
+        self._now = now
+        self._swept = int(now()) // _HOUR
         self._open: dict[int, dict[bytes, bytes]] = {}
 
     def __len__(self) -> int:
@@ -169,8 +177,15 @@ class KnownRequests:
 
     def end(self, partition: int, key: bytes) -> None:
         """Note that a request is over, before that is committed: it may be repeated at once."""
+        hour = int(self._now()) // _HOUR
+        self._end(partition, key, hour)
+        if hour != self._swept:
+            self._swept = hour
+            self._over.keep(self._over.rows()["hour"] >= max(0, hour - REMEMBERED_HOURS))
+
+    def _end(self, partition: int, key: bytes, hour: int) -> None:
         self._open.get(partition, {}).pop(key, None)
-        self._over.put(_name(partition, key), _FORM.pack(partition))
+        self._over.put(_name(partition, key), _FORM.pack(partition, max(0, hour)))
 
     def _apply(self, record: Inbound) -> None:
         partition, key = record.partition, record.key
@@ -180,13 +195,13 @@ class KnownRequests:
             self._open.get(partition, {}).pop(key, None)
             self._over.remove(_name(partition, key))
         elif _is_over(record.value):
-            self.end(partition, key)
+            self._end(partition, key, record.timestamp_ms // (1_000 * _HOUR))
         else:
             self._open.setdefault(partition, {})[key] = record.value
 
 
 def _name(partition: int, key: bytes) -> bytes:
-    return _FORM.pack(partition) + key
+    return _PARTITION.pack(partition) + key
 
 
 def _is_over(value: bytes) -> bool:

@@ -10,10 +10,13 @@ import pytest
 from libs.common.azure.arm.pages import ListCursor
 from libs.common.errors import CodecError, ServerUnreachable
 from libs.common.kafka.records import Inbound
-from services.collector.progress import CallPlace, KnownRequests, RequestProgress, encode_progress
+from services.collector.progress import REMEMBERED_HOURS, CallPlace, KnownRequests, RequestProgress, encode_progress
+from tests.clock import Clock
 
 OVER = encode_progress(RequestProgress(1, (0,)))
 HALF = RequestProgress(2, (0,), {1: CallPlace(ListCursor(pages=3, received=7))})
+
+AGES = {b"old": 3_600.0 * (REMEMBERED_HOURS + 1), b"long ago": 1e9, b"young": 3_600.0 * (REMEMBERED_HOURS - 3)}
 
 
 class Table:
@@ -43,9 +46,9 @@ class Table:
         """Nothing to close."""
 
 
-def record(partition: int, key: bytes | None, value: bytes | None) -> Inbound:
+def record(partition: int, key: bytes | None, value: bytes | None, seconds: float = 0.0) -> Inbound:
     """Return a record of the state."""
-    return Inbound("state", partition, 0, 0, key, value, ())
+    return Inbound("state", partition, 0, int(1_000 * seconds), key, value, ())
 
 
 def known_from(*records: Inbound, fails_after: int | None = None) -> KnownRequests:
@@ -84,6 +87,23 @@ def test_partitions_are_known_one_by_one_and_forgotten_whole() -> None:
     with pytest.raises(ServerUnreachable):
         failing.load([0, 1], lambda: None)
     assert len(failing) == 0
+
+
+def test_ids_are_forgotten_when_the_topic_forgets_them() -> None:
+    """A month after their request was over, wherever that was read; those that are not over stay."""
+    clock = Clock(1_800_000_000.0)
+    month, hour = 3_600 * REMEMBERED_HOURS, 3_600
+    records = [record(0, key, OVER, clock() - age) for key, age in AGES.items()]
+    known = KnownRequests(lambda apply: Table(apply, [*records, record(0, b"open", encode_progress(HALF))], None), 5.0, clock)
+    known.load([0], lambda: None)
+    known.end(0, b"now")
+    assert len(known) == 5, "they are looked through once an hour"
+    clock.now += hour
+    known.end(0, b"next")
+    assert {key for key in (*AGES, b"open", b"now", b"next") if known.has(0, key)} == {b"young", b"open", b"now", b"next"}
+    clock.now += month + hour
+    known.end(0, b"last")
+    assert {key for key in (*AGES, b"open", b"now", b"next") if known.has(0, key)} == {b"open"}
 
 
 def test_a_request_that_is_over_takes_little_memory() -> None:
