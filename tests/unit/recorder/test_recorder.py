@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import count
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from services.recorder.app import Recorder, RecorderParts
 from services.recorder.asking import HttpPoller, PollClock
 from services.recorder.rows import SnapshotWriter
 from tests.answer_server import AnswerServer, Reply, answering
+from tests.entries import entries_in
 from tests.metric_values import since_now
 from tests.monitor_world import PARTITIONS, Broker, FakeSession, FakeTable
 
@@ -284,6 +286,30 @@ def test_what_has_been_answered_is_written_when_the_process_stops(world: Recorde
     threading.Timer(0.1, hold.set).start()
     run.recorder._drain()
     assert world.numbers("a") == [0]
+
+
+def test_what_a_recorder_holds_does_not_grow_in_a_day(world: RecorderWorld) -> None:
+    """Although answers change, fail, are refused and have new ETags all the time, and are written again after failures."""
+    interval, hours = 600.0, 24
+    numbers = count()
+    for name in NAMES:
+        world.server.replies[f"/{name}"] = lambda _: reply_of(next(numbers))
+    run = world.recorder(*NAMES, interval_seconds=interval, unchanged="skip")
+    held: list[int] = []
+    for turn in range(int(hours * 3_600 / interval)):
+        world.broker.aborts = turn % 7 == 0
+        run.turn(interval)
+        world.broker.log = [record for record in world.broker.log if record.topic == TOPICS.recorder_state][-50:]
+        world.server.asked.clear()
+        held.append(entries_in(run.recorder))
+    assert next(numbers) > len(held)
+    assert max(held[len(held) // 2 :]) <= max(held[: len(held) // 2])
+
+
+def reply_of(number: int) -> Reply:
+    """Return one of the replies that a source may give."""
+    marks = {"ETag": f'"{number}"', "Last-Modified": f"day {number}"}
+    return (Reply(b'{"n": %d}' % number, headers=marks), Reply(b"{}"), Reply(b"<html>"), Reply(b"%d" % number, 500))[number % 4]
 
 
 def test_a_state_that_cannot_be_read_begins_a_new_run(world: RecorderWorld) -> None:
