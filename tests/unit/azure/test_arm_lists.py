@@ -253,6 +253,18 @@ def test_a_truncated_answer_of_resource_graph_is_no_success() -> None:
                 list(arm.pages(GRAPH))
 
 
+@pytest.mark.parametrize("call", [LIST, GRAPH], ids=["list", "query"])
+@pytest.mark.parametrize(
+    "page", [Reply(204), Reply(200), Reply(200, {}), Reply(200, {"error": {"code": "x"}}), Reply(200, "text")]
+)
+def test_a_further_page_that_is_no_list_does_not_end_the_list(call: ArmCall, page: Reply) -> None:
+    """What was to follow is missing, whatever its status says."""
+    world = ArmWorld(machines=10, page_size=4)
+    world.faults.extend([None, page])
+    with arm_of(world) as arm, pytest.raises(ArmRefused, match="not as documented"):
+        list(arm.pages(call))
+
+
 def test_closing_ends_waits() -> None:
     """A process that stops does not sit in a pause."""
     world = ArmWorld()

@@ -46,32 +46,32 @@ _graph_body: Final = msgspec.json.Decoder(_GraphBody)
 _text: Final = msgspec.json.Decoder(str | None)
 
 
-def read_answer(call: ArmCall, response: ArmResponse) -> Answered:
-    """Return what the response to `call` holds.
+def read_answer(call: ArmCall, response: ArmResponse, *, continues: bool = False) -> Answered:
+    """Return what the response to `call` holds. `continues` says that it is a further page: then it is a list in any case.
 
     Raises:
         ArmRefused: if it is no JSON, or is not formed as Azure documents.
     """
     try:
         response.body.decode()  # what is not looked into below is checked as well: it is handed on as text
-        return _of_graph(response.body) if call.is_graph_query else _of_list(response.body)
+        return _of_graph(response.body) if call.is_graph_query else _of_list(response.body, continues=continues)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, CodecError) as error:
         raise ArmRefused(
             f"{call.method} {call.path[:300]}: Azure answers {response.status}, but not as documented: {error}"
         ) from error
 
 
-def _of_list(body: bytes) -> Answered:
+def _of_list(body: bytes, *, continues: bool) -> Answered:
     stripped = body.strip()
-    if not stripped:
-        return Answered(0)
     if stripped.startswith(b"["):
         return Answered(len(_list.decode(stripped)))
-    found = _body.decode(stripped)
-    if not bytes(found.value).startswith(b"["):
-        return Answered(1)
-    link = _text.decode(found.next_link) if bytes(found.next_link) else None
-    return Answered(len(_list.decode(found.value)), next_link=link or None)
+    found = _body.decode(stripped) if stripped else _Body()
+    if bytes(found.value).startswith(b"["):
+        link = _text.decode(found.next_link) if bytes(found.next_link) else None
+        return Answered(len(_list.decode(found.value)), next_link=link or None)
+    if continues:  # otherwise, the list would seem to end here
+        raise CodecError("a further page of a list has no elements")
+    return Answered(1 if stripped else 0)
 
 
 def _of_graph(body: bytes) -> Answered:
@@ -79,6 +79,8 @@ def _of_graph(body: bytes) -> Answered:
     if found.truncated == "true" and not found.skip_token:
         raise CodecError("it is cut off without a token for what follows; have the query return the column id")
     rows = bytes(found.data).lstrip()
+    if not rows:
+        raise CodecError("it has no data")
     if not rows.startswith(b"["):  # resultFormat: table
         return Answered(found.count, found.total, skip_token=found.skip_token or None)
     elements = len(_list.decode(rows))

@@ -120,7 +120,7 @@ class ArmLists:
                     return PageStep(None, replace(at, operation=None, link=operation.target))
                 case None:
                     pass
-        answer = read_answer(call, response)
+        answer = read_answer(call, response, continues=at.pages > 0)
         page, moved = _page(at, response, answer), _moved(at, answer)
         if answer.next_link is None and answer.skip_token is None:
             return PageStep(page, moved, is_last=True)
