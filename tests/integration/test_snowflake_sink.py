@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import pyarrow as pa
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -16,11 +17,13 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from libs.common.errors import ConfigError, Retry, ServerUnreachable
 from libs.common.messages.dead_letters import ErrorCode
 from libs.common.rows.row_type import RowType
+from libs.common.rows.select import Selection
 from libs.common.rows.types.flows import FLOWS
+from libs.common.rows.types.results import RESULTS
 from libs.common.settings import Settings
 from libs.local.ports import free_port
 from libs.local.snowflake import DATABASE, LocalSnowflake, SnowflakeRules
-from services.sinks.frame.contract import Outcome
+from services.sinks.frame.contract import Outcome, Part
 from services.sinks.kinds.snowflake.settings import SnowflakeSettings
 from services.sinks.kinds.snowflake.sink import SnowflakeSink
 from tests.canaries import PASSWORD, TOKEN
@@ -96,6 +99,45 @@ def test_setup_creates_the_table_once_and_adds_what_is_new(world: World) -> None
         sink.write([part(0, rows())])
         sink.close()
     assert world.ask("SELECT COUNT(*) AS N, COUNT(DST_IP) AS M FROM TABLE_") == [{"n": len(rows()), "m": len(rows())}]
+
+
+COLLECTOR: dict[str, Any] = {
+    "where": "kind = 'answer' or status <> 'success'",
+    "columns": ["message_id", "correlation_id", "status", "data", "errors", "time", "request_index"],
+    "rename": {"time": "timestamp"},
+}
+"""The options in docs/how-to/destinations/snowflake.md with which results have the columns of the Azure Cloud Collector."""
+AS_BEFORE = """CREATE TABLE TABLE_ (message_id VARCHAR, correlation_id VARCHAR, status VARCHAR, data VARCHAR, errors VARCHAR,
+    timestamp TIMESTAMP_NTZ, request_index INTEGER, PRIMARY KEY (message_id, request_index))"""
+POSITION = "source VARCHAR, generation VARCHAR, answer_number NUMBER(19, 0), part NUMBER(10, 0)"
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_answers_of_azure_get_into_the_table_of_the_azure_cloud_collector(world: World, *, is_there: bool) -> None:
+    """Made by setup, or made before and given the columns that tell rows apart; once, also those that come again."""
+    if is_there:
+        world.ask(AS_BEFORE, "INSERT INTO TABLE_ (message_id, status, request_index) VALUES ('old', 'success', 0)")
+        with pytest.raises(ConfigError, match="column SOURCE is missing, by which rows are told apart"):
+            world.sink(RESULTS, **COLLECTOR).setup()
+        world.ask(f"ALTER TABLE TABLE_ ADD COLUMN {POSITION}")
+    answer = dict(RESULTS.example) | {"errors": None}
+    refused = answer | {"kind": "end", "status": "error", "data": None, "errors": '[{"code":"Forbidden"}]', "request_index": 1}
+    rows = pa.Table.from_pylist(
+        [answer, refused | {"source": "m/1"}, answer | {"kind": "end", "part": 1}], schema=RESULTS.schema
+    )
+    with world.opened(RESULTS, **COLLECTOR) as sink:
+        chosen = Selection.of(RESULTS, COLLECTOR["where"]).select(rows).rows
+        assert sink.write([Part(0, RESULTS, chosen, (2,))]) == Outcome(2)
+        assert sink.write([Part(0, RESULTS, chosen, (2,))]) == Outcome(0, 2)
+    found = world.ask("SELECT * FROM TABLE_ WHERE message_id <> 'old' ORDER BY request_index")
+    names = ["message_id", "correlation_id", "status", "data", "errors", "timestamp", "request_index"]
+    assert list(found[0]) == [*names, "source", "generation", "answer_number", "part"]
+    assert [(one["status"], one["data"], one["errors"], one["request_index"]) for one in found] == [
+        ("success", answer["data"], None, 0),
+        ("error", None, '[{"code":"Forbidden"}]', 1),
+    ]
+    assert found[0]["timestamp"].replace(tzinfo=None) == datetime(2026, 5, 1, 12, 0, 1, 250_000)  # noqa: DTZ001 - the table has no zone
+    assert world.ask("SELECT COUNT(*) AS N FROM TABLE_") == [{"n": 2 + is_there}]
 
 
 def test_setup_creates_the_schema(world: World) -> None:
