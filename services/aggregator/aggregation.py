@@ -31,6 +31,7 @@ class Aggregation:
         dimensions: names of columns of rollups.
         condition: which flows are summed up; None for all.
         topic: where its rows go.
+        most_rows: how many rows a record may give; None for all.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Aggregation:
     dimensions: tuple[str, ...]
     condition: Condition | None = None
     topic: str = ""
+    most_rows: int | None = None
 
     @classmethod
     def of(cls, settings: AggregationSettings, topics: TopicSettings) -> Self:
@@ -56,7 +58,8 @@ class Aggregation:
             condition = None if settings.where is None else Condition.parse(settings.where, FLOWS)
         except ConfigError as error:
             raise ConfigError(f"{where}, where: {error}") from error
-        return cls(settings.name, settings.window.seconds, settings.grouped_by, condition, settings.topic_of(topics))
+        topic = settings.topic_of(topics)
+        return cls(settings.name, settings.window.seconds, settings.grouped_by, condition, topic, settings.most_rows)
 
     @property
     def counts_peers(self) -> bool:

@@ -66,6 +66,7 @@ class _Counted:
     letters: int = 0
     rows: Counter[str] = field(default_factory=Counter)
     filtered: Counter[str] = field(default_factory=Counter)
+    throttled: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,8 @@ class Aggregator(Transform):
             metrics.ROWS.labels(name).inc(count)
         for name, count in counted.filtered.items():
             metrics.FILTERED.labels(name).inc(count)
+        for name, count in counted.throttled.items():
+            metrics.THROTTLED.labels(name).inc(count)
 
     def _tables(self, messages: Iterator[Inbound], letters: list[DeadLetter]) -> Iterator[pa.Table]:
         for message in messages:
@@ -132,6 +135,7 @@ class Aggregator(Transform):
         found = roll_up(aggregation, flows)
         self._uncommitted.rows[aggregation.name] += found.rows.num_rows
         self._uncommitted.filtered[aggregation.name] += found.filtered
+        self._uncommitted.throttled[aggregation.name] += found.throttled
         limit = min(self._outlet.batch_bytes, self._outlet.room(aggregation.topic))
         for partition, rows in _shared(found, shares):
             for part in slices(ROLLUPS, rows, limit):

@@ -18,6 +18,7 @@ from services.aggregator.aggregation import MEASURED, REMOTE, Aggregation
 from services.aggregator.flow_rows import Coded, FlowRows, Ints
 from services.aggregator.peers import sketches
 from services.aggregator.sums import Groups
+from services.aggregator.throttle import kept_of
 
 _MILLISECONDS: Final = 1_000
 _TIME: Final = ROLLUPS.schema.field("time").type
@@ -25,11 +26,17 @@ _TIME: Final = ROLLUPS.schema.field("time").type
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RolledUp:
-    """Rollups, and for each the number of its first flow in the poll, which ascends."""
+    """Rollups, and for each the number of its first flow in the poll, which ascends.
+
+    Attributes:
+        filtered: flows that do not meet the condition.
+        throttled: rollups that were left out because their records gave too many.
+    """
 
     rows: pa.RecordBatch
     first: Ints
     filtered: int = 0
+    throttled: int = 0
 
 
 def roll_up(aggregation: Aggregation, poll: FlowRows) -> RolledUp:
@@ -55,7 +62,16 @@ def roll_up(aggregation: Aggregation, poll: FlowRows) -> RolledUp:
         **_position(aggregation, flows, first),
     }
     rows = pa.RecordBatch.from_arrays([columns[name] for name in ROLLUPS.names], schema=ROLLUPS.schema)
-    return RolledUp(rows, flows.rows[first], len(poll) - len(flows))
+    result = RolledUp(rows, flows.rows[first], len(poll) - len(flows))
+    return result if aggregation.most_rows is None else _throttled(result, flows.records[first], aggregation.most_rows)
+
+
+def _throttled(found: RolledUp, records: Ints, most_rows: int) -> RolledUp:
+    kept = kept_of(found.rows, records, most_rows)
+    rows = found.rows.take(pa.array(kept.rows))
+    at = rows.schema.get_field_index("weight")
+    rows = rows.set_column(at, rows.schema.field(at), pa.array(kept.weights))
+    return RolledUp(rows, found.first[kept.rows], found.filtered, found.rows.num_rows - rows.num_rows)
 
 
 def _dimensions(aggregation: Aggregation, flows: FlowRows, first: Ints) -> dict[str, pa.Array]:

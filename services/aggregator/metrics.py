@@ -11,6 +11,11 @@ FILTERED: Final = Counter(
     "blobtide_aggregator_filtered_flows_total", "Flow tuples that the condition of an aggregation left out.", ["aggregation"]
 )
 ROWS: Final = Counter("blobtide_aggregator_rows_total", "Rollups written, by aggregation.", ["aggregation"])
+THROTTLED: Final = Counter(
+    "blobtide_aggregator_throttled_rows_total",
+    "Rollups left out because their record gave more than the aggregation's most_rows.",
+    ["aggregation"],
+)
 DEAD_LETTERS: Final = Counter("blobtide_aggregator_dead_letters_total", "Messages that are no batches of flows.")
 SECONDS: Final = Histogram(
     "blobtide_aggregator_duration_seconds",

@@ -55,6 +55,12 @@ class AggregationSettings(Group):
     )
     where: str | None = Field(default=None, description="SQL condition over the columns of flows. Only these are summed up.")
     window: WindowLength = Field(default=WindowLength.MINUTE, description="Length of the windows.")
+    most_rows: int | None = Field(
+        default=None,
+        ge=1,
+        description="Rows that one record may give at most, chosen by a hash of their position; each then has a weight. "
+        "Default: all.",
+    )
     topic: str | None = Field(
         default=None,
         pattern=r"^[A-Za-z0-9._-]{1,249}$",
