@@ -14,6 +14,7 @@ from services.cli.collector.input import requests_in
 from services.cli.help_text import examples
 from services.cli.pretty import Table, show_table
 from services.cli.terminal import say
+from services.collector.requests.defaults import assumed
 from services.collector.requests.items import RefusedItem, WorkItem, work_items
 from services.collector.requests.schema import CollectionRequest, write_request
 from services.collector.requests.templates import TEMPLATES, example_requests
@@ -71,13 +72,19 @@ def show_examples() -> None:
     type=click.Choice(_OTHER_METHODS),
     help="A method besides GET that may be used; repeatable.",
 )
-def check(file: BinaryIO, allowed: tuple[str, ...]) -> None:
+@click.option(
+    "--defaults",
+    is_flag=True,
+    help="Let requests leave the subscription and the tenant open, as where collector.key_vault is set.",
+)
+def check(file: BinaryIO, allowed: tuple[str, ...], *, defaults: bool) -> None:
     """Check the requests in FILE (- for standard input): one JSON object, or one on each line. Print the calls they make.
 
     The exit code is 1 if any of the calls cannot be made.
     """
     methods = frozenset(map(Method, allowed))
-    refused = sum(_refused(request, methods) for request in requests_in(file))
+    requests = (assumed(request) if defaults else request for request in requests_in(file))
+    refused = sum(_refused(request, methods) for request in requests)
     if refused:
         raise SomeRefused(f"{refused} of the calls cannot be made")
 

@@ -52,8 +52,12 @@ def with_defaults(request: CollectionRequest, defaults: Mapping[str, str]) -> Co
 
 def filling_of(settings: CollectorSettings) -> Callable[[CollectionRequest], CollectionRequest]:
     """Return what makes of a request that which can be checked: where the collector has defaults, they are given some value."""
-    values = {} if settings.key_vault is None else dict.fromkeys((*_SUBSCRIPTION, *_TENANT), "of-the-collector")
-    return lambda request: with_defaults(request, values)
+    return assumed if settings.key_vault is not None else lambda request: request
+
+
+def assumed(request: CollectionRequest) -> CollectionRequest:
+    """Return a request as a collector with defaults would fill it, with some value."""
+    return with_defaults(request, dict.fromkeys((*_SUBSCRIPTION, *_TENANT), "of-the-collector"))
 
 
 def _filled(call: ApiRequest, defaults: Mapping[str, str]) -> ApiRequest:

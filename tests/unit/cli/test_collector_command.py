@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from libs.common.errors import BlobtideError
 from services.cli.main import blobtide
 from services.collector.requests.templates import TEMPLATES
+from tests.collector_world import LIST, request
 
 
 def run(*words: str, given: bytes = b"") -> Result:
@@ -46,6 +47,14 @@ def test_one_request_may_take_several_lines(tmp_path: Path) -> None:
     assert isinstance(refused.exception, BlobtideError)
     assert refused.exception.exit_code == 1
     assert "DELETE /subscriptions/a" in run("check", "--allow", "DELETE", str(file)).stdout
+
+
+def test_what_a_collector_fills_in_may_be_left_open_on_demand() -> None:
+    """The call is shown with a value that stands for it."""
+    path = "/subscriptions/{subscriptionId}/providers/Microsoft.Compute/virtualMachines"
+    given = request("m", LIST | {"resource_path": path, "parameters": {}})
+    assert "no value for {subscriptionId}" in run("check", "-", given=given).stdout
+    assert "GET /subscriptions/of-the-collector/providers" in run("check", "--defaults", "-", given=given).stdout
 
 
 @pytest.mark.parametrize(
