@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -188,6 +189,16 @@ def test_a_refusal_in_another_form_is_an_error_of_its_status(estate: AzureEstate
         estate.vault.faults.append(WebReply(status, ["no error"], {"Location": "https://evil.example/"}))
         with pytest.raises(SecretUnusable, match=said):
             read()
+
+
+@pytest.mark.parametrize("missing", ["azure.identity", "urllib3"])
+def test_without_the_extra_it_is_named(estate: AzureEstate, monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    """Whoever has no references needs nothing of it."""
+    for name in [name for name in sys.modules if name.startswith(("libs.common.azure.host", "libs.common.azure.vault.client"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(ConfigError, match=r"kv://\.\.\. needs the extra 'azure' .*blobtide\[azure\]"):
+        read(credential={"kind": "default"})
 
 
 def test_a_credential_that_cannot_work_is_said_before_anything_is_asked(estate: AzureEstate) -> None:
