@@ -5,6 +5,7 @@ A message is refused as a whole if it does not have this schema. Whether each of
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
@@ -21,6 +22,7 @@ MOST_BYTES: Final = 1_000_000
 MOST_CALLS: Final = 1_000
 MOST_METADATA: Final = 10_000
 MOST_PARAMETERS: Final = 50
+MOST_LEVELS: Final = 100  # far from where encoding fails, which depends on who encodes
 _LONGEST_REASON: Final = 300
 
 
@@ -128,8 +130,8 @@ def read_request(data: bytes) -> CollectionRequest:
     """Return the request in a message.
 
     Raises:
-        RequestRefused: if it is no JSON (`NotJson`), larger than `MOST_BYTES`, or not as the schema says; the reason quotes no
-            values.
+        RequestRefused: if it is no JSON (`NotJson`), larger than `MOST_BYTES`, nested deeper than `MOST_LEVELS`, or not as the
+            schema says; the reason quotes no values.
     """
     if len(data) > MOST_BYTES:
         raise RequestRefused(f"a request of {len(data)} bytes is too large; divide it into several of at most {MOST_BYTES}")
@@ -139,9 +141,36 @@ def read_request(data: bytes) -> CollectionRequest:
         raise RequestRefused(f"not a request: {reason_of(error)}") from error
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise NotJson(f"not JSON: {reason_of(error)}") from error
+    _check_levels("metadata", request.metadata)
+    for index, call in enumerate(request.api_requests):
+        _check_levels(f"api_requests[{index}].body", call.body)
+    _check_time(request)
     if request.metadata and len(_encoder.encode(request.metadata)) > MOST_METADATA:
         raise RequestRefused(f"metadata: has more than {MOST_METADATA} bytes, and every result repeats it; shorten it")
     return request
+
+
+def _check_levels(name: str, value: Any) -> None:
+    level = [value]
+    for _ in range(MOST_LEVELS + 1):
+        level = [inner for outer in level for inner in _inside(outer)]
+        if not level:
+            return
+    raise RequestRefused(f"{name}: is nested more than {MOST_LEVELS} levels deep; make it flatter")
+
+
+def _inside(value: Any) -> Iterator[Any]:
+    """Yield the objects and lists in an object or a list."""
+    values = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return (inner for inner in values if isinstance(inner, dict | list))
+
+
+def _check_time(request: CollectionRequest) -> None:
+    try:
+        if request.time is not None:
+            request.time.astimezone(UTC)
+    except OverflowError as error:
+        raise RequestRefused("timestamp: is not within the years 1 to 9999 in UTC; correct it") from error
 
 
 def write_request(request: CollectionRequest) -> bytes:

@@ -25,6 +25,8 @@ from tests.http_wire import WireAnswer, ask
 from tests.metric_values import since_now
 from tests.running import until
 
+DEEP = msgspec.json.decode(b"[" * 102 + b"]" * 102)
+
 
 @pytest.fixture
 def world() -> Iterator[ApiWorld]:
@@ -80,6 +82,13 @@ def test_a_repeated_id_does_nothing_and_is_told_so(world: ApiWorld) -> None:
         (request("m-1", LIST, LIST | {"method": "DELETE"}), 422, "api_requests[1].method: DELETE is not permitted"),
         (request("m-1", one("../x")), 422, "api_requests[0].parameters.name: "),
         (request("m-1", LIST, metadata={"x": "y" * 10_001}), 422, "metadata: has more than 10000 bytes"),
+        (
+            request("m-1", LIST, LIST | {"method": "PUT", "body": DEEP}),
+            422,
+            "api_requests[1].body: is nested more than 100 levels",
+        ),
+        (request("m-1", LIST, metadata={"x": DEEP}), 422, "metadata: is nested more than 100 levels"),
+        (request("m-1", LIST, timestamp="0001-01-01T00:00:00+00:01"), 422, "timestamp: is not within the years 1 to 9999"),
         (b'{"message_id": "' + b"x" * 1_000_000, 413, "at most 1000000 bytes"),
         (
             request("m-1", LIST | {"method": "PUT", "body": "NUMBERS"}).replace(
