@@ -1,13 +1,13 @@
 """A table of many small rows by key in little memory: 16 bytes of hash and a fixed-size row each, without Python objects.
 
 Rows are sorted by the hash of their keys; recent rows wait in a dictionary until they are a certain share of the whole, so that
-`put` costs a few microseconds on average. Keys cannot be read back. Among a million keys, the probability that any two have the
-same 128-bit hash is 1 in 10**26.
+`put` costs a few microseconds on average. Rows that are there already are replaced in place. Keys cannot be read back. Among a
+million keys, the probability that any two have the same 128-bit hash is 1 in 10**26.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -115,10 +115,29 @@ class PackedTable:
         """Merge recent rows into the sorted ones."""
         if not self._fresh:
             return
-        old = self._places(self._fresh)
-        gone = old[old != _NONE]
-        new = {digest: row for digest, row in self._fresh.items() if row is not None}
+        places = self._places(self._fresh)
+        gone = self._replace(places)
+        new = {
+            digest: row
+            for (digest, row), place in zip(self._fresh.items(), places.tolist(), strict=True)
+            if place == _NONE and row is not None
+        }
         self._fresh = {}
+        if len(gone) or new:
+            self._insert(gone, new)
+
+    def _replace(self, places: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Overwrite rows that exist already, in place, by recent ones; return the indexes of those that are removed."""
+        rows = self._fresh.values()
+        is_there = places != _NONE
+        is_kept = np.fromiter((row is not None for row in rows), np.bool_, len(places))
+        kept = [row for row, chosen in zip(rows, (is_there & is_kept).tolist(), strict=True) if chosen and row is not None]
+        self._rows[places[is_there & is_kept]] = np.frombuffer(b"".join(kept), self._dtype)
+        gone: NDArray[np.intp] = places[is_there & ~is_kept]
+        return gone
+
+    def _insert(self, gone: NDArray[np.intp], new: Mapping[bytes, bytes]) -> None:
+        """Remove the rows at the indexes `gone`, and add `new` ones by their digests."""
         hashes, rows = np.frombuffer(b"".join(new), _HASH), np.frombuffer(b"".join(new.values()), self._dtype)
         order = np.argsort(hashes["high"], kind="stable")
         hashes, rows = hashes[order], rows[order]
