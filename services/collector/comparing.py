@@ -42,14 +42,15 @@ class PathDifference:
         path: a JSON pointer; an element of a list is addressed by its name. Empty: the whole.
         old: JSON text of at most `MOST_VALUE` bytes; None if the value was added.
         new: likewise; None if it was removed.
-        is_cut: whether one of them was longer.
+        old_size, new_size: bytes of their whole texts.
     """
 
     op: ChangeOp
     path: str
     old: str | None
     new: str | None
-    is_cut: bool
+    old_size: int | None
+    new_size: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +174,8 @@ def _parts(pair: tuple[Any, Any]) -> tuple[dict[str, Any], dict[str, Any]] | Non
 def _difference(op: ChangeOp, path: str, old: Any, new: Any) -> PathDifference:
     before = None if op is ChangeOp.ADDED else _text(old)
     after = None if op is ChangeOp.REMOVED else _text(new)
-    is_cut = len(before or b"") > MOST_VALUE or len(after or b"") > MOST_VALUE
-    return PathDifference(op, path, _cut(before), _cut(after), is_cut)
+    sizes = (None if text is None else len(text) for text in (before, after))
+    return PathDifference(op, path, _cut(before), _cut(after), *sizes)
 
 
 def _cut(text: bytes | None) -> str | None:

@@ -179,4 +179,4 @@ def _completed(facts: ResourceFacts, former: _Former) -> ResourceFacts:
 
 
 def _path_change(found: PathDifference) -> PathChange:
-    return PathChange(found.op.value, found.path, found.old, found.new, found.is_cut)
+    return PathChange(found.op.value, found.path, found.old, found.new, found.old_size, found.new_size)

@@ -22,7 +22,8 @@ class PathChange(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     path: str
     old: str | None = None
     new: str | None = None
-    is_cut: bool = False
+    old_size: int | None = None
+    new_size: int | None = None
 
 
 class ResourceChange(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

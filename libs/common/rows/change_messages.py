@@ -28,7 +28,7 @@ def change_rows(message: Message, topic_id: TopicIds) -> pa.Table:
         position.generation: topic_id(message.topic),
         position.offset: message.offset,
     }
-    values = [_of_path(path) for path in change.paths] or [{"change": change.change, "is_cut": False}]
+    values = [_of_path(path) for path in change.paths] or [{"change": change.change}]
     rows = [known | row | {position.index: index} for index, row in enumerate(values)]
     try:
         return pa.Table.from_pylist(rows, schema=RESOURCE_CHANGES.schema)
@@ -53,4 +53,11 @@ def _of_resource(change: ResourceChange) -> dict[str, Any]:
 
 
 def _of_path(path: PathChange) -> dict[str, Any]:
-    return {"change": path.change, "path": path.path, "old": path.old, "new": path.new, "is_cut": path.is_cut}
+    return {
+        "change": path.change,
+        "path": path.path,
+        "old": path.old,
+        "new": path.new,
+        "old_size": path.old_size,
+        "new_size": path.new_size,
+    }
