@@ -13,6 +13,7 @@ from libs.common.rows.types.flows import FLOWS
 from libs.common.rows.types.resource_changes import RESOURCE_CHANGES
 from libs.common.rows.types.resources import RESOURCES
 from libs.common.rows.types.results import RESULTS
+from libs.common.rows.types.rollups import ROLLUPS
 from libs.common.rows.types.snapshots import SNAPSHOTS
 from tests import flows
 from tests.documents import iso
@@ -23,6 +24,7 @@ Position = tuple[str, str, int, int]
 
 _A_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 7}
+_ADDRESSES = ("local_ip", "remote_ip", "src_ip", "dst_ip")
 _TEXTS = ("plain", '=cmd, "quoted"\nline', "\u00fcn\u00ef\\code\t\u0001", "")
 
 
@@ -38,6 +40,8 @@ def row(row_type: RowType, spot: Spot, **changes: object) -> dict[str, Any]:
         position.offset: 20 + spot.record * 1_000,
         position.index: spot.tuple_index,
     }
+    if row_type is ROLLUPS:
+        values |= {name: f"10.0.{spot.blob}.{at}" for at, name in enumerate(_ADDRESSES) if values[name] is not None}
     if row_type is SNAPSHOTS:
         values["record"] = (
             f'{{"timestamp": {values["time"]},\n "at": [{spot.blob}, {spot.generation}, {spot.record}, {spot.tuple_index}]}}'

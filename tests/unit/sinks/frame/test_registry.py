@@ -210,3 +210,17 @@ def test_the_command_lists_sinks_and_says_what_needs_no_setup() -> None:
 def test_a_sink_with_a_condition_takes_smaller_batches(options: dict[str, Any], size: int, tmp_path: Path) -> None:
     """The engine of a condition has its share of the memory, unless a size is given."""
     assert configured_sink({"file": {"directory": str(tmp_path), **options}}, "file").settings.poll_bytes == size
+
+
+def test_a_sink_reads_the_topic_of_its_rows_or_the_one_it_is_told() -> None:
+    """Aggregations may have topics of their own; a name that Kafka does not allow is refused."""
+    topics = Settings().topics
+    for options, expected in (
+        ({}, topics.flows),
+        ({"rows": "rollups"}, topics.rollups),
+        ({"rows": "rollups", "read_topic": topics.rollups_1h}, topics.rollups_1h),
+    ):
+        found = configured_sink({"stdout": options}, "stdout")
+        assert found.settings.source_topic(found.row_type, topics) == expected
+    with pytest.raises(ConfigError, match=r"sinks\.stdout\.read_topic"):
+        configured_sink({"stdout": {"read_topic": "no spaces"}}, "stdout")
