@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -13,6 +14,10 @@ from libs.common.errors import BlobtideError
 
 _REFRESH_SECONDS_BEFORE_EXPIRY: Final = 300
 _SECONDS_BETWEEN_REFRESHES: Final = 30  # between failed attempts while the token is still valid: an attempt may take seconds
+
+
+# It warns of what `NoToken` says, in several lines, past our log and its redaction.
+logging.getLogger("azure.identity").setLevel(logging.ERROR)
 
 
 class NoToken(BlobtideError):

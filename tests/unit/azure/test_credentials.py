@@ -118,8 +118,10 @@ def test_each_cloud_has_its_own_authority(estate: AzureEstate, cloud: Cloud, hos
         ({"tenant_id": "33333333-3333-3333-3333-333333333333"}, "check tenant_id and azure.cloud"),
     ],
 )
-def test_a_refusal_is_one_line_with_the_likely_cause(estate: AzureEstate, changed: dict[str, str], said: str) -> None:
-    """It shows neither the secret nor what differs each time."""
+def test_a_refusal_is_one_line_with_the_likely_cause(
+    estate: AzureEstate, caplog: pytest.LogCaptureFixture, changed: dict[str, str], said: str
+) -> None:
+    """It shows neither the secret nor what differs each time, and the library says nothing besides."""
     with pytest.raises(NoToken, match=said) as caught:
         signed_in({"credential": {**PRINCIPAL, **changed}})
     text = str(caught.value)
@@ -127,6 +129,7 @@ def test_a_refusal_is_one_line_with_the_likely_cause(estate: AzureEstate, change
     assert "Trace ID" not in text
     assert "hunter2" not in text
     assert CLIENT_SECRET not in text
+    assert caplog.records == []
 
 
 def test_an_expired_secret_a_strange_certificate_and_a_strange_pod_are_told_apart(estate: AzureEstate) -> None:
