@@ -148,16 +148,17 @@ class _Follower:
         if not self._reached:
             return {}
         wanted = {ClientPartition(self._topic, number): which for number in self._reached}
-        self._admin = self._admin or make_admin(self._kafka)
-        answers = self._admin.list_offsets(
-            wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=ANSWER_SECONDS
-        )
+        # Kept, because it costs threads, but not after a failure: it may know an old leader epoch, with which it fails forever.
+        admin, self._admin = self._admin or make_admin(self._kafka), None
+        answers = admin.list_offsets(wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=ANSWER_SECONDS)
         waiting = set(answers.values())
         while waiting:
             between()
             waiting = wait(waiting, _SLICE_SECONDS).not_done
         doing = f"querying offsets of {self._topic}"
-        return {partition.partition: answer_of(future, doing).offset for partition, future in answers.items()}
+        found = {partition.partition: answer_of(future, doing).offset for partition, future in answers.items()}
+        self._admin = admin
+        return found
 
     def read_to(self, ends: Mapping[int, int], patience: float, between: Callable[[], None]) -> Iterator[Inbound]:
         """Yield records until `ends` are reached, counting aborted and removed records."""
