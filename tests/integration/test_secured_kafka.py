@@ -6,8 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,29 +14,25 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner, Result
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicCollection
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
-    AclBindingFilter,
     AclOperation,
-    AclPermissionType,
     NewTopic,
-    ResourcePatternType,
-    ResourceType,
 )
 
 from libs.common.errors import BlobtideError, ServerUnreachable
-from libs.common.kafka.client.configs import check_reachable, consumer_config, make_admin, producer_config, transactional_config
+from libs.common.kafka.client.configs import check_reachable, make_admin
 from libs.common.kafka.loops.dead_letter_writer import DeadLetterWriter
 from libs.common.kafka.readers.follow import Follower, Newest
 from libs.common.kafka.records import Outbound, TopicPartition
-from libs.common.kafka.topics.acls import On, Operation, Right, grant_rights
+from libs.common.kafka.topics.acls import On, Operation, Right
 from libs.common.kafka.transactions.session import SessionSpec, TransactionalSession
 from libs.common.kafka.writing import write
 from libs.common.messages.dead_letters import DeadLetter, ErrorCode
 from libs.common.rows.types.flows import FLOWS
 from libs.common.rows.wire import encode_rows
 from libs.common.settings import load_settings
-from libs.common.settings.kafka import KafkaSettings, SecurityProtocol, TopicSettings
+from libs.common.settings.kafka import KafkaSettings, SecurityProtocol
 from libs.local.azurite import LocalAzurite
 from libs.local.ports import LOOPBACK
 from services.cli.broker.rights import rights_of
@@ -48,13 +43,12 @@ from tests.estates import estate, generating, plan_of, wait_for_all
 from tests.fixtures.servers import serving
 from tests.flows import rows, table
 from tests.pipeline import Pipeline, Plan, assert_same_rows_in_order, read_rows
+from tests.secured_attempts import SECONDS, TOPICS, creating, granted, joining, opening, reading, writing
 from tests.secured_kafka import AUDIENCE, USERS, SecuredKafka, access_script
 from tests.token_server import Issuer, serving_tokens
 
 pytestmark = pytest.mark.timeout(300)
 
-SECONDS = 30.0
-TOPICS = TopicSettings()
 LETTER = DeadLetter(stage="sink.file", code=ErrorCode.BAD_MESSAGE, reason="bad", data=b"x", key=b"k")
 ISSUER = Issuer(AUDIENCE, {"tail": "tail's secret", "nobody": "nobody's secret"})
 
@@ -184,48 +178,6 @@ def test_a_user_may_read_and_write_its_topics_only(broker: SecuredKafka, user: s
     )
 
 
-def reading(broker: SecuredKafka, user: str, topic: str) -> None:
-    """Read `topic` in the user's own group; raise what Kafka says of it."""
-    joining(broker, user, f"blobtide.{user.replace('-', '.')}", topic)
-
-
-def writing(broker: SecuredKafka, user: str, topic: str) -> None:
-    """Write to `topic`; raise what Kafka says of it."""
-    producer = Producer(producer_config(broker.settings(user)))
-    errors: list[KafkaError | None] = []
-    producer.produce(topic, b"x", on_delivery=lambda error, _: errors.append(error))
-    assert producer.flush(SECONDS) == 0
-    raise_error(errors[0])
-
-
-def opening(broker: SecuredKafka, user: str, name: str) -> None:
-    """Open a transactional id; raise what Kafka says of it."""
-    Producer(transactional_config(broker.settings(user), name)).init_transactions(SECONDS)
-
-
-def joining(broker: SecuredKafka, user: str, group: str, topic: str = TOPICS.flows) -> None:
-    """Read `topic` in `group`; raise what Kafka says of it."""
-    consumer = Consumer(consumer_config(broker.settings(user), group))
-    try:
-        consumer.subscribe([topic])
-        for message in consumer.consume(1, SECONDS):
-            raise_error(message.error())
-    finally:
-        consumer.close()
-
-
-def creating(broker: SecuredKafka, user: str, name: str) -> None:
-    """Create a topic; raise what Kafka says of it."""
-    admin = make_admin(broker.settings(user))
-    admin.create_topics([NewTopic(name, 1)])[name].result(SECONDS)  # a client that is gone answers nothing
-
-
-def raise_error(error: KafkaError | None) -> None:
-    """Raise what is an error."""
-    if error is not None:
-        raise KafkaException(error)
-
-
 @pytest.mark.parametrize(
     ("user", "attempt", "what", "code"),
     [
@@ -245,28 +197,6 @@ def test_kafka_refuses_what_is_not_a_users_work(
     with pytest.raises(KafkaException) as refused:
         attempt(broker, user, what)
     assert refused.value.args[0].code() == code
-
-
-@contextmanager
-def granted(broker: SecuredKafka, rights: Sequence[Right]) -> Iterator[None]:
-    """Give `nobody` rights for a while."""
-    administrator = broker.as_administrator()
-    grant_rights(administrator, rights)
-    try:
-        yield
-    finally:
-        admin = make_admin(administrator)
-        anything: Any = None
-        own = AclBindingFilter(
-            ResourceType.ANY,
-            anything,
-            ResourcePatternType.ANY,
-            "User:nobody",
-            anything,
-            AclOperation.ANY,
-            AclPermissionType.ANY,
-        )
-        admin.delete_acls([own])[own].result(SECONDS)
 
 
 KAFKA_SINKS: dict[str, dict[str, Any]] = {
