@@ -202,7 +202,9 @@ def test_an_answer_in_gzip_counts_only_with_its_checksum(server: AnswerServer, b
 
 
 @pytest.mark.parametrize(
-    "body", [gzip.compress(BODY[:4]) + gzip.compress(BODY[4:]), _PACKED + b"\0\0", _PACKED + b"x" * 100_000]
+    "body",
+    [gzip.compress(BODY[:4]) + gzip.compress(BODY[4:]), _PACKED + b"\0\0", _PACKED + b"x" * 100_000],
+    ids=["two members", "padding", "something else behind"],
 )
 def test_an_answer_in_gzip_may_have_several_members(server: AnswerServer, body: bytes) -> None:
     """What follows the last one is ignored, as by other clients."""
