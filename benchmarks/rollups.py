@@ -20,13 +20,14 @@ from benchmarks.estates import Data
 from benchmarks.measured import Measured, Sample, Work
 from benchmarks.sinking import flow_batches
 from libs.common.kafka.records import Inbound
+from libs.common.rows.batches import Outlet
 from libs.common.rows.types.flows import FLOWS
 from libs.common.rows.types.rollups import ROLLUPS
 from libs.common.rows.wire import decode_rows
 from libs.common.settings.aggregator import PRESETS, AggregationSettings, AggregatorSettings, Preset
 from libs.common.settings.kafka import TopicSettings
 from services.aggregator.aggregation import Aggregation
-from services.aggregator.app import Aggregator, RollupOutlet
+from services.aggregator.app import Aggregator
 from services.parser.flows.kernel import parse
 
 PEER: Final = "to_pylist, dict of sums"
@@ -72,7 +73,7 @@ def _by_aggregator(preset: Preset, polls: Sequence[_Poll]) -> int:
     """Return the number of tuples in the rollups; reading them back is a small part of the time, since they are few."""
     own = AggregatorSettings()
     wanted = Aggregation.of(AggregationSettings(name=preset.value, preset=preset), TopicSettings())
-    aggregator = Aggregator(RollupOutlet("Errors", own.batch_bytes, own.dead_letter_limit), [wanted])
+    aggregator = Aggregator(Outlet("Errors", own.batch_bytes, own.dead_letter_limit), [wanted])
     batches = (out.value or b"" for poll in polls for out in aggregator.handle(poll))
     return sum(pc.sum(decode_rows(ROLLUPS, one)["tuples"]).as_py() for one in batches)
 

@@ -6,9 +6,8 @@ partition leave on that partition.
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
@@ -23,7 +22,7 @@ from libs.common.kafka.loops.limit import RejectionLimit
 from libs.common.kafka.loops.transform_loop import Transform
 from libs.common.kafka.records import Inbound, Outbound
 from libs.common.messages.dead_letters import DeadLetter, ErrorCode
-from libs.common.rows.batches import slices
+from libs.common.rows.batches import Outlet, slices
 from libs.common.rows.reading import batch_reader
 from libs.common.rows.types.flows import FLOWS
 from libs.common.rows.types.rollups import ROLLUPS
@@ -34,27 +33,6 @@ from services.aggregator.flow_rows import FlowRows
 from services.aggregator.kernel import RolledUp, roll_up
 
 STAGE: Final = "aggregator"
-
-
-def _whatever(_topic: str) -> int:
-    return sys.maxsize
-
-
-@dataclass(frozen=True, slots=True)
-class RollupOutlet:
-    """Limits of results.
-
-    Attributes:
-        errors_topic: topic of dead letters.
-        batch_bytes: maximum size of a batch of rows.
-        dead_letter_limit: share of bad messages above which the service stops.
-        room: returns the current maximum size of a value for a topic.
-    """
-
-    errors_topic: str
-    batch_bytes: int
-    dead_letter_limit: float
-    room: Callable[[str], int] = _whatever
 
 
 @dataclass(slots=True)
@@ -80,7 +58,7 @@ class _Share:
 class Aggregator(Transform):
     """A `Transform` of batches of flows into batches of rollups and dead letters."""
 
-    def __init__(self, outlet: RollupOutlet, aggregations: Sequence[Aggregation]) -> None:
+    def __init__(self, outlet: Outlet, aggregations: Sequence[Aggregation]) -> None:
         self._outlet = outlet
         self._aggregations = aggregations
         self._columns = frozenset[str]().union(*(one.columns for one in aggregations))

@@ -10,9 +10,10 @@ from libs.common.kafka.topics.topic_limits import TopicLimits
 from libs.common.kafka.transactions.session import SessionSpec, TransactionalSession
 from libs.common.process.memory import give_back_code
 from libs.common.process.service import Service
+from libs.common.rows.batches import Outlet
 from libs.common.settings import Settings
 from services.aggregator.aggregation import Aggregation
-from services.aggregator.app import STAGE, Aggregator, RollupOutlet
+from services.aggregator.app import STAGE, Aggregator
 
 
 def build(settings: Settings) -> Service:
@@ -43,7 +44,7 @@ def build(settings: Settings) -> Service:
 
     return TransformLoop(
         make_session,
-        Aggregator(RollupOutlet(topics.errors, own.batch_bytes, own.dead_letter_limit, limits.room), aggregations),
+        Aggregator(Outlet(topics.errors, own.batch_bytes, own.dead_letter_limit, limits.room), aggregations),
         PollPolicy(own.poll_seconds, own.poll_messages, own.poll_bytes),
         topics.errors,
         stage=STAGE,

@@ -9,7 +9,6 @@ is larger than a portion.
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,7 +28,7 @@ from libs.common.kafka.records import Inbound, Outbound, TopicPartition
 from libs.common.messages.dead_letters import DeadLetter, ErrorCode
 from libs.common.messages.segments import Segment
 from libs.common.process.health import Health
-from libs.common.rows.batches import Encoded
+from libs.common.rows.batches import Encoded, Outlet
 from libs.common.rows.row_type import RowType
 from libs.common.rows.types.flows import FLOWS
 from libs.common.rows.wire import decode_rows, row_headers
@@ -49,27 +48,6 @@ MOST_LETTERS: Final = 100_000
 
 NOTHING: Final = Extraction((), np.empty(0, np.int64), [], 0)
 _NANOSECONDS: Final = 1_000_000  # in a millisecond
-
-
-def _whatever(_topic: str) -> int:
-    return sys.maxsize
-
-
-@dataclass(frozen=True, slots=True)
-class Outlet:
-    """Limits of results.
-
-    Attributes:
-        errors_topic: topic of dead letters.
-        batch_bytes: maximum size of a batch of rows.
-        dead_letter_limit: share of dead letters in one stream above which the service stops.
-        room: returns the current maximum size of a value for a topic.
-    """
-
-    errors_topic: str
-    batch_bytes: int
-    dead_letter_limit: float
-    room: Callable[[str], int] = _whatever
 
 
 class Parser(Transform):

@@ -13,9 +13,10 @@ from libs.common.kafka.topics.topic_limits import TopicLimits
 from libs.common.kafka.transactions.session import SessionSpec, TransactionalSession
 from libs.common.messages.events import Stream
 from libs.common.process.service import Service
+from libs.common.rows.batches import Outlet
 from libs.common.settings import Settings
 from libs.common.settings.streams import parsed_topics, raw_topics, row_topics
-from services.parser.app import Outlet, Parser
+from services.parser.app import Parser
 from services.parser.extraction import Kernel
 from services.parser.log_options import log_options
 from services.parser.logs.kernel import LogKernel

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.common.kafka.records import Inbound
+from libs.common.rows.batches import Outlet
 from libs.common.rows.types.rollups import ROLLUPS
 from libs.common.rows.wire import decode_rows
-from services.aggregator.app import Aggregator, RollupOutlet
+from services.aggregator.app import Aggregator
 from tests.flows import START_MS, Spot, row
 from tests.rollup_oracle import COUNTERS, rolled_up
 from tests.row_samples import values_of
@@ -57,7 +58,7 @@ def messages(draw: st.DrawFn) -> list[Inbound]:
 
 def rollups(polls: Iterable[Sequence[Inbound]]) -> dict[int, list[Flow]]:
     """Return the rollups of an aggregator by partition, in the order in which they leave."""
-    made = Aggregator(RollupOutlet("Errors", 100_000, 0.5), [aggregation(dimensions=DIMENSIONS, window="1s")])
+    made = Aggregator(Outlet("Errors", 100_000, 0.5), [aggregation(dimensions=DIMENSIONS, window="1s")])
     found: dict[int, list[Flow]] = {}
     for poll in polls:
         for out in made.handle(poll):

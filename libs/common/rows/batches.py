@@ -7,7 +7,8 @@ limit alone, not on what comes before or after it. So the same record always rea
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +25,27 @@ Ends = npt.NDArray[np.int64]
 """Row counts after which records end, ascending; the last one is the number of rows."""
 
 _SCHEMA_BYTES: Final = 8_192  # of a batch, whatever its rows
+
+
+def _whatever(_topic: str) -> int:
+    return sys.maxsize
+
+
+@dataclass(frozen=True, slots=True)
+class Outlet:
+    """Limits of what a service makes of its input: rows and dead letters.
+
+    Attributes:
+        errors_topic: topic of dead letters.
+        batch_bytes: maximum size of a batch of rows.
+        dead_letter_limit: share of dead letters in one stream of input above which the service stops.
+        room: returns the current maximum size of a value for a topic.
+    """
+
+    errors_topic: str
+    batch_bytes: int
+    dead_letter_limit: float
+    room: Callable[[str], int] = _whatever
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,24 +12,25 @@ from prometheus_client import REGISTRY
 
 from libs.common.errors import ConfigError, DeadLetterLimit
 from libs.common.kafka.records import Inbound
+from libs.common.rows.batches import Outlet
 from libs.common.rows.types.flows import FLOWS
 from libs.common.rows.types.rollups import ROLLUPS
 from libs.common.rows.wire import decode_rows, encode_rows, row_headers
 from libs.common.settings import Settings
 from libs.common.settings.aggregator import AggregatorSettings
 from libs.common.settings.kafka import KafkaSettings
-from services.aggregator.app import Aggregator, RollupOutlet
+from services.aggregator.app import Aggregator
 from services.aggregator.main import build
 from tests.flows import rows
 from tests.rollup_oracle import rolled_up
 from tests.row_samples import values_of
 from tests.unit.aggregator.test_kernel import aggregation
 
-OUTLET = RollupOutlet("Errors", batch_bytes=1_000_000, dead_letter_limit=0.5)
+OUTLET = Outlet("Errors", batch_bytes=1_000_000, dead_letter_limit=0.5)
 DIMENSIONS = ("local_ip", "direction")
 
 
-def aggregator(outlet: RollupOutlet = OUTLET) -> Aggregator:
+def aggregator(outlet: Outlet = OUTLET) -> Aggregator:
     """Return an aggregator of two aggregations, one of which chooses flows."""
     by_rule = replace(aggregation(dimensions=["rule"], window="1h", where="dst_port <> 53"), name="by_rule", topic="Hours")
     return Aggregator(outlet, [replace(aggregation(dimensions=DIMENSIONS), topic="Minutes"), by_rule])

@@ -19,14 +19,14 @@ from libs.common.errors import ConfigError, DeadLetterLimit
 from libs.common.kafka.records import Inbound
 from libs.common.messages.dead_letters import DeadLetter
 from libs.common.messages.segments import Segment, SegmentFormat
-from libs.common.rows.batches import slices
+from libs.common.rows.batches import Outlet, slices
 from libs.common.rows.types.flows import FLOWS
 from libs.common.rows.wire import decode_rows, encode_rows
 from libs.common.settings import Settings
 from libs.common.settings.kafka import KafkaSettings
 from libs.common.settings.parser import ParserSettings
 from services.parser import app, letters
-from services.parser.app import Outlet, Parser, portions
+from services.parser.app import Parser, portions
 from services.parser.flows.kernel import parse
 from services.parser.main import build
 from services.parser.quarantine import Quarantine, Register

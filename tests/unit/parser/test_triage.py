@@ -14,10 +14,11 @@ from libs.common.kafka.records import Inbound, Outbound, TopicPartition
 from libs.common.messages.events import BlobQuarantined, decode_event
 from libs.common.messages.segments import Segment, SegmentFormat
 from libs.common.process.health import Health
+from libs.common.rows.batches import Outlet
 from libs.common.rows.types.flows import FLOWS
 from libs.common.rows.wire import decode_rows
 from services.parser import app
-from services.parser.app import Outlet, Parser
+from services.parser.app import Parser
 from services.parser.quarantine import LOOK_SECONDS, Quarantine, Register
 from services.parser.suspicion import Suspicion, Threshold
 from services.parser.triage import Triage
