@@ -9,43 +9,41 @@ partitions or rewound work are dropped when they arrive, because the work is rep
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 import structlog
 
-from libs.common.azure.arm.api import ArmError, ArmGone, ArmUnavailable, PageExpired
 from libs.common.azure.arm.client import MOST_BYTES, ArmClient
-from libs.common.azure.arm.pages import ArmLists, Page, PageStep, restarted
-from libs.common.errors import BlobtideError, ServerUnreachable
+from libs.common.azure.arm.pages import ArmLists, Page
+from libs.common.errors import ServerUnreachable
 from libs.common.kafka.client.throttle import Throttle
 from libs.common.kafka.records import CommitResult, Listener, NextOffsets, Session, TopicPartition
 from libs.common.kafka.topics.topic_limits import TopicLimits
-from libs.common.messages.dead_letters import DeadLetter, ErrorCode
-from libs.common.messages.resources import ResourceFacts
 from libs.common.process.crash import crash_point
 from libs.common.process.health import NO_PARTITIONS, Health, Need
 from libs.common.process.service import Stop
 from libs.common.process.watch import Watch
 from libs.common.settings.collector import CollectorSettings
 from libs.common.settings.kafka import TopicSettings
-from libs.common.work.room import RoomShare, SharedRoom
+from libs.common.work.room import SharedRoom
 from libs.common.work.workers import Workers
 from services.collector import metrics
 from services.collector.api.api import CollectionApi
 from services.collector.backlog import PendingCall, RequestBacklog
-from services.collector.batch import MESSAGE_FRAMING, ResultBatch
+from services.collector.batch import ResultBatch
 from services.collector.comparing import Comparison
 from services.collector.defaults import CallDefaults
-from services.collector.history import FormerRecords, ResourceHistory, Sighting
-from services.collector.intake import RequestIntake, letter_of_call
+from services.collector.history import FormerRecords, ResourceHistory
+from services.collector.intake import RequestIntake
 from services.collector.inventory import FOLLOW_SECONDS, Inventory
-from services.collector.progress import CallProblem, KnownRequests
+from services.collector.judging import CallJudge, JudgeParts, SeenStep
+from services.collector.progress import KnownRequests
 from services.collector.queue_feed import QueueFeed
 from services.collector.resources import SeenPage, resources_in
-from services.collector.rows import answer_rows, end_row, outcome_of, problem_of
 from services.collector.schedules import CollectionSchedules, RequestView
 
 log = structlog.get_logger(__name__)
@@ -56,10 +54,7 @@ COLLECT_SECONDS: Final = 0.05
 STOP_SECONDS: Final = 3.0
 READ_SECONDS: Final = 5.0  # without a record, after which requests that have waited are read later
 MEMORY_COMMITS: Final = 2  # limit on what is uncommitted, as a multiple of one commit's bytes
-MOST_DATA: Final = 4_000_000  # of an answer in one row
 MOST_OF_PAGES: Final = MOST_BYTES  # of large pages that are read or wait to be taken over, which take several times as much
-UNAUTHORISED: Final = 401
-HEADROOM: Final = 2 * MESSAGE_FRAMING  # of a message, besides the data of a row
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +77,6 @@ class CollectorParts:
     api: CollectionApi | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SeenStep:
-    """A step, the resources in its page, and the memory that both take."""
-
-    step: PageStep
-    seen: SeenPage | None
-    share: RoomShare
-
-
 class CollectorService:
     """The service, and the listener of its session."""
 
@@ -107,10 +93,17 @@ class CollectorService:
         self._workers: Workers[PendingCall, SeenStep] = Workers(parts.settings.concurrency, self._work)
         self._session = make_session(self)
         self._watch = Watch(Stop(), Health())  # replaced by `run`
-        self._unanswered, self._unscheduled, self._uncompared, self._unread = (Throttle(parts.clock) for _ in range(4))
+        self._judge = CallJudge(self._judge_parts())
+        self._unscheduled, self._uncompared, self._unread = (Throttle(parts.clock) for _ in range(3))
         self._committed: NextOffsets = {}
         self._last_commit = self._followed = parts.clock()
         self._paused = False
+
+    def _judge_parts(self) -> JudgeParts:
+        parts = self._parts
+        room = partial(parts.limits.room, parts.topics.collection_results)
+        give_up = parts.settings.give_up_hours * 3_600
+        return JudgeParts(self._requests, parts.known, parts.inventory, parts.defaults, room, give_up, parts.now)
 
     def run(self, stop: Stop, health: Health) -> None:
         """Work until `stop` is set; commit what is ready; return."""
@@ -264,95 +257,9 @@ class CollectorService:
         if isinstance(result, BaseException) and not isinstance(result, Exception):
             raise result
         if self._requests.is_current(call):
-            self._judge(call, result)
+            self._judge.take(call, result, self._batch)
         if isinstance(result, SeenStep):
             result.share.change(0)
-
-    def _judge(self, call: PendingCall, result: SeenStep | Exception) -> None:
-        match result:
-            case SeenStep():
-                self._answered(call, result)
-            case PageExpired():
-                self._expired(call)
-            case ArmUnavailable():
-                self._put_off(call, result)
-            case _:
-                self._failed(call, result)
-
-    def _answered(self, call: PendingCall, result: SeenStep) -> None:
-        call.since, step = 0.0, result.step
-        if step.page is not None:
-            call.waited += step.page.waited
-            most = min(MOST_DATA, self._parts.limits.room(self._parts.topics.collection_results) - HEADROOM)
-            try:
-                rows = answer_rows(call, step.page, self._now_ms(), most)
-            except BlobtideError as error:
-                self._failed(call, error)
-                return
-            self._batch.add(call.pending, rows)
-            self._note_resources(call, step.page, result.seen)
-        call.cursor = step.cursor
-        if step.is_last:
-            self._note_states(call, self._parts.inventory.gone(call.item.id, call.item.call, self._now_ms()))
-            self._end(call, None)
-        else:
-            self._batch.add(call.pending)
-            self._requests.again(call, step.after)
-
-    def _note_resources(self, call: PendingCall, page: Page, seen: SeenPage | None) -> None:
-        if seen is not None:
-            self._note_states(call, self._parts.inventory.changed(call.item.id, page.number, page.attempt, seen))
-
-    def _note_states(self, call: PendingCall, states: Iterable[ResourceFacts]) -> None:
-        pending, index = call.pending, call.item.index
-        source, message_id = pending.record.source, pending.request.message_id
-        self._batch.add_resources(Sighting(facts, source, message_id, index) for facts in states)
-
-    def _expired(self, call: PendingCall) -> None:
-        try:
-            call.cursor = restarted(call.cursor)
-        except PageExpired as error:
-            self._failed(call, error)
-            return
-        metrics.RESTARTS.inc()
-        self._batch.add(call.pending)
-        self._requests.again(call)
-
-    def _put_off(self, call: PendingCall, error: ArmUnavailable) -> None:
-        now = self._parts.now()
-        call.since = call.since or now
-        if now - call.since > self._settings.give_up_hours * 3_600:
-            self._failed(call, error)
-            return
-        call.waited += error.after
-        self._batch.add(call.pending)
-        self._requests.again(call, error.after)
-        if self._unanswered.admits():
-            log.warning("calls wait for Azure", error=str(error), seconds=error.after, calls=self._requests.put_off)
-
-    def _failed(self, call: PendingCall, error: Exception) -> None:
-        """End a call that has failed; whatever an operator can do something about becomes a dead letter."""
-        if not isinstance(error, BlobtideError):
-            log.error("asking for a page crashed", call=call.item.call.path, exc_info=error)
-            self._refuse(call, ErrorCode.HANDLER_CRASH, f"{type(error).__name__} while asking Azure; see the service's log")
-            self._end(call, CallProblem("HandlerCrash", "asking Azure crashed"))
-            return
-        if isinstance(error, ArmError) and error.refusal is not None and error.refusal.status == UNAUTHORISED:
-            self._parts.defaults.refused()
-        if not isinstance(error, ArmGone):
-            self._refuse(call, ErrorCode.REFUSED if isinstance(error, ArmError) else ErrorCode.TOO_LARGE, str(error))
-        self._end(call, problem_of(error))
-
-    def _refuse(self, call: PendingCall, code: ErrorCode, reason: str) -> None:
-        letter: DeadLetter = letter_of_call(call.pending, call.item.index, code, reason)
-        self._batch.refuse(call.pending.record.source, letter)
-
-    def _end(self, call: PendingCall, problem: CallProblem | None) -> None:
-        self._parts.inventory.forget(call.item.id)
-        outcome = outcome_of(call.cursor, problem)
-        self._batch.add(call.pending, [end_row(call, outcome, self._now_ms())])
-        if self._requests.end(call, outcome):
-            self._parts.known.end(call.pending.record.partition, call.pending.key)
 
     def _now_ms(self) -> int:
         return int(self._parts.now() * 1000)
