@@ -1,4 +1,4 @@
-"""The resources that are known, in little memory: some 70 bytes for each and its name, without Python objects. Pure.
+"""The resources that are known, in little memory: some 80 bytes for each and its name, without Python objects. Pure.
 
 Of each resource there is the latest listing that had it, when it was first seen, a hash of its content, the place of its record
 in Kafka, and its id, of which everything before the name is kept once for all resources beside it. Whoever lists resources asks
