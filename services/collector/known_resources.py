@@ -119,14 +119,6 @@ class KnownResources:
         at, is_missing = self._appended(name.encode()), facts.state == MISSING
         self._table.put(facts.key, _FORM.pack(listing, *place, *times, _content(facts), *numbers, at, is_missing))
 
-    def get(self, key: bytes) -> KnownResource | None:
-        """Return what is known of a resource."""
-        row = self._table.get(key)
-        if row is None:
-            return None
-        _, partition, offset, *told, _, _, _, is_missing = _FORM.unpack(row)
-        return _known((partition, offset, *told, is_missing))
-
     def place(self, key: bytes, place: RecordPlace) -> None:
         """Note where the record of a resource is, if the resource is known."""
         row = self._table.get(key)

@@ -21,7 +21,6 @@ from services.collector.comparing import Comparison
 
 _ID: Final = re.compile(r"(?:/[^/\x00-\x1f\x7f]{1,300}){2,40}")
 _IN_ID: Final = re.compile(r"(?i)/subscriptions/([^/]+)(?:/resourcegroups/([^/]+))?")
-_OF_SUBSCRIPTION: Final = re.compile(r"(/subscriptions/[^/]+)/providers/[^/]+/[^/]+")
 
 
 class _Element(msgspec.Struct):
@@ -108,9 +107,3 @@ def type_listed_by(path: str) -> str:
     """Return the type of the resources in the list at `path`, such as ``microsoft.compute/virtualmachines``; lower case."""
     namespace, *rest = path.rpartition("/providers/")[2].split("/")
     return "/".join([namespace, *rest[::2]])
-
-
-def is_listed_by(path: str, resource_id: str) -> bool:
-    """Return whether a complete list at `path` would have the resource of that id, if its type fits; all in lower case."""
-    of_subscription = _OF_SUBSCRIPTION.fullmatch(path)
-    return resource_id.startswith(f"{of_subscription[1]}/" if of_subscription else f"{path}/")

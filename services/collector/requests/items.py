@@ -32,9 +32,7 @@ class WorkItem:
     """
 
     id: str
-    message_id: str
     index: int
-    service: str
     call: ArmCall
 
 
@@ -57,7 +55,7 @@ def work_items(request: CollectionRequest, permitted: frozenset[Method] = frozen
         except RequestRefused as error:
             yield RefusedItem(index, f"api_requests[{index}].{error}")
         else:
-            yield WorkItem(_id(request.message_id, index, call), request.message_id, index, api_request.service, call)
+            yield WorkItem(_id(request.message_id, index, call), index, call)
 
 
 def check_calls(request: CollectionRequest, permitted: frozenset[Method] = frozenset()) -> None:
