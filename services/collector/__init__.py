@@ -7,7 +7,7 @@ transaction. If Azure does not answer, or throttles, calls wait; if the process 
 the last transaction. A call that Azure refuses ends with an error in its results and a dead letter. A call that changes
 something may be made again.
 
-Messages of a queue of Azure Storage become records of ``Collection.Requests``, and are deleted only after that; a message may be
-written twice, and does nothing the second time, because requests are known by their ids. Schedules add requests to the same
+Messages of a queue of Azure Storage become records of ``Collection.Requests``, and are deleted only after that; a message may
+be written twice, and does nothing the second time, because requests are known by their ids. Schedules add requests to the same
 topic, and so does the API, apart from the transactions: it answers when Kafka has acknowledged the request.
 """
